@@ -1,0 +1,373 @@
+//! What only protocol 0.x does, translated at the edge: the `mercure` claim, subscription topics, JSON-LD documents.
+//! Nothing behind this file asks which dialect it serves.
+
+use std::sync::Arc;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use serde::Serialize;
+use serde_json::{Map, Value, value::RawValue};
+
+use crate::{
+    Limits,
+    grants::Grants,
+    matcher::Matcher,
+    subscription::Subscription,
+    token::{Claims, TokenError},
+    topic::HubUrl,
+    update::{EventId, EventType, Update},
+};
+
+/// Reads the `mercure` claim (or its namespaced form, which wins) of a verified token. A token without it is valid and
+/// grants nothing.
+///
+/// # Errors
+/// [`TokenError::Claim`], [`TokenError::TooManyMatchers`].
+pub fn grants(claims: &Claims, limits: &Limits) -> Result<Grants, TokenError> {
+    let claim =
+        [CLAIM_NAMESPACED, CLAIM].iter().find_map(|name| claims.value(name).filter(|value| !value.is_null()));
+    let mercure = match claim {
+        None => return Ok(Grants::default()),
+        Some(Value::Object(members)) => members,
+        Some(_) => return Err(TokenError::Claim { claim: CLAIM, expected: "an object" }),
+    };
+    let publish = selectors(mercure, "publish", "mercure.publish", limits)?;
+    let subscribe = selectors(mercure, "subscribe", "mercure.subscribe", limits)?;
+    if publish.len() + subscribe.len() > limits.token_matchers_max {
+        return Err(TokenError::TooManyMatchers { max: limits.token_matchers_max });
+    }
+    let payload = mercure.get("payload").and_then(|value| serde_json::value::to_raw_value(value).ok());
+    let payloads = payload.map(|payload| (vec![Matcher::Any], Arc::from(payload)));
+    Ok(Grants { publish, subscribe, payloads: payloads.into_iter().collect() })
+}
+
+fn selectors(
+    mercure: &Map<String, Value>,
+    member: &str,
+    claim: &'static str,
+    limits: &Limits,
+) -> Result<Vec<Matcher>, TokenError> {
+    let malformed = TokenError::Claim { claim, expected: "an array of topic selectors" };
+    let values = match mercure.get(member) {
+        None | Some(Value::Null) => return Ok(Vec::new()),
+        Some(Value::Array(values)) => values,
+        Some(_) => return Err(malformed),
+    };
+    if values.len() > limits.token_matchers_max {
+        return Err(TokenError::TooManyMatchers { max: limits.token_matchers_max });
+    }
+    let parse = |value: &Value| value.as_str().and_then(|text| Matcher::selector(text, limits).ok());
+    values.iter().map(parse).collect::<Option<_>>().ok_or(malformed)
+}
+
+const CLAIM: &str = "mercure";
+const CLAIM_NAMESPACED: &str = "https://mercure.rocks/";
+
+/// The canonical path in the subscription API: every value percent-encoded exactly once, as the simple expansion of
+/// RFC 6570 does it.
+///
+/// ```
+/// use petasos_protocol::{legacy::subscriptions_path, topic::HubUrl};
+/// assert_eq!(
+///     subscriptions_path(&HubUrl::default(), Some("https://example.com/{id}"), Some("urn:x")),
+///     "/.well-known/mercure/subscriptions/https%3A%2F%2Fexample.com%2F%7Bid%7D/urn%3Ax"
+/// );
+/// ```
+pub fn subscriptions_path(hub: &HubUrl, topic: Option<&str>, subscriber: Option<&str>) -> String {
+    let mut path = format!("{}/subscriptions", hub.path());
+    for value in topic.into_iter().chain(subscriber) {
+        path.push('/');
+        path.extend(utf8_percent_encode(value, RESERVED));
+    }
+    path
+}
+
+/// Everything but the unreserved characters of RFC 3986.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// A path under `{hub}/subscriptions`, decoded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubscriptionsPath {
+    /// The selector whose subscriptions are meant; absent: all.
+    pub topic: Option<String>,
+    /// One subscriber's subscription to it.
+    pub subscriber: Option<String>,
+}
+
+impl SubscriptionsPath {
+    /// Parses the raw path of a request. `None`: it is no path of the API.
+    pub fn parse(hub: &HubUrl, raw: &str) -> Option<Self> {
+        let rest = raw.strip_prefix(hub.path())?.strip_prefix("/subscriptions")?;
+        if rest.is_empty() {
+            return Some(Self { topic: None, subscriber: None });
+        }
+        let decode = |segment: &str| {
+            let text = percent_decode_str(segment).decode_utf8().ok()?;
+            (!text.is_empty()).then(|| text.into_owned())
+        };
+        let mut segments = rest.strip_prefix('/')?.split('/');
+        let topic = decode(segments.next()?)?;
+        let subscriber = match segments.next() {
+            Some(segment) => Some(decode(segment)?),
+            None => None,
+        };
+        segments.next().is_none().then_some(Self { topic: Some(topic), subscriber })
+    }
+
+    /// The same path in its canonical spelling, which tokens and events use.
+    pub fn canonical(&self, hub: &HubUrl) -> String {
+        subscriptions_path(hub, self.topic.as_deref(), self.subscriber.as_deref())
+    }
+}
+
+/// The update that announces a subscription, active or ended: private, under its own path and that of its selector.
+pub fn subscription_event(
+    hub: &HubUrl,
+    subscription: &Subscription,
+    active: bool,
+    event_type: Option<&EventType>,
+    id: EventId,
+) -> Update {
+    let (selector, subscriber) = (subscription.matcher.as_str(), subscription.subscriber.as_str());
+    let topics = vec![
+        subscriptions_path(hub, Some(selector), Some(subscriber)),
+        subscriptions_path(hub, Some(selector), None),
+    ];
+    let document = to_json(&document(hub, subscription, active, true, None));
+    Update::subscription_event(id, topics, event_type, &document)
+}
+
+/// The JSON-LD document of one active subscription, as the API answers it.
+pub fn subscription_document(hub: &HubUrl, subscription: &Subscription, last_event_id: &str) -> String {
+    to_json(&document(hub, subscription, true, true, Some(last_event_id)))
+}
+
+/// The JSON-LD document of a collection.
+pub fn subscriptions_document<'a>(
+    hub: &HubUrl,
+    topic: Option<&str>,
+    subscriptions: impl IntoIterator<Item = &'a Subscription>,
+    last_event_id: &str,
+) -> String {
+    let subscriptions = subscriptions.into_iter().map(|each| document(hub, each, true, false, None));
+    to_json(&Collection {
+        context: CONTEXT,
+        id: subscriptions_path(hub, topic, None),
+        kind: "Subscriptions",
+        last_event_id,
+        subscriptions: subscriptions.collect(),
+    })
+}
+
+fn document<'a>(
+    hub: &HubUrl,
+    subscription: &'a Subscription,
+    active: bool,
+    with_context: bool,
+    last_event_id: Option<&'a str>,
+) -> Document<'a> {
+    let (topic, subscriber) = (subscription.matcher.as_str(), subscription.subscriber.as_str());
+    Document {
+        context: with_context.then_some(CONTEXT),
+        id: subscriptions_path(hub, Some(topic), Some(subscriber)),
+        kind: "Subscription",
+        topic,
+        subscriber,
+        active,
+        payload: subscription.payload.as_deref(),
+        last_event_id,
+    }
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    #[serde(rename = "@context", skip_serializing_if = "Option::is_none")]
+    context: Option<&'static str>,
+    id: String,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    topic: &'a str,
+    subscriber: &'a str,
+    active: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload: Option<&'a RawValue>,
+    #[serde(rename = "lastEventID", skip_serializing_if = "Option::is_none")]
+    last_event_id: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Collection<'a> {
+    #[serde(rename = "@context")]
+    context: &'static str,
+    id: String,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    #[serde(rename = "lastEventID")]
+    last_event_id: &'a str,
+    subscriptions: Vec<Document<'a>>,
+}
+
+const CONTEXT: &str = "https://mercure.rocks/";
+
+fn to_json(document: &impl Serialize) -> String {
+    serde_json::to_string(document).expect("strings, booleans and valid JSON always serialize")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::subscription::SubscriberId;
+
+    fn hub() -> HubUrl {
+        HubUrl::default()
+    }
+
+    fn read(claims: Value) -> Result<Grants, TokenError> {
+        use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+        let encode = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        let token = format!("{}.{}.", encode(json!({"alg": "HS256"})), encode(claims));
+        let limits = Limits::default();
+        let claims = crate::token::Unverified::parse(&token, &limits)?.verify(|_, _| true)?;
+        grants(&claims, &limits)
+    }
+
+    fn subscription(selector: &str, payload: Option<&str>) -> Subscription {
+        Subscription {
+            matcher: Matcher::selector(selector, &Limits::default()).expect("valid"),
+            subscriber: SubscriberId::from_uuid("bb3de268-05b0-4c65-b44e-8f9acefc29d6"),
+            payload: payload.map(|json| Arc::from(RawValue::from_string(json.to_owned()).expect("JSON"))),
+        }
+    }
+
+    #[test]
+    fn claim_is_read_under_both_names() {
+        for name in ["mercure", "https://mercure.rocks/"] {
+            let grants =
+                read(json!({name: {"publish": ["*"], "subscribe": ["a", "/b/{id}"], "payload": {"x": 1}}}));
+            let grants = grants.expect("valid");
+            assert_eq!(grants.publish, [Matcher::Any]);
+            assert!(grants.may_read("/b/7") && !grants.may_read("/c/7"));
+            let payload = grants.payload(&Matcher::Exact("any".into())).expect("a payload");
+            assert_eq!(payload.get(), r#"{"x":1}"#);
+        }
+    }
+
+    #[test]
+    fn absent_and_null_grant_nothing() {
+        for claims in [
+            json!({}),
+            json!({"mercure": null}),
+            json!({"mercure": {}}),
+            json!({"mercure": {"publish": null}}),
+        ] {
+            let grants = read(claims).expect("valid");
+            assert!(grants.publish.is_empty() && grants.subscribe.is_empty() && grants.payloads.is_empty());
+        }
+    }
+
+    #[test]
+    fn malformed_claims_refuse_the_token() {
+        for mercure in [
+            json!("x"),
+            json!([]),
+            json!({"publish": "*"}),
+            json!({"subscribe": {"a": 1}}),
+            json!({"subscribe": ["a", 1]}),
+            json!({"subscribe": ["a\u{0}"]}),
+        ] {
+            assert!(matches!(read(json!({"mercure": mercure})), Err(TokenError::Claim { .. })), "{mercure}");
+        }
+        let many: Vec<String> = (0..1001).map(|i| i.to_string()).collect();
+        assert!(matches!(
+            read(json!({"mercure": {"publish": many}})),
+            Err(TokenError::TooManyMatchers { .. })
+        ));
+    }
+
+    #[test]
+    fn paths_are_parsed_in_any_spelling_and_written_in_one() {
+        let parse = |raw: &str| SubscriptionsPath::parse(&hub(), raw);
+        let all = parse("/.well-known/mercure/subscriptions").expect("a path");
+        assert_eq!((all.topic, all.subscriber), (None, None));
+        let one = parse("/.well-known/mercure/subscriptions/https:%2f%2Fexample.com%2F{id}/urn:uuid:1")
+            .expect("a path");
+        assert_eq!(one.topic.as_deref(), Some("https://example.com/{id}"));
+        assert_eq!(
+            one.canonical(&hub()),
+            "/.well-known/mercure/subscriptions/https%3A%2F%2Fexample.com%2F%7Bid%7D/urn%3Auuid%3A1"
+        );
+        for bad in [
+            "",
+            "/",
+            "x",
+            "/subscriptions",
+            "/.well-known/mercure",
+            "/.well-known/mercure/subscriptions/",
+            "/.well-known/mercure/subscriptionsx",
+            "/.well-known/mercure/subscriptions/a/b/c",
+            "/.well-known/mercure/subscriptions/a/",
+            "/.well-known/mercure/subscriptions/%FF",
+        ] {
+            assert_eq!(parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn event_is_private_and_under_both_topics() {
+        let subscription = subscription("https://example.com/{selector}", Some(r#"{"foo":"bar"}"#));
+        let event_type = EventType::parse("Subscription", &Limits::default()).expect("valid");
+        let id = EventId::from_uuid("1");
+        let update = subscription_event(&hub(), &subscription, true, Some(&event_type), id);
+        let base = "/.well-known/mercure/subscriptions/https%3A%2F%2Fexample.com%2F%7Bselector%7D";
+        let own = format!("{base}/urn%3Auuid%3Abb3de268-05b0-4c65-b44e-8f9acefc29d6");
+        let topics: Vec<_> = update.topics().iter().map(|topic| topic.as_str().to_owned()).collect();
+        assert_eq!(topics, [own.as_str(), base]);
+        assert!(update.is_private());
+        let event = String::from_utf8(update.event().to_vec()).expect("UTF-8");
+        let data = event.strip_prefix("event: Subscription\nid: urn:uuid:1\ndata: ").expect("its fields");
+        let document: Value = serde_json::from_str(data).expect("JSON");
+        assert_eq!(
+            document,
+            json!({
+                "@context": "https://mercure.rocks/",
+                "id": own,
+                "type": "Subscription",
+                "topic": "https://example.com/{selector}",
+                "subscriber": "urn:uuid:bb3de268-05b0-4c65-b44e-8f9acefc29d6",
+                "active": true,
+                "payload": {"foo": "bar"},
+            })
+        );
+    }
+
+    #[test]
+    fn collection_has_context_and_last_event_id_at_its_root() {
+        let each = subscription("a/b", None);
+        let collection = subscriptions_document(&hub(), Some("a/b"), [&each], "earliest");
+        let collection: Value = serde_json::from_str(&collection).expect("JSON");
+        assert_eq!(collection["id"], "/.well-known/mercure/subscriptions/a%2Fb");
+        assert_eq!(
+            (&collection["type"], &collection["lastEventID"]),
+            (&json!("Subscriptions"), &json!("earliest"))
+        );
+        assert_eq!(collection["subscriptions"][0]["topic"], "a/b");
+        assert!(collection["subscriptions"][0].get("@context").is_none());
+        assert!(collection["subscriptions"][0].get("payload").is_none());
+        let single: Value =
+            serde_json::from_str(&subscription_document(&hub(), &each, "urn:x")).expect("JSON");
+        assert_eq!(single["lastEventID"], "urn:x");
+    }
+
+    proptest! {
+        #[test]
+        fn every_selector_and_subscriber_survives_the_path(topic in "(?s).{1,20}", subscriber in "(?s).{1,20}") {
+            let path = subscriptions_path(&hub(), Some(&topic), Some(&subscriber));
+            let parsed = SubscriptionsPath::parse(&hub(), &path).expect("a path");
+            prop_assert_eq!(parsed.topic.as_deref(), Some(topic.as_str()));
+            prop_assert_eq!(parsed.subscriber.as_deref(), Some(subscriber.as_str()));
+            prop_assert_eq!(parsed.canonical(&hub()), path);
+        }
+    }
+}

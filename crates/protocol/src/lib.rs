@@ -1,0 +1,48 @@
+//! The Mercure protocol as values and total functions.
+//!
+//! What arrives from a peer is parsed here, once, into types that cannot be wrong; everything behind them relies on
+//! the types and checks nothing again. The crate reads no clock, entropy, environment, file or socket, logs nothing
+//! and panics on no input.
+//!
+//! Two dialects exist: 0.x (`draft-dunglas-mercure-07`, tag v0.24.2 of the specification's repository) and 1.0
+//! (`draft-dunglas-mercure-08`). All types serve both; what only 0.x does is translated in [`legacy`].
+//!
+//! ```
+//! use petasos_protocol::{form, topic::HubUrl, update::{EventId, Update}, Limits};
+//!
+//! let hub = HubUrl::default();
+//! let draft = form::publish(b"topic=books%2F1&data=new+price", &hub, &Limits::default())?;
+//! let update = Update::publish(draft, || EventId::from_uuid("e1ee88e2-532a-4d6f-ba70-f0f8bd584022"));
+//! assert_eq!(
+//!     &update.event()[..],
+//!     b"id: urn:uuid:e1ee88e2-532a-4d6f-ba70-f0f8bd584022\ndata: new price\n\n"
+//! );
+//! # Ok::<(), petasos_protocol::Reject>(())
+//! ```
+
+pub mod cursor;
+pub mod form;
+pub mod grants;
+pub mod legacy;
+pub mod limits;
+pub mod matcher;
+pub mod reject;
+pub mod sse;
+pub mod subscription;
+pub mod template;
+mod text;
+pub mod token;
+pub mod topic;
+pub mod update;
+
+pub use limits::Limits;
+pub use reject::Reject;
+
+/// The protocol version that a request, a token or a subscription speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Dialect {
+    /// `draft-dunglas-mercure-07` and before: topic selectors, the `mercure` claim, JSON-LD documents.
+    Legacy,
+    /// `draft-dunglas-mercure-08`: topic matchers, JWT access tokens, `authorization_details`.
+    V1,
+}

@@ -1,0 +1,41 @@
+//! The bounds on what a peer may send. Every one is a setting; the defaults are generous for real clients and small
+//! enough that the work for one request stays under a millisecond.
+
+/// Upper bounds, inclusive; lengths are in bytes of the decoded value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// The body of a publish request. Default 1 MiB.
+    pub body_bytes_max: usize,
+    /// Name/value pairs of a form or a query, known or not. Default 1,000.
+    pub fields_max: usize,
+    /// `topic` fields of one update, as each costs an index look-up and a grant check. Default 100.
+    pub topics_max: usize,
+    /// One topic. Default 4,096, what a URL may have nearly everywhere.
+    pub topic_bytes_max: usize,
+    /// `id` and `type` of an update, and a cursor: they travel in HTTP header fields. Default 1,024.
+    pub id_bytes_max: usize,
+    /// Matchers (0.x: topic selectors) of one subscriber. Default 100.
+    pub matchers_max: usize,
+    /// One matcher. Default 4,096.
+    pub matcher_bytes_max: usize,
+    /// A token as presented. Default 16 KiB.
+    pub token_bytes_max: usize,
+    /// Matchers of one token, over all its grants. Default 1,000.
+    pub token_matchers_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body_bytes_max: 1024 * 1024,
+            fields_max: 1_000,
+            topics_max: 100,
+            topic_bytes_max: 4_096,
+            id_bytes_max: 1_024,
+            matchers_max: 100,
+            matcher_bytes_max: 4_096,
+            token_bytes_max: 16 * 1024,
+            token_matchers_max: 1_000,
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! What is wrong with a request, in words for the one who sent it.
+
+/// A request that breaks a rule of the protocol: the peer's fault, and nothing has happened.
+///
+/// `Display` says what to change. It names fields, bounds and characters, never values: a value may be a secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Reject {
+    /// A publish request without `topic`.
+    #[error("the update has no topic: send at least one \"topic\" field")]
+    TopicMissing,
+    /// A topic that is exactly `*`.
+    #[error("\"*\" is the wildcard and no topic: choose another topic")]
+    TopicWildcard,
+    /// A topic under the hub's own path.
+    #[error("a topic lies in the hub's own namespace ({path}): choose a topic outside it")]
+    TopicReserved {
+        /// The hub's path.
+        path: String,
+    },
+    /// A subscribe request that selects nothing.
+    #[error("nothing is selected: send at least one \"topic\" parameter")]
+    MatcherMissing,
+    /// A parameter of the `match` namespace that this hub cannot interpret.
+    #[error(
+        "a parameter in the reserved \"match\" namespace is not supported by this hub: use \"topic\" parameters (protocol 0.x)"
+    )]
+    MatcherUnsupported,
+    /// A URI template that compiles to too large an automaton.
+    #[error("a URI template is too complex: use fewer variables")]
+    MatcherTooComplex,
+    /// A control or format character where none may be.
+    #[error("\"{field}\" holds the character U+{code:04X}: remove control and invisible format characters")]
+    CharacterForbidden {
+        /// The field's name.
+        field: &'static str,
+        /// The character's code point.
+        code: u32,
+    },
+    /// Percent-decoded bytes that are not UTF-8.
+    #[error("the {part} is not valid UTF-8 after percent-decoding: encode text as UTF-8")]
+    NotUtf8 {
+        /// `form` or `query`.
+        part: &'static str,
+    },
+    /// An `id` with a reserved beginning or value.
+    #[error("\"id\" must not be empty, must not be \"earliest\" and must not begin with \"#\"")]
+    IdReserved,
+    /// The `type` that only the hub may use.
+    #[error("the type \"mercure\" is reserved for the hub: choose another \"type\"")]
+    TypeReserved,
+    /// A `retry` that is no number of milliseconds.
+    #[error("\"retry\" must be a whole number of milliseconds, in ASCII digits, below 2^63")]
+    RetryInvalid,
+    /// A body that is no form.
+    #[error("the body must be sent as application/x-www-form-urlencoded")]
+    ContentType,
+    /// A publish request over a limit.
+    #[error("{what} exceeds the limit of {max}")]
+    TooLarge {
+        /// What is too large, with its unit.
+        what: &'static str,
+        /// The bound in force.
+        max: usize,
+    },
+    /// A subscribe request over a limit.
+    #[error("{what} exceeds the limit of {max}")]
+    TooMany {
+        /// What there is too much of, with its unit.
+        what: &'static str,
+        /// The bound in force.
+        max: usize,
+    },
+}
+
+impl Reject {
+    /// A stable name of the rule, for clients that branch on it and for metrics.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::TopicMissing => "topic-missing",
+            Self::TopicWildcard => "topic-wildcard",
+            Self::TopicReserved { .. } => "topic-reserved",
+            Self::MatcherMissing => "matcher-missing",
+            Self::MatcherUnsupported => "matcher-unsupported",
+            Self::MatcherTooComplex => "matcher-too-complex",
+            Self::CharacterForbidden { .. } => "character-forbidden",
+            Self::NotUtf8 { .. } => "not-utf8",
+            Self::IdReserved => "id-reserved",
+            Self::TypeReserved => "type-reserved",
+            Self::RetryInvalid => "retry-invalid",
+            Self::ContentType => "content-type",
+            Self::TooLarge { .. } => "too-large",
+            Self::TooMany { .. } => "too-many",
+        }
+    }
+}

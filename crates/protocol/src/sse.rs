@@ -1,0 +1,118 @@
+//! Server-Sent Events, written so that nothing a publisher sends can add a field or an event.
+//!
+//! Section "Server-sent events" of the HTML standard. Line ends are CR, LF and CRLF and nothing else: U+2028, vertical
+//! tab and form feed are text.
+
+use bytes::Bytes;
+
+use crate::update::{EventId, EventType, Retry};
+
+/// A comment: makes an idle stream show that it lives, and the first bytes flow at once.
+pub const COMMENT: &[u8] = b":\n\n";
+
+/// One event: `event` and `retry` when given, `id` always, one `data` field per line of `data`.
+///
+/// A receiver joins the lines by LF, so that CR and CRLF arrive as LF. Empty data is one empty field, which makes
+/// browsers dispatch the event.
+///
+/// ```
+/// use petasos_protocol::{sse, update::EventId};
+/// let id = EventId::from_uuid("e1ee88e2-532a-4d6f-ba70-f0f8bd584022");
+/// let event = sse::encode(&id, None, None, "a\r\nb");
+/// assert_eq!(&event[..], b"id: urn:uuid:e1ee88e2-532a-4d6f-ba70-f0f8bd584022\ndata: a\ndata: b\n\n");
+/// ```
+pub fn encode(id: &EventId, event_type: Option<&EventType>, retry: Option<Retry>, data: &str) -> Bytes {
+    let mut out = Vec::with_capacity(data.len() + id.as_str().len() + 64);
+    if let Some(event_type) = event_type {
+        field(&mut out, "event", event_type.as_str());
+    }
+    field(&mut out, "id", id.as_str());
+    if let Some(retry) = retry {
+        field(&mut out, "retry", &retry.millis().to_string());
+    }
+    let mut rest = data;
+    loop {
+        match rest.find(['\r', '\n']) {
+            Some(end) => {
+                field(&mut out, "data", &rest[..end]);
+                let line_end = if rest[end..].starts_with("\r\n") { 2 } else { 1 };
+                rest = &rest[end + line_end..];
+            }
+            None => {
+                field(&mut out, "data", rest);
+                break;
+            }
+        }
+    }
+    out.push(b'\n');
+    Bytes::from(out)
+}
+
+fn field(out: &mut Vec<u8>, name: &str, value: &str) {
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value.as_bytes());
+    out.push(b'\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::Limits;
+
+    fn id() -> EventId {
+        EventId::from_uuid("e1ee88e2-532a-4d6f-ba70-f0f8bd584022")
+    }
+
+    fn event(data: &str) -> String {
+        String::from_utf8(encode(&id(), None, None, data).to_vec()).expect("UTF-8")
+    }
+
+    #[test]
+    fn data_splits_on_cr_lf_and_crlf_only() {
+        assert!(event("a\nb\rc\r\nd").ends_with("data: a\ndata: b\ndata: c\ndata: d\n\n"));
+        assert!(event("a\n\rb").ends_with("data: a\ndata: \ndata: b\n\n"));
+        assert!(event("a\u{2028}b\u{b}c\u{c}d\u{85}e").ends_with("data: a\u{2028}b\u{b}c\u{c}d\u{85}e\n\n"));
+    }
+
+    #[test]
+    fn empty_data_and_trailing_line_ends_are_kept() {
+        assert!(event("").ends_with("022\ndata: \n\n"));
+        assert!(event("a\n").ends_with("data: a\ndata: \n\n"));
+    }
+
+    #[test]
+    fn all_fields_are_written() {
+        let event_type = EventType::parse("price", &Limits::default()).expect("valid");
+        let retry = Retry::parse("2500").expect("valid");
+        let event = encode(&id(), Some(&event_type), Some(retry), "x");
+        assert_eq!(
+            &event[..],
+            b"event: price\nid: urn:uuid:e1ee88e2-532a-4d6f-ba70-f0f8bd584022\nretry: 2500\ndata: x\n\n"
+        );
+    }
+
+    /// A parser straight from the standard, for one complete event.
+    fn parse(event: &str) -> Vec<(String, String)> {
+        let body = event.strip_suffix("\n\n").expect("ends with a blank line");
+        let lines = body.replace("\r\n", "\n").replace('\r', "\n");
+        let pairs = lines.split('\n').map(|line| {
+            let (name, value) = line.split_once(':').unwrap_or((line, ""));
+            (name.to_owned(), value.strip_prefix(' ').unwrap_or(value).to_owned())
+        });
+        pairs.collect()
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_data_the_receiver_reads_it_back(data in "(.|\n|\r|\r\n|data: |id: |event: |:){0,40}") {
+            let fields = parse(&event(&data));
+            prop_assert_eq!(&fields[0].0, "id");
+            prop_assert!(fields[1..].iter().all(|(name, _)| name == "data"));
+            let received: Vec<_> = fields[1..].iter().map(|(_, value)| value.as_str()).collect();
+            prop_assert_eq!(received.join("\n"), data.replace("\r\n", "\n").replace('\r', "\n"));
+        }
+    }
+}

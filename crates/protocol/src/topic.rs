@@ -1,0 +1,263 @@
+//! Topics, and the hub's own namespace that no publisher may enter.
+
+use std::{fmt, sync::Arc};
+
+use percent_encoding::percent_decode_str;
+use url::Url;
+
+use crate::{Limits, Reject, text};
+
+/// The identifier of an updated resource: any text without control or format characters, compared byte for byte.
+///
+/// Section "Terminology" of draft-dunglas-mercure-08.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Topic(Arc<str>);
+
+impl Topic {
+    /// Checks the characters, the length, that the topic is not the wildcard, and that it lies outside the hub's
+    /// namespace.
+    ///
+    /// # Errors
+    /// [`Reject::CharacterForbidden`], [`Reject::TooLarge`], [`Reject::TopicWildcard`], [`Reject::TopicReserved`].
+    ///
+    /// ```
+    /// use petasos_protocol::{topic::{HubUrl, Topic}, Limits};
+    /// let hub = HubUrl::default();
+    /// assert!(Topic::parse("https://example.com/books/1", &hub, &Limits::default()).is_ok());
+    /// assert!(Topic::parse("https://evil.example/.well-known/%6Dercure/x", &hub, &Limits::default()).is_err());
+    /// ```
+    pub fn parse(value: &str, hub: &HubUrl, limits: &Limits) -> Result<Self, Reject> {
+        if value.len() > limits.topic_bytes_max {
+            return Err(Reject::TooLarge {
+                what: "the length of a topic in bytes",
+                max: limits.topic_bytes_max,
+            });
+        }
+        text::check("topic", value)?;
+        if value == "*" {
+            return Err(Reject::TopicWildcard);
+        }
+        if hub.reserves(value) {
+            return Err(Reject::TopicReserved { path: hub.path().to_owned() });
+        }
+        Ok(Self(value.into()))
+    }
+
+    /// A topic in the hub's own namespace. Only [`crate::update::Update::subscription_event`] reaches it.
+    pub(crate) fn of_hub(value: String) -> Self {
+        Self(value.into())
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Topic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The topics of one update: the canonical one first, then the alternates; never empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Topics(Arc<[Topic]>);
+
+impl Topics {
+    /// Parses all values, canonical first.
+    ///
+    /// # Errors
+    /// [`Reject::TopicMissing`] for none, [`Reject::TooLarge`] for too many, and what [`Topic::parse`] refuses.
+    pub fn parse<'a>(
+        values: impl IntoIterator<Item = &'a str>,
+        hub: &HubUrl,
+        limits: &Limits,
+    ) -> Result<Self, Reject> {
+        let mut topics = Vec::new();
+        for value in values {
+            if topics.len() == limits.topics_max {
+                return Err(Reject::TooLarge { what: "the number of topics", max: limits.topics_max });
+            }
+            topics.push(Topic::parse(value, hub, limits)?);
+        }
+        if topics.is_empty() { Err(Reject::TopicMissing) } else { Ok(Self(topics.into())) }
+    }
+
+    pub(crate) fn of_hub(topics: Vec<Topic>) -> Self {
+        debug_assert!(!topics.is_empty());
+        Self(topics.into())
+    }
+
+    /// The primary identifier of the updated resource.
+    pub fn canonical(&self) -> &Topic {
+        &self.0[0]
+    }
+
+    /// Canonical first.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Topic> {
+        self.0.iter()
+    }
+}
+
+/// Where the hub lives: the base URL of relative topics and patterns, and the path that is reserved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HubUrl(Url);
+
+impl HubUrl {
+    /// The well-known path of section "Discovery".
+    pub const DEFAULT_PATH: &'static str = "/.well-known/mercure";
+
+    /// Accepts an absolute `http` or `https` URL without query and fragment.
+    ///
+    /// # Errors
+    /// A sentence that says what to change.
+    pub fn parse(value: &str) -> Result<Self, String> {
+        let url = Url::parse(value).map_err(|e| format!("the hub URL is no absolute URL: {e}"))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err("the hub URL must begin with http:// or https://".to_owned());
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err("the hub URL must have no query and no fragment".to_owned());
+        }
+        if url.path() == "/" {
+            return Err(format!("the hub URL needs a path: {} is usual", Self::DEFAULT_PATH));
+        }
+        Ok(Self(url))
+    }
+
+    /// The path under which the hub answers, without a trailing slash added or removed.
+    pub fn path(&self) -> &str {
+        self.0.path()
+    }
+
+    /// Whether `topic` addresses the hub's own namespace (section "Publication"): its path, resolved against this URL
+    /// with dot segments removed and unreserved characters decoded, is the hub's path or lies under it, whatever its
+    /// scheme and host. What is no URL reference cannot name a hub path.
+    pub fn reserves(&self, topic: &str) -> bool {
+        let Ok(resolved) = self.0.join(topic) else { return false };
+        let path = decode_unreserved(resolved.path());
+        // The parser has resolved dot segments already, also "%2e" ones, and decoding adds none it would not have
+        // seen; only paths that are opaque to it stay as they came, and those do not begin with a slash.
+        path.strip_prefix(self.path()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+}
+
+impl Default for HubUrl {
+    /// `http://localhost/.well-known/mercure`: the host matters only to relative 1.0 patterns.
+    fn default() -> Self {
+        Self::parse("http://localhost/.well-known/mercure").expect("a valid constant")
+    }
+}
+
+/// Decodes the percent-encoded octets that stand for unreserved characters (RFC 3986, section 6.2.2.2).
+fn decode_unreserved(path: &str) -> String {
+    let mut decoded = String::with_capacity(path.len());
+    let mut rest = path;
+    while let Some(at) = rest.find('%') {
+        decoded.push_str(&rest[..at]);
+        let triplet = rest.get(at..at + 3).unwrap_or("");
+        match percent_decode_str(triplet).next() {
+            Some(octet) if triplet.len() == 3 && is_unreserved(octet) => {
+                decoded.push(octet as char);
+                rest = &rest[at + 3..];
+            }
+            _ => {
+                decoded.push('%');
+                rest = &rest[at + 1..];
+            }
+        }
+    }
+    decoded.push_str(rest);
+    decoded
+}
+
+fn is_unreserved(octet: u8) -> bool {
+    octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'.' | b'_' | b'~')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(value: &str) -> Result<Topic, Reject> {
+        Topic::parse(value, &HubUrl::default(), &Limits::default())
+    }
+
+    #[test]
+    fn ordinary_topics_are_accepted() {
+        for topic in [
+            "topic",
+            "books/1",
+            "https://example.com/books/1?page=2#top",
+            "urn:uuid:e1ee88e2-532a-4d6f-ba70-f0f8bd584022",
+            "/.well-known/mercure-like",
+            "/.well-known/mercur",
+            "/x/.well-known/mercure",
+            "http://[",
+            "%",
+            "%zz",
+            "é 日本",
+        ] {
+            assert!(parse(topic).is_ok(), "{topic}");
+        }
+    }
+
+    #[test]
+    fn no_spelling_of_the_hub_namespace_is_accepted() {
+        for topic in [
+            "/.well-known/mercure",
+            "/.well-known/mercure/",
+            "/.well-known/mercure/subscriptions/a/b",
+            "/.well-known/%6Dercure/subscriptions/a/b",
+            "/.well-known/%6dercure",
+            "/%2Ewell-known/mercure",
+            "/a/../.well-known/mercure/x",
+            "/a/%2e%2E/.well-known/mercure/x",
+            "/.well-known/./mercure",
+            "\\.well-known\\mercure",
+            "https://hub.example/.well-known/mercure/subscriptions/a/b",
+            "HTTPS://hub.example/.well-known/mercure?x",
+            "ftp://x/.well-known/mercure#y",
+            "custom://x/.well-known/mercure/y",
+            "custom:/.well-known/mercure/y",
+            "//other.example/.well-known/mercure",
+            "mercure",
+            "./mercure/subscriptions",
+            "?query",
+            "#fragment",
+            "",
+            " /.well-known/mercure/x ",
+        ] {
+            assert!(
+                matches!(parse(topic), Err(Reject::TopicReserved { .. })),
+                "{topic:?} gave {:?}",
+                parse(topic)
+            );
+        }
+    }
+
+    #[test]
+    fn wildcard_and_long_topics_are_refused() {
+        assert_eq!(parse("*"), Err(Reject::TopicWildcard));
+        assert!(parse(&"a".repeat(4096)).is_ok());
+        assert!(matches!(parse(&"a".repeat(4097)), Err(Reject::TooLarge { .. })));
+    }
+
+    #[test]
+    fn hub_url_says_what_is_wrong() {
+        assert!(HubUrl::parse("https://example.com/.well-known/mercure").is_ok());
+        for bad in ["example.com", "ftp://example.com/x", "https://example.com/x?y", "https://example.com/"] {
+            assert!(HubUrl::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_either_a_topic_or_refused(value in ".*") {
+            if let Ok(topic) = parse(&value) {
+                proptest::prop_assert_eq!(topic.as_str(), value);
+            }
+        }
+    }
+}

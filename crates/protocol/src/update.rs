@@ -1,0 +1,291 @@
+//! An update: what a publisher sends and every subscriber receives, encoded once.
+
+use std::{fmt, sync::Arc};
+
+use bytes::Bytes;
+
+use crate::{
+    Limits, Reject, sse, text,
+    topic::{Topic, Topics},
+};
+
+/// The identifier of an update and the cursor of whoever received it last.
+///
+/// Section "Publication": no control or format characters, does not begin with `#`, is not `earliest`, not empty.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EventId(Arc<str>);
+
+impl EventId {
+    /// Checks an id given by a publisher.
+    ///
+    /// # Errors
+    /// [`Reject::TooLarge`], [`Reject::CharacterForbidden`], [`Reject::IdReserved`].
+    pub fn parse(value: &str, limits: &Limits) -> Result<Self, Reject> {
+        if value.len() > limits.id_bytes_max {
+            return Err(Reject::TooLarge { what: "the length of \"id\" in bytes", max: limits.id_bytes_max });
+        }
+        text::check("id", value)?;
+        if value.is_empty() || value.starts_with('#') || value == "earliest" {
+            return Err(Reject::IdReserved);
+        }
+        Ok(Self(value.into()))
+    }
+
+    /// The id that a hub gives: `urn:uuid:` and the UUID in its hyphenated form.
+    pub fn from_uuid(uuid: &str) -> Self {
+        Self(format!("urn:uuid:{uuid}").into())
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The SSE `event` field of an update.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventType(Box<str>);
+
+impl EventType {
+    /// Checks a type given by a publisher: character rule, length, and not `mercure`, which 1.0 keeps for the hub.
+    ///
+    /// # Errors
+    /// [`Reject::TooLarge`], [`Reject::CharacterForbidden`], [`Reject::TypeReserved`].
+    pub fn parse(value: &str, limits: &Limits) -> Result<Self, Reject> {
+        if value.len() > limits.id_bytes_max {
+            return Err(Reject::TooLarge {
+                what: "the length of \"type\" in bytes",
+                max: limits.id_bytes_max,
+            });
+        }
+        text::check("type", value)?;
+        if value == "mercure" {
+            return Err(Reject::TypeReserved);
+        }
+        Ok(Self(value.into()))
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The SSE `retry` field: the reconnection time in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retry(u64);
+
+impl Retry {
+    /// Accepts ASCII digits below 2^63, so that every client's integer holds the value.
+    ///
+    /// # Errors
+    /// [`Reject::RetryInvalid`].
+    pub fn parse(value: &str) -> Result<Self, Reject> {
+        let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+        match value.parse::<u64>() {
+            Ok(millis) if digits && millis <= i64::MAX as u64 => Ok(Self(millis)),
+            _ => Err(Reject::RetryInvalid),
+        }
+    }
+
+    /// Milliseconds.
+    pub fn millis(self) -> u64 {
+        self.0
+    }
+}
+
+/// A publish request that has been checked, before the hub gives it an id.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Draft {
+    /// Canonical topic first.
+    pub topics: Topics,
+    /// The new version of the resource, or whatever the publisher sends.
+    pub data: String,
+    /// Whether only subscribers with a grant may receive it.
+    pub private: bool,
+    /// The publisher's own id.
+    pub id: Option<EventId>,
+    /// The SSE event type.
+    pub event_type: Option<EventType>,
+    /// The reconnection time for whoever receives it.
+    pub retry: Option<Retry>,
+}
+
+impl fmt::Debug for Draft {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { topics, data, private, id, event_type, retry } = self;
+        f.debug_struct("Draft")
+            .field("topics", topics)
+            .field("data_bytes", &data.len())
+            .field("private", private)
+            .field("id", id)
+            .field("event_type", event_type)
+            .field("retry", retry)
+            .finish()
+    }
+}
+
+/// Who made an update. History bounds count a publisher's updates only, so that visitors who come and go evict
+/// nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// A publisher, over HTTP or in the same process.
+    Publisher,
+    /// The hub: a subscription began or ended.
+    Hub,
+}
+
+/// An update as the log keeps it and as every subscriber receives it. Cloning shares all of it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Update {
+    id: EventId,
+    topics: Topics,
+    private: bool,
+    origin: Origin,
+    event: Bytes,
+}
+
+impl Update {
+    /// A publisher's update. `id` is called when the draft brings none.
+    pub fn publish(draft: Draft, id: impl FnOnce() -> EventId) -> Self {
+        let Draft { topics, data, private, id: given, event_type, retry } = draft;
+        let id = given.unwrap_or_else(id);
+        let event = sse::encode(&id, event_type.as_ref(), retry, &data);
+        Self { id, topics, private, origin: Origin::Publisher, event }
+    }
+
+    /// The only way to an update in the hub's own namespace: private, made by the hub, never by a request.
+    pub(crate) fn subscription_event(
+        id: EventId,
+        topics: Vec<String>,
+        event_type: Option<&EventType>,
+        document: &str,
+    ) -> Self {
+        let topics = Topics::of_hub(topics.into_iter().map(Topic::of_hub).collect());
+        let event = sse::encode(&id, event_type, None, document);
+        Self { id, topics, private: true, origin: Origin::Hub, event }
+    }
+
+    /// The cursor that stands for this update.
+    pub fn id(&self) -> &EventId {
+        &self.id
+    }
+
+    /// Canonical topic first.
+    pub fn topics(&self) -> &Topics {
+        &self.topics
+    }
+
+    /// Whether only subscribers with a grant may receive it.
+    pub fn is_private(&self) -> bool {
+        self.private
+    }
+
+    /// Who made it.
+    pub fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    /// The bytes on the wire, shared by history and all subscribers.
+    pub fn event(&self) -> &Bytes {
+        &self.event
+    }
+
+    /// What the update holds in memory, in bytes: its event, topics and id, with an estimate of the bookkeeping.
+    pub fn size(&self) -> usize {
+        let topics: usize = self.topics.iter().map(|topic| topic.as_str().len() + 32).sum();
+        self.event.len() + self.id.as_str().len() + topics + 128
+    }
+}
+
+impl fmt::Debug for Update {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Update")
+            .field("id", &self.id)
+            .field("topics", &self.topics)
+            .field("private", &self.private)
+            .field("origin", &self.origin)
+            .field("event_bytes", &self.event.len())
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::topic::HubUrl;
+
+    fn draft(data: &str) -> Draft {
+        let topics = Topics::parse(["a", "b"], &HubUrl::default(), &Limits::default()).expect("valid topics");
+        Draft { topics, data: data.to_owned(), private: true, id: None, event_type: None, retry: None }
+    }
+
+    #[test]
+    fn id_is_honoured_or_made() {
+        let made = Update::publish(draft("x"), || EventId::from_uuid("u"));
+        assert_eq!(made.id().as_str(), "urn:uuid:u");
+        let given = EventId::parse("mine", &Limits::default()).expect("valid");
+        let update =
+            Update::publish(Draft { id: Some(given), ..draft("x") }, || unreachable!("an id was given"));
+        assert_eq!(update.id().as_str(), "mine");
+        assert_eq!((update.origin(), update.is_private()), (Origin::Publisher, true));
+    }
+
+    #[test]
+    fn reserved_and_forbidden_ids_are_refused() {
+        for bad in ["", "#1", "earliest", "a\nb", "a\u{0}", "a\u{200b}", "\u{85}"] {
+            assert!(EventId::parse(bad, &Limits::default()).is_err(), "{bad:?}");
+        }
+        for good in ["1", "earliest2", "a#1", "urn:uuid:x", "é"] {
+            assert!(EventId::parse(good, &Limits::default()).is_ok(), "{good:?}");
+        }
+        assert!(EventId::parse(&"a".repeat(1025), &Limits::default()).is_err());
+    }
+
+    #[test]
+    fn reserved_and_forbidden_types_are_refused() {
+        for bad in ["mercure", "a\rb", "a\u{feff}"] {
+            assert!(EventType::parse(bad, &Limits::default()).is_err(), "{bad:?}");
+        }
+        for good in ["Mercure", "message", "mercure2", "Subscription"] {
+            assert!(EventType::parse(good, &Limits::default()).is_ok(), "{good:?}");
+        }
+    }
+
+    #[test]
+    fn retry_takes_ascii_digits_only() {
+        for bad in ["", "+1", "-1", "1.5", " 1", "1e3", "١", "9223372036854775808", "99999999999999999999"] {
+            assert_eq!(Retry::parse(bad), Err(Reject::RetryInvalid), "{bad:?}");
+        }
+        for (good, millis) in [("0", 0), ("007", 7), ("9223372036854775807", i64::MAX as u64)] {
+            assert_eq!(Retry::parse(good).map(Retry::millis), Ok(millis));
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_payload() {
+        let secret = "the-payload";
+        let update = Update::publish(draft(secret), || EventId::from_uuid("u"));
+        assert!(!format!("{:?}{update:?}", draft(secret)).contains(secret));
+    }
+
+    proptest! {
+        #[test]
+        fn accepted_ids_and_types_add_no_line(value in "(?s).{0,12}") {
+            let limits = Limits::default();
+            if let (Ok(id), Ok(event_type)) = (EventId::parse(&value, &limits), EventType::parse(&value, &limits)) {
+                let event = sse::encode(&id, Some(&event_type), None, "x");
+                let text = std::str::from_utf8(&event).expect("UTF-8");
+                prop_assert_eq!(text.matches(['\n', '\r']).count(), 4);
+            }
+        }
+    }
+}
