@@ -1,6 +1,6 @@
 //! An update: what a publisher sends and every subscriber receives, encoded once.
 
-use std::{fmt, sync::Arc};
+use std::{borrow::Borrow, fmt, sync::Arc};
 
 use bytes::Bytes;
 
@@ -38,6 +38,13 @@ impl EventId {
 
     /// The text.
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Maps keyed by ids are searched by text: both hash and compare alike.
+impl Borrow<str> for EventId {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }

@@ -1,0 +1,376 @@
+//! What every transport guarantees, as a list of checks. Each is one async function that panics when the guarantee does
+//! not hold; a transport's tests run the whole list against a real backend.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use async_trait::async_trait;
+//! use petasos_hub::{MemoryTransport, conformance::{CHECKS, Subject}, transport::Transport};
+//!
+//! struct Memory;
+//!
+//! #[async_trait]
+//! impl Subject for Memory {
+//!     async fn transport(&self, history_max: usize) -> Arc<dyn Transport> {
+//!         Arc::new(MemoryTransport::new(history_max))
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
+//! for (name, check) in CHECKS {
+//!     println!("{name}");
+//!     check(&Memory).await;
+//! }
+//! # }
+//! ```
+
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use petasos_protocol::{
+    Limits, legacy,
+    matcher::Matcher,
+    subscription::{SubscriberId, Subscription},
+    topic::{HubUrl, Topics},
+    update::{Draft, EventId, EventType, Origin, Retry, Update},
+};
+
+use crate::{
+    TransportError,
+    transport::{Entry, Page, Position, Transport},
+};
+
+/// What is checked: a maker of empty logs.
+#[async_trait]
+pub trait Subject: Send + Sync {
+    /// A new, empty log, independent of all others, that keeps the last `history_max` updates of publishers.
+    async fn transport(&self, history_max: usize) -> Arc<dyn Transport>;
+}
+
+/// One guarantee.
+pub type Check = for<'a> fn(&'a dyn Subject) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+
+/// All guarantees, by name.
+pub const CHECKS: &[(&str, Check)] = &[
+    ("an empty log is empty", |s| Box::pin(an_empty_log_is_empty(s))),
+    ("head is the last append", |s| Box::pin(head_is_the_last_append(s))),
+    ("an update is kept unchanged", |s| Box::pin(an_update_is_kept_unchanged(s))),
+    ("pages join without gap or overlap", |s| Box::pin(pages_join_without_gap_or_overlap(s))),
+    ("locate finds the earliest", |s| Box::pin(locate_finds_the_earliest(s))),
+    ("locate does not know what was never appended", |s| Box::pin(locate_does_not_know_strangers(s))),
+    ("a trimmed log says so", |s| Box::pin(a_trimmed_log_says_so(s))),
+    ("subscription events evict no update", |s| Box::pin(subscription_events_evict_no_update(s))),
+    ("a follower sees what a reader sees", |s| Box::pin(a_follower_sees_what_a_reader_sees(s))),
+    ("a follower goes from history to live", |s| Box::pin(a_follower_goes_from_history_to_live(s))),
+    ("a follower's dropped wait loses nothing", |s| Box::pin(a_dropped_wait_loses_nothing(s))),
+    ("a slow follower loses nothing", |s| Box::pin(a_slow_follower_loses_nothing(s))),
+    ("a dropped follower holds nobody up", |s| Box::pin(a_dropped_follower_holds_nobody_up(s))),
+    ("a dropped append is whole or nothing", |s| Box::pin(a_dropped_append_is_whole_or_nothing(s))),
+];
+
+async fn an_empty_log_is_empty(subject: &dyn Subject) {
+    let log = subject.transport(10).await;
+    let head = log.head().await.expect("head");
+    assert_eq!(head.id, None);
+    let page = log.read(Position::EARLIEST, 10).await.expect("read");
+    assert!(page.entries.is_empty());
+    assert!(page.trimmed.updates <= head.position && page.trimmed.events <= head.position);
+    assert!(Position::EARLIEST < append(&*log, "first").await);
+}
+
+async fn head_is_the_last_append(subject: &dyn Subject) {
+    let log = subject.transport(10).await;
+    let mut last = log.head().await.expect("head").position;
+    for number in 0..20 {
+        let position = append(&*log, &number.to_string()).await;
+        assert!(position > last, "positions grow");
+        let head = log.head().await.expect("head");
+        assert_eq!(head.position, position);
+        assert_eq!(head.id.as_ref().map(EventId::as_str), Some(number.to_string().as_str()));
+        last = position;
+    }
+}
+
+async fn an_update_is_kept_unchanged(subject: &dyn Subject) {
+    let log = subject.transport(10).await;
+    let limits = Limits::default();
+    let topics =
+        Topics::parse(["https://example.com/é", "b", "c d"], &HubUrl::default(), &limits).expect("topics");
+    let draft = Draft {
+        topics,
+        data: "line\nline\r\n\u{2028}é😀".to_owned(),
+        private: true,
+        id: Some(EventId::parse("id é", &limits).expect("id")),
+        event_type: Some(EventType::parse("type é", &limits).expect("type")),
+        retry: Some(Retry::parse("1500").expect("retry")),
+    };
+    let update = Update::publish(draft, || unreachable!("an id was given"));
+    let position = log.append(update.clone()).await.expect("append");
+    let event = subscription_event();
+    log.append(event.clone()).await.expect("append");
+    let page = log.read(Position::EARLIEST, 10).await.expect("read");
+    assert_eq!(page.entries[0].position, position);
+    assert_eq!(*page.entries[0].update, update);
+    assert_eq!(*page.entries[1].update, event);
+    assert_eq!(page.entries[1].update.origin(), Origin::Hub);
+}
+
+async fn pages_join_without_gap_or_overlap(subject: &dyn Subject) {
+    let log = subject.transport(100).await;
+    let expected: Vec<_> = (0..50).map(|number| number.to_string()).collect();
+    for id in &expected {
+        append(&*log, id).await;
+    }
+    for limit in [1, 7, 49, 50, 51] {
+        let mut after = Position::EARLIEST;
+        let mut ids = Vec::new();
+        loop {
+            let page = log.read(after, limit).await.expect("read");
+            assert!(page.entries.len() <= limit);
+            if page.entries.is_empty() {
+                assert_eq!(page.through, log.head().await.expect("head").position);
+                break;
+            }
+            assert_ordered(&page, after);
+            after = page.through;
+            ids.extend(names(&page.entries));
+        }
+        assert_eq!(ids, expected, "with pages of {limit}");
+    }
+}
+
+async fn locate_finds_the_earliest(subject: &dyn Subject) {
+    let log = subject.transport(100).await;
+    let first = append(&*log, "twice").await;
+    append(&*log, "between").await;
+    append(&*log, "twice").await;
+    assert_eq!(log.locate("twice").await.expect("locate"), Some(first));
+    let page = log.read(first, 10).await.expect("read");
+    assert_eq!(names(&page.entries), ["between", "twice"]);
+}
+
+async fn locate_does_not_know_strangers(subject: &dyn Subject) {
+    let log = subject.transport(2).await;
+    for id in ["gone", "b", "c", "d"] {
+        append(&*log, id).await;
+    }
+    for id in ["", "never", "earliest", "c'", "b\0", &"x".repeat(10_000)] {
+        assert_eq!(log.locate(id).await.expect("locate"), None, "{id}");
+    }
+    assert!(log.locate("d").await.expect("locate").is_some());
+}
+
+async fn a_trimmed_log_says_so(subject: &dyn Subject) {
+    let log = subject.transport(5).await;
+    let mut positions = Vec::new();
+    for number in 0..20 {
+        positions.push(append(&*log, &number.to_string()).await);
+    }
+    let page = log.read(positions[3], 100).await.expect("read");
+    assert!(page.trimmed.updates > positions[3], "what followed 3 is gone, and the page says so");
+    let kept = names(&page.entries);
+    assert!(kept.len() >= 5 && kept.last().is_some_and(|id| id == "19"), "the last five are kept: {kept:?}");
+    assert!(page.trimmed.updates < page.entries[0].position);
+    let recent = log.read(positions[15], 100).await.expect("read");
+    assert!(recent.trimmed.updates <= positions[15], "nothing is missing after 15");
+    assert_eq!(names(&recent.entries), ["16", "17", "18", "19"]);
+    assert_eq!(log.locate("3").await.expect("locate"), None, "the index is trimmed with the log");
+    assert!(matches!(log.follow(positions[3]).await.err(), Some(TransportError::Trimmed)));
+}
+
+async fn subscription_events_evict_no_update(subject: &dyn Subject) {
+    let log = subject.transport(3).await;
+    append(&*log, "kept").await;
+    for _ in 0..20 {
+        log.append(subscription_event()).await.expect("append");
+    }
+    let located = log.locate("kept").await.expect("locate").expect("still kept");
+    let page = log.read(located, 100).await.expect("read");
+    assert!(page.trimmed.updates <= located);
+    assert_eq!(page.entries.len(), 20);
+}
+
+/// Appenders side by side: one order, the same for everyone.
+async fn a_follower_sees_what_a_reader_sees(subject: &dyn Subject) {
+    let log = subject.transport(10_000).await;
+    let head = log.head().await.expect("head").position;
+    let mut follower = log.follow(head).await.expect("follow");
+    let mut appenders = Vec::new();
+    for appender in 0..4 {
+        let log = Arc::clone(&log);
+        appenders.push(tokio::spawn(async move {
+            for number in 0..250 {
+                append(&*log, &format!("{appender}-{number}")).await;
+            }
+        }));
+    }
+    let followed = take(&mut *follower, 1_000).await;
+    for appender in appenders {
+        appender.await.expect("appender");
+    }
+    let mut read = Vec::new();
+    let mut after = Position::EARLIEST;
+    while read.len() < 1_000 {
+        let page = log.read(after, 1_000).await.expect("read");
+        assert_ordered(&page, after);
+        after = page.through;
+        read.extend(page.entries);
+    }
+    let places = |entries: &[Entry]| entries.iter().map(|entry| entry.position).collect::<Vec<_>>();
+    assert_eq!(places(&followed), places(&read));
+    assert_eq!(names(&followed), names(&read));
+    for appender in 0..4 {
+        let prefix = format!("{appender}-");
+        let own: Vec<_> = names(&read).into_iter().filter(|id| id.starts_with(&prefix)).collect();
+        let expected: Vec<_> = (0..250).map(|number| format!("{prefix}{number}")).collect();
+        assert_eq!(own, expected, "each appender's own order is kept");
+    }
+}
+
+async fn a_follower_goes_from_history_to_live(subject: &dyn Subject) {
+    let log = subject.transport(10_000).await;
+    let mut start = Position::EARLIEST;
+    for number in 0..300 {
+        let position = append(&*log, &number.to_string()).await;
+        if number == 99 {
+            start = position;
+        }
+    }
+    let mut follower = log.follow(start).await.expect("follow");
+    let appender = tokio::spawn({
+        let log = Arc::clone(&log);
+        async move {
+            for number in 300..600 {
+                append(&*log, &number.to_string()).await;
+            }
+        }
+    });
+    let expected: Vec<_> = (100..600).map(|number| number.to_string()).collect();
+    assert_eq!(names(&take(&mut *follower, 500).await), expected);
+    appender.await.expect("appender");
+}
+
+async fn a_dropped_wait_loses_nothing(subject: &dyn Subject) {
+    let log = subject.transport(1_000).await;
+    let head = log.head().await.expect("head").position;
+    let mut follower = log.follow(head).await.expect("follow");
+    let mut ids = Vec::new();
+    for number in 0..200 {
+        append(&*log, &number.to_string()).await;
+        // Polled once and dropped, unless the answer is there at once.
+        let poll = std::future::poll_fn(|cx| {
+            let wait = std::pin::pin!(follower.next());
+            std::task::Poll::Ready(wait.poll(cx))
+        });
+        if let std::task::Poll::Ready(entries) = poll.await {
+            ids.extend(names(&entries.expect("follow")));
+        }
+    }
+    let missing = 200 - ids.len();
+    if missing > 0 {
+        ids.extend(names(&take(&mut *follower, missing).await));
+    }
+    assert_eq!(ids, (0..200).map(|number| number.to_string()).collect::<Vec<_>>());
+}
+
+/// More than any window of what may be pending, with a history of almost nothing.
+async fn a_slow_follower_loses_nothing(subject: &dyn Subject) {
+    let log = subject.transport(1).await;
+    let head = log.head().await.expect("head").position;
+    let mut follower = log.follow(head).await.expect("follow");
+    let appender = tokio::spawn({
+        let log = Arc::clone(&log);
+        async move {
+            for number in 0..20_000 {
+                append(&*log, &number.to_string()).await;
+            }
+        }
+    });
+    let followed = take(&mut *follower, 20_000).await;
+    assert_eq!(names(&followed), (0..20_000).map(|number| number.to_string()).collect::<Vec<_>>());
+    appender.await.expect("appender");
+}
+
+async fn a_dropped_follower_holds_nobody_up(subject: &dyn Subject) {
+    let log = subject.transport(1).await;
+    let head = log.head().await.expect("head").position;
+    let follower = log.follow(head).await.expect("follow");
+    let appender = tokio::spawn({
+        let log = Arc::clone(&log);
+        async move {
+            for number in 0..20_000 {
+                append(&*log, &number.to_string()).await;
+            }
+        }
+    });
+    tokio::task::yield_now().await;
+    drop(follower);
+    tokio::time::timeout(PATIENCE, appender).await.expect("appending goes on").expect("appender");
+}
+
+async fn a_dropped_append_is_whole_or_nothing(subject: &dyn Subject) {
+    let log = subject.transport(1_000).await;
+    for number in 0..100 {
+        let id = number.to_string();
+        let append = append(&*log, &id);
+        let mut append = std::pin::pin!(append);
+        // Polled once, then dropped.
+        std::future::poll_fn(|cx| std::task::Poll::Ready(append.as_mut().poll(cx).is_ready())).await;
+    }
+    let last = append(&*log, "last").await;
+    let page = log.read(Position::EARLIEST, 1_000).await.expect("read");
+    assert_ordered(&page, Position::EARLIEST);
+    assert_eq!(page.entries.last().map(|entry| entry.position), Some(last));
+    let ids = names(&page.entries);
+    let mut unique = ids.clone();
+    unique.dedup();
+    assert_eq!(ids, unique, "nothing twice");
+}
+
+/// No check waits longer for one thing; far above what any backend needs.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+async fn take(follower: &mut dyn crate::transport::Follower, count: usize) -> Vec<Entry> {
+    let mut entries: Vec<Entry> = Vec::new();
+    while entries.len() < count {
+        let next = tokio::time::timeout(PATIENCE, follower.next()).await;
+        let batch = next.expect("entries arrive").expect("follow");
+        assert!(!batch.is_empty());
+        entries.extend(batch);
+    }
+    assert_eq!(entries.len(), count, "nothing twice");
+    assert!(entries.is_sorted_by(|a, b| a.position < b.position));
+    entries
+}
+
+fn assert_ordered(page: &Page, after: Position) {
+    assert!(page.entries.is_sorted_by(|a, b| a.position < b.position));
+    assert!(page.entries.iter().all(|entry| entry.position > after && entry.position <= page.through));
+}
+
+fn names(entries: &[Entry]) -> Vec<String> {
+    entries.iter().map(|entry| entry.update.id().as_str().to_owned()).collect()
+}
+
+async fn append(log: &dyn Transport, id: &str) -> Position {
+    let limits = Limits::default();
+    let draft = Draft {
+        topics: Topics::parse(["topic"], &HubUrl::default(), &limits).expect("topic"),
+        data: format!("data of {id}"),
+        private: false,
+        id: Some(EventId::parse(id, &limits).expect("id")),
+        event_type: None,
+        retry: None,
+    };
+    let update = Update::publish(draft, || unreachable!("an id was given"));
+    tokio::time::timeout(PATIENCE, log.append(update)).await.expect("the append ends").expect("append")
+}
+
+fn subscription_event() -> Update {
+    let subscription = Subscription {
+        matcher: Matcher::selector("topic", &Limits::default()).expect("selector"),
+        subscriber: SubscriberId::from_uuid("bb3de268-05b0-4c65-b44e-8f9acefc29d6"),
+        payload: None,
+    };
+    legacy::subscription_event(&HubUrl::default(), &subscription, true, None, crate::ids::event())
+}

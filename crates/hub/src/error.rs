@@ -1,0 +1,46 @@
+//! The two families of failure that the engine knows. What a peer does wrong is `petasos_protocol::Reject`.
+
+/// Why a transport could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TransportError {
+    /// The log was closed; nothing will work again on this value.
+    #[error("the log is closed")]
+    Closed,
+    /// The position lies before what is kept, and what followed it is gone.
+    #[error("the log no longer holds what followed the position")]
+    Trimmed,
+    /// The backend does not answer; trying again may help.
+    #[error("the transport's backend is unavailable: {0}")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Why a stream ended. The peer may come back with its last event ID in every case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Closed {
+    /// The token expired, or the connection reached its maximum age.
+    #[error("the stream reached the end of its lifetime")]
+    Lifetime,
+    /// The subscriber read too slowly, and the log no longer holds what it missed.
+    #[error("the subscriber fell behind what the log holds")]
+    Lagged,
+    /// The hub stops.
+    #[error("the hub stops")]
+    Stopping,
+    /// The transport failed for good.
+    #[error("the log was lost")]
+    LogLost,
+}
+
+/// Why a subscription could not begin.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SubscribeError {
+    /// The log could not be read.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// The hub stops.
+    #[error("the hub stops")]
+    Stopping,
+}

@@ -1,0 +1,203 @@
+//! The engine as its users see it: publish, subscribe, who is there, stop.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use petasos_protocol::{
+    form::SubscribeRequest,
+    grants::Grants,
+    subscription::Subscription,
+    topic::HubUrl,
+    update::{Draft, EventId, EventType, Update},
+};
+use tokio::{task::JoinHandle, time::Instant};
+
+use crate::{
+    Closed, Session, SubscribeError, TransportError, ids, presence::Presence, shard::Shard, tail,
+    transport::Transport,
+};
+
+/// How a hub behaves, whatever its transport.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where the hub lives; its path is the reserved namespace.
+    pub url: HubUrl,
+    /// The time after which an idle stream sends a comment; `None`: never. Default 15 s, below the 30 to 60 s after
+    /// which proxies cut idle connections.
+    pub keep_alive: Option<Duration>,
+    /// Whether subscriptions are announced and listed. Default true.
+    pub subscriptions: bool,
+    /// The SSE `event` of 0.x subscription events. The specification gives none, which is the default.
+    pub subscription_event_type: Option<EventType>,
+    /// Parts that fan out side by side; default: one per core.
+    pub shards: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            url: HubUrl::default(),
+            keep_alive: Some(Duration::from_secs(15)),
+            subscriptions: true,
+            subscription_event_type: None,
+            shards: std::thread::available_parallelism().map_or(1, usize::from),
+        }
+    }
+}
+
+/// Counters of one hub at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stats {
+    /// Updates that publishers have appended.
+    pub published: u64,
+    /// Open streams.
+    pub subscribers: usize,
+    /// Streams closed because their subscriber fell behind what the log holds.
+    pub lagged: u64,
+}
+
+/// A running hub. Clones are the same hub.
+#[derive(Clone)]
+pub struct Hub {
+    engine: Arc<Engine>,
+    shards: Arc<[Shard]>,
+}
+
+/// What sessions need of the hub.
+pub(crate) struct Engine {
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) settings: Settings,
+    pub(crate) presence: Option<Arc<Presence>>,
+    pub(crate) subscribers: AtomicUsize,
+    pub(crate) lagged: AtomicU64,
+    published: AtomicU64,
+    arrivals: AtomicUsize,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Hub {
+    /// Starts shards, tail and presence on the current tokio runtime.
+    ///
+    /// # Errors
+    /// If the log's head cannot be read.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub async fn start(transport: Arc<dyn Transport>, settings: Settings) -> Result<Self, TransportError> {
+        let head = transport.head().await?.position;
+        let follower = transport.follow(head).await?;
+        let shards: Arc<[Shard]> = (0..settings.shards.max(1)).map(|_| Shard::start(head)).collect();
+        let mut tasks = vec![tokio::spawn(tail::run(follower, Arc::clone(&shards)))];
+        let presence = settings.subscriptions.then(Presence::new);
+        if let Some(presence) = &presence {
+            let event_type = settings.subscription_event_type.clone();
+            let worker =
+                Arc::clone(presence).announce(Arc::clone(&transport), settings.url.clone(), event_type);
+            tasks.push(tokio::spawn(worker));
+        }
+        let engine = Engine {
+            transport,
+            settings,
+            presence,
+            subscribers: AtomicUsize::new(0),
+            lagged: AtomicU64::new(0),
+            published: AtomicU64::new(0),
+            arrivals: AtomicUsize::new(0),
+            tasks: Mutex::new(tasks),
+        };
+        Ok(Self { engine: Arc::new(engine), shards })
+    }
+
+    /// Where the hub lives.
+    pub fn url(&self) -> &HubUrl {
+        &self.engine.settings.url
+    }
+
+    /// Appends an update to the log and returns its id. It is then as durable as the transport promises, and on its way
+    /// to every subscriber. A dropped future publishes the update whole or not at all.
+    ///
+    /// # Errors
+    /// The update may or may not have been published.
+    pub async fn publish(&self, draft: Draft) -> Result<EventId, TransportError> {
+        let update = Update::publish(draft, ids::event);
+        let id = update.id().clone();
+        self.engine.transport.append(update).await?;
+        self.engine.published.fetch_add(1, Ordering::Relaxed);
+        Ok(id)
+    }
+
+    /// Begins a stream. Without a cursor it receives everything that is published after this returns; with one, also
+    /// everything kept after that. It ends at `close_at` at the latest.
+    ///
+    /// # Errors
+    /// If the log cannot be read or the hub stops.
+    pub async fn subscribe(
+        &self,
+        request: SubscribeRequest,
+        grants: Arc<Grants>,
+        close_at: Option<Instant>,
+    ) -> Result<Session, SubscribeError> {
+        let arrival = self.engine.arrivals.fetch_add(1, Ordering::Relaxed);
+        let shard = self.shards[arrival % self.shards.len()].clone();
+        Session::open(Arc::clone(&self.engine), shard, request, grants, close_at).await
+    }
+
+    /// The active subscriptions, those of one selector or all, with the id of the last event before them: whoever
+    /// subscribes to their events from that id on misses none. `None`: subscriptions are not tracked.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub async fn subscriptions(
+        &self,
+        selector: Option<&str>,
+    ) -> Result<Option<(Option<EventId>, Vec<Subscription>)>, TransportError> {
+        let Some(presence) = &self.engine.presence else { return Ok(None) };
+        let head = self.engine.transport.head().await?;
+        Ok(Some((head.id, presence.list(selector))))
+    }
+
+    /// Counters as of now.
+    pub fn stats(&self) -> Stats {
+        Stats {
+            published: self.engine.published.load(Ordering::Relaxed),
+            subscribers: self.engine.subscribers.load(Ordering::Relaxed),
+            lagged: self.engine.lagged.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Ends all streams with [`Closed::Stopping`] and refuses new ones. What has been delivered to their queues is
+    /// still sent.
+    pub async fn stop(&self) {
+        for shard in &*self.shards {
+            shard.close(Closed::Stopping).await;
+        }
+        self.engine.abort();
+    }
+}
+
+impl fmt::Debug for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hub").field("url", self.url()).field("stats", &self.stats()).finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    fn abort(&self) {
+        for task in self.tasks.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            task.abort();
+        }
+    }
+}
+
+/// The hub lives as long as its last handle or session.
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.abort();
+    }
+}

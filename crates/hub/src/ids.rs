@@ -1,0 +1,20 @@
+//! Random identifiers.
+
+use petasos_protocol::{subscription::SubscriberId, update::EventId};
+use uuid::{Uuid, fmt::Hyphenated};
+
+/// The id of an update whose publisher gave none.
+pub(crate) fn event() -> EventId {
+    EventId::from_uuid(Uuid::new_v4().hyphenated().encode_lower(&mut [0; Hyphenated::LENGTH]))
+}
+
+/// The id of a connection.
+pub(crate) fn subscriber() -> SubscriberId {
+    SubscriberId::from_uuid(Uuid::new_v4().hyphenated().encode_lower(&mut [0; Hyphenated::LENGTH]))
+}
+
+/// A number in 0..1, for jitter.
+pub(crate) fn fraction() -> f64 {
+    let (_, low) = Uuid::new_v4().as_u64_pair();
+    (low >> 11 & ((1 << 50) - 1)) as f64 / (1_u64 << 50) as f64
+}

@@ -1,0 +1,30 @@
+//! What one subscriber wants and may have: asked for each update of the history, and for each that its shard's index
+//! found.
+
+use std::sync::Arc;
+
+use petasos_protocol::{grants::Grants, matcher::Matcher, update::Update};
+
+/// Matchers and grants of one subscriber.
+pub(crate) struct Interest {
+    pub(crate) matchers: Vec<Matcher>,
+    pub(crate) grants: Arc<Grants>,
+}
+
+impl Interest {
+    /// Whether the update is selected and allowed. Each topic may select; permission looks at the update as a whole.
+    pub(crate) fn wants(&self, update: &Update) -> bool {
+        let selected = |topic: &str| self.matchers.iter().any(|matcher| matcher.matches(topic));
+        update.topics().iter().any(|topic| selected(topic.as_str())) && self.may_have(update)
+    }
+
+    /// Whether an update that is selected may be delivered.
+    pub(crate) fn may_have(&self, update: &Update) -> bool {
+        !update.is_private() || self.grants.may_receive(update.topics())
+    }
+
+    /// Whether private updates, hence subscription events, can concern it at all.
+    pub(crate) fn sees_private(&self) -> bool {
+        !self.grants.subscribe.is_empty()
+    }
+}

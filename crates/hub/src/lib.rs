@@ -1,0 +1,49 @@
+//! The engine of the petasos hub: one log, one order.
+//!
+//! A publish is an append to a log ([`transport`]). Everything that a node delivers, its own publishes included, is
+//! what its own tail of that log yields: [`tail`](self) gives each entry to every shard, a shard finds the members that
+//! want it in its index and marks the shared frame for each. A subscriber reads history from the same log until it
+//! meets its shard, so that history, live delivery, reconnection and lag are one mechanism.
+//!
+//! The engine knows the protocol and tokio. It knows no HTTP, no token and no backend but memory.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use petasos_hub::{Hub, MemoryTransport, Settings};
+//! use petasos_protocol::{form::{self, Form, Part, SubscribeRequest}, grants::Grants, Limits};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let hub = Hub::start(Arc::new(MemoryTransport::new(500)), Settings::default()).await?;
+//!
+//! let limits = Limits::default();
+//! let request = SubscribeRequest::legacy(&Form::parse(b"topic=news", Part::Query, &limits)?, None, &limits)?;
+//! let mut session = hub.subscribe(request, Arc::new(Grants::default()), None).await?;
+//!
+//! let draft = form::publish(b"topic=news&data=hello&id=1", hub.url(), &limits)?;
+//! hub.publish(draft).await?;
+//!
+//! assert_eq!(session.next().await.as_deref(), Some(&b":\n\n"[..]), "first bytes flow at once");
+//! assert_eq!(session.next().await.as_deref(), Some(&b"id: 1\ndata: hello\n\n"[..]));
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod conformance;
+mod error;
+mod hub;
+mod ids;
+mod index;
+mod interest;
+pub mod memory;
+mod outbox;
+mod presence;
+mod session;
+mod shard;
+mod tail;
+pub mod transport;
+
+pub use error::{Closed, SubscribeError, TransportError};
+pub use hub::{Hub, Settings, Stats};
+pub use memory::MemoryTransport;
+pub use session::Session;

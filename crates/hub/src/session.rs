@@ -1,0 +1,314 @@
+//! One subscriber's stream: history first, then live, and back to the history when it falls behind.
+//!
+//! A session is a state machine that its connection polls. It holds at most a page of history or a bounded queue of
+//! live frames, and reads on only when the peer has taken what there is.
+
+use std::{
+    fmt,
+    future::poll_fn,
+    pin::Pin,
+    sync::{Arc, atomic::Ordering},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use petasos_protocol::{
+    cursor::Cursor, form::SubscribeRequest, grants::Grants, matcher::Matcher, sse, subscription::Subscription,
+};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::{
+    Closed, SubscribeError, TransportError,
+    hub::Engine,
+    ids,
+    interest::Interest,
+    outbox::{End, Next},
+    presence,
+    shard::{Attached, Membership, Shard},
+    transport::{Page, Position},
+};
+
+/// A stream of SSE bytes for one subscriber. Dropping it unsubscribes.
+///
+/// It ends when its lifetime or the hub does, or when the subscriber has fallen behind what the log holds; the peer may
+/// then come back with its last event ID.
+pub struct Session {
+    engine: Arc<Engine>,
+    shard: Shard,
+    interest: Arc<Interest>,
+    state: State,
+    /// The log's head when the session began: gaps in the history before it are the hub's policy, later ones are
+    /// losses.
+    began: Position,
+    cursor: Option<Box<str>>,
+    opening: Option<Bytes>,
+    clock: Clock,
+    _presence: Option<presence::Guard>,
+}
+
+enum State {
+    /// Frames of a page that the peer has not taken yet.
+    Replay {
+        frames: std::vec::IntoIter<Bytes>,
+        after: Position,
+        caught_up: bool,
+    },
+    Reading {
+        page: Waiting<Result<Page, TransportError>>,
+        after: Position,
+    },
+    Attaching {
+        answer: Waiting<Option<Attached>>,
+        after: Position,
+    },
+    Live(Membership),
+    Ended(Closed),
+}
+
+type Waiting<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Entries of one page of history.
+const PAGE_ENTRIES: usize = 256;
+
+impl Session {
+    /// Finds where to begin, attaches or reads the first page, and registers the subscriptions.
+    pub(crate) async fn open(
+        engine: Arc<Engine>,
+        shard: Shard,
+        request: SubscribeRequest,
+        grants: Arc<Grants>,
+        close_at: Option<Instant>,
+    ) -> Result<Self, SubscribeError> {
+        let interest = Arc::new(Interest { matchers: request.matchers, grants });
+        let began = engine.transport.head().await?.position;
+        let (state, cursor) = match request.cursor {
+            None => match shard.attach(Arc::clone(&interest), began).await {
+                None => return Err(SubscribeError::Stopping),
+                Some(Attached::Live(membership)) => (State::Live(membership), None),
+                Some(Attached::Behind) => (read(&engine, began), None),
+            },
+            Some(cursor) => {
+                let located = match &cursor {
+                    Cursor::Earliest => None,
+                    Cursor::After(id) => engine.transport.locate(id).await?,
+                };
+                let after = located.unwrap_or(Position::EARLIEST);
+                let page = engine.transport.read(after, PAGE_ENTRIES).await?;
+                // What was trimmed after the cursor, also since it was located, makes it a cursor of the past.
+                let answer = match cursor {
+                    Cursor::After(id) if located.is_some() && page.trimmed.updates <= after => {
+                        Box::from(&*id)
+                    }
+                    _ => Box::from(Cursor::EARLIEST),
+                };
+                (replay(&interest, page), Some(answer))
+            }
+        };
+        let presence = match &engine.presence {
+            Some(presence) => Some(presence.enter(subscriptions(&interest)).await),
+            None => None,
+        };
+        engine.subscribers.fetch_add(1, Ordering::Relaxed);
+        let clock = Clock::new(engine.settings.keep_alive, close_at);
+        let opening = Some(Bytes::from_static(sse::COMMENT));
+        Ok(Self { engine, shard, interest, state, began, cursor, opening, clock, _presence: presence })
+    }
+
+    /// The answer to the request's cursor (section "Reconciliation"): the id before the first event that is sent, or
+    /// `earliest`. `None` if the request had no cursor.
+    pub fn cursor(&self) -> Option<&str> {
+        self.cursor.as_deref()
+    }
+
+    /// The next bytes to send, whole events or comments; `None` at the end, for ever.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        if let Some(opening) = self.opening.take() {
+            return Poll::Ready(Some(opening));
+        }
+        if self.clock.is_over() {
+            self.end(Closed::Lifetime);
+        }
+        if let Poll::Ready(frame) = self.poll_frame(cx) {
+            self.clock.sent();
+            return Poll::Ready(frame);
+        }
+        match ready!(self.clock.poll(cx)) {
+            Tick::KeepAlive => Poll::Ready(Some(Bytes::from_static(sse::COMMENT))),
+            Tick::Over => {
+                self.end(Closed::Lifetime);
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    /// The next bytes to send, as a future. Cancel-safe.
+    pub async fn next(&mut self) -> Option<Bytes> {
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// Why the stream ended, once it has.
+    pub fn closed(&self) -> Option<Closed> {
+        match self.state {
+            State::Ended(reason) => Some(reason),
+            _ => None,
+        }
+    }
+
+    /// A frame, from wherever frames come at the moment. Ready(None): the stream has ended.
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        loop {
+            match &mut self.state {
+                State::Live(membership) => match ready!(membership.outbox.poll_next(cx)) {
+                    Next::Frame(frame) => return Poll::Ready(Some(frame)),
+                    Next::End(End::Closed(reason)) => self.end(reason),
+                    Next::End(End::Behind(position)) => self.state = read(&self.engine, position),
+                },
+                State::Replay { frames, after, caught_up } => match frames.next() {
+                    Some(frame) => return Poll::Ready(Some(frame)),
+                    None if *caught_up => self.state = attach(&self.shard, &self.interest, *after),
+                    None => self.state = read(&self.engine, *after),
+                },
+                State::Reading { page, after } => {
+                    let (result, after) = (ready!(page.as_mut().poll(cx)), *after);
+                    match result {
+                        Ok(page) if self.is_gap(&page, after) => self.end(Closed::Lagged),
+                        Ok(page) => self.state = replay(&self.interest, page),
+                        Err(error) => {
+                            tracing::warn!(%error, "a stream ends: its history cannot be read");
+                            self.end(Closed::LogLost);
+                        }
+                    }
+                }
+                State::Attaching { answer, after } => match ready!(answer.as_mut().poll(cx)) {
+                    Some(Attached::Live(membership)) => self.state = State::Live(membership),
+                    Some(Attached::Behind) => self.state = read(&self.engine, *after),
+                    None => self.end(Closed::Stopping),
+                },
+                State::Ended(_) => return Poll::Ready(None),
+            }
+        }
+    }
+
+    /// Whether the log has let go of something after `after` that this session was still to see.
+    fn is_gap(&self, page: &Page, after: Position) -> bool {
+        let lost_events = page.trimmed.events > after.max(self.began) && self.interest.sees_private();
+        page.trimmed.updates > after || lost_events
+    }
+
+    fn end(&mut self, reason: Closed) {
+        if self.closed().is_none() {
+            if reason == Closed::Lagged {
+                self.engine.lagged.fetch_add(1, Ordering::Relaxed);
+            }
+            tracing::debug!(%reason, "a stream ends");
+            self.state = State::Ended(reason);
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.engine.subscribers.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let closed = self.closed();
+        f.debug_struct("Session")
+            .field("cursor", &self.cursor)
+            .field("closed", &closed)
+            .finish_non_exhaustive()
+    }
+}
+
+fn read(engine: &Arc<Engine>, after: Position) -> State {
+    let engine = Arc::clone(engine);
+    let page = async move {
+        // A long history without a match must not keep its thread from others.
+        tokio::task::yield_now().await;
+        engine.transport.read(after, PAGE_ENTRIES).await
+    };
+    State::Reading { page: Box::pin(page), after }
+}
+
+/// Filters a page with the grants of now, not those of the time when its updates were published.
+fn replay(interest: &Interest, page: Page) -> State {
+    // A page that is not full may be the last; the shard knows, and sends back who comes too early.
+    let caught_up = page.entries.len() < PAGE_ENTRIES;
+    let wanted = page.entries.iter().filter(|entry| interest.wants(&entry.update));
+    let frames: Vec<_> = wanted.map(|entry| entry.update.event().clone()).collect();
+    State::Replay { frames: frames.into_iter(), after: page.through, caught_up }
+}
+
+fn attach(shard: &Shard, interest: &Arc<Interest>, after: Position) -> State {
+    let (shard, interest) = (shard.clone(), Arc::clone(interest));
+    State::Attaching { answer: Box::pin(async move { shard.attach(interest, after).await }), after }
+}
+
+/// One per matcher, all of one new subscriber.
+fn subscriptions(interest: &Interest) -> Arc<[Subscription]> {
+    let subscriber = ids::subscriber();
+    let subscription = |matcher: &Matcher| Subscription {
+        matcher: matcher.clone(),
+        subscriber: subscriber.clone(),
+        payload: interest.grants.payload(matcher).cloned(),
+    };
+    interest.matchers.iter().map(subscription).collect()
+}
+
+/// Keep-alive and end of life on one timer, which is moved when it fires and not for each frame.
+struct Clock {
+    keep_alive: Option<Duration>,
+    close_at: Option<Instant>,
+    last_sent: Instant,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+enum Tick {
+    KeepAlive,
+    Over,
+}
+
+impl Clock {
+    fn new(keep_alive: Option<Duration>, close_at: Option<Instant>) -> Self {
+        let now = Instant::now();
+        // Connections that began together, after a restart, do not stay together.
+        let first = keep_alive.map(|interval| now + interval.mul_f64(0.5 + ids::fraction() / 2.0));
+        let deadline = first.into_iter().chain(close_at).min();
+        let timer = deadline.map(|deadline| Box::pin(sleep_until(deadline)));
+        Self { keep_alive, close_at, last_sent: now, timer }
+    }
+
+    fn sent(&mut self) {
+        self.last_sent = Instant::now();
+    }
+
+    fn is_over(&self) -> bool {
+        self.close_at.is_some_and(|close_at| Instant::now() >= close_at)
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Tick> {
+        let Some(timer) = &mut self.timer else { return Poll::Pending };
+        loop {
+            ready!(timer.as_mut().poll(cx));
+            let now = Instant::now();
+            if self.close_at.is_some_and(|close_at| now >= close_at) {
+                return Poll::Ready(Tick::Over);
+            }
+            // Half an interval of silence is enough, so that the first comment's jitter survives.
+            let due = self.keep_alive.is_some_and(|interval| now >= self.last_sent + interval / 2);
+            if due {
+                self.last_sent = now;
+            }
+            let next = self.keep_alive.map(|interval| self.last_sent + interval);
+            if let Some(deadline) = next.into_iter().chain(self.close_at).min() {
+                timer.as_mut().reset(deadline);
+            }
+            if due {
+                return Poll::Ready(Tick::KeepAlive);
+            }
+        }
+    }
+}

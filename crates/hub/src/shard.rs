@@ -1,0 +1,278 @@
+//! Fan-out: a shard owns a part of the subscribers and gives each of them its frames.
+//!
+//! A shard is a task with a bounded inbox; it alone touches its members. It keeps a ring of the frames that it has
+//! delivered, so that a subscriber who comes out of the history can be attached at the exact position it has reached.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use petasos_protocol::update::Update;
+use slab::Slab;
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use crate::{
+    Closed,
+    index::{Index, RegistrationKey},
+    interest::Interest,
+    outbox::Outbox,
+    transport::{Entry, Position},
+};
+
+/// The way to a shard's task.
+#[derive(Clone)]
+pub(crate) struct Shard {
+    inbox: mpsc::Sender<Command>,
+    departures: Arc<Departures>,
+}
+
+enum Command {
+    Deliver(Arc<[Entry]>),
+    Attach { interest: Arc<Interest>, after: Position, reply: oneshot::Sender<Attached> },
+    Close(Closed),
+}
+
+/// The answer to an attempt to attach.
+pub(crate) enum Attached {
+    /// From here on the outbox receives everything after the position, exactly once.
+    Live(Membership),
+    /// The position lies before the ring: the log must be read further first.
+    Behind,
+}
+
+/// Batches and attachments that may wait for a shard; a full inbox makes the tail wait, and so the appenders.
+const INBOX_COMMANDS: usize = 256;
+
+/// The ring: long enough to cover the way from the last page of history to here, small beside the history itself.
+const RING_FRAMES: usize = 1_024;
+const RING_BYTES: usize = 8 * 1024 * 1024;
+
+/// Marks that are collected before they are handed out: 2 MB.
+const MARKS_MAX: usize = 256 * 1024;
+
+impl Shard {
+    /// Starts a shard whose first frame will be the one after `head`.
+    pub(crate) fn start(head: Position) -> Self {
+        let (inbox, commands) = mpsc::channel(INBOX_COMMANDS);
+        let departures = Arc::<Departures>::default();
+        let members = Members {
+            index: Index::default(),
+            members: Slab::new(),
+            admitted: 0,
+            ring: Ring { frames: VecDeque::new(), bytes: 0, start: head, end: head },
+            departures: Arc::clone(&departures),
+        };
+        tokio::spawn(members.run(commands));
+        Self { inbox, departures }
+    }
+
+    /// Hands over a batch of the log; waits while the shard is busy. False: the shard has ended.
+    pub(crate) async fn deliver(&self, batch: Arc<[Entry]>) -> bool {
+        self.inbox.send(Command::Deliver(batch)).await.is_ok()
+    }
+
+    /// Asks for everything after `after`. `None`: the shard has ended.
+    pub(crate) async fn attach(&self, interest: Arc<Interest>, after: Position) -> Option<Attached> {
+        let (reply, answer) = oneshot::channel();
+        self.inbox.send(Command::Attach { interest, after, reply }).await.ok()?;
+        answer.await.ok()
+    }
+
+    /// Ends all members' streams and the shard.
+    pub(crate) async fn close(&self, reason: Closed) {
+        // An error means that it has ended already.
+        let _ = self.inbox.send(Command::Close(reason)).await;
+        self.departures.inform.notify_one();
+    }
+}
+
+/// A place among a shard's members. Dropping it leaves.
+pub(crate) struct Membership {
+    pub(crate) outbox: Arc<Outbox>,
+    key: MemberKey,
+    departures: Arc<Departures>,
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        self.departures.keys.lock().unwrap_or_else(PoisonError::into_inner).push(self.key);
+        self.departures.inform.notify_one();
+    }
+}
+
+/// A slot may be used again; the number of its member is not.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct MemberKey {
+    slot: u32,
+    number: u64,
+}
+
+/// Members that have left and that the shard has not removed yet: each key once, so bounded by the members.
+#[derive(Default)]
+struct Departures {
+    keys: Mutex<Vec<MemberKey>>,
+    inform: Notify,
+}
+
+/// What the task owns.
+struct Members {
+    index: Index,
+    members: Slab<Member>,
+    /// Members ever admitted.
+    admitted: u64,
+    ring: Ring,
+    departures: Arc<Departures>,
+}
+
+struct Member {
+    number: u64,
+    interest: Arc<Interest>,
+    registrations: Box<[RegistrationKey]>,
+    outbox: Arc<Outbox>,
+    /// Frames up to here it has already, or did not ask for.
+    has: Position,
+}
+
+impl Members {
+    async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        let departures = Arc::clone(&self.departures);
+        let mut marks = Vec::new();
+        loop {
+            tokio::select! {
+                command = commands.recv() => match command {
+                    Some(Command::Deliver(batch)) => self.deliver(&batch, &mut marks),
+                    Some(Command::Attach { interest, after, reply }) => {
+                        // A receiver that is gone drops the membership, which departs like any other.
+                        let _ = reply.send(self.attach(interest, after));
+                    }
+                    Some(Command::Close(reason)) => return self.close(reason),
+                    None => return self.close(Closed::Stopping),
+                },
+                () = departures.inform.notified() => {}
+            }
+            let departed =
+                std::mem::take(&mut *departures.keys.lock().unwrap_or_else(PoisonError::into_inner));
+            for key in departed {
+                self.remove(key);
+            }
+        }
+    }
+
+    fn attach(&mut self, interest: Arc<Interest>, after: Position) -> Attached {
+        if after < self.ring.start {
+            return Attached::Behind;
+        }
+        let outbox = Arc::<Outbox>::default();
+        let missed = self.ring.after(after).filter(|(_, update)| interest.wants(update));
+        if !outbox.push(missed.map(|(before, update)| (before, update.event()))) {
+            return Attached::Behind;
+        }
+        let entry = self.members.vacant_entry();
+        let slot = entry.key() as u32;
+        self.admitted += 1;
+        let number = self.admitted;
+        let registrations =
+            interest.matchers.iter().map(|matcher| self.index.insert(matcher, slot)).collect();
+        let has = after.max(self.ring.end);
+        entry.insert(Member { number, interest, registrations, outbox: Arc::clone(&outbox), has });
+        Attached::Live(Membership {
+            outbox,
+            key: MemberKey { slot, number },
+            departures: Arc::clone(&self.departures),
+        })
+    }
+
+    /// Finds the members of each frame, then visits each member once with all of its frames.
+    fn deliver(&mut self, batch: &[Entry], marks: &mut Vec<u64>) {
+        for entry in batch {
+            let frame = self.ring.push(entry.clone());
+            self.index.lookup(entry.update.topics(), |slot| {
+                let member = &mut self.members[slot as usize];
+                if member.has < entry.position && member.interest.may_have(&entry.update) {
+                    member.has = entry.position;
+                    marks.push(u64::from(slot) << 32 | frame);
+                }
+            });
+            if marks.len() > MARKS_MAX {
+                self.hand_out(marks);
+            }
+        }
+        self.hand_out(marks);
+        self.ring.trim();
+    }
+
+    fn hand_out(&mut self, marks: &mut Vec<u64>) {
+        // By member, then in the order of the log.
+        marks.sort_unstable();
+        let mut full = Vec::new();
+        for of_member in marks.chunk_by(|a, b| a >> 32 == b >> 32) {
+            let slot = (of_member[0] >> 32) as u32;
+            let member = &self.members[slot as usize];
+            let frames = of_member.iter().map(|mark| self.ring.frame(mark & u64::from(u32::MAX)));
+            if !member.outbox.push(frames.map(|(before, update)| (before, update.event()))) {
+                full.push(MemberKey { slot, number: member.number });
+            }
+        }
+        marks.clear();
+        for key in full {
+            self.remove(key);
+        }
+    }
+
+    fn remove(&mut self, key: MemberKey) {
+        let slot = key.slot as usize;
+        if self.members.get(slot).is_some_and(|member| member.number == key.number) {
+            let member = self.members.remove(slot);
+            for (matcher, registration) in member.interest.matchers.iter().zip(&member.registrations) {
+                self.index.remove(matcher, *registration);
+            }
+        }
+    }
+
+    fn close(self, reason: Closed) {
+        for (_, member) in &self.members {
+            member.outbox.close(reason);
+        }
+    }
+}
+
+/// The frames delivered last.
+struct Ring {
+    frames: VecDeque<Entry>,
+    bytes: usize,
+    /// The position before the first frame.
+    start: Position,
+    /// The position of the last frame.
+    end: Position,
+}
+
+impl Ring {
+    /// Adds a frame and returns its place, which stays valid until the next trim.
+    fn push(&mut self, entry: Entry) -> u64 {
+        self.end = entry.position;
+        self.bytes += entry.update.size();
+        self.frames.push_back(entry);
+        self.frames.len() as u64 - 1
+    }
+
+    /// A frame with the position before it.
+    fn frame(&self, place: u64) -> (Position, &Update) {
+        let place = place as usize;
+        let before = place.checked_sub(1).map_or(self.start, |before| self.frames[before].position);
+        (before, &self.frames[place].update)
+    }
+
+    fn after(&self, after: Position) -> impl Iterator<Item = (Position, &Update)> {
+        let first = self.frames.partition_point(|entry| entry.position <= after);
+        (first..self.frames.len()).map(|place| self.frame(place as u64))
+    }
+
+    fn trim(&mut self) {
+        while self.frames.len() > RING_FRAMES || self.bytes > RING_BYTES {
+            let Some(oldest) = self.frames.pop_front() else { return };
+            self.bytes -= oldest.update.size();
+            self.start = oldest.position;
+        }
+    }
+}

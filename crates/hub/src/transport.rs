@@ -1,0 +1,101 @@
+//! The contract between the engine and a log. Five methods; who implements them passes every check of
+//! [`crate::conformance`].
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use petasos_protocol::update::{EventId, Update};
+
+use crate::TransportError;
+
+/// A place in the log: ordered, meaningless to anyone but the transport that gave it.
+///
+/// The epoch changes when a log is lost and begun anew, so that no position of the old one is mistaken for one of the
+/// new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position {
+    /// Which log.
+    pub epoch: u64,
+    /// Where in it; grows with every entry, not always by one.
+    pub sequence: u64,
+}
+
+impl Position {
+    /// Before everything that any log holds.
+    pub const EARLIEST: Self = Self { epoch: 0, sequence: 0 };
+}
+
+/// An update at its place.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// Its place.
+    pub position: Position,
+    /// The update, shared by history, the ring of every shard and all queues.
+    pub update: Arc<Update>,
+}
+
+/// The end of the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// The place of the last entry; of an empty log, a place before the first one to come.
+    pub position: Position,
+    /// The last entry's id; `None` when nothing has been appended yet.
+    pub id: Option<EventId>,
+}
+
+/// A stretch of the log.
+#[derive(Debug)]
+pub struct Page {
+    /// In order; empty at the end of the log.
+    pub entries: Vec<Entry>,
+    /// Everything kept after the position that was asked for, up to and including this one, is in the page: the last
+    /// entry's position, or the head when the page reached the end.
+    pub through: Position,
+    /// What the log no longer holds, as of this page.
+    pub trimmed: Trimmed,
+}
+
+/// The newest entries that a log has let go of, by origin. A transport that cannot tell the two apart gives the same
+/// position twice. [`Position::EARLIEST`]: nothing yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Trimmed {
+    /// Of publishers' updates.
+    pub updates: Position,
+    /// Of subscription events.
+    pub events: Position,
+}
+
+/// An ordered log of updates.
+#[async_trait]
+pub trait Transport: Send + Sync + 'static {
+    /// The end of the log as it is now: everything whose append has returned lies at or before it.
+    async fn head(&self) -> Result<Head, TransportError>;
+
+    /// Adds an update after all others. Returns when it is as durable as this transport promises; an error means that
+    /// it may or may not have been added. Waits while followers are too far behind. A dropped future adds the update
+    /// whole or not at all.
+    async fn append(&self, update: Update) -> Result<Position, TransportError>;
+
+    /// The place of the earliest kept update with that id. Indexed: never a scan.
+    async fn locate(&self, id: &str) -> Result<Option<Position>, TransportError>;
+
+    /// At most `limit` entries after `after`, in order; at least one if there is any. A transport may stop a page
+    /// early to bound its bytes. A position of another epoch counts as before everything.
+    async fn read(&self, after: Position, limit: usize) -> Result<Page, TransportError>;
+
+    /// A stream of everything after `after`, in the order of [`Transport::read`], live once it has caught up.
+    ///
+    /// # Errors
+    /// [`TransportError::Trimmed`] if updates after `after` are no longer kept.
+    async fn follow(&self, after: Position) -> Result<Box<dyn Follower>, TransportError>;
+}
+
+/// One reader that sees every entry exactly once. Dropping it frees whatever waits for it.
+#[async_trait]
+pub trait Follower: Send {
+    /// The next entries, at least one: waits for them. Cancel-safe: entries of a dropped future come again.
+    ///
+    /// # Errors
+    /// Reconnecting happens inside; an error is final.
+    async fn next(&mut self) -> Result<Vec<Entry>, TransportError>;
+}

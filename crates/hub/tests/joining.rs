@@ -1,0 +1,279 @@
+//! History and live are joined exactly: whatever the moment of joining, and however slowly a subscriber reads, it sees
+//! each matching update once and in order.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use petasos_hub::{
+    Closed, Hub, MemoryTransport, Session, Settings,
+    transport::{Entry, Position, Transport},
+};
+use petasos_protocol::{
+    Limits,
+    cursor::Cursor,
+    form::SubscribeRequest,
+    grants::Grants,
+    matcher::Matcher,
+    topic::Topics,
+    update::{Draft, EventId, Update},
+};
+use tokio::sync::watch;
+
+const UPDATES: usize = 30_000;
+const PUBLISHERS: usize = 3;
+const SUBSCRIBERS: usize = 80;
+
+/// Nothing in here takes this long.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A small generator with a seed that a failure prints.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % bound
+    }
+}
+
+fn matcher(selector: &str) -> Matcher {
+    Matcher::selector(selector, &Limits::default()).expect("valid selector")
+}
+
+fn draft(hub: &Hub, id: &str, topics: &[&str], private: bool) -> Draft {
+    let limits = Limits::default();
+    Draft {
+        topics: Topics::parse(topics.iter().copied(), hub.url(), &limits).expect("valid topics"),
+        data: "x".to_owned(),
+        private,
+        id: Some(EventId::parse(id, &limits).expect("valid id")),
+        event_type: None,
+        retry: None,
+    }
+}
+
+/// Progress of publishing and joining, and the ids that a late subscriber may ask for.
+struct Published {
+    count: watch::Sender<usize>,
+    joined: watch::Sender<usize>,
+    ids: Mutex<Vec<String>>,
+}
+
+async fn publish(hub: Hub, publisher: usize, published: Arc<Published>) {
+    let mut random = Random(publisher as u64);
+    for number in 0..UPDATES / PUBLISHERS {
+        let id = format!("{publisher}-{number}");
+        let topics = [format!("/t/{}", random.below(5)), format!("alt-{}", random.below(3))];
+        let topics: Vec<&str> = topics.iter().map(String::as_str).take(1 + random.below(2)).collect();
+        let private = random.below(4) == 0;
+        hub.publish(draft(&hub, &id, &topics, private)).await.expect("publish");
+        published.ids.lock().expect("no panic").push(id);
+        published.count.send_modify(|count| *count += 1);
+    }
+}
+
+/// One subscriber's wishes, and what it got.
+struct Seen {
+    seed: u64,
+    matchers: Vec<Matcher>,
+    grants: Grants,
+    /// The head when it had subscribed: everything after it must come.
+    head: Position,
+    cursor: Option<Cursor>,
+    answer: Option<String>,
+    ids: Vec<String>,
+    closed: Option<Closed>,
+}
+
+impl Seen {
+    fn wants(&self, update: &Update) -> bool {
+        let selected = |topic: &str| self.matchers.iter().any(|matcher| matcher.matches(topic));
+        update.topics().iter().any(|topic| selected(topic.as_str()))
+            && (!update.is_private() || self.grants.may_receive(update.topics()))
+    }
+}
+
+async fn subscribe(hub: Hub, transport: Arc<dyn Transport>, seed: u64, published: Arc<Published>) -> Seen {
+    let mut random = Random(seed);
+    let mut progress = published.count.subscribe();
+    let begin = random.below(UPDATES);
+    progress.wait_for(|count| *count >= begin).await.expect("publishing");
+    let all = ["*", "/t/0", "/t/1", "/t/{n}", "alt-0", "{x}", "/t/3"];
+    let matchers: Vec<_> =
+        [all[random.below(all.len())], all[random.below(all.len())], "end"].map(matcher).to_vec();
+    let granted = [vec![], vec![matcher("/t/1")], vec![matcher("*")], vec![matcher("alt-{n}")]];
+    let grants = Grants { subscribe: granted[random.below(granted.len())].clone(), ..Grants::default() };
+    let cursor = match random.below(4) {
+        0 => None,
+        1 => Some(Cursor::Earliest),
+        _ => {
+            let ids = published.ids.lock().expect("no panic");
+            Some(
+                ids.get(random.below(ids.len().max(1)))
+                    .map_or(Cursor::Earliest, |id| Cursor::After(id.as_str().into())),
+            )
+        }
+    };
+    let request = SubscribeRequest { matchers: matchers.clone(), cursor: cursor.clone() };
+    let mut session = hub.subscribe(request, Arc::new(grants.clone()), None).await.expect("subscribe");
+    let head = transport.head().await.expect("head").position;
+    published.joined.send_modify(|joined| *joined += 1);
+    let mut seen = Seen { seed, matchers, grants, head, cursor, answer: None, ids: Vec::new(), closed: None };
+    seen.answer = session.cursor().map(str::to_owned);
+    let lags = random.below(3);
+    loop {
+        if lags > 0 && random.below(2_000) == 0 {
+            // Let a few thousand updates go by: far more than its queue holds.
+            let until = (*progress.borrow() + 1_000 * lags + random.below(3_000)).min(UPDATES);
+            progress.wait_for(|count| *count >= until).await.expect("publishing");
+        }
+        match next_id(&mut session).await {
+            Some(id) if id == "end" => return seen,
+            Some(id) => seen.ids.push(id),
+            None => {
+                seen.closed = session.closed();
+                return seen;
+            }
+        }
+    }
+}
+
+async fn next_id(session: &mut Session) -> Option<String> {
+    loop {
+        let frame = tokio::time::timeout(PATIENCE, session.next()).await.expect("something comes")?;
+        let text = std::str::from_utf8(&frame).expect("UTF-8");
+        if let Some(id) = text.strip_prefix("id: ") {
+            return Some(id.split('\n').next().unwrap_or_default().to_owned());
+        }
+    }
+}
+
+async fn run(history_max: usize, keep: bool) -> (Vec<Entry>, Vec<Seen>, Hub) {
+    let transport: Arc<dyn Transport> = Arc::new(MemoryTransport::new(history_max));
+    // A witness that sees all, for the order of the log when the log itself forgets.
+    let mut witness = transport.follow(Position::EARLIEST).await.expect("follow");
+    let hub = Hub::start(
+        Arc::clone(&transport),
+        Settings { shards: 3, subscriptions: false, ..Settings::default() },
+    )
+    .await
+    .expect("start");
+    let published = Arc::new(Published {
+        count: watch::Sender::new(0),
+        joined: watch::Sender::new(0),
+        ids: Mutex::default(),
+    });
+    let witnessing = tokio::spawn(async move {
+        let mut entries: Vec<Entry> = Vec::new();
+        while entries.last().is_none_or(|entry| entry.update.id().as_str() != "end") {
+            entries.extend(witness.next().await.expect("the log"));
+        }
+        entries
+    });
+    let subscribers: Vec<_> = (0..SUBSCRIBERS as u64)
+        .map(|seed| {
+            tokio::spawn(subscribe(hub.clone(), Arc::clone(&transport), seed + 1, Arc::clone(&published)))
+        })
+        .collect();
+    let publishers: Vec<_> = (0..PUBLISHERS)
+        .map(|number| tokio::spawn(publish(hub.clone(), number, Arc::clone(&published))))
+        .collect();
+    for publisher in publishers {
+        publisher.await.expect("publisher");
+    }
+    // The last to join may do so after the last update, but must still see the end.
+    let mut joined = published.joined.subscribe();
+    joined.wait_for(|joined| *joined == SUBSCRIBERS).await.expect("joining");
+    hub.publish(draft(&hub, "end", &["end"], false)).await.expect("publish");
+    let mut seen = Vec::new();
+    for subscriber in subscribers {
+        seen.push(subscriber.await.expect("subscriber"));
+    }
+    let entries = witnessing.await.expect("witness");
+    assert_eq!(entries.len(), UPDATES + 1);
+    assert!(
+        !keep || seen.iter().all(|each| each.closed.is_none()),
+        "nobody is closed while everything is kept"
+    );
+    (entries, seen, hub)
+}
+
+/// Where in the log a subscriber's stream must begin: an index, or a range for those without a cursor.
+fn starts(entries: &[Entry], seen: &Seen) -> (usize, usize) {
+    let index_after = |position: Position| entries.partition_point(|entry| entry.position <= position);
+    match (&seen.cursor, seen.answer.as_deref()) {
+        (None, _) => (0, index_after(seen.head)),
+        (Some(Cursor::After(id)), Some(answer)) if answer == &**id => {
+            let place = entries
+                .iter()
+                .position(|entry| entry.update.id().as_str() == answer)
+                .expect("it was published");
+            (place + 1, place + 1)
+        }
+        (Some(_), Some("earliest")) => (0, 0),
+        other => panic!("seed {}: an answer that fits no request: {other:?}", seen.seed),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn everyone_sees_every_matching_update_exactly_once_in_order() {
+    let (entries, all, hub) = run(UPDATES + 1, true).await;
+    for seen in &all {
+        let matching = |from: usize| -> Vec<&str> {
+            let wanted = entries[from..].iter().filter(|entry| seen.wants(&entry.update));
+            wanted.map(|entry| entry.update.id().as_str()).filter(|id| *id != "end").collect()
+        };
+        let (first, last) = starts(&entries, seen);
+        if first == last {
+            assert_eq!(seen.ids, matching(first), "seed {}", seen.seed);
+        } else {
+            let whole = matching(0);
+            let missed = whole.len().checked_sub(seen.ids.len()).expect("nothing twice");
+            assert_eq!(seen.ids, whole[missed..], "seed {}", seen.seed);
+            assert!(
+                seen.ids.len() >= matching(last).len(),
+                "seed {}: missed what came after it joined",
+                seen.seed
+            );
+        }
+    }
+    assert_eq!(hub.stats().lagged, 0);
+    assert_eq!(hub.stats().subscribers, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn whoever_falls_behind_a_short_history_is_closed_and_never_skips() {
+    let (entries, all, hub) = run(700, false).await;
+    let lagged = all.iter().filter(|seen| seen.closed == Some(Closed::Lagged)).count();
+    assert!(lagged > 0, "the test lets some fall behind");
+    assert_eq!(hub.stats().lagged as usize, lagged);
+    for seen in &all {
+        let whole: Vec<&str> = entries
+            .iter()
+            .filter(|entry| seen.wants(&entry.update))
+            .map(|entry| entry.update.id().as_str())
+            .filter(|id| *id != "end")
+            .collect();
+        let Some(first) = seen.ids.first() else { continue };
+        let start = whole.iter().position(|id| id == first).expect("it was published");
+        assert_eq!(
+            seen.ids,
+            whole[start..start + seen.ids.len()],
+            "seed {}: no gap, nothing twice",
+            seen.seed
+        );
+        if seen.closed.is_none() {
+            assert_eq!(
+                start + seen.ids.len(),
+                whole.len(),
+                "seed {}: it was not closed, so it saw the rest",
+                seen.seed
+            );
+        }
+        let unique: HashSet<_> = seen.ids.iter().collect();
+        assert_eq!(unique.len(), seen.ids.len());
+    }
+}

@@ -1,0 +1,237 @@
+//! What a single stream does: its first bytes, cursors, keep-alive, end of life, privacy, presence.
+
+use std::{sync::Arc, time::Duration};
+
+use petasos_hub::{Closed, Hub, MemoryTransport, Session, Settings, SubscribeError};
+use petasos_protocol::{
+    Limits,
+    cursor::Cursor,
+    form::{self, SubscribeRequest},
+    grants::Grants,
+    matcher::Matcher,
+    update::EventId,
+};
+use tokio::time::Instant;
+
+async fn start(history_max: usize, settings: Settings) -> Hub {
+    Hub::start(Arc::new(MemoryTransport::new(history_max)), settings).await.expect("start")
+}
+
+fn quiet() -> Settings {
+    Settings { keep_alive: None, subscriptions: false, ..Settings::default() }
+}
+
+async fn publish(hub: &Hub, body: &str) -> EventId {
+    let draft = form::publish(body.as_bytes(), hub.url(), &Limits::default()).expect("valid");
+    hub.publish(draft).await.expect("publish")
+}
+
+fn matchers(selectors: &[&str]) -> Vec<Matcher> {
+    selectors.iter().map(|selector| Matcher::selector(selector, &Limits::default()).expect("valid")).collect()
+}
+
+fn granted(selectors: &[&str]) -> Arc<Grants> {
+    Arc::new(Grants { subscribe: matchers(selectors), ..Grants::default() })
+}
+
+async fn subscribe(hub: &Hub, selectors: &[&str], cursor: Option<&str>, grants: Arc<Grants>) -> Session {
+    let cursor = cursor.map(|text| Cursor::parse(text, &Limits::default()).expect("valid"));
+    let request = SubscribeRequest { matchers: matchers(selectors), cursor };
+    let mut session = hub.subscribe(request, grants, None).await.expect("subscribe");
+    assert_eq!(next(&mut session).await.as_deref(), Some(":\n\n"), "the first bytes are a comment");
+    session
+}
+
+async fn next(session: &mut Session) -> Option<String> {
+    let bytes = session.next().await?;
+    Some(String::from_utf8(bytes.to_vec()).expect("UTF-8"))
+}
+
+async fn ids(session: &mut Session, count: usize) -> Vec<String> {
+    let mut ids = Vec::new();
+    for _ in 0..count {
+        let event = next(session).await.expect("an event");
+        let line = event.lines().find_map(|line| line.strip_prefix("id: ")).expect("an id");
+        ids.push(line.to_owned());
+    }
+    ids
+}
+
+#[tokio::test]
+async fn alternate_topics_select_and_an_update_comes_once() {
+    let hub = start(10, quiet()).await;
+    let mut session = subscribe(&hub, &["b", "*", "{x}"], None, Arc::default()).await;
+    publish(&hub, "topic=a&topic=b&id=1").await;
+    publish(&hub, "topic=a&id=2").await;
+    assert_eq!(ids(&mut session, 2).await, ["1", "2"]);
+}
+
+#[tokio::test]
+async fn private_updates_need_a_grant_on_any_of_their_topics() {
+    let hub = start(10, quiet()).await;
+    let mut stranger = subscribe(&hub, &["*"], None, Arc::default()).await;
+    let mut by_alternate = subscribe(&hub, &["a"], None, granted(&["b"])).await;
+    let mut other = subscribe(&hub, &["a"], None, granted(&["c"])).await;
+    publish(&hub, "topic=a&topic=b&id=secret&private").await;
+    publish(&hub, "topic=a&id=public").await;
+    assert_eq!(ids(&mut by_alternate, 2).await, ["secret", "public"]);
+    assert_eq!(ids(&mut stranger, 1).await, ["public"]);
+    assert_eq!(ids(&mut other, 1).await, ["public"]);
+}
+
+#[tokio::test]
+async fn replay_skips_a_private_update_after_the_grant_has_shrunk() {
+    let hub = start(10, quiet()).await;
+    publish(&hub, "topic=a&id=1").await;
+    publish(&hub, "topic=a&id=2&private").await;
+    publish(&hub, "topic=a&id=3").await;
+    let mut granted_one = subscribe(&hub, &["a"], Some("1"), granted(&["a"])).await;
+    assert_eq!(ids(&mut granted_one, 2).await, ["2", "3"]);
+    let mut shrunk = subscribe(&hub, &["a"], Some("1"), granted(&["b"])).await;
+    assert_eq!(ids(&mut shrunk, 1).await, ["3"]);
+}
+
+#[tokio::test]
+async fn the_answer_to_a_cursor_is_the_id_before_the_first_event() {
+    let hub = start(3, quiet()).await;
+    let empty = subscribe(&hub, &["a"], Some("earliest"), Arc::default()).await;
+    assert_eq!(empty.cursor(), Some("earliest"));
+    let mut live = subscribe(&hub, &["a"], None, Arc::default()).await;
+    for id in ["1", "2", "3", "4", "5"] {
+        publish(&hub, &format!("topic=a&id={id}")).await;
+    }
+    // The log keeps what the hub itself has not read yet; now it has.
+    ids(&mut live, 5).await;
+    for (cursor, answer, expected) in [
+        ("4", "4", vec!["5"]),
+        ("3", "3", vec!["4", "5"]),
+        ("1", "earliest", vec!["3", "4", "5"]),
+        ("unknown", "earliest", vec!["3", "4", "5"]),
+        ("earliest", "earliest", vec!["3", "4", "5"]),
+    ] {
+        let mut session = subscribe(&hub, &["a"], Some(cursor), Arc::default()).await;
+        assert_eq!(session.cursor(), Some(answer), "{cursor}");
+        assert_eq!(ids(&mut session, expected.len()).await, expected, "{cursor}");
+    }
+    assert_eq!(subscribe(&hub, &["a"], None, Arc::default()).await.cursor(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_stream_sends_comments_and_a_busy_one_none() {
+    let interval = Duration::from_secs(15);
+    let hub =
+        start(10, Settings { keep_alive: Some(interval), subscriptions: false, ..Settings::default() }).await;
+    let mut session = subscribe(&hub, &["a"], None, Arc::default()).await;
+    let mut last = Instant::now();
+    for _ in 0..5 {
+        assert_eq!(next(&mut session).await.as_deref(), Some(":\n\n"));
+        assert!(last.elapsed() <= interval + Duration::from_millis(5), "{:?}", last.elapsed());
+        assert!(last.elapsed() >= interval / 2, "{:?}", last.elapsed());
+        last = Instant::now();
+    }
+    for number in 0..20 {
+        tokio::time::advance(Duration::from_secs(5)).await;
+        publish(&hub, &format!("topic=a&id={number}")).await;
+        assert_eq!(ids(&mut session, 1).await, [number.to_string()], "an event, not a comment");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_ends_at_the_end_of_its_lifetime() {
+    let hub = start(10, quiet()).await;
+    let close_at = Instant::now() + Duration::from_secs(60);
+    let request = SubscribeRequest { matchers: matchers(&["a"]), cursor: None };
+    let mut session = hub.subscribe(request, Arc::default(), Some(close_at)).await.expect("subscribe");
+    assert!(session.next().await.is_some());
+    assert_eq!(session.next().await, None);
+    assert!(Instant::now() >= close_at && close_at.elapsed() < Duration::from_millis(10));
+    assert_eq!(session.closed(), Some(Closed::Lifetime));
+    assert_eq!(session.next().await, None, "the end is for ever");
+}
+
+#[tokio::test]
+async fn nothing_is_delivered_after_the_end_of_life_even_if_it_waits() {
+    tokio::time::pause();
+    let hub = start(10, quiet()).await;
+    let request = SubscribeRequest { matchers: matchers(&["a"]), cursor: None };
+    let close_at = Instant::now() + Duration::from_secs(1);
+    let mut session = hub.subscribe(request, Arc::default(), Some(close_at)).await.expect("subscribe");
+    assert!(session.next().await.is_some());
+    publish(&hub, "topic=a").await;
+    tokio::time::advance(Duration::from_secs(2)).await;
+    assert_eq!(session.next().await, None);
+}
+
+#[tokio::test]
+async fn stopping_ends_all_streams_and_refuses_new_ones() {
+    let hub = start(10, quiet()).await;
+    let mut session = subscribe(&hub, &["a"], None, Arc::default()).await;
+    publish(&hub, "topic=a&id=last").await;
+    assert_eq!(ids(&mut session, 1).await, ["last"]);
+    hub.stop().await;
+    assert_eq!(session.next().await, None);
+    assert_eq!(session.closed(), Some(Closed::Stopping));
+    let request = SubscribeRequest { matchers: matchers(&["a"]), cursor: None };
+    let refused = hub.subscribe(request, Arc::default(), None).await;
+    assert!(matches!(refused, Err(SubscribeError::Stopping)));
+}
+
+#[tokio::test]
+async fn subscriptions_are_listed_and_their_events_follow_the_facts() {
+    let hub = start(10, Settings { keep_alive: None, ..Settings::default() }).await;
+    let events = "/.well-known/mercure/subscriptions/{topic}/{subscriber}";
+    let mut watcher = subscribe(&hub, &[events], None, granted(&["*"])).await;
+    let own = next(&mut watcher).await.expect("its own subscription is announced");
+    assert!(own.contains("\"active\":true"), "{own}");
+
+    let visitor = subscribe(&hub, &["a", "b/{c}"], None, Arc::default()).await;
+    for topic in ["\"topic\":\"a\"", "\"topic\":\"b/{c}\""] {
+        let event = next(&mut watcher).await.expect("an event");
+        assert!(event.contains("\"active\":true") && event.contains(topic), "{event}");
+    }
+    let (last, all) = hub.subscriptions(None).await.expect("list").expect("tracked");
+    assert_eq!(all.len(), 3);
+    assert!(last.is_some());
+    let (_, some) = hub.subscriptions(Some("b/{c}")).await.expect("list").expect("tracked");
+    assert_eq!(some.len(), 1);
+    assert_eq!(some[0].subscriber, all[1].subscriber, "one subscriber, one identifier");
+
+    drop(visitor);
+    for _ in 0..2 {
+        let event = next(&mut watcher).await.expect("an event");
+        assert!(event.contains("\"active\":false"), "{event}");
+    }
+    assert_eq!(hub.subscriptions(None).await.expect("list").expect("tracked").1.len(), 1);
+    assert_eq!(hub.subscriptions(Some("a")).await.expect("list").expect("tracked").1.len(), 0);
+}
+
+#[tokio::test]
+async fn subscription_events_are_private() {
+    let hub = start(10, Settings { keep_alive: None, ..Settings::default() }).await;
+    let mut anonymous = subscribe(&hub, &["*"], None, Arc::default()).await;
+    let _visitor = subscribe(&hub, &["a"], None, Arc::default()).await;
+    publish(&hub, "topic=a&id=1").await;
+    assert_eq!(ids(&mut anonymous, 1).await, ["1"]);
+}
+
+#[tokio::test]
+async fn untracked_subscriptions_are_neither_listed_nor_announced() {
+    let hub = start(10, quiet()).await;
+    let mut watcher = subscribe(&hub, &["*"], None, granted(&["*"])).await;
+    assert!(hub.subscriptions(None).await.expect("list").is_none());
+    publish(&hub, "topic=a&id=1").await;
+    assert_eq!(ids(&mut watcher, 1).await, ["1"]);
+}
+
+#[tokio::test]
+async fn visitors_who_come_and_go_evict_no_message() {
+    let hub = start(3, Settings { keep_alive: None, ..Settings::default() }).await;
+    publish(&hub, "topic=a&id=0").await;
+    publish(&hub, "topic=a&id=1").await;
+    for _ in 0..50 {
+        drop(subscribe(&hub, &["other"], None, Arc::default()).await);
+    }
+    let mut session = subscribe(&hub, &["a"], Some("0"), Arc::default()).await;
+    assert_eq!(session.cursor(), Some("0"));
+    assert_eq!(ids(&mut session, 1).await, ["1"]);
+}
