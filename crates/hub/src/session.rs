@@ -102,7 +102,7 @@ impl Session {
                     }
                     _ => Box::from(Cursor::EARLIEST),
                 };
-                (replay(&interest, page), Some(answer))
+                (replay(&interest, &page), Some(answer))
             }
         };
         let presence = match &engine.presence {
@@ -173,7 +173,7 @@ impl Session {
                     let (result, after) = (ready!(page.as_mut().poll(cx)), *after);
                     match result {
                         Ok(page) if self.is_gap(&page, after) => self.end(Closed::Lagged),
-                        Ok(page) => self.state = replay(&self.interest, page),
+                        Ok(page) => self.state = replay(&self.interest, &page),
                         Err(error) => {
                             tracing::warn!(%error, "a stream ends: its history cannot be read");
                             self.end(Closed::LogLost);
@@ -234,7 +234,7 @@ fn read(engine: &Arc<Engine>, after: Position) -> State {
 }
 
 /// Filters a page with the grants of now, not those of the time when its updates were published.
-fn replay(interest: &Interest, page: Page) -> State {
+fn replay(interest: &Interest, page: &Page) -> State {
     // A page that is not full may be the last; the shard knows, and sends back who comes too early.
     let caught_up = page.entries.len() < PAGE_ENTRIES;
     let wanted = page.entries.iter().filter(|entry| interest.wants(&entry.update));
