@@ -10,6 +10,7 @@ use std::{
 };
 
 use petasos_protocol::{
+    cursor::Cursor,
     form::SubscribeRequest,
     grants::Grants,
     subscription::Subscription,
@@ -19,7 +20,7 @@ use petasos_protocol::{
 use tokio::{task::JoinHandle, time::Instant};
 
 use crate::{
-    Closed, Session, SubscribeError, TransportError, ids, presence::Presence, shard::Shard, tail,
+    Closed, Session, SubscribeError, TransportError, ids, presence::Presence, session, shard::Shard, tail,
     transport::Transport,
 };
 
@@ -60,6 +61,18 @@ pub struct Stats {
     pub subscribers: usize,
     /// Streams closed because their subscriber fell behind what the log holds.
     pub lagged: u64,
+}
+
+/// Who is subscribed at one moment.
+#[derive(Debug, Clone)]
+pub struct Subscriptions {
+    /// The last event before the moment: whoever subscribes to subscription events from it on misses none. `None`:
+    /// nothing has been published yet.
+    pub last_event_id: Option<EventId>,
+    /// In the order in which they began.
+    pub active: Vec<Subscription>,
+    /// Changes with every subscription that begins or ends.
+    pub revision: u64,
 }
 
 /// A running hub. Clones are the same hub.
@@ -148,18 +161,26 @@ impl Hub {
         Session::open(Arc::clone(&self.engine), shard, request, grants, close_at).await
     }
 
-    /// The active subscriptions, those of one selector or all, with the id of the last event before them: whoever
-    /// subscribes to their events from that id on misses none. `None`: subscriptions are not tracked.
+    /// What [`Session::cursor`] would answer, without a stream.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub async fn resolve(&self, cursor: &Cursor) -> Result<Box<str>, TransportError> {
+        Ok(session::first_page(&self.engine, cursor).await?.1)
+    }
+
+    /// The active subscriptions, those of one selector or all. `None`: subscriptions are not tracked.
     ///
     /// # Errors
     /// If the log cannot be read.
     pub async fn subscriptions(
         &self,
         selector: Option<&str>,
-    ) -> Result<Option<(Option<EventId>, Vec<Subscription>)>, TransportError> {
+    ) -> Result<Option<Subscriptions>, TransportError> {
         let Some(presence) = &self.engine.presence else { return Ok(None) };
-        let head = self.engine.transport.head().await?;
-        Ok(Some((head.id, presence.list(selector))))
+        let last_event_id = self.engine.transport.head().await?.id;
+        let (active, revision) = presence.list(selector);
+        Ok(Some(Subscriptions { last_event_id, active, revision }))
     }
 
     /// Counters as of now.

@@ -44,6 +44,6 @@ mod tail;
 pub mod transport;
 
 pub use error::{Closed, SubscribeError, TransportError};
-pub use hub::{Hub, Settings, Stats};
+pub use hub::{Hub, Settings, Stats, Subscriptions};
 pub use memory::MemoryTransport;
 pub use session::Session;

@@ -28,6 +28,8 @@ struct State {
     /// By arrival, which is the order in which they are listed.
     arrivals: BTreeMap<u64, Arc<[Subscription]>>,
     arrived: u64,
+    /// Arrivals and departures ever.
+    revision: u64,
     by_selector: HashMap<String, BTreeSet<u64>>,
     /// What the worker has still to announce. Newcomers wait when it is long, leavers never do: at most the threshold
     /// and one entry for each subscriber.
@@ -59,6 +61,7 @@ impl Presence {
                 if state.queue.len() < QUEUE_NEWCOMERS_MAX {
                     let arrival = state.arrived;
                     state.arrived += 1;
+                    state.revision += 1;
                     for subscription in &*subscriptions {
                         let selector = subscription.matcher.as_str().to_owned();
                         state.by_selector.entry(selector).or_default().insert(arrival);
@@ -76,6 +79,7 @@ impl Presence {
     fn leave(&self, arrival: u64) {
         let mut state = self.lock();
         let Some(subscriptions) = state.arrivals.remove(&arrival) else { return };
+        state.revision += 1;
         for subscription in &*subscriptions {
             let selector = subscription.matcher.as_str();
             if let Some(arrivals) = state.by_selector.get_mut(selector) {
@@ -89,18 +93,20 @@ impl Presence {
         self.queued.notify_one();
     }
 
-    /// The active subscriptions, those of one selector or all, in the order of their arrival.
-    pub(crate) fn list(&self, selector: Option<&str>) -> Vec<Subscription> {
+    /// The active subscriptions, those of one selector or all, in the order of their arrival, and a number that changes
+    /// with them.
+    pub(crate) fn list(&self, selector: Option<&str>) -> (Vec<Subscription>, u64) {
         let state = self.lock();
-        match selector {
-            None => state.arrivals.values().flat_map(|all| all.iter().cloned()).collect(),
+        let active = match selector {
+            None => state.arrivals.values().flat_map(|all| all.iter()).cloned().collect(),
             Some(selector) => {
                 let arrivals = state.by_selector.get(selector).into_iter().flatten();
-                let subscriptions =
+                let all =
                     arrivals.filter_map(|arrival| state.arrivals.get(arrival)).flat_map(|all| all.iter());
-                subscriptions.filter(|each| each.matcher.as_str() == selector).cloned().collect()
+                all.filter(|each| each.matcher.as_str() == selector).cloned().collect()
             }
-        }
+        };
+        (active, state.revision)
     }
 
     /// Announces what is queued, in order, for ever.

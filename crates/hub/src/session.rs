@@ -223,6 +223,22 @@ impl fmt::Debug for Session {
     }
 }
 
+/// The first page after a cursor, and the answer to the cursor (section "Reconciliation").
+pub(crate) async fn first_page(engine: &Engine, cursor: &Cursor) -> Result<(Page, Box<str>), TransportError> {
+    let located = match cursor {
+        Cursor::Earliest => None,
+        Cursor::After(id) => engine.transport.locate(id).await?,
+    };
+    let after = located.unwrap_or(Position::EARLIEST);
+    let page = engine.transport.read(after, PAGE_ENTRIES).await?;
+    // What was trimmed after the cursor, also since it was located, makes it a cursor of the past.
+    let answer = match cursor {
+        Cursor::After(id) if located.is_some() && page.trimmed.updates <= after => id,
+        _ => Cursor::EARLIEST,
+    };
+    Ok((page, answer.into()))
+}
+
 fn read(engine: &Arc<Engine>, after: Position) -> State {
     let engine = Arc::clone(engine);
     let page = async move {

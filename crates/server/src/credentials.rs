@@ -1,0 +1,180 @@
+//! From a request to the grants of whoever sent it.
+//!
+//! Section "Authorization" of the 0.x specification: the `Authorization` header before the `authorization` query
+//! parameter before the cookie; what comes later is ignored, valid or not.
+
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderMap, header};
+use petasos_protocol::{Limits, form::Form, grants::Grants, token::TokenError};
+use tokio::time::Instant;
+
+use crate::{keys::Key, refusal::Refusal};
+
+/// A token as presented, not verified.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Presented<'a> {
+    token: &'a str,
+    pub(crate) by_cookie: bool,
+}
+
+/// What a verified token gives.
+pub(crate) struct Credentials {
+    pub(crate) grants: Grants,
+    /// When the token expires.
+    pub(crate) close_at: Option<Instant>,
+}
+
+impl<'a> Presented<'a> {
+    /// Finds the token of a request; `Ok(None)` if it has none.
+    ///
+    /// # Errors
+    /// [`Refusal::TokenMalformed`] for a presentation that RFC 6750 does not know; [`Refusal::TokenMissing`] for
+    /// another authentication scheme, which this hub does not support.
+    pub(crate) fn find(
+        headers: &'a HeaderMap,
+        query: &'a Form<'_>,
+        cookie_name: &str,
+    ) -> Result<Option<Self>, Refusal> {
+        let mut authorization = headers.get_all(header::AUTHORIZATION).iter();
+        if let Some(value) = authorization.next() {
+            if authorization.next().is_some() {
+                return Err(Refusal::TokenMalformed("there is more than one Authorization header: send one"));
+            }
+            let value = value.to_str().map_err(|_| Refusal::TokenMalformed(BAD_HEADER))?;
+            let (scheme, token) = value.split_once(' ').unwrap_or((value, ""));
+            if !scheme.eq_ignore_ascii_case("bearer") {
+                return Err(Refusal::TokenMissing);
+            }
+            return checked(token.trim_matches(' '), BAD_HEADER)
+                .map(|token| Some(Self { token, by_cookie: false }));
+        }
+        let mut parameters = query.all("authorization");
+        if let Some(token) = parameters.next() {
+            if parameters.next().is_some() {
+                return Err(Refusal::TokenMalformed(
+                    "there is more than one \"authorization\" parameter: send one",
+                ));
+            }
+            let detail =
+                "the \"authorization\" parameter holds no token: send a JWS in compact serialization";
+            return checked(token, detail).map(|token| Some(Self { token, by_cookie: false }));
+        }
+        match cookie(headers, cookie_name) {
+            Some(token) => {
+                let detail =
+                    "the hub's cookie holds no token: set it to a JWS in compact serialization, or delete it";
+                checked(token, detail).map(|token| Some(Self { token, by_cookie: true }))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// Verifies the token with the key of a role (`publisher` or `subscriber`, for the log).
+    ///
+    /// # Errors
+    /// [`Refusal::TokenInvalid`]; the reason goes to the log, the token does not.
+    pub(crate) fn verify(
+        &self,
+        key: Option<&Key>,
+        role: &'static str,
+        limits: &Limits,
+    ) -> Result<Credentials, Refusal> {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let verified = match key {
+            Some(key) => key.verify(self.token, now, limits),
+            None => Err(TokenError::NoKey { role }),
+        };
+        let (grants, expiry) = verified.map_err(|reason| {
+            tracing::info!(role, %reason, "a token was refused");
+            Refusal::TokenInvalid
+        })?;
+        // An expiry beyond what the clock can count is none.
+        let remaining =
+            expiry.map(|expiry| Duration::try_from_secs_f64(expiry - now).unwrap_or(Duration::MAX));
+        let close_at = remaining.and_then(|remaining| Instant::now().checked_add(remaining.min(LONGEST)));
+        Ok(Credentials { grants, close_at })
+    }
+}
+
+const BAD_HEADER: &str = "the Authorization header is malformed: send \"Bearer\", a space and the token";
+
+/// Longer than any connection; keeps timers in their range.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// The characters of a bearer token (RFC 6750, section 2.1).
+fn checked<'a>(token: &'a str, detail: &'static str) -> Result<&'a str, Refusal> {
+    let valid = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
+    if token.is_empty() || !token.bytes().all(valid) {
+        return Err(Refusal::TokenMalformed(detail));
+    }
+    Ok(token)
+}
+
+/// The first cookie of that name (RFC 6265, section 5.4: the one with the longest path comes first).
+fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let pairs = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    pairs.flat_map(|value| value.split(';')).find_map(|pair| {
+        let (found, value) = pair.split_once('=')?;
+        (found.trim() == name).then(|| value.trim().trim_matches('"'))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderName, HeaderValue};
+    use petasos_protocol::form::Part;
+
+    use super::*;
+
+    fn find(pairs: &[(HeaderName, &'static str)], query: &str) -> Result<Option<(String, bool)>, Refusal> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        let query = Form::parse(query.as_bytes(), Part::Query, &Limits::default()).expect("a query");
+        let found = Presented::find(&headers, &query, "mercureAuthorization")?;
+        Ok(found.map(|presented| (presented.token.to_owned(), presented.by_cookie)))
+    }
+
+    #[test]
+    fn header_wins_over_query_and_query_over_cookie() {
+        let header = (header::AUTHORIZATION, "Bearer h.h.h");
+        let cookie = (header::COOKIE, "a=b; mercureAuthorization=c.c.c; d=e");
+        let query = "topic=a&authorization=q.q.q";
+        let found = |token: &str, by_cookie| Some((token.to_owned(), by_cookie));
+        assert_eq!(find(&[header.clone(), cookie.clone()], query).expect("ok"), found("h.h.h", false));
+        assert_eq!(find(std::slice::from_ref(&cookie), query).expect("ok"), found("q.q.q", false));
+        assert_eq!(find(&[cookie], "topic=a").expect("ok"), found("c.c.c", true));
+        assert_eq!(find(&[], "topic=a").expect("ok"), None);
+    }
+
+    #[test]
+    fn the_scheme_has_any_case_and_other_schemes_are_no_token() {
+        for value in ["bearer x", "BEARER x", "Bearer  x"] {
+            assert!(find(&[(header::AUTHORIZATION, value)], "").expect(value).is_some(), "{value}");
+        }
+        assert!(matches!(find(&[(header::AUTHORIZATION, "Basic eDp5")], ""), Err(Refusal::TokenMissing)));
+    }
+
+    #[test]
+    fn malformed_presentations_are_refused_and_fall_back_to_nothing() {
+        let cookie = (header::COOKIE, "mercureAuthorization=c.c.c");
+        for value in ["Bearer", "Bearer ", "Bearer a b", "Bearer a,b", "bearer \""] {
+            let found = find(&[(header::AUTHORIZATION, value), cookie.clone()], "authorization=q");
+            assert!(matches!(found, Err(Refusal::TokenMalformed(_))), "{value}");
+        }
+        let two = [(header::AUTHORIZATION, "Bearer a"), (header::AUTHORIZATION, "Bearer b")];
+        assert!(matches!(find(&two, ""), Err(Refusal::TokenMalformed(_))));
+        for query in ["authorization=", "authorization=a&authorization=b", "authorization=%20"] {
+            assert!(
+                matches!(find(std::slice::from_ref(&cookie), query), Err(Refusal::TokenMalformed(_))),
+                "{query}"
+            );
+        }
+        assert!(matches!(
+            find(&[(header::COOKIE, "mercureAuthorization=")], ""),
+            Err(Refusal::TokenMalformed(_))
+        ));
+    }
+}

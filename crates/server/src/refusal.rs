@@ -1,0 +1,160 @@
+//! The one place where failures become answers.
+
+use http::{HeaderValue, Method, Response, StatusCode, header};
+use petasos_hub::{SubscribeError, TransportError};
+use petasos_protocol::Reject;
+
+use crate::body::Body;
+
+/// A request that is not carried out; nothing has happened.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// The request breaks a rule of the protocol.
+    Reject(Reject),
+    /// A token is needed and there is none (RFC 6750, section 3.1: no error code).
+    TokenMissing,
+    /// A token was presented in a way that RFC 6750 does not know.
+    TokenMalformed(&'static str),
+    /// The token is not valid. One reason for all; the precise one is in the log.
+    TokenInvalid,
+    /// The token is valid and does not allow this.
+    Forbidden,
+    /// A cookie on a request that another site may have made.
+    ForeignOrigin,
+    /// No such resource.
+    NotFound,
+    /// The resource has no such method.
+    MethodNotAllowed { allow: &'static str },
+    /// The body did not arrive in time.
+    BodyTimeout,
+    /// The body ended early or was malformed.
+    BodyBroken,
+    /// A limit on streams is reached.
+    TooManyStreams,
+    /// The log cannot be reached, or the hub stops.
+    Unavailable,
+}
+
+/// After which time a client may try again, in seconds.
+const RETRY_AFTER: &str = "5";
+
+impl Refusal {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Reject(Reject::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Reject(_) | Self::TokenMalformed(_) | Self::BodyBroken => StatusCode::BAD_REQUEST,
+            Self::TokenMissing | Self::TokenInvalid => StatusCode::UNAUTHORIZED,
+            Self::Forbidden | Self::ForeignOrigin => StatusCode::FORBIDDEN,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::TooManyStreams => StatusCode::TOO_MANY_REQUESTS,
+            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// A stable name, the end of the problem's `type`.
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Reject(reject) => reject.code(),
+            Self::TokenMissing => "token-missing",
+            Self::TokenMalformed(_) => "token-malformed",
+            Self::TokenInvalid => "token-invalid",
+            Self::Forbidden => "forbidden",
+            Self::ForeignOrigin => "foreign-origin",
+            Self::NotFound => "not-found",
+            Self::MethodNotAllowed { .. } => "method-not-allowed",
+            Self::BodyTimeout => "body-timeout",
+            Self::BodyBroken => "body-broken",
+            Self::TooManyStreams => "too-many-streams",
+            Self::Unavailable => "unavailable",
+        }
+    }
+
+    /// What to change.
+    fn detail(&self) -> String {
+        match self {
+            Self::Reject(reject) => reject.to_string(),
+            Self::TokenMissing => {
+                "a token is needed: send it in the Authorization header (Bearer), in the hub's cookie or as the \
+                 \"authorization\" query parameter"
+                    .to_owned()
+            }
+            Self::TokenMalformed(detail) => (*detail).to_owned(),
+            Self::TokenInvalid => "the token is not valid for this hub: check its key, its algorithm, its times and \
+                                   its \"mercure\" claim; the hub's log names the reason"
+                .to_owned(),
+            Self::Forbidden => "the token does not allow this: its \"mercure\" claim must cover every topic that is \
+                                published, or the path that is read"
+                .to_owned(),
+            Self::ForeignOrigin => "a cookie may publish only from the hub's own origin or an allowed publish origin: \
+                                    send an Origin header, or the token in the Authorization header"
+                .to_owned(),
+            Self::NotFound => "there is nothing at this path".to_owned(),
+            Self::MethodNotAllowed { allow } => format!("this resource answers {allow} only"),
+            Self::BodyTimeout => "the body did not arrive in time".to_owned(),
+            Self::BodyBroken => "the body could not be read to its end".to_owned(),
+            Self::TooManyStreams => "the hub has as many streams as it may have: try again later".to_owned(),
+            Self::Unavailable => "the hub cannot do this at the moment: try again later".to_owned(),
+        }
+    }
+
+    /// The answer: `application/problem+json` (RFC 9457), with the challenge of RFC 6750 where there is one.
+    pub(crate) fn into_response(self, method: &Method) -> Response<Body> {
+        let status = self.status();
+        let problem = serde_json::json!({
+            "type": format!("urn:petasos:problem:{}", self.code()),
+            "title": status.canonical_reason(),
+            "status": status.as_u16(),
+            "detail": self.detail(),
+        });
+        let body = if method == Method::HEAD { Body::empty() } else { Body::full(problem.to_string()) };
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        let challenge = match &self {
+            Self::TokenMissing => Some("Bearer realm=\"mercure\""),
+            Self::TokenInvalid => Some("Bearer realm=\"mercure\", error=\"invalid_token\""),
+            Self::TokenMalformed(_) => Some("Bearer realm=\"mercure\", error=\"invalid_request\""),
+            Self::Forbidden => Some("Bearer realm=\"mercure\", error=\"insufficient_scope\""),
+            _ => None,
+        };
+        if let Some(challenge) = challenge {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        }
+        match self {
+            Self::MethodNotAllowed { allow } => {
+                headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+            }
+            Self::TooManyStreams | Self::Unavailable => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
+            }
+            _ => {}
+        }
+        response
+    }
+}
+
+impl From<Reject> for Refusal {
+    fn from(reject: Reject) -> Self {
+        Self::Reject(reject)
+    }
+}
+
+impl From<TransportError> for Refusal {
+    fn from(error: TransportError) -> Self {
+        tracing::error!(%error, "the log could not be used");
+        Self::Unavailable
+    }
+}
+
+impl From<SubscribeError> for Refusal {
+    fn from(error: SubscribeError) -> Self {
+        match error {
+            SubscribeError::Transport(error) => error.into(),
+            _ => Self::Unavailable,
+        }
+    }
+}

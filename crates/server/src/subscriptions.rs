@@ -1,0 +1,115 @@
+//! GET and HEAD under `{hub}/subscriptions`: section "Subscription API".
+
+use std::fmt::Write;
+
+use http::{HeaderValue, Method, Response, StatusCode, header, request::Parts};
+use petasos_hub::Subscriptions;
+use petasos_protocol::{
+    cursor::Cursor,
+    form::{Form, Part},
+    legacy::{self, SubscriptionsPath},
+    update::EventId,
+};
+
+use crate::{Service, body::Body, credentials::Presented, refusal::Refusal};
+
+/// Answers one subscription or a collection, if the token covers the path.
+pub(crate) async fn handle(
+    service: &Service,
+    head: &Parts,
+    path: &SubscriptionsPath,
+) -> Result<Response<Body>, Refusal> {
+    let Service { hub, settings } = service;
+    let query = Form::parse(head.uri.query().unwrap_or_default().as_bytes(), Part::Query, &settings.limits)?;
+    let Some(Subscriptions { last_event_id, active, revision }) =
+        hub.subscriptions(path.topic.as_deref()).await?
+    else {
+        return Err(Refusal::NotFound);
+    };
+    let presented =
+        Presented::find(&head.headers, &query, &settings.cookie_name)?.ok_or(Refusal::TokenMissing)?;
+    let grants = presented.verify(settings.subscriber_key.as_ref(), "subscriber", &settings.limits)?.grants;
+    // The URL is what a token names, in the client's spelling or in the one that events use.
+    if !grants.may_read(head.uri.path()) && !grants.may_read(&path.canonical(hub.url())) {
+        return Err(Refusal::Forbidden);
+    }
+    let last = last_event_id.as_ref().map_or(Cursor::EARLIEST, EventId::as_str);
+    let document = match &path.subscriber {
+        None => legacy::subscriptions_document(hub.url(), path.topic.as_deref(), &active, last),
+        Some(subscriber) => {
+            let found = active.iter().find(|each| each.subscriber.as_str() == subscriber);
+            legacy::subscription_document(hub.url(), found.ok_or(Refusal::NotFound)?, last)
+        }
+    };
+    let etag = entity_tag(last, revision);
+    let unchanged = head.headers.get_all(header::IF_NONE_MATCH).iter().any(|value| names(value, &etag));
+    let mut response = Response::new(Body::empty());
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("must-revalidate"));
+    if let Ok(etag) = HeaderValue::from_str(&etag) {
+        headers.insert(header::ETAG, etag);
+    }
+    if let Ok(link) = HeaderValue::from_str(&format!("<{}>; rel=\"mercure\"", hub.url().path())) {
+        headers.insert(header::LINK, link);
+    }
+    if unchanged {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        return Ok(response);
+    }
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/ld+json"));
+    if head.method != Method::HEAD {
+        *response.body_mut() = Body::full(document);
+    }
+    Ok(response)
+}
+
+/// The last event's id and the number of changes: a subscription exists a moment before its event does. Characters that
+/// an entity tag cannot hold are percent-encoded.
+fn entity_tag(last_event_id: &str, revision: u64) -> String {
+    let mut tag = String::from("\"");
+    for byte in last_event_id.bytes() {
+        match byte {
+            b'"' | b'%' | 0..=b' ' | 0x7f.. => _ = write!(tag, "%{byte:02X}"),
+            _ => tag.push(char::from(byte)),
+        }
+    }
+    let _ = write!(tag, "/{revision}\"");
+    tag
+}
+
+/// Whether `If-None-Match` names the tag (RFC 9110, section 13.1.2: weak comparison); deployed clients also send it
+/// without its quotes.
+fn names(value: &HeaderValue, etag: &str) -> bool {
+    let Ok(value) = value.to_str() else { return false };
+    let tags = value.split(',').map(str::trim).map(|tag| tag.strip_prefix("W/").unwrap_or(tag));
+    tags.into_iter().any(|tag| tag == "*" || tag == etag || tag == etag.trim_matches('"'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_are_compared_weakly_and_with_or_without_quotes() {
+        let etag = entity_tag("urn:uuid:1", 7);
+        assert_eq!(etag, "\"urn:uuid:1/7\"");
+        for (value, expected) in [
+            ("\"urn:uuid:1/7\"", true),
+            ("W/\"urn:uuid:1/7\"", true),
+            ("\"x\", \"urn:uuid:1/7\"", true),
+            ("urn:uuid:1/7", true),
+            ("*", true),
+            ("\"urn:uuid:1/8\"", false),
+            ("", false),
+        ] {
+            assert_eq!(names(&HeaderValue::from_static(value), &etag), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn any_id_makes_a_valid_tag() {
+        let etag = entity_tag("a\"b é,%", 0);
+        assert!(HeaderValue::from_str(&etag).is_ok());
+        assert_eq!(etag.matches('"').count(), 2);
+    }
+}

@@ -1,0 +1,558 @@
+//! The hub over real sockets, with a client that knows nothing of it: protocol 0.x, request by request.
+
+use std::{net::SocketAddr, time::Duration};
+
+use petasos_hub::{Hub, MemoryTransport};
+use petasos_server::{Connections, Key, Listener, Origins, Service, Settings};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::TcpStream,
+    task::JoinHandle,
+    time::timeout,
+};
+
+const HUB: &str = "/.well-known/mercure";
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct Server {
+    address: SocketAddr,
+    connections: Connections,
+    task: JoinHandle<()>,
+}
+
+struct Answer {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+impl Answer {
+    fn header(&self, name: &str) -> Option<&str> {
+        header(&self.head, name)
+    }
+}
+
+fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    head.lines().find_map(|line| {
+        let (found, value) = line.split_once(": ")?;
+        found.eq_ignore_ascii_case(name).then_some(value)
+    })
+}
+
+fn settings() -> Settings {
+    Settings {
+        publisher_key: Some(Key::secret("publisher").expect("a key")),
+        subscriber_key: Some(Key::secret("subscriber").expect("a key")),
+        anonymous: true,
+        ..Settings::default()
+    }
+}
+
+fn token(secret: &str, claims: &str) -> String {
+    Key::secret(secret).expect("a key").sign(claims)
+}
+
+fn publisher(topics: &str) -> String {
+    format!(
+        "Authorization: Bearer {}",
+        token("publisher", &format!(r#"{{"mercure":{{"publish":{topics}}}}}"#))
+    )
+}
+
+fn subscriber_token(topics: &str) -> String {
+    token("subscriber", &format!(r#"{{"mercure":{{"subscribe":{topics},"payload":{{"user":7}}}}}}"#))
+}
+
+fn subscriber(topics: &str) -> String {
+    format!("Authorization: Bearer {}", subscriber_token(topics))
+}
+
+impl Server {
+    async fn start(settings: Settings) -> Self {
+        Self::start_with(settings, petasos_hub::Settings { keep_alive: None, ..Default::default() }).await
+    }
+
+    async fn start_with(settings: Settings, hub: petasos_hub::Settings) -> Self {
+        let hub = Hub::start(std::sync::Arc::new(MemoryTransport::new(100)), hub).await.expect("start");
+        let connections = Connections::new(Service::new(hub, settings));
+        let listener = Listener::bind("127.0.0.1", 0).await.expect("bind");
+        let address = listener.address();
+        let task = tokio::spawn(listener.serve(connections.clone(), PATIENCE));
+        Self { address, connections, task }
+    }
+
+    async fn open(&self, head: &str, body: &[u8]) -> BufReader<TcpStream> {
+        let mut stream = TcpStream::connect(self.address).await.expect("connect");
+        stream.write_all(head.as_bytes()).await.expect("write");
+        stream.write_all(body).await.expect("write");
+        BufReader::new(stream)
+    }
+
+    async fn request(&self, method: &str, target: &str, headers: &[&str], body: &[u8]) -> Answer {
+        let mut head =
+            format!("{method} {target} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n", self.address);
+        for header in headers {
+            head.push_str(&format!("{header}\r\n"));
+        }
+        if method == "POST" {
+            head.push_str(&format!("Content-Length: {}\r\n", body.len()));
+        }
+        let mut stream = self.open(&format!("{head}\r\n"), body).await;
+        let mut text = String::new();
+        let read = timeout(PATIENCE, stream.read_to_string(&mut text)).await;
+        read.expect("an answer").expect("UTF-8");
+        let (head, body) = text.split_once("\r\n\r\n").expect("a head");
+        let status = head[9..12].parse().expect("a status");
+        Answer { status, head: head.to_owned(), body: body.to_owned() }
+    }
+
+    async fn publish(&self, body: &str) -> Answer {
+        self.publish_with(&publisher("[\"*\"]"), body.as_bytes()).await
+    }
+
+    async fn publish_with(&self, header: &str, body: &[u8]) -> Answer {
+        let form = "Content-Type: application/x-www-form-urlencoded";
+        self.request("POST", HUB, &[header, form], body).await
+    }
+
+    async fn subscribe(&self, query: &str, headers: &[&str]) -> Stream {
+        let mut head = format!("GET {HUB}?{query} HTTP/1.1\r\nHost: {}\r\n", self.address);
+        for header in headers {
+            head.push_str(&format!("{header}\r\n"));
+        }
+        let mut reader = self.open(&format!("{head}\r\n"), b"").await;
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            let read = timeout(PATIENCE, reader.read_line(&mut head)).await;
+            assert_ne!(read.expect("a head").expect("UTF-8"), 0, "{head}");
+        }
+        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+        let mut stream = Stream { head, reader };
+        assert_eq!(stream.chunk().await.as_deref(), Some(":\n\n"), "the first bytes flow at once");
+        stream
+    }
+}
+
+/// An open event stream.
+struct Stream {
+    head: String,
+    reader: BufReader<TcpStream>,
+}
+
+impl Stream {
+    /// The next chunk of the chunked coding; `None` at its proper end.
+    async fn chunk(&mut self) -> Option<String> {
+        let mut size = String::new();
+        timeout(PATIENCE, self.reader.read_line(&mut size)).await.expect("a chunk").expect("UTF-8");
+        let size = usize::from_str_radix(size.trim(), 16).expect("a chunk size");
+        let mut chunk = vec![0; size + 2];
+        timeout(PATIENCE, self.reader.read_exact(&mut chunk)).await.expect("a chunk").expect("whole");
+        chunk.truncate(size);
+        (size > 0).then(|| String::from_utf8(chunk).expect("UTF-8"))
+    }
+
+    async fn event(&mut self) -> String {
+        self.chunk().await.expect("an event")
+    }
+}
+
+#[tokio::test]
+async fn an_update_reaches_subscribers_of_canonical_alternate_template_and_wildcard() {
+    let server = Server::start(settings()).await;
+    let mut streams = Vec::new();
+    for query in
+        ["topic=/books/1", "topic=alternate", "topic=/books/{id}", "topic=*", "topic=x&topic=/books/1"]
+    {
+        streams.push(server.subscribe(query, &[]).await);
+    }
+    let answer = server.publish("topic=/books/1&topic=alternate&data=a%0Ab&type=t&retry=5&id=urn:x").await;
+    assert_eq!((answer.status, answer.body.as_str()), (200, "urn:x"));
+    assert_eq!(answer.header("content-type"), Some("text/plain; charset=utf-8"));
+    for stream in &mut streams {
+        assert_eq!(stream.event().await, "event: t\nid: urn:x\nretry: 5\ndata: a\ndata: b\n\n");
+    }
+}
+
+#[tokio::test]
+async fn a_generated_id_is_a_urn_uuid_and_is_the_events_id() {
+    let server = Server::start(settings()).await;
+    let mut stream = server.subscribe("topic=a", &[]).await;
+    let answer = server.publish("topic=a").await;
+    assert!(answer.body.starts_with("urn:uuid:") && answer.body.len() == 45, "{}", answer.body);
+    assert_eq!(stream.event().await, format!("id: {}\ndata: \n\n", answer.body));
+}
+
+#[tokio::test]
+async fn a_stream_has_the_headers_that_proxies_and_browsers_need() {
+    let server = Server::start(settings()).await;
+    let stream = server.subscribe("topic=a", &[]).await;
+    assert_eq!(header(&stream.head, "content-type"), Some("text/event-stream"));
+    assert!(header(&stream.head, "cache-control").is_some_and(|value| value.contains("no-store")));
+    assert_eq!(header(&stream.head, "x-accel-buffering"), Some("no"));
+    assert_eq!(header(&stream.head, "last-event-id"), None);
+}
+
+#[tokio::test]
+async fn private_updates_follow_header_query_and_cookie_tokens() {
+    let server = Server::start(settings()).await;
+    let token = subscriber_token(r#"["/u/{id}"]"#);
+    let mut anonymous = server.subscribe("topic=/u/1", &[]).await;
+    let mut by_header = server.subscribe("topic=/u/1", &[&format!("Authorization: Bearer {token}")]).await;
+    let mut by_query = server.subscribe(&format!("topic=/u/1&authorization={token}"), &[]).await;
+    let mut by_cookie =
+        server.subscribe("topic=/u/1", &[&format!("Cookie: mercureAuthorization={token}")]).await;
+    // A weaker token in the stronger place wins.
+    let weak = subscriber("[]");
+    let mut header_wins = server
+        .subscribe(
+            &format!("topic=/u/1&authorization={token}"),
+            &[&weak, &format!("Cookie: mercureAuthorization={token}")],
+        )
+        .await;
+    server.publish("topic=/u/1&id=secret&private=").await;
+    server.publish("topic=/u/1&id=open").await;
+    for stream in [&mut by_header, &mut by_query, &mut by_cookie] {
+        assert!(stream.event().await.starts_with("id: secret\n"));
+        assert!(stream.event().await.starts_with("id: open\n"));
+    }
+    for stream in [&mut anonymous, &mut header_wins] {
+        assert!(stream.event().await.starts_with("id: open\n"));
+    }
+}
+
+#[tokio::test]
+async fn every_spelling_of_a_cursor_replays_and_is_answered() {
+    let server = Server::start(settings()).await;
+    for id in ["1", "2", "3"] {
+        server.publish(&format!("topic=a&id={id}")).await;
+    }
+    for (query, headers) in [
+        ("topic=a", vec!["Last-Event-ID: 1"]),
+        ("topic=a&lastEventID=3", vec!["Last-Event-ID: 1"]),
+        ("topic=a&lastEventID=1", vec![]),
+        ("topic=a&lastEventId=1", vec![]),
+        ("topic=a&Last-Event-ID=1", vec![]),
+        ("topic=a&last_event_id=1", vec![]),
+    ] {
+        let mut stream = server.subscribe(query, &headers).await;
+        assert_eq!(header(&stream.head, "last-event-id"), Some("1"), "{query}");
+        assert_eq!(header(&stream.head, "mercure-last-event-id"), Some("1"), "{query}");
+        assert!(stream.event().await.starts_with("id: 2\n"));
+        assert!(stream.event().await.starts_with("id: 3\n"));
+    }
+    for cursor in ["earliest", "unknown"] {
+        let mut stream = server.subscribe(&format!("topic=a&lastEventID={cursor}"), &[]).await;
+        assert_eq!(header(&stream.head, "last-event-id"), Some("earliest"));
+        assert!(stream.event().await.starts_with("id: 1\n"));
+    }
+}
+
+#[tokio::test]
+async fn bad_requests_are_refused_with_a_reason_and_publish_nothing() {
+    let server = Server::start(settings()).await;
+    let mut stream = server.subscribe("topic=*", &[]).await;
+    for (body, status, code) in [
+        (&b"data=x"[..], 400, "topic-missing"),
+        (b"topic=*", 400, "topic-wildcard"),
+        (b"topic=/.well-known/mercure/subscriptions/x", 400, "topic-reserved"),
+        (b"topic=a&topic=https://e.x/%2Ewell-known/mercure", 400, "topic-reserved"),
+        (b"topic=a%0Ab", 400, "character-forbidden"),
+        (b"topic=a&id=x%0Adata: y", 400, "character-forbidden"),
+        (b"topic=a&id=%23x", 400, "id-reserved"),
+        (b"topic=a&id=earliest", 400, "id-reserved"),
+        (b"topic=a&type=x%0D%0Adata:", 400, "character-forbidden"),
+        (b"topic=a&type=mercure", 400, "type-reserved"),
+        (b"topic=a&retry=1.5", 400, "retry-invalid"),
+        (b"topic=a&data=%FF", 400, "not-utf8"),
+        (b"topic=a&data=\xff", 400, "not-utf8"),
+        (&[b'&'; 0], 400, "topic-missing"),
+        (&vec![b'x'; 1024 * 1024 + 1], 413, "too-large"),
+        ("topic=a&".repeat(101).as_bytes(), 413, "too-large"),
+        (format!("topic={}", "a".repeat(4097)).as_bytes(), 413, "too-large"),
+    ] {
+        let answer = server.publish_with(&publisher("[\"*\"]"), body).await;
+        assert_eq!(answer.status, status, "{code}: {}", answer.body);
+        assert_eq!(answer.header("content-type"), Some("application/problem+json"));
+        assert!(answer.body.contains(&format!("urn:petasos:problem:{code}")), "{code}: {}", answer.body);
+    }
+    for content_type in ["Content-Type: application/json", "X-No-Content-Type: 1"] {
+        let answer = server.request("POST", HUB, &[&publisher("[\"*\"]"), content_type], b"topic=a").await;
+        assert_eq!(answer.status, 400);
+        assert!(answer.body.contains("content-type"));
+    }
+    server.publish("topic=a&id=first").await;
+    assert!(stream.event().await.starts_with("id: first\n"), "nothing was published before");
+}
+
+#[tokio::test]
+async fn bad_subscriptions_are_refused() {
+    let server = Server::start(settings()).await;
+    let many: Vec<String> = (0..101).map(|number| format!("topic={number}")).collect();
+    for (query, code) in [
+        ("", "matcher-missing"),
+        ("x=y", "matcher-missing"),
+        ("topic=%00", "character-forbidden"),
+        ("topic=%FF", "not-utf8"),
+        ("match=a", "matcher-unsupported"),
+        ("topic=a&match_exact=a", "matcher-unsupported"),
+        (&many.join("&"), "too-many"),
+        (&format!("topic=a&lastEventID={}", "x".repeat(1025)), "too-many"),
+    ] {
+        let answer = server.request("GET", &format!("{HUB}?{query}"), &[], b"").await;
+        assert_eq!(answer.status, 400, "{query}");
+        assert!(answer.body.contains(code), "{query}: {}", answer.body);
+    }
+}
+
+#[tokio::test]
+async fn tokens_are_asked_for_checked_and_explained_as_rfc_6750_says() {
+    let server = Server::start(Settings { anonymous: false, ..settings() }).await;
+    let wrong_key = format!("Authorization: Bearer {}", token("other", r#"{"mercure":{"publish":["*"]}}"#));
+    let expired =
+        format!("Authorization: Bearer {}", token("publisher", r#"{"mercure":{"publish":["*"]},"exp":1}"#));
+    let no_claim = format!("Authorization: Bearer {}", token("publisher", "{}"));
+    let bad_claim = format!("Authorization: Bearer {}", token("publisher", r#"{"mercure":"x"}"#));
+    for (header, status, challenge) in [
+        ("X-None: 1", 401, "Bearer realm=\"mercure\""),
+        ("Authorization: Basic eDp5", 401, "Bearer realm=\"mercure\""),
+        ("Authorization: Bearer", 400, "Bearer realm=\"mercure\", error=\"invalid_request\""),
+        ("Authorization: Bearer x", 401, "Bearer realm=\"mercure\", error=\"invalid_token\""),
+        (&wrong_key, 401, "Bearer realm=\"mercure\", error=\"invalid_token\""),
+        (&expired, 401, "Bearer realm=\"mercure\", error=\"invalid_token\""),
+        (&bad_claim, 401, "Bearer realm=\"mercure\", error=\"invalid_token\""),
+        (&no_claim, 403, "Bearer realm=\"mercure\", error=\"insufficient_scope\""),
+        (&publisher("[\"b\"]"), 403, "Bearer realm=\"mercure\", error=\"insufficient_scope\""),
+    ] {
+        let answer = server.publish_with(header, b"topic=a&topic=b").await;
+        assert_eq!((answer.status, answer.header("www-authenticate")), (status, Some(challenge)), "{header}");
+    }
+    assert_eq!(server.publish_with(&publisher("[\"{x}\"]"), b"topic=a&topic=b").await.status, 200);
+    let target = format!("{HUB}?topic=a");
+    assert_eq!(server.request("GET", &target, &[], b"").await.status, 401);
+    assert_eq!(
+        server.request("GET", &target, &[&publisher("[\"*\"]")], b"").await.status,
+        401,
+        "another role's key"
+    );
+    server.subscribe("topic=a", &[&subscriber("[]")]).await;
+}
+
+#[tokio::test]
+async fn a_cookie_publishes_from_the_own_origin_only() {
+    let server = Server::start(Settings {
+        publish_origins: Origins::parse(["https://app.example"]).expect("origins"),
+        ..settings()
+    })
+    .await;
+    let cookie =
+        format!("Cookie: mercureAuthorization={}", token("publisher", r#"{"mercure":{"publish":["*"]}}"#));
+    let form = "Content-Type: application/x-www-form-urlencoded";
+    let own = format!("Origin: http://{}", server.address);
+    for (headers, status) in [
+        (vec![cookie.as_str(), form], 403),
+        (vec![&cookie, form, "Origin: https://evil.example"], 403),
+        (vec![&cookie, form, "Origin: null"], 403),
+        (vec![&cookie, form, "Origin: https://app.example"], 200),
+        (vec![&cookie, form, "Referer: https://app.example/page"], 200),
+        (vec![&cookie, form, &own], 200),
+    ] {
+        assert_eq!(server.request("POST", HUB, &headers, b"topic=a").await.status, status, "{headers:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_ends_when_its_token_expires() {
+    let server = Server::start(settings()).await;
+    let now =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs_f64();
+    let claims = format!(r#"{{"mercure":{{"subscribe":["*"]}},"exp":{}}}"#, now + 0.3);
+    let header = format!("Authorization: Bearer {}", token("subscriber", &claims));
+    let mut stream = server.subscribe("topic=a", &[&header]).await;
+    assert_eq!(stream.chunk().await, None, "a proper end, so that the browser comes back");
+}
+
+#[tokio::test]
+async fn methods_and_paths_that_do_not_exist_are_refused() {
+    let server = Server::start(settings()).await;
+    for (method, target, status) in [
+        ("PUT", HUB, 405),
+        ("DELETE", HUB, 405),
+        ("POST", "/.well-known/mercure/subscriptions", 405),
+        ("GET", "/", 404),
+        ("GET", "/.well-known/mercure/", 404),
+        ("GET", "/.well-known/mercure/x", 404),
+        ("GET", "/.well-known/mercurex", 404),
+    ] {
+        let answer = server.request(method, target, &[], b"").await;
+        assert_eq!(answer.status, status, "{method} {target}");
+        assert_eq!(answer.header("allow").is_some(), status == 405);
+    }
+    let quiet = Server::start(Settings { publish: false, ..settings() }).await;
+    let answer = quiet.publish("topic=a").await;
+    assert_eq!((answer.status, answer.header("allow")), (405, Some("GET, HEAD, OPTIONS")));
+}
+
+#[tokio::test]
+async fn head_answers_like_get_and_subscribes_nobody() {
+    let server = Server::start(settings()).await;
+    server.publish("topic=a&id=1").await;
+    let answer = server.request("HEAD", &format!("{HUB}?topic=a&lastEventID=1"), &[], b"").await;
+    assert_eq!((answer.status, answer.body.as_str()), (200, ""));
+    assert_eq!(answer.header("content-type"), Some("text/event-stream"));
+    assert_eq!(answer.header("last-event-id"), Some("1"));
+    let refused = server.request("HEAD", HUB, &[], b"").await;
+    assert_eq!((refused.status, refused.body.as_str()), (400, ""));
+    assert_eq!(server.connections.service().hub().stats().subscribers, 0);
+}
+
+#[tokio::test]
+async fn scripts_of_listed_origins_may_read_and_others_may_not() {
+    let server = Server::start(Settings {
+        cors: Origins::parse(["https://a.example"]).expect("origins"),
+        ..settings()
+    })
+    .await;
+    let preflight = server.request("OPTIONS", HUB, &["Origin: https://a.example"], b"").await;
+    assert_eq!(preflight.status, 204);
+    assert!(
+        preflight.header("access-control-allow-headers").is_some_and(|value| value.contains("authorization"))
+    );
+    assert_eq!(preflight.header("access-control-allow-origin"), Some("https://a.example"));
+    let stream = server.subscribe("topic=a&lastEventID=earliest", &["Origin: https://a.example"]).await;
+    assert_eq!(header(&stream.head, "access-control-allow-credentials"), Some("true"));
+    assert!(
+        header(&stream.head, "access-control-expose-headers")
+            .is_some_and(|value| value.contains("last-event-id"))
+    );
+    let stream = server.subscribe("topic=a", &["Origin: https://evil.example"]).await;
+    assert_eq!(header(&stream.head, "access-control-allow-origin"), None);
+    let refused = server.request("GET", HUB, &["Origin: https://a.example"], b"").await;
+    assert_eq!(
+        refused.header("access-control-allow-origin"),
+        Some("https://a.example"),
+        "errors can be read, too"
+    );
+}
+
+#[tokio::test]
+async fn subscriptions_are_listed_with_the_documents_of_0_x() {
+    let server = Server::start(settings()).await;
+    let all = "/.well-known/mercure/subscriptions";
+    let reader = subscriber(r#"["/.well-known/mercure/subscriptions{/topic}{/subscriber}"]"#);
+    assert_eq!(server.request("GET", all, &[], b"").await.status, 401);
+    assert_eq!(server.request("GET", all, &[&subscriber("[\"a\"]")], b"").await.status, 403);
+    let empty = server.request("GET", all, &[&reader], b"").await;
+    assert_eq!(empty.status, 200);
+    assert!(
+        empty.body.contains(r#""lastEventID":"earliest""#) && empty.body.contains(r#""subscriptions":[]"#)
+    );
+
+    let mut watcher =
+        server.subscribe("topic=/.well-known/mercure/subscriptions{/topic}{/subscriber}", &[&reader]).await;
+    watcher.event().await;
+    let visitor = server.subscribe("topic=https://example.com/{id}", &[&subscriber("[]")]).await;
+    let event = watcher.event().await;
+    assert!(event.contains(r#""payload":{"user":7}"#) && event.contains(r#""active":true"#), "{event}");
+
+    let listed = server.request("GET", all, &[&reader], b"").await;
+    assert_eq!(listed.header("content-type"), Some("application/ld+json"));
+    assert_eq!(listed.header("cache-control"), Some("must-revalidate"));
+    assert_eq!(listed.header("link"), Some("</.well-known/mercure>; rel=\"mercure\""));
+    let etag = listed.header("etag").expect("an entity tag").to_owned();
+    let again = server.request("GET", all, &[&reader, &format!("If-None-Match: {etag}")], b"").await;
+    assert_eq!((again.status, again.body.as_str()), (304, ""));
+
+    let topic = format!("{all}/https%3A%2F%2Fexample.com%2F%7Bid%7D");
+    let of_topic = server.request("GET", &topic, &[&subscriber(&format!("[\"{topic}\"]"))], b"").await;
+    assert_eq!(of_topic.status, 200, "an exact claim names the URL");
+    let id = of_topic
+        .body
+        .split("\"id\":\"")
+        .nth(2)
+        .and_then(|rest| rest.split('"').next())
+        .expect("an id")
+        .to_owned();
+    let single = server.request("GET", &id, &[&reader], b"").await;
+    assert_eq!(single.status, 200);
+    assert!(single.body.starts_with(r#"{"@context":"https://mercure.rocks/","#), "{}", single.body);
+    assert!(
+        single.body.contains(r#""type":"Subscription""#)
+            && single.body.contains(r#""lastEventID":"urn:uuid:"#)
+    );
+
+    drop(visitor);
+    assert!(watcher.event().await.contains(r#""active":false"#), "leaving is noticed without a write");
+    assert_eq!(server.request("GET", &id, &[&reader], b"").await.status, 404);
+}
+
+#[tokio::test]
+async fn untracked_subscriptions_have_no_api() {
+    let hub = petasos_hub::Settings { subscriptions: false, ..Default::default() };
+    let server = Server::start_with(settings(), hub).await;
+    let reader = subscriber("[\"*\"]");
+    assert_eq!(
+        server.request("GET", "/.well-known/mercure/subscriptions", &[&reader], b"").await.status,
+        404
+    );
+}
+
+#[tokio::test]
+async fn streams_and_connections_are_limited() {
+    let server = Server::start(Settings { subscribers_max: 1, ..settings() }).await;
+    let _first = server.subscribe("topic=a", &[]).await;
+    let second = server.request("GET", &format!("{HUB}?topic=a"), &[], b"").await;
+    assert_eq!(second.status, 429);
+    assert!(second.header("retry-after").is_some());
+
+    let server = Server::start(Settings { connections_max: 1, ..settings() }).await;
+    let first = server.subscribe("topic=a", &[]).await;
+    let mut second = server.open("", b"").await;
+    assert_eq!(timeout(PATIENCE, second.read(&mut [0])).await.expect("an end").unwrap_or_default(), 0);
+    drop(first);
+}
+
+#[tokio::test]
+async fn a_slow_head_and_a_slow_body_are_cut_off() {
+    let short = Duration::from_millis(50);
+    let server = Server::start(Settings { head_timeout: short, body_timeout: short, ..settings() }).await;
+    let mut slow_head = server.open("GET / HT", b"").await;
+    let mut rest = String::new();
+    timeout(PATIENCE, slow_head.read_to_string(&mut rest)).await.expect("an end").expect("UTF-8");
+    let head = format!(
+        "POST {HUB} HTTP/1.1\r\nHost: x\r\n{}\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 50\r\n\r\n",
+        publisher("[\"*\"]")
+    );
+    let mut slow_body = server.open(&head, b"topic=a").await;
+    let mut line = String::new();
+    timeout(PATIENCE, slow_body.read_line(&mut line)).await.expect("an answer").expect("UTF-8");
+    assert!(line.starts_with("HTTP/1.1 408"), "{line}");
+}
+
+#[tokio::test]
+async fn garbage_is_survived() {
+    let server = Server::start(settings()).await;
+    for garbage in [
+        &b"\0\xff\x16\x03\x01"[..],
+        b"GET\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+        b"\r\n\r\n",
+    ] {
+        let mut stream = server.open("", garbage).await;
+        stream.get_mut().shutdown().await.expect("half close");
+        let mut rest = Vec::new();
+        let _ = timeout(PATIENCE, stream.read_to_end(&mut rest)).await.expect("an end");
+    }
+    assert_eq!(server.publish("topic=a").await.status, 200);
+}
+
+#[tokio::test]
+async fn stopping_ends_streams_properly_and_frees_the_port() {
+    let server = Server::start(settings()).await;
+    let mut stream = server.subscribe("topic=a", &[]).await;
+    server.publish("topic=a&id=1").await;
+    server.connections.stop().await;
+    assert!(stream.event().await.starts_with("id: 1\n"));
+    assert_eq!(stream.chunk().await, None);
+    timeout(PATIENCE, server.task).await.expect("the server ends").expect("no panic");
+    assert!(TcpStream::connect(server.address).await.is_err());
+}
