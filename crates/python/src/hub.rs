@@ -1,0 +1,151 @@
+//! `Hub`: the hub inside this process.
+
+use std::{
+    os::{fd::IntoRawFd, unix::net::UnixStream as Pair},
+    sync::Arc,
+    time::Duration,
+};
+
+use petasos::{Config, Secret};
+use petasos_protocol::{
+    Limits,
+    topic::Topics,
+    update::{Draft, EventId, EventType, Retry},
+};
+use pyo3::{
+    exceptions::{PyOSError, PyRuntimeError},
+    prelude::*,
+};
+use tokio::net::UnixStream;
+
+use crate::{
+    InvalidUpdate,
+    engine::{Engine, Lazy},
+};
+
+#[pyclass(module = "flask_mercure_sse._native", frozen)]
+pub(crate) struct Hub {
+    lazy: Lazy,
+}
+
+#[pymethods]
+impl Hub {
+    #[new]
+    #[pyo3(signature = (
+        *,
+        publisher_key=None,
+        subscriber_key=None,
+        anonymous=true,
+        subscriptions=true,
+        publish=true,
+        keep_alive=15.0,
+        history_max=500,
+        cors_origins=vec![],
+        publish_origins=vec![],
+        cookie_name="mercureAuthorization".to_owned(),
+        subscription_event_type=Some("Subscription".to_owned()),
+        cors_loopback_credentials=false,
+    ))]
+    #[expect(
+        clippy::too_many_arguments,
+        clippy::fn_params_excessive_bools,
+        reason = "keyword arguments of Python"
+    )]
+    fn new(
+        publisher_key: Option<String>,
+        subscriber_key: Option<String>,
+        anonymous: bool,
+        subscriptions: bool,
+        publish: bool,
+        keep_alive: f64,
+        history_max: usize,
+        cors_origins: Vec<String>,
+        publish_origins: Vec<String>,
+        cookie_name: String,
+        subscription_event_type: Option<String>,
+        cors_loopback_credentials: bool,
+    ) -> PyResult<Self> {
+        let keep_alive = Duration::try_from_secs_f64(keep_alive)
+            .map_err(|_| InvalidUpdate::new_err("keep_alive: give seconds, 0 or more"))?;
+        let config = Config {
+            publisher_key: publisher_key.map(Secret::new),
+            subscriber_key: subscriber_key.map(Secret::new),
+            anonymous,
+            subscriptions,
+            subscription_event_type,
+            publish,
+            keep_alive,
+            history_max,
+            cors_origins,
+            cors_loopback_credentials,
+            publish_origins,
+            cookie_name,
+            ..Config::default()
+        };
+        let settings = config.check().map_err(|error| InvalidUpdate::new_err(error.to_string()))?;
+        Ok(Self { lazy: Lazy::new(settings) })
+    }
+
+    #[pyo3(signature = (topics, data="", *, private=false, id=None, r#type=None, retry=None))]
+    #[expect(clippy::too_many_arguments, clippy::needless_pass_by_value, reason = "a Python signature")]
+    fn publish(
+        &self,
+        py: Python<'_>,
+        topics: Vec<String>,
+        data: &str,
+        private: bool,
+        id: Option<&str>,
+        r#type: Option<&str>,
+        retry: Option<u64>,
+    ) -> PyResult<String> {
+        let engine = self.engine(py)?;
+        let hub = engine.connections.service().hub();
+        let draft = (|| {
+            let limits = Limits::default();
+            if data.len() > limits.body_bytes_max {
+                let (what, max) = ("the data in bytes", limits.body_bytes_max);
+                return Err(petasos_protocol::Reject::TooLarge { what, max });
+            }
+            Ok(Draft {
+                topics: Topics::parse(topics.iter().map(String::as_str), hub.url(), &limits)?,
+                data: data.to_owned(),
+                private,
+                id: id.map(|id| EventId::parse(id, &limits)).transpose()?,
+                event_type: r#type.map(|value| EventType::parse(value, &limits)).transpose()?,
+                retry: retry.map(|millis| Retry::parse(&millis.to_string())).transpose()?,
+            })
+        })();
+        let draft = draft.map_err(|reject| InvalidUpdate::new_err(reject.to_string()))?;
+        let published = py.detach(|| engine.block_on(hub.publish(draft)));
+        let id = published.map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
+        Ok(id.as_str().to_owned())
+    }
+
+    /// The other end is served by the engine like any connection.
+    #[pyo3(signature = (peer=None))]
+    fn connect(&self, py: Python<'_>, peer: Option<&str>) -> PyResult<i32> {
+        let _ = peer;
+        let engine = self.engine(py)?;
+        let Some(admission) = engine.connections.admit() else {
+            return Err(PyOSError::new_err("the hub has as many connections as it may have, or it stops"));
+        };
+        let (client, server) = Pair::pair()?;
+        client.set_nonblocking(true)?;
+        server.set_nonblocking(true)?;
+        let _context = engine.runtime().enter();
+        let server = UnixStream::from_std(server)?;
+        let connections = engine.connections.clone();
+        engine.runtime().spawn(async move { connections.serve(server, admission).await });
+        Ok(client.into_raw_fd())
+    }
+
+    fn stop(&self, py: Python<'_>) {
+        self.lazy.stop(py);
+    }
+}
+
+impl Hub {
+    pub(crate) fn engine(&self, py: Python<'_>) -> PyResult<Arc<Engine>> {
+        self.lazy.engine(py)
+    }
+}

@@ -1,0 +1,49 @@
+//! `flask_mercure_sse._native`: the petasos hub as Python sees it. Types and contracts are in `_native.pyi`.
+//!
+//! No protocol rule lives here. Nothing starts at import; an engine belongs to the process that started it; whatever
+//! may wait does so with the interpreter released.
+
+mod engine;
+mod hub;
+mod server;
+
+use petasos_protocol::{legacy, topic::HubUrl};
+use petasos_server::Key;
+use pyo3::{create_exception, exceptions::PyValueError, prelude::*};
+
+create_exception!(
+    flask_mercure_sse._native,
+    InvalidUpdate,
+    PyValueError,
+    "An update, topic, matcher or setting breaks a rule of the protocol; the message says which and what to change."
+);
+
+/// Sign a JSON object as a JWS with HS256.
+#[pyfunction]
+fn sign_token(claims: &str, key: &str) -> PyResult<String> {
+    let object = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(claims);
+    object.map_err(|_| PyValueError::new_err("the claims are no JSON object"))?;
+    let key = Key::secret(key).map_err(|error| PyValueError::new_err(error.to_string()))?;
+    Ok(key.sign(claims))
+}
+
+/// The path of subscriptions in the 0.x API, every value percent-encoded once.
+#[pyfunction]
+#[pyo3(signature = (topic=None, subscriber=None))]
+fn expand_subscription_topic(topic: Option<&str>, subscriber: Option<&str>) -> PyResult<String> {
+    if topic.is_none() && subscriber.is_some() {
+        return Err(PyValueError::new_err("a subscriber is looked up under a topic: give the topic, too"));
+    }
+    Ok(legacy::subscriptions_path(&HubUrl::default(), topic, subscriber))
+}
+
+/// The compiled half of flask_mercure_sse.
+#[pymodule(gil_used = true)]
+fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add("InvalidUpdate", module.py().get_type::<InvalidUpdate>())?;
+    module.add_class::<hub::Hub>()?;
+    module.add_class::<server::Server>()?;
+    module.add_function(wrap_pyfunction!(sign_token, module)?)?;
+    module.add_function(wrap_pyfunction!(expand_subscription_topic, module)?)
+}
