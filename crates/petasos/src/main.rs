@@ -45,8 +45,8 @@ async fn run(options: cli::Options) -> Result<(), Failure> {
     })?;
     if generated {
         // Someone who tries the hub needs these; someone who runs it has given keys, and nothing secret is shown.
-        say(&format!("Publisher key: {}", publisher_key.expose()))?;
-        say(&format!("Subscriber key: {}", subscriber_key.expose()))?;
+        say(&format!("Publisher key: {}", String::from_utf8_lossy(publisher_key.expose())))?;
+        say(&format!("Subscriber key: {}", String::from_utf8_lossy(subscriber_key.expose())))?;
         let token = Key::secret(publisher_key.expose())?.sign(r#"{"mercure":{"publish":["*"]}}"#);
         say(&format!("Publisher JWT: {token}"))?;
     }

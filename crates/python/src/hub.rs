@@ -19,7 +19,7 @@ use pyo3::{
 use tokio::net::UnixStream;
 
 use crate::{
-    InvalidUpdate,
+    InvalidUpdate, KeyBytes,
     engine::{Engine, Lazy},
 };
 
@@ -52,8 +52,8 @@ impl Hub {
         reason = "keyword arguments of Python"
     )]
     fn new(
-        publisher_key: Option<String>,
-        subscriber_key: Option<String>,
+        publisher_key: Option<KeyBytes>,
+        subscriber_key: Option<KeyBytes>,
         anonymous: bool,
         subscriptions: bool,
         publish: bool,
@@ -122,9 +122,7 @@ impl Hub {
     }
 
     /// The other end is served by the engine like any connection.
-    #[pyo3(signature = (peer=None))]
-    fn connect(&self, py: Python<'_>, peer: Option<&str>) -> PyResult<i32> {
-        let _ = peer;
+    fn connect(&self, py: Python<'_>) -> PyResult<i32> {
         let engine = self.engine(py)?;
         let Some(admission) = engine.connections.admit() else {
             return Err(PyOSError::new_err("the hub has as many connections as it may have, or it stops"));

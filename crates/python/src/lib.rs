@@ -18,12 +18,28 @@ create_exception!(
     "An update, topic, matcher or setting breaks a rule of the protocol; the message says which and what to change."
 );
 
+/// A secret as Python programs hold it.
+#[derive(FromPyObject)]
+pub(crate) enum KeyBytes {
+    Text(String),
+    Bytes(Vec<u8>),
+}
+
+impl From<KeyBytes> for Vec<u8> {
+    fn from(key: KeyBytes) -> Self {
+        match key {
+            KeyBytes::Text(text) => text.into(),
+            KeyBytes::Bytes(bytes) => bytes,
+        }
+    }
+}
+
 /// Sign a JSON object as a JWS with HS256.
 #[pyfunction]
-fn sign_token(claims: &str, key: &str) -> PyResult<String> {
+fn sign_token(claims: &str, key: KeyBytes) -> PyResult<String> {
     let object = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(claims);
     object.map_err(|_| PyValueError::new_err("the claims are no JSON object"))?;
-    let key = Key::secret(key).map_err(|error| PyValueError::new_err(error.to_string()))?;
+    let key = Key::secret(Vec::from(key)).map_err(|error| PyValueError::new_err(error.to_string()))?;
     Ok(key.sign(claims))
 }
 

@@ -31,20 +31,21 @@ pub enum KeyError {
 }
 
 impl Key {
-    /// A shared secret, as its bytes.
+    /// A shared secret.
     ///
     /// # Errors
     /// [`KeyError`].
-    pub fn secret(secret: &str) -> Result<Self, KeyError> {
+    pub fn secret(secret: impl AsRef<[u8]>) -> Result<Self, KeyError> {
+        let secret = secret.as_ref();
         if secret.is_empty() {
             return Err(KeyError::Empty);
         }
-        if secret.trim_start().starts_with("-----BEGIN") {
+        if secret.trim_ascii_start().starts_with(b"-----BEGIN") {
             return Err(KeyError::Pem);
         }
         Ok(Self {
-            verifying: DecodingKey::from_secret(secret.as_bytes()),
-            signing: EncodingKey::from_secret(secret.as_bytes()),
+            verifying: DecodingKey::from_secret(secret),
+            signing: EncodingKey::from_secret(secret),
             bytes: secret.len(),
         })
     }

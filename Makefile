@@ -1,0 +1,68 @@
+# `make run` and `make test` do all of their set-up themselves: into .build and target, nowhere else.
+
+PYTHON ?= python3
+RUN_VENV := .build/run
+TEST_VENV := .build/test
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check format test-rust test-python system-packages clean
+
+help:
+	@echo "make run     build the wheel and start the example chat with the embedded hub"
+	@echo "make test    install what the tests need and run all tests, Rust and Python"
+	@echo "make check   formatting, lints, types and documentation"
+	@echo "make format  format everything"
+	@echo "make clean   remove .build and target"
+
+run: $(RUN_VENV)/bin/pip
+	@echo "== Building and installing the wheel: some minutes the first time"
+	$(RUN_VENV)/bin/pip install --verbose . 2>&1 | grep --line-buffered -E "Compiling|Building|Finished|Successfully|rror"
+	@$(RUN_VENV)/bin/python -c "import flask_mercure_sse" || { echo "the build failed: $(RUN_VENV)/bin/pip install . shows why"; exit 1; }
+	$(RUN_VENV)/bin/python examples/chat/app.py
+
+test: test-rust test-python
+
+test-rust:
+	@echo "== Rust tests"
+	cargo test --locked --workspace
+
+# The wheel is built as a user's pip does it, only with the profile that the Rust tests have compiled already.
+test-python: $(TEST_VENV)/.tools system-packages
+	@echo "== Python tests"
+	MATURIN_PEP517_ARGS="--profile dev --locked" $(TEST_VENV)/bin/pip install --quiet --force-reinstall --no-deps .
+	$(TEST_VENV)/bin/pip check --quiet
+	$(TEST_VENV)/bin/python -m pytest
+
+system-packages:
+	@if command -v chromium >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "== Installing chromium for the browser tests"; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; \
+	else echo "chromium is missing, so the browser tests are skipped: apt-get install chromium, as root"; fi
+
+check: $(TEST_VENV)/.tools
+	@echo "== Rust: format, lints, documentation"
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
+	@echo "== Python: format, lints, types"
+	$(TEST_VENV)/bin/ruff format --check .
+	$(TEST_VENV)/bin/ruff check .
+	$(TEST_VENV)/bin/mypy
+
+format: $(TEST_VENV)/.tools
+	cargo fmt --all
+	$(TEST_VENV)/bin/ruff format .
+	$(TEST_VENV)/bin/ruff check --fix .
+
+$(RUN_VENV)/bin/pip $(TEST_VENV)/bin/pip:
+	$(PYTHON) -m venv $(dir $(@D))
+	$@ install --quiet --upgrade "pip>=25.1"
+
+$(TEST_VENV)/.tools: $(TEST_VENV)/bin/pip pyproject.toml
+	@echo "== Installing the tools of check and test"
+	$(TEST_VENV)/bin/pip install --quiet --group test --group dev "flask>=3.0"
+	@touch $@
+
+clean:
+	rm -rf .build target

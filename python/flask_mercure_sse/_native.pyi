@@ -1,0 +1,101 @@
+"""Types of the compiled module: the petasos hub, its server and its token signer.
+
+Everything here returns quickly: nothing waits for the network while it holds the interpreter.
+"""
+
+from collections.abc import Sequence
+from typing import Final, final
+
+__version__: Final[str]
+
+class InvalidUpdate(ValueError):
+    """An update, topic, matcher or setting breaks a rule of the protocol; the message says which and what to change."""
+
+@final
+class Hub:
+    """The hub inside this process.
+
+    Making one starts nothing: the engine and its threads start at first use, in the process that uses it
+    (a fork gets an engine of its own).
+    """
+
+    def __init__(
+        self,
+        *,
+        publisher_key: str | bytes | None = None,
+        subscriber_key: str | bytes | None = None,
+        anonymous: bool = True,
+        subscriptions: bool = True,
+        publish: bool = True,
+        keep_alive: float = 15.0,
+        history_max: int = 500,
+        cors_origins: Sequence[str] = (),
+        publish_origins: Sequence[str] = (),
+        cookie_name: str = "mercureAuthorization",
+        subscription_event_type: str | None = "Subscription",
+        cors_loopback_credentials: bool = False,
+    ) -> None:
+        """Check the settings.
+
+        publisher_key, subscriber_key: HMAC secrets of the 0.x tokens; None refuses every token of that role.
+        anonymous: whether a subscriber needs no token. subscriptions: whether subscription events and the API exist.
+        publish: whether POST is answered (else 405). keep_alive: seconds between comments on an idle stream, 0 turns
+        them off. history_max: how many updates are kept for reconnection. cors_origins: ("*",) or exact origins.
+        publish_origins: origins that may POST with the cookie, besides the hub's own. cors_loopback_credentials: with
+        ("*",), allow cookies where page and hub are both on loopback names, as in development.
+
+        Raises InvalidUpdate (a ValueError) that names the setting.
+        """
+
+    def publish(
+        self,
+        topics: Sequence[str],
+        data: str = "",
+        *,
+        private: bool = False,
+        id: str | None = None,
+        type: str | None = None,
+        retry: int | None = None,
+    ) -> str:
+        """Append one update to the log and return its id. Raises InvalidUpdate, or RuntimeError once stopped."""
+
+    def connect(self) -> int:
+        """Open one HTTP/1.1 connection to this hub and return the file descriptor of the client's end.
+
+        The caller owns the descriptor: socket.socket(fileno=hub.connect()). It is one end of a Unix socket pair, in
+        non-blocking mode. Raises OSError when the hub has no room for another connection.
+        """
+
+    def stop(self) -> None:
+        """End every stream and refuse what follows. Idempotent."""
+
+@final
+class Server:
+    """A listening socket in front of a hub, served by threads of its own; no Python in the path of a message."""
+
+    def __init__(self, hub: Hub, host: str = "127.0.0.1", port: int = 0) -> None:
+        """Bind and begin to serve. Raises OSError when the address cannot be bound."""
+
+    @property
+    def host(self) -> str: ...
+    @property
+    def port(self) -> int:
+        """The bound port; the system's choice when port was 0."""
+
+    def wait(self, seconds: float) -> bool:
+        """Wait at most that long, the interpreter released; True when the server has stopped. Lets signals through."""
+
+    def stop(self, drain_seconds: float = 5.0) -> None:
+        """Stop accepting, end the hub's streams, wait at most that long for requests under way. Idempotent."""
+
+def sign_token(claims: str, key: str | bytes) -> str:
+    """Sign a JSON object as a JWS with HS256. Raises ValueError for an empty key or claims that are no JSON object."""
+
+def expand_subscription_topic(topic: str | None = None, subscriber: str | None = None) -> str:
+    """The path of subscriptions in the 0.x API, every value percent-encoded once.
+
+    Raises ValueError for a subscriber without a topic.
+
+    >>> expand_subscription_topic("https://example.com/{id}")
+    '/.well-known/mercure/subscriptions/https%3A%2F%2Fexample.com%2F%7Bid%7D'
+    """

@@ -1,0 +1,150 @@
+"""The embedded hub's routes: each request is passed to the hub in this process, over a pair of sockets.
+
+The hub answers every question of the protocol. What remains here is HTTP: the request as the client sent it goes in,
+the answer comes out as it arrives, and a client that leaves is noticed at once.
+"""
+
+from __future__ import annotations
+
+import io
+import selectors
+import socket
+from collections.abc import Iterator
+from http.client import parse_headers
+from typing import TYPE_CHECKING, Any, Final
+
+from flask import Blueprint, Response, abort, current_app, request
+
+from .settings import HUB_PATH
+
+if TYPE_CHECKING:
+    from .settings import MercureSSEState
+
+_METHODS: Final = ("GET", "HEAD", "POST", "OPTIONS", "PUT", "PATCH", "DELETE")
+
+_HOP_BY_HOP: Final = frozenset(
+    {
+        "connection",
+        "content-length",
+        "expect",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+
+_BODY_BYTES_MAX: Final = 1024 * 1024
+"""What the hub accepts; it refuses a longer body by its announced length, so the rest need not be read."""
+
+_PART_BYTES: Final = 64 * 1024
+
+hub_blueprint = Blueprint("mercure_hub", __name__)
+
+
+@hub_blueprint.route(HUB_PATH, methods=_METHODS, provide_automatic_options=False)
+@hub_blueprint.route(HUB_PATH + "/<path:rest>", methods=_METHODS, provide_automatic_options=False)
+def hub(rest: str = "") -> Response:
+    """Pass a request to the embedded hub; 404 where the application uses another hub."""
+    state: MercureSSEState = current_app.extensions["mercure_sse"]
+    if not state.is_embedded:
+        abort(404, "The Mercure hub of this application is elsewhere.")
+    try:
+        connection = socket.socket(fileno=state.embedded_hub().connect())
+    except OSError as error:
+        abort(503, str(error))
+    try:
+        connection.setblocking(True)
+        connection.sendall(_request())
+        status, headers, body = _answer_head(connection)
+    except BaseException:
+        connection.close()
+        raise
+    sized = "content-length" in (name.lower() for name, _ in headers)
+    if sized or request.method == "HEAD" or status in (204, 304):
+        with connection:
+            while part := connection.recv(_PART_BYTES):
+                body += part
+        return Response(body, status, headers)
+    response = Response(_events(body, connection, request.environ), status, headers)
+    response.call_on_close(connection.close)
+    return response
+
+
+def _request() -> bytes:
+    """The request as the client wrote it, as HTTP/1.0: the answer then comes without chunks and ends with the close."""
+    lines = [f"{request.method} {_target(request.environ)} HTTP/1.0"]
+    lines += [f"{name}: {value}" for name, value in request.headers if name.lower() not in _HOP_BY_HOP]
+    body = b""
+    if request.method in ("POST", "PUT", "PATCH"):
+        length = request.content_length
+        if length is None or length <= _BODY_BYTES_MAX:
+            body = request.stream.read(_BODY_BYTES_MAX + 1)
+            length = len(body)
+        lines.append(f"Content-Length: {length}")
+    if any("\r" in line or "\n" in line for line in lines):
+        abort(400)
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+
+
+def _target(environ: dict[str, Any]) -> str:
+    """Path and query before anyone has decoded them: a topic in the path may hold encoded slashes."""
+    # REQUEST_URI: Werkzeug, uWSGI; RAW_URI: gunicorn. Either may be an absolute URL.
+    raw: str = environ.get("REQUEST_URI") or environ.get("RAW_URI") or ""
+    if HUB_PATH in raw:
+        return raw[raw.index(HUB_PATH) :]
+    # The server decodes: encoded slashes in a topic are lost, everything else is as good.
+    return request.full_path[request.full_path.index(HUB_PATH) :].removesuffix("?").replace(" ", "%20")
+
+
+def _answer_head(connection: socket.socket) -> tuple[int, list[tuple[str, str]], bytes]:
+    """Status, headers, and what has come of the body with them."""
+    head = b""
+    while b"\r\n\r\n" not in head:
+        part = connection.recv(_PART_BYTES)
+        if not part:
+            abort(503, "The embedded hub ended before it answered.")
+        head += part
+    head, _, body = head.partition(b"\r\n\r\n")
+    status_line, _, fields = head.partition(b"\r\n")
+    headers = parse_headers(io.BytesIO(fields + b"\r\n\r\n"))
+    kept = _HOP_BY_HOP - {"content-length"}
+    return int(status_line[9:12]), [item for item in headers.items() if item[0].lower() not in kept], body
+
+
+def _events(first: bytes, connection: socket.socket, environ: dict[str, Any]) -> Iterator[bytes]:
+    """The parts of an open answer as they come, until either side leaves."""
+    # Most servers notice a client that has left when a write fails, which may take two keep-alives; where they show
+    # its socket, the end of it is seen at once.
+    client = environ.get("werkzeug.socket") or environ.get("gunicorn.socket")
+    part = first
+    with connection, selectors.DefaultSelector() as selector:
+        selector.register(connection, selectors.EVENT_READ)
+        if type(client) is socket.socket:
+            selector.register(client, selectors.EVENT_READ)
+        while True:
+            if part:
+                yield part
+            ready = [key.fileobj for key, _ in selector.select()]
+            if connection in ready:
+                part = connection.recv(_PART_BYTES)
+                if not part:
+                    return
+            elif type(client) is socket.socket:
+                part = b""
+                if _has_left(client):
+                    return
+                # It sends what nobody asked for: it is not watched any more.
+                selector.unregister(client)
+
+
+def _has_left(client: socket.socket) -> bool:
+    try:
+        return client.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True

@@ -1,0 +1,72 @@
+"""``flask mercure``: keys, tokens, and publishing from a terminal."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Any
+
+import click
+from flask import current_app
+from flask.cli import AppGroup
+
+from .errors import MercureError
+
+if TYPE_CHECKING:
+    from .extension import MercureSSE
+
+cli = AppGroup("mercure", help="Mercure hub commands")
+
+
+def _extension() -> MercureSSE:
+    extension: MercureSSE = current_app.extensions["mercure_sse"].instance
+    return extension
+
+
+@cli.command(with_appcontext=False)
+def gen_secret_key() -> None:
+    """Generate a secret key, for MERCURE_SUBSCRIBER_SECRET_KEY or MERCURE_PUBLISHER_SECRET_KEY."""
+    click.echo(secrets.token_hex(16))
+
+
+@cli.command()
+@click.option("--topic", "-t", multiple=True, default=["*"], show_default=True, help="May be given several times.")
+def subscriber_jwt(topic: tuple[str, ...]) -> None:
+    """Generate a JWT for receiving private updates of topics."""
+    _print_token("subscriber_secret_key", subscribe=list(topic))
+
+
+@cli.command()
+@click.option("--topic", "-t", multiple=True, default=["*"], show_default=True, help="May be given several times.")
+def publisher_jwt(topic: tuple[str, ...]) -> None:
+    """Generate a JWT for publishing on topics."""
+    _print_token("publisher_secret_key", publish=list(topic))
+
+
+def _print_token(key: str, **grants: list[str]) -> None:
+    try:
+        click.echo(_extension().create_jwt(key, **grants))
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
+
+
+@cli.command()
+@click.option("--hub", "hub_url", help="The hub's URL; by default the application's hub.")
+@click.option("--jwt", help="The publisher's JWT; by default the application's.")
+@click.option("--private", is_flag=True, help="For subscribers with a token only.")
+@click.option("--id", help="The update's id; by default the hub makes one.")
+@click.option("--type", help="The event's type.")
+@click.option("--retry", type=click.IntRange(min=0), help="Milliseconds after which browsers reconnect.")
+@click.argument("topic")
+@click.argument("data")
+def publish(topic: str, data: str, hub_url: str | None, **options: Any) -> None:
+    """Publish DATA on TOPIC and print the update's id."""
+    extension = _extension()
+    if extension.state.is_embedded and hub_url is None:
+        raise click.ClickException(
+            "the embedded hub lives in the process of the server, out of reach of this one: name a hub with --hub "
+            "(the application's own needs MERCURE_HUB_ALLOW_PUBLISH), or run without debug mode"
+        )
+    try:
+        click.echo(extension.publish(topic, data, hub_url=hub_url, **options))
+    except MercureError as error:
+        raise click.ClickException(str(error)) from None

@@ -1,0 +1,168 @@
+"""HTTP to a hub, with Python's own sockets: they leave the other greenlets and threads alone.
+
+Connections are kept for the next request, by process, so that nothing is shared across a fork.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import selectors
+import socket
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import SplitResult, urlsplit
+
+from .errors import (
+    ForbiddenTopicError,
+    HubError,
+    HubTimeoutError,
+    HubUnreachableError,
+    InvalidUpdateError,
+    MercureError,
+    TokenRefusedError,
+)
+
+CONNECT_TIMEOUT: Final = 2.0
+"""Seconds to reach a hub: one that is away fails fast."""
+
+READ_TIMEOUT: Final = 10.0
+"""Seconds between two parts of an answer."""
+
+_ANSWER_BYTES_MAX: Final = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a hub answered."""
+
+    status: int
+    content_type: str
+    body: bytes
+
+    def raise_for_status(self) -> None:
+        """Raise what the status means, with the hub's own words.
+
+        Raises:
+            MercureError: one of its subclasses, unless the status is 2xx.
+        """
+        if 200 <= self.status < 300:
+            return
+        explanation = self._explanation() or f"the hub answered {self.status}"
+        raise _ERRORS.get(self.status, HubError)(explanation)
+
+    def _explanation(self) -> str:
+        text = self.body.decode(errors="replace")
+        if self.content_type.startswith("application/problem+json"):
+            try:
+                detail = json.loads(text)["detail"]
+            except (ValueError, KeyError, TypeError):
+                return ""
+            return str(detail)
+        # Other hubs answer a line of text; a page of HTML explains nothing.
+        return text.strip()[:300] if self.content_type.startswith("text/plain") else ""
+
+
+_ERRORS: Final[Mapping[int, type[MercureError]]] = {
+    400: InvalidUpdateError,
+    401: TokenRefusedError,
+    403: ForbiddenTopicError,
+    413: InvalidUpdateError,
+}
+
+
+def request(
+    method: str,
+    url: str,
+    *,
+    token: str | None,
+    body: bytes | None = None,
+    content_type: str | None = None,
+    through: socket.socket | None = None,
+) -> Answer:
+    """Send one request to a hub and return its answer, whatever its status.
+
+    through: a connected socket to use, once, instead of one to the URL's host: the embedded hub's.
+
+    Raises:
+        HubUnreachableError: no connection.
+        HubTimeoutError: no answer in time.
+        HubError: an answer that is not HTTP.
+    """
+    parts = urlsplit(url)
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    if content_type:
+        headers["Content-Type"] = content_type
+    target = parts.path + (f"?{parts.query}" if parts.query else "")
+    idle = _idle.setdefault((os.getpid(), parts.scheme, parts.netloc), deque(maxlen=_IDLE_MAX))
+    if through is None:
+        connection = _reuse(idle) or _connect(parts.scheme, parts.netloc)
+    else:
+        through.settimeout(READ_TIMEOUT)
+        connection = http.client.HTTPConnection("localhost")
+        connection.sock = through
+    try:
+        connection.request(method, target, body, headers)
+        response = connection.getresponse()
+        content = response.read(_ANSWER_BYTES_MAX + 1)
+    except TimeoutError:
+        connection.close()
+        raise HubTimeoutError(f"no answer from {_name(parts)} within {READ_TIMEOUT:g} s") from None
+    except (OSError, http.client.HTTPException) as error:
+        connection.close()
+        raise HubUnreachableError(f"{_name(parts)} broke the connection: {error}") from error
+    if len(content) > _ANSWER_BYTES_MAX:
+        connection.close()
+        raise HubError(f"the answer of {_name(parts)} is larger than {_ANSWER_BYTES_MAX} bytes")
+    if response.will_close or through is not None:
+        connection.close()
+    else:
+        idle.append(connection)
+    return Answer(response.status, response.getheader("Content-Type", ""), content)
+
+
+_IDLE_MAX: Final = 8
+
+# By process and hub; appending and popping at the ends of a deque is atomic. A child process has keys of its own, so it
+# never writes to its parent's sockets.
+_idle: Final[dict[tuple[int, str, str], deque[http.client.HTTPConnection]]] = {}
+
+
+def _reuse(idle: deque[http.client.HTTPConnection]) -> http.client.HTTPConnection | None:
+    """A kept connection on which nothing has happened: one that is readable has been closed by the hub."""
+    while True:
+        try:
+            connection = idle.pop()
+        except IndexError:
+            return None
+        if connection.sock is not None and not _is_readable(connection.sock):
+            return connection
+        connection.close()
+
+
+def _connect(scheme: str, netloc: str) -> http.client.HTTPConnection:
+    kind = http.client.HTTPSConnection if scheme == "https" else http.client.HTTPConnection
+    connection = kind(netloc, timeout=CONNECT_TIMEOUT)
+    try:
+        connection.connect()
+    except TimeoutError:
+        raise HubTimeoutError(f"no connection to {netloc} within {CONNECT_TIMEOUT:g} s") from None
+    except OSError as error:
+        raise HubUnreachableError(
+            f"no connection to {netloc}: {error}: is the hub running, and is MERCURE_HUB_URL right?"
+        ) from error
+    connection.sock.settimeout(READ_TIMEOUT)
+    return connection
+
+
+def _name(parts: SplitResult) -> str:
+    return f"{parts.scheme}://{parts.netloc}{parts.path}"
+
+
+def _is_readable(sock: socket.socket) -> bool:
+    with selectors.DefaultSelector() as selector:
+        selector.register(sock, selectors.EVENT_READ)
+        return bool(selector.select(0))

@@ -1,0 +1,120 @@
+"""``python -m flask_mercure_sse.server``: the hub on its own. No Python is in the path of a message."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+import click
+
+from .._native import Hub, InvalidUpdate, Server, sign_token
+from ..settings import parse_bool, parse_number
+from .dotenv import read_dotenv
+
+
+@click.command()
+@click.option("--host", default="0.0.0.0", show_default=True, help="The address to listen on.")
+@click.option("--port", default=5500, show_default=True, type=click.IntRange(0, 65535), help="0: any free port.")
+@click.option("--publisher-secret", help="Verifies publishers' JWTs. [env: MERCURE_PUBLISHER_SECRET_KEY]")
+@click.option("--subscriber-secret", help="Verifies subscribers' JWTs. [env: MERCURE_SUBSCRIBER_SECRET_KEY]")
+@click.option(
+    "--allow-anonymous/--no-allow-anonymous",
+    default=None,
+    help="Whether subscribers need no JWT; allowed by default. [env: MERCURE_HUB_ALLOW_ANONYMOUS]",
+)
+@click.option(
+    "--cors-origins",
+    default="*",
+    show_default=True,
+    help="Origins whose pages may subscribe, separated by commas; listed ones with cookies.",
+)
+@click.option(
+    "--subscriptions/--no-subscriptions",
+    default=None,
+    help="Whether subscriptions are announced and listed; on by default. [env: MERCURE_HUB_SUBSCRIPTIONS]",
+)
+@click.option("--debug", is_flag=True, help="Log what the hub does, and the settings in use, on standard error.")
+def main(host: str, port: int, cors_origins: str, debug: bool, **options: Any) -> None:
+    """Run a Mercure hub.
+
+    Options win over the environment, the environment over the file .env of the working directory. More variables:
+    MERCURE_HUB_KEEPALIVE_INTERVAL (seconds), MERCURE_HUB_RECONCILIATION_LENGTH (updates), MERCURE_AUTHZ_COOKIE_NAME,
+    and FLASK_SECRET_KEY for secrets that are not given.
+    """
+    try:
+        variables = {**read_dotenv(Path(".env")), **os.environ}
+        settings = _settings(options, variables)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
+    origins = [origin.strip() for origin in cors_origins.split(",") if origin.strip()]
+    for role in ("publisher", "subscriber"):
+        if not settings[f"{role}_key"]:
+            settings[f"{role}_key"] = secrets.token_hex(32)
+            click.echo(f"Generated {role} secret key: {settings[f'{role}_key']}")
+    if debug:
+        os.environ.setdefault("PETASOS_LOG", "debug")
+        shown = {name: value for name, value in settings.items() if not name.endswith("_key")}
+        click.echo(f"Settings: {shown}, cors_origins: {origins}", err=True)
+    try:
+        server = Server(Hub(**settings, cors_origins=origins, cors_loopback_credentials=True), host, port)
+    except InvalidUpdate as error:
+        raise click.ClickException(str(error)) from None
+    except OSError as error:
+        reason = f"cannot listen on {host}:{port}: {error}: choose another --host or --port"
+        raise click.ClickException(reason) from None
+    # click.echo flushes: whoever waits for these lines may read them through a pipe.
+    click.echo(f"Publisher JWT: {sign_token(_PUBLISH_ALL, settings['publisher_key'])}")
+    click.echo(f"Serving on http://{server.host}:{server.port}")
+    _serve(server)
+
+
+_PUBLISH_ALL: Final = '{"mercure":{"publish":["*"]}}'
+
+
+def _settings(options: Mapping[str, Any], variables: Mapping[str, str]) -> dict[str, Any]:
+    """The arguments of the hub: options, then variables, then defaults."""
+    fallback = variables.get("FLASK_SECRET_KEY") or variables.get("SECRET_KEY")
+
+    def secret(role: str) -> str | None:
+        names = (f"MERCURE_{role}_SECRET_KEY", f"MERCURE_{role}_JWT_KEY")
+        given = options[f"{role.lower()}_secret"]
+        return given or next((variables[name] for name in names if variables.get(name)), fallback)
+
+    def switch(option: str, key: str) -> bool:
+        value: bool | None = options[option]
+        return parse_bool(key, variables.get(key, "true")) if value is None else value
+
+    def number(key: str, default: str) -> float:
+        return parse_number(key, variables.get(key, default))
+
+    return {
+        "publisher_key": secret("PUBLISHER"),
+        "subscriber_key": secret("SUBSCRIBER"),
+        "anonymous": switch("allow_anonymous", "MERCURE_HUB_ALLOW_ANONYMOUS"),
+        "subscriptions": switch("subscriptions", "MERCURE_HUB_SUBSCRIPTIONS"),
+        "keep_alive": number("MERCURE_HUB_KEEPALIVE_INTERVAL", "15"),
+        "history_max": int(number("MERCURE_HUB_RECONCILIATION_LENGTH", "500")),
+        "cookie_name": variables.get("MERCURE_AUTHZ_COOKIE_NAME") or "mercureAuthorization",
+    }
+
+
+def _serve(server: Server) -> None:
+    """Until a signal comes: streams are ended and open requests answered."""
+
+    def interrupt(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        while not server.wait(60):
+            pass
+    except KeyboardInterrupt:
+        server.stop()
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m flask_mercure_sse.server")

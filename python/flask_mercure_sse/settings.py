@@ -1,0 +1,245 @@
+"""The settings of one application: where they come from, in which order, and what they may be."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from ._native import Hub, InvalidUpdate, sign_token
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+    from .extension import MercureSSE
+
+HUB_URL_FROM_REQUEST: Final = True
+"""As ``MERCURE_HUB_URL``: the hub is at the host of the request."""
+
+HUB_PATH: Final = "/.well-known/mercure"
+"""Where every hub answers unless its URL says otherwise."""
+
+STANDALONE_HUB_URL: Final = "http://localhost:5500" + HUB_PATH
+"""The hub of ``python -m flask_mercure_sse.server`` on the same machine."""
+
+DEFAULTS: Final[Mapping[str, Any]] = {
+    "hub_url": None,
+    "public_hub_url": None,
+    "publisher_jwt": None,
+    "subscriber_secret_key": None,
+    "publisher_secret_key": None,
+    "hub_allow_publish": False,
+    "hub_allow_anonymous": True,
+    "hub_subscriptions": True,
+    "hub_keepalive_interval": 15,
+    "hub_reconciliation_length": 500,
+    "authz_cookie_name": "mercureAuthorization",
+    "type_is_topic": False,
+    "hub": None,
+}
+
+_ENVIRONMENT: Final = {
+    "subscriber_secret_key": "MERCURE_SUBSCRIBER_JWT_KEY",
+    "publisher_secret_key": "MERCURE_PUBLISHER_JWT_KEY",
+}
+
+
+@dataclass(repr=False)
+class MercureSSEState:
+    """The settings of one application, as ``app.extensions["mercure_sse"]``.
+
+    Secrets do not appear in its ``repr``. Those that are not given are the application's SECRET_KEY, at the moment of
+    their use.
+    """
+
+    app: Flask
+    instance: MercureSSE
+    hub_url: str | bool | None
+    public_hub_url: str | None
+    authz_cookie_name: str
+    type_is_topic: bool
+    hub_allow_publish: bool
+    hub_allow_anonymous: bool
+    hub_subscriptions: bool
+    hub_keepalive_interval: float
+    hub_reconciliation_length: int
+    hub: bool | None
+    given_publisher_jwt: str | None
+    given_subscriber_key: str | bytes | None
+    given_publisher_key: str | bytes | None
+    _hub: Hub | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __repr__(self) -> str:
+        return f"<MercureSSEState of {self.app.name!r}>"
+
+    @property
+    def subscriber_secret_key(self) -> str | bytes | None:
+        """Signs and verifies subscribers' tokens."""
+        return self.given_subscriber_key or self.app.config.get("SECRET_KEY")
+
+    @property
+    def publisher_secret_key(self) -> str | bytes | None:
+        """Signs and verifies publishers' tokens."""
+        return self.given_publisher_key or self.app.config.get("SECRET_KEY")
+
+    @property
+    def publisher_jwt(self) -> str | None:
+        """The token that publishes on an external hub: the given one, else one for every topic, if there is a key."""
+        if self.given_publisher_jwt:
+            return self.given_publisher_jwt
+        key = self.publisher_secret_key
+        return sign_token('{"mercure":{"publish":["*"]}}', key) if key else None
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the application's own hub is used.
+
+        Asked for each time: ``app.debug`` and ``app.testing`` are often set after the extension is made. A hub URL
+        that was given wins over both, MERCURE_HUB wins over all.
+        """
+        if self.hub is not None:
+            return self.hub
+        return (self.app.debug or self.app.testing) and not isinstance(self.hub_url, str)
+
+    def embedded_hub(self) -> Hub:
+        """The hub inside this process, made when it is first needed.
+
+        Raises:
+            ValueError: a setting that the hub cannot use.
+        """
+        with self._lock:
+            if self._hub is None:
+                try:
+                    self._hub = Hub(
+                        publisher_key=self.publisher_secret_key or None,
+                        subscriber_key=self.subscriber_secret_key or None,
+                        anonymous=self.hub_allow_anonymous,
+                        subscriptions=self.hub_subscriptions,
+                        publish=self.hub_allow_publish,
+                        keep_alive=self.hub_keepalive_interval,
+                        history_max=self.hub_reconciliation_length,
+                        cookie_name=self.authz_cookie_name,
+                    )
+                except InvalidUpdate as error:
+                    raise ValueError(f"the embedded Mercure hub cannot start: {error}") from None
+            return self._hub
+
+
+def load(app: Flask, instance: MercureSSE, given: Mapping[str, Any]) -> MercureSSEState:
+    """Read the settings of an application: its config, then the keywords, then the environment, then the defaults.
+
+    Raises:
+        TypeError: a keyword that is no setting.
+        ValueError: a setting that cannot be used; the message names it and says what to write.
+    """
+    unknown = set(given) - set(DEFAULTS)
+    if unknown:
+        raise TypeError(f"MercureSSE has no setting {sorted(unknown)[0]!r}")
+    values = {name: _value(app, name, given) for name in DEFAULTS}
+    return MercureSSEState(
+        app=app,
+        instance=instance,
+        hub_url=_url("hub_url", values["hub_url"], from_request=True),
+        public_hub_url=_public_url(values["public_hub_url"]),
+        authz_cookie_name=_text("authz_cookie_name", values["authz_cookie_name"]),
+        type_is_topic=parse_bool("MERCURE_TYPE_IS_TOPIC", values["type_is_topic"]),
+        hub_allow_publish=parse_bool("MERCURE_HUB_ALLOW_PUBLISH", values["hub_allow_publish"]),
+        hub_allow_anonymous=parse_bool("MERCURE_HUB_ALLOW_ANONYMOUS", values["hub_allow_anonymous"]),
+        hub_subscriptions=parse_bool("MERCURE_HUB_SUBSCRIPTIONS", values["hub_subscriptions"]),
+        hub_keepalive_interval=parse_number("MERCURE_HUB_KEEPALIVE_INTERVAL", values["hub_keepalive_interval"]),
+        hub_reconciliation_length=int(
+            parse_number("MERCURE_HUB_RECONCILIATION_LENGTH", values["hub_reconciliation_length"])
+        ),
+        hub=None if values["hub"] is None else parse_bool("MERCURE_HUB", values["hub"]),
+        given_publisher_jwt=values["publisher_jwt"] or None,
+        given_subscriber_key=values["subscriber_secret_key"] or None,
+        given_publisher_key=values["publisher_secret_key"] or None,
+    )
+
+
+def _value(app: Flask, name: str, given: Mapping[str, Any]) -> Any:
+    key = config_key(name)
+    if key in app.config:
+        return app.config[key]
+    if given.get(name) is not None:
+        return given[name]
+    return os.environ.get(_ENVIRONMENT.get(name, ""), DEFAULTS[name])
+
+
+def config_key(name: str) -> str:
+    """The config key of a setting.
+
+    >>> config_key("hub_url")
+    'MERCURE_HUB_URL'
+    """
+    return "MERCURE_" + name.upper()
+
+
+def parse_bool(key: str, value: Any) -> bool:
+    """A switch, also as text from an environment variable.
+
+    >>> parse_bool("MERCURE_HUB", "off"), parse_bool("MERCURE_HUB", 1)
+    (False, True)
+
+    Raises:
+        ValueError: the text is no switch; the message names the key.
+    """
+    if isinstance(value, str):
+        switch = _SWITCHES.get(value.strip().lower())
+        if switch is None:
+            raise ValueError(f"{key}: write true or false")
+        return switch
+    return bool(value)
+
+
+_SWITCHES: Final = {
+    **dict.fromkeys(("1", "true", "yes", "on"), True),
+    **dict.fromkeys(("0", "false", "no", "off", ""), False),
+}
+
+
+def parse_number(key: str, value: Any) -> float:
+    """A number of seconds or of updates, 0 or more.
+
+    >>> parse_number("MERCURE_HUB_KEEPALIVE_INTERVAL", "2.5")
+    2.5
+
+    Raises:
+        ValueError: it is no number, or below 0; the message names the key.
+    """
+    try:
+        number = float(0 if value is None else value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{key}: write a number, 0 or more") from None
+    if not 0 <= number < 2**53:
+        raise ValueError(f"{key}: write a number, 0 or more")
+    return number
+
+
+def _url(name: str, value: Any, *, from_request: bool = False) -> str | bool | None:
+    if value is None or value == "":
+        return None
+    if value is HUB_URL_FROM_REQUEST and from_request:
+        return value
+    parts = urlsplit(value) if isinstance(value, str) else None
+    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
+        raise ValueError(
+            f"{config_key(name)}: write the hub's URL, such as {STANDALONE_HUB_URL!r}"
+            + (", or True for the host of the request" if from_request else "")
+        )
+    return str(value)
+
+
+def _public_url(value: Any) -> str | None:
+    url = _url("public_hub_url", value)
+    return url if isinstance(url, str) else None
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{config_key(name)}: write a text")
+    return value
