@@ -82,9 +82,6 @@ class Server:
     def port(self) -> int:
         """The bound port; the system's choice when port was 0."""
 
-    def wait(self, seconds: float) -> bool:
-        """Wait at most that long, the interpreter released; True when the server has stopped. Lets signals through."""
-
     def stop(self, drain_seconds: float = 5.0) -> None:
         """Stop accepting, end the hub's streams, wait at most that long for requests under way. Idempotent."""
 

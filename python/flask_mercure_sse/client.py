@@ -108,6 +108,8 @@ def request(
         connection.request(method, target, body, headers)
         response = connection.getresponse()
         content = response.read(_ANSWER_BYTES_MAX + 1)
+        if response.length and len(content) <= _ANSWER_BYTES_MAX:
+            raise http.client.IncompleteRead(content, response.length)
     except TimeoutError:
         connection.close()
         raise HubTimeoutError(f"no answer from {_name(parts)} within {READ_TIMEOUT:g} s") from None

@@ -50,14 +50,6 @@ impl Server {
         })
     }
 
-    fn wait(&self, py: Python<'_>, seconds: f64) -> PyResult<bool> {
-        let duration = Duration::try_from_secs_f64(seconds)
-            .map_err(|_| PyValueError::new_err("seconds: give 0 or more"))?;
-        let ended = py.detach(|| self.ended_within(duration));
-        py.check_signals()?;
-        Ok(ended)
-    }
-
     #[pyo3(signature = (drain_seconds=5.0))]
     fn stop(&self, py: Python<'_>, drain_seconds: f64) -> PyResult<()> {
         let drain = Duration::try_from_secs_f64(drain_seconds)
@@ -67,17 +59,12 @@ impl Server {
         }
         py.detach(|| {
             self.engine.block_on(self.engine.connections.stop());
-            self.ended_within(drain);
+            let mut ended = self.ended.clone();
+            // The task's end drops the sender, which ends the wait, too.
+            let end = async { timeout(drain, ended.wait_for(|ended| *ended)).await.is_ok() };
+            self.engine.block_on(end);
             self.task.abort();
         });
         Ok(())
-    }
-}
-
-impl Server {
-    fn ended_within(&self, duration: Duration) -> bool {
-        let mut ended = self.ended.clone();
-        // The task's end, orderly or aborted, drops the sender.
-        self.engine.block_on(async { timeout(duration, ended.wait_for(|ended| *ended)).await.is_ok() })
     }
 }

@@ -7,7 +7,7 @@ import secrets
 import signal
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import click
 
@@ -59,6 +59,7 @@ def main(host: str, port: int, cors_origins: str, debug: bool, **options: Any) -
         os.environ.setdefault("PETASOS_LOG", "debug")
         shown = {name: value for name, value in settings.items() if not name.endswith("_key")}
         click.echo(f"Settings: {shown}, cors_origins: {origins}", err=True)
+    _block_signals()
     try:
         server = Server(Hub(**settings, cors_origins=origins, cors_loopback_credentials=True), host, port)
     except InvalidUpdate as error:
@@ -69,7 +70,8 @@ def main(host: str, port: int, cors_origins: str, debug: bool, **options: Any) -
     # click.echo flushes: whoever waits for these lines may read them through a pipe.
     click.echo(f"Publisher JWT: {sign_token(_PUBLISH_ALL, settings['publisher_key'])}")
     click.echo(f"Serving on http://{server.host}:{server.port}")
-    _serve(server)
+    _wait_for_signal()
+    server.stop()
 
 
 _PUBLISH_ALL: Final = '{"mercure":{"publish":["*"]}}'
@@ -102,18 +104,19 @@ def _settings(options: Mapping[str, Any], variables: Mapping[str, str]) -> dict[
     }
 
 
-def _serve(server: Server) -> None:
-    """Until a signal comes: streams are ended and open requests answered."""
+def _block_signals() -> None:
+    """Leave SIGINT and SIGTERM to :func:`_wait_for_signal`: threads that are started from now on do not take them."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
 
-    def interrupt(*_: object) -> NoReturn:
-        raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, interrupt)
-    try:
-        while not server.wait(60):
-            pass
-    except KeyboardInterrupt:
-        server.stop()
+def _wait_for_signal() -> None:
+    signal.sigwait(_SIGNALS)
+    # A second one, while streams are ended, ends the process at once.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+
+
+_SIGNALS: Final = {signal.SIGINT, signal.SIGTERM}
 
 
 if __name__ == "__main__":

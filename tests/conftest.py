@@ -1,0 +1,292 @@
+"""Real servers on free ports, and clients that know nothing of the hub. Whatever a fixture starts, it ends."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+
+import pytest
+from flask import Flask
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+from flask_mercure_sse import MercureSSE
+
+PATIENCE = 20.0
+"""Seconds that no answer takes; a test that needs them has failed."""
+
+HUB_PATH = "/.well-known/mercure"
+SECRET = "a secret of more than thirty-two bytes"
+HEADER = b'{"alg":"HS256"}'
+
+
+class Stream:
+    """An open event stream: parses events as a browser does."""
+
+    def __init__(self, url: str, headers: dict[str, str] | None = None) -> None:
+        parts = urlsplit(url)
+        self.connection = http.client.HTTPConnection(parts.netloc, timeout=PATIENCE)
+        self.connection.request("GET", f"{parts.path}?{parts.query}", headers=headers or {})
+        self.response = self.connection.getresponse()
+        self.status = self.response.status
+        self.headers = self.response.headers
+
+    def event(self) -> dict[str, str]:
+        """The next event: its fields, the lines of data joined."""
+        fields: dict[str, str] = {}
+        while True:
+            line = self.response.readline().decode()
+            if not line:
+                raise EOFError("the stream has ended")
+            name, _, value = line.rstrip("\n").partition(":")
+            if line == "\n":
+                if "data" in fields:
+                    return fields
+            elif name:
+                value = value.removeprefix(" ")
+                fields[name] = f"{fields[name]}\n{value}" if name in fields else value
+
+    def first_bytes(self) -> bytes:
+        return self.response.readline()
+
+    def close(self) -> None:
+        self.response.close()
+        self.connection.close()
+
+
+class Request:
+    """One request and its whole answer."""
+
+    def __init__(
+        self,
+        method: str,
+        url: str,
+        headers: dict[str, str] | None = None,
+        form: list[tuple[str, str]] | bytes | None = None,
+    ) -> None:
+        parts = urlsplit(url)
+        body = urlencode(form).encode() if isinstance(form, list) else form
+        headers = dict(headers or {})
+        if isinstance(form, list):
+            headers["Content-Type"] = "application/x-www-form-urlencoded"
+        connection = http.client.HTTPConnection(parts.netloc, timeout=PATIENCE)
+        connection.request(method, f"{parts.path}?{parts.query}" if parts.query else parts.path, body, headers)
+        response = connection.getresponse()
+        self.status, self.headers, self.body = response.status, response.headers, response.read()
+        response.close()
+        connection.close()
+
+
+class Token:
+    """Signs and opens HS256 tokens without the code under test."""
+
+    @staticmethod
+    def sign(claims: dict[str, Any], key: str | bytes = SECRET) -> str:
+        def encode(raw: bytes) -> str:
+            return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+        key = key.encode() if isinstance(key, str) else key
+        head = f"{encode(HEADER)}.{encode(json.dumps(claims).encode())}"
+        return f"{head}.{encode(hmac.new(key, head.encode(), hashlib.sha256).digest())}"
+
+    @staticmethod
+    def claims(token: str, key: str | bytes = SECRET) -> dict[str, Any]:
+        key = key.encode() if isinstance(key, str) else key
+        head, _, signature = token.rpartition(".")
+        expected = base64.urlsafe_b64encode(hmac.new(key, head.encode(), hashlib.sha256).digest()).rstrip(b"=").decode()
+        assert hmac.compare_digest(signature, expected), "the token was signed with another key"
+        body = head.split(".")[1]
+        claims: dict[str, Any] = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+        return claims
+
+    @staticmethod
+    def bearer(
+        *, subscribe: list[str] | None = None, publish: list[str] | None = None, key: str = SECRET
+    ) -> dict[str, str]:
+        claim = {"subscribe": subscribe, "publish": publish}
+        return {"Authorization": f"Bearer {Token.sign({'mercure': claim}, key)}"}
+
+
+class QuietHandler(WSGIRequestHandler):
+    def log(self, type: str, message: str, *args: Any) -> None:
+        pass
+
+
+Serve = Callable[[Flask], str]
+Open = Callable[..., Stream]
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def serve(stack: ExitStack) -> Serve:
+    """Starts Werkzeug's threaded server for an application and returns its URL."""
+
+    def start(app: Flask) -> str:
+        server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=QuietHandler)
+        # Streams that are still open must not keep the test from ending.
+        server.daemon_threads = True  # type: ignore[attr-defined]
+        server.block_on_close = False  # type: ignore[attr-defined]
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        stack.callback(server.server_close)
+        stack.callback(thread.join)
+        stack.callback(server.shutdown)
+        return f"http://127.0.0.1:{server.server_port}"
+
+    return start
+
+
+@pytest.fixture
+def open_stream(stack: ExitStack) -> Open:
+    """Opens an event stream that is closed at the end of the test."""
+
+    def start(url: str, headers: dict[str, str] | None = None) -> Stream:
+        stream = Stream(url, headers)
+        stack.callback(stream.close)
+        return stream
+
+    return start
+
+
+@pytest.fixture
+def app() -> Flask:
+    """An application in debug mode, with a secret key."""
+    app = Flask("chat")
+    app.debug = True
+    app.config["SECRET_KEY"] = SECRET
+    return app
+
+
+@pytest.fixture
+def mercure(app: Flask) -> MercureSSE:
+    return MercureSSE(app)
+
+
+@pytest.fixture
+def hub_url(app: Flask, mercure: MercureSSE, serve: Serve) -> str:
+    """The URL of the embedded hub, served."""
+    return serve(app) + HUB_PATH
+
+
+def subscribe_url(hub: str, *topics: str, **parameters: str) -> str:
+    fields = [f"topic={quote(topic, safe='')}" for topic in topics]
+    fields += [f"{name}={quote(value, safe='')}" for name, value in parameters.items()]
+    return f"{hub}?{'&'.join(fields)}"
+
+
+@pytest.fixture(name="subscribe_url")
+def _subscribe_url() -> Callable[..., str]:
+    return subscribe_url
+
+
+@pytest.fixture
+def token() -> type[Token]:
+    return Token
+
+
+@pytest.fixture
+def send() -> type[Request]:
+    return Request
+
+
+class Standalone:
+    """``python -m flask_mercure_sse.server`` as a process of its own."""
+
+    def __init__(self, *options: str, env: dict[str, str] | None = None, cwd: Path | None = None) -> None:
+        inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "flask_mercure_sse.server", "--host", "127.0.0.1", "--port", "0", *options],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**inherited, **(env or {})},
+            cwd=cwd,
+        )
+        self.lines: dict[str, str] = {}
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            name, _, value = line.rstrip("\n").partition(": ")
+            self.lines[name] = value
+            if line.startswith("Serving on "):
+                self.url = line.split()[-1]
+                self.hub = self.url + HUB_PATH
+                break
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Ends it with a signal; its exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(PATIENCE)
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate()
+
+
+@pytest.fixture
+def standalone(stack: ExitStack) -> Callable[..., Standalone]:
+    """Starts the standalone hub; ended with the test."""
+
+    def start(*options: str, **kwargs: Any) -> Standalone:
+        hub = Standalone(*options, **kwargs)
+        stack.callback(hub.close)
+        return hub
+
+    return start
+
+
+@pytest.fixture
+def fake_hub(stack: ExitStack) -> Callable[..., str]:
+    """A hub that answers whatever it is told, one connection after the other; returns its URL and what it received."""
+
+    def start(*answers: bytes, received: list[bytes] | None = None) -> str:
+        listener = socket.create_server(("127.0.0.1", 0))
+        stack.callback(listener.close)
+
+        def run() -> None:
+            for answer in answers:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                with connection:
+                    connection.settimeout(PATIENCE)
+                    request = b""
+                    while b"\r\n\r\n" not in request:
+                        request += connection.recv(65536)
+                    head, _, body = request.partition(b"\r\n\r\n")
+                    length = next(
+                        (int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")),
+                        0,
+                    )
+                    while len(body) < length:
+                        body += connection.recv(65536)
+                    if received is not None:
+                        received.append(head + b"\r\n\r\n" + body)
+                    if answer:
+                        connection.sendall(answer)
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        return f"http://127.0.0.1:{listener.getsockname()[1]}{HUB_PATH}"
+
+    return start

@@ -1,0 +1,49 @@
+"""``flask mercure``: what it prints, and how it fails."""
+
+import re
+
+import pytest
+from flask import Flask
+
+from flask_mercure_sse import MercureSSE
+
+
+@pytest.fixture
+def runner(app, mercure):
+    return app.test_cli_runner()
+
+
+def test_keys_and_tokens_are_printed_alone(runner, token):
+    assert re.fullmatch(r"[0-9a-f]{32}\n", runner.invoke(args=["mercure", "gen-secret-key"]).output)
+    subscriber = runner.invoke(args=["mercure", "subscriber-jwt", "-t", "a", "--topic", "b"]).output
+    assert token.claims(subscriber.rstrip("\n"))["mercure"]["subscribe"] == ["a", "b"]
+    publisher = runner.invoke(args=["mercure", "publisher-jwt"]).output
+    assert token.claims(publisher.rstrip("\n")) == {"mercure": {"publish": ["*"]}}
+
+
+def test_publish_prints_the_id(runner, fake_hub):
+    url = fake_hub(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nid")
+    result = runner.invoke(args=["mercure", "publish", "--hub", url, "--private", "--retry", "5", "topic", "data"])
+    assert (result.output, result.exit_code) == ("id\n", 0)
+
+
+def test_failures_are_one_line_and_an_exit_code(runner, fake_hub):
+    refused = fake_hub(b"HTTP/1.1 401 X\r\nContent-Type: text/plain\r\nContent-Length: 7\r\n\r\nrefused")
+    result = runner.invoke(args=["mercure", "publish", "--hub", refused, "topic", "data"])
+    assert (result.output, result.exit_code) == ("Error: refused\n", 1)
+
+
+def test_the_embedded_hub_of_another_process_is_out_of_reach(app, runner):
+    # Flask's command line sets the debug mode itself.
+    app.testing = True
+    result = runner.invoke(args=["mercure", "publish", "topic", "data"])
+    assert result.exit_code == 1
+    assert "name a hub with --hub" in result.output
+
+
+def test_a_missing_key_is_named():
+    app = Flask("keyless")
+    MercureSSE(app)
+    result = app.test_cli_runner().invoke(args=["mercure", "subscriber-jwt"])
+    assert result.exit_code == 1
+    assert "MERCURE_SUBSCRIBER_SECRET_KEY is not set" in result.output

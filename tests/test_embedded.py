@@ -1,0 +1,224 @@
+"""The hub inside a Flask application, over Werkzeug's threaded server."""
+
+import http.client
+import os
+import socket
+import threading
+import time
+
+import pytest
+from flask import Flask
+
+from flask_mercure_sse import InvalidUpdateError, MercureSSE, mercure_publish
+
+
+def wait_until(condition):
+    """Until a fact of another thread is true, with a deadline far above what it takes."""
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        os.sched_yield()
+
+
+def test_an_update_published_anywhere_reaches_a_subscriber(mercure, hub_url, open_stream, subscribe_url):
+    stream = open_stream(subscribe_url(hub_url, "topic"))
+    assert stream.status == 200
+    assert stream.headers["Content-Type"].startswith("text/event-stream")
+    assert stream.first_bytes() == b":\n", "the stream opens before there is an update"
+    published = mercure.publish("topic", "message")
+    assert stream.event() == {"id": published, "data": "message"}
+
+
+def test_publish_passes_every_field(mercure, hub_url, open_stream, subscribe_url):
+    stream = open_stream(subscribe_url(hub_url, "alternate"))
+    assert mercure.publish(["canonical", "alternate"], "a\nb\r\nc", id="urn:1", type="price", retry=1500) == "urn:1"
+    assert stream.event() == {"event": "price", "id": "urn:1", "retry": "1500", "data": "a\nb\nc"}
+
+
+@pytest.mark.parametrize(
+    ("data", "received"),
+    [
+        ("text", "text"),
+        (b"bytes \xc3\xa9", "bytes é"),
+        ({"price": 7}, '{"price": 7}'),
+        ([1, None], "[1, null]"),
+        (None, ""),
+        ("", ""),
+        ("line\u2028separator\x0band\x0cmore", "line\u2028separator\x0band\x0cmore"),
+    ],
+)
+def test_data_arrives_as_it_was_meant(data, received, mercure, hub_url, open_stream, subscribe_url):
+    stream = open_stream(subscribe_url(hub_url, "topic"))
+    mercure.publish("topic", data)
+    assert stream.event()["data"] == received
+
+
+@pytest.mark.parametrize("selector", ["/books/1", "/books/{id}", "*"])
+def test_selectors_select(selector, mercure, hub_url, open_stream, subscribe_url):
+    stream = open_stream(subscribe_url(hub_url, selector))
+    mercure.publish("/books/1", "x")
+    assert stream.event()["data"] == "x"
+
+
+def test_private_updates_need_a_token(mercure, hub_url, open_stream, subscribe_url):
+    stranger = open_stream(subscribe_url(hub_url, "topic"))
+    jwt = mercure.create_subscription_jwt("topic")
+    by_query = open_stream(subscribe_url(hub_url, "topic", authorization=jwt))
+    by_cookie = open_stream(subscribe_url(hub_url, "topic"), {"Cookie": f"mercureAuthorization={jwt}"})
+    by_header = open_stream(subscribe_url(hub_url, "topic"), {"Authorization": f"Bearer {jwt}"})
+    mercure.publish("topic", "secret", private=True)
+    mercure.publish("topic", "open")
+    for stream in (by_query, by_cookie, by_header):
+        assert [stream.event()["data"] for _ in range(2)] == ["secret", "open"]
+    assert stranger.event()["data"] == "open"
+
+
+def test_a_reconnection_gets_all_that_it_missed_and_goes_on(mercure, hub_url, open_stream, subscribe_url):
+    ids = [mercure.publish("topic", str(number)) for number in range(60)]
+    stream = open_stream(subscribe_url(hub_url, "topic"), {"Last-Event-ID": ids[9]})
+    assert stream.headers["Last-Event-ID"] == ids[9]
+    mercure.publish("topic", "live")
+    assert [stream.event()["data"] for _ in range(51)] == [str(number) for number in range(10, 60)] + ["live"]
+
+
+def test_a_burst_from_many_threads_arrives_whole(mercure, hub_url, open_stream, subscribe_url):
+    streams = [open_stream(subscribe_url(hub_url, "topic")) for _ in range(5)]
+    threads = [
+        threading.Thread(target=lambda n=n: [mercure.publish("topic", f"{n}-{i}") for i in range(100)])
+        for n in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    everything = {f"{n}-{i}" for n in range(8) for i in range(100)}
+    orders = [[stream.event()["data"] for _ in range(800)] for stream in streams]
+    assert set(orders[0]) == everything
+    assert all(order == orders[0] for order in orders), "everyone sees one order"
+
+
+def test_a_client_that_leaves_is_noticed_without_a_write(mercure, hub_url, open_stream, subscribe_url):
+    stream = open_stream(subscribe_url(hub_url, "topic"))
+    assert mercure.is_connected("topic")
+    stream.close()
+    wait_until(lambda: not mercure.is_connected("topic"))
+
+
+def test_publishing_over_http_is_refused_unless_it_is_allowed(app, mercure, hub_url, send, token, serve):
+    form = [("topic", "topic"), ("data", "x")]
+    assert send("POST", hub_url, token.bearer(publish=["*"]), form).status == 405
+    other = Flask("other")
+    other.config["SECRET_KEY"] = app.config["SECRET_KEY"]
+    MercureSSE(other, hub=True, hub_allow_publish=True)
+    url = serve(other) + "/.well-known/mercure"
+    assert send("POST", url, token.bearer(publish=["topic"]), form).status == 200
+    assert send("POST", url, token.bearer(publish=["elsewhere"]), form).status == 403
+    assert send("POST", url, None, form).status == 401
+    assert send("POST", url, token.bearer(publish=["*"]), [("data", "x")]).status == 400
+    refused = send("POST", url, token.bearer(publish=["*"]), [("topic", "a"), ("data", "x" * 2_000_000)])
+    assert refused.status == 413
+
+
+def test_a_chunked_body_is_passed_on(app, serve):
+    other = Flask("other")
+    other.config["SECRET_KEY"] = app.config["SECRET_KEY"]
+    mercure = MercureSSE(other, hub=True, hub_allow_publish=True)
+    jwt = mercure.create_jwt("publisher_secret_key", publish=["*"])
+    connection = http.client.HTTPConnection(serve(other).removeprefix("http://"), timeout=20)
+    headers = {"Authorization": f"Bearer {jwt}", "Content-Type": "application/x-www-form-urlencoded"}
+    connection.request("POST", "/.well-known/mercure", iter([b"topic=a", b"&id=7"]), headers, encode_chunked=True)
+    response = connection.getresponse()
+    assert (response.status, response.read()) == (200, b"7")
+    connection.close()
+
+
+def test_bad_requests_get_the_hubs_explanation(hub_url, send):
+    answer = send("GET", hub_url)
+    assert answer.status == 400
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert b'send at least one \\"topic\\" parameter' in answer.body
+    assert send("GET", hub_url + "?topic=%00").status == 400
+    assert send("DELETE", hub_url).status == 405
+    assert send("GET", hub_url + "/nonsense").status == 404
+
+
+def test_head_answers_without_a_body_and_without_a_subscriber(mercure, hub_url, send):
+    answer = send("HEAD", hub_url + "?topic=a")
+    assert (answer.status, answer.body) == (200, b"")
+    assert not mercure.is_connected("a")
+
+
+def test_streams_do_not_hold_up_the_interpreter_or_each_other(mercure, hub_url, open_stream, subscribe_url):
+    streams = [open_stream(subscribe_url(hub_url, f"topic{number}")) for number in range(30)]
+    for number, stream in enumerate(streams):
+        mercure.publish(f"topic{number}", str(number))
+        assert stream.event()["data"] == str(number)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "explanation"),
+    [
+        ({"topic": "*"}, "wildcard"),
+        ({"topic": "/.well-known/mercure/subscriptions/x"}, "namespace"),
+        ({"topic": "a\nb"}, "U\\+000A"),
+        ({"topic": []}, "no topic"),
+        ({"topic": "a", "id": "x\ndata: forged"}, "U\\+000A"),
+        ({"topic": "a", "id": "#1"}, '"id"'),
+        ({"topic": "a", "type": "x\revent: forged"}, "U\\+000D"),
+        ({"topic": "a", "retry": "soon"}, '"retry"'),
+        ({"topic": "a", "data": "x" * 1_100_000}, "limit"),
+    ],
+)
+def test_an_invalid_update_is_refused_and_publishes_nothing(
+    kwargs, explanation, mercure, hub_url, open_stream, subscribe_url
+):
+    stream = open_stream(subscribe_url(hub_url, "*"))
+    with pytest.raises(InvalidUpdateError, match=explanation):
+        mercure.publish(**kwargs)
+    mercure.publish("next", "only this")
+    assert stream.event()["data"] == "only this"
+
+
+def test_debug_and_testing_may_be_set_after_the_extension_is_made(serve, open_stream, subscribe_url):
+    app = Flask("late")
+    mercure = MercureSSE(app)
+    assert mercure.hub is None
+    app.config["SECRET_KEY"] = "set late, too"
+    app.testing = True
+    stream = open_stream(subscribe_url(serve(app) + "/.well-known/mercure", "topic"))
+    mercure.publish("topic", "x")
+    assert stream.event()["data"] == "x"
+    assert mercure.is_connected("topic")
+
+
+def test_an_application_with_another_hub_serves_none(send, serve):
+    app = Flask("production")
+    MercureSSE(app)
+    assert send("GET", serve(app) + "/.well-known/mercure?topic=a").status == 404
+
+
+def test_two_applications_of_one_extension_have_two_hubs(serve, open_stream, subscribe_url):
+    first, second, mercure = Flask("first"), Flask("second"), MercureSSE()
+    for app in (first, second):
+        app.debug = True
+        mercure.init_app(app)
+    streams = [open_stream(subscribe_url(serve(app) + "/.well-known/mercure", "topic")) for app in (first, second)]
+    for app in (first, second):
+        with app.app_context():
+            mercure_publish("topic", app.name)
+    assert [stream.event()["data"] for stream in streams] == ["first", "second"]
+
+
+def test_a_child_process_has_a_hub_of_its_own(mercure, hub_url):
+    mercure.publish("topic", "the engine of the parent runs")
+    reader, writer = socket.socketpair()
+    # A child of a threaded process may do little; publishing is what a forked worker does.
+    child = os.fork()
+    if child == 0:
+        os.write(writer.fileno(), mercure.publish("topic", "x", id="of the child").encode())
+        os._exit(0)
+    with reader, writer:
+        reader.settimeout(20)
+        assert reader.recv(100) == b"of the child"
+    assert os.waitpid(child, 0)[1] == 0
+    assert mercure.publish("topic", "x", id="of the parent") == "of the parent"

@@ -1,0 +1,124 @@
+"""Publishing on a hub elsewhere: what is sent, and what each failure is called."""
+
+import json
+import socket
+from urllib.parse import parse_qsl
+
+import pytest
+from flask import Flask
+
+from flask_mercure_sse import (
+    ForbiddenTopicError,
+    HubError,
+    HubTimeoutError,
+    HubUnreachableError,
+    InvalidUpdateError,
+    MercureError,
+    MercureSSE,
+    TokenRefusedError,
+    client,
+)
+
+
+def answer(status, body=b"", content_type="text/plain"):
+    head = f"HTTP/1.1 {status} X\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+def make(hub_url, **settings):
+    app = Flask("external")
+    app.config["SECRET_KEY"] = "k" * 32
+    return MercureSSE(app, hub_url=hub_url, **settings)
+
+
+def test_publish_sends_the_form_with_the_token(fake_hub, token):
+    received = []
+    mercure = make(fake_hub(answer(200, b"urn:uuid:1"), received=received))
+    assert mercure.publish(["a", "b"], {"x": "é"}, private=True, id="i", type="t", retry=5) == "urn:uuid:1"
+    head, _, body = received[0].partition(b"\r\n\r\n")
+    assert head.startswith(b"POST /.well-known/mercure HTTP/1.1")
+    jwt = next(line for line in head.decode().split("\r\n") if line.startswith("Authorization: Bearer "))[22:]
+    assert token.claims(jwt, "k" * 32) == {"mercure": {"publish": ["*"]}}
+    fields = parse_qsl(body.decode(), keep_blank_values=True)
+    data = json.dumps({"x": "é"})
+    assert [fields[0], fields[1]] == [("topic", "a"), ("topic", "b")]
+    assert json.loads(dict(fields)["data"]) == json.loads(data)
+    assert {"private": "on", "id": "i", "type": "t", "retry": "5"}.items() <= dict(fields).items()
+
+
+def test_the_given_token_and_hub_win_even_over_the_embedded_one(fake_hub, app, mercure):
+    received = []
+    url = fake_hub(answer(200, b"there"), received=received)
+    assert mercure.publish("a", "b", jwt="given.jwt.x", hub_url=url) == "there"
+    assert b"Authorization: Bearer given.jwt.x\r\n" in received[0]
+
+
+PROBLEM = json.dumps({"type": "urn:x", "detail": "the hub's own words"}).encode()
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (400, InvalidUpdateError),
+        (401, TokenRefusedError),
+        (403, ForbiddenTopicError),
+        (413, InvalidUpdateError),
+        (404, HubError),
+        (500, HubError),
+        (503, HubError),
+        (302, HubError),
+    ],
+)
+def test_each_status_has_its_error_with_the_hubs_own_words(status, error, fake_hub):
+    mercure = make(
+        fake_hub(answer(status, PROBLEM, "application/problem+json"), answer(status, b"<html>", "text/html"))
+    )
+    with pytest.raises(error, match="the hub's own words") as raised:
+        mercure.publish("a", "the data")
+    assert isinstance(raised.value, MercureError)
+    assert "the data" not in str(raised.value)
+    with pytest.raises(error, match=f"the hub answered {status}"):
+        mercure.publish("a", "b")
+
+
+def test_a_hub_that_is_not_there_fails_fast_and_says_where():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    mercure = make(f"http://127.0.0.1:{port}/.well-known/mercure")
+    with pytest.raises(HubUnreachableError, match=f"127.0.0.1:{port}.*is the hub running"):
+        mercure.publish("a", "b")
+
+
+def test_a_hub_that_breaks_off_is_unreachable(fake_hub):
+    with pytest.raises(HubUnreachableError, match="broke the connection"):
+        make(fake_hub(b"")).publish("a", "b")
+    with pytest.raises(HubUnreachableError, match="broke the connection"):
+        make(fake_hub(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")).publish("a", "b")
+    with pytest.raises(HubUnreachableError, match="broke the connection"):
+        make(fake_hub(b"no HTTP at all\r\n\r\n")).publish("a", "b")
+
+
+def test_a_hub_that_never_answers_times_out(monkeypatch):
+    monkeypatch.setattr(client, "READ_TIMEOUT", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        with pytest.raises(HubTimeoutError, match="within"):
+            make(f"http://127.0.0.1:{port}/.well-known/mercure").publish("a", "b")
+
+
+def test_without_a_key_publishing_says_what_to_set():
+    with pytest.raises(MercureError, match="MERCURE_PUBLISHER_JWT"):
+        MercureSSE(Flask("none")).publish("a", "b")
+
+
+def test_connections_are_kept_and_a_closed_one_is_replaced(standalone):
+    secrets = ["--publisher-secret", "k" * 32, "--subscriber-secret", "k" * 32]
+    first = standalone(*secrets)
+    mercure = make(first.hub)
+    for number in range(20):
+        assert mercure.publish("a", "b", id=str(number)) == str(number)
+    kept = [each for idle in client._idle.values() for each in idle if each.host in first.hub]
+    assert len([each for each in kept if str(each.port) in first.hub]) == 1
+    assert first.stop() == 0
+    with pytest.raises(HubUnreachableError):
+        mercure.publish("a", "b")

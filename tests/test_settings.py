@@ -1,0 +1,83 @@
+"""Where settings come from, and what is said about wrong ones."""
+
+import pytest
+from flask import Flask
+
+from flask_mercure_sse import MercureSSE
+
+
+def state(config=None, **settings):
+    app = Flask("settings")
+    app.config.update(config or {})
+    MercureSSE(app, **settings)
+    return app.extensions["mercure_sse"]
+
+
+def test_config_wins_over_keywords_and_keywords_over_defaults():
+    assert state().authz_cookie_name == "mercureAuthorization"
+    assert state(authz_cookie_name="keyword").authz_cookie_name == "keyword"
+    assert state({"MERCURE_AUTHZ_COOKIE_NAME": "config"}, authz_cookie_name="keyword").authz_cookie_name == "config"
+    assert state({"MERCURE_HUB_URL": None}, hub_url="https://hub.example/x").hub_url is None, "a key that is there wins"
+
+
+def test_secrets_come_from_config_keyword_environment_and_secret_key(monkeypatch):
+    assert state({"SECRET_KEY": "app"}).subscriber_secret_key == "app"
+    monkeypatch.setenv("MERCURE_SUBSCRIBER_JWT_KEY", "environment")
+    assert state({"SECRET_KEY": "app"}).subscriber_secret_key == "environment"
+    assert state({"SECRET_KEY": "app"}, subscriber_secret_key="keyword").subscriber_secret_key == "keyword"
+    config = {"MERCURE_SUBSCRIBER_SECRET_KEY": "config"}
+    assert state(config, subscriber_secret_key="keyword").subscriber_secret_key == "config"
+    assert state({"MERCURE_PUBLISHER_SECRET_KEY": "config"}).publisher_secret_key == "config"
+
+
+def test_switches_and_numbers_may_be_text():
+    parsed = state(
+        {
+            "MERCURE_HUB": "off",
+            "MERCURE_HUB_ALLOW_ANONYMOUS": "False",
+            "MERCURE_HUB_KEEPALIVE_INTERVAL": "2.5",
+            "MERCURE_HUB_RECONCILIATION_LENGTH": "10",
+        }
+    )
+    assert (parsed.hub, parsed.hub_allow_anonymous) == (False, False)
+    assert (parsed.hub_keepalive_interval, parsed.hub_reconciliation_length) == (2.5, 10)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "advice"),
+    [
+        ("MERCURE_HUB", "maybe", "write true or false"),
+        ("MERCURE_HUB_KEEPALIVE_INTERVAL", "soon", "write a number, 0 or more"),
+        ("MERCURE_HUB_KEEPALIVE_INTERVAL", -1, "write a number, 0 or more"),
+        ("MERCURE_HUB_RECONCILIATION_LENGTH", float("nan"), "write a number, 0 or more"),
+        ("MERCURE_HUB_URL", "hub.example", "write the hub's URL"),
+        ("MERCURE_HUB_URL", "ftp://hub.example/x", "write the hub's URL"),
+        ("MERCURE_PUBLIC_HUB_URL", True, "write the hub's URL"),
+        ("MERCURE_AUTHZ_COOKIE_NAME", "", "write a text"),
+    ],
+)
+def test_a_wrong_setting_is_named_at_start(key, value, advice):
+    with pytest.raises(ValueError, match=f"^{key}: {advice}"):
+        state({key: value})
+
+
+def test_a_keyword_that_is_no_setting_is_named():
+    with pytest.raises(TypeError, match="no setting 'hub_ulr'"):
+        MercureSSE(Flask("typo"), hub_ulr="x")
+
+
+def test_a_setting_that_the_hub_refuses_is_explained():
+    app = Flask("cookie")
+    mercure = MercureSSE(app, hub=True, authz_cookie_name="two words")
+    with pytest.raises(ValueError, match="cookie_name: use letters"):
+        mercure.publish("a", "b")
+
+
+def test_secrets_are_not_shown():
+    shown = repr(state({"SECRET_KEY": "hidden-secret"}, publisher_jwt="hidden-token"))
+    assert "hidden" not in shown
+
+
+def test_no_hub_needs_an_application():
+    with pytest.raises(RuntimeError, match="call init_app"):
+        MercureSSE().publish("a", "b")

@@ -1,0 +1,168 @@
+"""``python -m flask_mercure_sse.server`` as its users see it: lines, options, environment, signals."""
+
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+from flask import Flask
+
+from flask_mercure_sse import ForbiddenTopicError, MercureSSE, TokenRefusedError
+
+SECRETS = ["--publisher-secret", "p" * 32, "--subscriber-secret", "s" * 32]
+FORM = [("topic", "a"), ("data", "x")]
+
+
+def test_the_readme_flow_works(standalone, open_stream, token):
+    hub = standalone("--subscriber-secret", "SECRET", "--publisher-secret", "SECRET")
+    assert list(hub.lines) == ["Publisher JWT", f"Serving on {hub.url}"]
+    mercure = MercureSSE(
+        Flask("app"), hub_url=hub.hub, subscriber_secret_key="SECRET", publisher_jwt=hub.lines["Publisher JWT"]
+    )
+    stream = open_stream(mercure.authentified_hub_url("topic"))
+    published = mercure.publish("topic", "message", private=True)
+    assert stream.event() == {"id": published, "data": "message"}
+
+
+def test_without_secrets_it_makes_and_prints_them(standalone, send, token):
+    hub = standalone()
+    publisher = hub.lines["Generated publisher secret key"]
+    subscriber = hub.lines["Generated subscriber secret key"]
+    assert publisher != subscriber
+    assert token.claims(hub.lines["Publisher JWT"], publisher) == {"mercure": {"publish": ["*"]}}
+    assert send("POST", hub.hub, token.bearer(publish=["*"], key=publisher), FORM).status == 200
+    assert send("POST", hub.hub, token.bearer(publish=["*"], key=subscriber), FORM).status == 401
+
+
+def test_options_win_over_the_environment_and_it_over_the_file(standalone, send, token, tmp_path):
+    (tmp_path / ".env").write_text(
+        "# a comment\nexport MERCURE_PUBLISHER_SECRET_KEY='from the file'\nMERCURE_HUB_ALLOW_ANONYMOUS=false # off\n"
+        'MERCURE_SUBSCRIBER_SECRET_KEY="from \\"the\\" file"\n'
+    )
+
+    def accepts(hub, key):
+        return send("POST", hub.hub, token.bearer(publish=["*"], key=key), FORM).status == 200
+
+    def anonymous(hub):
+        return send("HEAD", hub.hub + "?topic=a").status == 200
+
+    file_only = standalone(cwd=tmp_path)
+    assert accepts(file_only, "from the file")
+    assert not anonymous(file_only)
+    quoted = token.bearer(subscribe=["*"], key='from "the" file')
+    assert send("HEAD", file_only.hub + "?topic=a", quoted).status == 200
+    environment = {"MERCURE_PUBLISHER_SECRET_KEY": "from the environment", "MERCURE_HUB_ALLOW_ANONYMOUS": "1"}
+    with_environment = standalone(cwd=tmp_path, env=environment)
+    assert accepts(with_environment, "from the environment")
+    assert anonymous(with_environment)
+    with_options = standalone(
+        "--publisher-secret", "from the option", "--no-allow-anonymous", cwd=tmp_path, env=environment
+    )
+    assert accepts(with_options, "from the option")
+    assert not anonymous(with_options)
+
+
+@pytest.mark.parametrize("name", ["MERCURE_PUBLISHER_JWT_KEY", "FLASK_SECRET_KEY"])
+def test_the_other_names_of_secrets_are_read(name, standalone, token):
+    hub = standalone("--subscriber-secret", "s" * 32, env={name: "n" * 32})
+    assert token.claims(hub.lines["Publisher JWT"], "n" * 32)
+
+
+def test_numbers_of_the_environment_are_numbers(standalone, open_stream, token, send, subscribe_url):
+    hub = standalone(*SECRETS, env={"MERCURE_HUB_KEEPALIVE_INTERVAL": "0.05", "MERCURE_HUB_RECONCILIATION_LENGTH": "2"})
+    stream = open_stream(hub.hub + "?topic=nothing")
+    assert [stream.response.readline() for _ in range(6)] == [b":\n", b"\n"] * 3, "keep-alive comments"
+    watcher = open_stream(hub.hub + "?topic=a")
+    for number in range(4):
+        send("POST", hub.hub, token.bearer(publish=["*"], key="p" * 32), [("topic", "a"), ("id", str(number))])
+    assert [watcher.event()["id"] for _ in range(4)] == ["0", "1", "2", "3"]
+    late = open_stream(subscribe_url(hub.hub, "a", lastEventID="earliest"))
+    assert [late.event()["id"] for _ in range(2)] == ["2", "3"]
+
+
+def test_subscriptions_can_be_switched_off(standalone, send, token):
+    for options, status in (([], 200), (["--no-subscriptions"], 404)):
+        hub = standalone(*SECRETS, *options)
+        assert send("GET", hub.hub + "/subscriptions", token.bearer(subscribe=["*"], key="s" * 32)).status == status
+
+
+def test_pages_of_other_origins_may_subscribe_as_the_option_says(standalone, send):
+    def allowed(hub, origin):
+        headers = send("HEAD", hub.hub + "?topic=a", {"Origin": origin}).headers
+        return headers["Access-Control-Allow-Origin"], headers["Access-Control-Allow-Credentials"]
+
+    by_default = standalone(*SECRETS)
+    assert allowed(by_default, "https://any.example") == ("*", None)
+    assert allowed(by_default, "http://localhost:5000") == ("http://localhost:5000", "true"), "in development"
+    listed = standalone(*SECRETS, "--cors-origins", "https://a.example, https://b.example")
+    assert allowed(listed, "https://b.example") == ("https://b.example", "true")
+    assert allowed(listed, "https://evil.example") == (None, None)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_streams_and_the_process_with_success(number, standalone, open_stream):
+    hub = standalone(*SECRETS)
+    stream = open_stream(hub.hub + "?topic=a")
+    assert stream.first_bytes() == b":\n"
+    assert hub.stop(number) == 0
+    with pytest.raises(EOFError):
+        stream.event()
+    assert hub.process.stderr.read() == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "env", "message"),
+    [
+        (["--cors-origins", "example.com"], {}, '"example.com" is no origin'),
+        ([], {"MERCURE_HUB_SUBSCRIPTIONS": "perhaps"}, "MERCURE_HUB_SUBSCRIPTIONS: write true or false"),
+        ([], {"MERCURE_HUB_KEEPALIVE_INTERVAL": "x"}, "MERCURE_HUB_KEEPALIVE_INTERVAL: write a number"),
+        (["--host", "no.such.host.invalid"], {}, "cannot listen on no.such.host.invalid"),
+    ],
+)
+def test_what_cannot_work_is_said_in_one_line(options, env, message, standalone):
+    hub = standalone(*options, env=env)
+    assert hub.process.wait(20) == 1
+    error = hub.process.stderr.read()
+    assert message in error
+    assert len(error.splitlines()) == 1
+
+
+def test_a_malformed_env_file_is_named_by_its_line_only(standalone, tmp_path):
+    (tmp_path / ".env").write_text("GOOD=1\nthis is a secret\n")
+    hub = standalone(cwd=tmp_path)
+    assert hub.process.wait(20) == 1
+    error = hub.process.stderr.read()
+    assert ".env, line 2" in error
+    assert "secret" not in error
+
+
+def test_a_port_in_use_is_said_in_one_line(standalone):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        command = [sys.executable, "-m", "flask_mercure_sse.server", "--host", "127.0.0.1", "--port", port, *SECRETS]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert result.returncode == 1
+    assert f"cannot listen on 127.0.0.1:{port}" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_the_extension_understands_its_refusals(standalone):
+    hub = standalone(*SECRETS)
+    mercure = MercureSSE(Flask("app"), hub_url=hub.hub, publisher_secret_key="p" * 32)
+    with pytest.raises(ForbiddenTopicError):
+        mercure.publish("a", "x", jwt=mercure.create_jwt("publisher_secret_key", publish=["b"]))
+    wrong = MercureSSE(Flask("app"), hub_url=hub.hub, publisher_secret_key="wrong")
+    with pytest.raises(TokenRefusedError, match="not valid for this hub"):
+        wrong.publish("a", "x")
+
+
+def test_the_wsgi_application_is_a_hub_too(serve, send, token, open_stream, monkeypatch, tmp_path):
+    from flask_mercure_sse.server.app import create_app
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MERCURE_PUBLISHER_SECRET_KEY", "p" * 32)
+    hub = serve(create_app()) + "/.well-known/mercure"
+    stream = open_stream(hub + "?topic=a")
+    assert send("POST", hub, token.bearer(publish=["*"], key="p" * 32), FORM).status == 200
+    assert stream.event()["data"] == "x"

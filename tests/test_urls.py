@@ -1,0 +1,109 @@
+"""Subscription URLs, in Python and in templates."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+from flask import Flask, render_template_string
+
+from flask_mercure_sse import HUB_URL_FROM_REQUEST, MercureSSE
+
+NASTY = "\"'</script><b>&amp;\\ é\u2028{id}"
+
+
+def make(**settings):
+    app = Flask("urls")
+    app.config["SECRET_KEY"] = "k" * 32
+    return app, MercureSSE(app, **settings)
+
+
+def test_topics_are_encoded_once_and_the_url_is_a_plain_string():
+    _, mercure = make(hub_url="https://hub.example/.well-known/mercure")
+    url = mercure.hub_url(["https://example.com/{id}", "a&b"], "j.w.t")
+    assert type(url) is str
+    assert url == (
+        "https://hub.example/.well-known/mercure?topic=https%3A%2F%2Fexample.com%2F%7Bid%7D&topic=a%26b&authorization=j.w.t"
+    )
+
+
+def test_the_hub_is_found_in_the_documented_places():
+    _, mercure = make()
+    assert mercure.hub_base_url() == "http://localhost:5500/.well-known/mercure"
+    _, mercure = make(public_hub_url="https://public.example/hub")
+    assert mercure.hub_base_url() == "https://public.example/hub"
+    assert mercure.hub_base_url(public=False) == "http://localhost:5500/.well-known/mercure"
+    app, mercure = make(hub_url=HUB_URL_FROM_REQUEST)
+    with app.test_request_context(base_url="https://app.example:8443"):
+        assert mercure.hub_base_url() == "https://app.example:8443/.well-known/mercure"
+    app, mercure = make(public_hub_url="https://public.example/hub")
+    app.debug = True
+    with app.test_request_context(base_url="http://localhost:5000"):
+        assert mercure.hub_base_url() == "http://localhost:5000/.well-known/mercure", "the embedded hub is used"
+
+
+def test_an_external_hub_is_used_in_debug_mode_too():
+    app, mercure = make(hub_url="https://hub.example/.well-known/mercure")
+    app.debug = True
+    assert mercure.hub is None
+    assert mercure.hub_url("a").startswith("https://hub.example/")
+
+
+def test_outside_of_a_request_the_error_says_what_to_set():
+    app, mercure = make(hub=True)
+    with pytest.raises(RuntimeError, match="SERVER_NAME or MERCURE_HUB_URL"):
+        mercure.hub_url("a")
+    app.config["SERVER_NAME"] = "app.example"
+    with app.app_context():
+        assert mercure.hub_url("a") == "http://app.example/.well-known/mercure?topic=a"
+
+
+def test_a_host_header_cannot_inject_anything():
+    app, mercure = make(hub=True)
+    for host in ('evil.example"', "a<b", "a'b", "a b", "a/b"):
+        with app.test_request_context(headers={"Host": host}), pytest.raises(Exception, match=r"[Hh]ost"):
+            mercure.hub_url("a")
+
+
+@pytest.mark.parametrize("call", ["mercure_hub_url(topics)", "mercure_authentified_hub_url(topics)"])
+def test_templates_get_the_same_url_in_scripts_and_attributes(call, token):
+    app, mercure = make(hub=True)
+    template = f'<script>const url = "{{{{ {call} }}}}";</script><a href="{{{{ {call} }}}}">x</a>'
+    topics = ["a", NASTY, "copy", "para"]
+    with app.test_request_context():
+        page = render_template_string(template, topics=topics)
+        expected = mercure.hub_url(topics) if "authentified" not in call else mercure.authentified_hub_url(topics)
+    in_script = re.search(r'url = (".*?");', page)
+    assert in_script is not None
+    assert json.loads(in_script[1]) == expected
+    links = []
+
+    class Links(HTMLParser):
+        def handle_starttag(self, tag, attributes):
+            links.extend(value for name, value in attributes if name == "href")
+
+    Links().feed(page)
+    assert links == [expected]
+    assert page.count("</script>") == 1
+
+
+def test_with_subscriptions_adds_their_topics_and_the_token_grants_them(token):
+    app, mercure = make(hub=True)
+    with app.test_request_context():
+        for topics in ("room/1", ("room/1",), ["room/1"]):
+            url = mercure.authentified_hub_url(topics, with_subscriptions=True)
+            events = "/.well-known/mercure/subscriptions/room%2F1"
+            assert "topic=%2F.well-known%2Fmercure%2Fsubscriptions%2Froom%252F1" in url
+            jwt = url.rpartition("authorization=")[2]
+            assert token.claims(jwt, "k" * 32)["mercure"]["subscribe"] == ["room/1", events]
+
+
+def test_objects_bring_their_topics(mercure, app):
+    class Book:
+        @property
+        def __mercure_sse_topic__(self):
+            return "/books/1"
+
+    with app.test_request_context():
+        assert mercure.hub_url(Book()).endswith("?topic=%2Fbooks%2F1")
+        assert mercure.hub_url([Book(), 7]).endswith("?topic=%2Fbooks%2F1&topic=7")
