@@ -1,0 +1,244 @@
+"""A real browser: the README's page, a cookie, a broken connection, the chat. Skipped where there is no Chromium."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import re
+import selectors
+import shutil
+import socket
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from flask import Flask, make_response, render_template_string
+from playwright.sync_api import expect, sync_playwright
+
+from flask_mercure_sse import MercureSSE
+
+ROOT = Path(__file__).parent.parent.parent
+CHROMIUM = shutil.which("chromium")
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine")
+
+PAGE = """
+<!doctype html><title>page</title><ul id="heard"></ul>
+<script>
+const es = new EventSource("{{ mercure_hub_url(topics) }}", { withCredentials: true });
+es.onopen = () => { document.title = "open"; };
+es.onmessage = (event) => {
+  const item = document.createElement("li");
+  item.textContent = event.data;
+  document.getElementById("heard").append(item);
+};
+</script>
+"""
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def context(browser):
+    context = browser.new_context()
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def other_context(browser):
+    context = browser.new_context()
+    yield context
+    context.close()
+
+
+def heard(page):
+    return page.locator("#heard li")
+
+
+def test_the_page_of_the_readme_hears_what_its_application_publishes(context, serve, monkeypatch):
+    monkeypatch.setenv("FLASK_DEBUG", "1")
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    python = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    html = re.search(r"^```html\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    names = {"__name__": "readme"}
+    exec(python[0], names)
+    app = names["app"]
+    app.add_url_rule("/", view_func=lambda: render_template_string(html[1]))
+    page = context.new_page()
+    with page.expect_response(re.compile("/.well-known/mercure")):
+        page.goto(serve(app))
+    # The console has other lines, too: there is no favicon.
+    with page.expect_console_message(lambda line: line.type == "log") as message:
+        exec(python[1], names)
+    assert message.value.text == "message"
+
+
+@pytest.mark.parametrize("where", ["embedded", "standalone"])
+def test_a_private_stream_is_for_the_browser_with_the_cookie(where, context, other_context, serve, standalone):
+    app = Flask("private")
+    app.config["SECRET_KEY"] = "k" * 32
+    if where == "embedded":
+        mercure = MercureSSE(app, hub=True)
+    else:
+        hub = standalone("--publisher-secret", "k" * 32, "--subscriber-secret", "k" * 32)
+        # Page and hub are two ports of one host name: one site for cookies, two origins for scripts.
+        mercure = MercureSSE(app, hub_url=hub.hub.replace("127.0.0.1", "localhost"))
+
+    @app.get("/")
+    def stranger():
+        return render_template_string(PAGE, topics=["/users/7"])
+
+    @app.get("/user")
+    def user():
+        return mercure.set_authz_cookie(make_response(stranger()), topics=["/users/{id}"])
+
+    url = serve(app).replace("127.0.0.1", "localhost")
+    own, foreign = context.new_page(), other_context.new_page()
+    own.goto(url + "/user")
+    foreign.goto(url)
+    for page in (own, foreign):
+        expect(page).to_have_title("open")
+    mercure.publish("/users/7", "secret", private=True)
+    mercure.publish("/users/7", "open")
+    expect(heard(own)).to_have_text(["secret", "open"])
+    expect(heard(foreign)).to_have_text(["open"])
+
+
+class Cable:
+    """A way to a server that can be cut and mended."""
+
+    def __init__(self, target: str) -> None:
+        host, port = target.removeprefix("http://").split(":")
+        self.target = (host, int(port))
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        self.pairs: list[tuple[socket.socket, socket.socket]] = []
+        self.mended = threading.Event()
+        self.mended.set()
+        self.ends = False
+        self.thread = threading.Thread(target=self.accept)
+        self.thread.start()
+
+    def accept(self) -> None:
+        while True:
+            client, _ = self.listener.accept()
+            if self.ends:
+                client.close()
+                return
+            if not self.mended.is_set():
+                client.close()
+                continue
+            pair = (client, socket.create_connection(self.target))
+            self.pairs.append(pair)
+            threading.Thread(target=self.pump, args=pair, daemon=True).start()
+
+    def pump(self, client: socket.socket, server: socket.socket) -> None:
+        other = {client: server, server: client}
+        try:
+            with client, server, selectors.DefaultSelector() as selector:
+                for end in other:
+                    selector.register(end, selectors.EVENT_READ)
+                while True:
+                    for key, _ in selector.select():
+                        part = key.fileobj.recv(65536)
+                        if not part:
+                            return
+                        other[key.fileobj].sendall(part)
+        except OSError:
+            return
+
+    def cut(self) -> None:
+        self.mended.clear()
+        for pair in self.pairs:
+            for end in pair:
+                with contextlib.suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
+        self.pairs.clear()
+
+    def close(self) -> None:
+        self.cut()
+        self.ends = True
+        socket.create_connection(self.listener.getsockname()).close()
+        self.thread.join()
+        self.listener.close()
+
+
+def test_a_broken_connection_loses_nothing_and_repeats_nothing(context, app, mercure, serve, stack):
+    app.add_url_rule("/", view_func=lambda: render_template_string(PAGE, topics=["topic"]))
+    cable = Cable(serve(app))
+    stack.callback(cable.close)
+    page = context.new_page()
+    page.goto(cable.url)
+    expect(page).to_have_title("open")
+    expected = []
+    for round_number in range(3):
+        # The browser waits as long as the last event says, in milliseconds.
+        mercure.publish("topic", f"{round_number} before", retry=10)
+        expected.append(f"{round_number} before")
+        expect(heard(page)).to_have_text(expected)
+        page.evaluate("document.title = 'cut'")
+        cable.cut()
+        for number in range(20):
+            mercure.publish("topic", f"{round_number} missed {number}")
+            expected.append(f"{round_number} missed {number}")
+        cable.mended.set()
+        expect(page).to_have_title("open")
+        expect(heard(page)).to_have_text(expected)
+
+
+@pytest.fixture
+def chat(serve, monkeypatch):
+    spec = importlib.util.spec_from_file_location("chat_example", ROOT / "examples" / "chat" / "app.py")
+    module = importlib.util.module_from_spec(spec)
+    # Flask finds templates beside a module that it can look up.
+    monkeypatch.setitem(sys.modules, spec.name, module)
+    spec.loader.exec_module(module)
+    return serve(module.app)
+
+
+def enter(context, chat, nickname):
+    page = context.new_page()
+    page.goto(chat)
+    page.fill("#nickname", nickname)
+    page.click("#enter")
+    expect(page.locator("#state")).to_have_attribute("data-state", "connected")
+    return page
+
+
+def say(page, text, to=None):
+    if to is not None:
+        page.select_option("#recipient", to)
+    page.fill("#message", text)
+    page.click("#send")
+
+
+def test_two_windows_of_the_chat_hear_each_other_in_public_and_in_private(browser, context, other_context, chat):
+    ada, grace = enter(context, chat, "Ada"), enter(other_context, chat, "Grace")
+    third_context = browser.new_context()
+    third = enter(third_context, chat, "Third")
+    for page in (ada, grace, third):
+        expect(page.locator("#online li")).to_have_text(["Ada", "Grace", "Third"])
+    say(ada, "hello <b>all</b>")
+    for page in (ada, grace, third):
+        expect(page.locator("#messages li").last).to_contain_text("hello <b>all</b>")
+    say(ada, "only for you", to="Grace")
+    expect(grace.locator("#messages li").last).to_contain_text("only for you")
+    expect(ada.locator("#messages li").last).to_contain_text("only for you")
+    say(grace, "hello back", to="")
+    for page, count in ((ada, 3), (grace, 3), (third, 2)):
+        expect(page.locator("#messages li")).to_have_count(count)
+        expect(page.locator("#messages li").last).to_contain_text("hello back")
+    third_context.close()
+    for page in (ada, grace):
+        expect(page.locator("#online li")).to_have_text(["Ada", "Grace"])
+    ada.click("#logout")
+    expect(ada.locator("#nickname")).to_be_visible()
+    expect(grace.locator("#online li")).to_have_text(["Grace"])

@@ -1,0 +1,58 @@
+"""The code in README.md runs as it stands."""
+
+import re
+from pathlib import Path
+
+import blinker
+import pytest
+from flask import make_response, render_template
+
+README = Path(__file__).parent.parent / "README.md"
+BLOCKS = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture
+def readme(monkeypatch):
+    """The names that the first block makes, with the embedded hub on."""
+    monkeypatch.setenv("FLASK_DEBUG", "1")
+    names = {
+        "__name__": "readme",
+        "blinker": blinker,
+        "make_response": make_response,
+        "render_template": render_template,
+    }
+    exec(BLOCKS[0], names)
+    names["app"].config["SECRET_KEY"] = "k" * 32
+    return names
+
+
+def test_the_blocks_run_in_their_order(readme, serve, open_stream, subscribe_url, token):
+    topics = ("topic", "/users/7", "order-paid")
+    jwt = token.sign({"mercure": {"subscribe": ["*"]}}, "k" * 32)
+    # Routes come before the first request.
+    private = next(block for block in BLOCKS if "set_authz_cookie" in block)
+    view, _, publish_private = private.partition("mercure.publish")
+    exec(view, readme)
+    stream = open_stream(subscribe_url(serve(readme["app"]) + "/.well-known/mercure", *topics, authorization=jwt))
+    exec(BLOCKS[1], readme)
+    assert stream.event()["data"] == "message"
+    exec("mercure.publish" + publish_private, readme)
+    assert stream.event()["data"] == '{"text": "for you"}'
+    exec(next(block for block in BLOCKS if "is_connected" in block), readme)
+    exec(next(block for block in BLOCKS if "publish_signal" in block), readme)
+    readme["order_paid"].send()
+    assert stream.event()["data"] == ""
+
+
+def test_the_production_block_is_complete(readme):
+    block = next(block for block in BLOCKS if "public_hub_url" in block)
+    from flask import Flask
+
+    exec(block, readme | {"app": Flask("production")})
+
+
+def test_every_setting_is_in_the_table():
+    from flask_mercure_sse.settings import DEFAULTS, config_key
+
+    text = README.read_text(encoding="utf-8")
+    assert [name for name in DEFAULTS if f"| `{config_key(name)}` |" not in text] == []
