@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 _METHODS: Final = ("GET", "HEAD", "POST", "OPTIONS", "PUT", "PATCH", "DELETE")
 
+# Headers that belong to one connection, or that are written anew.
 _HOP_BY_HOP: Final = frozenset(
-    {
+    (
         "connection",
         "content-length",
         "expect",
@@ -34,8 +35,11 @@ _HOP_BY_HOP: Final = frozenset(
         "trailer",
         "transfer-encoding",
         "upgrade",
-    }
+    )
 )
+
+# Headers of an answer that the WSGI server writes.
+_OF_THE_SERVER: Final = frozenset(("connection", "date", "keep-alive", "transfer-encoding"))
 
 _BODY_BYTES_MAX: Final = 1024 * 1024
 """What the hub accepts; it refuses a longer body by its announced length, so the rest need not be read."""
@@ -111,8 +115,7 @@ def _answer_head(connection: socket.socket) -> tuple[int, list[tuple[str, str]],
     head, _, body = head.partition(b"\r\n\r\n")
     status_line, _, fields = head.partition(b"\r\n")
     headers = parse_headers(io.BytesIO(fields + b"\r\n\r\n"))
-    kept = _HOP_BY_HOP - {"content-length"}
-    return int(status_line[9:12]), [item for item in headers.items() if item[0].lower() not in kept], body
+    return int(status_line[9:12]), [item for item in headers.items() if item[0].lower() not in _OF_THE_SERVER], body
 
 
 def _events(first: bytes, connection: socket.socket, environ: dict[str, Any]) -> Iterator[bytes]:
