@@ -10,7 +10,7 @@ use crate::{Limits, Reject, template::Template, text};
 
 /// A test on topics. Two matchers are equal when they are of one kind and one text.
 ///
-/// Cloning shares the text and the compiled form.
+/// Cloning shares the text.
 #[derive(Clone)]
 pub enum Matcher {
     /// `*`: every topic.
