@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -205,6 +206,19 @@ def token() -> type[Token]:
 @pytest.fixture
 def send() -> type[Request]:
     return Request
+
+
+@pytest.fixture
+def wait_until() -> Callable[[Callable[[], bool]], None]:
+    """Waits until a fact of another thread or process is true, with a deadline far above what it takes."""
+
+    def wait(condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            assert time.monotonic() < deadline, "it never became true"
+            os.sched_yield()
+
+    return wait
 
 
 class Standalone:

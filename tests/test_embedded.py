@@ -4,20 +4,11 @@ import http.client
 import os
 import socket
 import threading
-import time
 
 import pytest
 from flask import Flask
 
 from flask_mercure_sse import InvalidUpdateError, MercureSSE, mercure_publish
-
-
-def wait_until(condition):
-    """Until a fact of another thread is true, with a deadline far above what it takes."""
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        os.sched_yield()
 
 
 def test_an_update_published_anywhere_reaches_a_subscriber(mercure, hub_url, open_stream, subscribe_url):
@@ -97,7 +88,7 @@ def test_a_burst_from_many_threads_arrives_whole(mercure, hub_url, open_stream, 
     assert all(order == orders[0] for order in orders), "everyone sees one order"
 
 
-def test_a_client_that_leaves_is_noticed_without_a_write(mercure, hub_url, open_stream, subscribe_url):
+def test_a_client_that_leaves_is_noticed_without_a_write(mercure, hub_url, open_stream, subscribe_url, wait_until):
     stream = open_stream(subscribe_url(hub_url, "topic"))
     assert mercure.is_connected("topic")
     stream.close()
