@@ -22,13 +22,15 @@ def test_keys_and_tokens_are_printed_alone(runner, token):
 
 
 def test_publish_prints_the_id(runner, fake_hub):
-    url = fake_hub(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nid")
+    url = fake_hub(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nid")
     result = runner.invoke(args=["mercure", "publish", "--hub", url, "--private", "--retry", "5", "topic", "data"])
     assert (result.output, result.exit_code) == ("id\n", 0)
 
 
 def test_failures_are_one_line_and_an_exit_code(runner, fake_hub):
-    refused = fake_hub(b"HTTP/1.1 401 X\r\nContent-Type: text/plain\r\nContent-Length: 7\r\n\r\nrefused")
+    refused = fake_hub(
+        b"HTTP/1.1 401 X\r\nContent-Type: text/plain\r\nContent-Length: 7\r\nConnection: close\r\n\r\nrefused"
+    )
     result = runner.invoke(args=["mercure", "publish", "--hub", refused, "topic", "data"])
     assert (result.output, result.exit_code) == ("Error: refused\n", 1)
 

@@ -21,7 +21,7 @@ from flask_mercure_sse import (
 
 
 def answer(status, body=b"", content_type="text/plain"):
-    head = f"HTTP/1.1 {status} X\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = f"HTTP/1.1 {status} X\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
     return head.encode() + body
 
 
@@ -117,8 +117,8 @@ def test_connections_are_kept_and_a_closed_one_is_replaced(standalone):
     mercure = make(first.hub)
     for number in range(20):
         assert mercure.publish("a", "b", id=str(number)) == str(number)
-    kept = [each for idle in client._idle.values() for each in idle if each.host in first.hub]
-    assert len([each for each in kept if str(each.port) in first.hub]) == 1
+    kept = [each for idle in client._idle.values() for _, each in idle if f":{each.port}/" in first.hub]
+    assert len(kept) == 1
     assert first.stop() == 0
     with pytest.raises(HubUnreachableError):
         mercure.publish("a", "b")

@@ -10,6 +10,7 @@ import json
 import os
 import selectors
 import socket
+import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -122,25 +123,31 @@ def request(
     if response.will_close or through is not None:
         connection.close()
     else:
-        idle.append(connection)
+        idle.append((time.monotonic(), connection))
     return Answer(response.status, response.getheader("Content-Type", ""), content)
 
 
 _IDLE_MAX: Final = 8
 
+_IDLE_SECONDS: Final = 4.0
+"""Shorter than any server keeps a connection: an update that meets a closing one could not be sent again, since nobody
+knows whether the hub has taken it."""
+
 # By process and hub; appending and popping at the ends of a deque is atomic. A child process has keys of its own, so it
 # never writes to its parent's sockets.
-_idle: Final[dict[tuple[int, str, str], deque[http.client.HTTPConnection]]] = {}
+_Idle = deque[tuple[float, http.client.HTTPConnection]]
+_idle: Final[dict[tuple[int, str, str], _Idle]] = {}
 
 
-def _reuse(idle: deque[http.client.HTTPConnection]) -> http.client.HTTPConnection | None:
+def _reuse(idle: _Idle) -> http.client.HTTPConnection | None:
     """A kept connection on which nothing has happened: one that is readable has been closed by the hub."""
     while True:
         try:
-            connection = idle.pop()
+            since, connection = idle.pop()
         except IndexError:
             return None
-        if connection.sock is not None and not _is_readable(connection.sock):
+        fresh = time.monotonic() - since < _IDLE_SECONDS
+        if fresh and connection.sock is not None and not _is_readable(connection.sock):
             return connection
         connection.close()
 
