@@ -4,6 +4,7 @@ import http.client
 import os
 import socket
 import threading
+import uuid
 
 import pytest
 from flask import Flask
@@ -35,6 +36,7 @@ def test_publish_passes_every_field(mercure, hub_url, open_stream, subscribe_url
         ([1, None], "[1, null]"),
         (None, ""),
         ("", ""),
+        (uuid.UUID(int=7), '"00000000-0000-0000-0000-000000000007"'),
         ("line\u2028separator\x0band\x0cmore", "line\u2028separator\x0band\x0cmore"),
     ],
 )
@@ -157,6 +159,9 @@ def test_streams_do_not_hold_up_the_interpreter_or_each_other(mercure, hub_url, 
         ({"topic": "a", "id": "#1"}, '"id"'),
         ({"topic": "a", "type": "x\revent: forged"}, "U\\+000D"),
         ({"topic": "a", "retry": "soon"}, '"retry"'),
+        ({"topic": "a", "retry": -1}, '"retry"'),
+        ({"topic": "a", "data": b"\xff"}, "UTF-8"),
+        ({"topic": "a", "data": "\ud800"}, "UTF-8"),
         ({"topic": "a", "data": "x" * 1_100_000}, "limit"),
     ],
 )

@@ -55,9 +55,12 @@ class Hub:
         private: bool = False,
         id: str | None = None,
         type: str | None = None,
-        retry: int | None = None,
+        retry: str | None = None,
     ) -> str:
-        """Append one update to the log and return its id. Raises InvalidUpdate, or RuntimeError once stopped."""
+        """Append one update to the log and return its id. retry: milliseconds, in digits.
+
+        Raises InvalidUpdate, or RuntimeError once stopped.
+        """
 
     def connect(self) -> int:
         """Open one HTTP/1.1 connection to this hub and return the file descriptor of the client's end.

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-import json
 import re
 import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
-from flask import current_app, has_app_context, has_request_context, request
+from flask import current_app, has_app_context, has_request_context, json, request
 from markupsafe import Markup
 
 from . import client
@@ -123,33 +122,29 @@ class MercureSSE:
             MercureError: the hub did not take it; the subclass says why.
         """
         state = self.state
-        topics, text = as_publication(topic, data)
-        if type is True or (type is None and state.type_is_topic):
-            type = topics[0] if topics else None
-        event_type = type or None
-        if state.is_embedded and hub_url is None and jwt is None:
-            try:
-                return state.embedded_hub().publish(
-                    topics, text, private=private, id=id, type=event_type, retry=_milliseconds(retry)
-                )
-            except InvalidUpdate as error:
-                raise InvalidUpdateError(str(error)) from None
+        try:
+            topics, text = as_publication(topic, data)
+            if type is True or (type is None and state.type_is_topic):
+                type = topics[0] if topics else None
+            optional = {"id": id, "type": type or None, "retry": retry}
+            given = {name: str(value) for name, value in optional.items() if value is not None}
+            if state.is_embedded and hub_url is None:
+                return state.embedded_hub().publish(topics, text, private=private, **given)
+            fields = [("topic", each) for each in topics] + [("data", text)]
+            fields += [("private", "on")] if private else []
+            body = urlencode([*fields, *given.items()]).encode()
+        except UnicodeError:
+            raise InvalidUpdateError("the update holds bytes or surrogates that are no text in UTF-8") from None
+        except InvalidUpdate as error:
+            raise InvalidUpdateError(str(error)) from None
         token = jwt or state.publisher_jwt
         if not token:
             raise MercureError(
                 "publishing needs a token: set MERCURE_PUBLISHER_JWT, MERCURE_PUBLISHER_SECRET_KEY or SECRET_KEY"
             )
-        fields = [("topic", each) for each in topics] + [("data", text)]
-        fields += [("private", "on")] if private else []
-        optional = {"id": id, "type": event_type, "retry": retry}
-        fields += [(name, str(value)) for name, value in optional.items() if value is not None]
-        answer = client.request(
-            "POST",
-            hub_url or self.hub_base_url(public=False),
-            token=token,
-            body=urlencode(fields).encode(),
-            content_type="application/x-www-form-urlencoded",
-        )
+        url = hub_url or self.hub_base_url(public=False)
+        form = "application/x-www-form-urlencoded"
+        answer = client.request("POST", url, token=token, body=body, content_type=form)
         answer.raise_for_status()
         return answer.body.decode()
 
@@ -325,15 +320,6 @@ def mercure_publish(topic: Any, data: Any = None, **kwargs: Any) -> str:
     """
     extension: MercureSSE = current_app.extensions["mercure_sse"].instance
     return extension.publish(topic, data, **kwargs)
-
-
-def _milliseconds(retry: Any) -> int | None:
-    if retry is None:
-        return None
-    try:
-        return int(str(retry))
-    except ValueError:
-        raise InvalidUpdateError('"retry" must be a whole number of milliseconds') from None
 
 
 def _subscription_topic(topic: Any, subscriber: str | None = None) -> str:

@@ -96,7 +96,7 @@ impl Hub {
         private: bool,
         id: Option<&str>,
         r#type: Option<&str>,
-        retry: Option<u64>,
+        retry: Option<&str>,
     ) -> PyResult<String> {
         let engine = self.engine(py)?;
         let hub = engine.connections.service().hub();
@@ -112,7 +112,7 @@ impl Hub {
                 private,
                 id: id.map(|id| EventId::parse(id, &limits)).transpose()?,
                 event_type: r#type.map(|value| EventType::parse(value, &limits)).transpose()?,
-                retry: retry.map(|millis| Retry::parse(&millis.to_string())).transpose()?,
+                retry: retry.map(Retry::parse).transpose()?,
             })
         })();
         let draft = draft.map_err(|reject| InvalidUpdate::new_err(reject.to_string()))?;
