@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -17,11 +17,19 @@ use petasos_protocol::{
     topic::HubUrl,
     update::{Draft, EventId, EventType, Update},
 };
-use tokio::{task::JoinHandle, time::Instant};
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{Instant, timeout},
+};
 
 use crate::{
-    Closed, Session, SubscribeError, TransportError, ids, presence::Presence, session, shard::Shard, tail,
-    transport::Transport,
+    Closed, Session, SubscribeError, TransportError, ids,
+    presence::Presence,
+    session,
+    shard::Shard,
+    tail,
+    transport::{Position, Transport},
 };
 
 /// How a hub behaves, whatever its transport.
@@ -91,6 +99,9 @@ pub(crate) struct Engine {
     pub(crate) lagged: AtomicU64,
     published: AtomicU64,
     arrivals: AtomicUsize,
+    /// How far the tail has come.
+    delivered: watch::Receiver<Position>,
+    stopping: AtomicBool,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -106,7 +117,8 @@ impl Hub {
         let head = transport.head().await?.position;
         let follower = transport.follow(head).await?;
         let shards: Arc<[Shard]> = (0..settings.shards.max(1)).map(|_| Shard::start(head)).collect();
-        let mut tasks = vec![tokio::spawn(tail::run(follower, Arc::clone(&shards)))];
+        let (deliver, delivered) = watch::channel(head);
+        let mut tasks = vec![tokio::spawn(tail::run(follower, Arc::clone(&shards), deliver))];
         let presence = settings.subscriptions.then(Presence::new);
         if let Some(presence) = &presence {
             let event_type = settings.subscription_event_type.clone();
@@ -122,6 +134,8 @@ impl Hub {
             lagged: AtomicU64::new(0),
             published: AtomicU64::new(0),
             arrivals: AtomicUsize::new(0),
+            delivered,
+            stopping: AtomicBool::new(false),
             tasks: Mutex::new(tasks),
         };
         Ok(Self { engine: Arc::new(engine), shards })
@@ -136,11 +150,19 @@ impl Hub {
     /// to every subscriber. A dropped future publishes the update whole or not at all.
     ///
     /// # Errors
-    /// The update may or may not have been published.
+    /// The update may or may not have been published. [`TransportError::Closed`] once the hub stops.
     pub async fn publish(&self, draft: Draft) -> Result<EventId, TransportError> {
+        if self.engine.stopping.load(Ordering::SeqCst) {
+            return Err(TransportError::Closed);
+        }
         let update = Update::publish(draft, ids::event);
         let id = update.id().clone();
         self.engine.transport.append(update).await?;
+        // Whoever is told that an update is published relies on it: the hub may have begun to stop meanwhile, and the
+        // streams may have ended without it.
+        if self.engine.stopping.load(Ordering::SeqCst) {
+            return Err(TransportError::Closed);
+        }
         self.engine.published.fetch_add(1, Ordering::Relaxed);
         Ok(id)
     }
@@ -156,6 +178,9 @@ impl Hub {
         grants: Arc<Grants>,
         close_at: Option<Instant>,
     ) -> Result<Session, SubscribeError> {
+        if self.engine.stopping.load(Ordering::SeqCst) {
+            return Err(SubscribeError::Stopping);
+        }
         let arrival = self.engine.arrivals.fetch_add(1, Ordering::Relaxed);
         let shard = self.shards[arrival % self.shards.len()].clone();
         Session::open(Arc::clone(&self.engine), shard, request, grants, close_at).await
@@ -192,15 +217,25 @@ impl Hub {
         }
     }
 
-    /// Ends all streams with [`Closed::Stopping`] and refuses new ones. What has been delivered to their queues is
-    /// still sent.
+    /// Refuses new updates and streams, delivers what has been acknowledged, and ends all streams with
+    /// [`Closed::Stopping`].
     pub async fn stop(&self) {
+        self.engine.stopping.store(true, Ordering::SeqCst);
+        if let Ok(head) = self.engine.transport.head().await {
+            let mut delivered = self.engine.delivered.clone();
+            let all = delivered.wait_for(|position| *position >= head.position);
+            // An error, or no end, means that the tail has ended: nothing more will be delivered.
+            let _ = timeout(DELIVERY_MAX, all).await;
+        }
         for shard in &*self.shards {
             shard.close(Closed::Stopping).await;
         }
         self.engine.abort();
     }
 }
+
+/// The time that a stopping hub waits for its own tail, which is a matter of milliseconds.
+const DELIVERY_MAX: Duration = Duration::from_secs(2);
 
 impl fmt::Debug for Hub {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -207,7 +207,9 @@ impl Log {
                 kept.trimmed = oldest.sequence;
                 // Entries of one id may lie in both queues: the trimmed one need not be the earliest.
                 if let Some(sequences) = self.by_id.get_mut(oldest.update.id()) {
-                    sequences.retain(|sequence| *sequence != oldest.sequence);
+                    if let Ok(at) = sequences.binary_search(&oldest.sequence) {
+                        sequences.remove(at);
+                    }
                     if sequences.is_empty() {
                         self.by_id.remove(oldest.update.id());
                     }

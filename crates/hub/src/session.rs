@@ -26,7 +26,7 @@ use crate::{
     outbox::{End, Next},
     presence,
     shard::{Attached, Membership, Shard},
-    transport::{Page, Position},
+    transport::{Entry, Page, Position, Trimmed},
 };
 
 /// A stream of SSE bytes for one subscriber. Dropping it unsubscribes.
@@ -38,9 +38,9 @@ pub struct Session {
     shard: Shard,
     interest: Arc<Interest>,
     state: State,
-    /// The log's head when the session began: gaps in the history before it are the hub's policy, later ones are
-    /// losses.
-    began: Position,
+    /// What the log had let go of when the session began. That is the hub's policy, and the answer to the cursor tells;
+    /// what is let go of later and was still to be sent is a loss.
+    forgiven: Trimmed,
     cursor: Option<Box<str>>,
     opening: Option<Bytes>,
     clock: Clock,
@@ -48,9 +48,9 @@ pub struct Session {
 }
 
 enum State {
-    /// Frames of a page that the peer has not taken yet.
+    /// Entries of a page that the peer has not taken yet, wanted or not.
     Replay {
-        frames: std::vec::IntoIter<Bytes>,
+        entries: std::vec::IntoIter<Entry>,
         after: Position,
         caught_up: bool,
     },
@@ -71,6 +71,10 @@ type Waiting<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// Entries of one page of history.
 const PAGE_ENTRIES: usize = 256;
 
+/// Entries that are asked for without a match before other tasks of the thread get their turn: the worst costs some
+/// microseconds for each matcher.
+const FILTERED_AT_ONCE: usize = 16;
+
 impl Session {
     /// Finds where to begin, attaches or reads the first page, and registers the subscriptions.
     pub(crate) async fn open(
@@ -81,28 +85,20 @@ impl Session {
         close_at: Option<Instant>,
     ) -> Result<Self, SubscribeError> {
         let interest = Arc::new(Interest { matchers: request.matchers, grants });
-        let began = engine.transport.head().await?.position;
-        let (state, cursor) = match request.cursor {
-            None => match shard.attach(Arc::clone(&interest), began).await {
-                None => return Err(SubscribeError::Stopping),
-                Some(Attached::Live(membership)) => (State::Live(membership), None),
-                Some(Attached::Behind) => (read(&engine, began), None),
-            },
+        let (state, cursor, forgiven) = match request.cursor {
+            None => {
+                let head = engine.transport.head().await?.position;
+                let state = match shard.attach(Arc::clone(&interest), head).await {
+                    None => return Err(SubscribeError::Stopping),
+                    Some(Attached::Live(membership)) => State::Live(membership),
+                    Some(Attached::Behind) => read(&engine, head),
+                };
+                (state, None, Trimmed { updates: head, events: head })
+            }
             Some(cursor) => {
-                let located = match &cursor {
-                    Cursor::Earliest => None,
-                    Cursor::After(id) => engine.transport.locate(id).await?,
-                };
-                let after = located.unwrap_or(Position::EARLIEST);
-                let page = engine.transport.read(after, PAGE_ENTRIES).await?;
-                // What was trimmed after the cursor, also since it was located, makes it a cursor of the past.
-                let answer = match cursor {
-                    Cursor::After(id) if located.is_some() && page.trimmed.updates <= after => {
-                        Box::from(&*id)
-                    }
-                    _ => Box::from(Cursor::EARLIEST),
-                };
-                (replay(&interest, &page), Some(answer))
+                let (page, answer) = first_page(&engine, &cursor).await?;
+                let forgiven = page.trimmed;
+                (replay(page), Some(answer), forgiven)
             }
         };
         let presence = match &engine.presence {
@@ -112,7 +108,7 @@ impl Session {
         engine.subscribers.fetch_add(1, Ordering::Relaxed);
         let clock = Clock::new(engine.settings.keep_alive, close_at);
         let opening = Some(Bytes::from_static(sse::COMMENT));
-        Ok(Self { engine, shard, interest, state, began, cursor, opening, clock, _presence: presence })
+        Ok(Self { engine, shard, interest, state, forgiven, cursor, opening, clock, _presence: presence })
     }
 
     /// The answer to the request's cursor (section "Reconciliation"): the id before the first event that is sent, or
@@ -164,16 +160,26 @@ impl Session {
                     Next::End(End::Closed(reason)) => self.end(reason),
                     Next::End(End::Behind(position)) => self.state = read(&self.engine, position),
                 },
-                State::Replay { frames, after, caught_up } => match frames.next() {
-                    Some(frame) => return Poll::Ready(Some(frame)),
-                    None if *caught_up => self.state = attach(&self.shard, &self.interest, *after),
-                    None => self.state = read(&self.engine, *after),
-                },
+                State::Replay { entries, after, caught_up } => {
+                    // With the grants of now, not those of the time when the updates were published.
+                    let mut asked = entries.by_ref().take(FILTERED_AT_ONCE);
+                    if let Some(entry) = asked.find(|entry| self.interest.wants(&entry.update)) {
+                        return Poll::Ready(Some(entry.update.event().clone()));
+                    }
+                    if entries.len() > 0 {
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                    self.state = match *caught_up {
+                        true => attach(&self.shard, &self.interest, *after),
+                        false => read(&self.engine, *after),
+                    };
+                }
                 State::Reading { page, after } => {
                     let (result, after) = (ready!(page.as_mut().poll(cx)), *after);
                     match result {
                         Ok(page) if self.is_gap(&page, after) => self.end(Closed::Lagged),
-                        Ok(page) => self.state = replay(&self.interest, &page),
+                        Ok(page) => self.state = replay(page),
                         Err(error) => {
                             tracing::warn!(%error, "a stream ends: its history cannot be read");
                             self.end(Closed::LogLost);
@@ -192,8 +198,9 @@ impl Session {
 
     /// Whether the log has let go of something after `after` that this session was still to see.
     fn is_gap(&self, page: &Page, after: Position) -> bool {
-        let lost_events = page.trimmed.events > after.max(self.began) && self.interest.sees_private();
-        page.trimmed.updates > after || lost_events
+        let lost_events =
+            page.trimmed.events > after.max(self.forgiven.events) && self.interest.sees_private();
+        page.trimmed.updates > after.max(self.forgiven.updates) || lost_events
     }
 
     fn end(&mut self, reason: Closed) {
@@ -249,13 +256,10 @@ fn read(engine: &Arc<Engine>, after: Position) -> State {
     State::Reading { page: Box::pin(page), after }
 }
 
-/// Filters a page with the grants of now, not those of the time when its updates were published.
-fn replay(interest: &Interest, page: &Page) -> State {
+fn replay(page: Page) -> State {
     // A page that is not full may be the last; the shard knows, and sends back who comes too early.
     let caught_up = page.entries.len() < PAGE_ENTRIES;
-    let wanted = page.entries.iter().filter(|entry| interest.wants(&entry.update));
-    let frames: Vec<_> = wanted.map(|entry| entry.update.event().clone()).collect();
-    State::Replay { frames: frames.into_iter(), after: page.through, caught_up }
+    State::Replay { entries: page.entries.into_iter(), after: page.through, caught_up }
 }
 
 fn attach(shard: &Shard, interest: &Arc<Interest>, after: Position) -> State {

@@ -24,7 +24,6 @@ use crate::{
 #[derive(Clone)]
 pub(crate) struct Shard {
     inbox: mpsc::Sender<Command>,
-    departures: Arc<Departures>,
 }
 
 enum Command {
@@ -55,16 +54,16 @@ impl Shard {
     /// Starts a shard whose first frame will be the one after `head`.
     pub(crate) fn start(head: Position) -> Self {
         let (inbox, commands) = mpsc::channel(INBOX_COMMANDS);
-        let departures = Arc::<Departures>::default();
         let members = Members {
-            index: Index::default(),
+            public: Index::default(),
+            granted: Index::default(),
             members: Slab::new(),
             admitted: 0,
             ring: Ring { frames: VecDeque::new(), bytes: 0, start: head, end: head },
-            departures: Arc::clone(&departures),
+            departures: Arc::default(),
         };
         tokio::spawn(members.run(commands));
-        Self { inbox, departures }
+        Self { inbox }
     }
 
     /// Hands over a batch of the log; waits while the shard is busy. False: the shard has ended.
@@ -83,7 +82,6 @@ impl Shard {
     pub(crate) async fn close(&self, reason: Closed) {
         // An error means that it has ended already.
         let _ = self.inbox.send(Command::Close(reason)).await;
-        self.departures.inform.notify_one();
     }
 }
 
@@ -117,7 +115,10 @@ struct Departures {
 
 /// What the task owns.
 struct Members {
-    index: Index,
+    /// Members without a grant, which no private update concerns: subscription events of a crowd are not even looked up
+    /// among the crowd's own matchers.
+    public: Index,
+    granted: Index,
     members: Slab<Member>,
     /// Members ever admitted.
     admitted: u64,
@@ -172,8 +173,8 @@ impl Members {
         let slot = entry.key() as u32;
         self.admitted += 1;
         let number = self.admitted;
-        let registrations =
-            interest.matchers.iter().map(|matcher| self.index.insert(matcher, slot)).collect();
+        let index = if interest.sees_private() { &mut self.granted } else { &mut self.public };
+        let registrations = interest.matchers.iter().map(|matcher| index.insert(matcher, slot)).collect();
         let has = after.max(self.ring.end);
         entry.insert(Member { number, interest, registrations, outbox: Arc::clone(&outbox), has });
         Attached::Live(Membership {
@@ -187,13 +188,17 @@ impl Members {
     fn deliver(&mut self, batch: &[Entry], marks: &mut Vec<u64>) {
         for entry in batch {
             let frame = self.ring.push(entry.clone());
-            self.index.lookup(entry.update.topics(), |slot| {
+            let mut mark = |slot: u32| {
                 let member = &mut self.members[slot as usize];
                 if member.has < entry.position && member.interest.may_have(&entry.update) {
                     member.has = entry.position;
                     marks.push(u64::from(slot) << 32 | frame);
                 }
-            });
+            };
+            self.granted.lookup(entry.update.topics(), &mut mark);
+            if !entry.update.is_private() {
+                self.public.lookup(entry.update.topics(), &mut mark);
+            }
             if marks.len() > MARKS_MAX {
                 self.hand_out(marks);
             }
@@ -224,16 +229,24 @@ impl Members {
         let slot = key.slot as usize;
         if self.members.get(slot).is_some_and(|member| member.number == key.number) {
             let member = self.members.remove(slot);
+            let index = if member.interest.sees_private() { &mut self.granted } else { &mut self.public };
             for (matcher, registration) in member.interest.matchers.iter().zip(&member.registrations) {
-                self.index.remove(matcher, *registration);
+                index.remove(matcher, *registration);
             }
         }
     }
 
-    fn close(self, reason: Closed) {
+    fn close(&self, reason: Closed) {
         for (_, member) in &self.members {
             member.outbox.close(reason);
         }
+    }
+}
+
+/// However a shard ends, its members' streams do, too.
+impl Drop for Members {
+    fn drop(&mut self) {
+        self.close(Closed::LogLost);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use petasos_hub::{Closed, Hub, MemoryTransport, Session, Settings, SubscribeError};
+use petasos_hub::{Closed, Hub, MemoryTransport, Session, Settings, SubscribeError, TransportError};
 use petasos_protocol::{
     Limits,
     cursor::Cursor,
@@ -237,4 +237,89 @@ async fn visitors_who_come_and_go_evict_no_message() {
     let mut session = subscribe(&hub, &["a"], Some("0"), Arc::default()).await;
     assert_eq!(session.cursor(), Some("0"));
     assert_eq!(ids(&mut session, 1).await, ["1"]);
+}
+
+/// Waits until the hub has delivered what is in its log: a stream that is live has seen it.
+async fn delivered(hub: &Hub) {
+    let mut live = subscribe(hub, &["marker"], None, Arc::default()).await;
+    let id = publish(hub, "topic=marker").await;
+    assert_eq!(ids(&mut live, 1).await, [id.as_str()]);
+}
+
+#[tokio::test]
+async fn old_subscription_events_do_not_end_a_replay() {
+    let hub = start(10, Settings { keep_alive: None, ..Settings::default() }).await;
+    // More events than a page holds, then more updates than are kept.
+    for _ in 0..200 {
+        drop(subscribe(&hub, &["visited"], None, Arc::default()).await);
+    }
+    for number in 0..30 {
+        publish(&hub, &format!("topic=a&id={number}")).await;
+    }
+    delivered(&hub).await;
+    let mut sessions = Vec::new();
+    for cursor in ["earliest", "unknown", "3"] {
+        let session = subscribe(&hub, &["a"], Some(cursor), granted(&["*"])).await;
+        assert_eq!(session.cursor(), Some("earliest"), "{cursor}");
+        sessions.push(session);
+    }
+    // Ten updates are kept, and the last of them is the marker.
+    let expected: Vec<_> = (21..30).map(|number| number.to_string()).collect();
+    for session in &mut sessions {
+        assert_eq!(ids(session, 9).await, expected);
+    }
+    publish(&hub, "topic=a&id=live").await;
+    for session in &mut sessions {
+        assert_eq!(ids(session, 1).await, ["live"]);
+    }
+}
+
+#[tokio::test]
+async fn a_cursor_whose_successors_were_trimmed_is_answered_with_earliest() {
+    let hub = start(3, Settings { keep_alive: None, ..Settings::default() }).await;
+    let visitor = subscribe(&hub, &["visited"], None, Arc::default()).await;
+    let event = loop {
+        if let Some(id) = hub.subscriptions(None).await.expect("list").expect("tracked").last_event_id {
+            break id;
+        }
+        tokio::task::yield_now().await;
+    };
+    for number in 0..10 {
+        publish(&hub, &format!("topic=a&id={number}")).await;
+    }
+    delivered(&hub).await;
+    // The event itself is still kept, updates after it are not.
+    let session = subscribe(&hub, &["a"], Some(event.as_str()), Arc::default()).await;
+    assert_eq!(session.cursor(), Some("earliest"));
+    drop(visitor);
+}
+
+#[tokio::test]
+async fn what_is_acknowledged_before_a_stop_is_delivered_and_nothing_is_acknowledged_after() {
+    let hub = start(100, quiet()).await;
+    let mut session = subscribe(&hub, &["a"], None, Arc::default()).await;
+    for number in 0..50 {
+        publish(&hub, &format!("topic=a&id={number}")).await;
+    }
+    hub.stop().await;
+    assert_eq!(ids(&mut session, 50).await, (0..50).map(|number| number.to_string()).collect::<Vec<_>>());
+    assert_eq!(session.next().await, None);
+    let draft = form::publish(b"topic=a", hub.url(), &Limits::default()).expect("valid");
+    assert!(matches!(hub.publish(draft).await, Err(TransportError::Closed)));
+}
+
+#[tokio::test]
+async fn more_newcomers_than_announcements_may_wait_all_get_in() {
+    let hub = start(10, Settings { keep_alive: None, ..Settings::default() }).await;
+    let visitors: Vec<_> = (0..6_000)
+        .map(|_| {
+            let hub = hub.clone();
+            tokio::spawn(async move { subscribe(&hub, &["a", "b"], None, Arc::default()).await })
+        })
+        .collect();
+    let mut sessions = Vec::new();
+    for visitor in visitors {
+        sessions.push(visitor.await.expect("no panic"));
+    }
+    assert_eq!(hub.subscriptions(Some("a")).await.expect("list").expect("tracked").active.len(), 6_000);
 }
