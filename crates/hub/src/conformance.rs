@@ -59,6 +59,7 @@ pub const CHECKS: &[(&str, Check)] = &[
     ("locate finds the earliest", |s| Box::pin(locate_finds_the_earliest(s))),
     ("locate does not know what was never appended", |s| Box::pin(locate_does_not_know_strangers(s))),
     ("a trimmed log says so", |s| Box::pin(a_trimmed_log_says_so(s))),
+    ("an id in two origins is found where it is still kept", |s| Box::pin(an_id_in_two_origins_is_found(s))),
     ("subscription events evict no update", |s| Box::pin(subscription_events_evict_no_update(s))),
     ("a follower sees what a reader sees", |s| Box::pin(a_follower_sees_what_a_reader_sees(s))),
     ("a follower goes from history to live", |s| Box::pin(a_follower_goes_from_history_to_live(s))),
@@ -176,6 +177,17 @@ async fn a_trimmed_log_says_so(subject: &dyn Subject) {
     assert_eq!(names(&recent.entries), ["16", "17", "18", "19"]);
     assert_eq!(log.locate("3").await.expect("locate"), None, "the index is trimmed with the log");
     assert!(matches!(log.follow(positions[3]).await.err(), Some(TransportError::Trimmed)));
+}
+
+async fn an_id_in_two_origins_is_found(subject: &dyn Subject) {
+    let log = subject.transport(2).await;
+    let event = log.append(subscription_event_with("shared")).await.expect("append");
+    append(&*log, "shared").await;
+    for id in ["b", "c", "d"] {
+        append(&*log, id).await;
+    }
+    // The update with that id has been trimmed, the event has not: it is the earliest that is kept.
+    assert_eq!(log.locate("shared").await.expect("locate"), Some(event));
 }
 
 async fn subscription_events_evict_no_update(subject: &dyn Subject) {
@@ -367,10 +379,16 @@ async fn append(log: &dyn Transport, id: &str) -> Position {
 }
 
 fn subscription_event() -> Update {
+    subscription_event_with(crate::ids::event().as_str())
+}
+
+fn subscription_event_with(id: &str) -> Update {
+    let limits = Limits::default();
     let subscription = Subscription {
-        matcher: Matcher::selector("topic", &Limits::default()).expect("selector"),
+        matcher: Matcher::selector("topic", &limits).expect("selector"),
         subscriber: SubscriberId::from_uuid("bb3de268-05b0-4c65-b44e-8f9acefc29d6"),
         payload: None,
     };
-    legacy::subscription_event(&HubUrl::default(), &subscription, true, None, crate::ids::event())
+    let id = EventId::parse(id, &limits).expect("id");
+    legacy::subscription_event(&HubUrl::default(), &subscription, true, None, id)
 }

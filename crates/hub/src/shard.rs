@@ -289,3 +289,148 @@ impl Ring {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Poll, Waker};
+
+    use petasos_protocol::{Limits, form, grants::Grants, matcher::Matcher, topic::HubUrl};
+
+    use super::*;
+    use crate::outbox::{End, Next};
+
+    fn at(sequence: u64) -> Position {
+        Position { epoch: 1, sequence }
+    }
+
+    fn entry(sequence: u64, body: &str) -> Entry {
+        let body = format!("{body}&id={sequence}");
+        let draft = form::publish(body.as_bytes(), &HubUrl::default(), &Limits::default()).expect("valid");
+        Entry {
+            position: at(sequence),
+            update: Arc::new(Update::publish(draft, || unreachable!("an id is given"))),
+        }
+    }
+
+    fn interest(selector: &str) -> Arc<Interest> {
+        let matchers = vec![Matcher::selector(selector, &Limits::default()).expect("valid")];
+        Arc::new(Interest { matchers, grants: Arc::new(Grants::default()) })
+    }
+
+    fn members() -> Members {
+        Members {
+            public: Index::default(),
+            granted: Index::default(),
+            members: Slab::new(),
+            admitted: 0,
+            ring: Ring { frames: VecDeque::new(), bytes: 0, start: at(0), end: at(0) },
+            departures: Arc::default(),
+        }
+    }
+
+    fn deliver(members: &mut Members, sequences: impl IntoIterator<Item = u64>) {
+        let batch: Vec<_> = sequences.into_iter().map(|sequence| entry(sequence, "topic=a")).collect();
+        members.deliver(&batch, &mut Vec::new());
+    }
+
+    /// The ids in an outbox, and its end.
+    fn drain(membership: &Membership) -> (Vec<u64>, Option<End>) {
+        let mut ids = Vec::new();
+        loop {
+            match membership.outbox.poll_next(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(Next::Frame(frame)) => {
+                    let text = std::str::from_utf8(&frame).expect("UTF-8");
+                    let id =
+                        text.strip_prefix("id: ").and_then(|rest| rest.split('\n').next()).expect("an id");
+                    ids.push(id.parse().expect("a number"));
+                }
+                Poll::Ready(Next::End(end)) => return (ids, Some(end)),
+                Poll::Pending => return (ids, None),
+            }
+        }
+    }
+
+    fn live(members: &mut Members, after: u64) -> Membership {
+        match members.attach(interest("a"), at(after)) {
+            Attached::Live(membership) => membership,
+            Attached::Behind => panic!("{after} lies in the ring or ahead of it"),
+        }
+    }
+
+    #[test]
+    fn attaching_continues_at_the_exact_position_behind_at_and_ahead_of_the_shard() {
+        let mut members = members();
+        deliver(&mut members, 1..=10);
+        let memberships = [0, 4, 9, 10, 12].map(|after| (after, live(&mut members, after)));
+        deliver(&mut members, 11..=15);
+        for (after, membership) in &memberships {
+            assert_eq!(drain(membership), ((after + 1..=15).collect(), None), "after {after}");
+        }
+    }
+
+    #[test]
+    fn a_position_before_the_ring_is_behind_and_its_start_is_not() {
+        let mut members = members();
+        let last = RING_FRAMES as u64 + 10;
+        deliver(&mut members, 1..=last);
+        assert_eq!(members.ring.frames.len(), RING_FRAMES);
+        assert!(matches!(members.attach(interest("a"), at(9)), Attached::Behind));
+        // All of the ring is more than a queue holds: nobody is attached half-way.
+        assert!(matches!(members.attach(interest("a"), at(10)), Attached::Behind));
+        assert!(members.members.is_empty());
+        assert!(matches!(members.attach(interest("other"), at(10)), Attached::Live(_)));
+        assert_eq!(drain(&live(&mut members, last - 5)).0, (last - 4..=last).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn the_ring_is_bounded_by_bytes() {
+        let mut members = members();
+        let large = format!("topic=a&data={}", "x".repeat(1_000_000));
+        for sequence in 1..=20 {
+            members.deliver(&[entry(sequence, &large)], &mut Vec::new());
+        }
+        assert!(members.ring.bytes <= RING_BYTES && members.ring.frames.len() == 8);
+        assert_eq!(members.ring.start, at(12));
+    }
+
+    #[test]
+    fn a_full_member_is_told_where_to_go_on_and_removed() {
+        let mut members = members();
+        let slow = live(&mut members, 0);
+        deliver(&mut members, 1..=300);
+        assert!(members.members.is_empty());
+        let (ids, end) = drain(&slow);
+        let received = ids.len() as u64;
+        assert_eq!((ids, end), ((1..=received).collect(), Some(End::Behind(at(received)))));
+    }
+
+    #[test]
+    fn a_slot_that_is_used_again_is_not_freed_by_its_former_member() {
+        let mut members = members();
+        let former = live(&mut members, 0);
+        members.remove(former.key);
+        let next = live(&mut members, 0);
+        assert_eq!(former.key.slot, next.key.slot);
+        members.remove(former.key);
+        deliver(&mut members, [1]);
+        assert_eq!(drain(&next).0, [1]);
+        members.remove(next.key);
+        assert!(members.members.is_empty());
+    }
+
+    #[test]
+    fn members_without_a_grant_are_not_looked_up_for_private_updates() {
+        let mut members = members();
+        let public = live(&mut members, 0);
+        members.deliver(&[entry(1, "topic=a&private=on"), entry(2, "topic=a")], &mut Vec::new());
+        assert_eq!(drain(&public).0, [2]);
+    }
+
+    #[test]
+    fn a_shard_that_ends_ends_its_streams() {
+        let mut members = members();
+        let membership = live(&mut members, 0);
+        drop(members);
+        assert_eq!(drain(&membership), (Vec::new(), Some(End::Closed(Closed::LogLost))));
+    }
+}
