@@ -35,7 +35,7 @@ fn granted(selectors: &[&str]) -> Arc<Grants> {
 }
 
 async fn subscribe(hub: &Hub, selectors: &[&str], cursor: Option<&str>, grants: Arc<Grants>) -> Session {
-    let cursor = cursor.map(|text| Cursor::parse(text, &Limits::default()).expect("valid"));
+    let cursor = cursor.map(Cursor::parse);
     let request = SubscribeRequest { matchers: matchers(selectors), cursor };
     let mut session = hub.subscribe(request, grants, None).await.expect("subscribe");
     assert_eq!(next(&mut session).await.as_deref(), Some(":\n\n"), "the first bytes are a comment");

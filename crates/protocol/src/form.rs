@@ -149,7 +149,7 @@ impl SubscribeRequest {
         }
         let spelling = || LEGACY_CURSORS.iter().find_map(|name| query.given(name));
         let cursor = last_event_id.filter(|value| !value.is_empty()).or_else(spelling);
-        Ok(Self { matchers, cursor: cursor.map(|value| Cursor::parse(value, limits)).transpose()? })
+        Ok(Self { matchers, cursor: cursor.map(Cursor::parse) })
     }
 }
 

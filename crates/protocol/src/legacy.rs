@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use serde::Serialize;
-use serde_json::{Map, Value, value::RawValue};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use crate::{
     Limits,
@@ -23,40 +23,36 @@ use crate::{
 /// # Errors
 /// [`TokenError::Claim`], [`TokenError::TooManyMatchers`].
 pub fn grants(claims: &Claims, limits: &Limits) -> Result<Grants, TokenError> {
-    let claim =
-        [CLAIM_NAMESPACED, CLAIM].iter().find_map(|name| claims.value(name).filter(|value| !value.is_null()));
-    let mercure = match claim {
-        None => return Ok(Grants::default()),
-        Some(Value::Object(members)) => members,
-        Some(_) => return Err(TokenError::Claim { claim: CLAIM, expected: "an object" }),
+    let Some(json) = [CLAIM_NAMESPACED, CLAIM].iter().find_map(|name| claims.json(name)) else {
+        return Ok(Grants::default());
     };
-    let publish = selectors(mercure, "publish", "mercure.publish", limits)?;
-    let subscribe = selectors(mercure, "subscribe", "mercure.subscribe", limits)?;
+    let malformed =
+        TokenError::Claim { claim: CLAIM, expected: "an object whose grants are arrays of topic selectors" };
+    // An array would do for a struct, too.
+    let Some(Ok(claim)) = json.starts_with('{').then(|| serde_json::from_str::<Claim>(json)) else {
+        return Err(malformed);
+    };
+    let (publish, subscribe) = (claim.publish.unwrap_or_default(), claim.subscribe.unwrap_or_default());
     if publish.len() + subscribe.len() > limits.token_matchers_max {
         return Err(TokenError::TooManyMatchers { max: limits.token_matchers_max });
     }
-    let payload = mercure.get("payload").and_then(|value| serde_json::value::to_raw_value(value).ok());
-    let payloads = payload.map(|payload| (vec![Matcher::Any], Arc::from(payload)));
-    Ok(Grants { publish, subscribe, payloads: payloads.into_iter().collect() })
+    let parse = |values: Vec<String>| {
+        let matchers = values.iter().map(|value| Matcher::selector(value, limits));
+        matchers.collect::<Result<Vec<_>, _>>().map_err(|_| malformed.clone())
+    };
+    let payloads = claim.payload.map(|payload| (vec![Matcher::Any], Arc::from(payload)));
+    Ok(Grants {
+        publish: parse(publish)?,
+        subscribe: parse(subscribe)?,
+        payloads: payloads.into_iter().collect(),
+    })
 }
 
-fn selectors(
-    mercure: &Map<String, Value>,
-    member: &str,
-    claim: &'static str,
-    limits: &Limits,
-) -> Result<Vec<Matcher>, TokenError> {
-    let malformed = TokenError::Claim { claim, expected: "an array of topic selectors" };
-    let values = match mercure.get(member) {
-        None | Some(Value::Null) => return Ok(Vec::new()),
-        Some(Value::Array(values)) => values,
-        Some(_) => return Err(malformed),
-    };
-    if values.len() > limits.token_matchers_max {
-        return Err(TokenError::TooManyMatchers { max: limits.token_matchers_max });
-    }
-    let parse = |value: &Value| value.as_str().and_then(|text| Matcher::selector(text, limits).ok());
-    values.iter().map(parse).collect::<Option<_>>().ok_or(malformed)
+#[derive(Deserialize)]
+struct Claim {
+    publish: Option<Vec<String>>,
+    subscribe: Option<Vec<String>>,
+    payload: Option<Box<RawValue>>,
 }
 
 const CLAIM: &str = "mercure";
@@ -215,7 +211,7 @@ fn to_json(document: &impl Serialize) -> String {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::subscription::SubscriberId;
@@ -255,6 +251,19 @@ mod tests {
     }
 
     #[test]
+    fn payload_is_passed_on_as_it_was_signed() {
+        use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+        let payload = r#"{"z":12345678901234567890123,"a":1.10,"z2":[ 1 ]}"#;
+        let claims = format!(r#"{{"mercure":{{"subscribe":[],"payload":{payload}}}}}"#);
+        let encode = |text: &str| URL_SAFE_NO_PAD.encode(text);
+        let token = format!("{}.{}.", encode(r#"{"alg":"HS256"}"#), encode(&claims));
+        let limits = Limits::default();
+        let claims = crate::token::Unverified::parse(&token, &limits).expect("well-formed");
+        let grants = grants(&claims.verify(|_, _| true).expect("claims"), &limits).expect("valid");
+        assert_eq!(grants.payload(&Matcher::Any).map(|payload| payload.get()), Some(payload));
+    }
+
+    #[test]
     fn absent_and_null_grant_nothing() {
         for claims in [
             json!({}),
@@ -272,6 +281,7 @@ mod tests {
         for mercure in [
             json!("x"),
             json!([]),
+            json!([["*"], ["*"], null]),
             json!({"publish": "*"}),
             json!({"subscribe": {"a": 1}}),
             json!({"subscribe": ["a", 1]}),

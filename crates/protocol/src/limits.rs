@@ -12,7 +12,7 @@ pub struct Limits {
     pub topics_max: usize,
     /// One topic. Default 4,096, what a URL may have nearly everywhere.
     pub topic_bytes_max: usize,
-    /// `id` and `type` of an update, and a cursor: they travel in HTTP header fields. Default 1,024.
+    /// `id` and `type` of an update: ids travel in HTTP header fields. Default 1,024.
     pub id_bytes_max: usize,
     /// Matchers (0.x: topic selectors) of one subscriber. Default 100.
     pub matchers_max: usize,

@@ -46,6 +46,9 @@ pub enum Reject {
     /// An `id` with a reserved beginning or value.
     #[error("\"id\" must not be empty, must not be \"earliest\" and must not begin with \"#\"")]
     IdReserved,
+    /// An `id` that begins or ends with a space.
+    #[error("\"id\" must not begin or end with a space: header fields lose it")]
+    IdSpaced,
     /// The `type` that only the hub may use.
     #[error("the type \"mercure\" is reserved for the hub: choose another \"type\"")]
     TypeReserved,
@@ -86,6 +89,7 @@ impl Reject {
             Self::CharacterForbidden { .. } => "character-forbidden",
             Self::NotUtf8 { .. } => "not-utf8",
             Self::IdReserved => "id-reserved",
+            Self::IdSpaced => "id-spaced",
             Self::TypeReserved => "type-reserved",
             Self::RetryInvalid => "retry-invalid",
             Self::ContentType => "content-type",

@@ -1,11 +1,10 @@
 //! JSON Web Signatures in compact serialization (RFC 7515) as values: taken apart here, verified by whoever holds the
 //! keys, read only afterwards. No crypto library and no clock.
 
-use std::fmt;
+use std::{collections::HashMap, fmt};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, value::RawValue};
 
 use crate::Limits;
 
@@ -79,11 +78,26 @@ pub struct Unverified<'a> {
     signature: &'a str,
 }
 
-#[derive(Deserialize)]
 struct Header {
     alg: String,
-    typ: Option<String>,
-    crit: Option<Value>,
+    typ: String,
+}
+
+impl Header {
+    fn parse(json: &[u8]) -> Result<Self, TokenError> {
+        let members: Map<String, Value> = serde_json::from_slice(json).map_err(|_| TokenError::Header)?;
+        // Whatever its value: present is present (RFC 7515, section 4.1.11).
+        if members.contains_key("crit") {
+            return Err(TokenError::Critical);
+        }
+        let text = |name: &str| match members.get(name) {
+            None => Ok(String::new()),
+            Some(Value::String(text)) => Ok(text.clone()),
+            Some(_) => Err(TokenError::Header),
+        };
+        let header = Self { alg: text("alg")?, typ: text("typ")? };
+        if header.alg.is_empty() { Err(TokenError::Header) } else { Ok(header) }
+    }
 }
 
 impl<'a> Unverified<'a> {
@@ -100,10 +114,7 @@ impl<'a> Unverified<'a> {
         let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::Malformed);
         let (header, claims) = (decode(header)?, decode(claims)?);
         decode(signature)?;
-        let header: Header = serde_json::from_slice(&header).map_err(|_| TokenError::Header)?;
-        if header.crit.is_some() {
-            return Err(TokenError::Critical);
-        }
+        let header = Header::parse(&header)?;
         Ok(Self { header, signing_input, claims, signature })
     }
 
@@ -114,7 +125,7 @@ impl<'a> Unverified<'a> {
 
     /// Whether `typ` marks an RFC 9068 access token, hence protocol 1.0.
     pub fn is_access_token(&self) -> bool {
-        let typ = self.header.typ.as_deref().unwrap_or_default();
+        let typ = self.header.typ.as_str();
         let subtype = match typ.get(..12) {
             Some(prefix) if prefix.eq_ignore_ascii_case("application/") => &typ[12..],
             _ => typ,
@@ -141,12 +152,14 @@ impl fmt::Debug for Unverified<'_> {
 }
 
 /// The claims of a token whose signature has been verified.
-pub struct Claims(Map<String, Value>);
+///
+/// Their text is kept as it was signed, so that what is passed on is passed on unchanged.
+pub struct Claims(HashMap<String, Box<RawValue>>);
 
 impl Claims {
-    /// A claim of any form.
-    pub fn value(&self, name: &str) -> Option<&Value> {
-        self.0.get(name)
+    /// The JSON text of a claim; `None` if it is absent or null.
+    pub fn json(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(|value| value.get()).filter(|json| *json != "null")
     }
 
     /// Checks `exp` and `nbf` (RFC 7519, sections 4.1.4 and 4.1.5) without leeway, and returns `exp`. Both are in
@@ -155,12 +168,9 @@ impl Claims {
     /// # Errors
     /// [`TokenError::Expired`], [`TokenError::NotYetValid`], [`TokenError::Claim`] when one is no number.
     pub fn check_lifetime(&self, now: f64) -> Result<Option<f64>, TokenError> {
-        let date = |claim: &'static str| match self.value(claim) {
-            None | Some(Value::Null) => Ok(None),
-            Some(value) => value
-                .as_f64()
-                .map(Some)
-                .ok_or(TokenError::Claim { claim, expected: "a number of seconds since 1970" }),
+        let date = |claim: &'static str| {
+            let malformed = |_| TokenError::Claim { claim, expected: "a number of seconds since 1970" };
+            self.json(claim).map(serde_json::from_str::<f64>).transpose().map_err(malformed)
         };
         if date("nbf")?.is_some_and(|not_before| now < not_before) {
             return Err(TokenError::NotYetValid);
@@ -195,8 +205,7 @@ mod tests {
     }
 
     fn claims(value: Value) -> Claims {
-        let Value::Object(map) = value else { panic!("an object") };
-        Claims(map)
+        Claims(serde_json::from_str(&value.to_string()).expect("an object"))
     }
 
     #[test]
@@ -214,7 +223,7 @@ mod tests {
                 true
             })
             .expect("an object");
-        assert_eq!(claims.value("iss"), Some(&json!("joe")));
+        assert_eq!(claims.json("iss"), Some("\"joe\""));
         assert_eq!(claims.check_lifetime(1_300_819_379.0), Ok(Some(1_300_819_380.0)));
         assert_eq!(claims.check_lifetime(1_300_819_380.0), Err(TokenError::Expired));
     }
@@ -229,6 +238,8 @@ mod tests {
         assert_eq!(parse_error(&token("{}", "{}")), TokenError::Header);
         assert_eq!(parse_error(&token(r#"{"alg":1}"#, "{}")), TokenError::Header);
         assert_eq!(parse_error(&token(r#"{"alg":"HS256","crit":["x"]}"#, "{}")), TokenError::Critical);
+        assert_eq!(parse_error(&token(r#"{"alg":"HS256","crit":null}"#, "{}")), TokenError::Critical);
+        assert_eq!(parse_error(&token(r#"{"alg":"HS256","typ":1}"#, "{}")), TokenError::Header);
         assert_eq!(parse_error(&"a".repeat(16 * 1024 + 1)), TokenError::TooLong { max: 16 * 1024 });
     }
 

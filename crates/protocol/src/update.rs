@@ -11,7 +11,8 @@ use crate::{
 
 /// The identifier of an update and the cursor of whoever received it last.
 ///
-/// Section "Publication": no control or format characters, does not begin with `#`, is not `earliest`, not empty.
+/// Section "Publication": no control or format characters, does not begin with `#`, is not `earliest`, not empty; and
+/// no space at its ends, which header fields do not keep.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EventId(Arc<str>);
 
@@ -19,7 +20,7 @@ impl EventId {
     /// Checks an id given by a publisher.
     ///
     /// # Errors
-    /// [`Reject::TooLarge`], [`Reject::CharacterForbidden`], [`Reject::IdReserved`].
+    /// [`Reject::TooLarge`], [`Reject::CharacterForbidden`], [`Reject::IdReserved`], [`Reject::IdSpaced`].
     pub fn parse(value: &str, limits: &Limits) -> Result<Self, Reject> {
         if value.len() > limits.id_bytes_max {
             return Err(Reject::TooLarge { what: "the length of \"id\" in bytes", max: limits.id_bytes_max });
@@ -27,6 +28,10 @@ impl EventId {
         text::check("id", value)?;
         if value.is_empty() || value.starts_with('#') || value == "earliest" {
             return Err(Reject::IdReserved);
+        }
+        // It comes back in a header field, which loses them, and could never be resumed from.
+        if value.starts_with(' ') || value.ends_with(' ') {
+            return Err(Reject::IdSpaced);
         }
         Ok(Self(value.into()))
     }
@@ -248,10 +253,10 @@ mod tests {
 
     #[test]
     fn reserved_and_forbidden_ids_are_refused() {
-        for bad in ["", "#1", "earliest", "a\nb", "a\u{0}", "a\u{200b}", "\u{85}"] {
+        for bad in ["", "#1", "earliest", " a", "a ", " ", "a\nb", "a\u{0}", "a\u{200b}", "\u{85}"] {
             assert!(EventId::parse(bad, &Limits::default()).is_err(), "{bad:?}");
         }
-        for good in ["1", "earliest2", "a#1", "urn:uuid:x", "é"] {
+        for good in ["1", "earliest2", "a#1", "a b", "urn:uuid:x", "é"] {
             assert!(EventId::parse(good, &Limits::default()).is_ok(), "{good:?}");
         }
         assert!(EventId::parse(&"a".repeat(1025), &Limits::default()).is_err());

@@ -75,6 +75,8 @@ impl Connections {
             let service = Arc::clone(&self.service);
             let lifetime = lifetime.clone();
             async move {
+                // What a former request of this connection set has ended with its answer.
+                lifetime.0.send_if_modified(|end| end.take().is_some());
                 request.extensions_mut().insert(lifetime);
                 Ok::<_, Infallible>(service.call(request).await)
             }

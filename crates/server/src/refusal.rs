@@ -11,6 +11,8 @@ use crate::body::Body;
 pub(crate) enum Refusal {
     /// The request breaks a rule of the protocol.
     Reject(Reject),
+    /// HTTP/1.1 without the one `Host` that it demands (RFC 9112, section 3.2).
+    HostMissing,
     /// A token is needed and there is none (RFC 6750, section 3.1: no error code).
     TokenMissing,
     /// A token was presented in a way that RFC 6750 does not know.
@@ -42,7 +44,9 @@ impl Refusal {
     fn status(&self) -> StatusCode {
         match self {
             Self::Reject(Reject::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Reject(_) | Self::TokenMalformed(_) | Self::BodyBroken => StatusCode::BAD_REQUEST,
+            Self::Reject(_) | Self::HostMissing | Self::TokenMalformed(_) | Self::BodyBroken => {
+                StatusCode::BAD_REQUEST
+            }
             Self::TokenMissing | Self::TokenInvalid => StatusCode::UNAUTHORIZED,
             Self::Forbidden | Self::ForeignOrigin => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
@@ -57,6 +61,7 @@ impl Refusal {
     fn code(&self) -> &'static str {
         match self {
             Self::Reject(reject) => reject.code(),
+            Self::HostMissing => "host-missing",
             Self::TokenMissing => "token-missing",
             Self::TokenMalformed(_) => "token-malformed",
             Self::TokenInvalid => "token-invalid",
@@ -75,6 +80,7 @@ impl Refusal {
     fn detail(&self) -> String {
         match self {
             Self::Reject(reject) => reject.to_string(),
+            Self::HostMissing => "an HTTP/1.1 request needs exactly one Host header".to_owned(),
             Self::TokenMissing => {
                 "a token is needed: send it in the Authorization header (Bearer), in the hub's cookie or as the \
                  \"authorization\" query parameter"

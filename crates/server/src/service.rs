@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use bytes::Bytes;
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, Version, header};
 use petasos_hub::Hub;
 use petasos_protocol::{Limits, legacy::SubscriptionsPath};
 
@@ -93,6 +93,11 @@ impl Service {
         B: http_body::Body<Data = Bytes> + Send,
         B::Error: std::error::Error + Send + Sync + 'static,
     {
+        if request.version() == Version::HTTP_11
+            && request.headers().get_all(header::HOST).iter().count() != 1
+        {
+            return Err(Refusal::HostMissing);
+        }
         let path = request.uri().path();
         if path == self.hub.url().path() {
             let allow = if self.settings.publish { "GET, HEAD, OPTIONS, POST" } else { "GET, HEAD, OPTIONS" };

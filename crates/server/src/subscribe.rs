@@ -3,10 +3,7 @@
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, Method, Response, header, request::Parts};
-use petasos_protocol::{
-    Reject,
-    form::{Form, Part, SubscribeRequest},
-};
+use petasos_protocol::form::{Form, Part, SubscribeRequest};
 
 use crate::{Service, body::Body, connection::Lifetime, credentials::Presented, refusal::Refusal};
 
@@ -21,10 +18,10 @@ pub(crate) async fn handle(service: &Service, head: &Parts) -> Result<Response<B
         None if settings.anonymous => None,
         None => return Err(Refusal::TokenMissing),
     };
-    let last_event_id = head.headers.get(&LAST_EVENT_ID).map(|value| std::str::from_utf8(value.as_bytes()));
+    // Bytes that are no text are an id that nobody has published.
     let last_event_id =
-        last_event_id.transpose().map_err(|_| Reject::NotUtf8 { part: "Last-Event-ID header" })?;
-    let request = SubscribeRequest::legacy(&query, last_event_id, &settings.limits)?;
+        head.headers.get(&LAST_EVENT_ID).map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let request = SubscribeRequest::legacy(&query, last_event_id.as_deref(), &settings.limits)?;
     if head.method == Method::HEAD {
         let cursor = match &request.cursor {
             Some(cursor) => Some(hub.resolve(cursor).await?),
