@@ -204,7 +204,7 @@ mod tests {
         Unverified::parse(token, &Limits::default()).expect_err(token)
     }
 
-    fn claims(value: Value) -> Claims {
+    fn claims(value: &Value) -> Claims {
         Claims(serde_json::from_str(&value.to_string()).expect("an object"))
     }
 
@@ -268,14 +268,14 @@ mod tests {
 
     #[test]
     fn dates_are_numbers_and_enforced_without_leeway() {
-        assert_eq!(claims(json!({})).check_lifetime(5.0), Ok(None));
-        assert_eq!(claims(json!({"exp": 5.5})).check_lifetime(5.0), Ok(Some(5.5)));
-        assert_eq!(claims(json!({"nbf": 5})).check_lifetime(5.0), Ok(None));
-        assert_eq!(claims(json!({"nbf": 6})).check_lifetime(5.0), Err(TokenError::NotYetValid));
+        assert_eq!(claims(&json!({})).check_lifetime(5.0), Ok(None));
+        assert_eq!(claims(&json!({"exp": 5.5})).check_lifetime(5.0), Ok(Some(5.5)));
+        assert_eq!(claims(&json!({"nbf": 5})).check_lifetime(5.0), Ok(None));
+        assert_eq!(claims(&json!({"nbf": 6})).check_lifetime(5.0), Err(TokenError::NotYetValid));
         for claim in ["exp", "nbf"] {
             for bad in [json!("9999999999"), json!(true), json!([])] {
                 assert!(matches!(
-                    claims(json!({claim: bad})).check_lifetime(5.0),
+                    claims(&json!({claim: bad})).check_lifetime(5.0),
                     Err(TokenError::Claim { .. })
                 ));
             }
