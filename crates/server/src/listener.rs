@@ -19,6 +19,14 @@ pub struct Listener {
 /// Connections that may wait for the accept loop: a reconnecting crowd must not be dropped by the kernel.
 const BACKLOG: u32 = 4_096;
 
+/// What the kernel may hold for one peer (it doubles the figure): a stalled one would otherwise pin 4 MB. Enough for
+/// megabytes a second over any distance.
+const SEND_BUFFER_BYTES: u32 = 128 * 1024;
+
+/// How long a peer may leave what it was sent unacknowledged, or its window closed: vanished and stalled ones are let go
+/// of, where the kernel's own patience is a quarter of an hour.
+const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(60);
+
 /// After a failed accept, usually for want of file descriptors: long enough not to spin, short enough not to be felt.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -70,6 +78,8 @@ impl Listener {
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
+    // Inherited by the sockets that are accepted.
+    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
@@ -80,6 +90,8 @@ fn accept(stream: TcpStream, connections: &Connections, tasks: &mut JoinSet<()>)
     let Some(admission) = connections.admit() else { return };
     // Events are small and must not wait for each other.
     let _ = stream.set_nodelay(true);
+    #[cfg(target_os = "linux")]
+    let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX));
     let connections = connections.clone();
     tasks.spawn(async move { connections.serve(stream, admission).await });
 }
