@@ -125,6 +125,33 @@ def test_a_chunked_body_is_passed_on(app, serve):
     connection.close()
 
 
+def test_an_early_refusal_arrives_whatever_the_body(mercure, hub_url, send):
+    for size in (100, 70_000, 900_000, 3_000_000):
+        answer = send("POST", hub_url, None, b"x" * size)
+        assert (answer.status, answer.headers["Content-Type"]) == (405, "application/problem+json")
+    for _ in range(30):
+        assert send("PUT", hub_url, None, b"x" * 200_000).status == 405
+
+
+def test_encoded_slashes_and_question_marks_of_a_topic_reach_the_hub(mercure, hub_url, open_stream, subscribe_url):
+    topic = "a/b?c=é%2F#d"
+    open_stream(subscribe_url(hub_url, topic))
+    assert [each["topic"] for each in mercure.get_subscriptions(topic)["subscriptions"]] == [topic]
+
+
+def test_a_server_that_decodes_paths_loses_no_more_than_slashes(app, mercure):
+    mercure.publish("topic", "x")
+    jwt = mercure.create_subscription_jwt(["*"])
+    headers = {"Authorization": f"Bearer {jwt}"}
+    answer = app.test_client().get(
+        "/.well-known/mercure/subscriptions/%E6%97%A5%3Fa",
+        headers=headers,
+        environ_overrides={"REQUEST_URI": "", "RAW_URI": ""},
+    )
+    assert answer.status_code == 200
+    assert answer.json["id"] == "/.well-known/mercure/subscriptions/%E6%97%A5%3Fa"
+
+
 def test_bad_requests_get_the_hubs_explanation(hub_url, send):
     answer = send("GET", hub_url)
     assert answer.status == 400

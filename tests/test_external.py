@@ -1,7 +1,9 @@
 """Publishing on a hub elsewhere: what is sent, and what each failure is called."""
 
+import contextlib
 import json
 import socket
+import threading
 from urllib.parse import parse_qsl
 
 import pytest
@@ -89,13 +91,81 @@ def test_a_hub_that_is_not_there_fails_fast_and_says_where():
         mercure.publish("a", "b")
 
 
-def test_a_hub_that_breaks_off_is_unreachable(fake_hub):
-    with pytest.raises(HubUnreachableError, match="broke the connection"):
-        make(fake_hub(b"")).publish("a", "b")
-    with pytest.raises(HubUnreachableError, match="broke the connection"):
-        make(fake_hub(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")).publish("a", "b")
-    with pytest.raises(HubUnreachableError, match="broke the connection"):
-        make(fake_hub(b"no HTTP at all\r\n\r\n")).publish("a", "b")
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [
+        (b"", "may or may not have happened"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf", "may or may not have happened"),
+        (b"no HTTP at all\r\n\r\n", "may or may not have happened"),
+        (b"HTTP/1.1 200 OK\r\nConte", "holds no id"),
+        (answer(200), "holds no id"),
+        (answer(200, b"<html>welcome</html>", "text/html"), "holds no id"),
+        (answer(200, b"\xff"), "holds no id"),
+        (answer(204), "holds no id"),
+    ],
+)
+def test_an_answer_that_confirms_nothing_is_an_error(sent, said, fake_hub):
+    with pytest.raises(HubError, match=said):
+        make(fake_hub(sent)).publish("a", "b")
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"\xff", b"[1]", b'{"subscriptions": null}', b'{"subscriptions": [1]}'])
+def test_an_answer_that_is_no_subscription_document_is_an_error(body, fake_hub):
+    with pytest.raises(HubError, match="no subscription document"):
+        make(fake_hub(answer(200, body))).is_connected("a")
+
+
+def test_an_answer_that_drips_ends_with_the_time(monkeypatch):
+    monkeypatch.setattr(client, "READ_TIMEOUT", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+
+        def drip():
+            connection, _ = listener.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+                while True:
+                    connection.sendall(b"x")
+                    gone.wait(0.01)
+
+        gone = threading.Event()
+        thread = threading.Thread(target=drip)
+        thread.start()
+        with pytest.raises(HubTimeoutError):
+            make(f"http://127.0.0.1:{port}/.well-known/mercure").publish("a", "b")
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "localhost:3000",
+        "http://h:abc/x",
+        "http://h:99999/x",
+        "http://[::1",
+        "ftp://h/x",
+        "http://u:p@h/x",
+        "http://h/x?y",
+        "http://h/x#y",
+        "http://a b/",
+    ],
+)
+def test_a_hub_url_that_is_none_is_refused_and_not_repeated(url):
+    with pytest.raises(ValueError, match="hub_url: write the hub's URL") as raised:
+        make(None).publish("a", "b", hub_url=url)
+    assert "u:p" not in str(raised.value)
+
+
+def test_the_token_never_goes_to_a_host_that_the_client_names(fake_hub):
+    received = []
+    evil = fake_hub(answer(200, b"id"), received=received)
+    mercure = make(True)
+    with mercure.app.test_request_context(base_url=evil.removesuffix("/.well-known/mercure")):
+        assert mercure.hub_base_url() == evil
+        assert mercure.hub_base_url(public=False) == "http://localhost:5500/.well-known/mercure"
+        with pytest.raises(HubUnreachableError, match="localhost:5500"):
+            mercure.publish("a", "b")
+    assert received == []
 
 
 def test_a_hub_that_never_answers_times_out(monkeypatch):
@@ -122,3 +192,14 @@ def test_connections_are_kept_and_a_closed_one_is_replaced(standalone):
     assert first.stop() == 0
     with pytest.raises(HubUnreachableError):
         mercure.publish("a", "b")
+
+
+def test_more_connections_than_are_kept_are_closed(standalone):
+    hub = standalone("--publisher-secret", "k" * 32, "--subscriber-secret", "k" * 32)
+    mercure = make(hub.hub)
+    threads = [threading.Thread(target=mercure.publish, args=("a", "b")) for _ in range(30)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(len(idle) for key, idle in client._idle.items() if key[2] in hub.hub) <= 8

@@ -53,7 +53,9 @@ def test_switches_and_numbers_may_be_text():
         ("MERCURE_HUB_URL", "hub.example", "write the hub's URL"),
         ("MERCURE_HUB_URL", "ftp://hub.example/x", "write the hub's URL"),
         ("MERCURE_PUBLIC_HUB_URL", True, "write the hub's URL"),
-        ("MERCURE_AUTHZ_COOKIE_NAME", "", "write a text"),
+        ("MERCURE_AUTHZ_COOKIE_NAME", 5, "write a text"),
+        ("MERCURE_PUBLISHER_JWT", b"token", "write a text"),
+        ("MERCURE_SUBSCRIBER_SECRET_KEY", ["x"], "write a text or bytes"),
     ],
 )
 def test_a_wrong_setting_is_named_at_start(key, value, advice):
@@ -62,15 +64,29 @@ def test_a_wrong_setting_is_named_at_start(key, value, advice):
 
 
 def test_a_keyword_that_is_no_setting_is_named():
-    with pytest.raises(TypeError, match="no setting 'hub_ulr'"):
+    with pytest.raises(TypeError, match="hub_ulr"):
         MercureSSE(Flask("typo"), hub_ulr="x")
 
 
 def test_a_setting_that_the_hub_refuses_is_explained():
     app = Flask("cookie")
-    mercure = MercureSSE(app, hub=True, authz_cookie_name="two words")
+    mercure = MercureSSE(app, hub=True, authz_cookie_name="semi;colon")
     with pytest.raises(ValueError, match="cookie_name: use letters"):
         mercure.publish("a", "b")
+
+
+def test_an_application_has_the_extension_once():
+    app = Flask("twice")
+    mercure = MercureSSE(app)
+    with pytest.raises(RuntimeError, match="'twice' has MercureSSE already"):
+        mercure.init_app(app)
+
+
+def test_another_extensions_application_is_not_used():
+    app = Flask("first")
+    MercureSSE(app)
+    with app.app_context(), pytest.raises(RuntimeError, match="call init_app"):
+        MercureSSE().hub_url("a")
 
 
 def test_secrets_are_not_shown():

@@ -129,12 +129,36 @@ def test_what_cannot_work_is_said_in_one_line(options, env, message, standalone)
 
 
 def test_a_malformed_env_file_is_named_by_its_line_only(standalone, tmp_path):
-    (tmp_path / ".env").write_text("GOOD=1\nthis is a secret\n")
+    (tmp_path / ".env").write_text("GOOD=1\nMERCURE_PUBLISHER_SECRET_KEY='the secret\n")
     hub = standalone(cwd=tmp_path)
     assert hub.process.wait(20) == 1
     error = hub.process.stderr.read()
-    assert ".env, line 2" in error
-    assert "secret" not in error
+    assert ".env, line 2: close the quote" in error
+    assert "the secret" not in error
+
+
+def test_the_env_file_is_read_as_others_read_it(tmp_path):
+    from flask_mercure_sse.server.dotenv import read_dotenv
+
+    (tmp_path / ".env").write_text(
+        "\ufeffFIRST=abc#def\nMY-VAR=1\nDEBUG\n# a comment\nexport SECOND = two words  # a comment\n"
+        'PEM=\'line\nline\'\nESCAPED="a\\nb\\"c"\nEMPTY=\nHASH=#abc\n',
+        encoding="utf-8",
+    )
+    assert read_dotenv(tmp_path / ".env") == {
+        "FIRST": "abc#def",
+        "SECOND": "two words",
+        "PEM": "line\nline",
+        "ESCAPED": 'a\nb"c',
+        "EMPTY": "",
+        "HASH": "#abc",
+    }
+
+
+def test_the_environment_wins_whatever_the_name_of_a_secret(standalone, token, tmp_path):
+    (tmp_path / ".env").write_text("MERCURE_PUBLISHER_SECRET_KEY=of-the-file\n")
+    hub = standalone(*SECRETS[2:], env={"MERCURE_PUBLISHER_JWT_KEY": "of-the-environment"}, cwd=tmp_path)
+    assert token.claims(hub.lines["Publisher JWT"], "of-the-environment")
 
 
 def test_a_port_in_use_is_said_in_one_line(standalone):
@@ -162,7 +186,8 @@ def test_the_wsgi_application_is_a_hub_too(serve, send, token, open_stream, monk
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MERCURE_PUBLISHER_SECRET_KEY", "p" * 32)
-    hub = serve(create_app()) + "/.well-known/mercure"
-    stream = open_stream(hub + "?topic=a")
+    hub = serve(create_app(allow_anonymous=True)) + "/.well-known/mercure"
+    stream = open_stream(hub + "?topic=a", {"Origin": "https://page.example"})
+    assert stream.headers["Access-Control-Allow-Origin"] == "*"
     assert send("POST", hub, token.bearer(publish=["*"], key="p" * 32), FORM).status == 200
     assert stream.event()["data"] == "x"

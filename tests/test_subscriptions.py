@@ -5,7 +5,7 @@ import json
 import pytest
 from flask import Flask
 
-from flask_mercure_sse import MercureSSE
+from flask_mercure_sse import HubError, MercureSSE
 
 
 @pytest.fixture(params=["embedded", "standalone"])
@@ -85,7 +85,7 @@ def test_a_payload_getter_without_an_answer_adds_nothing(app, mercure, token):
     assert with_argument["payload"] == {"x": 1}
 
 
-def test_untracked_subscriptions_are_nobody(app, serve, open_stream, subscribe_url):
+def test_a_hub_that_tracks_nobody_is_not_taken_for_an_empty_one(app):
     mercure = MercureSSE(app, hub_subscriptions=False)
-    open_stream(subscribe_url(serve(app) + "/.well-known/mercure", "topic"))
-    assert not mercure.is_connected("topic")
+    with pytest.raises(HubError, match="switched off"):
+        mercure.is_connected("topic")

@@ -6,12 +6,14 @@ the answer comes out as it arrives, and a client that leaves is noticed at once.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import selectors
 import socket
 from collections.abc import Iterator
 from http.client import parse_headers
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote, urlsplit
 
 from flask import Blueprint, Response, abort, current_app, request
 
@@ -56,20 +58,24 @@ def hub(rest: str = "") -> Response:
     state: MercureSSEState = current_app.extensions["mercure_sse"]
     if not state.is_embedded:
         abort(404, "The Mercure hub of this application is elsewhere.")
+    # Read whole before the hub is asked: it does not wait long for a request.
+    message = _request()
     try:
         connection = socket.socket(fileno=state.embedded_hub().connect())
     except OSError as error:
         abort(503, str(error))
     try:
         connection.setblocking(True)
-        connection.sendall(_request())
+        # A hub that refuses early reads no more of the request: its answer is there all the same.
+        with contextlib.suppress(ConnectionError):
+            connection.sendall(message)
         status, headers, body = _answer_head(connection)
     except BaseException:
         connection.close()
         raise
     sized = "content-length" in (name.lower() for name, _ in headers)
     if sized or request.method == "HEAD" or status in (204, 304):
-        with connection:
+        with connection, contextlib.suppress(ConnectionError):
             while part := connection.recv(_PART_BYTES):
                 body += part
         return Response(body, status, headers)
@@ -98,10 +104,15 @@ def _target(environ: dict[str, Any]) -> str:
     """Path and query before anyone has decoded them: a topic in the path may hold encoded slashes."""
     # REQUEST_URI: Werkzeug, uWSGI; RAW_URI: gunicorn. Either may be an absolute URL.
     raw: str = environ.get("REQUEST_URI") or environ.get("RAW_URI") or ""
-    if HUB_PATH in raw:
-        return raw[raw.index(HUB_PATH) :]
-    # The server decodes: encoded slashes in a topic are lost, everything else is as good.
-    return request.full_path[request.full_path.index(HUB_PATH) :].removesuffix("?").replace(" ", "%20")
+    path = raw.partition("?")[0]
+    if not path.startswith("/"):
+        path = urlsplit(path).path
+    mount: str = environ.get("SCRIPT_NAME", "")
+    # Where the server has decoded the path, encoded slashes of a topic are lost, and everything else is as good.
+    decoded = quote(environ["PATH_INFO"].encode("latin-1"))
+    path = path[len(mount) :] if path.startswith(mount + HUB_PATH) else decoded
+    query: str = environ.get("QUERY_STRING", "")
+    return f"{path}?{query}" if query else path
 
 
 def _answer_head(connection: socket.socket) -> tuple[int, list[tuple[str, str]], bytes]:

@@ -68,5 +68,5 @@ def publish(topic: str, data: str, hub_url: str | None, **options: Any) -> None:
         )
     try:
         click.echo(extension.publish(topic, data, hub_url=hub_url, **options))
-    except MercureError as error:
+    except (MercureError, ValueError, RuntimeError) as error:
         raise click.ClickException(str(error)) from None

@@ -31,7 +31,7 @@ CONNECT_TIMEOUT: Final = 2.0
 """Seconds to reach a hub: one that is away fails fast."""
 
 READ_TIMEOUT: Final = 10.0
-"""Seconds between two parts of an answer."""
+"""Seconds for a whole answer."""
 
 _ANSWER_BYTES_MAX: Final = 64 * 1024 * 1024
 
@@ -91,41 +91,65 @@ def request(
     Raises:
         HubUnreachableError: no connection.
         HubTimeoutError: no answer in time.
-        HubError: an answer that is not HTTP.
+        HubError: the connection broke, or the answer is not HTTP.
     """
     parts = urlsplit(url)
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     if content_type:
         headers["Content-Type"] = content_type
     target = parts.path + (f"?{parts.query}" if parts.query else "")
-    idle = _idle.setdefault((os.getpid(), parts.scheme, parts.netloc), deque(maxlen=_IDLE_MAX))
+    idle = _idle.setdefault((os.getpid(), parts.scheme, parts.netloc), deque())
     if through is None:
         connection = _reuse(idle) or _connect(parts.scheme, parts.netloc)
     else:
         through.settimeout(READ_TIMEOUT)
         connection = http.client.HTTPConnection("localhost")
         connection.sock = through
+    deadline = time.monotonic() + READ_TIMEOUT
+    sock = connection.sock
     try:
         connection.request(method, target, body, headers)
         response = connection.getresponse()
-        content = response.read(_ANSWER_BYTES_MAX + 1)
-        if response.length and len(content) <= _ANSWER_BYTES_MAX:
-            raise http.client.IncompleteRead(content, response.length)
+        content = _read(response, sock, deadline)
     except TimeoutError:
         connection.close()
         raise HubTimeoutError(f"no answer from {_name(parts)} within {READ_TIMEOUT:g} s") from None
     except (OSError, http.client.HTTPException) as error:
         connection.close()
-        raise HubUnreachableError(f"{_name(parts)} broke the connection: {error}") from error
-    if len(content) > _ANSWER_BYTES_MAX:
-        connection.close()
-        raise HubError(f"the answer of {_name(parts)} is larger than {_ANSWER_BYTES_MAX} bytes")
-    if response.will_close or through is not None:
+        reason = f"{type(error).__name__}: what was asked for may or may not have happened"
+        raise HubError(f"{_name(parts)} broke the connection: {reason}") from error
+    if response.will_close or through is not None or len(idle) >= _IDLE_MAX:
         connection.close()
     else:
         idle.append((time.monotonic(), connection))
     return Answer(response.status, response.getheader("Content-Type", ""), content)
 
+
+def _read(response: http.client.HTTPResponse, sock: socket.socket, deadline: float) -> bytes:
+    """The whole body, however slowly it comes, within the time."""
+    parts: list[bytes] = []
+    size = 0
+    # The end of the body may close the socket with it.
+    while not response.isclosed():
+        remaining = deadline - time.monotonic()
+        if remaining <= 0:
+            raise TimeoutError
+        sock.settimeout(remaining)
+        part = response.read1(_PART_BYTES)
+        if not part:
+            break
+        parts.append(part)
+        size += len(part)
+        if size > _ANSWER_BYTES_MAX:
+            raise http.client.HTTPException(f"an answer of more than {_ANSWER_BYTES_MAX} bytes")
+    if response.length:
+        raise http.client.IncompleteRead(b"", response.length)
+    # Nothing is left to read: the connection may carry the next request.
+    response.close()
+    return b"".join(parts)
+
+
+_PART_BYTES: Final = 64 * 1024
 
 _IDLE_MAX: Final = 8
 
@@ -148,6 +172,7 @@ def _reuse(idle: _Idle) -> http.client.HTTPConnection | None:
             return None
         fresh = time.monotonic() - since < _IDLE_SECONDS
         if fresh and connection.sock is not None and not _is_readable(connection.sock):
+            connection.sock.settimeout(READ_TIMEOUT)
             return connection
         connection.close()
 
@@ -168,7 +193,8 @@ def _connect(scheme: str, netloc: str) -> http.client.HTTPConnection:
 
 
 def _name(parts: SplitResult) -> str:
-    return f"{parts.scheme}://{parts.netloc}{parts.path}"
+    # Never a user name or password that stands in the URL.
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def _is_readable(sock: socket.socket) -> bool:

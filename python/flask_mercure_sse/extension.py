@@ -11,13 +11,14 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from flask import current_app, has_app_context, has_request_context, json, request
 from markupsafe import Markup
+from werkzeug.exceptions import BadRequest
 
 from . import client
 from ._native import Hub, InvalidUpdate, expand_subscription_topic, sign_token
 from .blueprint import hub_blueprint
 from .cli import cli
-from .errors import InvalidUpdateError, MercureError
-from .settings import HUB_PATH, STANDALONE_HUB_URL, MercureSSEState, load
+from .errors import HubError, InvalidUpdateError, MercureError
+from .settings import DEFAULTS, HUB_PATH, STANDALONE_HUB_URL, MercureSSEState, check_url, load
 from .signals import publish_signal
 from .topics import as_publication, as_topic, as_topics
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 PayloadGetter = Callable[[list[str]], "dict[str, Any] | None"]
 _Getter = TypeVar("_Getter", bound=PayloadGetter)
 
-_HOST: Final = re.compile(r"[A-Za-z0-9._~-]+(:[0-9]+)?|\[[0-9A-Fa-f:.]+\](:[0-9]+)?")
+_HOST: Final = re.compile(r"([A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]*)?")
 
 
 class MercureSSE:
@@ -50,15 +51,34 @@ class MercureSSE:
         if app is not None:
             self.init_app(app, **settings)
 
-    def init_app(self, app: Flask, **settings: Any) -> None:
-        """Set the extension up for an application; any number of them.
+    def init_app(
+        self,
+        app: Flask,
+        hub_url: str | bool | None = None,
+        public_hub_url: str | None = None,
+        publisher_jwt: str | None = None,
+        subscriber_secret_key: str | bytes | None = None,
+        publisher_secret_key: str | bytes | None = None,
+        hub_allow_publish: bool | None = None,
+        hub_allow_anonymous: bool | None = None,
+        hub_subscriptions: bool | None = None,
+        hub_keepalive_interval: float | None = None,
+        hub_reconciliation_length: int | None = None,
+        authz_cookie_name: str | None = None,
+        type_is_topic: bool | None = None,
+        hub: bool | None = None,
+    ) -> None:
+        """Set the extension up for an application; any number of them, each once.
 
         Raises:
-            TypeError: a keyword that is no setting.
             ValueError: a setting that cannot be used; the message names it.
+            RuntimeError: the application has the extension already.
         """
+        given = {name: value for name, value in locals().items() if name in DEFAULTS}
+        if "mercure_sse" in app.extensions:
+            raise RuntimeError(f"the application {app.name!r} has MercureSSE already: call init_app(app) once")
         self.app = app
-        app.extensions["mercure_sse"] = load(app, self, settings)
+        app.extensions["mercure_sse"] = load(app, self, given)
         app.register_blueprint(hub_blueprint)
         app.cli.add_command(cli)
         app.jinja_env.globals.update(
@@ -80,8 +100,8 @@ class MercureSSE:
         state: MercureSSEState | None = None
         if has_app_context():
             state = current_app.extensions.get("mercure_sse")
-        if (state is None or state.instance is not self) and self.app is not None:
-            state = self.app.extensions["mercure_sse"]
+        if state is None or state.instance is not self:
+            state = self.app.extensions["mercure_sse"] if self.app is not None else None
         if state is None:
             raise RuntimeError("MercureSSE has no application: call init_app(app) first")
         return state
@@ -129,7 +149,7 @@ class MercureSSE:
             optional = {"id": id, "type": type or None, "retry": retry}
             given = {name: str(value) for name, value in optional.items() if value is not None}
             if state.is_embedded and hub_url is None:
-                return state.embedded_hub().publish(topics, text, private=private, **given)
+                return state.embedded_hub().publish(topics, text, private=bool(private), **given)
             fields = [("topic", each) for each in topics] + [("data", text)]
             fields += [("private", "on")] if private else []
             body = urlencode([*fields, *given.items()]).encode()
@@ -142,15 +162,16 @@ class MercureSSE:
             raise MercureError(
                 "publishing needs a token: set MERCURE_PUBLISHER_JWT, MERCURE_PUBLISHER_SECRET_KEY or SECRET_KEY"
             )
-        url = hub_url or self.hub_base_url(public=False)
+        url = check_url("hub_url", hub_url) or self.hub_base_url(public=False)
         form = "application/x-www-form-urlencoded"
         answer = client.request("POST", url, token=token, body=body, content_type=form)
         answer.raise_for_status()
-        return answer.body.decode()
+        return _event_id(answer.body)
 
-    def publish_signal(self, signal: NamedSignal, topic: Any = None, data: Any = None, **kwargs: Any) -> None:
+    def publish_signal(self, signal: NamedSignal, *args: Any, **kwargs: Any) -> None:
         """Publish an update each time ``signal`` is sent: see :func:`flask_mercure_sse.publish_signal`."""
-        publish_signal(signal, topic, data, **{**kwargs, "sse": self})
+        kwargs["sse"] = self
+        publish_signal(signal, *args, **kwargs)
 
     # URLs
 
@@ -161,10 +182,13 @@ class MercureSSE:
             RuntimeError: the hub is at the host of the request, and there is no request.
         """
         state = self.state
-        if state.is_embedded or state.hub_url is True:
-            return _request_host_url() + HUB_PATH
-        if public and state.public_hub_url:
+        # In debug and testing mode the embedded hub stands in for the one of the settings.
+        stand_in = state.is_embedded and not state.hub
+        if public and state.public_hub_url and not stand_in:
             return state.public_hub_url
+        # The application's own tokens never go to a host that a client has named.
+        if state.is_embedded or (public and state.hub_url is True):
+            return _request_host_url() + HUB_PATH
         return state.hub_url if isinstance(state.hub_url, str) else STANDALONE_HUB_URL
 
     def hub_url(
@@ -194,7 +218,7 @@ class MercureSSE:
         self, topics: Any = None, payload: dict[str, Any] | None = None, with_subscriptions: bool = False
     ) -> str:
         """The URL that subscribes to topics with a token for just these topics in it."""
-        granted = as_topics(topics)
+        granted = as_topics(topics) or ["*"]
         if with_subscriptions:
             granted += [_subscription_topic(topic) for topic in granted]
         return self.hub_url(topics, self.create_subscription_jwt(granted, payload), with_subscriptions)
@@ -202,10 +226,10 @@ class MercureSSE:
     def _template_hub_url(self, *args: Any, **kwargs: Any) -> Markup:
         # Every topic and token is percent-encoded and the base is checked, so the URL holds no character that could
         # end a string or an attribute; "&topic=" and "&authorization=" are no character references.
-        return Markup(_without_markup(self.hub_url(*args, **kwargs)))
+        return Markup(self.hub_url(*args, **kwargs))
 
     def _template_authentified_hub_url(self, *args: Any, **kwargs: Any) -> Markup:
-        return Markup(_without_markup(self.authentified_hub_url(*args, **kwargs)))
+        return Markup(self.authentified_hub_url(*args, **kwargs))
 
     # Tokens and cookies
 
@@ -256,18 +280,22 @@ class MercureSSE:
 
     def delete_authz_cookie(self, response: Response, **set_cookie_kwargs: Any) -> Response:
         """Take the cookie back; pass what was passed to :meth:`set_authz_cookie`."""
+        for name in ("topics", "jwt", "payload"):
+            set_cookie_kwargs.pop(name, None)
         attributes = {**self._cookie_scope(), **set_cookie_kwargs, "max_age": 0, "expires": 0}
         response.set_cookie(self.state.authz_cookie_name, "", **attributes)
         return response
 
     def _cookie_scope(self) -> dict[str, Any]:
-        state = self.state
-        scope: dict[str, Any] = {"httponly": True, "samesite": "Strict"}
-        if state.is_embedded or state.hub_url is True:
-            return {**scope, "path": HUB_PATH, "secure": request.is_secure}
         hub = urlsplit(self.hub_base_url())
-        domain = _shared_domain(hub.hostname or "", urlsplit(request.host_url).hostname or "")
-        return {**scope, "path": hub.path or "/", "domain": domain, "secure": hub.scheme == "https"}
+        page = request.host if has_request_context() else ""
+        return {
+            "httponly": True,
+            "samesite": "Strict",
+            "path": hub.path or "/",
+            "domain": _shared_domain(hub.hostname or "", urlsplit(f"//{page}").hostname or ""),
+            "secure": hub.scheme == "https",
+        }
 
     # Subscriptions
 
@@ -293,11 +321,12 @@ class MercureSSE:
             path = urlsplit(url).path
         token = self.create_jwt("subscriber_secret_key", subscribe=[path])
         answer = client.request("GET", url, token=token, through=through)
-        if answer.status == 404:
+        if answer.status == 404 and subscriber is not None:
             return {"@context": "https://mercure.rocks/", "id": path, "type": "Subscriptions", "subscriptions": []}
+        if answer.status == 404:
+            raise HubError("the hub lists no subscriptions: they are switched off, or MERCURE_HUB_URL is wrong")
         answer.raise_for_status()
-        document = json.loads(answer.body)
-        return document if isinstance(document, dict) else {}
+        return _subscriptions_document(answer.body)
 
     def is_connected(self, topic: Any, **payload_filter: Any) -> bool:
         """Whether anyone is subscribed to a topic; with a filter, anyone whose payload has these values.
@@ -305,11 +334,11 @@ class MercureSSE:
         Raises:
             MercureError: the hub did not answer; the subclass says why.
         """
-        active = [each for each in self.get_subscriptions(topic).get("subscriptions", []) if each.get("active", True)]
+        active = [each for each in self.get_subscriptions(topic)["subscriptions"] if each.get("active", True)]
         return any(_matches(each.get("payload"), payload_filter) for each in active)
 
     def _template_subscriptions(self, topic: Any) -> list[dict[str, Any]]:
-        return list(self.get_subscriptions(topic).get("subscriptions", []))
+        return list(self.get_subscriptions(topic)["subscriptions"])
 
 
 def mercure_publish(topic: Any, data: Any = None, **kwargs: Any) -> str:
@@ -320,6 +349,25 @@ def mercure_publish(topic: Any, data: Any = None, **kwargs: Any) -> str:
     """
     extension: MercureSSE = current_app.extensions["mercure_sse"].instance
     return extension.publish(topic, data, **kwargs)
+
+
+def _event_id(body: bytes) -> str:
+    """The id that a hub answers: one line of text. A page of whatever stands in front of a hub is none."""
+    text = body.decode(errors="replace").strip()
+    if not text or "<" in text or "\n" in text or "\ufffd" in text:
+        raise HubError("the answer holds no id: the update may not have been published; is MERCURE_HUB_URL right?")
+    return text
+
+
+def _subscriptions_document(body: bytes) -> dict[str, Any]:
+    try:
+        document = json.loads(body)
+    except ValueError:
+        document = None
+    listed = document.get("subscriptions", []) if isinstance(document, dict) else None
+    if not isinstance(document, dict) or not isinstance(listed, list) or not all(isinstance(e, dict) for e in listed):
+        raise HubError("the answer is no subscription document: is MERCURE_HUB_URL right?")
+    return document if document.get("type") == "Subscription" else {**document, "subscriptions": listed}
 
 
 def _subscription_topic(topic: Any, subscriber: str | None = None) -> str:
@@ -340,7 +388,7 @@ def _request_host_url() -> str:
         # The Host header is the client's; it ends up in pages.
         if scheme in ("http", "https") and _HOST.fullmatch(host):
             return f"{scheme}://{host}"
-        raise RuntimeError("the Host header of the request is no host name")
+        raise BadRequest("The Host header is no host name.")
     app = current_app if has_app_context() else None
     if app is not None and app.config.get("SERVER_NAME"):
         return f"{app.config['PREFERRED_URL_SCHEME']}://{app.config['SERVER_NAME']}"
@@ -350,16 +398,12 @@ def _request_host_url() -> str:
     )
 
 
-def _without_markup(url: str) -> str:
-    if re.search(r"[\"'<>`\\\s]", url):
-        raise ValueError("MERCURE_PUBLIC_HUB_URL or MERCURE_HUB_URL: write the URL with its special characters encoded")
-    return url
-
-
 def _shared_domain(hub: str, application: str) -> str | None:
     """The domain of a cookie that the application sets for the hub; None: the application's own host."""
     if hub == application or _is_address(hub) or _is_address(application):
         return None
+    if not application:
+        return hub if "." in hub else None
     shared: list[str] = []
     for ours, theirs in zip(reversed(hub.split(".")), reversed(application.split(".")), strict=False):
         if ours != theirs:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
 
 from ._native import Hub, InvalidUpdate, sign_token
 
@@ -70,6 +70,8 @@ class MercureSSEState:
     given_publisher_jwt: str | None
     given_subscriber_key: str | bytes | None
     given_publisher_key: str | bytes | None
+    cors_origins: tuple[str, ...] = ()
+    """Origins whose pages may use the embedded hub, besides the application's own."""
     _hub: Hub | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -79,12 +81,12 @@ class MercureSSEState:
     @property
     def subscriber_secret_key(self) -> str | bytes | None:
         """Signs and verifies subscribers' tokens."""
-        return self.given_subscriber_key or self.app.config.get("SECRET_KEY")
+        return self.given_subscriber_key or _key("subscriber_secret_key", self.app.config.get("SECRET_KEY"))
 
     @property
     def publisher_secret_key(self) -> str | bytes | None:
         """Signs and verifies publishers' tokens."""
-        return self.given_publisher_key or self.app.config.get("SECRET_KEY")
+        return self.given_publisher_key or _key("publisher_secret_key", self.app.config.get("SECRET_KEY"))
 
     @property
     def publisher_jwt(self) -> str | None:
@@ -123,6 +125,8 @@ class MercureSSEState:
                         keep_alive=self.hub_keepalive_interval,
                         history_max=self.hub_reconciliation_length,
                         cookie_name=self.authz_cookie_name,
+                        cors_origins=self.cors_origins,
+                        cors_loopback_credentials=True,
                     )
                 except InvalidUpdate as error:
                     raise ValueError(f"the embedded Mercure hub cannot start: {error}") from None
@@ -133,19 +137,15 @@ def load(app: Flask, instance: MercureSSE, given: Mapping[str, Any]) -> MercureS
     """Read the settings of an application: its config, then the keywords, then the environment, then the defaults.
 
     Raises:
-        TypeError: a keyword that is no setting.
         ValueError: a setting that cannot be used; the message names it and says what to write.
     """
-    unknown = set(given) - set(DEFAULTS)
-    if unknown:
-        raise TypeError(f"MercureSSE has no setting {sorted(unknown)[0]!r}")
     values = {name: _value(app, name, given) for name in DEFAULTS}
     return MercureSSEState(
         app=app,
         instance=instance,
-        hub_url=_url("hub_url", values["hub_url"], from_request=True),
-        public_hub_url=_public_url(values["public_hub_url"]),
-        authz_cookie_name=_text("authz_cookie_name", values["authz_cookie_name"]),
+        hub_url=_hub_url(values["hub_url"]),
+        public_hub_url=check_url("MERCURE_PUBLIC_HUB_URL", values["public_hub_url"]),
+        authz_cookie_name=_text("authz_cookie_name", values["authz_cookie_name"]) or DEFAULTS["authz_cookie_name"],
         type_is_topic=parse_bool("MERCURE_TYPE_IS_TOPIC", values["type_is_topic"]),
         hub_allow_publish=parse_bool("MERCURE_HUB_ALLOW_PUBLISH", values["hub_allow_publish"]),
         hub_allow_anonymous=parse_bool("MERCURE_HUB_ALLOW_ANONYMOUS", values["hub_allow_anonymous"]),
@@ -155,9 +155,9 @@ def load(app: Flask, instance: MercureSSE, given: Mapping[str, Any]) -> MercureS
             parse_number("MERCURE_HUB_RECONCILIATION_LENGTH", values["hub_reconciliation_length"])
         ),
         hub=None if values["hub"] is None else parse_bool("MERCURE_HUB", values["hub"]),
-        given_publisher_jwt=values["publisher_jwt"] or None,
-        given_subscriber_key=values["subscriber_secret_key"] or None,
-        given_publisher_key=values["publisher_secret_key"] or None,
+        given_publisher_jwt=_text("publisher_jwt", values["publisher_jwt"]),
+        given_subscriber_key=_key("subscriber_secret_key", values["subscriber_secret_key"]),
+        given_publisher_key=_key("publisher_secret_key", values["publisher_secret_key"]),
     )
 
 
@@ -220,26 +220,45 @@ def parse_number(key: str, value: Any) -> float:
     return number
 
 
-def _url(name: str, value: Any, *, from_request: bool = False) -> str | bool | None:
+def check_url(key: str, value: Any) -> str | None:
+    """The URL of a hub, without a slash at its end; None if there is none.
+
+    >>> check_url("MERCURE_HUB_URL", "http://localhost:3000/.well-known/mercure/")
+    'http://localhost:3000/.well-known/mercure'
+
+    Raises:
+        ValueError: it is no absolute http or https URL of host, port and path; the message names the key.
+    """
     if value is None or value == "":
         return None
-    if value is HUB_URL_FROM_REQUEST and from_request:
-        return value
-    parts = urlsplit(value) if isinstance(value, str) else None
-    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
-        raise ValueError(
-            f"{config_key(name)}: write the hub's URL, such as {STANDALONE_HUB_URL!r}"
-            + (", or True for the host of the request" if from_request else "")
-        )
-    return str(value)
+    match = _URL.fullmatch(value) if isinstance(value, str) else None
+    if match is not None and int(match["port"] or 0) < 65536:
+        return match[0].rstrip("/")
+    raise ValueError(f"{key}: write the hub's URL, such as {STANDALONE_HUB_URL!r}")
 
 
-def _public_url(value: Any) -> str | None:
-    url = _url("public_hub_url", value)
-    return url if isinstance(url, str) else None
+_URL: Final = re.compile(
+    r"https?://(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]*))?(?:/[^\s?#\"'<>\\`]*)?"
+)
 
 
-def _text(name: str, value: Any) -> str:
-    if not isinstance(value, str) or not value:
-        raise ValueError(f"{config_key(name)}: write a text")
+def _hub_url(value: Any) -> str | bool | None:
+    if value is HUB_URL_FROM_REQUEST or (isinstance(value, str) and value.lower() == "true"):
+        return HUB_URL_FROM_REQUEST
+    if value is False or (isinstance(value, str) and value.lower() == "false"):
+        return None
+    return check_url("MERCURE_HUB_URL", value)
+
+
+def _text(name: str, value: Any) -> str | None:
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str) or not value.isprintable() or " " in value:
+        raise ValueError(f"{config_key(name)}: write a text without spaces")
     return value
+
+
+def _key(name: str, value: Any) -> str | bytes | None:
+    if value is not None and not isinstance(value, (str, bytes)):
+        raise ValueError(f"{config_key(name)}: write a text or bytes")
+    return value or None

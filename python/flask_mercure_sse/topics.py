@@ -15,8 +15,10 @@ def as_topic(obj: Any) -> str:
     >>> as_topic(Book()), as_topic("news")
     ('/books/1', 'news')
     """
-    topic = getattr(obj, "__mercure_sse_topic__", obj)
-    return str(topic() if callable(topic) and topic is not obj else topic)
+    topic = getattr(obj, "__mercure_sse_topic__", None)
+    if topic is None:
+        return str(obj)
+    return str(topic() if callable(topic) else topic)
 
 
 def as_topics(topics: Any) -> list[str]:

@@ -6,14 +6,13 @@ import os
 import secrets
 import signal
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Final
 
 import click
 
 from .._native import Hub, InvalidUpdate, Server, sign_token
 from ..settings import parse_bool, parse_number
-from .dotenv import read_dotenv
+from .dotenv import Variables
 
 
 @click.command()
@@ -46,8 +45,7 @@ def main(host: str, port: int, cors_origins: str, debug: bool, **options: Any) -
     and FLASK_SECRET_KEY for secrets that are not given.
     """
     try:
-        variables = {**read_dotenv(Path(".env")), **os.environ}
-        settings = _settings(options, variables)
+        settings = _settings(options, Variables())
     except ValueError as error:
         raise click.ClickException(str(error)) from None
     origins = [origin.strip() for origin in cors_origins.split(",") if origin.strip()]
@@ -69,7 +67,8 @@ def main(host: str, port: int, cors_origins: str, debug: bool, **options: Any) -
         raise click.ClickException(reason) from None
     # click.echo flushes: whoever waits for these lines may read them through a pipe.
     click.echo(f"Publisher JWT: {sign_token(_PUBLISH_ALL, settings['publisher_key'])}")
-    click.echo(f"Serving on http://{server.host}:{server.port}")
+    bound = f"[{server.host}]" if ":" in server.host else server.host
+    click.echo(f"Serving on http://{bound}:{server.port}")
     _wait_for_signal()
     server.stop()
 
@@ -77,21 +76,20 @@ def main(host: str, port: int, cors_origins: str, debug: bool, **options: Any) -
 _PUBLISH_ALL: Final = '{"mercure":{"publish":["*"]}}'
 
 
-def _settings(options: Mapping[str, Any], variables: Mapping[str, str]) -> dict[str, Any]:
+def _settings(options: Mapping[str, Any], variables: Variables) -> dict[str, Any]:
     """The arguments of the hub: options, then variables, then defaults."""
-    fallback = variables.get("FLASK_SECRET_KEY") or variables.get("SECRET_KEY")
+    fallback = variables.first("FLASK_SECRET_KEY", "SECRET_KEY")
 
     def secret(role: str) -> str | None:
-        names = (f"MERCURE_{role}_SECRET_KEY", f"MERCURE_{role}_JWT_KEY")
-        given = options[f"{role.lower()}_secret"]
-        return given or next((variables[name] for name in names if variables.get(name)), fallback)
+        given: str | None = options[f"{role.lower()}_secret"]
+        return given or variables.first(f"MERCURE_{role}_SECRET_KEY", f"MERCURE_{role}_JWT_KEY") or fallback
 
     def switch(option: str, key: str) -> bool:
         value: bool | None = options[option]
-        return parse_bool(key, variables.get(key, "true")) if value is None else value
+        return parse_bool(key, variables.first(key) or "true") if value is None else value
 
     def number(key: str, default: str) -> float:
-        return parse_number(key, variables.get(key, default))
+        return parse_number(key, variables.first(key) or default)
 
     return {
         "publisher_key": secret("PUBLISHER"),
@@ -100,7 +98,7 @@ def _settings(options: Mapping[str, Any], variables: Mapping[str, str]) -> dict[
         "subscriptions": switch("subscriptions", "MERCURE_HUB_SUBSCRIPTIONS"),
         "keep_alive": number("MERCURE_HUB_KEEPALIVE_INTERVAL", "15"),
         "history_max": int(number("MERCURE_HUB_RECONCILIATION_LENGTH", "500")),
-        "cookie_name": variables.get("MERCURE_AUTHZ_COOKIE_NAME") or "mercureAuthorization",
+        "cookie_name": variables.first("MERCURE_AUTHZ_COOKIE_NAME") or "mercureAuthorization",
     }
 
 

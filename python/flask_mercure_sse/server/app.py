@@ -6,34 +6,55 @@ One process only: workers do not share subscribers. Threads are shared well: ``g
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any
 
 from flask import Flask
 
 from ..extension import MercureSSE
 from ..settings import DEFAULTS, config_key
-from .dotenv import read_dotenv
+from .dotenv import Variables
 
 
-def create_app(**settings: Any) -> Flask:
+def create_app(
+    publisher_secret: str | None = None,
+    subscriber_secret: str | None = None,
+    allow_anonymous: bool | None = None,
+    cors_origins: str = "*",
+    subscriptions: bool | None = None,
+    **settings: Any,
+) -> Flask:
     """A Flask application that is nothing but a hub, with publishing allowed.
 
     Args:
-        settings: the settings of :class:`flask_mercure_sse.MercureSSE`. The environment (``MERCURE_…``,
-            ``FLASK_SECRET_KEY``) comes after them, the file .env of the working directory last.
+        publisher_secret, subscriber_secret: verify tokens.
+        allow_anonymous: whether subscribers need no token.
+        cors_origins: origins whose pages may subscribe, separated by commas.
+        subscriptions: whether subscriptions are announced and listed.
+        settings: other settings of :class:`flask_mercure_sse.MercureSSE`. What is not given comes from the environment
+            (``MERCURE_…``, ``FLASK_SECRET_KEY``), then from the file .env of the working directory.
 
     Raises:
         TypeError, ValueError: a setting that does not exist or cannot be used.
     """
     app = Flask("flask_mercure_sse.server")
-    variables = {**read_dotenv(Path(".env")), **os.environ}
-    app.config["SECRET_KEY"] = variables.get("FLASK_SECRET_KEY") or variables.get("SECRET_KEY")
-    environment = {name: variables[config_key(name)] for name in DEFAULTS if config_key(name) in variables}
-    for role in ("subscriber", "publisher"):
-        key = variables.get(f"MERCURE_{role.upper()}_JWT_KEY")
-        if key:
-            environment.setdefault(f"{role}_secret_key", key)
-    MercureSSE(app, **{"hub_allow_publish": True, **environment, **settings, "hub": True})
+    variables = Variables()
+    app.config["SECRET_KEY"] = variables.first("FLASK_SECRET_KEY", "SECRET_KEY")
+    given = {
+        "hub_allow_publish": True,
+        "publisher_secret_key": publisher_secret or _variable(variables, "publisher_secret_key"),
+        "subscriber_secret_key": subscriber_secret or _variable(variables, "subscriber_secret_key"),
+        "hub_allow_anonymous": allow_anonymous,
+        "hub_subscriptions": subscriptions,
+        **settings,
+    }
+    for name in DEFAULTS:
+        if given.get(name) is None:
+            given[name] = _variable(variables, name)
+    MercureSSE(app, **{**given, "hub": True})
+    origins = tuple(origin.strip() for origin in cors_origins.split(",") if origin.strip())
+    app.extensions["mercure_sse"].cors_origins = origins
     return app
+
+
+def _variable(variables: Variables, name: str) -> str | None:
+    return variables.first(config_key(name), config_key(name).replace("SECRET_KEY", "JWT_KEY"))

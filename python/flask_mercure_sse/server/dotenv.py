@@ -1,40 +1,63 @@
-"""The file ``.env`` of the working directory, as far as a hub's settings need it."""
+"""Where a standalone hub's settings come from: the environment, then the file ``.env`` of the working directory."""
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 _LINE = re.compile(
-    r"""\s*(?:export\s+)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)\s*=\s*
-        (?:'(?P<single>[^']*)'|"(?P<double>(?:[^"\\]|\\.)*)"|(?P<bare>[^'"\s#][^#\n]*?|))\s*(?:\#.*)?""",
-    re.VERBOSE,
+    r"""^[ \t]*(?:export[ \t]+)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)[ \t]*=[ \t]*
+        (?:(?:'(?P<single>[^']*)'|"(?P<double>(?:[^"\\]|\\.)*)")[ \t]*(?:\#[^\n]*)?|(?P<bare>[^\n]*))$""",
+    re.VERBOSE | re.MULTILINE | re.DOTALL,
 )
+
+_ESCAPES = {"n": "\n", "r": "\r", "t": "\t"}
+
+
+class Variables:
+    """Variables by name, the environment before the file, whatever of its names a setting goes by."""
+
+    def __init__(self, path: Path = Path(".env")) -> None:
+        """Read the file, if there is one.
+
+        Raises:
+            ValueError: it cannot be read, or a quote is not closed.
+        """
+        self._sources: list[Mapping[str, str]] = [os.environ, read_dotenv(path)]
+
+    def first(self, *names: str) -> str | None:
+        """The first that is set and not empty."""
+        return next((source[name] for source in self._sources for name in names if source.get(name)), None)
 
 
 def read_dotenv(path: Path) -> dict[str, str]:
-    """Read NAME=VALUE lines: quotes, comments and a leading ``export`` are understood, expansion is not.
+    """Read NAME=VALUE lines: quotes, also over several lines, comments after a space, and a leading ``export`` are
+    understood; expansion is not. Other lines are none of ours.
 
     Returns:
         The variables; none if there is no such file.
 
     Raises:
-        ValueError: a line that is none of this; the message names it by number, as it may hold a secret.
+        ValueError: it cannot be read, or a quote is not closed; the message names the line, as it may hold a secret.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} cannot be read: {type(error).__name__}") from None
     variables = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
-        match = _LINE.fullmatch(line)
-        if match is None:
-            raise ValueError(f"{path}, line {number}: write NAME=VALUE, with quotes around special characters")
-        double = match["double"]
-        quoted = re.sub(r"\\(.)", r"\1", double) if double is not None else match["single"]
-        variables[match["name"]] = quoted if quoted is not None else match["bare"]
+    for match in _LINE.finditer(text.replace("\r\n", "\n")):
+        bare, double, single = match["bare"], match["double"], match["single"]
+        if bare is not None:
+            if bare.startswith(("'", '"')):
+                line = text.count("\n", 0, match.start()) + 1
+                raise ValueError(f"{path}, line {line}: close the quote")
+            variables[match["name"]] = re.sub(r"\s#.*", "", bare).strip()
+        elif double is not None:
+            variables[match["name"]] = re.sub(r"\\(.)", lambda m: _ESCAPES.get(m[1], m[1]), double, flags=re.DOTALL)
+        else:
+            variables[match["name"]] = single
     return variables
