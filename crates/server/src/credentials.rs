@@ -12,7 +12,6 @@ use tokio::time::Instant;
 use crate::{keys::Key, refusal::Refusal};
 
 /// A token as presented, not verified.
-#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Presented<'a> {
     token: &'a str,
     pub(crate) by_cookie: bool,
