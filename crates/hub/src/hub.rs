@@ -227,10 +227,14 @@ impl Hub {
             // An error, or no end, means that the tail has ended: nothing more will be delivered.
             let _ = timeout(DELIVERY_MAX, all).await;
         }
+        // First the tail, wholly: to it, a shard that ends is a failure.
+        for task in self.engine.tasks() {
+            task.abort();
+            let _ = task.await;
+        }
         for shard in &*self.shards {
             shard.close(Closed::Stopping).await;
         }
-        self.engine.abort();
     }
 }
 
@@ -244,16 +248,17 @@ impl fmt::Debug for Hub {
 }
 
 impl Engine {
-    fn abort(&self) {
-        for task in self.tasks.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-            task.abort();
-        }
+    /// The tail and the worker of presence, taken once.
+    fn tasks(&self) -> Vec<JoinHandle<()>> {
+        std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 /// The hub lives as long as its last handle or session.
 impl Drop for Engine {
     fn drop(&mut self) {
-        self.abort();
+        for task in self.tasks() {
+            task.abort();
+        }
     }
 }
