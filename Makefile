@@ -7,6 +7,10 @@ PYTHON ?= python3
 RUN_VENV := .build/run
 TEST_VENV := .build/test
 
+# Installs a Debian package, if that is possible here.
+debian = { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && echo "== Installing $(1)" && apt-get update -qq \
+	&& DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(1) >/dev/null; }
+
 .DEFAULT_GOAL := help
 .PHONY: help run test check format test-rust test-python system-packages clean
 
@@ -37,11 +41,8 @@ test-python: $(TEST_VENV)/.tools system-packages
 	$(TEST_VENV)/bin/python -m pytest
 
 system-packages:
-	@if command -v chromium >/dev/null; then :; \
-	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		echo "== Installing chromium for the browser tests"; \
-		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; \
-	else echo "chromium is missing, so the browser tests are skipped: apt-get install chromium, as root"; fi
+	@command -v chromium >/dev/null || $(call debian,chromium) \
+		|| echo "chromium is missing, so the browser tests are skipped: apt-get install chromium, as root"
 
 check: $(TEST_VENV)/.tools
 	@echo "== Rust: format, lints, documentation"
@@ -59,6 +60,8 @@ format: $(TEST_VENV)/.tools
 	$(TEST_VENV)/bin/ruff check --fix .
 
 $(RUN_VENV)/bin/pip $(TEST_VENV)/bin/pip:
+	@$(PYTHON) -c "import ensurepip" 2>/dev/null || $(call debian,python3-venv) \
+		|| { echo "virtual environments are missing: apt-get install python3-venv, as root"; exit 1; }
 	$(PYTHON) -m venv $(dir $(@D))
 	$@ install --quiet --upgrade "pip>=25.1"
 
