@@ -193,8 +193,7 @@ def _connect(scheme: str, netloc: str) -> http.client.HTTPConnection:
 
 
 def _name(parts: SplitResult) -> str:
-    # Never a user name or password that stands in the URL.
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    return f"{parts.scheme}://{parts.netloc}{parts.path}"
 
 
 def _is_readable(sock: socket.socket) -> bool:

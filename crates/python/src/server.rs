@@ -7,7 +7,7 @@ use std::{
 
 use petasos_server::Listener;
 use pyo3::{exceptions::PyValueError, prelude::*};
-use tokio::{sync::watch, task::AbortHandle, time::timeout};
+use tokio::{task::JoinHandle, time::timeout};
 
 use crate::{engine::Engine, hub::Hub};
 
@@ -18,9 +18,8 @@ pub(crate) struct Server {
     host: String,
     #[pyo3(get)]
     port: u16,
-    task: AbortHandle,
-    ended: watch::Receiver<bool>,
-    stopping: Mutex<bool>,
+    /// Taken by the first stop.
+    task: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// The end of an orderly stop; [`Server::stop`] is given its own, shorter one.
@@ -34,18 +33,11 @@ impl Server {
         let engine = hub.engine(py)?;
         let listener = py.detach(|| engine.block_on(Listener::bind(host, port)))?;
         let address = listener.address();
-        let (end, ended) = watch::channel(false);
-        let connections = engine.connections.clone();
-        let task = engine.runtime().spawn(async move {
-            listener.serve(connections, DRAIN_MAX).await;
-            end.send_replace(true);
-        });
+        let task = engine.runtime().spawn(listener.serve(engine.connections.clone(), DRAIN_MAX));
         Ok(Self {
             host: address.ip().to_string(),
             port: address.port(),
-            task: task.abort_handle(),
-            ended,
-            stopping: Mutex::new(false),
+            task: Mutex::new(Some(task)),
             engine,
         })
     }
@@ -54,16 +46,15 @@ impl Server {
     fn stop(&self, py: Python<'_>, drain_seconds: f64) -> PyResult<()> {
         let drain = Duration::try_from_secs_f64(drain_seconds)
             .map_err(|_| PyValueError::new_err("drain_seconds: give 0 or more"))?;
-        if std::mem::replace(&mut *self.stopping.lock().unwrap_or_else(PoisonError::into_inner), true) {
-            return Ok(());
-        }
+        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(mut task) = task else { return Ok(()) };
         py.detach(|| {
-            self.engine.block_on(self.engine.connections.stop());
-            let mut ended = self.ended.clone();
-            // The task's end drops the sender, which ends the wait, too.
-            let end = async { timeout(drain, ended.wait_for(|ended| *ended)).await.is_ok() };
-            self.engine.block_on(end);
-            self.task.abort();
+            self.engine.block_on(async {
+                self.engine.connections.stop().await;
+                if timeout(drain, &mut task).await.is_err() {
+                    task.abort();
+                }
+            });
         });
         Ok(())
     }
