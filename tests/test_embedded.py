@@ -156,7 +156,7 @@ def test_bad_requests_get_the_hubs_explanation(hub_url, send):
     answer = send("GET", hub_url)
     assert answer.status == 400
     assert answer.headers["Content-Type"] == "application/problem+json"
-    assert b'send at least one \\"topic\\" parameter' in answer.body
+    assert b'send at least one \\"match\\" or' in answer.body
     assert send("GET", hub_url + "?topic=%00").status == 400
     assert send("DELETE", hub_url).status == 405
     assert send("GET", hub_url + "/nonsense").status == 404

@@ -28,7 +28,7 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use petasos_protocol::{
-    Limits, legacy,
+    Dialect, Limits,
     matcher::Matcher,
     subscription::{SubscriberId, Subscription},
     topic::{HubUrl, Topics},
@@ -385,10 +385,11 @@ fn subscription_event() -> Update {
 fn subscription_event_with(id: &str) -> Update {
     let limits = Limits::default();
     let subscription = Subscription {
+        dialect: Dialect::Legacy,
         matcher: Matcher::selector("topic", &limits).expect("selector"),
         subscriber: SubscriberId::from_uuid("bb3de268-05b0-4c65-b44e-8f9acefc29d6"),
         payload: None,
     };
     let id = EventId::parse(id, &limits).expect("id");
-    legacy::subscription_event(&HubUrl::default(), &subscription, true, None, id)
+    subscription.event(&HubUrl::default(), true, None, id)
 }

@@ -40,6 +40,9 @@ pub struct Settings {
     /// The time after which an idle stream sends a comment; `None`: never. Default 15 s, below the 30 to 60 s after
     /// which proxies cut idle connections.
     pub keep_alive: Option<Duration>,
+    /// The longest that a stream may last, so that whoever holds it has to show again that it may; each ends up to a
+    /// tenth earlier, so that those that began together do not come back together. `None`, the default: no bound.
+    pub lifetime_max: Option<Duration>,
     /// Whether subscriptions are announced and listed. Default true.
     pub subscriptions: bool,
     /// The SSE `event` of 0.x subscription events. The specification gives none, which is the default.
@@ -53,6 +56,7 @@ impl Default for Settings {
         Self {
             url: HubUrl::default(),
             keep_alive: Some(Duration::from_secs(15)),
+            lifetime_max: None,
             subscriptions: true,
             subscription_event_type: None,
             shards: std::thread::available_parallelism().map_or(1, usize::from),
@@ -194,18 +198,20 @@ impl Hub {
         Ok(session::first_page(&self.engine, cursor).await?.1)
     }
 
-    /// The active subscriptions, those of one selector or all. `None`: subscriptions are not tracked.
+    /// Whether subscriptions are announced and listed.
+    pub fn tracks_subscriptions(&self) -> bool {
+        self.engine.presence.is_some()
+    }
+
+    /// The active subscriptions, those whose matcher has that text or all; none if they are not tracked.
     ///
     /// # Errors
     /// If the log cannot be read.
-    pub async fn subscriptions(
-        &self,
-        selector: Option<&str>,
-    ) -> Result<Option<Subscriptions>, TransportError> {
-        let Some(presence) = &self.engine.presence else { return Ok(None) };
+    pub async fn subscriptions(&self, text: Option<&str>) -> Result<Subscriptions, TransportError> {
         let last_event_id = self.engine.transport.head().await?.id;
-        let (active, revision) = presence.list(selector);
-        Ok(Some(Subscriptions { last_event_id, active, revision }))
+        let listed = self.engine.presence.as_ref().map(|presence| presence.list(text));
+        let (active, revision) = listed.unwrap_or_default();
+        Ok(Subscriptions { last_event_id, active, revision })
     }
 
     /// Counters as of now.

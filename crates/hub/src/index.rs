@@ -31,9 +31,9 @@ impl Index {
     /// Registers a member for a matcher.
     pub(crate) fn insert(&mut self, matcher: &Matcher, member: u32) -> RegistrationKey {
         let bucket = match matcher {
-            Matcher::Any => &mut self.any,
+            Matcher::Any(_) => &mut self.any,
             Matcher::Exact(topic) => self.exact.entry(Arc::clone(topic)).or_default(),
-            Matcher::Template(_) => self.patterns.entry(matcher.clone()).or_default(),
+            Matcher::Pattern(_) | Matcher::Template(_) => self.patterns.entry(matcher.clone()).or_default(),
         };
         let key = self.registrations.insert(Registration { member, slot: bucket.len() as u32 }) as u32;
         bucket.push(key);
@@ -45,9 +45,11 @@ impl Index {
         let Registration { slot, .. } = self.registrations.remove(key as usize);
         let registrations = &mut self.registrations;
         match matcher {
-            Matcher::Any => take(&mut self.any, slot, registrations),
+            Matcher::Any(_) => take(&mut self.any, slot, registrations),
             Matcher::Exact(topic) => take_from(&mut self.exact, topic, slot, registrations),
-            Matcher::Template(_) => take_from(&mut self.patterns, matcher, slot, registrations),
+            Matcher::Pattern(_) | Matcher::Template(_) => {
+                take_from(&mut self.patterns, matcher, slot, registrations)
+            }
         }
     }
 
@@ -65,7 +67,7 @@ impl Index {
             }
         }
         for (pattern, bucket) in &self.patterns {
-            if topics.iter().any(|topic| pattern.matches(topic.as_str())) {
+            if topics.iter().any(|topic| pattern.matches(topic)) {
                 visit_all(bucket);
             }
         }
@@ -98,13 +100,18 @@ fn take(bucket: &mut Bucket, slot: u32, registrations: &mut Slab<Registration>) 
 mod tests {
     use std::collections::BTreeSet;
 
-    use petasos_protocol::{Limits, topic::HubUrl};
+    use petasos_protocol::{Limits, matcher::MatcherType, topic::HubUrl};
     use proptest::prelude::*;
 
     use super::*;
 
-    fn matcher(selector: &str) -> Matcher {
-        Matcher::selector(selector, &Limits::default()).expect("valid")
+    fn matcher(text: &str) -> Matcher {
+        let limits = Limits::default();
+        match text.contains(':') {
+            true => Matcher::parse(MatcherType::UrlPattern, text, &HubUrl::default(), &limits),
+            false => Matcher::selector(text, &limits),
+        }
+        .expect("valid")
     }
 
     fn topics(values: &[&str]) -> Topics {
@@ -122,7 +129,7 @@ mod tests {
     #[test]
     fn an_empty_index_holds_nothing_after_everyone_left() {
         let mut index = Index::default();
-        let selectors = ["*", "a", "/b/{id}"];
+        let selectors = ["*", "a", "/b/{id}", "/b/:id"];
         let keys: Vec<_> = selectors.iter().map(|selector| index.insert(&matcher(selector), 7)).collect();
         assert_eq!(found(&index, &topics(&["a"])), [7].into());
         for (selector, key) in selectors.iter().zip(keys) {
@@ -132,7 +139,7 @@ mod tests {
         assert!(index.registrations.is_empty());
     }
 
-    const SELECTORS: [&str; 6] = ["*", "a", "b", "/x/{id}", "/x/1", "/{a}/{b}"];
+    const SELECTORS: [&str; 7] = ["*", "a", "b", "/x/{id}", "/x/1", "/{a}/{b}", "/x/:id"];
     const TOPICS: [&str; 6] = ["a", "b", "c", "/x/1", "/x/2", "/y/3"];
 
     proptest! {
@@ -157,7 +164,7 @@ mod tests {
             let values: Vec<_> = looked_up.iter().map(|at| TOPICS[*at]).collect();
             let expected = model
                 .iter()
-                .filter(|(matcher, ..)| values.iter().any(|topic| matcher.matches(topic)))
+                .filter(|(matcher, ..)| topics(&values).iter().any(|topic| matcher.matches(topic)))
                 .map(|(_, member, _)| *member);
             prop_assert_eq!(found(&index, &topics(&values)), expected.collect());
         }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use petasos_protocol::{grants::Grants, matcher::Matcher, update::Update};
+use petasos_protocol::{grants::Grants, matcher::Matcher, topic::Topic, update::Update};
 
 /// Matchers and grants of one subscriber.
 pub(crate) struct Interest {
@@ -14,8 +14,8 @@ pub(crate) struct Interest {
 impl Interest {
     /// Whether the update is selected and allowed. Each topic may select; permission looks at the update as a whole.
     pub(crate) fn wants(&self, update: &Update) -> bool {
-        let selected = |topic: &str| self.matchers.iter().any(|matcher| matcher.matches(topic));
-        update.topics().iter().any(|topic| selected(topic.as_str())) && self.may_have(update)
+        let selected = |topic: &Topic| self.matchers.iter().any(|matcher| matcher.matches(topic));
+        update.topics().iter().any(selected) && self.may_have(update)
     }
 
     /// Whether an update that is selected may be delivered.

@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use petasos_protocol::{legacy, subscription::Subscription, topic::HubUrl, update::EventType};
+use petasos_protocol::{subscription::Subscription, topic::HubUrl, update::EventType};
 use tokio::sync::Notify;
 
 use crate::{ids, transport::Transport};
@@ -114,7 +114,7 @@ impl Presence {
         self: Arc<Self>,
         transport: Arc<dyn Transport>,
         hub: HubUrl,
-        event_type: Option<EventType>,
+        legacy_type: Option<EventType>,
     ) {
         loop {
             let next = self.lock().queue.pop_front();
@@ -124,8 +124,7 @@ impl Presence {
             };
             self.drained.notify_waiters();
             for subscription in &*subscriptions {
-                let update =
-                    legacy::subscription_event(&hub, subscription, active, event_type.as_ref(), ids::event());
+                let update = subscription.event(&hub, active, legacy_type.as_ref(), ids::event());
                 if let Err(error) = transport.append(update).await {
                     tracing::warn!(%error, "a subscription event is lost: the log did not take it");
                 }

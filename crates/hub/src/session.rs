@@ -14,7 +14,8 @@ use std::{
 
 use bytes::Bytes;
 use petasos_protocol::{
-    cursor::Cursor, form::SubscribeRequest, grants::Grants, matcher::Matcher, sse, subscription::Subscription,
+    Dialect, cursor::Cursor, form::SubscribeRequest, grants::Grants, matcher::Matcher, sse,
+    subscription::Subscription, topic::HubUrl,
 };
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -84,6 +85,7 @@ impl Session {
         grants: Arc<Grants>,
         close_at: Option<Instant>,
     ) -> Result<Self, SubscribeError> {
+        let dialect = request.dialect;
         let interest = Arc::new(Interest { matchers: request.matchers, grants });
         let (state, cursor, forgiven) = match request.cursor {
             None => {
@@ -102,11 +104,15 @@ impl Session {
             }
         };
         let presence = match &engine.presence {
-            Some(presence) => Some(presence.enter(subscriptions(&interest)).await),
+            Some(presence) => {
+                Some(presence.enter(subscriptions(dialect, &interest, &engine.settings.url)).await)
+            }
             None => None,
         };
         engine.subscribers.fetch_add(1, Ordering::Relaxed);
-        let clock = Clock::new(engine.settings.keep_alive, close_at);
+        let lifetime = engine.settings.lifetime_max.map(|max| max.mul_f64(1.0 - ids::fraction() / 10.0));
+        let outlived = lifetime.and_then(|lifetime| Instant::now().checked_add(lifetime));
+        let clock = Clock::new(engine.settings.keep_alive, close_at.into_iter().chain(outlived).min());
         let opening = Some(Bytes::from_static(sse::COMMENT));
         Ok(Self { engine, shard, interest, state, forgiven, cursor, opening, clock, _presence: presence })
     }
@@ -115,6 +121,11 @@ impl Session {
     /// `earliest`. `None` if the request had no cursor.
     pub fn cursor(&self) -> Option<&str> {
         self.cursor.as_deref()
+    }
+
+    /// When the stream ends at the latest.
+    pub fn close_at(&self) -> Option<Instant> {
+        self.clock.close_at
     }
 
     /// The next bytes to send, whole events or comments; `None` at the end, for ever.
@@ -268,12 +279,13 @@ fn attach(shard: &Shard, interest: &Arc<Interest>, after: Position) -> State {
 }
 
 /// One per matcher, all of one new subscriber.
-fn subscriptions(interest: &Interest) -> Arc<[Subscription]> {
+fn subscriptions(dialect: Dialect, interest: &Interest, hub: &HubUrl) -> Arc<[Subscription]> {
     let subscriber = ids::subscriber();
     let subscription = |matcher: &Matcher| Subscription {
+        dialect,
         matcher: matcher.clone(),
         subscriber: subscriber.clone(),
-        payload: interest.grants.payload(matcher).cloned(),
+        payload: interest.grants.payload(matcher, hub).cloned(),
     };
     interest.matchers.iter().map(subscription).collect()
 }

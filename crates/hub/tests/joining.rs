@@ -12,12 +12,12 @@ use petasos_hub::{
     transport::{Entry, Position, Transport},
 };
 use petasos_protocol::{
-    Limits,
+    Dialect, Limits,
     cursor::Cursor,
     form::SubscribeRequest,
     grants::Grants,
     matcher::Matcher,
-    topic::Topics,
+    topic::{Topic, Topics},
     update::{Draft, EventId, Update},
 };
 use tokio::sync::watch;
@@ -90,8 +90,8 @@ struct Seen {
 
 impl Seen {
     fn wants(&self, update: &Update) -> bool {
-        let selected = |topic: &str| self.matchers.iter().any(|matcher| matcher.matches(topic));
-        update.topics().iter().any(|topic| selected(topic.as_str()))
+        let selected = |topic: &Topic| self.matchers.iter().any(|matcher| matcher.matches(topic));
+        update.topics().iter().any(selected)
             && (!update.is_private() || self.grants.may_receive(update.topics()))
     }
 }
@@ -117,7 +117,8 @@ async fn subscribe(hub: Hub, transport: Arc<dyn Transport>, seed: u64, published
             )
         }
     };
-    let request = SubscribeRequest { matchers: matchers.clone(), cursor: cursor.clone() };
+    let request =
+        SubscribeRequest { dialect: Dialect::Legacy, matchers: matchers.clone(), cursor: cursor.clone() };
     let mut session = hub.subscribe(request, Arc::new(grants.clone()), None).await.expect("subscribe");
     let head = transport.head().await.expect("head").position;
     published.joined.send_modify(|joined| *joined += 1);

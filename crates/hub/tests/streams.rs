@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use petasos_hub::{Closed, Hub, MemoryTransport, Session, Settings, SubscribeError, TransportError};
 use petasos_protocol::{
-    Limits,
+    Dialect, Limits,
     cursor::Cursor,
     form::{self, SubscribeRequest},
     grants::Grants,
@@ -36,7 +36,7 @@ fn granted(selectors: &[&str]) -> Arc<Grants> {
 
 async fn subscribe(hub: &Hub, selectors: &[&str], cursor: Option<&str>, grants: Arc<Grants>) -> Session {
     let cursor = cursor.map(Cursor::parse);
-    let request = SubscribeRequest { matchers: matchers(selectors), cursor };
+    let request = SubscribeRequest { dialect: Dialect::Legacy, matchers: matchers(selectors), cursor };
     let mut session = hub.subscribe(request, grants, None).await.expect("subscribe");
     assert_eq!(next(&mut session).await.as_deref(), Some(":\n\n"), "the first bytes are a comment");
     session
@@ -140,7 +140,7 @@ async fn an_idle_stream_sends_comments_and_a_busy_one_none() {
 async fn a_stream_ends_at_the_end_of_its_lifetime() {
     let hub = start(10, quiet()).await;
     let close_at = Instant::now() + Duration::from_secs(60);
-    let request = SubscribeRequest { matchers: matchers(&["a"]), cursor: None };
+    let request = SubscribeRequest { dialect: Dialect::Legacy, matchers: matchers(&["a"]), cursor: None };
     let mut session = hub.subscribe(request, Arc::default(), Some(close_at)).await.expect("subscribe");
     assert!(session.next().await.is_some());
     assert_eq!(session.next().await, None);
@@ -153,7 +153,7 @@ async fn a_stream_ends_at_the_end_of_its_lifetime() {
 async fn nothing_is_delivered_after_the_end_of_life_even_if_it_waits() {
     tokio::time::pause();
     let hub = start(10, quiet()).await;
-    let request = SubscribeRequest { matchers: matchers(&["a"]), cursor: None };
+    let request = SubscribeRequest { dialect: Dialect::Legacy, matchers: matchers(&["a"]), cursor: None };
     let close_at = Instant::now() + Duration::from_secs(1);
     let mut session = hub.subscribe(request, Arc::default(), Some(close_at)).await.expect("subscribe");
     assert!(session.next().await.is_some());
@@ -171,7 +171,7 @@ async fn stopping_ends_all_streams_and_refuses_new_ones() {
     hub.stop().await;
     assert_eq!(session.next().await, None);
     assert_eq!(session.closed(), Some(Closed::Stopping));
-    let request = SubscribeRequest { matchers: matchers(&["a"]), cursor: None };
+    let request = SubscribeRequest { dialect: Dialect::Legacy, matchers: matchers(&["a"]), cursor: None };
     let refused = hub.subscribe(request, Arc::default(), None).await;
     assert!(matches!(refused, Err(SubscribeError::Stopping)));
 }
@@ -264,9 +264,12 @@ async fn old_subscription_events_do_not_end_a_replay() {
         sessions.push(session);
     }
     // Ten updates are kept, and the last of them is the marker.
-    let expected: Vec<_> = (21..30).map(|number| number.to_string()).collect();
     for session in &mut sessions {
-        assert_eq!(ids(session, 9).await, expected);
+        // The shards may still have some of those that the log has let go of.
+        let first: u32 = ids(session, 1).await[0].parse().expect("a number");
+        assert!(first <= 21);
+        let expected: Vec<_> = (first + 1..30).map(|number| number.to_string()).collect();
+        assert_eq!(ids(session, expected.len()).await, expected);
     }
     publish(&hub, "topic=a&id=live").await;
     for session in &mut sessions {

@@ -1,19 +1,31 @@
 //! Settings as people write them, and the one place where they are checked.
 
-use std::{fmt, str::FromStr, sync::Arc, time::Duration};
+use std::{fmt, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
 use petasos_hub::{Hub, MemoryTransport, TransportError};
-use petasos_protocol::{Limits, update::EventType};
-use petasos_server::{Connections, Key, Origins, Service};
+use petasos_protocol::{
+    Limits,
+    token::{Role, TokenError},
+    topic::HubUrl,
+    update::EventType,
+};
+use petasos_server::{
+    Algorithm, Connections, Issuer, Issuers, Key, Origins, Proxies, Service, StreamLimits, Verified,
+};
 use uuid::Uuid;
 
 /// What an operator or an application decides. [`Config::check`] turns it into something that can be started.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Verifies publishers' tokens (HS256, HS384, HS512); `None`: nobody may publish over HTTP.
-    pub publisher_key: Option<Secret>,
-    /// Verifies subscribers' tokens; `None`: every token is refused.
-    pub subscriber_key: Option<Secret>,
+    /// The hub's URL as clients see it. `None`: it is not known, no metadata is served, and relative URL patterns are
+    /// resolved against `http://localhost/.well-known/mercure`.
+    pub public_url: Option<String>,
+    /// The resource identifier, the `aud` of 1.0 tokens; `None`: the public URL.
+    pub resource: Option<String>,
+    /// Whether protocol 0.x is served, too.
+    pub compat: bool,
+    /// Whose tokens are accepted. The first one's keys also verify 0.x tokens that name no issuer.
+    pub issuers: Vec<IssuerConfig>,
     /// Whether a subscriber needs no token.
     pub anonymous: bool,
     /// Whether subscriptions are announced and listed.
@@ -24,6 +36,10 @@ pub struct Config {
     pub publish: bool,
     /// The time after which an idle stream sends a comment; zero: never. Default 15 s.
     pub keep_alive: Duration,
+    /// The longest that a stream may last; zero: for ever. Default 1 h.
+    pub lifetime_max: Duration,
+    /// How long a peer may leave what it was sent unacknowledged. Default 60 s.
+    pub write_timeout: Duration,
     /// Updates that are kept for reconnections. Default 500.
     pub history_max: usize,
     /// Origins whose scripts may read answers; `*`: all, without credentials.
@@ -32,28 +48,72 @@ pub struct Config {
     pub cors_loopback_credentials: bool,
     /// Origins, beside the hub's own, that may publish with the cookie.
     pub publish_origins: Vec<String>,
-    /// The cookie that may carry a token. Default `mercureAuthorization`.
+    /// The cookie that may carry a token. Default `__Secure-mercure_access_token`.
     pub cookie_name: String,
-    /// Streams that may be open at once. Default 100,000.
-    pub subscribers_max: usize,
+    /// With 0.x: the cookie that is read where the other is absent. Default `mercureAuthorization`.
+    pub legacy_cookie_name: Option<String>,
+    /// Streams that may be open at once.
+    pub streams: StreamLimits,
+    /// Addresses and networks of proxies, whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<String>,
+    /// Bounds on requests and tokens.
+    pub limits: Limits,
+}
+
+/// Someone who may sign tokens.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct IssuerConfig {
+    /// The `iss` of its tokens; `None`: the origin of the public URL.
+    pub id: Option<String>,
+    /// What verifies publishers' tokens.
+    pub publisher: KeyConfig,
+    /// What verifies subscribers' tokens.
+    pub subscriber: KeyConfig,
+    /// Whether clients can ask it for tokens, which the metadata then says.
+    pub authorization_server: bool,
+}
+
+/// What verifies the tokens of one role of one issuer. Without key and set: nothing, all are refused.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KeyConfig {
+    /// A shared secret, or a public key in a PEM document.
+    pub key: Option<Secret>,
+    /// A file with a JWK Set.
+    pub jwks: Option<PathBuf>,
+    /// The only algorithms that are accepted; empty: all that fit the keys.
+    pub algorithms: Vec<String>,
+}
+
+impl KeyConfig {
+    /// A shared secret or a PEM document.
+    pub fn of(key: Option<Secret>) -> Self {
+        Self { key, ..Self::default() }
+    }
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self {
-            publisher_key: None,
-            subscriber_key: None,
+            public_url: None,
+            resource: None,
+            compat: false,
+            issuers: Vec::new(),
             anonymous: false,
             subscriptions: true,
             subscription_event_type: None,
             publish: true,
             keep_alive: Duration::from_secs(15),
+            lifetime_max: Duration::from_secs(3600),
+            write_timeout: Duration::from_secs(60),
             history_max: 500,
             cors_origins: Vec::new(),
             cors_loopback_credentials: false,
             publish_origins: Vec::new(),
-            cookie_name: "mercureAuthorization".to_owned(),
-            subscribers_max: 100_000,
+            cookie_name: "__Secure-mercure_access_token".to_owned(),
+            legacy_cookie_name: Some("mercureAuthorization".to_owned()),
+            streams: StreamLimits::default(),
+            trusted_proxies: Vec::new(),
+            limits: Limits::default(),
         }
     }
 }
@@ -82,7 +142,11 @@ impl Config {
     /// # Errors
     /// The first that is wrong.
     pub fn check(self) -> Result<Checked, ConfigError> {
-        let limits = Limits::default();
+        let limits = self.limits;
+        let url = match &self.public_url {
+            Some(url) => HubUrl::parse(url).map_err(wrong("public_url"))?,
+            None => HubUrl::default(),
+        };
         let event_type =
             self.subscription_event_type.as_deref().map(|value| EventType::parse(value, &limits));
         let event_type = event_type.transpose().map_err(wrong("subscription_event_type"))?;
@@ -92,6 +156,8 @@ impl Config {
         }
         Ok(Checked {
             hub: petasos_hub::Settings {
+                url: url.clone(),
+                lifetime_max: (!self.lifetime_max.is_zero()).then_some(self.lifetime_max),
                 keep_alive: (!self.keep_alive.is_zero()).then_some(self.keep_alive.min(KEEP_ALIVE_MAX)),
                 subscriptions: self.subscriptions,
                 subscription_event_type: event_type,
@@ -99,15 +165,29 @@ impl Config {
             },
             server: petasos_server::Settings {
                 limits,
-                publisher_key: key("publisher_key", self.publisher_key.as_ref())?,
-                subscriber_key: key("subscriber_key", self.subscriber_key.as_ref())?,
+                issuers: Issuers {
+                    trusted: issuers(self.issuers, &url)?,
+                    resource: resource(self.resource, &url)?,
+                    compat: self.compat,
+                },
+                advertise: self.public_url.is_some(),
                 anonymous: self.anonymous,
                 publish: self.publish,
-                cookie_name: cookie_name(self.cookie_name)?,
+                cookie_name: cookie_name("cookie_name", self.cookie_name)?,
+                legacy_cookie_name: self
+                    .legacy_cookie_name
+                    .map(|name| cookie_name("legacy_cookie_name", name))
+                    .transpose()?,
                 cors,
                 publish_origins: origins("publish_origins", &self.publish_origins)?,
-                subscribers_max: self.subscribers_max,
-                connections_max: self.subscribers_max.saturating_add(CONNECTIONS_SPARE),
+                streams: self.streams,
+                connections_max: match self.streams.total {
+                    0 => usize::MAX,
+                    total => total.saturating_add(CONNECTIONS_SPARE),
+                },
+                proxies: Proxies::parse(self.trusted_proxies.iter().map(String::as_str))
+                    .map_err(wrong("trusted_proxies"))?,
+                write_timeout: self.write_timeout,
                 ..petasos_server::Settings::default()
             },
             history_max: self.history_max,
@@ -122,6 +202,29 @@ const KEEP_ALIVE_MAX: Duration = Duration::from_secs(24 * 3600);
 const CONNECTIONS_SPARE: usize = 10_000;
 
 impl Checked {
+    /// Where the hub lives.
+    pub fn url(&self) -> &HubUrl {
+        &self.hub.url
+    }
+
+    /// The first issuer's identifier; empty if there is none.
+    pub fn issuer(&self) -> &str {
+        self.server.issuers.trusted.first().map_or("", |issuer| &issuer.id)
+    }
+
+    /// The hub's resource identifier.
+    pub fn resource(&self) -> &str {
+        &self.server.issuers.resource
+    }
+
+    /// What the hub makes of a token at the time `now`, in seconds since the Unix epoch.
+    ///
+    /// # Errors
+    /// Why it refuses it.
+    pub fn verify(&self, token: &str, role: Role, now: f64) -> Result<Verified, TokenError> {
+        self.server.issuers.verify(token, role, &self.hub.url, now, &self.server.limits)
+    }
+
     /// Starts a hub with its log in memory on the current tokio runtime.
     ///
     /// # Errors
@@ -132,15 +235,70 @@ impl Checked {
     }
 }
 
-fn key(setting: &'static str, secret: Option<&Secret>) -> Result<Option<Key>, ConfigError> {
-    let key = secret.map(|secret| Key::secret(&secret.0)).transpose().map_err(wrong(setting))?;
-    if key.as_ref().is_some_and(Key::is_short) {
-        tracing::warn!(
-            setting,
-            "the secret is shorter than 32 bytes and can be guessed: use a longer one in production"
-        );
+fn issuers(configs: Vec<IssuerConfig>, url: &HubUrl) -> Result<Vec<Issuer>, ConfigError> {
+    let mut issuers: Vec<Issuer> = Vec::new();
+    for config in configs {
+        let id = config.id.unwrap_or_else(|| url.as_url().origin().ascii_serialization());
+        if id.is_empty() {
+            return Err(wrong("issuer")("the identifier is empty: give the URL of whoever signs the tokens"));
+        }
+        if issuers.iter().any(|other| other.id == id) {
+            return Err(wrong("issuers")(format!(
+                "the issuer \"{id}\" is there twice: write its keys in one place"
+            )));
+        }
+        issuers.push(Issuer {
+            id,
+            publisher: keys(["publisher_key", "publisher_jwks", "publisher_algorithms"], &config.publisher)?,
+            subscriber: keys(
+                ["subscriber_key", "subscriber_jwks", "subscriber_algorithms"],
+                &config.subscriber,
+            )?,
+            authorization_server: config.authorization_server,
+        });
     }
-    Ok(key)
+    Ok(issuers)
+}
+
+fn keys(
+    [key_setting, set_setting, algorithms_setting]: [&'static str; 3],
+    config: &KeyConfig,
+) -> Result<Arc<[Key]>, ConfigError> {
+    let parse = |name: &String| name.parse::<Algorithm>();
+    let algorithms: Vec<_> =
+        config.algorithms.iter().map(parse).collect::<Result<_, _>>().map_err(wrong(algorithms_setting))?;
+    match (&config.key, &config.jwks) {
+        (Some(_), Some(_)) => {
+            Err(wrong(set_setting)(format!("a role has one kind of key: leave out this or {key_setting}")))
+        }
+        (Some(secret), None) => {
+            let key = Key::parse(secret.expose(), &algorithms).map_err(wrong(key_setting))?;
+            if key.is_short() {
+                tracing::warn!(
+                    setting = key_setting,
+                    "the secret is shorter than 32 bytes and can be guessed: use a longer one in production"
+                );
+            }
+            Ok([key].into())
+        }
+        (None, Some(path)) => {
+            let json = std::fs::read(path)
+                .map_err(|error| wrong(set_setting)(format!("{} cannot be read: {error}", path.display())))?;
+            let keys = Key::parse_set(&json, &algorithms, true).map_err(wrong(set_setting))?;
+            Ok(keys.into())
+        }
+        (None, None) => Ok([].into()),
+    }
+}
+
+fn resource(resource: Option<String>, url: &HubUrl) -> Result<String, ConfigError> {
+    match resource {
+        Some(empty) if empty.is_empty() => Err(wrong("resource")(
+            "the identifier is empty: leave it out, or give what tokens hold as \"aud\"",
+        )),
+        Some(resource) => Ok(resource),
+        None => Ok(url.as_url().to_string()),
+    }
 }
 
 fn origins(setting: &'static str, values: &[String]) -> Result<Origins, ConfigError> {
@@ -148,10 +306,10 @@ fn origins(setting: &'static str, values: &[String]) -> Result<Origins, ConfigEr
 }
 
 /// A cookie's name is a token (RFC 6265, section 4.1.1).
-fn cookie_name(name: String) -> Result<String, ConfigError> {
+fn cookie_name(setting: &'static str, name: String) -> Result<String, ConfigError> {
     let valid = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if name.is_empty() || !name.bytes().all(valid) {
-        return Err(wrong("cookie_name")("use letters, digits, \"-\", \"_\" and \".\" only"));
+        return Err(wrong(setting)("use letters, digits, \"-\", \"_\" and \".\" only"));
     }
     Ok(name)
 }
@@ -203,21 +361,55 @@ mod tests {
         config.check().expect_err("wrong")
     }
 
+    fn with_publisher(publisher: KeyConfig) -> Config {
+        Config { issuers: vec![IssuerConfig { publisher, ..IssuerConfig::default() }], ..Config::default() }
+    }
+
+    fn strings(values: &[&str]) -> Vec<String> {
+        values.iter().map(|value| (*value).to_owned()).collect()
+    }
+
     #[test]
     fn errors_name_the_setting_and_no_secret() {
-        let wrong = Config { publisher_key: Some(Secret::new("-----BEGIN x")), ..Config::default() };
+        let wrong = with_publisher(KeyConfig::of(Some(Secret::new("-----BEGIN x"))));
         let error = problem(wrong);
         assert_eq!(error.setting, "publisher_key");
         assert!(!error.to_string().contains("BEGIN x"));
+        let secret = Some(Secret::new("secret"));
+        let text = |value: &str| Some(value.to_owned());
         for (setting, config) in [
-            ("subscriber_key", Config { subscriber_key: Some(Secret::new("")), ..Config::default() }),
-            ("cors_origins", Config { cors_origins: vec!["example.com".to_owned()], ..Config::default() }),
-            ("publish_origins", Config { publish_origins: vec!["x y".to_owned()], ..Config::default() }),
+            ("publisher_key", with_publisher(KeyConfig::of(Some(Secret::new(""))))),
+            (
+                "publisher_key",
+                with_publisher(KeyConfig {
+                    algorithms: strings(&["RS256"]),
+                    ..KeyConfig::of(secret.clone())
+                }),
+            ),
+            (
+                "publisher_algorithms",
+                with_publisher(KeyConfig { algorithms: strings(&["none"]), ..KeyConfig::of(secret.clone()) }),
+            ),
+            (
+                "publisher_jwks",
+                with_publisher(KeyConfig { jwks: Some("/nowhere".into()), ..KeyConfig::default() }),
+            ),
+            (
+                "publisher_jwks",
+                with_publisher(KeyConfig { jwks: Some("/x".into()), ..KeyConfig::of(secret) }),
+            ),
+            ("issuers", Config { issuers: vec![IssuerConfig::default(); 2], ..Config::default() }),
+            ("public_url", Config { public_url: text("example.com"), ..Config::default() }),
+            ("resource", Config { resource: text(""), ..Config::default() }),
+            ("trusted_proxies", Config { trusted_proxies: strings(&["x"]), ..Config::default() }),
+            ("cors_origins", Config { cors_origins: strings(&["example.com"]), ..Config::default() }),
+            ("publish_origins", Config { publish_origins: strings(&["x y"]), ..Config::default() }),
             ("cookie_name", Config { cookie_name: "a b".to_owned(), ..Config::default() }),
             ("cookie_name", Config { cookie_name: String::new(), ..Config::default() }),
+            ("legacy_cookie_name", Config { legacy_cookie_name: text(""), ..Config::default() }),
             (
                 "subscription_event_type",
-                Config { subscription_event_type: Some("a\nb".to_owned()), ..Config::default() },
+                Config { subscription_event_type: text("a\nb"), ..Config::default() },
             ),
         ] {
             assert_eq!(problem(config).setting, setting);
@@ -227,7 +419,7 @@ mod tests {
     #[test]
     fn secrets_are_not_shown() {
         let secret = Secret::random();
-        let config = Config { publisher_key: Some(secret.clone()), ..Config::default() };
+        let config = with_publisher(KeyConfig::of(Some(secret.clone())));
         let shown = format!("{config:?}{:?}", config.clone().check());
         assert!(!shown.as_bytes().windows(64).any(|part| part == secret.expose()));
         assert_ne!(secret, Secret::random());

@@ -2,11 +2,13 @@
 //! to an engine and an HTTP face.
 //!
 //! ```
-//! use petasos::{Config, Secret};
+//! use petasos::{Config, IssuerConfig, KeyConfig, Secret};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let config = Config { publisher_key: Some(Secret::random()), anonymous: true, ..Config::default() };
+//! let publisher = KeyConfig::of(Some(Secret::random()));
+//! let issuers = vec![IssuerConfig { publisher, ..IssuerConfig::default() }];
+//! let config = Config { issuers, anonymous: true, ..Config::default() };
 //! let connections = config.check()?.start().await?;
 //! let listener = petasos_server::Listener::bind("127.0.0.1", 0).await?;
 //! println!("http://{}{}", listener.address(), connections.service().hub().url().path());
@@ -20,4 +22,4 @@
 mod config;
 pub mod telemetry;
 
-pub use config::{Checked, Config, ConfigError, Secret};
+pub use config::{Checked, Config, ConfigError, IssuerConfig, KeyConfig, Secret};

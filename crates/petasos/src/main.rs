@@ -3,25 +3,26 @@
 use std::{
     io::{self, Write},
     process::ExitCode,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
-use clap::Parser;
-use petasos::{Config, Secret, telemetry};
-use petasos_server::{Connections, Key, Listener};
+use petasos::{Checked, IssuerConfig, KeyConfig, Secret, telemetry};
+use petasos_server::{Connections, Listener};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::{cli::Task, settings::Options, token::Mint};
+
 mod cli;
+mod settings;
+mod token;
 
 fn main() -> ExitCode {
-    let options = cli::Options::parse();
+    let matches = cli::command().get_matches();
     if !telemetry::init("info") && std::env::var_os(telemetry::FILTER_VARIABLE).is_some() {
         tracing::warn!("{} is no filter: logging at info", telemetry::FILTER_VARIABLE);
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let result = runtime.map_err(Failure::from).and_then(|runtime| runtime.block_on(run(options)));
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
+    match cli::task(&matches).map_err(Failure::from).and_then(run) {
+        Ok(code) => code,
         Err(failure) => {
             let _ = writeln!(io::stderr(), "petasos: {failure}");
             ExitCode::FAILURE
@@ -31,24 +32,76 @@ fn main() -> ExitCode {
 
 type Failure = Box<dyn std::error::Error>;
 
-async fn run(options: cli::Options) -> Result<(), Failure> {
-    let cli::Options { listen, drain, .. } = &options;
-    let (host, port) = cli::address(listen)?;
-    let drain = Duration::from_secs(*drain);
-    let mut config = Config::try_from(&options)?;
-    let generated = config.publisher_key.is_none() && config.subscriber_key.is_none();
-    let publisher_key = config.publisher_key.get_or_insert_with(Secret::random).clone();
-    let subscriber_key = config.subscriber_key.get_or_insert_with(Secret::random).clone();
-    let connections = config.check().map_err(|error| cli::explain(&error))?.start().await?;
+fn run(task: Task) -> Result<ExitCode, Failure> {
+    match task {
+        Task::Serve(options) => {
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+            runtime.block_on(serve(*options))?;
+        }
+        Task::Mint(options, mint) => {
+            let issuer = options.issuer.clone();
+            say(&mint.sign(&issuer, &check(*options)?)?)?;
+        }
+        Task::Inspect(token) => say(&token::inspect(&token)?)?,
+        Task::Explain(options, explain) => {
+            let (allowed, text) = explain.run(&check(*options)?);
+            say(&text)?;
+            return Ok(if allowed { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+const LISTEN: &str = "0.0.0.0:5500";
+
+/// The settings of a hub that listens where they say.
+fn check(options: Options) -> Result<Checked, Failure> {
+    let Options { mut config, issuer, listen, .. } = options;
+    if config.public_url.is_none() {
+        let (_, port) = cli::address(listen.as_deref().unwrap_or(LISTEN))?;
+        config.public_url = Some(match port {
+            0 => "http://localhost/.well-known/mercure".to_owned(),
+            port => format!("http://localhost:{port}/.well-known/mercure"),
+        });
+    }
+    config.issuers.insert(0, issuer);
+    Ok(config.check().map_err(|error| settings::explain(&error))?)
+}
+
+async fn serve(mut options: Options) -> Result<(), Failure> {
+    if std::env::var_os("MERCURE_EXTRA_DIRECTIVES").is_some_and(|value| !value.is_empty()) {
+        tracing::warn!(
+            "MERCURE_EXTRA_DIRECTIVES is not read: petasos has settings of its own, see petasos --help"
+        );
+    }
+    let listen = options.listen.clone().unwrap_or_else(|| LISTEN.to_owned());
+    let (host, port) = cli::address(&listen)?;
+    let drain = options.drain.unwrap_or(Duration::from_secs(5));
+    // Someone who tries the hub needs keys; someone who runs it has given some, and nothing secret is shown.
+    let generated = options.issuer
+        == IssuerConfig { id: options.issuer.id.clone(), ..IssuerConfig::default() }
+        && options.config.issuers.is_empty();
+    if generated {
+        options.issuer.publisher.key = Some(Secret::random());
+        options.issuer.subscriber.key = Some(Secret::random());
+    }
+    let subscribers = |issuer: &IssuerConfig| issuer.subscriber != KeyConfig::default();
+    if !options.config.anonymous
+        && !subscribers(&options.issuer)
+        && !options.config.issuers.iter().any(subscribers)
+    {
+        return Err("nobody could subscribe: give --subscriber-key, or let everyone with --anonymous".into());
+    }
+    let issuer = options.issuer.clone();
+    let compat = options.config.compat;
+    let checked = check(options)?;
+    let greeting = if generated { greeting(&issuer, &checked, compat)? } else { Vec::new() };
+    let connections = checked.start().await?;
     let listener = Listener::bind(&host, port).await.map_err(|error| {
         format!("cannot listen on {listen}: {error}: choose another address with --listen")
     })?;
-    if generated {
-        // Someone who tries the hub needs these; someone who runs it has given keys, and nothing secret is shown.
-        say(&format!("Publisher key: {}", String::from_utf8_lossy(publisher_key.expose())))?;
-        say(&format!("Subscriber key: {}", String::from_utf8_lossy(subscriber_key.expose())))?;
-        let token = Key::secret(publisher_key.expose())?.sign(r#"{"mercure":{"publish":["*"]}}"#);
-        say(&format!("Publisher JWT: {token}"))?;
+    for line in greeting {
+        say(&line)?;
     }
     let path = connections.service().hub().url().path();
     say(&format!("Serving on http://{}{path}", listener.address()))?;
@@ -57,6 +110,29 @@ async fn run(options: cli::Options) -> Result<(), Failure> {
     stopper.await??;
     Ok(())
 }
+
+/// The keys of a hub that has made its own, and a token to try it with.
+fn greeting(issuer: &IssuerConfig, hub: &Checked, compat: bool) -> Result<Vec<String>, Failure> {
+    let shown = |key: &Option<Secret>| {
+        key.as_ref().map(|key| String::from_utf8_lossy(key.expose()).into_owned()).unwrap_or_default()
+    };
+    let mint = Mint {
+        publish: vec!["*".to_owned()],
+        subject: "petasos".to_owned(),
+        legacy: compat,
+        issued_at: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default(),
+        expires_in: TRIAL,
+        ..Mint::default()
+    };
+    Ok(vec![
+        format!("Publisher key: {}", shown(&issuer.publisher.key)),
+        format!("Subscriber key: {}", shown(&issuer.subscriber.key)),
+        format!("Publisher JWT: {}", mint.sign(issuer, hub)?),
+    ])
+}
+
+/// Longer than a hub with random keys is run.
+const TRIAL: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// One line on standard output, at once, also through a pipe.
 fn say(line: &str) -> io::Result<()> {

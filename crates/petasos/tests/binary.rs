@@ -82,7 +82,7 @@ fn without_configuration_it_prints_a_token_that_publishes_to_a_subscriber() {
     let token = binary.line("Publisher JWT: ");
     let address = binary.address();
     let mut subscriber = BufReader::new(connect(&address));
-    write!(subscriber.get_mut(), "GET /.well-known/mercure?topic=a HTTP/1.1\r\nHost: x\r\n\r\n")
+    write!(subscriber.get_mut(), "GET /.well-known/mercure?match=a HTTP/1.1\r\nHost: x\r\n\r\n")
         .expect("write");
     let mut line = String::new();
     while line != ":\n" {
@@ -98,10 +98,11 @@ fn without_configuration_it_prints_a_token_that_publishes_to_a_subscriber() {
 
 #[test]
 fn with_keys_it_prints_no_secret_and_takes_their_tokens_only() {
-    let mut binary = Binary::start(&["--publisher-key", "p", "--subscriber-key", "s"]);
+    let mut binary = Binary::start(&["--compat", "--publisher-key", "p", "--subscriber-key", "s"]);
     let address = binary.address();
     let token = |secret: &str| {
-        petasos_server::Key::secret(secret).expect("a key").sign(r#"{"mercure":{"publish":["*"]}}"#)
+        let signer = petasos_server::Signer::parse(secret, None).expect("a key");
+        signer.sign("JWT", r#"{"mercure":{"publish":["*"]}}"#)
     };
     assert!(publish(&address, &token("p")).starts_with("HTTP/1.1 200 OK\r\n"));
     assert!(publish(&address, &token("s")).starts_with("HTTP/1.1 401 Unauthorized\r\n"));
@@ -112,7 +113,7 @@ fn a_termination_signal_ends_streams_and_the_process_with_success() {
     let mut binary = Binary::start(&["--anonymous", "--publisher-key", "p", "--subscriber-key", "s"]);
     let address = binary.address();
     let mut subscriber = connect(&address);
-    write!(subscriber, "GET /.well-known/mercure?topic=a HTTP/1.1\r\nHost: x\r\n\r\n").expect("write");
+    write!(subscriber, "GET /.well-known/mercure?match=a HTTP/1.1\r\nHost: x\r\n\r\n").expect("write");
     let mut first = [0; 12];
     subscriber.read_exact(&mut first).expect("an answer");
     let kill = Command::new("kill").arg(binary.child.id().to_string()).status().expect("kill");
@@ -126,14 +127,24 @@ fn a_termination_signal_ends_streams_and_the_process_with_success() {
 #[test]
 fn what_cannot_work_is_said_in_one_line_that_names_the_flag() {
     for (arguments, expected) in [
-        (&["--publisher-key", "p"][..], "give both --publisher-key and --subscriber-key"),
+        (&["--publisher-key", "p"][..], "nobody could subscribe: give --subscriber-key"),
+        (&["--anonymous", "--keep-alive", "soon"], "--keep-alive: write seconds"),
+        (&["--compat=maybe"], "--compat: write true or false"),
+        (&["--config", "/nowhere.toml"], "/nowhere.toml cannot be read"),
+        (
+            &["--anonymous", "--publisher-key", "p", "--publisher-algorithms", "none"],
+            "--publisher-algorithms (publisher_algorithms",
+        ),
         (&["--listen", "nonsense"], "--listen nonsense: write HOST:PORT"),
-        (&["--cors-origins", "example.com"], "--cors-origins: \"example.com\" is no origin"),
+        (
+            &["--cors-origins", "example.com"],
+            "--cors-origins (cors_origins in a file): \"example.com\" is no origin",
+        ),
         (
             &["--publisher-key=-----BEGIN X", "--subscriber-key", "s"],
-            "--publisher-key: the secret is a PEM document",
+            "--publisher-key (publisher_key in a file): the PEM document holds no",
         ),
-        (&["--cookie-name", "a b"], "--cookie-name: "),
+        (&["--cookie-name", "a b"], "--cookie-name (cookie_name in a file): "),
     ] {
         let output = run(arguments);
         let text = String::from_utf8(output.stderr).expect("UTF-8");
@@ -151,10 +162,146 @@ fn what_cannot_work_is_said_in_one_line_that_names_the_flag() {
 fn help_names_every_flag_with_its_environment_variable_and_no_value_of_it() {
     let output = command(&["--help"]).env("PETASOS_PUBLISHER_KEY", "hidden-secret").output().expect("runs");
     let help = String::from_utf8(output.stdout).expect("UTF-8");
-    for flag in
-        ["--listen", "--publisher-key", "--anonymous", "--keep-alive", "--history", "PETASOS_SUBSCRIBER_KEY"]
-    {
+    for flag in [
+        "--listen",
+        "--publisher-key",
+        "--anonymous",
+        "--history",
+        "PETASOS_SUBSCRIBER_KEY",
+        "MERCURE_PUBLISHER_JWT_KEY",
+    ] {
         assert!(help.contains(flag), "{flag}");
     }
     assert!(!help.contains("hidden-secret"));
+}
+
+/// What a run prints, if it ends well.
+fn output(arguments: &[&str], environment: &[(&str, &str)]) -> String {
+    let output = command(arguments).envs(environment.iter().copied()).output().expect("runs");
+    let error = String::from_utf8(output.stderr).expect("UTF-8");
+    assert!(output.status.success(), "{arguments:?}: {error}");
+    String::from_utf8(output.stdout).expect("UTF-8").trim_end().to_owned()
+}
+
+const KEYS: [(&str, &str); 2] = [("PETASOS_PUBLISHER_KEY", "p"), ("PETASOS_SUBSCRIBER_KEY", "s")];
+
+#[test]
+fn a_minted_token_is_looked_into_explained_and_accepted() {
+    let url = "https://hub.example/.well-known/mercure";
+    let token = output(
+        &["token", "mint", "--public-url", url, "--publish", "a", "--publish-pattern", "/b/:c"],
+        &KEYS,
+    );
+    let shown = output(&["token", "inspect", &token], &[]);
+    for part in ["\"typ\": \"at+jwt\"", "\"iss\": \"https://hub.example\"", url, "exp: 20", "(in 59m"] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    assert!(!shown.contains(&token));
+    let explained = output(&["explain", "--public-url", url, "--token", &token, "--publish", "/b/1"], &KEYS);
+    assert!(explained.contains("\"/b/1\": granted by urlpattern \"/b/:c\""), "{explained}");
+    assert!(explained.ends_with("allowed (every topic of an update must be granted)"), "{explained}");
+    let mut binary = Binary::start(&["--public-url", url, "--publisher-key", "p", "--subscriber-key", "s"]);
+    let address = binary.address();
+    assert!(publish(&address, &token).starts_with("HTTP/1.1 200 OK\r\n"));
+}
+
+#[test]
+fn a_refused_token_is_explained_precisely_and_never_shown() {
+    let url = "https://hub.example/.well-known/mercure";
+    let publisher = output(&["token", "mint", "--public-url", url, "--publish", "a"], &KEYS);
+    let legacy = output(&["token", "mint", "--compat", "--legacy", "--publish", "a"], &KEYS);
+    let explain = |url: &str, token: &str, action: &str, topic: &str| {
+        let output = command(&["explain", "--public-url", url, "--token", token, action, topic])
+            .envs(KEYS)
+            .output()
+            .expect("runs");
+        assert!(!output.status.success());
+        let text = String::from_utf8(output.stdout).expect("UTF-8");
+        assert!(!text.contains(token));
+        text
+    };
+    for (text, expected) in [
+        (
+            explain(url, &publisher, "--subscribe", "a"),
+            "the signature does not match the subscriber key of issuer \"https://hub.example\"",
+        ),
+        (explain(url, &legacy, "--publish", "a"), "typ is \"JWT\", protocol 1.0 wants \"at+jwt\""),
+        (
+            explain("https://hub.example/other", &publisher, "--publish", "a"),
+            "aud holds \"https://hub.example/.well-known/mercure\", this hub is \"https://hub.example/other\"",
+        ),
+        (
+            explain("https://b.example/x", &publisher, "--publish", "a"),
+            "iss is \"https://hub.example\", which is none of the issuers",
+        ),
+        (explain(url, &publisher, "--publish", "z"), "\"z\": granted by none of the 1 matchers"),
+    ] {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+}
+
+/// A file that is gone after the test.
+struct File(std::path::PathBuf);
+
+impl File {
+    fn new(name: &str, content: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("petasos-{}-{name}", std::process::id()));
+        std::fs::write(&path, content).expect("written");
+        Self(path)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().expect("UTF-8")
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn a_flag_counts_before_a_variable_and_a_variable_before_the_file() {
+    let file = File::new(
+        "order.toml",
+        "issuer = \"https://file.example\"\npublisher_key = \"p\"\nsubscriber_key = \"s\"\nsubscriptions = false\n\
+         cors_origins = [\"https://a.example\"]\nkeep_alive = \"20s\"\nmax_topics = 7\n\
+         [[issuers]]\nissuer = \"https://b.example\"\npublisher_key = \"q\"\n",
+    );
+    let issuer = |arguments: &[&str], environment: &[(&str, &str)]| {
+        let all = [&["token", "mint", "--config", file.path(), "--publish", "a"][..], arguments].concat();
+        output(&["token", "inspect", &output(&all, environment)], &[])
+    };
+    assert!(issuer(&[], &[]).contains("https://file.example"));
+    // The reference hub's name counts, too, after our own.
+    let reference = ("MERCURE_TRUSTED_ISSUERS", "https://reference.example");
+    assert!(issuer(&[], &[reference]).contains("https://reference.example"));
+    let own = ("PETASOS_ISSUER", "https://own.example");
+    assert!(issuer(&[], &[reference, own]).contains("https://own.example"));
+    assert!(issuer(&["--issuer", "https://flag.example"], &[own]).contains("https://flag.example"));
+    assert!(issuer(&[], &[("PETASOS_ISSUER", "")]).contains("https://file.example"));
+}
+
+#[test]
+fn what_is_wrong_in_a_file_is_named_without_its_secrets() {
+    for (content, expected) in [
+        ("publiser_key = \"hidden\"", "\"publiser_key\" is no setting: is \"publisher_key\" meant?"),
+        ("xyz = 1", "\"xyz\" is no setting: petasos --help lists all"),
+        ("anonymous = \"yes\"", "anonymous: write true or false"),
+        ("cors_origins = \"https://a.example\"", "cors_origins: write an array of strings"),
+        ("max_topics = \"many\"", "max_topics: write a whole number"),
+        ("listen = true", "listen: write a string or a number"),
+        ("anonymous = true\npublisher_key = hidden", "line 2: this is no TOML"),
+        ("[[issuers]]\npublisher_key = \"hidden\"", "issuers: missing field `issuer`"),
+        ("[[issuers]]\nissuer = \"x\"\nkey = \"hidden\"", "issuers: unknown field `key`"),
+    ] {
+        let file = File::new("wrong.toml", content);
+        let output = run(&["--config", file.path()]);
+        let text = String::from_utf8(output.stderr).expect("UTF-8");
+        assert!(!output.status.success());
+        assert!(text.contains(expected), "{expected}: {text}");
+        assert!(!text.contains("hidden"), "{text}");
+        drop(file);
+    }
 }

@@ -6,9 +6,9 @@ use std::borrow::Cow;
 use percent_encoding::percent_decode;
 
 use crate::{
-    Limits, Reject,
+    Dialect, Limits, Reject,
     cursor::Cursor,
-    matcher::Matcher,
+    matcher::{Matcher, MatcherType},
     topic::{HubUrl, Topics},
     update::{Draft, EventId, EventType, Retry},
 };
@@ -74,8 +74,11 @@ impl<'a> Form<'a> {
         self.0.iter().filter(move |(field, _)| field == name).map(|(_, value)| &**value)
     }
 
-    fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(|(name, _)| &**name)
+    /// The union with another form, whose pairs come after (section "Subscription": query component and body).
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.0.extend(other.0);
+        self
     }
 }
 
@@ -113,6 +116,8 @@ pub fn publish(body: &[u8], hub: &HubUrl, limits: &Limits) -> Result<Draft, Reje
 /// A subscribe request, checked: what to receive, and from where on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SubscribeRequest {
+    /// What the request speaks: `match…` parameters are 1.0, `topic` parameters 0.x.
+    pub dialect: Dialect,
     /// At least one, none twice.
     pub matchers: Vec<Matcher>,
     /// Absent: from now on.
@@ -120,36 +125,75 @@ pub struct SubscribeRequest {
 }
 
 impl SubscribeRequest {
-    /// A 0.x request (section "Subscription"): `topic` parameters, and the cursor from the `Last-Event-ID` header
-    /// field before any of its query spellings.
+    /// Section "Subscription" of either dialect: the parameters, and the cursor from the `Last-Event-ID` header field
+    /// before the query's. Unless `compat`, only 1.0.
     ///
     /// # Errors
-    /// [`Reject::MatcherMissing`], [`Reject::MatcherUnsupported`] for parameters that 1.0 reserves,
-    /// [`Reject::TooMany`], and what [`Matcher::selector`] refuses.
-    pub fn legacy(query: &Form<'_>, last_event_id: Option<&str>, limits: &Limits) -> Result<Self, Reject> {
-        let reserved = |name: &str| name.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("match"));
-        if query.names().any(reserved) {
-            return Err(Reject::MatcherUnsupported);
-        }
+    /// [`Reject::MatcherMissing`], [`Reject::MatcherUnsupported`] for a name that 1.0 reserves,
+    /// [`Reject::SelectorUnsupported`], [`Reject::DialectsMixed`], [`Reject::TooMany`], and what [`Matcher::parse`] and
+    /// [`Matcher::selector`] refuse.
+    ///
+    /// ```
+    /// use petasos_protocol::{Dialect, Limits, form::{Form, Part, SubscribeRequest}, topic::HubUrl};
+    /// let limits = Limits::default();
+    /// let query = Form::parse(b"match=books%2F1&match_urlpattern=/books/:id", Part::Query, &limits)?;
+    /// let request = SubscribeRequest::parse(&query, None, false, &HubUrl::default(), &limits)?;
+    /// assert_eq!((request.dialect, request.matchers.len()), (Dialect::V1, 2));
+    /// # Ok::<(), petasos_protocol::Reject>(())
+    /// ```
+    pub fn parse(
+        parameters: &Form<'_>,
+        last_event_id: Option<&str>,
+        compat: bool,
+        hub: &HubUrl,
+        limits: &Limits,
+    ) -> Result<Self, Reject> {
         let mut matchers = Vec::new();
-        for selector in query.all("topic") {
+        let mut dialect = None;
+        for (name, value) in &parameters.0 {
+            let language = match &**name {
+                "topic" if compat => Dialect::Legacy,
+                "topic" => return Err(Reject::SelectorUnsupported),
+                name if is_reserved(name) => Dialect::V1,
+                _ => continue,
+            };
+            if dialect.is_some_and(|other| other != language) {
+                return Err(Reject::DialectsMixed);
+            }
+            dialect = Some(language);
+            let matcher = match language {
+                Dialect::Legacy => Matcher::selector(value, limits)?,
+                Dialect::V1 => Matcher::parse(matcher_type(name)?, value, hub, limits)?,
+            };
+            if matchers.contains(&matcher) {
+                continue;
+            }
             if matchers.len() == limits.matchers_max {
-                return Err(Reject::TooMany {
-                    what: "the number of \"topic\" parameters",
-                    max: limits.matchers_max,
-                });
+                let what = "the number of different \"match\" or \"topic\" parameters";
+                return Err(Reject::TooMany { what, max: limits.matchers_max });
             }
-            let matcher = Matcher::selector(selector, limits)?;
-            if !matchers.contains(&matcher) {
-                matchers.push(matcher);
-            }
+            matchers.push(matcher);
         }
-        if matchers.is_empty() {
-            return Err(Reject::MatcherMissing);
-        }
-        let spelling = || LEGACY_CURSORS.iter().find_map(|name| query.given(name));
+        let dialect = dialect.ok_or(Reject::MatcherMissing)?;
+        let spellings = match dialect {
+            Dialect::Legacy => &LEGACY_CURSORS[..],
+            Dialect::V1 => &LEGACY_CURSORS[..1],
+        };
+        let spelling = || spellings.iter().find_map(|name| parameters.given(name));
         let cursor = last_event_id.filter(|value| !value.is_empty()).or_else(spelling);
-        Ok(Self { matchers, cursor: cursor.map(Cursor::parse) })
+        Ok(Self { dialect, matchers, cursor: cursor.map(Cursor::parse) })
+    }
+}
+
+/// Whether 1.0 reserves the name of a parameter: for a typing error must fail and not select less.
+fn is_reserved(name: &str) -> bool {
+    name.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("match"))
+}
+
+fn matcher_type(name: &str) -> Result<MatcherType, Reject> {
+    match name {
+        "match" => Ok(MatcherType::Exact),
+        name => name.strip_prefix("match_").and_then(MatcherType::parse).ok_or(Reject::MatcherUnsupported),
     }
 }
 
@@ -168,7 +212,57 @@ mod tests {
 
     fn request(query: &str, header: Option<&str>) -> Result<SubscribeRequest, Reject> {
         let limits = Limits::default();
-        SubscribeRequest::legacy(&Form::parse(query.as_bytes(), Part::Query, &limits)?, header, &limits)
+        let query = Form::parse(query.as_bytes(), Part::Query, &limits)?;
+        SubscribeRequest::parse(&query, header, true, &HubUrl::default(), &limits)
+    }
+
+    fn request_v1(query: &str) -> Result<SubscribeRequest, Reject> {
+        let limits = Limits::default();
+        let query = Form::parse(query.as_bytes(), Part::Query, &limits)?;
+        SubscribeRequest::parse(&query, None, false, &HubUrl::default(), &limits)
+    }
+
+    #[test]
+    fn names_choose_matcher_type_and_dialect() {
+        let matchers = |query: &str| {
+            let request = request_v1(query).expect(query);
+            let named =
+                request.matchers.iter().map(|m| (m.matcher_type().expect("1.0"), m.as_str().to_owned()));
+            named.collect::<Vec<_>>()
+        };
+        let (exact, pattern) = (MatcherType::Exact, MatcherType::UrlPattern);
+        assert_eq!(
+            matchers("match=a&match_exact=b&match_urlpattern=/c/:d&match_exact=a&other=1"),
+            [(exact, "a".to_owned()), (exact, "b".to_owned()), (pattern, "/c/:d".to_owned())]
+        );
+        assert_eq!(
+            matchers("match=*&match_urlpattern=*"),
+            [(exact, "*".to_owned()), (pattern, "*".to_owned())]
+        );
+        assert_eq!(matchers("match"), [(exact, String::new())]);
+        assert_eq!(request("match=a", None).expect("valid").dialect, Dialect::V1);
+        assert_eq!(request("topic=a", None).expect("valid").dialect, Dialect::Legacy);
+    }
+
+    #[test]
+    fn without_compat_nothing_of_0_x_is_read() {
+        assert_eq!(request_v1("topic=a"), Err(Reject::SelectorUnsupported));
+        assert_eq!(request_v1("match=a&topic=a"), Err(Reject::SelectorUnsupported));
+        for name in ["lastEventID", "lastEventId", "Last-Event-ID"] {
+            assert_eq!(request_v1(&format!("match=a&{name}=x")).expect("valid").cursor, None, "{name}");
+        }
+        assert!(request_v1("match=a&last_event_id=x").expect("valid").cursor.is_some());
+        assert_eq!(request("match=a&lastEventID=x", None).expect("valid").cursor, None);
+    }
+
+    #[test]
+    fn parameters_of_body_and_query_are_united_and_the_query_has_the_cursor() {
+        let limits = Limits::default();
+        let form = |text: &'static str| Form::parse(text.as_bytes(), Part::Query, &limits).expect("a form");
+        let united = form("match=a&last_event_id=q").and(form("match=b&last_event_id=b"));
+        let request =
+            SubscribeRequest::parse(&united, None, false, &HubUrl::default(), &limits).expect("valid");
+        assert_eq!((request.matchers.len(), request.cursor), (2, Some(Cursor::After("q".into()))));
     }
 
     #[test]
@@ -253,9 +347,16 @@ mod tests {
         for (query, code) in [
             ("", "matcher-missing"),
             ("Topic=a", "matcher-missing"),
-            ("match=a", "matcher-unsupported"),
-            ("topic=a&matchUrlpattern=x", "matcher-unsupported"),
-            ("topic=a&MATCH_exact=x", "matcher-unsupported"),
+            ("match=a&topic=a", "dialects-mixed"),
+            ("topic=a&match_exact=x", "dialects-mixed"),
+            ("matchUrlpattern=x", "matcher-unsupported"),
+            ("match=a&MATCH=x", "matcher-unsupported"),
+            ("match_URLPattern=x", "matcher-unsupported"),
+            ("match_=x", "matcher-unsupported"),
+            ("matches=x", "matcher-unsupported"),
+            ("match=a&match_regexp=x", "matcher-unsupported"),
+            ("match=%00", "character-forbidden"),
+            ("match_urlpattern=https://example.com/(", "pattern-invalid"),
             ("topic=%FF", "not-utf8"),
             ("topic=%0A", "character-forbidden"),
         ] {

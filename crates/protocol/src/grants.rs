@@ -5,7 +5,10 @@ use std::{fmt, sync::Arc};
 
 use serde_json::value::RawValue;
 
-use crate::{matcher::Matcher, topic::Topics};
+use crate::{
+    matcher::Matcher,
+    topic::{HubUrl, Topic, Topics},
+};
 
 /// The permissions and payloads of one token; empty for the anonymous.
 #[derive(Clone, Default)]
@@ -14,34 +17,38 @@ pub struct Grants {
     pub publish: Vec<Matcher>,
     /// Private topics that may be received, and subscription paths that may be read.
     pub subscribe: Vec<Matcher>,
-    /// Payloads for subscriptions, each for the matchers it was granted with (0.x: one, for all).
-    pub payloads: Vec<(Vec<Matcher>, Arc<RawValue>)>,
+    /// Payloads for subscriptions, each for the matchers it was granted with (0.x: one, for all). A grant without one
+    /// masks those that follow, as section "Payloads" has it.
+    pub payloads: Vec<(Vec<Matcher>, Option<Arc<RawValue>>)>,
 }
 
 impl Grants {
     /// Whether every topic of the update may be published (section "Publishers").
     pub fn may_publish(&self, topics: &Topics) -> bool {
-        topics.iter().all(|topic| allows(&self.publish, topic.as_str()))
+        topics.iter().all(|topic| allows(&self.publish, topic))
     }
 
     /// Whether at least one topic of a private update is granted (section "Subscribers").
     pub fn may_receive(&self, topics: &Topics) -> bool {
-        topics.iter().any(|topic| allows(&self.subscribe, topic.as_str()))
+        topics.iter().any(|topic| allows(&self.subscribe, topic))
     }
 
     /// Whether the subscription API may be read at `path`.
-    pub fn may_read(&self, path: &str) -> bool {
+    pub fn may_read(&self, path: &Topic) -> bool {
         allows(&self.subscribe, path)
     }
 
-    /// The payload of a subscription to `matcher`: that of the first grant which covers its text.
-    pub fn payload(&self, matcher: &Matcher) -> Option<&Arc<RawValue>> {
-        let covering = self.payloads.iter().find(|(granted, _)| allows(granted, matcher.as_str()));
-        covering.map(|(_, payload)| payload)
+    /// The payload of a subscription to `matcher`: that of the first grant which covers its text, taken as a topic.
+    pub fn payload(&self, matcher: &Matcher, hub: &HubUrl) -> Option<&Arc<RawValue>> {
+        if self.payloads.is_empty() {
+            return None;
+        }
+        let text = Topic::unchecked(matcher.as_str(), hub);
+        self.payloads.iter().find(|(granted, _)| allows(granted, &text))?.1.as_ref()
     }
 }
 
-fn allows(matchers: &[Matcher], topic: &str) -> bool {
+fn allows(matchers: &[Matcher], topic: &Topic) -> bool {
     matchers.iter().any(|matcher| matcher.matches(topic))
 }
 
@@ -60,7 +67,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{Limits, topic::HubUrl};
+    use crate::Limits;
 
     fn grants(publish: &[&str], subscribe: &[&str]) -> Grants {
         let parse = |values: &[&str]| {
@@ -87,7 +94,8 @@ mod tests {
         let grants = Grants::default();
         assert!(!grants.may_publish(&topics(&["a"])));
         assert!(!grants.may_receive(&topics(&["a"])));
-        assert!(!grants.may_read("/.well-known/mercure/subscriptions"));
+        let path = Topic::unchecked("/.well-known/mercure/subscriptions", &HubUrl::default());
+        assert!(!grants.may_read(&path));
     }
 
     proptest! {
@@ -102,8 +110,9 @@ mod tests {
             let grants = grants(&[&granted], &[&granted]);
             let pieces: Vec<&str> = parts.iter().map(String::as_str).collect();
             if pieces.iter().all(|piece| *piece != granted) {
-                prop_assume!(pieces.iter().all(|piece| !HubUrl::default().reserves(piece)));
-                let topics = topics(&pieces);
+                let parsed = Topics::parse(pieces.iter().copied(), &HubUrl::default(), &Limits::default());
+                prop_assume!(parsed.is_ok());
+                let topics = parsed.expect("assumed");
                 prop_assert!(!grants.may_receive(&topics));
                 prop_assert!(!grants.may_publish(&topics));
             }

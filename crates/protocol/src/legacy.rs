@@ -3,15 +3,14 @@
 
 use std::sync::Arc;
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{
     Limits,
     grants::Grants,
-    matcher::Matcher,
-    subscription::Subscription,
+    matcher::{Matcher, MatcherType},
+    subscription::{Subscription, decode_path, encode_path, to_json},
     token::{Claims, TokenError},
     topic::HubUrl,
     update::{EventId, EventType, Update},
@@ -40,7 +39,8 @@ pub fn grants(claims: &Claims, limits: &Limits) -> Result<Grants, TokenError> {
         let matchers = values.iter().map(|value| Matcher::selector(value, limits));
         matchers.collect::<Result<Vec<_>, _>>().map_err(|_| malformed.clone())
     };
-    let payloads = claim.payload.map(|payload| (vec![Matcher::Any], Arc::from(payload)));
+    let payloads =
+        claim.payload.map(|payload| (vec![Matcher::Any(MatcherType::Exact)], Some(Arc::from(payload))));
     Ok(Grants {
         publish: parse(publish)?,
         subscribe: parse(subscribe)?,
@@ -69,16 +69,8 @@ const CLAIM_NAMESPACED: &str = "https://mercure.rocks/";
 /// );
 /// ```
 pub fn subscriptions_path(hub: &HubUrl, topic: Option<&str>, subscriber: Option<&str>) -> String {
-    let mut path = format!("{}/subscriptions", hub.path());
-    for value in topic.into_iter().chain(subscriber) {
-        path.push('/');
-        path.extend(utf8_percent_encode(value, RESERVED));
-    }
-    path
+    encode_path(hub, topic.into_iter().chain(subscriber))
 }
-
-/// Everything but the unreserved characters of RFC 3986.
-const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// A path under `{hub}/subscriptions`, decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,21 +84,9 @@ pub struct SubscriptionsPath {
 impl SubscriptionsPath {
     /// Parses the raw path of a request. `None`: it is no path of the API.
     pub fn parse(hub: &HubUrl, raw: &str) -> Option<Self> {
-        let rest = raw.strip_prefix(hub.path())?.strip_prefix("/subscriptions")?;
-        if rest.is_empty() {
-            return Some(Self { topic: None, subscriber: None });
-        }
-        let decode = |segment: &str| {
-            let text = percent_decode_str(segment).decode_utf8().ok()?;
-            (!text.is_empty()).then(|| text.into_owned())
-        };
-        let mut segments = rest.strip_prefix('/')?.split('/');
-        let topic = decode(segments.next()?)?;
-        let subscriber = match segments.next() {
-            Some(segment) => Some(decode(segment)?),
-            None => None,
-        };
-        segments.next().is_none().then_some(Self { topic: Some(topic), subscriber })
+        let mut segments = decode_path(hub, raw)?.into_iter();
+        let (topic, subscriber) = (segments.next(), segments.next());
+        segments.next().is_none().then_some(Self { topic, subscriber })
     }
 
     /// The same path in its canonical spelling, which tokens and events use.
@@ -124,12 +104,12 @@ pub fn subscription_event(
     id: EventId,
 ) -> Update {
     let (selector, subscriber) = (subscription.matcher.as_str(), subscription.subscriber.as_str());
-    let topics = vec![
+    let topics = [
         subscriptions_path(hub, Some(selector), Some(subscriber)),
         subscriptions_path(hub, Some(selector), None),
     ];
     let document = to_json(&document(hub, subscription, active, true, None));
-    Update::subscription_event(id, topics, event_type, &document)
+    Update::subscription_event(id, &topics, hub, event_type, &document)
 }
 
 /// The JSON-LD document of one active subscription, as the API answers it.
@@ -204,33 +184,30 @@ struct Collection<'a> {
 
 const CONTEXT: &str = "https://mercure.rocks/";
 
-fn to_json(document: &impl Serialize) -> String {
-    serde_json::to_string(document).expect("strings, booleans and valid JSON always serialize")
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::subscription::SubscriberId;
+    use crate::{Dialect, subscription::SubscriberId, topic::Topic};
+
+    fn any() -> Matcher {
+        Matcher::Any(MatcherType::Exact)
+    }
 
     fn hub() -> HubUrl {
         HubUrl::default()
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "given as literals")]
     fn read(claims: Value) -> Result<Grants, TokenError> {
-        use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-        let encode = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
-        let token = format!("{}.{}.", encode(json!({"alg": "HS256"})), encode(claims));
-        let limits = Limits::default();
-        let claims = crate::token::Unverified::parse(&token, &limits)?.verify(|_, _| true)?;
-        grants(&claims, &limits)
+        grants(&Claims::from_json(claims.to_string().as_bytes())?, &Limits::default())
     }
 
     fn subscription(selector: &str, payload: Option<&str>) -> Subscription {
         Subscription {
+            dialect: Dialect::Legacy,
             matcher: Matcher::selector(selector, &Limits::default()).expect("valid"),
             subscriber: SubscriberId::from_uuid("bb3de268-05b0-4c65-b44e-8f9acefc29d6"),
             payload: payload.map(|json| Arc::from(RawValue::from_string(json.to_owned()).expect("JSON"))),
@@ -243,24 +220,21 @@ mod tests {
             let grants =
                 read(json!({name: {"publish": ["*"], "subscribe": ["a", "/b/{id}"], "payload": {"x": 1}}}));
             let grants = grants.expect("valid");
-            assert_eq!(grants.publish, [Matcher::Any]);
-            assert!(grants.may_read("/b/7") && !grants.may_read("/c/7"));
-            let payload = grants.payload(&Matcher::Exact("any".into())).expect("a payload");
+            assert_eq!(grants.publish, [any()]);
+            let may_read = |path: &str| grants.may_read(&Topic::unchecked(path, &hub()));
+            assert!(may_read("/b/7") && !may_read("/c/7"));
+            let payload = grants.payload(&Matcher::Exact("any".into()), &hub()).expect("a payload");
             assert_eq!(payload.get(), r#"{"x":1}"#);
         }
     }
 
     #[test]
     fn payload_is_passed_on_as_it_was_signed() {
-        use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
         let payload = r#"{"z":12345678901234567890123,"a":1.10,"z2":[ 1 ]}"#;
         let claims = format!(r#"{{"mercure":{{"subscribe":[],"payload":{payload}}}}}"#);
-        let encode = |text: &str| URL_SAFE_NO_PAD.encode(text);
-        let token = format!("{}.{}.", encode(r#"{"alg":"HS256"}"#), encode(&claims));
-        let limits = Limits::default();
-        let claims = crate::token::Unverified::parse(&token, &limits).expect("well-formed");
-        let grants = grants(&claims.verify(|_, _| true).expect("claims"), &limits).expect("valid");
-        assert_eq!(grants.payload(&Matcher::Any).map(|payload| payload.get()), Some(payload));
+        let claims = Claims::from_json(claims.as_bytes()).expect("an object");
+        let grants = grants(&claims, &Limits::default()).expect("valid");
+        assert_eq!(grants.payload(&any(), &hub()).map(|payload| payload.get()), Some(payload));
     }
 
     #[test]

@@ -21,11 +21,14 @@
 //! ```
 
 pub mod cursor;
+pub mod details;
+pub mod discovery;
 pub mod form;
 pub mod grants;
 pub mod legacy;
 pub mod limits;
 pub mod matcher;
+pub mod pattern;
 pub mod reject;
 pub mod sse;
 pub mod subscription;

@@ -22,6 +22,8 @@ pub struct Limits {
     pub token_bytes_max: usize,
     /// Matchers of one token, over all its grants. Default 1,000.
     pub token_matchers_max: usize,
+    /// Mercure authorization details of one token. Default 100.
+    pub token_details_max: usize,
 }
 
 impl Default for Limits {
@@ -36,6 +38,7 @@ impl Default for Limits {
             matcher_bytes_max: 4_096,
             token_bytes_max: 16 * 1024,
             token_matchers_max: 1_000,
+            token_details_max: 100,
         }
     }
 }

@@ -6,22 +6,80 @@ use std::{
     sync::Arc,
 };
 
-use crate::{Limits, Reject, template::Template, text};
+use crate::{
+    Limits, Reject,
+    pattern::Pattern,
+    template::Template,
+    text,
+    topic::{HubUrl, Topic},
+};
 
-/// A test on topics. Two matchers are equal when they are of one kind and one text.
+/// A test on topics. Two matchers are equal when they are of one type and one text.
 ///
 /// Cloning shares the text.
 #[derive(Clone)]
 pub enum Matcher {
-    /// `*`: every topic.
-    Any,
+    /// `*`: every topic, whichever type it was written as.
+    Any(MatcherType),
     /// Byte comparison.
     Exact(Arc<str>),
+    /// 1.0: a URL pattern.
+    Pattern(Arc<Pattern>),
     /// 0.x: the same text, or an expansion of the URI template.
     Template(Arc<Template>),
 }
 
+/// The matcher types of section "Matcher Types". 0.x has no types; its selectors that 1.0 could write count as
+/// [`MatcherType::Exact`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum MatcherType {
+    /// `exact`
+    Exact,
+    /// `urlpattern`
+    UrlPattern,
+}
+
+impl MatcherType {
+    /// All of them, in the order in which they are advertised.
+    pub const ALL: [Self; 2] = [Self::Exact, Self::UrlPattern];
+
+    /// The type of that name. Case counts.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|each| each.as_str() == name)
+    }
+
+    /// The canonical name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+            Self::UrlPattern => "urlpattern",
+        }
+    }
+}
+
 impl Matcher {
+    /// A matcher of protocol 1.0 (section "Matcher Types"); `*` is the wildcard in every type.
+    ///
+    /// # Errors
+    /// [`Reject::TooMany`] when too long, [`Reject::CharacterForbidden`], [`Reject::PatternInvalid`].
+    pub fn parse(
+        matcher_type: MatcherType,
+        value: &str,
+        hub: &HubUrl,
+        limits: &Limits,
+    ) -> Result<Self, Reject> {
+        if value.len() > limits.matcher_bytes_max {
+            let (what, max) = ("the length of a matcher in bytes", limits.matcher_bytes_max);
+            return Err(Reject::TooMany { what, max });
+        }
+        text::check("match", value)?;
+        Ok(match matcher_type {
+            _ if value == "*" => Self::Any(matcher_type),
+            MatcherType::Exact => Self::Exact(value.into()),
+            MatcherType::UrlPattern => Self::Pattern(Arc::new(Pattern::parse(value, hub)?)),
+        })
+    }
+
     /// A topic selector of protocol 0.x (section "Topic Selectors"): `*`, a URI template, or any other string, which
     /// matches itself.
     ///
@@ -29,11 +87,12 @@ impl Matcher {
     /// [`Reject::TooMany`] when too long, [`Reject::CharacterForbidden`], [`Reject::MatcherTooComplex`].
     ///
     /// ```
-    /// use petasos_protocol::{matcher::Matcher, Limits};
+    /// use petasos_protocol::{matcher::Matcher, topic::{HubUrl, Topic}, Limits};
     /// let books = Matcher::selector("https://example.com/books/{id}", &Limits::default())?;
-    /// assert!(books.matches("https://example.com/books/1"));
-    /// assert!(books.matches("https://example.com/books/{id}"));
-    /// assert!(!books.matches("https://example.com/books/1/pages"));
+    /// let matches = |topic| books.matches(&Topic::unchecked(topic, &HubUrl::default()));
+    /// assert!(matches("https://example.com/books/1"));
+    /// assert!(matches("https://example.com/books/{id}"));
+    /// assert!(!matches("https://example.com/books/1/pages"));
     /// # Ok::<(), petasos_protocol::Reject>(())
     /// ```
     pub fn selector(value: &str, limits: &Limits) -> Result<Self, Reject> {
@@ -45,7 +104,7 @@ impl Matcher {
         }
         text::check("topic", value)?;
         if value == "*" {
-            return Ok(Self::Any);
+            return Ok(Self::Any(MatcherType::Exact));
         }
         Ok(match Template::parse(value)? {
             Some(template) => Self::Template(Arc::new(template)),
@@ -54,27 +113,41 @@ impl Matcher {
     }
 
     /// Whether `topic` is selected.
-    pub fn matches(&self, topic: &str) -> bool {
+    pub fn matches(&self, topic: &Topic) -> bool {
         match self {
-            Self::Any => true,
-            Self::Exact(text) => **text == *topic,
-            Self::Template(template) => template.as_str() == topic || template.matches(topic),
+            Self::Any(_) => true,
+            Self::Exact(text) => **text == *topic.as_str(),
+            Self::Pattern(pattern) => pattern.matches(topic),
+            Self::Template(template) => {
+                template.as_str() == topic.as_str() || template.matches(topic.as_str())
+            }
         }
     }
 
     /// The text it was parsed from.
     pub fn as_str(&self) -> &str {
         match self {
-            Self::Any => "*",
+            Self::Any(_) => "*",
             Self::Exact(text) => text,
+            Self::Pattern(pattern) => pattern.as_str(),
             Self::Template(template) => template.as_str(),
+        }
+    }
+
+    /// Its type in the words of protocol 1.0, which has no name for URI templates.
+    pub fn matcher_type(&self) -> Option<MatcherType> {
+        match self {
+            Self::Any(matcher_type) => Some(*matcher_type),
+            Self::Exact(_) => Some(MatcherType::Exact),
+            Self::Pattern(_) => Some(MatcherType::UrlPattern),
+            Self::Template(_) => None,
         }
     }
 }
 
 impl PartialEq for Matcher {
     fn eq(&self, other: &Self) -> bool {
-        std::mem::discriminant(self) == std::mem::discriminant(other) && self.as_str() == other.as_str()
+        self.matcher_type() == other.matcher_type() && self.as_str() == other.as_str()
     }
 }
 
@@ -82,7 +155,7 @@ impl Eq for Matcher {}
 
 impl Hash for Matcher {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        std::mem::discriminant(self).hash(state);
+        self.matcher_type().hash(state);
         self.as_str().hash(state);
     }
 }
@@ -103,9 +176,37 @@ mod tests {
         Matcher::selector(value, &Limits::default()).expect("valid selector")
     }
 
+    fn topic(value: &str) -> Topic {
+        Topic::unchecked(value, &HubUrl::default())
+    }
+
+    #[test]
+    fn types_of_1_0_are_told_apart_and_the_star_is_a_wildcard_in_each() {
+        let parse = |matcher_type, value: &str| {
+            Matcher::parse(matcher_type, value, &HubUrl::default(), &Limits::default())
+        };
+        let exact = parse(MatcherType::Exact, "https://example.com/:id").expect("valid");
+        let pattern = parse(MatcherType::UrlPattern, "https://example.com/:id").expect("valid");
+        assert_ne!(exact, pattern);
+        assert!(!exact.matches(&topic("https://example.com/1")));
+        assert!(exact.matches(&topic("https://example.com/:id")));
+        assert!(pattern.matches(&topic("https://example.com/1")));
+        for matcher_type in MatcherType::ALL {
+            let any = parse(matcher_type, "*").expect("valid");
+            assert!(any.matches(&topic("http://[")));
+            assert_eq!(any.matcher_type(), Some(matcher_type));
+            assert!(matches!(parse(matcher_type, "a\u{200b}"), Err(Reject::CharacterForbidden { .. })));
+            assert!(matches!(parse(matcher_type, &"a".repeat(4097)), Err(Reject::TooMany { .. })));
+            assert_eq!(MatcherType::parse(matcher_type.as_str()), Some(matcher_type));
+        }
+        assert_eq!(parse(MatcherType::Exact, "{id}").map(|exact| exact.matches(&topic("1"))), Ok(false));
+        assert_eq!(parse(MatcherType::UrlPattern, "https://example.com/("), Err(Reject::PatternInvalid));
+        assert_eq!(MatcherType::parse("URLPattern"), None);
+    }
+
     #[test]
     fn wildcard_exact_and_template_are_told_apart() {
-        assert!(matches!(selector("*"), Matcher::Any));
+        assert!(matches!(selector("*"), Matcher::Any(_)));
         assert!(matches!(selector("a*"), Matcher::Exact(_)));
         assert!(matches!(selector("https://example.com/{id}"), Matcher::Template(_)));
         assert!(matches!(selector("not a template {id}"), Matcher::Exact(_)));
@@ -113,17 +214,17 @@ mod tests {
 
     #[test]
     fn only_the_lone_star_is_a_wildcard() {
-        assert!(selector("*").matches("anything"));
-        assert!(!selector("a*").matches("ab"));
-        assert!(selector("a*").matches("a*"));
+        assert!(selector("*").matches(&topic("anything")));
+        assert!(!selector("a*").matches(&topic("ab")));
+        assert!(selector("a*").matches(&topic("a*")));
     }
 
     #[test]
     fn comparison_is_byte_for_byte() {
-        assert!(!selector("Topic").matches("topic"));
-        assert!(!selector("https://example.com/%41").matches("https://example.com/A"));
-        assert!(!selector("e\u{301}").matches("é"));
-        assert!(!selector("topic").matches("topic "));
+        assert!(!selector("Topic").matches(&topic("topic")));
+        assert!(!selector("https://example.com/%41").matches(&topic("https://example.com/A")));
+        assert!(!selector("e\u{301}").matches(&topic("é")));
+        assert!(!selector("topic").matches(&topic("topic ")));
     }
 
     #[test]
@@ -140,12 +241,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_selector_matches_itself_and_nothing_panics(value in "\\PC{0,30}", topic in "\\PC{0,30}") {
+        fn every_selector_matches_itself_and_nothing_panics(value in "\\PC{0,30}", other in "\\PC{0,30}") {
             if let Ok(matcher) = Matcher::selector(&value, &Limits::default()) {
-                prop_assert!(matcher.matches(&value));
+                prop_assert!(matcher.matches(&topic(&value)));
                 prop_assert_eq!(matcher.as_str(), &value);
                 if matches!(matcher, Matcher::Exact(_)) {
-                    prop_assert_eq!(matcher.matches(&topic), value == topic);
+                    prop_assert_eq!(matcher.matches(&topic(&other)), value == other);
                 }
             }
         }

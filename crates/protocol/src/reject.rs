@@ -19,16 +19,34 @@ pub enum Reject {
         path: String,
     },
     /// A subscribe request that selects nothing.
-    #[error("nothing is selected: send at least one \"topic\" parameter")]
+    #[error(
+        "nothing is selected: send at least one \"match\" or \"match_urlpattern\" parameter (in protocol 0.x, \"topic\")"
+    )]
     MatcherMissing,
     /// A parameter of the `match` namespace that this hub cannot interpret.
     #[error(
-        "a parameter in the reserved \"match\" namespace is not supported by this hub: use \"topic\" parameters (protocol 0.x)"
+        "a parameter whose name begins with \"match\" is unknown: this hub supports \"match\", \"match_exact\" and \
+         \"match_urlpattern\", in lower case"
     )]
     MatcherUnsupported,
-    /// A URI template that compiles to too large an automaton.
+    /// `topic` parameters where only 1.0 is served.
+    #[error(
+        "\"topic\" parameters belong to protocol 0.x, which this hub does not serve: use \"match\" or \
+         \"match_urlpattern\", or have the hub started with compat"
+    )]
+    SelectorUnsupported,
+    /// Parameters of both protocols.
+    #[error("\"topic\" (protocol 0.x) and \"match\" (protocol 1.0) parameters do not mix: use one of them")]
+    DialectsMixed,
+    /// A URI template with too many variables.
     #[error("a URI template is too complex: use fewer variables")]
     MatcherTooComplex,
+    /// A URL pattern that is none, or none that can be matched in linear time.
+    #[error(
+        "a URL pattern is invalid: follow the WHATWG URL Pattern syntax; regular expressions in it may have no \
+         look-around, no back-references and no flags, and must be small"
+    )]
+    PatternInvalid,
     /// A control or format character where none may be.
     #[error("\"{field}\" holds the character U+{code:04X}: remove control and invisible format characters")]
     CharacterForbidden {
@@ -85,7 +103,10 @@ impl Reject {
             Self::TopicReserved { .. } => "topic-reserved",
             Self::MatcherMissing => "matcher-missing",
             Self::MatcherUnsupported => "matcher-unsupported",
+            Self::SelectorUnsupported => "selector-unsupported",
+            Self::DialectsMixed => "dialects-mixed",
             Self::MatcherTooComplex => "matcher-too-complex",
+            Self::PatternInvalid => "pattern-invalid",
             Self::CharacterForbidden { .. } => "character-forbidden",
             Self::NotUtf8 { .. } => "not-utf8",
             Self::IdReserved => "id-reserved",

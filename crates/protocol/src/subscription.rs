@@ -1,10 +1,18 @@
-//! An active subscription: one matcher of one subscriber (section "Active Subscriptions").
+//! Active subscriptions: one matcher of one subscriber, its document and its path (section "Active Subscriptions").
+//! What 0.x writes instead is in [`legacy`].
 
 use std::{fmt, sync::Arc};
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::matcher::Matcher;
+use crate::{
+    Dialect, legacy,
+    matcher::{Matcher, MatcherType},
+    topic::HubUrl,
+    update::{EventId, EventType, Update},
+};
 
 /// The identifier of one connection, shared by its subscriptions: `urn:uuid:` and a random UUID.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -25,6 +33,8 @@ impl SubscriberId {
 /// One subscription, active or ended.
 #[derive(Clone)]
 pub struct Subscription {
+    /// What its request spoke, hence what its events are written in.
+    pub dialect: Dialect,
     /// What is selected.
     pub matcher: Matcher,
     /// Who selected it.
@@ -33,12 +43,259 @@ pub struct Subscription {
     pub payload: Option<Arc<RawValue>>,
 }
 
+impl Subscription {
+    /// The update that announces it, active or ended (section "Subscription Events"): private, under its own path. The
+    /// event type is that of 0.x events, which the specification gives none.
+    pub fn event(&self, hub: &HubUrl, active: bool, legacy_type: Option<&EventType>, id: EventId) -> Update {
+        match self.dialect {
+            Dialect::Legacy => legacy::subscription_event(hub, self, active, legacy_type, id),
+            Dialect::V1 => {
+                let document = self.document_as(hub, active);
+                let event_type = Some(EventType::of_hub());
+                let topics = std::slice::from_ref(&document.id);
+                Update::subscription_event(id, topics, hub, event_type.as_ref(), &to_json(&document))
+            }
+        }
+    }
+
+    /// The 1.0 document while it is active. The API has none for URI templates, which 1.0 cannot name.
+    pub fn document(&self, hub: &HubUrl) -> String {
+        to_json(&self.document_as(hub, true))
+    }
+
+    fn document_as(&self, hub: &HubUrl, active: bool) -> Document<'_> {
+        let match_type = self.match_type().as_str();
+        let (text, subscriber) = (self.matcher.as_str(), self.subscriber.as_str());
+        Document {
+            id: encode_path(hub, [match_type, text, subscriber]),
+            kind: "subscription",
+            match_type,
+            text,
+            subscriber,
+            active,
+            payload: self.payload.as_deref(),
+        }
+    }
+
+    fn match_type(&self) -> MatcherType {
+        self.matcher.matcher_type().unwrap_or(MatcherType::Exact)
+    }
+}
+
 impl fmt::Debug for Subscription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Subscription")
+            .field("dialect", &self.dialect)
             .field("matcher", &self.matcher)
             .field("subscriber", &self.subscriber)
             .field("payload", &self.payload.is_some())
             .finish()
+    }
+}
+
+/// The 1.0 document of a collection (section "Subscription API"). `id` is the path that was asked for.
+pub fn collection<'a>(
+    hub: &HubUrl,
+    id: &str,
+    subscriptions: impl IntoIterator<Item = &'a Subscription>,
+) -> String {
+    #[derive(Serialize)]
+    struct Collection<'a> {
+        id: &'a str,
+        #[serde(rename = "type")]
+        kind: &'static str,
+        subscriptions: Vec<Document<'a>>,
+    }
+    let subscriptions = subscriptions.into_iter().map(|each| each.document_as(hub, true)).collect();
+    to_json(&Collection { id, kind: "subscriptions", subscriptions })
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    id: String,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    match_type: &'static str,
+    #[serde(rename = "match")]
+    text: &'a str,
+    subscriber: &'a str,
+    active: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload: Option<&'a RawValue>,
+}
+
+/// A path under `{hub}/subscriptions` in the form of 1.0, decoded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubscriptionsPath {
+    /// The matcher whose subscriptions are meant; absent: all.
+    pub matcher: Option<(MatcherType, String)>,
+    /// One subscriber's subscription.
+    pub subscriber: Option<String>,
+}
+
+impl SubscriptionsPath {
+    /// Parses the raw path of a request. `None`: it is no path of the API.
+    pub fn parse(hub: &HubUrl, raw: &str) -> Option<Self> {
+        let mut segments = decode_path(hub, raw)?.into_iter();
+        let matcher = match segments.next() {
+            None => None,
+            Some(name) => Some((MatcherType::parse(&name)?, segments.next()?)),
+        };
+        let subscriber = segments.next();
+        segments.next().is_none().then_some(Self { matcher, subscriber })
+    }
+
+    /// The same path in its canonical spelling, which tokens and events use.
+    pub fn canonical(&self, hub: &HubUrl) -> String {
+        let matcher = self.matcher.iter().flat_map(|(kind, text)| [kind.as_str(), text.as_str()]);
+        encode_path(hub, matcher.chain(self.subscriber.as_deref()))
+    }
+
+    /// Whether the path means the subscription.
+    pub fn covers(&self, subscription: &Subscription) -> bool {
+        // A URI template of 0.x has no path in 1.0.
+        let Some(matcher_type) = subscription.matcher.matcher_type() else { return false };
+        let named = |(kind, text): &(MatcherType, String)| {
+            *kind == matcher_type && *text == *subscription.matcher.as_str()
+        };
+        self.matcher.as_ref().is_none_or(named)
+            && self.subscriber.as_deref().is_none_or(|id| id == subscription.subscriber.as_str())
+    }
+}
+
+/// A path under `{hub}/subscriptions`: every value percent-encoded exactly once, as the simple expansion of RFC 6570
+/// does it.
+pub(crate) fn encode_path<'a>(hub: &HubUrl, values: impl IntoIterator<Item = &'a str>) -> String {
+    let mut path = format!("{}/subscriptions", hub.path());
+    for value in values {
+        path.push('/');
+        path.extend(utf8_percent_encode(value, RESERVED));
+    }
+    path
+}
+
+/// Everything but the unreserved characters of RFC 3986.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// The decoded values of such a path; `None`: it is none, or has an empty one.
+pub(crate) fn decode_path(hub: &HubUrl, raw: &str) -> Option<Vec<String>> {
+    let rest = raw.strip_prefix(hub.path())?.strip_prefix("/subscriptions")?;
+    if rest.is_empty() {
+        return Some(Vec::new());
+    }
+    let decode = |segment: &str| {
+        let text = percent_decode_str(segment).decode_utf8().ok()?;
+        (!text.is_empty()).then(|| text.into_owned())
+    };
+    rest.strip_prefix('/')?.split('/').map(decode).collect()
+}
+
+pub(crate) fn to_json(document: &impl Serialize) -> String {
+    serde_json::to_string(document).expect("strings, booleans and valid JSON always serialize")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::Limits;
+
+    fn hub() -> HubUrl {
+        HubUrl::default()
+    }
+
+    fn subscription(matcher_type: MatcherType, text: &str) -> Subscription {
+        Subscription {
+            dialect: Dialect::V1,
+            matcher: Matcher::parse(matcher_type, text, &hub(), &Limits::default()).expect("valid"),
+            subscriber: SubscriberId::from_uuid("bb3de268-05b0-4c65-b44e-8f9acefc29d6"),
+            payload: Some(Arc::from(RawValue::from_string(r#"{"foo":"bar"}"#.to_owned()).expect("JSON"))),
+        }
+    }
+
+    /// The example of section "Subscription Events".
+    #[test]
+    fn the_event_is_that_of_the_specification() {
+        let subscription = subscription(MatcherType::UrlPattern, "https://example.com/:selector");
+        let update = subscription.event(&hub(), true, None, EventId::from_uuid("1"));
+        let path = "/.well-known/mercure/subscriptions/urlpattern/https%3A%2F%2Fexample.com%2F%3Aselector/\
+                    urn%3Auuid%3Abb3de268-05b0-4c65-b44e-8f9acefc29d6";
+        let topics: Vec<_> = update.topics().iter().map(|topic| topic.as_str().to_owned()).collect();
+        assert_eq!(topics, [path]);
+        assert!(update.is_private());
+        let event = String::from_utf8(update.event().to_vec()).expect("UTF-8");
+        let data = event.strip_prefix("event: mercure\nid: urn:uuid:1\ndata: ").expect("its fields");
+        let document: Value = serde_json::from_str(data).expect("JSON");
+        assert_eq!(
+            document,
+            json!({
+                "id": path,
+                "type": "subscription",
+                "match_type": "urlpattern",
+                "match": "https://example.com/:selector",
+                "subscriber": "urn:uuid:bb3de268-05b0-4c65-b44e-8f9acefc29d6",
+                "active": true,
+                "payload": {"foo": "bar"},
+            })
+        );
+    }
+
+    #[test]
+    fn percent_signs_are_encoded_once() {
+        let update =
+            subscription(MatcherType::Exact, "a%2Fb c").event(&hub(), false, None, EventId::from_uuid("1"));
+        let topic = update.topics().canonical().as_str().to_owned();
+        assert!(
+            topic.starts_with("/.well-known/mercure/subscriptions/exact/a%252Fb%20c/urn%3Auuid%3A"),
+            "{topic}"
+        );
+    }
+
+    #[test]
+    fn collections_hold_documents() {
+        let each = subscription(MatcherType::Exact, "a");
+        let path = "/.well-known/mercure/subscriptions/exact/a";
+        let document: Value = serde_json::from_str(&collection(&hub(), path, [&each])).expect("JSON");
+        assert_eq!((&document["id"], &document["type"]), (&json!(path), &json!("subscriptions")));
+        let single: Value = serde_json::from_str(&each.document(&hub())).expect("JSON");
+        assert_eq!(document["subscriptions"], json!([single]));
+    }
+
+    #[test]
+    fn paths_name_a_known_type_and_a_matcher_together() {
+        let parse =
+            |rest: &str| SubscriptionsPath::parse(&hub(), &format!("{}/subscriptions{rest}", hub().path()));
+        assert_eq!(parse("").map(|path| path.matcher), Some(None));
+        let one = parse("/urlpattern/%2Fa%2F%3Ab/urn:uuid:1").expect("a path");
+        assert_eq!(one.matcher, Some((MatcherType::UrlPattern, "/a/:b".to_owned())));
+        assert_eq!(one.subscriber.as_deref(), Some("urn:uuid:1"));
+        for bad in ["/", "/exact", "/exact/", "/regexp/a", "/URLPattern/a", "/exact/a/b/c", "/exact/%FF"] {
+            assert_eq!(parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_path_covers_type_text_and_subscriber() {
+        let exact = subscription(MatcherType::Exact, "*");
+        let path = |rest: &str| {
+            let raw = format!("{}/subscriptions{rest}", hub().path());
+            SubscriptionsPath::parse(&hub(), &raw).expect("a path")
+        };
+        assert!(path("").covers(&exact) && path("/exact/*").covers(&exact));
+        assert!(!path("/urlpattern/*").covers(&exact) && !path("/exact/a").covers(&exact));
+        assert!(!path("/exact/*/urn:uuid:1").covers(&exact));
+        let template = Matcher::selector("/a/{b}", &Limits::default()).expect("valid");
+        let legacy = Subscription { dialect: Dialect::Legacy, matcher: template, ..exact };
+        assert!(!path("").covers(&legacy));
+    }
+
+    proptest! {
+        #[test]
+        fn every_matcher_and_subscriber_survives_the_path(text in "(?s).{1,20}", subscriber in "(?s).{1,20}") {
+            let path = SubscriptionsPath { matcher: Some((MatcherType::Exact, text)), subscriber: Some(subscriber) };
+            prop_assert_eq!(SubscriptionsPath::parse(&hub(), &path.canonical(&hub())), Some(path));
+        }
     }
 }

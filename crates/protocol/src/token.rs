@@ -28,23 +28,64 @@ pub enum TokenError {
     /// `crit` is present; this hub understands no critical extension.
     #[error("the token's header has a \"crit\" member, which this hub does not understand")]
     Critical,
-    /// `typ` says it is a 1.0 access token.
-    #[error(
-        "the token is of type at+jwt (protocol 1.0), which this hub does not serve yet: sign a 0.x token"
-    )]
-    AccessToken,
-    /// The algorithm is not one that the configured key is for.
-    #[error("the token's algorithm is not one of those the hub's key is configured for")]
-    Algorithm,
+    /// `typ` is not that of a JWT access token, and only 1.0 is served.
+    #[error("typ is {typ}, protocol 1.0 wants \"at+jwt\"")]
+    NotAccessToken {
+        /// What the header says, or that it says nothing.
+        typ: Shown,
+    },
+    /// No issuer is named.
+    #[error("the token has no \"iss\" claim, which names its issuer")]
+    IssuerMissing,
+    /// Another issuer than those that are trusted.
+    #[error("iss is {issuer}, which is none of the issuers that this hub trusts")]
+    IssuerUnknown {
+        /// What the claim says.
+        issuer: Shown,
+    },
     /// No key is configured for this role.
-    #[error("no key is configured to verify {role} tokens")]
+    #[error("no key is configured to verify {role} tokens of issuer {issuer}")]
     NoKey {
-        /// `publisher` or `subscriber`.
-        role: &'static str,
+        /// Whose tokens are asked for.
+        role: Role,
+        /// The issuer that the token names, or whose keys serve 0.x tokens.
+        issuer: Shown,
+    },
+    /// The key set could not be loaded so far.
+    #[error("the JWK Set of issuer {issuer} could not be loaded yet: the log tells why")]
+    KeysUnavailable {
+        /// The issuer.
+        issuer: Shown,
+    },
+    /// The algorithm is not one that the configured keys are for.
+    #[error("alg is {algorithm}, which no {role} key of issuer {issuer} is configured for")]
+    Algorithm {
+        /// What the header says.
+        algorithm: Shown,
+        /// Whose key was looked for.
+        role: Role,
+        /// The issuer.
+        issuer: Shown,
     },
     /// The signature does not verify.
-    #[error("the signature does not verify: the token was signed with another key")]
-    Signature,
+    #[error("the signature does not match the {role} key of issuer {issuer}")]
+    Signature {
+        /// Whose key was tried.
+        role: Role,
+        /// The issuer.
+        issuer: Shown,
+    },
+    /// Another audience.
+    #[error("aud holds {audience}, this hub is {resource}")]
+    Audience {
+        /// What the claim says.
+        audience: Shown,
+        /// The hub's resource identifier.
+        resource: Shown,
+    },
+    /// No `exp`.
+    #[error("the token has no \"exp\" claim, which protocol 1.0 requires")]
+    ExpiryMissing,
     /// The claims are no JSON object.
     #[error("the token's claims are no JSON object")]
     Claims,
@@ -62,12 +103,72 @@ pub enum TokenError {
     /// `nbf` lies ahead.
     #[error("the token is not valid yet")]
     NotYetValid,
+    /// A Mercure authorization detail is malformed, so the whole token is.
+    #[error("\"authorization_details\", entry {entry}: {problem}")]
+    Detail {
+        /// Its place in the array, from 0.
+        entry: usize,
+        /// What is wrong, without its values.
+        problem: String,
+    },
+    /// More Mercure authorization details than the limit.
+    #[error("the token has more than {max} Mercure authorization details")]
+    TooManyDetails {
+        /// The bound in force.
+        max: usize,
+    },
     /// More matchers than the limit.
-    #[error("the token grants more than {max} topic selectors")]
+    #[error("the token grants more than {max} matchers")]
     TooManyMatchers {
         /// The bound in force.
         max: usize,
     },
+}
+
+/// What a token is presented for. The two have separate keys, so that who may make the one cannot make the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// To publish.
+    Publisher,
+    /// To subscribe, and to read who is subscribed.
+    Subscriber,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Publisher => "publisher",
+            Self::Subscriber => "subscriber",
+        })
+    }
+}
+
+/// A text from outside, made fit for a log: quoted, without control characters, and short.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown(String);
+
+impl Shown {
+    const CHARS_MAX: usize = 200;
+
+    /// Quotes `text`.
+    pub fn new(text: &str) -> Self {
+        let cut = text.char_indices().nth(Self::CHARS_MAX).map(|(at, _)| at);
+        Self(match cut {
+            None => format!("{text:?}"),
+            Some(at) => format!("{:?}…", &text[..at]),
+        })
+    }
+
+    /// Words of the hub's own.
+    pub fn words(words: &str) -> Self {
+        Self(words.to_owned())
+    }
+}
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
 }
 
 /// A token taken apart, its claims out of reach until the signature has been verified.
@@ -81,6 +182,7 @@ pub struct Unverified<'a> {
 struct Header {
     alg: String,
     typ: String,
+    kid: String,
 }
 
 impl Header {
@@ -95,7 +197,7 @@ impl Header {
             Some(Value::String(text)) => Ok(text.clone()),
             Some(_) => Err(TokenError::Header),
         };
-        let header = Self { alg: text("alg")?, typ: text("typ")? };
+        let header = Self { alg: text("alg")?, typ: text("typ")?, kid: text("kid")? };
         if header.alg.is_empty() { Err(TokenError::Header) } else { Ok(header) }
     }
 }
@@ -123,6 +225,32 @@ impl<'a> Unverified<'a> {
         &self.header.alg
     }
 
+    /// The name of the key, if the token gives one: a hint among trusted keys.
+    pub fn key_id(&self) -> Option<&str> {
+        (!self.header.kid.is_empty()).then_some(&self.header.kid)
+    }
+
+    /// Who claims to have issued the token: decides whose keys are tried, and nothing else before they verify it.
+    pub fn claimed_issuer(&self) -> Option<String> {
+        #[derive(serde::Deserialize)]
+        struct Claims {
+            iss: Option<String>,
+        }
+        serde_json::from_slice::<Claims>(&self.claims).ok()?.iss
+    }
+
+    /// Refuses what is no RFC 9068 access token.
+    ///
+    /// # Errors
+    /// [`TokenError::NotAccessToken`].
+    pub fn require_access_token(&self) -> Result<(), TokenError> {
+        match self.header.typ.as_str() {
+            _ if self.is_access_token() => Ok(()),
+            "" => Err(TokenError::NotAccessToken { typ: Shown::words("absent") }),
+            typ => Err(TokenError::NotAccessToken { typ: Shown::new(typ) }),
+        }
+    }
+
     /// Whether `typ` marks an RFC 9068 access token, hence protocol 1.0.
     pub fn is_access_token(&self) -> bool {
         let typ = self.header.typ.as_str();
@@ -133,15 +261,16 @@ impl<'a> Unverified<'a> {
         subtype.eq_ignore_ascii_case("at+jwt")
     }
 
-    /// Opens the claims if `verify(signing input, signature in base64url)` says that the signature is right.
+    /// Opens the claims if `verify(signing input, signature in base64url)` finds nothing wrong with the signature.
     ///
     /// # Errors
-    /// [`TokenError::Signature`], [`TokenError::Claims`].
-    pub fn verify(self, verify: impl FnOnce(&str, &str) -> bool) -> Result<Claims, TokenError> {
-        if !verify(self.signing_input, self.signature) {
-            return Err(TokenError::Signature);
-        }
-        serde_json::from_slice(&self.claims).map(Claims).map_err(|_| TokenError::Claims)
+    /// What `verify` finds; [`TokenError::Claims`].
+    pub fn verify(
+        self,
+        verify: impl FnOnce(&str, &str) -> Result<(), TokenError>,
+    ) -> Result<Claims, TokenError> {
+        verify(self.signing_input, self.signature)?;
+        Claims::from_json(&self.claims)
     }
 }
 
@@ -157,9 +286,50 @@ impl fmt::Debug for Unverified<'_> {
 pub struct Claims(HashMap<String, Box<RawValue>>);
 
 impl Claims {
+    /// From the JSON text of an object. Whoever calls this vouches for its origin.
+    ///
+    /// # Errors
+    /// [`TokenError::Claims`].
+    pub fn from_json(json: &[u8]) -> Result<Self, TokenError> {
+        serde_json::from_slice(json).map(Self).map_err(|_| TokenError::Claims)
+    }
+
     /// The JSON text of a claim; `None` if it is absent or null.
     pub fn json(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(|value| value.get()).filter(|json| *json != "null")
+    }
+
+    /// Checks what protocol 1.0 asks of an access token beside its type, signature and lifetime (section "Token
+    /// Validation"): that `iss` is the issuer whose key has verified it, and that `aud` holds this hub.
+    ///
+    /// # Errors
+    /// [`TokenError::IssuerMissing`], [`TokenError::IssuerUnknown`], [`TokenError::Audience`], [`TokenError::Claim`].
+    pub fn check_party(&self, issuer: &str, resource: &str) -> Result<(), TokenError> {
+        let found: String = match self.json("iss").map(serde_json::from_str) {
+            None => return Err(TokenError::IssuerMissing),
+            Some(Err(_)) => return Err(TokenError::Claim { claim: "iss", expected: "a string" }),
+            Some(Ok(found)) => found,
+        };
+        if found != issuer {
+            return Err(TokenError::IssuerUnknown { issuer: Shown::new(&found) });
+        }
+        #[derive(serde::Deserialize)]
+        #[serde(untagged)]
+        enum Audience {
+            One(String),
+            Several(Vec<String>),
+        }
+        let wrong = |audience| Err(TokenError::Audience { audience, resource: Shown::new(resource) });
+        match self.json("aud").map(serde_json::from_str) {
+            None => wrong(Shown::words("nothing")),
+            Some(Err(_)) => {
+                Err(TokenError::Claim { claim: "aud", expected: "a string or an array of strings" })
+            }
+            Some(Ok(Audience::One(one))) if one == resource => Ok(()),
+            Some(Ok(Audience::One(one))) => wrong(Shown::new(&one)),
+            Some(Ok(Audience::Several(several))) if several.iter().any(|each| each == resource) => Ok(()),
+            Some(Ok(Audience::Several(several))) => wrong(Shown::new(&several.join(" "))),
+        }
     }
 
     /// Checks `exp` and `nbf` (RFC 7519, sections 4.1.4 and 4.1.5) without leeway, and returns `exp`. Both are in
@@ -220,7 +390,7 @@ mod tests {
                 assert!(
                     token.starts_with(input) && signature == "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
                 );
-                true
+                Ok(())
             })
             .expect("an object");
         assert_eq!(claims.json("iss"), Some("\"joe\""));
@@ -247,7 +417,56 @@ mod tests {
     fn claims_stay_closed_when_the_signature_is_wrong() {
         let token = token(r#"{"alg":"HS256"}"#, "{}");
         let unverified = Unverified::parse(&token, &Limits::default()).expect("well-formed");
-        assert_eq!(unverified.verify(|_, _| false).err(), Some(TokenError::Signature));
+        let wrong = TokenError::Signature { role: Role::Publisher, issuer: Shown::new("me") };
+        assert_eq!(unverified.verify(|_, _| Err(wrong.clone())).err(), Some(wrong));
+    }
+
+    #[test]
+    fn parties_are_checked_and_named() {
+        let check = |value: Value| claims(&value).check_party("https://a.example", "https://hub.example/m");
+        assert_eq!(check(json!({"iss": "https://a.example", "aud": "https://hub.example/m"})), Ok(()));
+        assert_eq!(check(json!({"iss": "https://a.example", "aud": ["x", "https://hub.example/m"]})), Ok(()));
+        for (value, reason) in [
+            (json!({}), "the token has no \"iss\" claim, which names its issuer"),
+            (json!({"iss": ["https://a.example"]}), "the claim \"iss\" is malformed: expected a string"),
+            (
+                json!({"iss": "https://b.example"}),
+                "iss is \"https://b.example\", which is none of the issuers that this hub trusts",
+            ),
+            (json!({"iss": "https://a.example"}), "aud holds nothing, this hub is \"https://hub.example/m\""),
+            (
+                json!({"iss": "https://a.example", "aud": "https://other.example/m"}),
+                "aud holds \"https://other.example/m\", this hub is \"https://hub.example/m\"",
+            ),
+            (
+                json!({"iss": "https://a.example", "aud": ["a", "b"]}),
+                "aud holds \"a b\", this hub is \"https://hub.example/m\"",
+            ),
+            (
+                json!({"iss": "https://a.example", "aud": [1]}),
+                "the claim \"aud\" is malformed: expected a string or an array of strings",
+            ),
+        ] {
+            assert_eq!(check(value.clone()).expect_err("wrong").to_string(), reason, "{value}");
+        }
+    }
+
+    #[test]
+    fn what_a_log_shows_is_quoted_and_short() {
+        assert_eq!(Shown::new("a\nb\u{202e}").to_string(), r#""a\nb\u{202e}""#);
+        assert!(Shown::new(&"é".repeat(5_000)).to_string().chars().count() < 210);
+    }
+
+    #[test]
+    fn only_access_tokens_are_access_tokens() {
+        let require = |header: &str| {
+            let token = token(header, "{}");
+            Unverified::parse(&token, &Limits::default()).expect("well-formed").require_access_token()
+        };
+        assert_eq!(require(r#"{"alg":"HS256","typ":"AT+jwt"}"#), Ok(()));
+        let reason = |header: &str| require(header).expect_err("refused").to_string();
+        assert_eq!(reason(r#"{"alg":"HS256","typ":"JWT"}"#), "typ is \"JWT\", protocol 1.0 wants \"at+jwt\"");
+        assert_eq!(reason(r#"{"alg":"HS256"}"#), "typ is absent, protocol 1.0 wants \"at+jwt\"");
     }
 
     #[test]

@@ -10,8 +10,15 @@ use crate::{Limits, Reject, text};
 /// The identifier of an updated resource: any text without control or format characters, compared byte for byte.
 ///
 /// Section "Terminology" of draft-dunglas-mercure-08.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Topic(Arc<str>);
+#[derive(Clone)]
+pub struct Topic(Arc<Parts>);
+
+struct Parts {
+    text: Box<str>,
+    /// Resolved against the hub's URL, once, for all URL patterns that will ever be asked. Absent: the text is no URL
+    /// reference, and no URL pattern matches it.
+    url: Option<Url>,
+}
 
 impl Topic {
     /// Checks the characters, the length, that the topic is not the wildcard, and that it lies outside the hub's
@@ -37,26 +44,41 @@ impl Topic {
         if value == "*" {
             return Err(Reject::TopicWildcard);
         }
-        if hub.reserves(value) {
+        let topic = Self::unchecked(value, hub);
+        if topic.url().is_some_and(|url| hub.reserves(url)) {
             return Err(Reject::TopicReserved { path: hub.path().to_owned() });
         }
-        Ok(Self(value.into()))
+        Ok(topic)
     }
 
-    /// A topic in the hub's own namespace. Only [`crate::update::Update::subscription_event`] reaches it.
-    pub(crate) fn of_hub(value: String) -> Self {
-        Self(value.into())
+    /// Any text, to be asked whether a matcher meets it: a path of the subscription API, or a subscription's matcher,
+    /// which is looked up among payloads as if it were a topic. It cannot be published: that takes [`Topics`].
+    pub fn unchecked(value: &str, hub: &HubUrl) -> Self {
+        Self(Arc::new(Parts { text: value.into(), url: hub.0.join(value).ok() }))
     }
 
     /// The text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.0.text
+    }
+
+    /// The topic as a URL, relative ones resolved against the hub's.
+    pub fn url(&self) -> Option<&Url> {
+        self.0.url.as_ref()
     }
 }
 
+impl PartialEq for Topic {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for Topic {}
+
 impl fmt::Debug for Topic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.as_str().fmt(f)
     }
 }
 
@@ -131,12 +153,15 @@ impl HubUrl {
         self.0.path()
     }
 
-    /// Whether `topic` addresses the hub's own namespace (section "Publication"): its path, resolved against this URL
-    /// with dot segments removed and unreserved characters decoded, is the hub's path or lies under it, whatever its
-    /// scheme and host. What is no URL reference cannot name a hub path.
-    pub fn reserves(&self, topic: &str) -> bool {
-        let Ok(resolved) = self.0.join(topic) else { return false };
-        let path = decode_unreserved(resolved.path());
+    /// The whole URL.
+    pub fn as_url(&self) -> &Url {
+        &self.0
+    }
+
+    /// Whether a resolved topic addresses the hub's own namespace (section "Publication"): its path, with dot segments
+    /// removed and unreserved characters decoded, is the hub's path or lies under it, whatever its scheme and host.
+    pub fn reserves(&self, topic: &Url) -> bool {
+        let path = decode_unreserved(topic.path());
         // The parser has resolved dot segments already, also "%2e" ones, and decoding adds none it would not have
         // seen; only paths that are opaque to it stay as they came, and those do not begin with a slash.
         path.strip_prefix(self.path()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))

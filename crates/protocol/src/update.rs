@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::{
     Limits, Reject, sse, text,
-    topic::{Topic, Topics},
+    topic::{HubUrl, Topic, Topics},
 };
 
 /// The identifier of an update and the cursor of whoever received it last.
@@ -77,11 +77,18 @@ impl EventType {
             });
         }
         text::check("type", value)?;
-        if value == "mercure" {
+        if value == Self::RESERVED {
             return Err(Reject::TypeReserved);
         }
         Ok(Self(value.into()))
     }
+
+    /// The reserved type of the hub's own events in protocol 1.0.
+    pub(crate) fn of_hub() -> Self {
+        Self(Self::RESERVED.into())
+    }
+
+    const RESERVED: &str = "mercure";
 
     /// The text.
     pub fn as_str(&self) -> &str {
@@ -175,11 +182,12 @@ impl Update {
     /// The only way to an update in the hub's own namespace: private, made by the hub, never by a request.
     pub(crate) fn subscription_event(
         id: EventId,
-        topics: Vec<String>,
+        topics: &[String],
+        hub: &HubUrl,
         event_type: Option<&EventType>,
         document: &str,
     ) -> Self {
-        let topics = Topics::of_hub(topics.into_iter().map(Topic::of_hub).collect());
+        let topics = Topics::of_hub(topics.iter().map(|topic| Topic::unchecked(topic, hub)).collect());
         let event = sse::encode(&id, event_type, None, document);
         Self { id, topics, private: true, origin: Origin::Hub, event }
     }
@@ -211,7 +219,8 @@ impl Update {
 
     /// What the update holds in memory, in bytes: its event, topics and id, with an estimate of the bookkeeping.
     pub fn size(&self) -> usize {
-        let topics: usize = self.topics.iter().map(|topic| topic.as_str().len() + 32).sum();
+        // A topic is kept as its text and as a URL.
+        let topics: usize = self.topics.iter().map(|topic| 2 * topic.as_str().len() + 160).sum();
         self.event.len() + self.id.as_str().len() + topics + 128
     }
 }
@@ -233,7 +242,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::topic::HubUrl;
 
     fn draft(data: &str) -> Draft {
         let topics = Topics::parse(["a", "b"], &HubUrl::default(), &Limits::default()).expect("valid topics");

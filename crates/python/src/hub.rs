@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use petasos::{Config, Secret};
+use petasos::{Config, IssuerConfig, KeyConfig, Secret};
 use petasos_protocol::{
     Limits,
     topic::Topics,
@@ -68,8 +68,12 @@ impl Hub {
         let keep_alive = Duration::try_from_secs_f64(keep_alive)
             .map_err(|_| InvalidUpdate::new_err("keep_alive: give seconds, 0 or more"))?;
         let config = Config {
-            publisher_key: publisher_key.map(Secret::new),
-            subscriber_key: subscriber_key.map(Secret::new),
+            issuers: vec![IssuerConfig {
+                publisher: KeyConfig::of(publisher_key.map(Secret::new)),
+                subscriber: KeyConfig::of(subscriber_key.map(Secret::new)),
+                ..IssuerConfig::default()
+            }],
+            compat: true,
             anonymous,
             subscriptions,
             subscription_event_type,
@@ -80,6 +84,7 @@ impl Hub {
             cors_loopback_credentials,
             publish_origins,
             cookie_name,
+            legacy_cookie_name: None,
             ..Config::default()
         };
         let settings = config.check().map_err(|error| InvalidUpdate::new_err(error.to_string()))?;
@@ -133,7 +138,7 @@ impl Hub {
         let _context = engine.runtime().enter();
         let server = UnixStream::from_std(server)?;
         let connections = engine.connections.clone();
-        engine.runtime().spawn(async move { connections.serve(server, admission).await });
+        engine.runtime().spawn(async move { connections.serve(server, None, admission).await });
         Ok(client.into_raw_fd())
     }
 

@@ -8,7 +8,7 @@ mod hub;
 mod server;
 
 use petasos_protocol::{legacy, topic::HubUrl};
-use petasos_server::Key;
+use petasos_server::Signer;
 use pyo3::{create_exception, exceptions::PyValueError, prelude::*};
 
 create_exception!(
@@ -39,8 +39,9 @@ impl From<KeyBytes> for Vec<u8> {
 fn sign_token(claims: &str, key: KeyBytes) -> PyResult<String> {
     let object = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(claims);
     object.map_err(|_| PyValueError::new_err("the claims are no JSON object"))?;
-    let key = Key::secret(Vec::from(key)).map_err(|error| PyValueError::new_err(error.to_string()))?;
-    Ok(key.sign(claims))
+    let signer =
+        Signer::parse(Vec::from(key), None).map_err(|error| PyValueError::new_err(error.to_string()))?;
+    Ok(signer.sign("JWT", claims))
 }
 
 /// The path of subscriptions in the 0.x API, every value percent-encoded once.

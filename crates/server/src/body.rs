@@ -4,18 +4,24 @@ use std::{
     convert::Infallible,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
+use http::{HeaderMap, header};
 use http_body::{Frame, SizeHint};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use petasos_hub::Session;
+use petasos_protocol::Reject;
+
+use crate::{admission::Place, refusal::Refusal};
 
 /// The body of an answer.
 pub struct Body(Content);
 
 enum Content {
     Full(Bytes),
-    Stream(Box<Session>),
+    Stream(Box<(Session, Place)>),
 }
 
 impl Body {
@@ -27,8 +33,8 @@ impl Body {
         Self(Content::Full(content.into()))
     }
 
-    pub(crate) fn stream(session: Session) -> Self {
-        Self(Content::Stream(Box::new(session)))
+    pub(crate) fn stream(session: Session, place: Place) -> Self {
+        Self(Content::Stream(Box::new((session, place))))
     }
 }
 
@@ -43,8 +49,8 @@ impl http_body::Body for Body {
         match &mut self.0 {
             Content::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
             Content::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Content::Stream(session) => {
-                session.poll_next(cx).map(|next| next.map(|bytes| Ok(Frame::data(bytes))))
+            Content::Stream(stream) => {
+                stream.0.poll_next(cx).map(|next| next.map(|bytes| Ok(Frame::data(bytes))))
             }
         }
     }
@@ -58,5 +64,34 @@ impl http_body::Body for Body {
             Content::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Content::Stream(_) => SizeHint::default(),
         }
+    }
+}
+
+/// The whole body of a request that must be a form, within its limit and its time.
+pub(crate) async fn form<B>(
+    headers: &HeaderMap,
+    body: B,
+    bytes_max: usize,
+    time_max: Duration,
+) -> Result<Bytes, Refusal>
+where
+    B: http_body::Body<Data = Bytes> + Send,
+    B::Error: std::error::Error + Send + Sync + 'static,
+{
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let essence = content_type.unwrap_or_default().split(';').next().unwrap_or_default();
+    if !essence.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+        return Err(Reject::ContentType.into());
+    }
+    let too_large = || Refusal::Reject(Reject::TooLarge { what: "the body in bytes", max: bytes_max });
+    if body.size_hint().lower() > bytes_max as u64 {
+        return Err(too_large());
+    }
+    let collecting = Box::pin(Limited::new(body, bytes_max).collect());
+    match tokio::time::timeout(time_max, collecting).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(_)) => Err(Refusal::BodyBroken),
+        Err(_) => Err(Refusal::BodyTimeout),
     }
 }

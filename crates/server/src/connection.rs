@@ -1,6 +1,6 @@
 //! One HTTP/1.1 connection from its first byte to its last, on any stream of bytes.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::IpAddr, sync::Arc, time::Duration};
 
 use http::Request;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -31,6 +31,10 @@ impl Lifetime {
         self.0.send_replace(Some(time));
     }
 }
+
+/// The other end of a connection: an extension of every request that comes over a network.
+#[derive(Clone, Copy)]
+pub(crate) struct Peer(pub(crate) IpAddr);
 
 /// How long a stream's own end may take to reach a peer that does not read.
 const GRACE: Duration = Duration::from_secs(2);
@@ -67,6 +71,7 @@ impl Connections {
     pub async fn serve(
         &self,
         io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        peer: Option<IpAddr>,
         admission: Admission,
     ) {
         let lifetime = Lifetime(watch::Sender::new(None));
@@ -78,6 +83,9 @@ impl Connections {
                 // What a former request of this connection set has ended with its answer.
                 lifetime.0.send_if_modified(|end| end.take().is_some());
                 request.extensions_mut().insert(lifetime);
+                if let Some(peer) = peer {
+                    request.extensions_mut().insert(Peer(peer));
+                }
                 Ok::<_, Infallible>(service.call(request).await)
             }
         });

@@ -1,19 +1,21 @@
 //! From a request to the grants of whoever sent it.
 //!
-//! Section "Authorization" of the 0.x specification: the `Authorization` header before the `authorization` query
-//! parameter before the cookie; what comes later is ignored, valid or not.
+//! Section "Presenting the Access Token": the `Authorization` header before the cookie. With 0.x, also the
+//! `authorization` query parameter, between them, and the former cookie after them. What comes later is ignored, valid
+//! or not.
 
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, header};
-use petasos_protocol::{Limits, form::Form, grants::Grants, token::TokenError};
+use petasos_protocol::{Dialect, form::Form, grants::Grants, token::Role};
 use tokio::time::Instant;
+use uuid::Uuid;
 
-use crate::{keys::Key, refusal::Refusal};
+use crate::{Service, Settings, refusal::Refusal};
 
 /// A token as presented, not verified.
 pub(crate) struct Presented<'a> {
-    token: &'a str,
+    pub(crate) token: &'a str,
     pub(crate) by_cookie: bool,
 }
 
@@ -22,6 +24,8 @@ pub(crate) struct Credentials {
     pub(crate) grants: Grants,
     /// When the token expires.
     pub(crate) close_at: Option<Instant>,
+    /// What the token is written in.
+    pub(crate) dialect: Dialect,
 }
 
 impl<'a> Presented<'a> {
@@ -33,7 +37,7 @@ impl<'a> Presented<'a> {
     pub(crate) fn find(
         headers: &'a HeaderMap,
         query: &'a Form<'_>,
-        cookie_name: &str,
+        settings: &Settings,
     ) -> Result<Option<Self>, Refusal> {
         let mut authorization = headers.get_all(header::AUTHORIZATION).iter();
         if let Some(value) = authorization.next() {
@@ -48,7 +52,8 @@ impl<'a> Presented<'a> {
             return checked(token.trim_matches(' '), BAD_HEADER)
                 .map(|token| Some(Self { token, by_cookie: false }));
         }
-        let mut parameters = query.all("authorization");
+        let compat = settings.issuers.compat;
+        let mut parameters = query.all("authorization").filter(|_| compat);
         if let Some(token) = parameters.next() {
             if parameters.next().is_some() {
                 return Err(Refusal::TokenMalformed(
@@ -59,7 +64,11 @@ impl<'a> Presented<'a> {
                 "the \"authorization\" parameter holds no token: send a JWS in compact serialization";
             return checked(token, detail).map(|token| Some(Self { token, by_cookie: false }));
         }
-        match cookie(headers, cookie_name) {
+        let legacy = || {
+            let name = settings.legacy_cookie_name.as_deref().filter(|_| compat);
+            name.and_then(|name| cookie(headers, name))
+        };
+        match cookie(headers, &settings.cookie_name).or_else(legacy) {
             Some(token) => {
                 let detail =
                     "the hub's cookie holds no token: set it to a JWS in compact serialization, or delete it";
@@ -69,30 +78,24 @@ impl<'a> Presented<'a> {
         }
     }
 
-    /// Verifies the token with the key of a role (`publisher` or `subscriber`, for the log).
+    /// Verifies the token for a role.
     ///
     /// # Errors
-    /// [`Refusal::TokenInvalid`]; the reason goes to the log, the token does not.
-    pub(crate) fn verify(
-        &self,
-        key: Option<&Key>,
-        role: &'static str,
-        limits: &Limits,
-    ) -> Result<Credentials, Refusal> {
+    /// [`Refusal::TokenInvalid`]; the reason goes to the log under the request's id, the token goes nowhere.
+    pub(crate) fn verify(&self, service: &Service, role: Role) -> Result<Credentials, Refusal> {
+        let Service { hub, settings, .. } = service;
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        let verified = match key {
-            Some(key) => key.verify(self.token, now, limits),
-            None => Err(TokenError::NoKey { role }),
-        };
-        let (grants, expiry) = verified.map_err(|reason| {
-            tracing::info!(role, %reason, "a token was refused");
-            Refusal::TokenInvalid
+        let verified = settings.issuers.verify(self.token, role, hub.url(), now, &settings.limits);
+        let verified = verified.map_err(|reason| {
+            let request = Uuid::new_v4();
+            tracing::info!(%role, %request, %reason, "a token was refused");
+            Refusal::TokenInvalid { request }
         })?;
         // An expiry beyond what the clock can count is none.
         let remaining =
-            expiry.map(|expiry| Duration::try_from_secs_f64(expiry - now).unwrap_or(Duration::MAX));
+            verified.expiry.map(|expiry| Duration::try_from_secs_f64(expiry - now).unwrap_or(Duration::MAX));
         let close_at = remaining.and_then(|remaining| Instant::now().checked_add(remaining.min(LONGEST)));
-        Ok(Credentials { grants, close_at })
+        Ok(Credentials { grants: verified.grants, close_at, dialect: verified.dialect })
     }
 }
 
@@ -122,17 +125,27 @@ fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use http::{HeaderName, HeaderValue};
-    use petasos_protocol::form::Part;
+    use petasos_protocol::{Limits, form::Part};
 
     use super::*;
 
     fn find(pairs: &[(HeaderName, &'static str)], query: &str) -> Result<Option<(String, bool)>, Refusal> {
+        find_with(pairs, query, true)
+    }
+
+    fn find_with(
+        pairs: &[(HeaderName, &'static str)],
+        query: &str,
+        compat: bool,
+    ) -> Result<Option<(String, bool)>, Refusal> {
         let mut headers = HeaderMap::new();
         for (name, value) in pairs {
             headers.append(name, HeaderValue::from_static(value));
         }
         let query = Form::parse(query.as_bytes(), Part::Query, &Limits::default()).expect("a query");
-        let found = Presented::find(&headers, &query, "mercureAuthorization")?;
+        let mut settings = Settings::default();
+        settings.issuers.compat = compat;
+        let found = Presented::find(&headers, &query, &settings)?;
         Ok(found.map(|presented| (presented.token.to_owned(), presented.by_cookie)))
     }
 
@@ -146,6 +159,16 @@ mod tests {
         assert_eq!(find(std::slice::from_ref(&cookie), query).expect("ok"), found("q.q.q", false));
         assert_eq!(find(&[cookie], "topic=a").expect("ok"), found("c.c.c", true));
         assert_eq!(find(&[], "topic=a").expect("ok"), None);
+    }
+
+    #[test]
+    fn without_compat_only_header_and_own_cookie_count() {
+        let legacy = (header::COOKIE, "mercureAuthorization=c.c.c");
+        assert_eq!(find_with(&[legacy], "authorization=q.q.q", false).expect("ok"), None);
+        let own = (header::COOKIE, "mercureAuthorization=c.c.c; __Secure-mercure_access_token=d.d.d");
+        let found = Some(("d.d.d".to_owned(), true));
+        assert_eq!(find_with(std::slice::from_ref(&own), "authorization=q.q.q", false).expect("ok"), found);
+        assert_eq!(find_with(&[own], "", true).expect("ok"), found);
     }
 
     #[test]

@@ -1,21 +1,97 @@
-//! Keys, and what they verify. The key decides which algorithms are possible; the token never does.
+//! Keys that verify tokens. The key decides which algorithms are possible; the token never does.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, crypto};
-use petasos_protocol::{
-    Limits,
-    grants::Grants,
-    legacy,
-    token::{TokenError, Unverified},
-};
+use aws_lc_rs::signature::{ECDSA_P521_SHA512_FIXED, UnparsedPublicKey};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::{AlgorithmFamily, DecodingKey, DecodingKeyKind, crypto};
+use serde::Deserialize;
 
-/// A shared secret for HS256, HS384 and HS512.
+/// A signature algorithm of RFC 7518 and RFC 8037.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "their names are their documentation")]
+pub enum Algorithm {
+    HS256,
+    HS384,
+    HS512,
+    RS256,
+    RS384,
+    RS512,
+    PS256,
+    PS384,
+    PS512,
+    ES256,
+    ES384,
+    ES512,
+    EdDSA,
+}
+
+use Algorithm::{ES256, ES384, ES512, EdDSA, HS256, HS384, HS512, PS256, PS384, PS512, RS256, RS384, RS512};
+
+impl Algorithm {
+    /// All of them; there is no `none`.
+    pub const ALL: [Self; 13] =
+        [HS256, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA];
+
+    /// The name in a token's header.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            HS256 => "HS256",
+            HS384 => "HS384",
+            HS512 => "HS512",
+            RS256 => "RS256",
+            RS384 => "RS384",
+            RS512 => "RS512",
+            PS256 => "PS256",
+            PS384 => "PS384",
+            PS512 => "PS512",
+            ES256 => "ES256",
+            ES384 => "ES384",
+            ES512 => "ES512",
+            EdDSA => "EdDSA",
+        }
+    }
+
+    /// The same for the library that does the work, which has no ES512.
+    pub(crate) fn of_library(self) -> Option<jsonwebtoken::Algorithm> {
+        Some(match self {
+            HS256 => jsonwebtoken::Algorithm::HS256,
+            HS384 => jsonwebtoken::Algorithm::HS384,
+            HS512 => jsonwebtoken::Algorithm::HS512,
+            RS256 => jsonwebtoken::Algorithm::RS256,
+            RS384 => jsonwebtoken::Algorithm::RS384,
+            RS512 => jsonwebtoken::Algorithm::RS512,
+            PS256 => jsonwebtoken::Algorithm::PS256,
+            PS384 => jsonwebtoken::Algorithm::PS384,
+            PS512 => jsonwebtoken::Algorithm::PS512,
+            ES256 => jsonwebtoken::Algorithm::ES256,
+            ES384 => jsonwebtoken::Algorithm::ES384,
+            ES512 => return None,
+            EdDSA => jsonwebtoken::Algorithm::EdDSA,
+        })
+    }
+}
+
+impl FromStr for Algorithm {
+    type Err = KeyError;
+
+    fn from_str(name: &str) -> Result<Self, KeyError> {
+        Self::ALL.into_iter().find(|each| each.as_str() == name).ok_or(KeyError::Algorithm)
+    }
+}
+
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A key that verifies signatures, bound to the algorithms it may be used with.
 #[derive(Clone)]
 pub struct Key {
+    id: Option<String>,
     verifying: DecodingKey,
-    signing: EncodingKey,
-    bytes: usize,
+    algorithms: Vec<Algorithm>,
 }
 
 /// Why a text cannot be a key.
@@ -25,130 +101,229 @@ pub enum KeyError {
     /// An empty secret would accept every token that was signed with nothing.
     #[error("the secret is empty: give at least 32 random bytes")]
     Empty,
-    /// A public key that is used as a shared secret is known to everyone.
-    #[error("the secret is a PEM document, which this version does not use as a key: give a shared secret")]
+    /// A PEM document that holds no public key.
+    #[error(
+        "the PEM document holds no RSA, EC or Ed25519 public key: give the public key (SPKI, or PKCS#1 for RSA) or the \
+         certificate, not the private key"
+    )]
     Pem,
+    /// A key that can be broken.
+    #[error("the RSA key is shorter than 2048 bits: make a longer one")]
+    Weak,
+    /// No such algorithm.
+    #[error(
+        "unknown algorithm: use one of HS256, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, \
+         ES512, EdDSA"
+    )]
+    Algorithm,
+    /// An algorithm of another kind of key; above all HMAC with a public key, which everybody knows.
+    #[error(
+        "none of the algorithms fits this kind of key: HS… need a secret, RS…, PS…, ES… and EdDSA a public key"
+    )]
+    Mismatch,
+    /// A text that is no JWK Set.
+    #[error("this is no JWK Set (RFC 7517): an object with an array \"keys\"")]
+    Set,
+    /// A JWK Set that verifies nothing.
+    #[error("the JWK Set holds no key that can verify signatures with an allowed algorithm")]
+    SetUnusable,
 }
 
 impl Key {
-    /// A shared secret.
+    /// A shared secret, or the public key in a PEM document (SPKI, PKCS#1 or an X.509 certificate). Without algorithms:
+    /// all that fit the key.
     ///
     /// # Errors
     /// [`KeyError`].
-    pub fn secret(secret: impl AsRef<[u8]>) -> Result<Self, KeyError> {
-        let secret = secret.as_ref();
-        if secret.is_empty() {
-            return Err(KeyError::Empty);
-        }
-        if secret.trim_ascii_start().starts_with(b"-----BEGIN") {
-            return Err(KeyError::Pem);
-        }
-        Ok(Self {
-            verifying: DecodingKey::from_secret(secret),
-            signing: EncodingKey::from_secret(secret),
-            bytes: secret.len(),
-        })
-    }
-
-    /// Whether the secret is shorter than the output of the hash, which RFC 7518 (section 3.2) asks for at least.
-    pub fn is_short(&self) -> bool {
-        self.bytes < 32
-    }
-
-    /// Signs claims with HS256.
     ///
     /// ```
-    /// let key = petasos_server::Key::secret("!ChangeThisMercureHubJWTSecretKey!")?;
-    /// let token = key.sign(r#"{"mercure":{"publish":["*"]}}"#);
-    /// assert_eq!(token.split('.').count(), 3);
-    /// # Ok::<(), petasos_server::KeyError>(())
+    /// use petasos_server::{Algorithm, Key, KeyError};
+    /// let key = Key::parse("a shared secret of at least 32 bytes", &[])?;
+    /// assert!(Key::parse("a shared secret", &[Algorithm::RS256]).is_err());
+    /// # Ok::<(), KeyError>(())
     /// ```
-    pub fn sign(&self, claims: &str) -> String {
-        use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-        let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256","typ":"JWT"}"#);
-        let input = format!("{header}.{}", URL_SAFE_NO_PAD.encode(claims));
-        let signature = crypto::sign(input.as_bytes(), &self.signing, Algorithm::HS256);
-        format!("{input}.{}", signature.expect("a secret of any length signs with HMAC"))
+    pub fn parse(text: impl AsRef<[u8]>, algorithms: &[Algorithm]) -> Result<Self, KeyError> {
+        let text = text.as_ref();
+        if text.is_empty() {
+            return Err(KeyError::Empty);
+        }
+        let verifying = match is_pem(text) {
+            false => DecodingKey::from_secret(text),
+            true => DecodingKey::from_rsa_pem(text)
+                .or_else(|_| DecodingKey::from_ec_pem(text))
+                .or_else(|_| DecodingKey::from_ed_pem(text))
+                .map_err(|_| KeyError::Pem)?,
+        };
+        Self::new(None, verifying, algorithms)
     }
 
-    /// Verifies a 0.x token and reads its grants, with its expiry in seconds since the Unix epoch.
-    pub(crate) fn verify(
-        &self,
-        token: &str,
-        now: f64,
-        limits: &Limits,
-    ) -> Result<(Grants, Option<f64>), TokenError> {
-        let unverified = Unverified::parse(token, limits)?;
-        if unverified.is_access_token() {
-            return Err(TokenError::AccessToken);
+    /// The keys of a JWK Set (RFC 7517) that can verify signatures, in their order; others are left out, as RFC 7517,
+    /// section 5 asks. Shared secrets only if `secrets`.
+    ///
+    /// # Errors
+    /// [`KeyError::Set`], [`KeyError::SetUnusable`].
+    pub fn parse_set(json: &[u8], algorithms: &[Algorithm], secrets: bool) -> Result<Vec<Self>, KeyError> {
+        #[derive(Deserialize)]
+        struct Set {
+            keys: Vec<serde_json::Value>,
         }
-        let algorithm = match unverified.algorithm() {
-            "HS256" => Algorithm::HS256,
-            "HS384" => Algorithm::HS384,
-            "HS512" => Algorithm::HS512,
-            _ => return Err(TokenError::Algorithm),
-        };
-        let claims = unverified.verify(|input, signature| {
-            crypto::verify(signature, input.as_bytes(), &self.verifying, algorithm).unwrap_or(false)
-        })?;
-        let expiry = claims.check_lifetime(now)?;
-        Ok((legacy::grants(&claims, limits)?, expiry))
+        let set: Set = serde_json::from_slice(json).map_err(|_| KeyError::Set)?;
+        let jwks = set.keys.into_iter().take(SET_KEYS_MAX).filter_map(|key| serde_json::from_value(key).ok());
+        let usable: Vec<_> = jwks.filter_map(|jwk: Jwk| jwk.key(algorithms, secrets)).collect();
+        if usable.is_empty() { Err(KeyError::SetUnusable) } else { Ok(usable) }
     }
+
+    fn new(id: Option<String>, verifying: DecodingKey, allowed: &[Algorithm]) -> Result<Self, KeyError> {
+        let fitting: &[Algorithm] = match (verifying.family(), verifying.kind()) {
+            (AlgorithmFamily::Hmac, _) => &[HS256, HS384, HS512],
+            (AlgorithmFamily::Rsa, kind) => {
+                // PKCS#1 wraps the modulus and the exponent in a few bytes.
+                let bits = match kind {
+                    DecodingKeyKind::SecretOrDer(der) => 8 * der.len(),
+                    DecodingKeyKind::RsaModulusExponent { n, .. } => {
+                        8 * n.iter().skip_while(|byte| **byte == 0).count()
+                    }
+                };
+                if bits < RSA_BITS_MIN {
+                    return Err(KeyError::Weak);
+                }
+                &[RS256, RS384, RS512, PS256, PS384, PS512]
+            }
+            (AlgorithmFamily::Ec, DecodingKeyKind::SecretOrDer(point)) => match point.len() {
+                65 => &[ES256],
+                97 => &[ES384],
+                P521_POINT_BYTES => &[ES512],
+                _ => return Err(KeyError::Pem),
+            },
+            (AlgorithmFamily::Ed, _) => &[EdDSA],
+            (AlgorithmFamily::Ec, _) => return Err(KeyError::Pem),
+        };
+        let mut algorithms = fitting.to_vec();
+        if !allowed.is_empty() {
+            algorithms.retain(|each| allowed.contains(each));
+        }
+        if algorithms.is_empty() {
+            return Err(KeyError::Mismatch);
+        }
+        Ok(Self { id, verifying, algorithms })
+    }
+
+    /// Whether it is a shared secret shorter than the output of the hash, which RFC 7518 (section 3.2) asks for at least.
+    pub fn is_short(&self) -> bool {
+        self.verifying.family() == AlgorithmFamily::Hmac
+            && self.verifying.try_get_as_bytes().is_ok_and(|secret| secret.len() < 32)
+    }
+
+    /// Its name in a JWK Set.
+    pub(crate) fn id(&self) -> Option<&str> {
+        self.id.as_deref()
+    }
+
+    /// Whether the key is for that algorithm.
+    pub(crate) fn allows(&self, algorithm: Algorithm) -> bool {
+        self.algorithms.contains(&algorithm)
+    }
+
+    /// Whether the signature, in base64url, is right.
+    pub(crate) fn verifies(&self, algorithm: Algorithm, input: &str, signature: &str) -> bool {
+        if !self.allows(algorithm) {
+            return false;
+        }
+        match algorithm.of_library() {
+            Some(algorithm) => {
+                crypto::verify(signature, input.as_bytes(), &self.verifying, algorithm).unwrap_or(false)
+            }
+            None => self.verifies_p521(input, signature).is_some(),
+        }
+    }
+
+    fn verifies_p521(&self, input: &str, signature: &str) -> Option<()> {
+        let signature = URL_SAFE_NO_PAD.decode(signature).ok()?;
+        let point = self.verifying.try_get_as_bytes().ok()?;
+        let key = UnparsedPublicKey::new(&ECDSA_P521_SHA512_FIXED, point);
+        key.verify(input.as_bytes(), &signature).ok()
+    }
+}
+
+/// NIST SP 800-131A, and what the crypto library accepts.
+const RSA_BITS_MIN: usize = 2_048;
+
+/// An uncompressed point of P-521.
+const P521_POINT_BYTES: usize = 133;
+
+/// Keys of one set; issuers have a handful.
+const SET_KEYS_MAX: usize = 100;
+
+/// Whether a text is a PEM document and not a secret.
+pub(crate) fn is_pem(text: &[u8]) -> bool {
+    text.trim_ascii_start().starts_with(b"-----BEGIN")
 }
 
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Key(..)")
+        f.debug_struct("Key")
+            .field("id", &self.id)
+            .field("algorithms", &self.algorithms)
+            .finish_non_exhaustive()
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// One member of a JWK Set.
+#[derive(Deserialize)]
+struct Jwk {
+    kty: String,
+    kid: Option<String>,
+    alg: Option<String>,
+    #[serde(rename = "use")]
+    usage: Option<String>,
+    key_ops: Option<Vec<String>>,
+    crv: Option<String>,
+    n: Option<String>,
+    e: Option<String>,
+    x: Option<String>,
+    y: Option<String>,
+    k: Option<String>,
+}
 
-    fn key(secret: &str) -> Key {
-        Key::secret(secret).expect("a key")
-    }
-
-    fn verify(key: &Key, token: &str) -> Result<(Grants, Option<f64>), TokenError> {
-        key.verify(token, 1_000.0, &Limits::default())
-    }
-
-    #[test]
-    fn signed_tokens_verify_with_the_same_secret_only() {
-        let token = key("secret").sign(r#"{"mercure":{"publish":["*"]},"exp":2000}"#);
-        let (grants, expiry) = verify(&key("secret"), &token).expect("valid");
-        assert_eq!((grants.publish.len(), expiry), (1, Some(2000.0)));
-        assert_eq!(verify(&key("other"), &token).err(), Some(TokenError::Signature));
-        assert_eq!(verify(&key("secret"), &format!("{token}x")).err().map(|_| ()), Some(()));
-    }
-
-    #[test]
-    fn the_token_of_another_library_verifies() {
-        // The example token of the 0.x documentation, signed by jwt.io with "!ChangeMe!" and HS256.
-        let token = "eyJhbGciOiJIUzI1NiJ9.eyJtZXJjdXJlIjp7InB1Ymxpc2giOlsiKiJdfX0.vhMwOaN5K68BTIhWokMLOeOJO4EPfT64brd8euJOA4M";
-        assert!(verify(&key("!ChangeMe!"), token).is_ok());
-    }
-
-    #[test]
-    fn no_other_algorithm_is_accepted() {
-        use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-        for algorithm in ["none", "None", "RS256", "hs256", "HS1"] {
-            let header = URL_SAFE_NO_PAD.encode(format!(r#"{{"alg":"{algorithm}"}}"#));
-            for signature in ["", "c2ln"] {
-                let token = format!("{header}.e30.{signature}");
-                assert_eq!(verify(&key("secret"), &token).err(), Some(TokenError::Algorithm), "{algorithm}");
-            }
+impl Jwk {
+    /// The key, if it may verify signatures with one of the algorithms.
+    fn key(self, algorithms: &[Algorithm], secrets: bool) -> Option<Key> {
+        let for_signatures = self.usage.as_deref().is_none_or(|usage| usage == "sig")
+            && self.key_ops.as_ref().is_none_or(|all| all.iter().any(|each| each == "verify"));
+        if !for_signatures {
+            return None;
         }
-        let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256","typ":"at+jwt"}"#);
-        assert_eq!(verify(&key("s"), &format!("{header}.e30.c2ln")).err(), Some(TokenError::AccessToken));
-    }
-
-    #[test]
-    fn bad_secrets_are_refused_and_never_shown() {
-        assert_eq!(Key::secret("").err(), Some(KeyError::Empty));
-        assert_eq!(Key::secret("\n-----BEGIN PUBLIC KEY-----").err(), Some(KeyError::Pem));
-        assert_eq!(format!("{:?}", key("top-secret")), "Key(..)");
-        assert!(key("short").is_short() && !key(&"x".repeat(32)).is_short());
+        let (verifying, curve_bytes) = match (self.kty.as_str(), self.crv.as_deref()) {
+            ("RSA", _) => (DecodingKey::from_rsa_components(&self.n?, &self.e?).ok()?, None),
+            ("EC", Some(curve)) => {
+                let bytes = match curve {
+                    "P-256" => 65,
+                    "P-384" => 97,
+                    "P-521" => P521_POINT_BYTES,
+                    _ => return None,
+                };
+                (DecodingKey::from_ec_components(&self.x?, &self.y?).ok()?, Some(bytes))
+            }
+            ("OKP", Some("Ed25519")) => (DecodingKey::from_ed_components(&self.x?).ok()?, Some(32)),
+            ("oct", _) if secrets => {
+                let secret = URL_SAFE_NO_PAD.decode(self.k?).ok().filter(|secret| !secret.is_empty())?;
+                (DecodingKey::from_secret(&secret), None)
+            }
+            _ => return None,
+        };
+        // A key that is not of its curve would be taken for one of another.
+        if curve_bytes.is_some_and(|bytes| verifying.try_get_as_bytes().map_or(0, <[u8]>::len) != bytes) {
+            return None;
+        }
+        let own = match &self.alg {
+            Some(name) => vec![name.parse().ok()?],
+            None => algorithms.to_vec(),
+        };
+        let allowed: Vec<_> =
+            own.into_iter().filter(|each| algorithms.is_empty() || algorithms.contains(each)).collect();
+        if allowed.is_empty() && !(self.alg.is_none() && algorithms.is_empty()) {
+            return None;
+        }
+        Key::new(self.kid, verifying, &allowed).ok()
     }
 }

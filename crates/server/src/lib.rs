@@ -3,21 +3,30 @@
 //! Handlers translate and call once: every question of the protocol is answered by `petasos-protocol`, everything that
 //! happens happens in `petasos-hub`. One file maps failures to answers ([`refusal`](self)).
 
+mod admission;
 mod body;
 mod connection;
 mod cors;
 mod credentials;
+mod issuers;
 mod keys;
 mod listener;
+mod metadata;
+mod proxies;
 mod publish;
 mod refusal;
 mod service;
+mod signer;
 mod subscribe;
 mod subscriptions;
 
+pub use admission::StreamLimits;
 pub use body::Body;
 pub use connection::{Admission, Connections};
 pub use cors::Origins;
-pub use keys::{Key, KeyError};
+pub use issuers::{Issuer, Issuers, Verified};
+pub use keys::{Algorithm, Key, KeyError};
 pub use listener::Listener;
+pub use proxies::Proxies;
 pub use service::{Service, Settings};
+pub use signer::Signer;

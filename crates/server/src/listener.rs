@@ -23,10 +23,6 @@ const BACKLOG: u32 = 4_096;
 /// megabytes a second over any distance.
 const SEND_BUFFER_BYTES: u32 = 128 * 1024;
 
-/// How long a peer may leave what it was sent unacknowledged, or its window closed: vanished and stalled ones are let go
-/// of, where the kernel's own patience is a quarter of an hour.
-const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(60);
-
 /// After a failed accept, usually for want of file descriptors: long enough not to spin, short enough not to be felt.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -57,7 +53,7 @@ impl Listener {
         loop {
             tokio::select! {
                 accepted = self.socket.accept() => match accepted {
-                    Ok((stream, _)) => accept(stream, &connections, &mut tasks),
+                    Ok((stream, peer)) => accept(stream, peer, &connections, &mut tasks),
                     Err(error) if is_of_peer(&error) => {}
                     Err(error) => {
                         tracing::warn!(%error, "connections cannot be accepted: raise the limit of open files");
@@ -84,16 +80,17 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-fn accept(stream: TcpStream, connections: &Connections, tasks: &mut JoinSet<()>) {
+fn accept(stream: TcpStream, peer: SocketAddr, connections: &Connections, tasks: &mut JoinSet<()>) {
     // Turned away without a word: an answer would cost what there is no room for, and a browser tries again after a
     // broken connection, but never after an error status.
     let Some(admission) = connections.admit() else { return };
     // Events are small and must not wait for each other.
     let _ = stream.set_nodelay(true);
     #[cfg(target_os = "linux")]
-    let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX));
+    let _ = socket2::SockRef::from(&stream)
+        .set_tcp_user_timeout(Some(connections.service().settings.write_timeout));
     let connections = connections.clone();
-    tasks.spawn(async move { connections.serve(stream, admission).await });
+    tasks.spawn(async move { connections.serve(stream, Some(peer.ip()), admission).await });
 }
 
 /// Whether an accept failed for a reason of the peer's, with nothing to wait for.

@@ -3,8 +3,9 @@
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use petasos_hub::{SubscribeError, TransportError};
 use petasos_protocol::Reject;
+use uuid::Uuid;
 
-use crate::body::Body;
+use crate::{admission::Full, body::Body};
 
 /// A request that is not carried out; nothing has happened.
 #[derive(Debug)]
@@ -18,7 +19,10 @@ pub(crate) enum Refusal {
     /// A token was presented in a way that RFC 6750 does not know.
     TokenMalformed(&'static str),
     /// The token is not valid. One reason for all; the precise one is in the log.
-    TokenInvalid,
+    TokenInvalid {
+        /// Under which the log has it.
+        request: Uuid,
+    },
     /// The token is valid and does not allow this.
     Forbidden,
     /// A cookie on a request that another site may have made.
@@ -32,7 +36,7 @@ pub(crate) enum Refusal {
     /// The body ended early or was malformed.
     BodyBroken,
     /// A limit on streams is reached.
-    TooManyStreams,
+    TooManyStreams(Full),
     /// The log cannot be reached, or the hub stops.
     Unavailable,
 }
@@ -47,12 +51,12 @@ impl Refusal {
             Self::Reject(_) | Self::HostMissing | Self::TokenMalformed(_) | Self::BodyBroken => {
                 StatusCode::BAD_REQUEST
             }
-            Self::TokenMissing | Self::TokenInvalid => StatusCode::UNAUTHORIZED,
+            Self::TokenMissing | Self::TokenInvalid { .. } => StatusCode::UNAUTHORIZED,
             Self::Forbidden | Self::ForeignOrigin => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::TooManyStreams => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooManyStreams(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -64,14 +68,14 @@ impl Refusal {
             Self::HostMissing => "host-missing",
             Self::TokenMissing => "token-missing",
             Self::TokenMalformed(_) => "token-malformed",
-            Self::TokenInvalid => "token-invalid",
+            Self::TokenInvalid { .. } => "token-invalid",
             Self::Forbidden => "forbidden",
             Self::ForeignOrigin => "foreign-origin",
             Self::NotFound => "not-found",
             Self::MethodNotAllowed { .. } => "method-not-allowed",
             Self::BodyTimeout => "body-timeout",
             Self::BodyBroken => "body-broken",
-            Self::TooManyStreams => "too-many-streams",
+            Self::TooManyStreams(_) => "too-many-streams",
             Self::Unavailable => "unavailable",
         }
     }
@@ -82,38 +86,53 @@ impl Refusal {
             Self::Reject(reject) => reject.to_string(),
             Self::HostMissing => "an HTTP/1.1 request needs exactly one Host header".to_owned(),
             Self::TokenMissing => {
-                "a token is needed: send it in the Authorization header (Bearer), in the hub's cookie or as the \
-                 \"authorization\" query parameter"
+                "a token is needed: send it in the Authorization header (Bearer) or in the hub's cookie"
                     .to_owned()
             }
             Self::TokenMalformed(detail) => (*detail).to_owned(),
-            Self::TokenInvalid => "the token is not valid for this hub: check its key, its algorithm, its times and \
-                                   its \"mercure\" claim; the hub's log names the reason"
-                .to_owned(),
-            Self::Forbidden => "the token does not allow this: its \"mercure\" claim must cover every topic that is \
-                                published, or the path that is read"
-                .to_owned(),
-            Self::ForeignOrigin => "a cookie may publish only from the hub's own origin or an allowed publish origin: \
+            Self::TokenInvalid { .. } => {
+                "the token is not valid for this hub: the hub's log names the reason under this \
+                                          request's id, as does the command \"petasos explain\""
+                    .to_owned()
+            }
+            Self::Forbidden => {
+                "the token does not allow this: it must grant every topic that is published, or the path \
+                                that is read"
+                    .to_owned()
+            }
+            Self::ForeignOrigin => {
+                "a cookie may publish only from the hub's own origin or an allowed publish origin: \
                                     send an Origin header, or the token in the Authorization header"
-                .to_owned(),
+                    .to_owned()
+            }
             Self::NotFound => "there is nothing at this path".to_owned(),
             Self::MethodNotAllowed { allow } => format!("this resource answers {allow} only"),
             Self::BodyTimeout => "the body did not arrive in time".to_owned(),
             Self::BodyBroken => "the body could not be read to its end".to_owned(),
-            Self::TooManyStreams => "the hub has as many streams as it may have: try again later".to_owned(),
+            Self::TooManyStreams(full) => {
+                let holder = match full {
+                    Full::Total => "the hub has",
+                    Full::Address => "this address has",
+                    Full::Token => "this token has",
+                };
+                format!("{holder} as many streams as it may have: close one, or try again later")
+            }
             Self::Unavailable => "the hub cannot do this at the moment: try again later".to_owned(),
         }
     }
 
     /// The answer: `application/problem+json` (RFC 9457), with the challenge of RFC 6750 where there is one.
-    pub(crate) fn into_response(self, method: &Method) -> Response<Body> {
+    pub(crate) fn into_response(self, method: &Method, metadata_url: Option<&str>) -> Response<Body> {
         let status = self.status();
-        let problem = serde_json::json!({
+        let mut problem = serde_json::json!({
             "type": format!("urn:petasos:problem:{}", self.code()),
             "title": status.canonical_reason(),
             "status": status.as_u16(),
             "detail": self.detail(),
         });
+        if let Self::TokenInvalid { request } = &self {
+            problem["instance"] = request.urn().to_string().into();
+        }
         let body = if method == Method::HEAD { Body::empty() } else { Body::full(problem.to_string()) };
         let mut response = Response::new(body);
         *response.status_mut() = status;
@@ -121,20 +140,25 @@ impl Refusal {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         let challenge = match &self {
-            Self::TokenMissing => Some("Bearer realm=\"mercure\""),
-            Self::TokenInvalid => Some("Bearer realm=\"mercure\", error=\"invalid_token\""),
-            Self::TokenMalformed(_) => Some("Bearer realm=\"mercure\", error=\"invalid_request\""),
-            Self::Forbidden => Some("Bearer realm=\"mercure\", error=\"insufficient_scope\""),
+            Self::TokenMissing => Some(""),
+            Self::TokenInvalid { .. } => Some(", error=\"invalid_token\""),
+            Self::TokenMalformed(_) => Some(", error=\"invalid_request\""),
+            Self::Forbidden => Some(", error=\"insufficient_scope\""),
             _ => None,
         };
-        if let Some(challenge) = challenge {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        if let Some(error) = challenge {
+            let metadata =
+                metadata_url.map(|url| format!(", resource_metadata=\"{url}\"")).unwrap_or_default();
+            // A URL is ASCII without quotes.
+            if let Ok(value) = HeaderValue::try_from(format!("Bearer realm=\"mercure\"{error}{metadata}")) {
+                headers.insert(header::WWW_AUTHENTICATE, value);
+            }
         }
         match self {
             Self::MethodNotAllowed { allow } => {
                 headers.insert(header::ALLOW, HeaderValue::from_static(allow));
             }
-            Self::TooManyStreams | Self::Unavailable => {
+            Self::TooManyStreams(_) | Self::Unavailable => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
             }
             _ => {}

@@ -1,58 +1,73 @@
 //! From a request to its handler, and the settings that handlers share.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, Version, header};
 use petasos_hub::Hub;
-use petasos_protocol::{Limits, legacy::SubscriptionsPath};
+use petasos_protocol::{Limits, discovery::Metadata, legacy, subscription::SubscriptionsPath};
 
-use crate::{Key, Origins, body::Body, publish, refusal::Refusal, subscribe, subscriptions};
+use crate::{
+    Issuers, Origins, Proxies, StreamLimits, admission::Streams, body::Body, metadata, publish,
+    refusal::Refusal, subscribe, subscriptions,
+};
 
 /// What the HTTP side needs to know, beside the hub.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Bounds on what a peer may send.
     pub limits: Limits,
-    /// Verifies the tokens of publishers; `None`: nobody may publish over HTTP.
-    pub publisher_key: Option<Key>,
-    /// Verifies the tokens of subscribers; `None`: every token is refused.
-    pub subscriber_key: Option<Key>,
+    /// Whose tokens are accepted, and what they must say; also whether protocol 0.x is served.
+    pub issuers: Issuers,
     /// Whether a subscriber needs no token. Default false.
     pub anonymous: bool,
     /// Whether POST is answered. Default true.
     pub publish: bool,
-    /// The name of the cookie that may carry a token. Default `mercureAuthorization`.
+    /// The name of the cookie that may carry a token. Default `__Secure-mercure_access_token`.
     pub cookie_name: String,
+    /// With 0.x: the cookie that is read where the other is absent. Default `mercureAuthorization`.
+    pub legacy_cookie_name: Option<String>,
+    /// Whether the hub's URL is the one that clients use: metadata is then served under it and named in challenges.
+    /// Default false: it is not known.
+    pub advertise: bool,
     /// Who may read answers from a script of another origin. Default nobody.
     pub cors: Origins,
     /// Who, beside the hub's own origin, may publish with a cookie. Default nobody.
     pub publish_origins: Origins,
-    /// Open streams; beyond them a subscriber is told to come back later (429). Default 100,000.
-    pub subscribers_max: usize,
+    /// Open streams; beyond them a subscriber is told to come back later (429).
+    pub streams: StreamLimits,
+    /// Whose word is taken for a client's address. Default nobody's.
+    pub proxies: Proxies,
     /// Open connections; beyond them a new one is closed at once. Default 110,000.
     pub connections_max: usize,
     /// The time in which the head of a request must arrive. Default 10 s.
     pub head_timeout: Duration,
     /// The time in which a body must arrive. Default 30 s.
     pub body_timeout: Duration,
+    /// How long a peer may leave what it was sent unacknowledged, or its window closed. Vanished and stalled peers are
+    /// let go of, where the kernel's own patience is a quarter of an hour. Default 60 s; used where the system has
+    /// `TCP_USER_TIMEOUT`.
+    pub write_timeout: Duration,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         Self {
             limits: Limits::default(),
-            publisher_key: None,
-            subscriber_key: None,
+            issuers: Issuers { trusted: Vec::new(), resource: String::new(), compat: true },
             anonymous: false,
             publish: true,
-            cookie_name: "mercureAuthorization".to_owned(),
+            cookie_name: "__Secure-mercure_access_token".to_owned(),
+            legacy_cookie_name: Some("mercureAuthorization".to_owned()),
+            advertise: false,
             cors: Origins::default(),
             publish_origins: Origins::default(),
-            subscribers_max: 100_000,
+            streams: StreamLimits::default(),
+            proxies: Proxies::default(),
             connections_max: 110_000,
             head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(60),
         }
     }
 }
@@ -61,12 +76,24 @@ impl Default for Settings {
 pub struct Service {
     pub(crate) hub: Hub,
     pub(crate) settings: Settings,
+    pub(crate) streams: Arc<Streams>,
+    pub(crate) metadata: Metadata,
+    metadata_path: String,
 }
 
 impl Service {
     /// Over a running hub.
     pub fn new(hub: Hub, settings: Settings) -> Self {
-        Self { hub, settings }
+        let servers = settings.issuers.trusted.iter().filter(|issuer| issuer.authorization_server);
+        let metadata = Metadata {
+            resource: settings.issuers.resource.clone(),
+            authorization_servers: servers.map(|issuer| issuer.id.clone()).collect(),
+            cookie: settings.cookie_name.clone(),
+            subscriptions: hub.tracks_subscriptions(),
+        };
+        let streams = Streams::new(settings.streams);
+        let metadata_path = Metadata::path(hub.url());
+        Self { hub, settings, streams, metadata, metadata_path }
     }
 
     /// The hub behind it.
@@ -83,7 +110,8 @@ impl Service {
         let method = request.method().clone();
         let origin = request.headers().clone();
         let answer = self.route(request).await;
-        let mut response = answer.unwrap_or_else(|refusal| refusal.into_response(&method));
+        let refuse = |refusal: Refusal| refusal.into_response(&method, self.metadata_url().as_deref());
+        let mut response = answer.unwrap_or_else(refuse);
         self.settings.cors.apply(&origin, response.headers_mut());
         response
     }
@@ -100,25 +128,46 @@ impl Service {
         }
         let path = request.uri().path();
         if path == self.hub.url().path() {
-            let allow = if self.settings.publish { "GET, HEAD, OPTIONS, POST" } else { "GET, HEAD, OPTIONS" };
-            return match *request.method() {
-                Method::GET | Method::HEAD => subscribe::handle(self, &request.into_parts().0).await,
-                Method::POST if self.settings.publish => publish::handle(self, request).await,
-                Method::OPTIONS => Ok(Origins::preflight(allow)),
+            let allow = match self.settings.publish {
+                true => "GET, HEAD, OPTIONS, POST, QUERY",
+                false => "GET, HEAD, OPTIONS, QUERY",
+            };
+            return match request.method().as_str() {
+                "GET" | "HEAD" | "QUERY" => subscribe::handle(self, request).await,
+                "POST" if self.settings.publish => publish::handle(self, request).await,
+                "OPTIONS" => Ok(Origins::preflight(allow)),
                 _ => Err(Refusal::MethodNotAllowed { allow }),
             };
         }
-        if let Some(path) = SubscriptionsPath::parse(self.hub.url(), path) {
-            let allow = "GET, HEAD, OPTIONS";
-            return match *request.method() {
-                Method::GET | Method::HEAD => {
-                    subscriptions::handle(self, &request.into_parts().0, &path).await
-                }
-                Method::OPTIONS => Ok(Origins::preflight(allow)),
-                _ => Err(Refusal::MethodNotAllowed { allow }),
-            };
+        let is_subscriptions = SubscriptionsPath::parse(self.hub.url(), path).is_some()
+            || (self.settings.issuers.compat
+                && legacy::SubscriptionsPath::parse(self.hub.url(), path).is_some());
+        let is_metadata = self.settings.advertise && path == self.metadata_path;
+        if !is_subscriptions && !is_metadata {
+            return Err(Refusal::NotFound);
         }
-        Err(Refusal::NotFound)
+        let allow = "GET, HEAD, OPTIONS";
+        match *request.method() {
+            Method::OPTIONS => Ok(Origins::preflight(allow)),
+            Method::GET | Method::HEAD if is_metadata => {
+                Ok(metadata::answer(self, request.method() == Method::GET))
+            }
+            Method::GET | Method::HEAD => subscriptions::handle(self, &request.into_parts().0).await,
+            _ => Err(Refusal::MethodNotAllowed { allow }),
+        }
+    }
+
+    /// Where clients find the hub: its URL, or its path if that is all that is known.
+    pub(crate) fn address(&self) -> &str {
+        match self.settings.advertise {
+            true => self.hub.url().as_url().as_str(),
+            false => self.hub.url().path(),
+        }
+    }
+
+    fn metadata_url(&self) -> Option<String> {
+        let origin = self.hub.url().as_url().origin().ascii_serialization();
+        self.settings.advertise.then(|| format!("{origin}{}", self.metadata_path))
     }
 }
 

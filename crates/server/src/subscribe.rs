@@ -1,48 +1,71 @@
-//! GET and HEAD on the hub: section "Subscription".
+//! GET, HEAD and QUERY on the hub: section "Subscription".
 
 use std::sync::Arc;
 
-use http::{HeaderName, HeaderValue, Method, Response, header, request::Parts};
-use petasos_protocol::form::{Form, Part, SubscribeRequest};
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Method, Request, Response, header};
+use petasos_protocol::{
+    Dialect,
+    form::{Form, Part, SubscribeRequest},
+    token::Role,
+};
 
-use crate::{Service, body::Body, connection::Lifetime, credentials::Presented, refusal::Refusal};
+use crate::{
+    Service,
+    body::{self, Body},
+    connection::{Lifetime, Peer},
+    credentials::Presented,
+    refusal::Refusal,
+};
 
 /// Checks token and request, and answers with a stream; HEAD with its headers only, subscribing nobody.
-pub(crate) async fn handle(service: &Service, head: &Parts) -> Result<Response<Body>, Refusal> {
-    let Service { hub, settings } = service;
-    let query = Form::parse(head.uri.query().unwrap_or_default().as_bytes(), Part::Query, &settings.limits)?;
-    let credentials = match Presented::find(&head.headers, &query, &settings.cookie_name)? {
-        Some(token) => {
-            Some(token.verify(settings.subscriber_key.as_ref(), "subscriber", &settings.limits)?)
-        }
+pub(crate) async fn handle<B>(service: &Service, request: Request<B>) -> Result<Response<Body>, Refusal>
+where
+    B: http_body::Body<Data = Bytes> + Send,
+    B::Error: std::error::Error + Send + Sync + 'static,
+{
+    let Service { hub, settings, .. } = service;
+    let limits = &settings.limits;
+    let (head, content) = request.into_parts();
+    let query = Form::parse(head.uri.query().unwrap_or_default().as_bytes(), Part::Query, limits)?;
+    let presented = Presented::find(&head.headers, &query, settings)?;
+    let credentials = match &presented {
+        Some(token) => Some(token.verify(service, Role::Subscriber)?),
         None if settings.anonymous => None,
         None => return Err(Refusal::TokenMissing),
+    };
+    let content = match head.method.as_str() {
+        "QUERY" => body::form(&head.headers, content, limits.body_bytes_max, settings.body_timeout).await?,
+        _ => Bytes::new(),
     };
     // Bytes that are no text are an id that nobody has published.
     let last_event_id =
         head.headers.get(&LAST_EVENT_ID).map(|value| String::from_utf8_lossy(value.as_bytes()));
-    let request = SubscribeRequest::legacy(&query, last_event_id.as_deref(), &settings.limits)?;
+    let parameters = query.and(Form::parse(&content, Part::Query, limits)?);
+    let compat = settings.issuers.compat;
+    let request = SubscribeRequest::parse(&parameters, last_event_id.as_deref(), compat, hub.url(), limits)?;
+    let dialect = request.dialect;
     if head.method == Method::HEAD {
         let cursor = match &request.cursor {
             Some(cursor) => Some(hub.resolve(cursor).await?),
             None => None,
         };
-        return Ok(answer(Body::empty(), cursor.as_deref()));
+        return Ok(answer(Body::empty(), dialect, cursor.as_deref()));
     }
-    if hub.stats().subscribers >= settings.subscribers_max {
-        return Err(Refusal::TooManyStreams);
-    }
-    let (grants, close_at) =
-        credentials.map_or_else(Default::default, |found| (found.grants, found.close_at));
-    if let (Some(lifetime), Some(close_at)) = (head.extensions.get::<Lifetime>(), close_at) {
+    let address =
+        head.extensions.get::<Peer>().and_then(|peer| settings.proxies.client(peer.0, &head.headers));
+    let token = Presented::find(&head.headers, &parameters, settings)?.map(|presented| presented.token);
+    let place = service.streams.enter(address, token).map_err(Refusal::TooManyStreams)?;
+    let (grants, expiry) = credentials.map_or_else(Default::default, |found| (found.grants, found.close_at));
+    let session = hub.subscribe(request, Arc::new(grants), expiry).await?;
+    if let (Some(lifetime), Some(close_at)) = (head.extensions.get::<Lifetime>(), session.close_at()) {
         lifetime.end_at(close_at);
     }
-    let session = hub.subscribe(request, Arc::new(grants), close_at).await?;
     let cursor = session.cursor().map(str::to_owned);
-    Ok(answer(Body::stream(session), cursor.as_deref()))
+    Ok(answer(Body::stream(session, place), dialect, cursor.as_deref()))
 }
 
-fn answer(body: Body, cursor: Option<&str>) -> Response<Body> {
+fn answer(body: Body, dialect: Dialect, cursor: Option<&str>) -> Response<Body> {
     let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -54,7 +77,9 @@ fn answer(body: Body, cursor: Option<&str>) -> Response<Body> {
     headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
     // An id holds no control character, so it always fits.
     if let Some(Ok(cursor)) = cursor.map(|cursor| HeaderValue::from_bytes(cursor.as_bytes())) {
-        headers.insert(LAST_EVENT_ID, cursor.clone());
+        if dialect == Dialect::Legacy {
+            headers.insert(LAST_EVENT_ID, cursor.clone());
+        }
         headers.insert(HeaderName::from_static("mercure-last-event-id"), cursor);
     }
     response

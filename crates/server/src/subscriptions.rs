@@ -1,66 +1,98 @@
-//! GET and HEAD under `{hub}/subscriptions`: section "Subscription API".
+//! GET and HEAD under `{hub}/subscriptions`: section "Subscription API". The token's dialect is that of the answer.
 
 use std::fmt::Write;
 
 use http::{HeaderValue, Method, Response, StatusCode, header, request::Parts};
 use petasos_hub::Subscriptions;
 use petasos_protocol::{
+    Dialect,
     cursor::Cursor,
+    discovery,
     form::{Form, Part},
-    legacy::{self, SubscriptionsPath},
+    grants::Grants,
+    legacy,
+    subscription::{self, SubscriptionsPath},
+    token::Role,
+    topic::{HubUrl, Topic},
     update::EventId,
 };
 
 use crate::{Service, body::Body, credentials::Presented, refusal::Refusal};
 
 /// Answers one subscription or a collection, if the token covers the path.
-pub(crate) async fn handle(
-    service: &Service,
-    head: &Parts,
-    path: &SubscriptionsPath,
-) -> Result<Response<Body>, Refusal> {
-    let Service { hub, settings } = service;
+pub(crate) async fn handle(service: &Service, head: &Parts) -> Result<Response<Body>, Refusal> {
+    let Service { hub, settings, .. } = service;
     let query = Form::parse(head.uri.query().unwrap_or_default().as_bytes(), Part::Query, &settings.limits)?;
-    let Some(Subscriptions { last_event_id, active, revision }) =
-        hub.subscriptions(path.topic.as_deref()).await?
-    else {
+    if !hub.tracks_subscriptions() {
         return Err(Refusal::NotFound);
-    };
-    let presented =
-        Presented::find(&head.headers, &query, &settings.cookie_name)?.ok_or(Refusal::TokenMissing)?;
-    let grants = presented.verify(settings.subscriber_key.as_ref(), "subscriber", &settings.limits)?.grants;
-    // The URL is what a token names, in the client's spelling or in the one that events use.
-    if !grants.may_read(head.uri.path()) && !grants.may_read(&path.canonical(hub.url())) {
-        return Err(Refusal::Forbidden);
     }
-    let last = last_event_id.as_ref().map_or(Cursor::EARLIEST, EventId::as_str);
-    let document = match &path.subscriber {
-        None => legacy::subscriptions_document(hub.url(), path.topic.as_deref(), &active, last),
-        Some(subscriber) => {
-            let found = active.iter().find(|each| each.subscriber.as_str() == subscriber);
-            legacy::subscription_document(hub.url(), found.ok_or(Refusal::NotFound)?, last)
+    let presented = Presented::find(&head.headers, &query, settings)?.ok_or(Refusal::TokenMissing)?;
+    let credentials = presented.verify(service, Role::Subscriber)?;
+    let path = head.uri.path();
+    let (kind, last, revision, document) = match credentials.dialect {
+        Dialect::V1 => {
+            let asked = SubscriptionsPath::parse(hub.url(), path).ok_or(Refusal::NotFound)?;
+            authorize(&credentials.grants, hub.url(), path, &asked.canonical(hub.url()))?;
+            let text = asked.matcher.as_ref().map(|(_, text)| text.as_str());
+            let Subscriptions { last_event_id, mut active, revision } = hub.subscriptions(text).await?;
+            active.retain(|each| asked.covers(each));
+            let document = match (&asked.subscriber, active.first()) {
+                (None, _) => subscription::collection(hub.url(), path, &active),
+                (Some(_), Some(found)) => found.document(hub.url()),
+                (Some(_), None) => return Err(Refusal::NotFound),
+            };
+            ("application/json", last_event_id, revision, document)
+        }
+        Dialect::Legacy => {
+            let asked = legacy::SubscriptionsPath::parse(hub.url(), path).ok_or(Refusal::NotFound)?;
+            authorize(&credentials.grants, hub.url(), path, &asked.canonical(hub.url()))?;
+            let Subscriptions { last_event_id, active, revision } =
+                hub.subscriptions(asked.topic.as_deref()).await?;
+            let last = last_event_id.as_ref().map_or(Cursor::EARLIEST, EventId::as_str);
+            let document = match &asked.subscriber {
+                None => legacy::subscriptions_document(hub.url(), asked.topic.as_deref(), &active, last),
+                Some(subscriber) => {
+                    let found = active.iter().find(|each| each.subscriber.as_str() == subscriber);
+                    legacy::subscription_document(hub.url(), found.ok_or(Refusal::NotFound)?, last)
+                }
+            };
+            ("application/ld+json", last_event_id, revision, document)
         }
     };
+    let last = last.as_ref().map_or(Cursor::EARLIEST, EventId::as_str);
     let etag = entity_tag(last, revision);
     let unchanged = head.headers.get_all(header::IF_NONE_MATCH).iter().any(|value| names(value, &etag));
     let mut response = Response::new(Body::empty());
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("must-revalidate"));
+    // The two dialects have one address.
+    headers.append(header::VARY, HeaderValue::from_static("authorization, cookie"));
     if let Ok(etag) = HeaderValue::from_str(&etag) {
         headers.insert(header::ETAG, etag);
     }
-    if let Ok(link) = HeaderValue::from_str(&format!("<{}>; rel=\"mercure\"", hub.url().path())) {
+    let target = service.address();
+    let link = match credentials.dialect {
+        Dialect::V1 => discovery::subscriptions_link(target, last),
+        Dialect::Legacy => format!("<{target}>; rel=\"mercure\""),
+    };
+    if let Ok(link) = HeaderValue::from_bytes(link.as_bytes()) {
         headers.insert(header::LINK, link);
     }
     if unchanged {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         return Ok(response);
     }
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/ld+json"));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     if head.method != Method::HEAD {
         *response.body_mut() = Body::full(document);
     }
     Ok(response)
+}
+
+/// Whether the path may be read. The path is what a token names, in the client's spelling or in the one that events use.
+fn authorize(grants: &Grants, hub: &HubUrl, path: &str, canonical: &str) -> Result<(), Refusal> {
+    let may_read = |path| grants.may_read(&Topic::unchecked(path, hub));
+    if may_read(path) || may_read(canonical) { Ok(()) } else { Err(Refusal::Forbidden) }
 }
 
 /// The last event's id and the number of changes: a subscription exists a moment before its event does. Characters that

@@ -1,0 +1,136 @@
+//! How many streams there may be: in all, for one address, for one token (section "Subscription").
+//!
+//! What is counted is the stream, from its first byte to its last, and not the connection it runs on.
+
+use std::{
+    collections::{HashMap, hash_map::RandomState},
+    hash::BuildHasher,
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// The bounds; 0 stands for none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamLimits {
+    /// Open streams in all. Default 100,000.
+    pub total: usize,
+    /// Open streams of one address. Default none: behind a proxy that is not named as one, all clients have one
+    /// address.
+    pub per_address: usize,
+    /// Open streams that were begun with one token. Default none.
+    pub per_token: usize,
+}
+
+impl Default for StreamLimits {
+    fn default() -> Self {
+        Self { total: 100_000, per_address: 0, per_token: 0 }
+    }
+}
+
+/// The streams that are open, counted.
+pub(crate) struct Streams {
+    limits: StreamLimits,
+    open: Mutex<Open>,
+    /// Tokens are counted by a keyed hash and not kept.
+    hasher: RandomState,
+}
+
+#[derive(Default)]
+struct Open {
+    total: usize,
+    by_holder: HashMap<Holder, usize>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Holder {
+    Address(IpAddr),
+    Token(u64),
+}
+
+/// One stream's place. Dropping it makes room.
+pub(crate) struct Place {
+    streams: Arc<Streams>,
+    holders: [Option<Holder>; 2],
+}
+
+/// Which limit is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Full {
+    Total,
+    Address,
+    Token,
+}
+
+impl Streams {
+    pub(crate) fn new(limits: StreamLimits) -> Arc<Self> {
+        Arc::new(Self { limits, open: Mutex::default(), hasher: RandomState::new() })
+    }
+
+    /// Takes a place for a stream to that address, begun with that token.
+    pub(crate) fn enter(
+        self: &Arc<Self>,
+        address: Option<IpAddr>,
+        token: Option<&str>,
+    ) -> Result<Place, Full> {
+        let StreamLimits { total, per_address, per_token } = self.limits;
+        let address = address.filter(|_| per_address > 0).map(Holder::Address);
+        let token = token.filter(|_| per_token > 0).map(|token| Holder::Token(self.hasher.hash_one(token)));
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if total > 0 && open.total >= total {
+            return Err(Full::Total);
+        }
+        for (holder, max, full) in [(address, per_address, Full::Address), (token, per_token, Full::Token)] {
+            if holder.is_some_and(|holder| open.by_holder.get(&holder).is_some_and(|held| *held >= max)) {
+                return Err(full);
+            }
+        }
+        open.total += 1;
+        for holder in [address, token].into_iter().flatten() {
+            *open.by_holder.entry(holder).or_default() += 1;
+        }
+        Ok(Place { streams: Arc::clone(self), holders: [address, token] })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut open = self.streams.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.total -= 1;
+        for holder in self.holders.into_iter().flatten() {
+            if let Some(held) = open.by_holder.get_mut(&holder) {
+                *held -= 1;
+                if *held == 0 {
+                    open.by_holder.remove(&holder);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_counted_in_all_by_address_and_by_token_and_come_back() {
+        let streams = Streams::new(StreamLimits { total: 4, per_address: 2, per_token: 1 });
+        let address = |last| Some(IpAddr::from([127, 0, 0, last]));
+        let first = streams.enter(address(1), Some("a")).expect("room");
+        assert_eq!(streams.enter(address(2), Some("a")).err(), Some(Full::Token));
+        let _second = streams.enter(address(1), None).expect("room");
+        assert_eq!(streams.enter(address(1), None).err(), Some(Full::Address));
+        drop(first);
+        let _third = streams.enter(address(1), Some("a")).expect("room again");
+        let _others =
+            [streams.enter(None, None).expect("room"), streams.enter(address(2), Some("b")).expect("room")];
+        assert_eq!(streams.enter(None, None).err(), Some(Full::Total));
+    }
+
+    #[test]
+    fn nothing_is_kept_of_those_who_left() {
+        let streams = Streams::new(StreamLimits { total: 0, per_address: 1, per_token: 1 });
+        drop(streams.enter(Some(IpAddr::from([127, 0, 0, 1])), Some("a")).expect("room"));
+        let open = streams.open.lock().expect("no panic");
+        assert!(open.total == 0 && open.by_holder.is_empty());
+    }
+}

@@ -1,0 +1,144 @@
+//! Whom the hub trusts: issuers, each with its own keys for publishers' and for subscribers' tokens, and the way from a
+//! token to what it grants (section "Token Validation").
+//!
+//! A token is verified with the keys of the issuer it names and with no others: a pool would let one issuer speak for
+//! another. A 0.x token need not name one; it is verified with the keys of the first issuer.
+
+use std::{fmt, sync::Arc};
+
+use petasos_protocol::{
+    Dialect, Limits, details,
+    grants::Grants,
+    legacy,
+    token::{Role, Shown, TokenError, Unverified},
+    topic::HubUrl,
+};
+
+use crate::{Algorithm, Key};
+
+/// Someone who may sign tokens.
+#[derive(Debug, Clone)]
+pub struct Issuer {
+    /// The issuer identifier: the `iss` of its tokens, compared byte for byte.
+    pub id: String,
+    /// Verify publishers' tokens; empty: it may not issue any.
+    pub publisher: Arc<[Key]>,
+    /// Verify subscribers' tokens.
+    pub subscriber: Arc<[Key]>,
+    /// Whether clients can ask it for tokens, which the metadata then says.
+    pub authorization_server: bool,
+}
+
+/// The issuers of one hub, and what their tokens must say.
+#[derive(Debug, Clone)]
+pub struct Issuers {
+    /// Those that are trusted. The first one's keys verify 0.x tokens that name none of them.
+    pub trusted: Vec<Issuer>,
+    /// The hub's resource identifier, the `aud` of 1.0 tokens.
+    pub resource: String,
+    /// Whether 0.x tokens are accepted.
+    pub compat: bool,
+}
+
+/// What a verified token says.
+pub struct Verified {
+    /// Its permissions.
+    pub grants: Grants,
+    /// When it expires, in seconds since the Unix epoch; 0.x tokens may never.
+    pub expiry: Option<f64>,
+    /// What it is written in.
+    pub dialect: Dialect,
+}
+
+impl Issuers {
+    /// Verifies a token at the time `now`, in seconds since the Unix epoch.
+    ///
+    /// # Errors
+    /// The precise reason, for the operator. The bearer must learn no more than that the token is invalid.
+    pub fn verify(
+        &self,
+        token: &str,
+        role: Role,
+        hub: &HubUrl,
+        now: f64,
+        limits: &Limits,
+    ) -> Result<Verified, TokenError> {
+        let unverified = Unverified::parse(token, limits)?;
+        if !self.compat {
+            unverified.require_access_token()?;
+        }
+        let claimed = unverified.claimed_issuer();
+        let named = self.trusted.iter().find(|issuer| claimed.as_deref() == Some(&*issuer.id));
+        let (issuer, dialect) = match (unverified.is_access_token(), named, &claimed) {
+            (true, Some(issuer), _) => (issuer, Dialect::V1),
+            (true, None, Some(claimed)) => {
+                return Err(TokenError::IssuerUnknown { issuer: Shown::new(claimed) });
+            }
+            (true, None, None) => return Err(TokenError::IssuerMissing),
+            (false, named, _) => {
+                let unset = || TokenError::NoKey { role, issuer: Shown::words("of 0.x tokens") };
+                (named.or(self.trusted.first()).ok_or_else(unset)?, Dialect::Legacy)
+            }
+        };
+        let key = issuer.key(role, &unverified)?;
+        let claims = unverified.verify(key)?;
+        let expiry = match dialect {
+            Dialect::Legacy => claims.check_lifetime(now)?,
+            Dialect::V1 => {
+                claims.check_party(&issuer.id, &self.resource)?;
+                Some(claims.check_lifetime(now)?.ok_or(TokenError::ExpiryMissing)?)
+            }
+        };
+        let grants = match dialect {
+            Dialect::Legacy => legacy::grants(&claims, limits)?,
+            Dialect::V1 => details::grants(&claims, hub, limits)?,
+        };
+        Ok(Verified { grants, expiry, dialect })
+    }
+}
+
+impl Issuer {
+    /// What verifies a signature with those of this issuer's keys that the token may have been signed with.
+    fn key<'a>(
+        &'a self,
+        role: Role,
+        token: &Unverified<'_>,
+    ) -> Result<impl FnOnce(&str, &str) -> Result<(), TokenError> + use<'a>, TokenError> {
+        let keys = match role {
+            Role::Publisher => &self.publisher,
+            Role::Subscriber => &self.subscriber,
+        };
+        let issuer = Shown::new(&self.id);
+        if keys.is_empty() {
+            return Err(TokenError::NoKey { role, issuer });
+        }
+        let name = token.algorithm();
+        let mut candidates = Vec::new();
+        if let Ok(algorithm) = name.parse::<Algorithm>() {
+            candidates.extend(keys.iter().filter(|key| key.allows(algorithm)).map(|key| (algorithm, key)));
+        }
+        if candidates.is_empty() {
+            return Err(TokenError::Algorithm { algorithm: Shown::new(name), role, issuer });
+        }
+        // A hint: keys of that name first, and if none has it, all.
+        if let Some(id) = token.key_id()
+            && candidates.iter().any(|(_, key)| key.id() == Some(id))
+        {
+            candidates.retain(|(_, key)| key.id() == Some(id));
+        }
+        Ok(move |input: &str, signature: &str| {
+            let verified =
+                candidates.iter().any(|(algorithm, key)| key.verifies(*algorithm, input, signature));
+            if verified { Ok(()) } else { Err(TokenError::Signature { role, issuer }) }
+        })
+    }
+}
+
+impl fmt::Debug for Verified {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verified")
+            .field("grants", &self.grants)
+            .field("dialect", &self.dialect)
+            .finish_non_exhaustive()
+    }
+}
