@@ -1,62 +1,16 @@
-//! The hub over real sockets, with a client that knows nothing of it: protocol 0.x, request by request.
+//! Protocol 0.x, request by request.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use petasos_hub::{Hub, MemoryTransport};
-use petasos_server::{
-    Connections, Issuer, Issuers, Key, Listener, Origins, Service, Settings, Signer, StreamLimits,
-};
+use petasos_server::{Connections, Origins, Service, Settings, Signer, StreamLimits};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
-    task::JoinHandle,
     time::timeout,
 };
 
-const HUB: &str = "/.well-known/mercure";
-const PATIENCE: Duration = Duration::from_secs(20);
-
-struct Server {
-    address: SocketAddr,
-    connections: Connections,
-    task: JoinHandle<()>,
-}
-
-struct Answer {
-    status: u16,
-    head: String,
-    body: String,
-}
-
-impl Answer {
-    fn header(&self, name: &str) -> Option<&str> {
-        header(&self.head, name)
-    }
-}
-
-fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
-    head.lines().find_map(|line| {
-        let (found, value) = line.split_once(": ")?;
-        found.eq_ignore_ascii_case(name).then_some(value)
-    })
-}
-
-fn settings() -> Settings {
-    Settings {
-        issuers: Issuers {
-            trusted: vec![Issuer {
-                id: "https://example.com".to_owned(),
-                publisher: [Key::parse("publisher", &[]).expect("a key")].into(),
-                subscriber: [Key::parse("subscriber", &[]).expect("a key")].into(),
-                authorization_server: false,
-            }],
-            resource: "https://example.com/.well-known/mercure".to_owned(),
-            compat: true,
-        },
-        anonymous: true,
-        ..Settings::default()
-    }
-}
+use crate::client::{Answer, HUB, PATIENCE, Server, header, settings};
 
 fn token(secret: &str, claims: &str) -> String {
     Signer::parse(secret, None).expect("a key").sign("JWT", claims)
@@ -78,91 +32,8 @@ fn subscriber(topics: &str) -> String {
 }
 
 impl Server {
-    async fn start(settings: Settings) -> Self {
-        Self::start_with(settings, petasos_hub::Settings { keep_alive: None, ..Default::default() }).await
-    }
-
-    async fn start_with(settings: Settings, hub: petasos_hub::Settings) -> Self {
-        let hub = Hub::start(std::sync::Arc::new(MemoryTransport::new(100)), hub).await.expect("start");
-        let connections = Connections::new(Service::new(hub, settings));
-        let listener = Listener::bind("127.0.0.1", 0).await.expect("bind");
-        let address = listener.address();
-        let task = tokio::spawn(listener.serve(connections.clone(), PATIENCE));
-        Self { address, connections, task }
-    }
-
-    async fn open(&self, head: &str, body: &[u8]) -> BufReader<TcpStream> {
-        let mut stream = TcpStream::connect(self.address).await.expect("connect");
-        stream.write_all(head.as_bytes()).await.expect("write");
-        stream.write_all(body).await.expect("write");
-        BufReader::new(stream)
-    }
-
-    async fn request(&self, method: &str, target: &str, headers: &[&str], body: &[u8]) -> Answer {
-        let mut head =
-            format!("{method} {target} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n", self.address);
-        for header in headers {
-            head.push_str(&format!("{header}\r\n"));
-        }
-        if method == "POST" {
-            head.push_str(&format!("Content-Length: {}\r\n", body.len()));
-        }
-        let mut stream = self.open(&format!("{head}\r\n"), body).await;
-        let mut text = String::new();
-        let read = timeout(PATIENCE, stream.read_to_string(&mut text)).await;
-        read.expect("an answer").expect("UTF-8");
-        let (head, body) = text.split_once("\r\n\r\n").expect("a head");
-        let status = head[9..12].parse().expect("a status");
-        Answer { status, head: head.to_owned(), body: body.to_owned() }
-    }
-
     async fn publish(&self, body: &str) -> Answer {
         self.publish_with(&publisher("[\"*\"]"), body.as_bytes()).await
-    }
-
-    async fn publish_with(&self, header: &str, body: &[u8]) -> Answer {
-        let form = "Content-Type: application/x-www-form-urlencoded";
-        self.request("POST", HUB, &[header, form], body).await
-    }
-
-    async fn subscribe(&self, query: &str, headers: &[&str]) -> Stream {
-        let mut head = format!("GET {HUB}?{query} HTTP/1.1\r\nHost: {}\r\n", self.address);
-        for header in headers {
-            head.push_str(&format!("{header}\r\n"));
-        }
-        let mut reader = self.open(&format!("{head}\r\n"), b"").await;
-        let mut head = String::new();
-        while !head.ends_with("\r\n\r\n") {
-            let read = timeout(PATIENCE, reader.read_line(&mut head)).await;
-            assert_ne!(read.expect("a head").expect("UTF-8"), 0, "{head}");
-        }
-        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
-        let mut stream = Stream { head, reader };
-        assert_eq!(stream.chunk().await.as_deref(), Some(":\n\n"), "the first bytes flow at once");
-        stream
-    }
-}
-
-/// An open event stream.
-struct Stream {
-    head: String,
-    reader: BufReader<TcpStream>,
-}
-
-impl Stream {
-    /// The next chunk of the chunked coding; `None` at its proper end.
-    async fn chunk(&mut self) -> Option<String> {
-        let mut size = String::new();
-        timeout(PATIENCE, self.reader.read_line(&mut size)).await.expect("a chunk").expect("UTF-8");
-        let size = usize::from_str_radix(size.trim(), 16).expect("a chunk size");
-        let mut chunk = vec![0; size + 2];
-        timeout(PATIENCE, self.reader.read_exact(&mut chunk)).await.expect("a chunk").expect("whole");
-        chunk.truncate(size);
-        (size > 0).then(|| String::from_utf8(chunk).expect("UTF-8"))
-    }
-
-    async fn event(&mut self) -> String {
-        self.chunk().await.expect("an event")
     }
 }
 
