@@ -17,7 +17,8 @@
 //! let hub = Hub::start(Arc::new(MemoryTransport::new(500)), Settings::default()).await?;
 //!
 //! let limits = Limits::default();
-//! let request = SubscribeRequest::legacy(&Form::parse(b"topic=news", Part::Query, &limits)?, None, &limits)?;
+//! let query = Form::parse(b"match=news", Part::Query, &limits)?;
+//! let request = SubscribeRequest::parse(&query, None, false, hub.url(), &limits)?;
 //! let mut session = hub.subscribe(request, Arc::new(Grants::default()), None).await?;
 //!
 //! let draft = form::publish(b"topic=news&data=hello&id=1", hub.url(), &limits)?;

@@ -1,0 +1,173 @@
+//! Every kind of key and every algorithm, from signing to the grants of a verified token. The keys were made with
+//! OpenSSL for these tests.
+
+use petasos_protocol::{
+    Limits,
+    token::{Role, TokenError},
+    topic::HubUrl,
+};
+use petasos_server::{Algorithm, Issuer, Issuers, Key, KeyError, Signer};
+
+/// Key pairs by the names of their files, each with the algorithms that it is for.
+const PAIRS: [(&str, &str, &[Algorithm]); 5] = [
+    (
+        include_str!("keys/rsa.pem"),
+        include_str!("keys/rsa.pub.pem"),
+        &[
+            Algorithm::RS256,
+            Algorithm::RS384,
+            Algorithm::RS512,
+            Algorithm::PS256,
+            Algorithm::PS384,
+            Algorithm::PS512,
+        ],
+    ),
+    (include_str!("keys/p256.pem"), include_str!("keys/p256.pub.pem"), &[Algorithm::ES256]),
+    (include_str!("keys/p384.pem"), include_str!("keys/p384.pub.pem"), &[Algorithm::ES384]),
+    (include_str!("keys/p521.pem"), include_str!("keys/p521.pub.pem"), &[Algorithm::ES512]),
+    (include_str!("keys/ed25519.pem"), include_str!("keys/ed25519.pub.pem"), &[Algorithm::EdDSA]),
+];
+
+const SECRET: &str = "secret-secret-secret-secret-secret";
+const SET: &[u8] = include_bytes!("keys/set.json");
+const CLAIMS: &str = r#"{"iss":"https://a.example","aud":"https://hub.example/m","exp":2000}"#;
+
+fn verify(keys: Vec<Key>, token: &str) -> Result<(), TokenError> {
+    let issuers = Issuers {
+        trusted: vec![Issuer {
+            id: "https://a.example".to_owned(),
+            publisher: keys.into(),
+            subscriber: [].into(),
+            authorization_server: false,
+        }],
+        resource: "https://hub.example/m".to_owned(),
+        compat: false,
+    };
+    let verified = issuers.verify(token, Role::Publisher, &HubUrl::default(), 1_000.0, &Limits::default());
+    verified.map(|verified| assert_eq!(verified.expiry, Some(2_000.0)))
+}
+
+fn sign(private: &str, algorithm: Algorithm) -> String {
+    Signer::parse(private, Some(algorithm)).expect("a private key").sign("at+jwt", CLAIMS)
+}
+
+#[test]
+fn every_algorithm_signs_and_verifies_with_its_own_key_only() {
+    let mut tokens = Vec::new();
+    for algorithm in [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512] {
+        tokens.push((SECRET, SECRET, algorithm, sign(SECRET, algorithm)));
+    }
+    for (private, public, algorithms) in PAIRS {
+        for algorithm in algorithms {
+            tokens.push((private, public, *algorithm, sign(private, *algorithm)));
+        }
+    }
+    assert_eq!(tokens.len(), Algorithm::ALL.len());
+    for (_, public, algorithm, _) in &tokens {
+        let key = Key::parse(public, &[*algorithm]).expect("a key");
+        for (_, other, signed_with, token) in &tokens {
+            let verified = verify(vec![key.clone()], token);
+            assert_eq!(
+                verified.is_ok(),
+                public == other && algorithm == signed_with,
+                "{algorithm} {signed_with}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_changed_token_does_not_verify() {
+    for (private, public, algorithms) in PAIRS {
+        let key = Key::parse(public, &[]).expect("a key");
+        let token = sign(private, algorithms[0]);
+        assert_eq!(verify(vec![key.clone()], &token), Ok(()));
+        let (input, signature) = token.rsplit_once('.').expect("a signature");
+        let (header, claims) = input.split_once('.').expect("claims");
+        let more = CLAIMS.replace("2000", "9000");
+        let other = Signer::parse(private, None).expect("a private key").sign("at+jwt", &more);
+        let changed = other.split('.').nth(1).expect("claims");
+        for bad in [
+            format!("{header}.{changed}.{signature}"),
+            format!("{header}.{claims}."),
+            format!("{header}.{claims}.{}", &signature[4..]),
+            format!("{header}.{claims}.AAAA"),
+        ] {
+            let refused = verify(vec![key.clone()], &bad);
+            assert!(matches!(refused, Err(TokenError::Signature { .. })), "{refused:?}");
+        }
+    }
+}
+
+/// A public key is public: whoever takes it for a shared secret can be told anything by anyone.
+#[test]
+fn a_public_key_is_no_shared_secret() {
+    for (_, public, _) in PAIRS {
+        for algorithm in [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512] {
+            assert_eq!(Key::parse(public, &[algorithm]).err(), Some(KeyError::Mismatch));
+        }
+        let key = Key::parse(public, &[]).expect("a key");
+        // Signed by hand, as an attacker does it.
+        let confused = Signer::parse(format!(" {public}"), None);
+        assert!(confused.is_err());
+        let token = Signer::parse(format!("x{public}"), None).expect("a secret").sign("at+jwt", CLAIMS);
+        assert!(matches!(verify(vec![key], &token), Err(TokenError::Algorithm { .. })));
+    }
+}
+
+#[test]
+fn certificates_and_pkcs1_are_read_and_private_and_weak_keys_refused() {
+    let (private, _, _) = PAIRS[1];
+    let certificate = Key::parse(include_str!("keys/p256.crt.pem"), &[]).expect("a certificate");
+    assert_eq!(verify(vec![certificate], &sign(private, Algorithm::ES256)), Ok(()));
+    let pkcs1 = Key::parse(include_str!("keys/rsa.pkcs1.pem"), &[]).expect("PKCS#1");
+    assert_eq!(verify(vec![pkcs1], &sign(PAIRS[0].0, Algorithm::PS384)), Ok(()));
+    assert_eq!(Key::parse(include_str!("keys/weak.pub.pem"), &[]).err(), Some(KeyError::Weak));
+    for (private, ..) in PAIRS {
+        assert_eq!(Key::parse(private, &[]).err(), Some(KeyError::Pem));
+    }
+    assert_eq!(
+        Key::parse("-----BEGIN PUBLIC KEY-----\nx\n-----END PUBLIC KEY-----\n", &[]).err(),
+        Some(KeyError::Pem)
+    );
+    assert_eq!(Key::parse("", &[]).err(), Some(KeyError::Empty));
+    assert_eq!(Key::parse("secret", &[Algorithm::EdDSA]).err(), Some(KeyError::Mismatch));
+}
+
+#[test]
+fn a_set_gives_the_keys_that_can_verify_and_leaves_out_the_others() {
+    let keys = |algorithms: &[Algorithm], secrets| Key::parse_set(SET, algorithms, secrets).expect("keys");
+    // Not the weak, the encrypting, the bogus, the unknown and the empty one.
+    assert_eq!((keys(&[], false).len(), keys(&[], true).len()), (5, 6));
+    for (private, _, algorithms) in PAIRS {
+        for algorithm in algorithms {
+            assert_eq!(verify(keys(&[], false), &sign(private, *algorithm)), Ok(()), "{algorithm}");
+        }
+    }
+    assert_eq!(verify(keys(&[], true), &sign(SECRET, Algorithm::HS256)), Ok(()));
+    let refused = verify(keys(&[], false), &sign(SECRET, Algorithm::HS256));
+    assert!(matches!(refused, Err(TokenError::Algorithm { .. })));
+    let only = keys(&[Algorithm::ES256], true);
+    assert_eq!(only.len(), 1);
+    assert!(verify(only, &sign(PAIRS[0].0, Algorithm::RS256)).is_err());
+    assert_eq!(Key::parse_set(SET, &[Algorithm::HS256], false).err(), Some(KeyError::SetUnusable));
+    for wrong in [&b"[]"[..], b"{}", b"{\"keys\":1}", b"x"] {
+        assert_eq!(Key::parse_set(wrong, &[], true).err(), Some(KeyError::Set));
+    }
+}
+
+#[test]
+fn the_name_of_a_key_is_a_hint_and_no_more() {
+    let keys = || Key::parse_set(SET, &[], false).expect("keys");
+    for id in ["rsa", "p256", "no-such-key"] {
+        let signer = Signer::parse(PAIRS[0].0, None).expect("a private key").with_id(id);
+        assert_eq!(verify(keys(), &signer.sign("at+jwt", CLAIMS)), Ok(()), "{id}");
+    }
+}
+
+#[test]
+fn nothing_of_a_key_is_shown() {
+    let key = Key::parse(SECRET, &[]).expect("a key");
+    let signer = Signer::parse(SECRET, None).expect("a key");
+    assert!(!format!("{key:?}{signer:?}").contains("secret"));
+}
