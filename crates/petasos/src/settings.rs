@@ -171,7 +171,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Text("PATH"),
         "",
         "A file that holds the publishers' key; a line break at its end does not count",
-        |options, text| store(&mut options.issuer.publisher.key, key_file(text).map(Some))
+        |options, text| key_from_file(&mut options.issuer.publisher, text)
     ),
     setting!(
         TOKENS,
@@ -212,7 +212,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Text("PATH"),
         "",
         "A file that holds the subscribers' key; a line break at its end does not count",
-        |options, text| store(&mut options.issuer.subscriber.key, key_file(text).map(Some))
+        |options, text| key_from_file(&mut options.issuer.subscriber, text)
     ),
     setting!(
         TOKENS,
@@ -550,6 +550,13 @@ fn list(text: &str) -> Vec<String> {
     items.filter(|item| !item.is_empty()).map(str::to_owned).collect()
 }
 
+fn key_from_file(keys: &mut KeyConfig, path: &str) -> Result<(), String> {
+    if keys.key.is_some() {
+        return Err("the key itself is given, too: leave out one of them".to_owned());
+    }
+    store(&mut keys.key, key_file(path).map(Some))
+}
+
 fn key_file(path: &str) -> Result<Secret, String> {
     let text = std::fs::read(path).map_err(|error| format!("{path} cannot be read: {error}"))?;
     let end = text.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n')).map_or(0, |last| last + 1);
@@ -588,9 +595,12 @@ fn issuers(text: &str) -> Result<Vec<IssuerConfig>, String> {
         format!("{}{FORM}", if named { format!("{message}: ") } else { String::new() })
     })?;
     let keys = |key: Option<String>, file: Option<String>, jwks: Option<String>, algorithms| {
-        let from_file = file.map(|path| key_file(&path)).transpose()?;
-        let key = key.map(Secret::new).or(from_file);
-        Ok::<_, String>(KeyConfig { key, jwks: jwks.map(Into::into), algorithms })
+        let key = key.map(Secret::new);
+        let mut keys = KeyConfig { key, jwks: jwks.map(Into::into), algorithms };
+        if let Some(path) = file {
+            key_from_file(&mut keys, &path)?;
+        }
+        Ok::<_, String>(keys)
     };
     let issuer = |table: Table| {
         Ok(IssuerConfig {
@@ -611,4 +621,60 @@ fn issuers(text: &str) -> Result<Vec<IssuerConfig>, String> {
         })
     };
     all.issuers.into_iter().map(issuer).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The row of a setting in the documentation.
+    fn row(setting: &Setting) -> String {
+        let name = match setting.kind {
+            Switch => "true, false",
+            Text(name) | Kind::Secret(name) | List(name) => name,
+        };
+        let default = match setting.default {
+            "" => String::new(),
+            default => format!("`{default}`"),
+        };
+        let also: String = setting.aliases.iter().map(|alias| format!("; also `{alias}`")).collect();
+        format!("| `{}` | {name} | {default} | {}{also} |", setting.key, setting.help)
+    }
+
+    #[test]
+    fn the_documentation_has_a_row_for_every_setting() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
+        let text = std::fs::read_to_string(path).expect("the documentation");
+        let missing: Vec<_> =
+            SETTINGS.iter().map(row).filter(|row| !text.lines().any(|line| line == row)).collect();
+        assert!(missing.is_empty(), "docs/configuration.md lacks:\n{}", missing.join("\n"));
+        let rows = text.lines().filter(|line| line.starts_with("| `")).count();
+        assert_eq!(rows, SETTINGS.len(), "docs/configuration.md has a setting that does not exist");
+    }
+
+    #[test]
+    fn the_defaults_that_are_documented_are_those_in_force() {
+        let gathered = |flags: BTreeMap<&'static str, String>| {
+            let options = Options::gather(&flags, |_| None, None).expect("valid");
+            format!("{:?}{:?}", options.config, options.issuer)
+        };
+        let stated = SETTINGS
+            .iter()
+            .filter(|setting| !setting.default.is_empty() && !setting.default.contains([' ', ':']));
+        let written = stated.map(|setting| (setting.key, setting.default.to_owned())).collect();
+        assert_eq!(gathered(written), gathered(BTreeMap::new()));
+    }
+
+    #[test]
+    fn values_are_read_as_people_write_them() {
+        assert_eq!(duration("15"), Ok(Duration::from_secs(15)));
+        assert_eq!(duration("1h 30m"), Ok(Duration::from_secs(5_400)));
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        for wrong in ["", "-1", "soon", "99999999999999", "400d"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(list("a, b  c,"), ["a", "b", "c"]);
+        assert_eq!((switch("TRUE"), switch("off")), (Ok(true), Ok(false)));
+        assert!(switch("").is_err());
+    }
 }
