@@ -142,8 +142,18 @@ impl HubUrl {
         if url.query().is_some() || url.fragment().is_some() {
             return Err("the hub URL must have no query and no fragment".to_owned());
         }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err("the hub URL must have no user name and no password".to_owned());
+        }
         if url.path() == "/" {
             return Err(format!("the hub URL needs a path: {} is usual", Self::DEFAULT_PATH));
+        }
+        // What lies under the path is found by comparing, which has to be unambiguous.
+        if url.path().ends_with('/') {
+            return Err("the hub URL must not end with a slash".to_owned());
+        }
+        if decode_unreserved(url.path()) != url.path() {
+            return Err("the hub URL must not percent-encode letters, digits and -._~".to_owned());
         }
         Ok(Self(url))
     }
@@ -272,7 +282,16 @@ mod tests {
     #[test]
     fn hub_url_says_what_is_wrong() {
         assert!(HubUrl::parse("https://example.com/.well-known/mercure").is_ok());
-        for bad in ["example.com", "ftp://example.com/x", "https://example.com/x?y", "https://example.com/"] {
+        for bad in [
+            "example.com",
+            "ftp://example.com/x",
+            "https://example.com/x?y",
+            "https://example.com/",
+            "https://example.com/x/",
+            "https://example.com/%6Dercure",
+            "https://user@example.com/x",
+            "https://:password@example.com/x",
+        ] {
             assert!(HubUrl::parse(bad).is_err(), "{bad}");
         }
     }

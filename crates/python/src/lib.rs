@@ -34,7 +34,7 @@ impl From<KeyBytes> for Vec<u8> {
     }
 }
 
-/// Sign a JSON object as a JWS with HS256.
+/// Sign a JSON object as a JWS, with HS256 where the key is a shared secret.
 #[pyfunction]
 fn sign_token(claims: &str, key: KeyBytes) -> PyResult<String> {
     let object = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(claims);

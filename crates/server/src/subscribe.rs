@@ -34,6 +34,7 @@ where
         None if settings.anonymous => None,
         None => return Err(Refusal::TokenMissing),
     };
+    let token = presented.map(|presented| service.streams.token(presented.token));
     let content = match head.method.as_str() {
         "QUERY" => body::form(&head.headers, content, limits.body_bytes_max, settings.body_timeout).await?,
         _ => Bytes::new(),
@@ -54,7 +55,6 @@ where
     }
     let address =
         head.extensions.get::<Peer>().and_then(|peer| settings.proxies.client(peer.0, &head.headers));
-    let token = Presented::find(&head.headers, &parameters, settings)?.map(|presented| presented.token);
     let place = service.streams.enter(address, token).map_err(Refusal::TooManyStreams)?;
     let (grants, expiry) = credentials.map_or_else(Default::default, |found| (found.grants, found.close_at));
     let session = hub.subscribe(request, Arc::new(grants), expiry).await?;
