@@ -12,14 +12,15 @@ debian = { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && echo "== Inst
 	&& DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(1) >/dev/null; }
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format test-rust test-python system-packages clean
+.PHONY: help run test check format fuzz test-rust test-python system-packages clean
 
 help:
 	@echo "make run     build the wheel and start the example chat with the embedded hub"
 	@echo "make test    install what the tests need and run all tests, Rust and Python"
 	@echo "make check   formatting, lints, types and documentation"
 	@echo "make format  format everything"
-	@echo "make clean   remove .build and target"
+	@echo "make fuzz    feed the parsers with random input, FUZZ_SECONDS (30) for each target"
+	@echo "make clean   remove what was built"
 
 run: $(RUN_VENV)/bin/pip
 	@echo "== Building and installing the wheel: a few minutes the first time; all of it is in .build/install.log"
@@ -59,6 +60,14 @@ format: $(TEST_VENV)/.tools
 	$(TEST_VENV)/bin/ruff format .
 	$(TEST_VENV)/bin/ruff check --fix .
 
+FUZZ_SECONDS ?= 30
+FUZZ_TARGETS := form query token matcher topic sse
+
+fuzz:
+	@command -v cargo-fuzz >/dev/null || { echo "== Installing cargo-fuzz" && cargo install cargo-fuzz --locked; }
+	@for target in $(FUZZ_TARGETS); do \
+		echo "== $$target" && cargo fuzz run -s none $$target -- -max_total_time=$(FUZZ_SECONDS) -verbosity=0 || exit 1; done
+
 $(RUN_VENV)/bin/pip $(TEST_VENV)/bin/pip:
 	@$(PYTHON) -c "import ensurepip" 2>/dev/null || $(call debian,python3-venv) \
 		|| { echo "virtual environments are missing: apt-get install python3-venv, as root"; exit 1; }
@@ -71,4 +80,4 @@ $(TEST_VENV)/.tools: $(TEST_VENV)/bin/pip pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf .build target
+	rm -rf .build target fuzz/target fuzz/corpus fuzz/artifacts
