@@ -530,3 +530,21 @@ async fn a_stream_ends_with_its_token_and_with_its_longest_life() {
     let server = Server::start_with(settings(), hub).await;
     assert_eq!(server.subscribe("match=a", &[]).await.chunk().await, None);
 }
+
+/// A peer that is gone without a word looks the same from here: what it is sent stays unacknowledged.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_subscriber_that_takes_nothing_is_let_go_of_and_its_subscription_ends() {
+    let server = Server::start(Settings { write_timeout: Duration::from_millis(500), ..settings() }).await;
+    let everything = subscriber(&json!([{"match": "*"}]));
+    let events = "match_urlpattern=/.well-known/mercure/subscriptions/exact/a/:subscriber";
+    let mut watcher = server.subscribe(events, &[&everything]).await;
+    let _stalled = server.subscribe("match=a", &[]).await;
+    assert!(watcher.event().await.contains("\"active\":true"));
+    // More than the buffers of both ends hold.
+    let body = format!("topic=a&data={}", "x".repeat(1_000_000));
+    for _ in 0..16 {
+        assert_eq!(publish(&server, &body).await.status, 200);
+    }
+    assert!(watcher.event().await.contains("\"active\":false"));
+}
