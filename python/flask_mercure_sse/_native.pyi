@@ -89,7 +89,10 @@ class Server:
         """Stop accepting, end the hub's streams, wait at most that long for requests under way. Idempotent."""
 
 def sign_token(claims: str, key: str | bytes) -> str:
-    """Sign a JSON object as a JWS, with HS256 for a shared secret. Raises ValueError for an empty key or claims that are no JSON object."""
+    """Sign a JSON object as a JWS, with HS256 for a shared secret.
+
+    Raises ValueError for an empty key or claims that are no JSON object.
+    """
 
 def expand_subscription_topic(topic: str | None = None, subscriber: str | None = None) -> str:
     """The path of subscriptions in the 0.x API, every value percent-encoded once.

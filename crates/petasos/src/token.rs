@@ -89,6 +89,11 @@ impl Mint {
         }
     }
 
+    /// In seconds since the Unix epoch.
+    fn expires_at(&self) -> u64 {
+        self.issued_at.as_secs().saturating_add(self.expires_in.as_secs())
+    }
+
     fn claims(&self, payload: Option<&Value>, hub: &Checked) -> Value {
         let issued_at = self.issued_at.as_secs();
         let matchers = |exact: &[String], patterns: &[String]| -> Vec<Value> {
@@ -114,7 +119,7 @@ impl Mint {
             "sub": self.subject,
             "client_id": hub.issuer(),
             "iat": issued_at,
-            "exp": issued_at + self.expires_in.as_secs(),
+            "exp": self.expires_at(),
             "jti": Uuid::new_v4().urn().to_string(),
             "authorization_details": details,
         })
@@ -132,7 +137,7 @@ impl Mint {
             }
         }
         mercure.extend(payload.map(|payload| ("payload".to_owned(), payload)));
-        json!({"mercure": mercure, "exp": self.issued_at.as_secs() + self.expires_in.as_secs()})
+        json!({"mercure": mercure, "exp": self.expires_at()})
     }
 }
 
