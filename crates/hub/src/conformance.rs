@@ -129,12 +129,14 @@ async fn pages_join_without_gap_or_overlap(subject: &dyn Subject) {
             let page = log.read(after, limit).await.expect("read");
             assert!(page.entries.len() <= limit);
             if page.entries.is_empty() {
+                assert!(page.at_end);
                 assert_eq!(page.through, log.head().await.expect("head").position);
                 break;
             }
             assert_ordered(&page, after);
             after = page.through;
             ids.extend(names(&page.entries));
+            assert_eq!(page.at_end, ids.len() == expected.len(), "with pages of {limit}");
         }
         assert_eq!(ids, expected, "with pages of {limit}");
     }

@@ -161,7 +161,7 @@ impl Transport for MemoryTransport {
         };
         let trimmed =
             Trimmed { updates: position(log.updates.trimmed), events: position(log.events.trimmed) };
-        Ok(Page { entries, through, trimmed })
+        Ok(Page { entries, through, at_end, trimmed })
     }
 
     async fn follow(&self, after: Position) -> Result<Box<dyn Follower>, TransportError> {

@@ -268,9 +268,7 @@ fn read(engine: &Arc<Engine>, after: Position) -> State {
 }
 
 fn replay(page: Page) -> State {
-    // A page that is not full may be the last; the shard knows, and sends back who comes too early.
-    let caught_up = page.entries.len() < PAGE_ENTRIES;
-    State::Replay { entries: page.entries.into_iter(), after: page.through, caught_up }
+    State::Replay { entries: page.entries.into_iter(), after: page.through, caught_up: page.at_end }
 }
 
 fn attach(shard: &Shard, interest: &Arc<Interest>, after: Position) -> State {

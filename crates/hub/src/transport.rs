@@ -51,6 +51,8 @@ pub struct Page {
     /// Everything kept after the position that was asked for, up to and including this one, is in the page: the last
     /// entry's position, or the head when the page reached the end.
     pub through: Position,
+    /// Whether the page reached the end of the log, as it was then.
+    pub at_end: bool,
     /// What the log no longer holds, as of this page.
     pub trimmed: Trimmed,
 }

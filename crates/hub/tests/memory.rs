@@ -59,6 +59,8 @@ async fn history_is_bounded_by_bytes_too() {
         if page.entries.is_empty() {
             break;
         }
+        // The page is bounded by bytes, and is not taken for the last one.
+        assert_eq!(page.at_end, page.through == log.head().await.expect("head").position);
         kept += page.entries.iter().map(|entry| entry.update.size()).sum::<usize>();
         after = page.through;
     }
