@@ -52,18 +52,7 @@ pub fn grants(claims: &Claims, hub: &HubUrl, limits: &Limits) -> Result<Grants, 
         if detail.payload.is_some_and(|payload| !payload.get().starts_with('{')) {
             return Err(wrong("\"payload\" must be an object"));
         }
-        let parse = |json: &&RawValue| {
-            let topic: TopicMatcher = object(json).ok_or_else(|| {
-                wrong("a topic must be an object of the strings \"match\" and \"match_type\"")
-            })?;
-            let matcher_type = match &topic.match_type {
-                None => MatcherType::Exact,
-                Some(name) => MatcherType::parse(name)
-                    .ok_or_else(|| wrong("a \"match_type\" is none of \"exact\" and \"urlpattern\""))?,
-            };
-            let matcher = Matcher::parse(matcher_type, &topic.text, hub, limits);
-            matcher.map_err(|reject| TokenError::Detail { entry, problem: reject.to_string() })
-        };
+        let parse = |json: &&RawValue| matcher(json, hub, limits).map_err(|problem| wrong(&problem));
         let topics = detail.topics.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
         let allows = |action: &str| detail.actions.iter().any(|each| each == action);
         if allows("publish") {
@@ -82,6 +71,19 @@ pub fn grants(claims: &Claims, hub: &HubUrl, limits: &Limits) -> Result<Grants, 
 }
 
 const CLAIM: &str = "authorization_details";
+
+/// A topic matcher object (section "Topic Matcher List"), or what is wrong with it.
+fn matcher(json: &RawValue, hub: &HubUrl, limits: &Limits) -> Result<Matcher, String> {
+    let Some(TopicMatcher { text, match_type }) = object(json) else {
+        return Err("a topic must be an object of the strings \"match\" and \"match_type\"".to_owned());
+    };
+    let matcher_type = match match_type {
+        None => MatcherType::Exact,
+        Some(name) => MatcherType::parse(&name)
+            .ok_or_else(|| "a \"match_type\" is none of \"exact\" and \"urlpattern\"".to_owned())?,
+    };
+    Matcher::parse(matcher_type, &text, hub, limits).map_err(|reject| reject.to_string())
+}
 
 /// An object, and not the array that serde would take for one, too.
 fn object<'a, T: Deserialize<'a>>(json: &'a RawValue) -> Option<T> {

@@ -68,11 +68,7 @@ impl Matcher {
         hub: &HubUrl,
         limits: &Limits,
     ) -> Result<Self, Reject> {
-        if value.len() > limits.matcher_bytes_max {
-            let (what, max) = ("the length of a matcher in bytes", limits.matcher_bytes_max);
-            return Err(Reject::TooMany { what, max });
-        }
-        text::check("match", value)?;
+        check("match", "the length of a matcher in bytes", value, limits)?;
         Ok(match matcher_type {
             _ if value == "*" => Self::Any(matcher_type),
             MatcherType::Exact => Self::Exact(value.into()),
@@ -96,13 +92,7 @@ impl Matcher {
     /// # Ok::<(), petasos_protocol::Reject>(())
     /// ```
     pub fn selector(value: &str, limits: &Limits) -> Result<Self, Reject> {
-        if value.len() > limits.matcher_bytes_max {
-            return Err(Reject::TooMany {
-                what: "the length of a topic selector in bytes",
-                max: limits.matcher_bytes_max,
-            });
-        }
-        text::check("topic", value)?;
+        check("topic", "the length of a topic selector in bytes", value, limits)?;
         if value == "*" {
             return Ok(Self::Any(MatcherType::Exact));
         }
@@ -143,6 +133,14 @@ impl Matcher {
             Self::Template(_) => None,
         }
     }
+}
+
+/// The rules that matchers of both dialects share; the parameter and the length are for the message.
+fn check(parameter: &'static str, length: &'static str, value: &str, limits: &Limits) -> Result<(), Reject> {
+    if value.len() > limits.matcher_bytes_max {
+        return Err(Reject::TooMany { what: length, max: limits.matcher_bytes_max });
+    }
+    text::check(parameter, value)
 }
 
 impl PartialEq for Matcher {

@@ -51,12 +51,6 @@ pub enum TokenError {
         /// The issuer that the token names, or whose keys serve 0.x tokens.
         issuer: Shown,
     },
-    /// The key set could not be loaded so far.
-    #[error("the JWK Set of issuer {issuer} could not be loaded yet: the log tells why")]
-    KeysUnavailable {
-        /// The issuer.
-        issuer: Shown,
-    },
     /// The algorithm is not one that the configured keys are for.
     #[error("alg is {algorithm}, which no {role} key of issuer {issuer} is configured for")]
     Algorithm {

@@ -67,9 +67,9 @@ impl Streams {
         Arc::new(Self { limits, open: Mutex::default(), hasher: RandomState::new() })
     }
 
-    /// The holder of a token.
-    pub(crate) fn token(&self, token: &str) -> Holder {
-        Holder::Token(self.hasher.hash_one(token))
+    /// The holder of a token, if tokens are counted.
+    pub(crate) fn token(&self, token: &str) -> Option<Holder> {
+        (self.limits.per_token > 0).then(|| Holder::Token(self.hasher.hash_one(token)))
     }
 
     /// Takes a place for a stream to that address, begun with that token.
@@ -80,7 +80,6 @@ impl Streams {
     ) -> Result<Place, Full> {
         let StreamLimits { total, per_address, per_token } = self.limits;
         let address = address.filter(|_| per_address > 0).map(Holder::Address);
-        let token = token.filter(|_| per_token > 0);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if total > 0 && open.total >= total {
             return Err(Full::Total);
@@ -121,15 +120,15 @@ mod tests {
     fn places_are_counted_in_all_by_address_and_by_token_and_come_back() {
         let streams = Streams::new(StreamLimits { total: 4, per_address: 2, per_token: 1 });
         let address = |last| Some(IpAddr::from([127, 0, 0, last]));
-        let first = streams.enter(address(1), Some(streams.token("a"))).expect("room");
-        assert_eq!(streams.enter(address(2), Some(streams.token("a"))).err(), Some(Full::Token));
+        let first = streams.enter(address(1), streams.token("a")).expect("room");
+        assert_eq!(streams.enter(address(2), streams.token("a")).err(), Some(Full::Token));
         let _second = streams.enter(address(1), None).expect("room");
         assert_eq!(streams.enter(address(1), None).err(), Some(Full::Address));
         drop(first);
-        let _third = streams.enter(address(1), Some(streams.token("a"))).expect("room again");
+        let _third = streams.enter(address(1), streams.token("a")).expect("room again");
         let _others = [
             streams.enter(None, None).expect("room"),
-            streams.enter(address(2), Some(streams.token("b"))).expect("room"),
+            streams.enter(address(2), streams.token("b")).expect("room"),
         ];
         assert_eq!(streams.enter(None, None).err(), Some(Full::Total));
     }
@@ -137,7 +136,7 @@ mod tests {
     #[test]
     fn nothing_is_kept_of_those_who_left() {
         let streams = Streams::new(StreamLimits { total: 0, per_address: 1, per_token: 1 });
-        drop(streams.enter(Some(IpAddr::from([127, 0, 0, 1])), Some(streams.token("a"))).expect("room"));
+        drop(streams.enter(Some(IpAddr::from([127, 0, 0, 1])), streams.token("a")).expect("room"));
         let open = streams.open.lock().expect("no panic");
         assert!(open.total == 0 && open.by_holder.is_empty());
     }

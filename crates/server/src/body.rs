@@ -67,17 +67,24 @@ impl http_body::Body for Body {
     }
 }
 
+/// The body of a request, from wherever requests come.
+pub trait RequestBody:
+    http_body::Body<Data = Bytes, Error: std::error::Error + Send + Sync + 'static> + Send
+{
+}
+
+impl<B> RequestBody for B where
+    B: http_body::Body<Data = Bytes, Error: std::error::Error + Send + Sync + 'static> + Send
+{
+}
+
 /// The whole body of a request that must be a form, within its limit and its time.
-pub(crate) async fn form<B>(
+pub(crate) async fn form(
     headers: &HeaderMap,
-    body: B,
+    body: impl RequestBody,
     bytes_max: usize,
     time_max: Duration,
-) -> Result<Bytes, Refusal>
-where
-    B: http_body::Body<Data = Bytes> + Send,
-    B::Error: std::error::Error + Send + Sync + 'static,
-{
+) -> Result<Bytes, Refusal> {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let essence = content_type.unwrap_or_default().split(';').next().unwrap_or_default();
     if !essence.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded") {

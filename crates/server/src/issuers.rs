@@ -113,22 +113,21 @@ impl Issuer {
             return Err(TokenError::NoKey { role, issuer });
         }
         let name = token.algorithm();
-        let mut candidates = Vec::new();
-        if let Ok(algorithm) = name.parse::<Algorithm>() {
-            candidates.extend(keys.iter().filter(|key| key.allows(algorithm)).map(|key| (algorithm, key)));
-        }
-        if candidates.is_empty() {
+        let fitting = name.parse::<Algorithm>().ok().map(|algorithm| {
+            (algorithm, keys.iter().filter(|key| key.allows(algorithm)).collect::<Vec<_>>())
+        });
+        let Some((algorithm, mut candidates)) = fitting.filter(|(_, candidates)| !candidates.is_empty())
+        else {
             return Err(TokenError::Algorithm { algorithm: Shown::new(name), role, issuer });
-        }
-        // A hint: keys of that name first, and if none has it, all.
+        };
+        // A hint: the keys of that name, and if none has it, all.
         if let Some(id) = token.key_id()
-            && candidates.iter().any(|(_, key)| key.id() == Some(id))
+            && candidates.iter().any(|key| key.id() == Some(id))
         {
-            candidates.retain(|(_, key)| key.id() == Some(id));
+            candidates.retain(|key| key.id() == Some(id));
         }
         Ok(move |input: &str, signature: &str| {
-            let verified =
-                candidates.iter().any(|(algorithm, key)| key.verifies(*algorithm, input, signature));
+            let verified = candidates.iter().any(|key| key.verifies(algorithm, input, signature));
             if verified { Ok(()) } else { Err(TokenError::Signature { role, issuer }) }
         })
     }

@@ -54,21 +54,12 @@ impl Algorithm {
 
     /// The same for the library that does the work, which has no ES512.
     pub(crate) fn of_library(self) -> Option<jsonwebtoken::Algorithm> {
-        Some(match self {
-            HS256 => jsonwebtoken::Algorithm::HS256,
-            HS384 => jsonwebtoken::Algorithm::HS384,
-            HS512 => jsonwebtoken::Algorithm::HS512,
-            RS256 => jsonwebtoken::Algorithm::RS256,
-            RS384 => jsonwebtoken::Algorithm::RS384,
-            RS512 => jsonwebtoken::Algorithm::RS512,
-            PS256 => jsonwebtoken::Algorithm::PS256,
-            PS384 => jsonwebtoken::Algorithm::PS384,
-            PS512 => jsonwebtoken::Algorithm::PS512,
-            ES256 => jsonwebtoken::Algorithm::ES256,
-            ES384 => jsonwebtoken::Algorithm::ES384,
-            ES512 => return None,
-            EdDSA => jsonwebtoken::Algorithm::EdDSA,
-        })
+        self.as_str().parse().ok()
+    }
+
+    /// Whether it takes a shared secret.
+    pub(crate) fn is_symmetric(self) -> bool {
+        matches!(self, HS256 | HS384 | HS512)
     }
 }
 
@@ -320,15 +311,16 @@ impl Jwk {
         if curve_bytes.is_some_and(|bytes| verifying.try_get_as_bytes().map_or(0, <[u8]>::len) != bytes) {
             return None;
         }
-        let own = match &self.alg {
-            Some(name) => vec![name.parse().ok()?],
+        let allowed = match &self.alg {
             None => algorithms.to_vec(),
+            Some(name) => {
+                let own: Algorithm = name.parse().ok()?;
+                if !algorithms.is_empty() && !algorithms.contains(&own) {
+                    return None;
+                }
+                vec![own]
+            }
         };
-        let allowed: Vec<_> =
-            own.into_iter().filter(|each| algorithms.is_empty() || algorithms.contains(each)).collect();
-        if allowed.is_empty() && !(self.alg.is_none() && algorithms.is_empty()) {
-            return None;
-        }
         Key::new(self.kid, verifying, &allowed).ok()
     }
 }

@@ -21,7 +21,7 @@ mod subscribe;
 mod subscriptions;
 
 pub use admission::StreamLimits;
-pub use body::Body;
+pub use body::{Body, RequestBody};
 pub use connection::{Admission, Connections};
 pub use cors::Origins;
 pub use issuers::{Issuer, Issuers, Verified};

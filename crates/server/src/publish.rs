@@ -1,6 +1,5 @@
 //! POST to the hub: section "Publication".
 
-use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
 use petasos_protocol::{
     form::{self, Form, Part},
@@ -9,17 +8,16 @@ use petasos_protocol::{
 
 use crate::{
     Service,
-    body::{self, Body},
+    body::{self, Body, RequestBody},
     credentials::Presented,
     refusal::Refusal,
 };
 
 /// Checks the token before the body is read, and publishes when everything is right.
-pub(crate) async fn handle<B>(service: &Service, request: Request<B>) -> Result<Response<Body>, Refusal>
-where
-    B: http_body::Body<Data = Bytes> + Send,
-    B::Error: std::error::Error + Send + Sync + 'static,
-{
+pub(crate) async fn handle(
+    service: &Service,
+    request: Request<impl RequestBody>,
+) -> Result<Response<Body>, Refusal> {
     let Service { hub, settings, .. } = service;
     let (head, body) = request.into_parts();
     let query = Form::parse(head.uri.query().unwrap_or_default().as_bytes(), Part::Query, &settings.limits)?;

@@ -92,17 +92,17 @@ impl Refusal {
             Self::TokenMalformed(detail) => (*detail).to_owned(),
             Self::TokenInvalid { .. } => {
                 "the token is not valid for this hub: the hub's log names the reason under this \
-                                          request's id, as does the command \"petasos explain\""
+                 request's id, as does the command \"petasos explain\""
                     .to_owned()
             }
             Self::Forbidden => {
                 "the token does not allow this: it must grant every topic that is published, or the path \
-                                that is read"
+                 that is read"
                     .to_owned()
             }
             Self::ForeignOrigin => {
                 "a cookie may publish only from the hub's own origin or an allowed publish origin: \
-                                    send an Origin header, or the token in the Authorization header"
+                 send an Origin header, or the token in the Authorization header"
                     .to_owned()
             }
             Self::NotFound => "there is nothing at this path".to_owned(),

@@ -2,14 +2,18 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use http::{Method, Request, Response, Version, header};
 use petasos_hub::Hub;
-use petasos_protocol::{Limits, discovery::Metadata, legacy, subscription::SubscriptionsPath};
+use petasos_protocol::{Limits, discovery::Metadata};
 
 use crate::{
-    Issuers, Origins, Proxies, StreamLimits, admission::Streams, body::Body, metadata, publish,
-    refusal::Refusal, subscribe, subscriptions,
+    Issuers, Origins, Proxies, RequestBody, StreamLimits,
+    admission::Streams,
+    body::Body,
+    metadata, publish,
+    refusal::Refusal,
+    subscribe,
+    subscriptions::{self, Asked},
 };
 
 /// What the HTTP side needs to know, beside the hub.
@@ -102,11 +106,7 @@ impl Service {
     }
 
     /// Answers one request. Every request gets an answer.
-    pub async fn call<B>(&self, request: Request<B>) -> Response<Body>
-    where
-        B: http_body::Body<Data = Bytes> + Send,
-        B::Error: std::error::Error + Send + Sync + 'static,
-    {
+    pub async fn call(&self, request: Request<impl RequestBody>) -> Response<Body> {
         let method = request.method().clone();
         let origin = request.headers().clone();
         let answer = self.route(request).await;
@@ -116,11 +116,7 @@ impl Service {
         response
     }
 
-    async fn route<B>(&self, request: Request<B>) -> Result<Response<Body>, Refusal>
-    where
-        B: http_body::Body<Data = Bytes> + Send,
-        B::Error: std::error::Error + Send + Sync + 'static,
-    {
+    async fn route(&self, request: Request<impl RequestBody>) -> Result<Response<Body>, Refusal> {
         if request.version() == Version::HTTP_11
             && request.headers().get_all(header::HOST).iter().count() != 1
         {
@@ -139,20 +135,18 @@ impl Service {
                 _ => Err(Refusal::MethodNotAllowed { allow }),
             };
         }
-        let is_subscriptions = SubscriptionsPath::parse(self.hub.url(), path).is_some()
-            || (self.settings.issuers.compat
-                && legacy::SubscriptionsPath::parse(self.hub.url(), path).is_some());
-        let is_metadata = self.settings.advertise && path == self.metadata_path;
-        if !is_subscriptions && !is_metadata {
-            return Err(Refusal::NotFound);
-        }
         let allow = "GET, HEAD, OPTIONS";
-        match *request.method() {
-            Method::OPTIONS => Ok(Origins::preflight(allow)),
-            Method::GET | Method::HEAD if is_metadata => {
+        let is_metadata = self.settings.advertise && path == self.metadata_path;
+        let asked = Asked::parse(self, path);
+        match (request.method(), asked) {
+            (_, None) if !is_metadata => Err(Refusal::NotFound),
+            (&Method::OPTIONS, _) => Ok(Origins::preflight(allow)),
+            (&Method::GET | &Method::HEAD, Some(asked)) => {
+                subscriptions::handle(self, &request.into_parts().0, asked).await
+            }
+            (&Method::GET | &Method::HEAD, None) => {
                 Ok(metadata::answer(self, request.method() == Method::GET))
             }
-            Method::GET | Method::HEAD => subscriptions::handle(self, &request.into_parts().0).await,
             _ => Err(Refusal::MethodNotAllowed { allow }),
         }
     }

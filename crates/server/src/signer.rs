@@ -41,22 +41,10 @@ impl Signer {
         if text.is_empty() {
             return Err(KeyError::Empty);
         }
-        let fitting: &[Algorithm] = match is_pem(text) {
-            false => &[Algorithm::HS256, Algorithm::HS384, Algorithm::HS512],
-            true => &[
-                Algorithm::RS256,
-                Algorithm::ES256,
-                Algorithm::ES384,
-                Algorithm::ES512,
-                Algorithm::EdDSA,
-                Algorithm::RS384,
-                Algorithm::RS512,
-                Algorithm::PS256,
-                Algorithm::PS384,
-                Algorithm::PS512,
-            ],
-        };
-        let candidates = fitting.iter().copied().filter(|each| algorithm.is_none_or(|only| only == *each));
+        let fits = |each: &Algorithm| each.is_symmetric() != is_pem(text);
+        let candidates = Algorithm::ALL
+            .into_iter()
+            .filter(|each| fits(each) && algorithm.is_none_or(|only| only == *each));
         let mut signers = candidates.filter_map(|algorithm| {
             let signer = Self { key: Signing::parse(text, algorithm)?, algorithm, id: None };
             signer.try_sign("probe").map(|_| signer)
@@ -101,9 +89,9 @@ impl Signer {
 
 impl Signing {
     fn parse(text: &[u8], algorithm: Algorithm) -> Option<Self> {
-        use Algorithm::{ES256, ES384, ES512, EdDSA, HS256, HS384, HS512};
+        use Algorithm::{ES256, ES384, ES512, EdDSA};
         Some(match algorithm {
-            HS256 | HS384 | HS512 => Self::Library(EncodingKey::from_secret(text)),
+            _ if algorithm.is_symmetric() => Self::Library(EncodingKey::from_secret(text)),
             ES256 | ES384 => Self::Library(EncodingKey::from_ec_pem(text).ok()?),
             ES512 => {
                 let key = EncodingKey::from_ec_pem(text).ok()?;

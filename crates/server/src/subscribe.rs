@@ -12,18 +12,17 @@ use petasos_protocol::{
 
 use crate::{
     Service,
-    body::{self, Body},
+    body::{self, Body, RequestBody},
     connection::{Lifetime, Peer},
     credentials::Presented,
     refusal::Refusal,
 };
 
 /// Checks token and request, and answers with a stream; HEAD with its headers only, subscribing nobody.
-pub(crate) async fn handle<B>(service: &Service, request: Request<B>) -> Result<Response<Body>, Refusal>
-where
-    B: http_body::Body<Data = Bytes> + Send,
-    B::Error: std::error::Error + Send + Sync + 'static,
-{
+pub(crate) async fn handle(
+    service: &Service,
+    request: Request<impl RequestBody>,
+) -> Result<Response<Body>, Refusal> {
     let Service { hub, settings, .. } = service;
     let limits = &settings.limits;
     let (head, content) = request.into_parts();
@@ -34,7 +33,7 @@ where
         None if settings.anonymous => None,
         None => return Err(Refusal::TokenMissing),
     };
-    let token = presented.map(|presented| service.streams.token(presented.token));
+    let token = presented.and_then(|presented| service.streams.token(presented.token));
     let content = match head.method.as_str() {
         "QUERY" => body::form(&head.headers, content, limits.body_bytes_max, settings.body_timeout).await?,
         _ => Bytes::new(),
@@ -53,8 +52,7 @@ where
         };
         return Ok(answer(Body::empty(), dialect, cursor.as_deref()));
     }
-    let address =
-        head.extensions.get::<Peer>().and_then(|peer| settings.proxies.client(peer.0, &head.headers));
+    let address = head.extensions.get::<Peer>().map(|peer| settings.proxies.client(peer.0, &head.headers));
     let place = service.streams.enter(address, token).map_err(Refusal::TooManyStreams)?;
     let (grants, expiry) = credentials.map_or_else(Default::default, |found| (found.grants, found.close_at));
     let session = hub.subscribe(request, Arc::new(grants), expiry).await?;

@@ -19,8 +19,25 @@ use petasos_protocol::{
 
 use crate::{Service, body::Body, credentials::Presented, refusal::Refusal};
 
+/// A path of the API, in each dialect that has it: the token will tell which is meant.
+pub(crate) struct Asked {
+    v1: Option<SubscriptionsPath>,
+    legacy: Option<legacy::SubscriptionsPath>,
+}
+
+impl Asked {
+    /// `None`: it is no path of the API.
+    pub(crate) fn parse(service: &Service, path: &str) -> Option<Self> {
+        let hub = service.hub.url();
+        let v1 = SubscriptionsPath::parse(hub, path);
+        let compat = service.settings.issuers.compat;
+        let legacy = compat.then(|| legacy::SubscriptionsPath::parse(hub, path)).flatten();
+        (v1.is_some() || legacy.is_some()).then_some(Self { v1, legacy })
+    }
+}
+
 /// Answers one subscription or a collection, if the token covers the path.
-pub(crate) async fn handle(service: &Service, head: &Parts) -> Result<Response<Body>, Refusal> {
+pub(crate) async fn handle(service: &Service, head: &Parts, asked: Asked) -> Result<Response<Body>, Refusal> {
     let Service { hub, settings, .. } = service;
     let query = Form::parse(head.uri.query().unwrap_or_default().as_bytes(), Part::Query, &settings.limits)?;
     if !hub.tracks_subscriptions() {
@@ -31,7 +48,7 @@ pub(crate) async fn handle(service: &Service, head: &Parts) -> Result<Response<B
     let path = head.uri.path();
     let (kind, last, revision, document) = match credentials.dialect {
         Dialect::V1 => {
-            let asked = SubscriptionsPath::parse(hub.url(), path).ok_or(Refusal::NotFound)?;
+            let asked = asked.v1.ok_or(Refusal::NotFound)?;
             authorize(&credentials.grants, hub.url(), path, &asked.canonical(hub.url()))?;
             let text = asked.matcher.as_ref().map(|(_, text)| text.as_str());
             let Subscriptions { last_event_id, mut active, revision } = hub.subscriptions(text).await?;
@@ -44,7 +61,7 @@ pub(crate) async fn handle(service: &Service, head: &Parts) -> Result<Response<B
             ("application/json", last_event_id, revision, document)
         }
         Dialect::Legacy => {
-            let asked = legacy::SubscriptionsPath::parse(hub.url(), path).ok_or(Refusal::NotFound)?;
+            let asked = asked.legacy.ok_or(Refusal::NotFound)?;
             authorize(&credentials.grants, hub.url(), path, &asked.canonical(hub.url()))?;
             let Subscriptions { last_event_id, active, revision } =
                 hub.subscriptions(asked.topic.as_deref()).await?;
