@@ -1,18 +1,14 @@
 //! The command line: what can be asked of the binary, and the settings that all of it shares.
 
-use std::{
-    collections::BTreeMap,
-    env,
-    path::PathBuf,
-    time::{Duration, SystemTime},
-};
+use std::{collections::BTreeMap, env, path::PathBuf, time::Duration};
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use petasos::Secret;
+use petasos_protocol::token::Role;
 
 use crate::{
     settings::{Kind, Options, SETTINGS},
-    token::{Action, Explain, Mint},
+    token::{Explain, Mint, now},
 };
 
 /// What to do.
@@ -50,9 +46,6 @@ pub(crate) fn command() -> Command {
 }
 
 fn mint() -> Command {
-    let topics = |name: &'static str, help: &'static str| {
-        Arg::new(name).long(name).value_name("TOPIC").action(ArgAction::Append).help(help)
-    };
     Command::new("mint")
         .about("Sign a token with a hub's own shared secrets, or with a private key")
         .arg(topics("publish", "A topic that may be published; \"*\": all"))
@@ -101,22 +94,16 @@ fn explain() -> Command {
         .about("Say why this hub would allow or refuse a token, and which grant decides")
         .arg(token().long("token"))
         .arg(
-            Arg::new("publish")
-                .long("publish")
-                .value_name("TOPIC")
-                .action(ArgAction::Append)
+            topics("publish", "Whether it may publish an update with these topics")
                 .required_unless_present("subscribe")
-                .conflicts_with("subscribe")
-                .help("Whether it may publish an update with these topics"),
+                .conflicts_with("subscribe"),
         )
-        .arg(
-            Arg::new("subscribe")
-                .long("subscribe")
-                .value_name("TOPIC")
-                .action(ArgAction::Append)
-                .help("Whether it may receive a private update with these topics"),
-        )
+        .arg(topics("subscribe", "Whether it may receive a private update with these topics"))
         .args(settings())
+}
+
+fn topics(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).value_name("TOPIC").action(ArgAction::Append).help(help)
 }
 
 fn token() -> Arg {
@@ -141,9 +128,7 @@ fn settings() -> Vec<Arg> {
             "" => String::new(),
             default => format!(" [default: {default}]"),
         };
-        let names: Vec<_> = std::iter::once(setting.variable())
-            .chain(setting.aliases.iter().map(|&name| name.to_owned()))
-            .collect();
+        let names: Vec<_> = setting.variables().collect();
         let arg = Arg::new(setting.key).long(setting.flag()).help_heading(setting.heading).help(format!(
             "{}{default} [env: {}]",
             setting.help,
@@ -155,6 +140,7 @@ fn settings() -> Vec<Arg> {
             }
             Kind::Text(name) | Kind::Secret(name) => arg.value_name(name),
             Kind::List(name) => arg.value_name(name).action(ArgAction::Append),
+            Kind::Tables => arg.value_name("TABLES"),
         }
     });
     std::iter::once(config).chain(settings).collect()
@@ -173,10 +159,12 @@ pub(crate) fn task(matches: &ArgMatches) -> Result<Task, String> {
             None => Err("petasos token --help lists what there is".to_owned()),
         },
         Some((_, explain)) => {
-            let action = if explain.contains_id("publish") { Action::Publish } else { Action::Subscribe };
-            let topics = texts(explain, if action == Action::Publish { "publish" } else { "subscribe" });
+            let (role, topics) = match texts(explain, "publish") {
+                none if none.is_empty() => (Role::Subscriber, texts(explain, "subscribe")),
+                topics => (Role::Publisher, topics),
+            };
             let token = token_of(explain)?;
-            Ok(Task::Explain(Box::new(options(explain)?), Explain { token, action, topics }))
+            Ok(Task::Explain(Box::new(options(explain)?), Explain { token, role, topics }))
         }
     }
 }
@@ -195,7 +183,6 @@ fn options(matches: &ArgMatches) -> Result<Options, String> {
 
 fn mint_of(matches: &ArgMatches) -> Mint {
     let text = |name: &str| matches.get_one::<String>(name).cloned();
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Mint {
         publish: texts(matches, "publish"),
         publish_patterns: texts(matches, "publish-pattern"),
@@ -205,7 +192,7 @@ fn mint_of(matches: &ArgMatches) -> Mint {
         subject: text("subject").unwrap_or_default(),
         signing_key_file: matches.get_one::<PathBuf>("signing-key-file").cloned(),
         legacy: matches.get_flag("legacy"),
-        issued_at: now,
+        issued_at: now(),
         expires_in: matches.get_one::<Duration>("expires-in").copied().unwrap_or_default(),
     }
 }

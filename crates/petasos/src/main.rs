@@ -3,7 +3,7 @@
 use std::{
     io::{self, Write},
     process::ExitCode,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use petasos::{Checked, IssuerConfig, KeyConfig, Secret, telemetry};
@@ -52,13 +52,11 @@ fn run(task: Task) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-const LISTEN: &str = "0.0.0.0:5500";
-
 /// The settings of a hub that listens where they say.
 fn check(options: Options) -> Result<Checked, Failure> {
     let Options { mut config, issuer, listen, .. } = options;
     if config.public_url.is_none() {
-        let (_, port) = cli::address(listen.as_deref().unwrap_or(LISTEN))?;
+        let (_, port) = cli::address(&listen)?;
         config.public_url = Some(match port {
             0 => "http://localhost/.well-known/mercure".to_owned(),
             port => format!("http://localhost:{port}/.well-known/mercure"),
@@ -74,9 +72,8 @@ async fn serve(mut options: Options) -> Result<(), Failure> {
             "MERCURE_EXTRA_DIRECTIVES is not read: petasos has settings of its own, see petasos --help"
         );
     }
-    let listen = options.listen.clone().unwrap_or_else(|| LISTEN.to_owned());
+    let (listen, drain) = (options.listen.clone(), options.drain);
     let (host, port) = cli::address(&listen)?;
-    let drain = options.drain.unwrap_or(Duration::from_secs(5));
     // Someone who tries the hub needs keys; someone who runs it has given some, and nothing secret is shown.
     let generated = options.issuer
         == IssuerConfig { id: options.issuer.id.clone(), ..IssuerConfig::default() }
@@ -120,7 +117,7 @@ fn greeting(issuer: &IssuerConfig, hub: &Checked, compat: bool) -> Result<Vec<St
         publish: vec!["*".to_owned()],
         subject: "petasos".to_owned(),
         legacy: compat,
-        issued_at: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default(),
+        issued_at: token::now(),
         expires_in: TRIAL,
         ..Mint::default()
     };

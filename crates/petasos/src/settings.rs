@@ -6,13 +6,23 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 use petasos::{Config, ConfigError, IssuerConfig, KeyConfig, Secret};
 
 /// What an operator has decided.
-#[derive(Default)]
 pub(crate) struct Options {
     pub(crate) config: Config,
     /// The issuer that the settings outside `issuers` are about.
     pub(crate) issuer: IssuerConfig,
-    pub(crate) listen: Option<String>,
-    pub(crate) drain: Option<Duration>,
+    pub(crate) listen: String,
+    pub(crate) drain: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            config: Config { history_max: 1_000, ..Config::default() },
+            issuer: IssuerConfig::default(),
+            listen: "0.0.0.0:5500".to_owned(),
+            drain: Duration::from_secs(5),
+        }
+    }
 }
 
 /// One setting.
@@ -40,6 +50,8 @@ pub(crate) enum Kind {
     Secret(&'static str),
     /// An array in the file, elsewhere separated by commas or spaces.
     List(&'static str),
+    /// An array of tables in the file, elsewhere the same in TOML; with secrets in it.
+    Tables,
 }
 
 impl Setting {
@@ -47,8 +59,10 @@ impl Setting {
         self.key.replace('_', "-")
     }
 
-    pub(crate) fn variable(&self) -> String {
-        format!("PETASOS_{}", self.key.to_uppercase())
+    /// The environment variables that give it, the first before the others.
+    pub(crate) fn variables(&self) -> impl Iterator<Item = String> + use<> {
+        let aliases = self.aliases.iter().map(|&name| name.to_owned());
+        std::iter::once(format!("PETASOS_{}", self.key.to_uppercase())).chain(aliases)
     }
 }
 
@@ -66,7 +80,7 @@ macro_rules! setting {
     };
 }
 
-use Kind::{List, Switch, Text};
+use Kind::{List, Switch, Tables, Text};
 
 const HUB: &str = "Hub";
 const TOKENS: &str = "Tokens";
@@ -82,7 +96,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "0.0.0.0:5500",
         "Address and port to listen on; port 0 lets the system choose",
         |options, text| {
-            options.listen = Some(text.to_owned());
+            options.listen = text.to_owned();
             Ok(())
         }
     ),
@@ -127,10 +141,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Text("DURATION"),
         "5s",
         "Time that open requests get when the hub stops",
-        |options, text| {
-            options.drain = Some(duration(text)?);
-            Ok(())
-        }
+        |options, text| store(&mut options.drain, duration(text))
     ),
     setting!(
         TOKENS,
@@ -247,7 +258,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting!(
         TOKENS,
         "issuers",
-        Kind::Secret("TABLES"),
+        Tables,
         "",
         "Further issuers, each a table with the keys issuer, publisher_key and so on",
         |options, text| store(&mut options.config.issuers, issuers(text))
@@ -434,15 +445,13 @@ impl Options {
         file: Option<&Path>,
     ) -> Result<Self, String> {
         let mut options = Self::default();
-        options.config.history_max = 1_000;
         let mut written = file.map(read_file).transpose()?.unwrap_or_default();
         for setting in SETTINGS {
             let in_file = written.remove(setting.key);
             // An empty variable is one that was not set: compose files write them so.
-            let names = std::iter::once(setting.variable())
-                .chain(setting.aliases.iter().map(|&name| name.to_owned()));
-            let mut in_environment =
-                names.filter_map(|name| Some((variable(&name).filter(|text| !text.is_empty())?, name)));
+            let mut in_environment = setting
+                .variables()
+                .filter_map(|name| Some((variable(&name).filter(|text| !text.is_empty())?, name)));
             let given = match flags.get(setting.key) {
                 Some(text) => Some((text.clone(), format!("--{}", setting.flag()))),
                 None => in_environment.next().or(in_file),
@@ -461,10 +470,7 @@ impl Options {
 
 /// A setting's problem in terms of its flag and its key.
 pub(crate) fn explain(error: &ConfigError) -> String {
-    let key = match error.setting {
-        "lifetime_max" => "max_lifetime",
-        setting => setting,
-    };
+    let key = error.setting;
     format!("--{} ({key} in a file): {}", key.replace('_', "-"), error.problem)
 }
 
@@ -489,7 +495,8 @@ fn read_file(path: &Path) -> Result<Written, String> {
                 texts.ok_or_else(|| format!("{place}: write an array of strings"))?.join(",")
             }
             (Some(List(_)), _) => return Err(format!("{place}: write an array of strings")),
-            (_, value @ toml::Value::Array(_)) if key == "issuers" => value.to_string(),
+            (Some(Tables), value @ toml::Value::Array(_)) => value.to_string(),
+            (Some(Tables), _) => return Err(format!("{place}: write tables, each under [[{key}]]")),
             (Some(Switch), toml::Value::Boolean(value)) => value.to_string(),
             (Some(Switch), _) => return Err(format!("{place}: write true or false")),
             (_, toml::Value::String(text)) => text,
@@ -632,6 +639,7 @@ mod tests {
         let name = match setting.kind {
             Switch => "true, false",
             Text(name) | Kind::Secret(name) | List(name) => name,
+            Tables => "TABLES",
         };
         let default = match setting.default {
             "" => String::new(),
@@ -656,11 +664,12 @@ mod tests {
     fn the_defaults_that_are_documented_are_those_in_force() {
         let gathered = |flags: BTreeMap<&'static str, String>| {
             let options = Options::gather(&flags, |_| None, None).expect("valid");
-            format!("{:?}{:?}", options.config, options.issuer)
+            let Options { config, issuer, listen, drain } = options;
+            format!("{config:?}{issuer:?}{listen}{drain:?}")
         };
         let stated = SETTINGS
             .iter()
-            .filter(|setting| !setting.default.is_empty() && !setting.default.contains([' ', ':']));
+            .filter(|setting| !setting.default.is_empty() && !setting.default.contains([' ', '/']));
         let written = stated.map(|setting| (setting.key, setting.default.to_owned())).collect();
         assert_eq!(gathered(written), gathered(BTreeMap::new()));
     }

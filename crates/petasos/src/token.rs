@@ -32,14 +32,14 @@ pub(crate) struct Mint {
 /// What a token is asked for.
 pub(crate) struct Explain {
     pub(crate) token: Secret,
-    pub(crate) action: Action,
+    /// Whether it is asked to publish or to receive.
+    pub(crate) role: Role,
     pub(crate) topics: Vec<String>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Action {
-    Publish,
-    Subscribe,
+/// Since the Unix epoch.
+pub(crate) fn now() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
 impl Mint {
@@ -183,25 +183,20 @@ fn time(seconds: f64) -> Option<SystemTime> {
 impl Explain {
     /// What the hub makes of the token, and whether it allows what is asked.
     pub(crate) fn run(&self, hub: &Checked) -> (bool, String) {
-        let role = match self.action {
-            Action::Publish => Role::Publisher,
-            Action::Subscribe => Role::Subscriber,
-        };
         let text = std::str::from_utf8(self.token.expose()).unwrap_or_default();
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        let verified = match hub.verify(text, role, now) {
+        let verified = match hub.verify(text, self.role, now().as_secs_f64()) {
             Ok(verified) => verified,
             Err(reason) => return (false, format!("refused (401): {reason}")),
         };
-        let (matchers, claim) = match (self.action, verified.dialect) {
-            (Action::Publish, Dialect::V1) => {
+        let (matchers, claim) = match (self.role, verified.dialect) {
+            (Role::Publisher, Dialect::V1) => {
                 (&verified.grants.publish, "authorization_details, action publish")
             }
-            (Action::Subscribe, Dialect::V1) => {
+            (Role::Subscriber, Dialect::V1) => {
                 (&verified.grants.subscribe, "authorization_details, action subscribe")
             }
-            (Action::Publish, Dialect::Legacy) => (&verified.grants.publish, "mercure.publish"),
-            (Action::Subscribe, Dialect::Legacy) => (&verified.grants.subscribe, "mercure.subscribe"),
+            (Role::Publisher, Dialect::Legacy) => (&verified.grants.publish, "mercure.publish"),
+            (Role::Subscriber, Dialect::Legacy) => (&verified.grants.subscribe, "mercure.subscribe"),
         };
         let mut lines = vec![format!(
             "the token is valid ({})",
@@ -222,18 +217,18 @@ impl Explain {
                 None => format!("{topic:?}: granted by none of the {} matchers of {claim}", matchers.len()),
             });
         }
-        let (decision, rule) = match self.action {
-            Action::Publish => (allowed.iter().all(|each| *each), "every topic of an update must be granted"),
-            Action::Subscribe => {
+        let (decision, rule) = match self.role {
+            Role::Publisher => (allowed.iter().all(|each| *each), "every topic of an update must be granted"),
+            Role::Subscriber => {
                 (allowed.iter().any(|each| *each), "one topic of a private update must be granted")
             }
         };
         lines.push(format!(
             "{} ({rule})",
-            match (decision, self.action) {
+            match (decision, self.role) {
                 (true, _) => "allowed",
-                (false, Action::Publish) => "refused (403)",
-                (false, Action::Subscribe) => "not delivered",
+                (false, Role::Publisher) => "refused (403)",
+                (false, Role::Subscriber) => "not delivered",
             }
         ));
         (decision, lines.join("\n"))

@@ -166,6 +166,7 @@ fn help_names_every_flag_with_its_environment_variable_and_no_value_of_it() {
         "--listen",
         "--publisher-key",
         "--anonymous",
+        "--keep-alive",
         "--history",
         "PETASOS_SUBSCRIBER_KEY",
         "MERCURE_PUBLISHER_JWT_KEY",

@@ -1,6 +1,7 @@
 //! Every kind of key and every algorithm, from signing to the grants of a verified token. The keys were made with
 //! OpenSSL for these tests.
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use petasos_protocol::{
     Limits,
     token::{Role, TokenError},
@@ -32,8 +33,8 @@ const SECRET: &str = "secret-secret-secret-secret-secret";
 const SET: &[u8] = include_bytes!("keys/set.json");
 const CLAIMS: &str = r#"{"iss":"https://a.example","aud":"https://hub.example/m","exp":2000}"#;
 
-fn verify(keys: Vec<Key>, token: &str) -> Result<(), TokenError> {
-    let issuers = Issuers {
+fn issuers(keys: Vec<Key>) -> Issuers {
+    Issuers {
         trusted: vec![Issuer {
             id: "https://a.example".to_owned(),
             publisher: keys.into(),
@@ -42,8 +43,12 @@ fn verify(keys: Vec<Key>, token: &str) -> Result<(), TokenError> {
         }],
         resource: "https://hub.example/m".to_owned(),
         compat: false,
-    };
-    let verified = issuers.verify(token, Role::Publisher, &HubUrl::default(), 1_000.0, &Limits::default());
+    }
+}
+
+fn verify(keys: Vec<Key>, token: &str) -> Result<(), TokenError> {
+    let verified =
+        issuers(keys).verify(token, Role::Publisher, &HubUrl::default(), 1_000.0, &Limits::default());
     verified.map(|verified| assert_eq!(verified.expiry, Some(2_000.0)))
 }
 
@@ -126,12 +131,53 @@ fn certificates_and_pkcs1_are_read_and_private_and_weak_keys_refused() {
     for (private, ..) in PAIRS {
         assert_eq!(Key::parse(private, &[]).err(), Some(KeyError::Pem));
     }
-    assert_eq!(
-        Key::parse("-----BEGIN PUBLIC KEY-----\nx\n-----END PUBLIC KEY-----\n", &[]).err(),
-        Some(KeyError::Pem)
-    );
+    for broken in
+        ["-----BEGIN PUBLIC KEY-----\nx\n-----END PUBLIC KEY-----\n", "\n-----BEGIN PUBLIC KEY-----"]
+    {
+        assert_eq!(Key::parse(broken, &[]).err(), Some(KeyError::Pem));
+    }
     assert_eq!(Key::parse("", &[]).err(), Some(KeyError::Empty));
     assert_eq!(Key::parse("secret", &[Algorithm::EdDSA]).err(), Some(KeyError::Mismatch));
+}
+
+/// What the key is for decides; the header only names.
+#[test]
+fn a_token_cannot_choose_its_algorithm() {
+    let key = Key::parse(SECRET, &[]).expect("a key");
+    let token = sign(SECRET, Algorithm::HS256);
+    let claims = token.split('.').nth(1).expect("claims");
+    for name in ["none", "None", "NONE", "RS256", "hs256", "HS1", "HS256 "] {
+        let header = URL_SAFE_NO_PAD.encode(format!(r#"{{"alg":"{name}","typ":"at+jwt"}}"#));
+        for signature in ["", "c2ln"] {
+            let refused = verify(vec![key.clone()], &format!("{header}.{claims}.{signature}"));
+            assert!(matches!(refused, Err(TokenError::Algorithm { .. })), "{name}: {refused:?}");
+        }
+    }
+    let other = Signer::parse("another secret", None).expect("a secret").sign("at+jwt", CLAIMS);
+    assert!(matches!(verify(vec![key], &other), Err(TokenError::Signature { .. })));
+}
+
+/// Made by another library: PyJWT signed it for the example of the reference hub's documentation.
+#[test]
+fn the_token_of_another_library_verifies() {
+    let token = "eyJhbGciOiJIUzI1NiJ9.eyJtZXJjdXJlIjp7InB1Ymxpc2giOlsiKiJdfX0.\
+                 vhMwOaN5K68BTIhWokMLOeOJO4EPfT64brd8euJOA4M";
+    let verified = |compat, secret| {
+        let mut issuers = issuers(vec![Key::parse(secret, &[]).expect("a key")]);
+        issuers.compat = compat;
+        let limits = Limits::default();
+        issuers.verify(token, Role::Publisher, &HubUrl::default(), 1_000.0, &limits).map(|token| token.expiry)
+    };
+    assert_eq!(verified(true, "!ChangeMe!"), Ok(None));
+    assert!(matches!(verified(true, "!ChangeMe"), Err(TokenError::Signature { .. })));
+    assert!(matches!(verified(false, "!ChangeMe!"), Err(TokenError::NotAccessToken { .. })));
+}
+
+#[test]
+fn a_short_secret_is_known_to_be_one() {
+    let short = |secret: &str| Key::parse(secret, &[]).expect("a key").is_short();
+    assert!(short("!ChangeMe!") && short(&"x".repeat(31)));
+    assert!(!short(&"x".repeat(32)) && !short(PAIRS[4].1));
 }
 
 #[test]
