@@ -10,7 +10,8 @@ use petasos_protocol::{
     update::EventType,
 };
 use petasos_server::{
-    Algorithm, Connections, Issuer, Issuers, Key, Origins, Proxies, Service, StreamLimits, Verified,
+    Algorithm, Connections, Issuer, Issuers, Key, Keys, Origins, Proxies, RemoteKeys, Service, StreamLimits,
+    Verified,
 };
 use uuid::Uuid;
 
@@ -80,11 +81,16 @@ pub struct KeyConfig {
     pub key: Option<Secret>,
     /// A file with a JWK Set.
     pub jwks: Option<PathBuf>,
+    /// The URL of a JWK Set, or [`DISCOVER`](Self::DISCOVER).
+    pub jwks_url: Option<String>,
     /// The only algorithms that are accepted; empty: all that fit the keys.
     pub algorithms: Vec<String>,
 }
 
 impl KeyConfig {
+    /// In place of a JWK Set's URL: it is in the metadata that the issuer serves under its identifier (RFC 8414).
+    pub const DISCOVER: &str = "discover";
+
     /// A shared secret or a PEM document.
     pub fn of(key: Option<Secret>) -> Self {
         Self { key, ..Self::default() }
@@ -221,8 +227,8 @@ impl Checked {
     ///
     /// # Errors
     /// Why it refuses it.
-    pub fn verify(&self, token: &str, role: Role, now: f64) -> Result<Verified, TokenError> {
-        self.server.issuers.verify(token, role, &self.hub.url, now, &self.server.limits)
+    pub async fn verify(&self, token: &str, role: Role, now: f64) -> Result<Verified, TokenError> {
+        self.server.issuers.verify(token, role, &self.hub.url, now, &self.server.limits).await
     }
 
     /// Starts a hub with its log in memory on the current tokio runtime.
@@ -230,6 +236,7 @@ impl Checked {
     /// # Errors
     /// If the log cannot be read.
     pub async fn start(self) -> Result<Connections, TransportError> {
+        self.server.issuers.prepare();
         let hub = Hub::start(Arc::new(MemoryTransport::new(self.history_max)), self.hub).await?;
         Ok(Connections::new(Service::new(hub, self.server)))
     }
@@ -248,46 +255,73 @@ fn issuers(configs: Vec<IssuerConfig>, url: &HubUrl) -> Result<Vec<Issuer>, Conf
             )));
         }
         issuers.push(Issuer {
-            id,
-            publisher: keys(["publisher_key", "publisher_jwks", "publisher_algorithms"], &config.publisher)?,
-            subscriber: keys(
-                ["subscriber_key", "subscriber_jwks", "subscriber_algorithms"],
-                &config.subscriber,
-            )?,
+            publisher: keys(&PUBLISHER, &id, &config.publisher)?,
+            subscriber: keys(&SUBSCRIBER, &id, &config.subscriber)?,
             authorization_server: config.authorization_server,
+            id,
         });
     }
     Ok(issuers)
 }
 
-fn keys(
-    [key_setting, set_setting, algorithms_setting]: [&'static str; 3],
-    config: &KeyConfig,
-) -> Result<Arc<[Key]>, ConfigError> {
+/// The settings that give the keys of a role.
+struct KeySettings {
+    key: &'static str,
+    jwks: &'static str,
+    jwks_url: &'static str,
+    algorithms: &'static str,
+}
+
+const PUBLISHER: KeySettings = KeySettings {
+    key: "publisher_key",
+    jwks: "publisher_jwks",
+    jwks_url: "publisher_jwks_url",
+    algorithms: "publisher_algorithms",
+};
+
+const SUBSCRIBER: KeySettings = KeySettings {
+    key: "subscriber_key",
+    jwks: "subscriber_jwks",
+    jwks_url: "subscriber_jwks_url",
+    algorithms: "subscriber_algorithms",
+};
+
+fn keys(settings: &KeySettings, issuer: &str, config: &KeyConfig) -> Result<Keys, ConfigError> {
     let parse = |name: &String| name.parse::<Algorithm>();
     let algorithms: Vec<_> =
-        config.algorithms.iter().map(parse).collect::<Result<_, _>>().map_err(wrong(algorithms_setting))?;
-    match (&config.key, &config.jwks) {
-        (Some(_), Some(_)) => {
-            Err(wrong(set_setting)(format!("a role has one kind of key: leave out this or {key_setting}")))
-        }
-        (Some(secret), None) => {
-            let key = Key::parse(secret.expose(), &algorithms).map_err(wrong(key_setting))?;
+        config.algorithms.iter().map(parse).collect::<Result<_, _>>().map_err(wrong(settings.algorithms))?;
+    match (&config.key, &config.jwks, &config.jwks_url) {
+        (None, None, None) => Ok(vec![].into()),
+        (Some(secret), None, None) => {
+            let key = Key::parse(secret.expose(), &algorithms).map_err(wrong(settings.key))?;
             if key.is_short() {
                 tracing::warn!(
-                    setting = key_setting,
+                    setting = settings.key,
                     "the secret is shorter than 32 bytes and can be guessed: use a longer one in production"
                 );
             }
-            Ok([key].into())
+            Ok(vec![key].into())
         }
-        (None, Some(path)) => {
-            let json = std::fs::read(path)
-                .map_err(|error| wrong(set_setting)(format!("{} cannot be read: {error}", path.display())))?;
-            let keys = Key::parse_set(&json, &algorithms, true).map_err(wrong(set_setting))?;
-            Ok(keys.into())
+        (None, Some(path), None) => {
+            let json = std::fs::read(path).map_err(|error| {
+                wrong(settings.jwks)(format!("{} cannot be read: {error}", path.display()))
+            })?;
+            Ok(Key::parse_set(&json, &algorithms, true).map_err(wrong(settings.jwks))?.into())
         }
-        (None, None) => Ok([].into()),
+        (None, None, Some(url)) => {
+            let remote = match url.as_str() {
+                KeyConfig::DISCOVER => RemoteKeys::of_issuer(issuer, &algorithms),
+                url => RemoteKeys::at(url, &algorithms),
+            };
+            Ok(remote.map_err(wrong(settings.jwks_url))?.into())
+        }
+        _ => {
+            let KeySettings { key, jwks, jwks_url, .. } = settings;
+            let second = if config.jwks.is_some() { jwks } else { jwks_url };
+            Err(wrong(second)(format!(
+                "a role has one source of keys: give one of {key}, {jwks} and {jwks_url}"
+            )))
+        }
     }
 }
 

@@ -33,18 +33,16 @@ fn main() -> ExitCode {
 type Failure = Box<dyn std::error::Error>;
 
 fn run(task: Task) -> Result<ExitCode, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match task {
-        Task::Serve(options) => {
-            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-            runtime.block_on(serve(*options))?;
-        }
+        Task::Serve(options) => runtime.block_on(serve(*options))?,
         Task::Mint(options, mint) => {
             let issuer = options.issuer.clone();
-            say(&mint.sign(&issuer, &check(*options)?)?)?;
+            say(&runtime.block_on(mint.sign(&issuer, &check(*options)?))?)?;
         }
         Task::Inspect(token) => say(&token::inspect(&token)?)?,
         Task::Explain(options, explain) => {
-            let (allowed, text) = explain.run(&check(*options)?);
+            let (allowed, text) = runtime.block_on(explain.run(&check(*options)?));
             say(&text)?;
             return Ok(if allowed { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
@@ -92,7 +90,7 @@ async fn serve(mut options: Options) -> Result<(), Failure> {
     let issuer = options.issuer.clone();
     let compat = options.config.compat;
     let checked = check(options)?;
-    let greeting = if generated { greeting(&issuer, &checked, compat)? } else { Vec::new() };
+    let greeting = if generated { greeting(&issuer, &checked, compat).await? } else { Vec::new() };
     let connections = checked.start().await?;
     let listener = Listener::bind(&host, port).await.map_err(|error| {
         format!("cannot listen on {listen}: {error}: choose another address with --listen")
@@ -109,7 +107,7 @@ async fn serve(mut options: Options) -> Result<(), Failure> {
 }
 
 /// The keys of a hub that has made its own, and a token to try it with.
-fn greeting(issuer: &IssuerConfig, hub: &Checked, compat: bool) -> Result<Vec<String>, Failure> {
+async fn greeting(issuer: &IssuerConfig, hub: &Checked, compat: bool) -> Result<Vec<String>, Failure> {
     let shown = |key: &Option<Secret>| {
         key.as_ref().map(|key| String::from_utf8_lossy(key.expose()).into_owned()).unwrap_or_default()
     };
@@ -124,7 +122,7 @@ fn greeting(issuer: &IssuerConfig, hub: &Checked, compat: bool) -> Result<Vec<St
     Ok(vec![
         format!("Publisher key: {}", shown(&issuer.publisher.key)),
         format!("Subscriber key: {}", shown(&issuer.subscriber.key)),
-        format!("Publisher JWT: {}", mint.sign(issuer, hub)?),
+        format!("Publisher JWT: {}", mint.sign(issuer, hub).await?),
     ])
 }
 

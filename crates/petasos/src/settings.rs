@@ -197,6 +197,17 @@ pub(crate) const SETTINGS: &[Setting] = &[
     ),
     setting!(
         TOKENS,
+        "publisher_jwks_url",
+        Text("URL"),
+        "",
+        "Where a JWK Set is that verifies publishers' tokens; \"discover\": its issuer's metadata says",
+        |options, text| {
+            options.issuer.publisher.jwks_url = Some(text.to_owned());
+            Ok(())
+        }
+    ),
+    setting!(
+        TOKENS,
         "publisher_algorithms" | "MERCURE_PUBLISHER_JWT_ALG",
         List("ALG"),
         "all that fit the key",
@@ -233,6 +244,17 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "A file with a JWK Set that verifies subscribers' tokens",
         |options, text| {
             options.issuer.subscriber.jwks = Some(text.into());
+            Ok(())
+        }
+    ),
+    setting!(
+        TOKENS,
+        "subscriber_jwks_url",
+        Text("URL"),
+        "",
+        "Where a JWK Set is that verifies subscribers' tokens; \"discover\": its issuer's metadata says",
+        |options, text| {
+            options.issuer.subscriber.jwks_url = Some(text.to_owned());
             Ok(())
         }
     ),
@@ -581,11 +603,13 @@ fn issuers(text: &str) -> Result<Vec<IssuerConfig>, String> {
         publisher_key: Option<String>,
         publisher_key_file: Option<String>,
         publisher_jwks: Option<String>,
+        publisher_jwks_url: Option<String>,
         #[serde(default)]
         publisher_algorithms: Vec<String>,
         subscriber_key: Option<String>,
         subscriber_key_file: Option<String>,
         subscriber_jwks: Option<String>,
+        subscriber_jwks_url: Option<String>,
         #[serde(default)]
         subscriber_algorithms: Vec<String>,
         #[serde(default)]
@@ -601,9 +625,9 @@ fn issuers(text: &str) -> Result<Vec<IssuerConfig>, String> {
         let named = message.starts_with("unknown field") || message.starts_with("missing field");
         format!("{}{FORM}", if named { format!("{message}: ") } else { String::new() })
     })?;
-    let keys = |key: Option<String>, file: Option<String>, jwks: Option<String>, algorithms| {
+    let keys = |key: Option<String>, file: Option<String>, jwks: Option<String>, jwks_url, algorithms| {
         let key = key.map(Secret::new);
-        let mut keys = KeyConfig { key, jwks: jwks.map(Into::into), algorithms };
+        let mut keys = KeyConfig { key, jwks: jwks.map(Into::into), jwks_url, algorithms };
         if let Some(path) = file {
             key_from_file(&mut keys, &path)?;
         }
@@ -616,12 +640,14 @@ fn issuers(text: &str) -> Result<Vec<IssuerConfig>, String> {
                 table.publisher_key,
                 table.publisher_key_file,
                 table.publisher_jwks,
+                table.publisher_jwks_url,
                 table.publisher_algorithms,
             )?,
             subscriber: keys(
                 table.subscriber_key,
                 table.subscriber_key_file,
                 table.subscriber_jwks,
+                table.subscriber_jwks_url,
                 table.subscriber_algorithms,
             )?,
             authorization_server: table.authorization_server,

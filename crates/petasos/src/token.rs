@@ -8,7 +8,13 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use petasos::{Checked, IssuerConfig, Secret};
-use petasos_protocol::{Dialect, details::DETAIL_TYPE, matcher::Matcher, token::Role, topic::Topic};
+use petasos_protocol::{
+    Dialect,
+    details::DETAIL_TYPE,
+    matcher::Matcher,
+    token::{Role, TokenError},
+    topic::Topic,
+};
 use petasos_server::Signer;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -47,7 +53,7 @@ impl Mint {
     ///
     /// # Errors
     /// What cannot be granted or signed.
-    pub(crate) fn sign(&self, issuer: &IssuerConfig, hub: &Checked) -> Result<String, String> {
+    pub(crate) async fn sign(&self, issuer: &IssuerConfig, hub: &Checked) -> Result<String, String> {
         let publishes = !self.publish.is_empty() || !self.publish_patterns.is_empty();
         let subscribes = !self.subscribe.is_empty() || !self.subscribe_patterns.is_empty();
         let secret = match (publishes, subscribes) {
@@ -83,7 +89,7 @@ impl Mint {
             if self.legacy { self.legacy_claims(payload) } else { self.claims(payload.as_ref(), hub) };
         let token = signer.sign(if self.legacy { "JWT" } else { "at+jwt" }, &claims.to_string());
         let role = if publishes { Role::Publisher } else { Role::Subscriber };
-        match hub.verify(&token, role, self.issued_at.as_secs_f64()) {
+        match hub.verify(&token, role, self.issued_at.as_secs_f64()).await {
             Err(reason) => Err(format!("this hub would refuse the token: {reason}")),
             Ok(_) => Ok(token),
         }
@@ -182,10 +188,13 @@ fn time(seconds: f64) -> Option<SystemTime> {
 
 impl Explain {
     /// What the hub makes of the token, and whether it allows what is asked.
-    pub(crate) fn run(&self, hub: &Checked) -> (bool, String) {
+    pub(crate) async fn run(&self, hub: &Checked) -> (bool, String) {
         let text = std::str::from_utf8(self.token.expose()).unwrap_or_default();
-        let verified = match hub.verify(text, self.role, now().as_secs_f64()) {
+        let verified = match hub.verify(text, self.role, now().as_secs_f64()).await {
             Ok(verified) => verified,
+            Err(reason @ TokenError::KeysUnavailable { .. }) => {
+                return (false, format!("refused (503): {reason}"));
+            }
             Err(reason) => return (false, format!("refused (401): {reason}")),
         };
         let (matchers, claim) = match (self.role, verified.dialect) {

@@ -2,9 +2,16 @@
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     process::{Child, Command, Output, Stdio},
+    sync::Arc,
     time::Duration,
+};
+
+use rustls::{
+    ServerConfig, ServerConnection, StreamOwned,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
 
 /// Killed on drop, whatever the test does.
@@ -32,9 +39,14 @@ fn run(arguments: &[&str]) -> Output {
 
 impl Binary {
     fn start(arguments: &[&str]) -> Self {
+        Self::start_with(arguments, &[], Stdio::null())
+    }
+
+    fn start_with(arguments: &[&str], environment: &[(&str, &str)], log: impl Into<Stdio>) -> Self {
         let mut child = command(&[&["--listen", "127.0.0.1:0"], arguments].concat())
+            .envs(environment.iter().copied())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(log)
             .spawn()
             .expect("the binary starts");
         let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
@@ -137,6 +149,14 @@ fn what_cannot_work_is_said_in_one_line_that_names_the_flag() {
         ),
         (&["--listen", "nonsense"], "--listen nonsense: write HOST:PORT"),
         (
+            &["--anonymous", "--publisher-jwks-url", "http://auth.example/set"],
+            "--publisher-jwks-url (publisher_jwks_url in a file): keys are fetched over https only",
+        ),
+        (
+            &["--anonymous", "--publisher-key", "p", "--publisher-jwks-url", "discover"],
+            "give one of publisher_key, publisher_jwks and publisher_jwks_url",
+        ),
+        (
             &["--cors-origins", "example.com"],
             "--cors-origins (cors_origins in a file): \"example.com\" is no origin",
         ),
@@ -151,7 +171,7 @@ fn what_cannot_work_is_said_in_one_line_that_names_the_flag() {
         assert!(!output.status.success());
         assert!(text.contains(expected) && text.lines().count() == 1, "{arguments:?}: {text}");
     }
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+    let taken = TcpListener::bind("127.0.0.1:0").expect("bind");
     let address = taken.local_addr().expect("bound").to_string();
     let output = run(&["--listen", &address]);
     let text = String::from_utf8(output.stderr).expect("UTF-8");
@@ -305,4 +325,72 @@ fn what_is_wrong_in_a_file_is_named_without_its_secrets() {
         assert!(!text.contains("hidden"), "{text}");
         drop(file);
     }
+}
+
+/// Serves one document over TLS until the test ends.
+fn key_server(document: &'static str) -> u16 {
+    let pem = |text: &'static str| text.as_bytes();
+    let certificate =
+        CertificateDer::from_pem_slice(pem(include_str!("tls/server.pem"))).expect("a certificate");
+    let key = PrivateKeyDer::from_pem_slice(pem(include_str!("tls/server.key"))).expect("a key");
+    let config = ServerConfig::builder_with_provider(aws_lc_rs::default_provider().into())
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .expect("a key pair");
+    let (listener, config) = (TcpListener::bind("127.0.0.1:0").expect("bind"), Arc::new(config));
+    let port = listener.local_addr().expect("an address").port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let connection = ServerConnection::new(config.clone()).expect("a connection");
+            let mut stream = BufReader::new(StreamOwned::new(connection, stream));
+            let mut line = String::new();
+            // A client that does not trust the certificate leaves.
+            while line != "\r\n" {
+                line.clear();
+                if stream.read_line(&mut line).unwrap_or(0) == 0 {
+                    break;
+                }
+            }
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", document.len());
+            let _ = write!(stream.get_mut(), "{head}{document}");
+        }
+    });
+    port
+}
+
+/// The way of a key set from another server: over TLS, checked, and used for its issuer's tokens.
+#[test]
+fn keys_are_fetched_from_an_issuer_that_its_certificate_proves() {
+    let tls = |name: &str| format!("{}/tests/tls/{name}", env!("CARGO_MANIFEST_DIR"));
+    let (own, other) = (tls("ca.pem"), tls("other-ca.pem"));
+    let port = key_server(include_str!("../../server/tests/keys/set.json"));
+    let url = format!("https://localhost:{port}/set.json");
+    let hub = "https://hub.example/.well-known/mercure";
+    let settings = ["--public-url", hub, "--publisher-jwks-url", &url];
+    let signing_key = format!("{}/../server/tests/keys/p256.pem", env!("CARGO_MANIFEST_DIR"));
+    let mint =
+        [&["token", "mint", "--publish", "a", "--signing-key-file", &signing_key][..], &settings].concat();
+    let token = output(&mint, &[("SSL_CERT_FILE", &own)]);
+    let explain = [&["explain", "--publish", "a", "--token", &token][..], &settings].concat();
+    assert!(output(&explain, &[("SSL_CERT_FILE", &own)]).contains("granted by exact \"a\""));
+
+    let serve = [&["--anonymous"][..], &settings].concat();
+    let mut binary = Binary::start_with(&serve, &[("SSL_CERT_FILE", &own)], Stdio::null());
+    let address = binary.address();
+    assert!(publish(&address, &token).starts_with("HTTP/1.1 200 OK\r\n"));
+    let bad = format!("{}AAAA", &token[..token.len() - 4]);
+    assert!(publish(&address, &bad).starts_with("HTTP/1.1 401 Unauthorized\r\n"));
+
+    let log = File::new("untrusted.log", "");
+    let file = std::fs::File::create(log.path()).expect("a log");
+    let mut binary = Binary::start_with(&serve, &[("SSL_CERT_FILE", &other)], file);
+    let address = binary.address();
+    let answer = publish(&address, &token);
+    assert!(answer.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{answer}");
+    assert!(answer.contains("\r\nretry-after: 5\r\n") && !answer.contains("www-authenticate"), "{answer}");
+    let log = std::fs::read_to_string(log.path()).expect("a log");
+    assert!(log.contains("keys cannot be fetched") && log.contains("invalid peer certificate"), "{log}");
+    assert!(!log.contains(&token));
 }

@@ -51,6 +51,16 @@ pub enum TokenError {
         /// The issuer that the token names, or whose keys serve 0.x tokens.
         issuer: Shown,
     },
+    /// The hub would have to ask the issuer for its keys and gets no answer: nothing is known of the token.
+    #[error("the keys that verify {role} tokens of issuer {issuer} cannot be fetched: {problem}")]
+    KeysUnavailable {
+        /// For whom they are.
+        role: Role,
+        /// Whose they are.
+        issuer: Shown,
+        /// What went wrong.
+        problem: Shown,
+    },
     /// The algorithm is not one that the configured keys are for.
     #[error("alg is {algorithm}, which no {role} key of issuer {issuer} is configured for")]
     Algorithm {

@@ -7,7 +7,12 @@
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, header};
-use petasos_protocol::{Dialect, form::Form, grants::Grants, token::Role};
+use petasos_protocol::{
+    Dialect,
+    form::Form,
+    grants::Grants,
+    token::{Role, TokenError},
+};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -82,14 +87,18 @@ impl<'a> Presented<'a> {
     ///
     /// # Errors
     /// [`Refusal::TokenInvalid`]; the reason goes to the log under the request's id, the token goes nowhere.
-    pub(crate) fn verify(&self, service: &Service, role: Role) -> Result<Credentials, Refusal> {
+    /// [`Refusal::Unavailable`] if the issuer's keys cannot be fetched.
+    pub(crate) async fn verify(&self, service: &Service, role: Role) -> Result<Credentials, Refusal> {
         let Service { hub, settings, .. } = service;
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        let verified = settings.issuers.verify(self.token, role, hub.url(), now, &settings.limits);
+        let verified = settings.issuers.verify(self.token, role, hub.url(), now, &settings.limits).await;
         let verified = verified.map_err(|reason| {
             let request = Uuid::new_v4();
             tracing::info!(%role, %request, %reason, "a token was refused");
-            Refusal::TokenInvalid { request }
+            match reason {
+                TokenError::KeysUnavailable { .. } => Refusal::Unavailable { request: Some(request) },
+                _ => Refusal::TokenInvalid { request },
+            }
         })?;
         // An expiry beyond what the clock can count is none.
         let remaining =

@@ -14,7 +14,7 @@ use petasos_protocol::{
     topic::HubUrl,
 };
 
-use crate::{Algorithm, Key};
+use crate::{Algorithm, Key, RemoteKeys};
 
 /// Someone who may sign tokens.
 #[derive(Debug, Clone)]
@@ -22,11 +22,32 @@ pub struct Issuer {
     /// The issuer identifier: the `iss` of its tokens, compared byte for byte.
     pub id: String,
     /// Verify publishers' tokens; empty: it may not issue any.
-    pub publisher: Arc<[Key]>,
+    pub publisher: Keys,
     /// Verify subscribers' tokens.
-    pub subscriber: Arc<[Key]>,
+    pub subscriber: Keys,
     /// Whether clients can ask it for tokens, which the metadata then says.
     pub authorization_server: bool,
+}
+
+/// The keys of one role of one issuer.
+#[derive(Debug, Clone)]
+pub enum Keys {
+    /// Known from the start; none: every token is refused.
+    Fixed(Arc<[Key]>),
+    /// Fetched from the issuer's server.
+    Remote(RemoteKeys),
+}
+
+impl From<Vec<Key>> for Keys {
+    fn from(keys: Vec<Key>) -> Self {
+        Self::Fixed(keys.into())
+    }
+}
+
+impl From<RemoteKeys> for Keys {
+    fn from(keys: RemoteKeys) -> Self {
+        Self::Remote(keys)
+    }
 }
 
 /// The issuers of one hub, and what their tokens must say.
@@ -51,11 +72,21 @@ pub struct Verified {
 }
 
 impl Issuers {
+    /// Asks for the keys that are elsewhere, so that they are here when the first token comes. Needs a tokio runtime.
+    pub fn prepare(&self) {
+        for keys in self.trusted.iter().flat_map(|issuer| [&issuer.publisher, &issuer.subscriber]) {
+            if let Keys::Remote(remote) = keys {
+                remote.fetch();
+            }
+        }
+    }
+
     /// Verifies a token at the time `now`, in seconds since the Unix epoch.
     ///
     /// # Errors
-    /// The precise reason, for the operator. The bearer must learn no more than that the token is invalid.
-    pub fn verify(
+    /// The precise reason, for the operator. The bearer must learn no more than that the token is invalid; with
+    /// [`TokenError::KeysUnavailable`], not even that is known.
+    pub async fn verify(
         &self,
         token: &str,
         role: Role,
@@ -80,8 +111,9 @@ impl Issuers {
                 (named.or(self.trusted.first()).ok_or_else(unset)?, Dialect::Legacy)
             }
         };
-        let key = issuer.key(role, &unverified)?;
-        let claims = unverified.verify(key)?;
+        let keys = issuer.keys(role, unverified.key_id()).await?;
+        let verify = issuer.verifier(role, &keys, &unverified)?;
+        let claims = unverified.verify(verify)?;
         let expiry = match dialect {
             Dialect::Legacy => claims.check_lifetime(now)?,
             Dialect::V1 => {
@@ -98,16 +130,29 @@ impl Issuers {
 }
 
 impl Issuer {
-    /// What verifies a signature with those of this issuer's keys that the token may have been signed with.
-    fn key<'a>(
-        &'a self,
-        role: Role,
-        token: &Unverified<'_>,
-    ) -> Result<impl FnOnce(&str, &str) -> Result<(), TokenError> + use<'a>, TokenError> {
+    /// This issuer's keys, for a token that names its key so.
+    async fn keys(&self, role: Role, id: Option<&str>) -> Result<Arc<[Key]>, TokenError> {
         let keys = match role {
             Role::Publisher => &self.publisher,
             Role::Subscriber => &self.subscriber,
         };
+        match keys {
+            Keys::Fixed(keys) => Ok(keys.clone()),
+            Keys::Remote(remote) => remote.keys(id).await.map_err(|problem| TokenError::KeysUnavailable {
+                role,
+                issuer: Shown::new(&self.id),
+                problem: Shown::words(&problem.to_string()),
+            }),
+        }
+    }
+
+    /// What verifies a signature with those of the keys that the token may have been signed with.
+    fn verifier<'a>(
+        &self,
+        role: Role,
+        keys: &'a [Key],
+        token: &Unverified<'_>,
+    ) -> Result<impl FnOnce(&str, &str) -> Result<(), TokenError> + use<'a>, TokenError> {
         let issuer = Shown::new(&self.id);
         if keys.is_empty() {
             return Err(TokenError::NoKey { role, issuer });

@@ -25,7 +25,7 @@ pub(crate) async fn handle(
     if presented.by_cookie && !settings.publish_origins.may_publish(&head.headers) {
         return Err(Refusal::ForeignOrigin);
     }
-    let grants = presented.verify(service, Role::Publisher)?.grants;
+    let grants = presented.verify(service, Role::Publisher).await?.grants;
     let body = body::form(&head.headers, body, settings.limits.body_bytes_max, settings.body_timeout).await?;
     let draft = form::publish(&body, hub.url(), &settings.limits)?;
     if !grants.may_publish(&draft.topics) {

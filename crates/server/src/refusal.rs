@@ -37,8 +37,11 @@ pub(crate) enum Refusal {
     BodyBroken,
     /// A limit on streams is reached.
     TooManyStreams(Full),
-    /// The log cannot be reached, or the hub stops.
-    Unavailable,
+    /// The log or an issuer's keys cannot be reached, or the hub stops.
+    Unavailable {
+        /// Under which the log says more.
+        request: Option<Uuid>,
+    },
 }
 
 /// After which time a client may try again, in seconds.
@@ -57,7 +60,7 @@ impl Refusal {
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::TooManyStreams(_) => StatusCode::TOO_MANY_REQUESTS,
-            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -76,7 +79,7 @@ impl Refusal {
             Self::BodyTimeout => "body-timeout",
             Self::BodyBroken => "body-broken",
             Self::TooManyStreams(_) => "too-many-streams",
-            Self::Unavailable => "unavailable",
+            Self::Unavailable { .. } => "unavailable",
         }
     }
 
@@ -117,7 +120,7 @@ impl Refusal {
                 };
                 format!("{holder} as many streams as it may have: close one, or try again later")
             }
-            Self::Unavailable => "the hub cannot do this at the moment: try again later".to_owned(),
+            Self::Unavailable { .. } => "the hub cannot do this at the moment: try again later".to_owned(),
         }
     }
 
@@ -130,7 +133,7 @@ impl Refusal {
             "status": status.as_u16(),
             "detail": self.detail(),
         });
-        if let Self::TokenInvalid { request } = &self {
+        if let Self::TokenInvalid { request } | Self::Unavailable { request: Some(request) } = &self {
             problem["instance"] = request.urn().to_string().into();
         }
         let body = if method == Method::HEAD { Body::empty() } else { Body::full(problem.to_string()) };
@@ -158,7 +161,7 @@ impl Refusal {
             Self::MethodNotAllowed { allow } => {
                 headers.insert(header::ALLOW, HeaderValue::from_static(allow));
             }
-            Self::TooManyStreams(_) | Self::Unavailable => {
+            Self::TooManyStreams(_) | Self::Unavailable { .. } => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
             }
             _ => {}
@@ -176,7 +179,7 @@ impl From<Reject> for Refusal {
 impl From<TransportError> for Refusal {
     fn from(error: TransportError) -> Self {
         tracing::error!(%error, "the log could not be used");
-        Self::Unavailable
+        Self::Unavailable { request: None }
     }
 }
 
@@ -184,7 +187,7 @@ impl From<SubscribeError> for Refusal {
     fn from(error: SubscribeError) -> Self {
         match error {
             SubscribeError::Transport(error) => error.into(),
-            _ => Self::Unavailable,
+            _ => Self::Unavailable { request: None },
         }
     }
 }

@@ -29,7 +29,7 @@ pub(crate) async fn handle(
     let query = Form::parse(head.uri.query().unwrap_or_default().as_bytes(), Part::Query, limits)?;
     let presented = Presented::find(&head.headers, &query, settings)?;
     let credentials = match &presented {
-        Some(token) => Some(token.verify(service, Role::Subscriber)?),
+        Some(token) => Some(token.verify(service, Role::Subscriber).await?),
         None if settings.anonymous => None,
         None => return Err(Refusal::TokenMissing),
     };

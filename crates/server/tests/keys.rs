@@ -38,7 +38,7 @@ fn issuers(keys: Vec<Key>) -> Issuers {
         trusted: vec![Issuer {
             id: "https://a.example".to_owned(),
             publisher: keys.into(),
-            subscriber: [].into(),
+            subscriber: vec![].into(),
             authorization_server: false,
         }],
         resource: "https://hub.example/m".to_owned(),
@@ -47,9 +47,15 @@ fn issuers(keys: Vec<Key>) -> Issuers {
 }
 
 fn verify(keys: Vec<Key>, token: &str) -> Result<(), TokenError> {
-    let verified =
-        issuers(keys).verify(token, Role::Publisher, &HubUrl::default(), 1_000.0, &Limits::default());
-    verified.map(|verified| assert_eq!(verified.expiry, Some(2_000.0)))
+    verify_with(&issuers(keys), token).map(|expiry| assert_eq!(expiry, Some(2_000.0)))
+}
+
+/// When a token expires that may publish.
+fn verify_with(issuers: &Issuers, token: &str) -> Result<Option<f64>, TokenError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let (hub, limits) = (HubUrl::default(), Limits::default());
+    let verified = runtime.block_on(issuers.verify(token, Role::Publisher, &hub, 1_000.0, &limits));
+    verified.map(|verified| verified.expiry)
 }
 
 fn sign(private: &str, algorithm: Algorithm) -> String {
@@ -165,8 +171,7 @@ fn the_token_of_another_library_verifies() {
     let verified = |compat, secret| {
         let mut issuers = issuers(vec![Key::parse(secret, &[]).expect("a key")]);
         issuers.compat = compat;
-        let limits = Limits::default();
-        issuers.verify(token, Role::Publisher, &HubUrl::default(), 1_000.0, &limits).map(|token| token.expiry)
+        verify_with(&issuers, token)
     };
     assert_eq!(verified(true, "!ChangeMe!"), Ok(None));
     assert!(matches!(verified(true, "!ChangeMe"), Err(TokenError::Signature { .. })));

@@ -44,8 +44,8 @@ pub(crate) fn settings() -> Settings {
         issuers: Issuers {
             trusted: vec![Issuer {
                 id: "https://example.com".to_owned(),
-                publisher: [Key::parse("publisher", &[]).expect("a key")].into(),
-                subscriber: [Key::parse("subscriber", &[]).expect("a key")].into(),
+                publisher: vec![Key::parse("publisher", &[]).expect("a key")].into(),
+                subscriber: vec![Key::parse("subscriber", &[]).expect("a key")].into(),
                 authorization_server: false,
             }],
             resource: "https://example.com/.well-known/mercure".to_owned(),

@@ -211,8 +211,8 @@ async fn publishing_needs_a_grant_for_every_topic() {
 async fn invalid_tokens_are_refused_with_one_reason_for_all() {
     let other = Issuer {
         id: "https://other.example".to_owned(),
-        publisher: [Key::parse("other", &[Algorithm::HS512]).expect("a key")].into(),
-        subscriber: [].into(),
+        publisher: vec![Key::parse("other", &[Algorithm::HS512]).expect("a key")].into(),
+        subscriber: vec![].into(),
         authorization_server: false,
     };
     let mut settings = settings();
