@@ -10,7 +10,6 @@ SHORT = {"v1": "server/tests/http/v1.rs", "legacy": "server/tests/http/legacy.rs
 def test_the_conformance_table_names_tests_that_exist():
     text = (ROOT / "docs/conformance.md").read_text()
     rows = [line for line in text.splitlines() if line.startswith("| ") and "::" in line]
-    assert len(rows) > 40
     missing = []
     for row in rows:
         names = re.findall(r"`([^`]+)::(\w+)`", row)
@@ -23,8 +22,9 @@ def test_the_conformance_table_names_tests_that_exist():
 
 
 def test_every_row_of_the_conformance_table_has_a_test():
-    text = (ROOT / "docs/conformance.md").read_text()
+    text = (ROOT / "docs/conformance.md").read_text().split("\n## ")[0]
     table = [line for line in text.splitlines() if line.startswith("| ")][2:]
+    assert len(table) > 40
     assert all("::" in row for row in table)
 
 

@@ -1,0 +1,106 @@
+"""Clients that know nothing of the hub and of the extension: HTTP, event streams and tokens by hand."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import http.client
+import json
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+PATIENCE = 20.0
+"""Seconds that no answer takes; a test that needs them has failed."""
+
+HUB_PATH = "/.well-known/mercure"
+SECRET = "a secret of more than thirty-two bytes"
+HEADER = b'{"alg":"HS256"}'
+
+
+class Stream:
+    """An open event stream: parses events as a browser does."""
+
+    def __init__(self, url: str, headers: dict[str, str] | None = None) -> None:
+        parts = urlsplit(url)
+        self.connection = http.client.HTTPConnection(parts.netloc, timeout=PATIENCE)
+        self.connection.request("GET", f"{parts.path}?{parts.query}", headers=headers or {})
+        self.response = self.connection.getresponse()
+        self.status = self.response.status
+        self.headers = self.response.headers
+
+    def event(self) -> dict[str, str]:
+        """The next event: its fields, the lines of data joined."""
+        fields: dict[str, str] = {}
+        while True:
+            line = self.response.readline().decode()
+            if not line:
+                raise EOFError("the stream has ended")
+            name, _, value = line.rstrip("\n").partition(":")
+            if line == "\n":
+                if "data" in fields:
+                    return fields
+            elif name:
+                value = value.removeprefix(" ")
+                fields[name] = f"{fields[name]}\n{value}" if name in fields else value
+
+    def first_bytes(self) -> bytes:
+        return self.response.readline()
+
+    def close(self) -> None:
+        self.response.close()
+        self.connection.close()
+
+
+class Request:
+    """One request and its whole answer."""
+
+    def __init__(
+        self,
+        method: str,
+        url: str,
+        headers: dict[str, str] | None = None,
+        form: list[tuple[str, str]] | bytes | None = None,
+    ) -> None:
+        parts = urlsplit(url)
+        body = urlencode(form).encode() if isinstance(form, list) else form
+        headers = dict(headers or {})
+        if isinstance(form, list):
+            headers["Content-Type"] = "application/x-www-form-urlencoded"
+        connection = http.client.HTTPConnection(parts.netloc, timeout=PATIENCE)
+        connection.request(method, f"{parts.path}?{parts.query}" if parts.query else parts.path, body, headers)
+        response = connection.getresponse()
+        self.status, self.headers, self.body = response.status, response.headers, response.read()
+        response.close()
+        connection.close()
+
+
+class Token:
+    """Signs and opens HS256 tokens without the code under test."""
+
+    @staticmethod
+    def sign(claims: dict[str, Any], key: str | bytes = SECRET, header: dict[str, str] | None = None) -> str:
+        def encode(raw: bytes) -> str:
+            return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+        key = key.encode() if isinstance(key, str) else key
+        first = json.dumps(header).encode() if header else HEADER
+        head = f"{encode(first)}.{encode(json.dumps(claims).encode())}"
+        return f"{head}.{encode(hmac.new(key, head.encode(), hashlib.sha256).digest())}"
+
+    @staticmethod
+    def claims(token: str, key: str | bytes = SECRET) -> dict[str, Any]:
+        key = key.encode() if isinstance(key, str) else key
+        head, _, signature = token.rpartition(".")
+        expected = base64.urlsafe_b64encode(hmac.new(key, head.encode(), hashlib.sha256).digest()).rstrip(b"=").decode()
+        assert hmac.compare_digest(signature, expected), "the token was signed with another key"
+        body = head.split(".")[1]
+        claims: dict[str, Any] = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+        return claims
+
+    @staticmethod
+    def bearer(
+        *, subscribe: list[str] | None = None, publish: list[str] | None = None, key: str = SECRET
+    ) -> dict[str, str]:
+        claim = {"subscribe": subscribe, "publish": publish}
+        return {"Authorization": f"Bearer {Token.sign({'mercure': claim}, key)}"}
