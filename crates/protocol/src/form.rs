@@ -148,7 +148,7 @@ impl SubscribeRequest {
         hub: &HubUrl,
         limits: &Limits,
     ) -> Result<Self, Reject> {
-        let mut matchers = Vec::new();
+        let (mut matchers, mut weight) = (Vec::new(), 0);
         let mut dialect = None;
         for (name, value) in &parameters.0 {
             let language = match &**name {
@@ -172,6 +172,10 @@ impl SubscribeRequest {
                 let what = "the number of different \"match\" or \"topic\" parameters";
                 return Err(Reject::TooMany { what, max: limits.matchers_max });
             }
+            weight += matcher.weight();
+            if weight > EXPRESSIONS_BYTES_MAX {
+                return Err(Reject::MatcherTooComplex);
+            }
             matchers.push(matcher);
         }
         let dialect = dialect.ok_or(Reject::MatcherMissing)?;
@@ -184,6 +188,9 @@ impl SubscribeRequest {
         Ok(Self { dialect, matchers, cursor: cursor.map(Cursor::parse) })
     }
 }
+
+/// Heap that the regular expressions of one subscriber may take: a hundred patterns with a few groups each.
+const EXPRESSIONS_BYTES_MAX: usize = 256 * 1024;
 
 /// Whether 1.0 reserves the name of a parameter: for a typing error must fail and not select less.
 fn is_reserved(name: &str) -> bool {
@@ -253,6 +260,18 @@ mod tests {
         }
         assert!(request_v1("match=a&last_event_id=x").expect("valid").cursor.is_some());
         assert_eq!(request("match=a&lastEventID=x", None).expect("valid").cursor, None);
+    }
+
+    #[test]
+    fn the_expressions_of_one_subscriber_are_bounded_together() {
+        let query = |count: usize, pattern: &str| {
+            let one = |number| format!("match_urlpattern={}&", pattern.replace('N', &format!("{number}")));
+            (0..count).map(one).collect::<String>()
+        };
+        assert!(request_v1(&query(100, "/N/:a/:b/(%5Cw)")).is_ok());
+        let heavy = "https://e/N(a{200})/(b{200})";
+        assert!(request_v1(&query(1, heavy)).is_ok());
+        assert_eq!(request_v1(&query(100, heavy)), Err(Reject::MatcherTooComplex));
     }
 
     #[test]

@@ -114,6 +114,14 @@ impl Matcher {
         }
     }
 
+    /// The heap that its regular expressions take, in bytes.
+    pub fn weight(&self) -> usize {
+        match self {
+            Self::Pattern(pattern) => pattern.weight(),
+            _ => 0,
+        }
+    }
+
     /// The text it was parsed from.
     pub fn as_str(&self) -> &str {
         match self {

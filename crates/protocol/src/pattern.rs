@@ -3,12 +3,24 @@
 //!
 //! The crate `urlpattern` parses and canonicalizes. What it builds is taken apart and only what can fail is kept: a
 //! component that accepts everything costs nothing, literals and single groups are compared without a regular
-//! expression, and where one is needed it runs in linear time, bounded in size, and is compiled when first asked.
+//! expression, and where one is needed it runs in linear time and is bounded in size.
 
-use std::{fmt, sync::OnceLock};
+use std::{cell::RefCell, fmt};
 
-use regex::{Regex, RegexBuilder};
-use regex_syntax::ast::{self, Ast, Flags, GroupKind};
+use regex_automata::{
+    Anchored, Input,
+    nfa::thompson::{
+        self, WhichCaptures,
+        backtrack::{self, BoundedBacktracker},
+        pikevm::PikeVM,
+    },
+};
+use regex_syntax::{
+    ast::{self, Ast, Flags, GroupKind},
+    hir::{
+        Class, ClassUnicode, ClassUnicodeRange, Hir, HirKind, Look, Repetition, translate::TranslatorBuilder,
+    },
+};
 use url::Url;
 use urlpattern::{
     Error, UrlPattern, UrlPatternInit, UrlPatternOptions,
@@ -50,7 +62,7 @@ enum Part {
 enum Middle {
     Literal(Box<str>),
     Group { without: Option<char>, may_be_empty: bool },
-    Expression(Box<Expression>),
+    Expression(Box<Automaton>),
 }
 
 impl Pattern {
@@ -104,6 +116,15 @@ impl Pattern {
         &self.source
     }
 
+    /// The heap that its regular expressions take, in bytes.
+    pub fn weight(&self) -> usize {
+        let automata = self.tests.iter().map(|test| match &test.middle {
+            Middle::Expression(automaton) => automaton.0.get_nfa().memory_usage(),
+            _ => 0,
+        });
+        automata.sum()
+    }
+
     /// Whether the topic, as a URL, matches. What is no URL reference matches nothing.
     pub fn matches(&self, topic: &crate::topic::Topic) -> bool {
         topic.url().is_some_and(|url| self.matches_url(url))
@@ -145,11 +166,7 @@ impl Test {
             }
             InnerMatcher::RegExp { regexp } => {
                 let expression = regexp.map_err(|_| Reject::PatternInvalid)?;
-                // Only what a peer has written itself can be wrong or large.
-                if component.has_regexp_group && !expression.is_plain() {
-                    return Err(Reject::PatternInvalid);
-                }
-                Middle::Expression(Box::new(expression))
+                Middle::Expression(Box::new(Automaton::compile(&expression.0).ok_or(Reject::PatternInvalid)?))
             }
         };
         Ok(Some(Self { part, prefix: prefix.into(), suffix: suffix.into(), middle }))
@@ -172,46 +189,95 @@ impl Test {
             Middle::Group { without, may_be_empty } => {
                 (*may_be_empty || !value.is_empty()) && without.is_none_or(|octet| !value.contains(octet))
             }
-            Middle::Expression(expression) => expression.accepts(value),
+            Middle::Expression(automaton) => automaton.accepts(value),
         }
     }
 }
 
-/// A regular expression that is compiled when first asked.
-struct Expression {
-    source: String,
-    compiled: OnceLock<Option<Regex>>,
-}
+/// A regular expression as the parser hands it over.
+struct Expression(String);
 
-/// Heap that one compiled expression may take; `(\p{L}{200})` would take 27 MB. Enough for dozens of groups.
-const EXPRESSION_BYTES_MAX: usize = 64 * 1024;
+/// A regular expression, ready to match. URLs are ASCII, so that no class needs more.
+///
+/// Only the automaton is kept, a few hundred bytes for each group: what faster engines keep beside it costs hundreds of
+/// kilobytes, and a request may bring hundreds of expressions.
+struct Automaton(BoundedBacktracker);
+
+/// Heap of one expression; enough for a hundred groups.
+const AUTOMATON_BYTES_MAX: usize = 32 * 1024;
 
 /// Groups within groups.
 const NESTING_MAX: u32 = 32;
 
-impl Expression {
-    /// One that exceeds its bounds accepts nothing.
-    fn accepts(&self, value: &str) -> bool {
-        self.compile().is_some_and(|regex| regex.is_match(value))
-    }
+/// Escapes in an expression that names Unicode properties, each of which may take 10 µs to look up.
+const UNICODE_ESCAPES_MAX: usize = 32;
 
-    fn compile(&self) -> Option<&Regex> {
-        let compile = || {
-            RegexBuilder::new(&self.source)
-                .size_limit(EXPRESSION_BYTES_MAX)
-                .dfa_size_limit(2 * EXPRESSION_BYTES_MAX)
-                .nest_limit(NESTING_MAX)
-                .build()
-                .ok()
+thread_local! {
+    /// What a search marks its way in; one for all expressions.
+    static MARKS: RefCell<Option<backtrack::Cache>> = const { RefCell::new(None) };
+}
+
+impl Automaton {
+    /// `None` for what is no expression, says something that patterns do not have (flags, with which `(?i)` would turn
+    /// on what the specification forbids, and Rust's spelling of named groups), or exceeds its bounds.
+    fn compile(source: &str) -> Option<Self> {
+        let ast = ast::parse::ParserBuilder::new().nest_limit(NESTING_MAX).build().parse(source).ok()?;
+        ast::visit(&ast, Plain).ok()?;
+        let translate = |unicode| {
+            let mut translator = TranslatorBuilder::new().unicode(unicode).utf8(false).build();
+            translator.translate(source, &ast)
         };
-        self.compiled.get_or_init(compile).as_ref()
+        let hir = match translate(false) {
+            Ok(hir) => hir,
+            Err(_) if source.matches('\\').count() > UNICODE_ESCAPES_MAX => return None,
+            Err(_) => ascii(translate(true).ok()?),
+        };
+        let config = thompson::Config::new()
+            .utf8(false)
+            .which_captures(WhichCaptures::None)
+            .nfa_size_limit(Some(AUTOMATON_BYTES_MAX));
+        let nfa = thompson::Compiler::new().configure(config).build_from_hir(&hir).ok()?;
+        BoundedBacktracker::builder().build_from_nfa(nfa).ok().map(Self)
     }
 
-    /// Whether it compiles within its bounds and says nothing that patterns do not have: flags, with which `(?i)` would
-    /// turn on what the specification forbids, and Rust's spelling of named groups.
-    fn is_plain(&self) -> bool {
-        let Ok(ast) = ast::parse::Parser::new().parse(&self.source) else { return false };
-        ast::visit(&ast, Plain).is_ok() && self.compile().is_some()
+    fn accepts(&self, value: &str) -> bool {
+        let input = || Input::new(value).anchored(Anchored::Yes);
+        let found = MARKS.with_borrow_mut(|marks| {
+            let marks = marks.get_or_insert_with(|| self.0.create_cache());
+            self.0.reset_cache(marks);
+            self.0.try_is_match(marks, input())
+        });
+        found.unwrap_or_else(|_| {
+            // Too long for the marks: slower, and with memory of its own.
+            let Ok(vm) = PikeVM::builder().build_from_nfa(self.0.get_nfa().clone()) else { return false };
+            vm.is_match(&mut vm.create_cache(), input())
+        })
+    }
+}
+
+/// The same expression, as far as it concerns ASCII.
+fn ascii(hir: Hir) -> Hir {
+    let all = |parts: Vec<Hir>| parts.into_iter().map(ascii).collect();
+    match hir.into_kind() {
+        HirKind::Class(Class::Unicode(mut class)) => {
+            class.intersect(&ClassUnicode::new([ClassUnicodeRange::new('\0', '\x7F')]));
+            Hir::class(Class::Unicode(class))
+        }
+        HirKind::Class(class) => Hir::class(class),
+        HirKind::Empty => Hir::empty(),
+        HirKind::Literal(literal) => Hir::literal(literal.0),
+        HirKind::Look(look) => Hir::look(match look {
+            Look::WordUnicode => Look::WordAscii,
+            Look::WordUnicodeNegate => Look::WordAsciiNegate,
+            other => other,
+        }),
+        HirKind::Repetition(repetition) => {
+            let inner = ascii(*repetition.sub);
+            Hir::repetition(Repetition { sub: Box::new(inner), ..repetition })
+        }
+        HirKind::Capture(capture) => ascii(*capture.sub),
+        HirKind::Concat(parts) => Hir::concat(all(parts)),
+        HirKind::Alternation(parts) => Hir::alternation(all(parts)),
     }
 }
 
@@ -220,23 +286,24 @@ impl RegExp for Expression {
         urlpattern::RegexSyntax::Rust
     }
 
+    /// Most expressions are never needed, so nothing is compiled here.
     fn parse(source: &str, _flags: &str, _force_eval: bool) -> Result<Self, ()> {
-        Ok(Self { source: source.to_owned(), compiled: OnceLock::new() })
+        Ok(Self(source.to_owned()))
     }
 
     /// Asked by the parser only, whether a protocol can be a special one; groups are never read.
     fn matches<'a>(&self, text: &'a str) -> Option<Vec<Option<&'a str>>> {
-        self.accepts(text).then(Vec::new)
+        Automaton::compile(&self.0)?.accepts(text).then(Vec::new)
     }
 
     fn pattern_string(&self) -> &str {
-        &self.source
+        &self.0
     }
 }
 
 impl fmt::Debug for Expression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.source.fmt(f)
+        self.0.fmt(f)
     }
 }
 
@@ -334,9 +401,50 @@ mod tests {
             "https://example.com/((?P<n>abc))",
             "https://example.com/((?=a)b)",
             "https://example.com/((a)\\1)",
-            "https://example.com/(\\p{L}{200})",
+            "https://example.com/(\\w{2000})",
+            "https://example.com/((?:a{99}){99})",
         ] {
             assert_eq!(Pattern::parse(bad, &hub()).err(), Some(Reject::PatternInvalid), "{bad}");
+        }
+    }
+
+    /// As with the flag `v` of ECMAScript: `\\d` and `\\w` are ASCII. Properties count as far as a URL can have them.
+    #[test]
+    fn classes_are_those_of_urls() {
+        for (pattern, topic, expected) in [
+            ("https://example.com/(\\w+)", "https://example.com/az_09", true),
+            ("https://example.com/(\\w+)", "https://example.com/%C3%A9", false),
+            ("https://example.com/(\\p{L}{2,200})", "https://example.com/ab", true),
+            ("https://example.com/(\\p{L}{2,200})", "https://example.com/a1", false),
+            ("https://example.com/(\\p{Greek})", "https://example.com/a", false),
+            ("https://example.com/(\\p{L}+\\b-(?:x|[^a-z]))", "https://example.com/ab-1", true),
+            ("https://example.com/([^/]+)/(\\d{3,5})", "https://example.com/x/1234", true),
+            ("https://example.com/([^/]+)/(\\d{3,5})", "https://example.com/x/12", false),
+        ] {
+            assert_eq!(matches(pattern, topic), expected, "{pattern} {topic}");
+        }
+    }
+
+    #[test]
+    fn expressions_take_hundreds_of_bytes_for_each_group() {
+        for (pattern, bytes_max) in [
+            ("https://example.com/books/:id", 0),
+            ("https://example.com/(\\w+)", 1_000),
+            ("https://example.com/:a/:b/:c", 2_000),
+            ("(https|\\w)://(\\w):(\\w)@(\\w):(\\w)/N(\\w)\\?(\\w)#(\\w)", 8_000),
+        ] {
+            let weight = Pattern::parse(pattern, &hub()).expect(pattern).weight();
+            assert!(weight <= bytes_max, "{pattern}: {weight}");
+        }
+    }
+
+    #[test]
+    fn a_topic_that_is_longer_than_the_marks_is_matched_too() {
+        let pattern = format!("https://example.com/({}|x*)/(y)", "a{0,30}b".repeat(10));
+        let pattern = Pattern::parse(&pattern, &hub()).expect("a pattern");
+        for (end, expected) in [("/y", true), ("/z", false)] {
+            let topic = format!("https://example.com/{}{end}", "x".repeat(100_000));
+            assert_eq!(pattern.matches(&Topic::unchecked(&topic, &hub())), expected);
         }
     }
 

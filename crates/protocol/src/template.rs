@@ -149,6 +149,19 @@ impl Places {
         }
     }
 
+    /// Adds what is reached by any number of values, each after a separator.
+    fn extend_list(&mut self, value: &[u8], separator: u8, allowed: impl Fn(u8) -> bool) {
+        let mut inside = vec![false; self.0.len()];
+        for at in 0..value.len() {
+            self.0[at] |= inside[at];
+            inside[at + 1] |= (self.0[at] && value[at] == separator) || (inside[at] && allowed(value[at]));
+            if inside[at] && is_triplet(&value[at..]) {
+                inside[at + 3] = true;
+            }
+        }
+        self.0[value.len()] |= inside[value.len()];
+    }
+
     fn add(&mut self, other: &Self) {
         for (place, also) in self.0.iter_mut().zip(&other.0) {
             *place |= also;
@@ -205,16 +218,15 @@ impl Expression {
             None => Places(places.0.clone()),
         };
         reached.extend(value, |octet| is_allowed(octet, reserved, named || self.first_explodes));
-        // A list of any length when something explodes, else as many values as there are variables.
-        let more = if self.any_explodes { value.len() } else { self.variables - 1 };
-        let mut last = Places(reached.0.clone());
-        for _ in 0..more {
-            last = last.after(value, separator);
-            last.extend(value, |octet| is_allowed(octet, reserved, named || self.any_explodes));
-            let before = reached.0.clone();
-            reached.add(&last);
-            if reached.0 == before {
-                break;
+        let allowed = |octet| is_allowed(octet, reserved, named || self.any_explodes);
+        if self.any_explodes {
+            reached.extend_list(value, separator, allowed);
+        } else {
+            let mut last = Places(reached.0.clone());
+            for _ in 1..self.variables {
+                last = last.after(value, separator);
+                last.extend(value, allowed);
+                reached.add(&last);
             }
         }
         places.add(&reached);
@@ -406,6 +418,16 @@ mod tests {
     }
 
     /// The same reading as a regular expression, as other implementations have it.
+    /// Every step of a list is looked at once: 100 templates on 100 such topics took over a minute when they were not.
+    #[test]
+    fn lists_take_time_in_proportion_to_their_length() {
+        let template = Template::parse("{/x*}").expect("not too complex").expect("a template");
+        for length in [1_000, 1_000_000] {
+            assert!(template.matches(&"/".repeat(length)));
+            assert!(!template.matches(&format!("{} ", "/".repeat(length))));
+        }
+    }
+
     fn regex(template: &Template) -> regex::Regex {
         let mut pattern = String::from("^");
         for part in &template.parts {
