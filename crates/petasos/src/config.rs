@@ -330,7 +330,16 @@ fn resource(resource: Option<String>, url: &HubUrl) -> Result<String, ConfigErro
         Some(empty) if empty.is_empty() => Err(wrong("resource")(
             "the identifier is empty: leave it out, or give what tokens hold as \"aud\"",
         )),
-        Some(resource) => Ok(resource),
+        Some(resource) => {
+            if resource != url.as_url().as_str() {
+                tracing::warn!(
+                    setting = "resource",
+                    "the resource identifier is not the public URL: clients that discover the hub by its metadata must \
+                     refuse it (RFC 9728, section 3.3)"
+                );
+            }
+            Ok(resource)
+        }
         None => Ok(url.as_url().to_string()),
     }
 }

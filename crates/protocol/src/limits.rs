@@ -1,5 +1,5 @@
 //! The bounds on what a peer may send. Every one is a setting; the defaults are generous for real clients and small
-//! enough that the work for one request stays under a millisecond.
+//! enough that the work for one request stays within milliseconds.
 
 /// Upper bounds, inclusive; lengths are in bytes of the decoded value.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -36,8 +36,8 @@ impl Lifetime {
 #[derive(Clone, Copy)]
 pub(crate) struct Peer(pub(crate) IpAddr);
 
-/// How long a stream's own end may take to reach a peer that does not read.
-const GRACE: Duration = Duration::from_secs(2);
+/// How long a stream's own end may take to reach a peer that does not read. A stream ends so much before its token.
+pub(crate) const GRACE: Duration = Duration::from_millis(250);
 
 /// What hyper may buffer of one connection: above the largest head we accept, far below its default of 400 KB.
 const BUFFER_BYTES_MAX: usize = 64 * 1024;

@@ -4,6 +4,7 @@
 //! read what a visitor's cookie allows.
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header, header::HeaderName};
+use petasos_protocol::topic::HubUrl;
 use url::Url;
 
 use crate::body::Body;
@@ -109,8 +110,9 @@ impl Origins {
     }
 
     /// Whether a request that a browser sends with a cookie comes from a page that may publish: one of the hub's own
-    /// origin, or of a listed one. `Origin` counts before `Referer`; with neither the answer is no.
-    pub(crate) fn may_publish(&self, headers: &HeaderMap) -> bool {
+    /// origin, or of a listed one. `Origin` counts before `Referer`; with neither the answer is no. Where the hub's URL
+    /// is not known, its origin is what the request went to.
+    pub(crate) fn may_publish(&self, headers: &HeaderMap, hub: Option<&HubUrl>) -> bool {
         let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
         let claimed = match headers.get(header::ORIGIN) {
             Some(origin) => origin.to_str().ok(),
@@ -119,6 +121,9 @@ impl Origins {
         let Some(url) = claimed.and_then(|claimed| Url::parse(claimed).ok()) else { return false };
         let origin = url.origin();
         let same = || {
+            if let Some(hub) = hub {
+                return hub.as_url().origin() == origin;
+            }
             // The hub may stand behind a proxy that ends TLS: the host must be its own, the scheme it cannot know.
             let host =
                 text(header::HOST).and_then(|host| Url::parse(&format!("{}://{host}", url.scheme())).ok());
@@ -212,7 +217,7 @@ mod tests {
     #[test]
     fn a_cookie_publishes_from_the_own_or_a_listed_origin_only() {
         let origins = Origins::parse(["https://app.example"]).expect("origins");
-        let may = |pairs: &[(HeaderName, &'static str)]| origins.may_publish(&headers(pairs));
+        let may = |pairs: &[(HeaderName, &'static str)]| origins.may_publish(&headers(pairs), None);
         let host = (header::HOST, "hub.example");
         assert!(may(&[host.clone(), (header::ORIGIN, "https://hub.example")]));
         assert!(may(&[host.clone(), (header::ORIGIN, "http://hub.example")]));

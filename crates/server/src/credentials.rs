@@ -16,7 +16,7 @@ use petasos_protocol::{
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::{Service, Settings, refusal::Refusal};
+use crate::{Service, Settings, connection::GRACE, refusal::Refusal};
 
 /// A token as presented, not verified.
 pub(crate) struct Presented<'a> {
@@ -27,7 +27,7 @@ pub(crate) struct Presented<'a> {
 /// What a verified token gives.
 pub(crate) struct Credentials {
     pub(crate) grants: Grants,
-    /// When the token expires.
+    /// Before the token expires: when it does, the connection is gone.
     pub(crate) close_at: Option<Instant>,
     /// What the token is written in.
     pub(crate) dialect: Dialect,
@@ -103,6 +103,7 @@ impl<'a> Presented<'a> {
         // An expiry beyond what the clock can count is none.
         let remaining =
             verified.expiry.map(|expiry| Duration::try_from_secs_f64(expiry - now).unwrap_or(Duration::MAX));
+        let remaining = remaining.map(|remaining| remaining.saturating_sub(GRACE));
         let close_at = remaining.and_then(|remaining| Instant::now().checked_add(remaining.min(LONGEST)));
         Ok(Credentials { grants: verified.grants, close_at, dialect: verified.dialect })
     }
@@ -124,10 +125,13 @@ fn checked<'a>(token: &'a str, detail: &'static str) -> Result<&'a str, Refusal>
 
 /// The first cookie of that name (RFC 6265, section 5.4: the one with the longest path comes first).
 fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    let pairs = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-    pairs.flat_map(|value| value.split(';')).find_map(|pair| {
-        let (found, value) = pair.split_once('=')?;
-        (found.trim() == name).then(|| value.trim().trim_matches('"'))
+    let fields = headers.get_all(header::COOKIE).iter();
+    // Bytes: another cookie of the site may hold anything.
+    fields.flat_map(|field| field.as_bytes().split(|byte| *byte == b';')).find_map(|pair| {
+        let equals = pair.iter().position(|byte| *byte == b'=')?;
+        let is_it = pair[..equals].trim_ascii() == name.as_bytes();
+        // What is no text is no token either.
+        is_it.then(|| std::str::from_utf8(&pair[equals + 1..]).unwrap_or_default().trim().trim_matches('"'))
     })
 }
 
@@ -178,6 +182,15 @@ mod tests {
         let found = Some(("d.d.d".to_owned(), true));
         assert_eq!(find_with(std::slice::from_ref(&own), "authorization=q.q.q", false).expect("ok"), found);
         assert_eq!(find_with(&[own], "", true).expect("ok"), found);
+    }
+
+    #[test]
+    fn other_cookies_may_hold_anything() {
+        let mut headers = HeaderMap::new();
+        let field = b"a=Jos\xE9; mercureAuthorization=c.c.c; b=Jos\xC3\xA9";
+        headers.insert(header::COOKIE, HeaderValue::from_bytes(field).expect("a field"));
+        assert_eq!(cookie(&headers, "mercureAuthorization"), Some("c.c.c"));
+        assert_eq!(cookie(&headers, "a"), Some(""));
     }
 
     #[test]

@@ -98,6 +98,9 @@ pub enum KeyError {
          certificate, not the private key"
     )]
     Pem,
+    /// A public key that would be taken for a secret.
+    #[error("this is a key in the form of DER, SSH or JWK: give it in PEM, or in a JWK Set")]
+    Form,
     /// A key that can be broken.
     #[error("the RSA key is shorter than 2048 bits: make a longer one")]
     Weak,
@@ -138,13 +141,14 @@ impl Key {
         if text.is_empty() {
             return Err(KeyError::Empty);
         }
-        let verifying = match is_pem(text) {
-            false => DecodingKey::from_secret(text),
+        let verifying = match pem(text) {
+            None if is_public(text) => return Err(KeyError::Form),
+            None => DecodingKey::from_secret(text),
             // The library takes some of them and then verifies nothing.
-            true if text.windows(PRIVATE.len()).any(|part| part == PRIVATE) => return Err(KeyError::Pem),
-            true => DecodingKey::from_rsa_pem(text)
-                .or_else(|_| DecodingKey::from_ec_pem(text))
-                .or_else(|_| DecodingKey::from_ed_pem(text))
+            Some(pem) if pem.windows(PRIVATE.len()).any(|part| part == PRIVATE) => return Err(KeyError::Pem),
+            Some(pem) => DecodingKey::from_rsa_pem(pem)
+                .or_else(|_| DecodingKey::from_ec_pem(pem))
+                .or_else(|_| DecodingKey::from_ed_pem(pem))
                 .map_err(|_| KeyError::Pem)?,
         };
         Self::new(None, verifying, algorithms)
@@ -250,9 +254,26 @@ const P521_POINT_BYTES: usize = 133;
 /// Keys of one set; issuers have a handful.
 const SET_KEYS_MAX: usize = 100;
 
-/// Whether a text is a PEM document and not a secret.
-pub(crate) fn is_pem(text: &[u8]) -> bool {
-    text.trim_ascii_start().starts_with(b"-----BEGIN")
+/// The PEM document in a text that holds one: what is before it explains it (RFC 7468, section 2). A text without is a
+/// secret.
+pub(crate) fn pem(text: &[u8]) -> Option<&[u8]> {
+    let begin = b"-----BEGIN";
+    text.windows(begin.len()).position(|part| part == begin).map(|at| &text[at..])
+}
+
+/// Whether a text is a public key in another form than PEM. As a secret, everybody would know it.
+fn is_public(text: &[u8]) -> bool {
+    let trimmed = text.trim_ascii();
+    let ssh = [&b"ssh-"[..], b"ecdsa-sha2-", b"sk-"].iter().any(|kind| trimmed.starts_with(kind));
+    let jwk = trimmed.starts_with(b"{") && trimmed.windows(5).any(|part| part == b"\"kty\"");
+    // A DER sequence whose length is that of the text.
+    let der = match text {
+        [0x30, 0x81, length, rest @ ..] => usize::from(*length) == rest.len(),
+        [0x30, 0x82, high, low, rest @ ..] => usize::from(u16::from_be_bytes([*high, *low])) == rest.len(),
+        [0x30, length @ ..=0x7F, rest @ ..] => usize::from(*length) == rest.len(),
+        _ => false,
+    };
+    ssh || jwk || der
 }
 
 impl fmt::Debug for Key {

@@ -22,7 +22,7 @@ pub(crate) async fn handle(
     let (head, body) = request.into_parts();
     let query = Form::parse(head.uri.query().unwrap_or_default().as_bytes(), Part::Query, &settings.limits)?;
     let presented = Presented::find(&head.headers, &query, settings)?.ok_or(Refusal::TokenMissing)?;
-    if presented.by_cookie && !settings.publish_origins.may_publish(&head.headers) {
+    if presented.by_cookie && !settings.publish_origins.may_publish(&head.headers, service.public_url()) {
         return Err(Refusal::ForeignOrigin);
     }
     let grants = presented.verify(service, Role::Publisher).await?.grants;

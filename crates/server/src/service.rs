@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use http::{Method, Request, Response, Version, header};
 use petasos_hub::Hub;
-use petasos_protocol::{Limits, discovery::Metadata};
+use petasos_protocol::{Limits, discovery::Metadata, topic::HubUrl};
 
 use crate::{
     Issuers, Origins, Proxies, RequestBody, StreamLimits,
@@ -149,6 +149,11 @@ impl Service {
             }
             _ => Err(Refusal::MethodNotAllowed { allow }),
         }
+    }
+
+    /// The hub's URL as clients see it, if it is known.
+    pub(crate) fn public_url(&self) -> Option<&HubUrl> {
+        self.settings.advertise.then(|| self.hub.url())
     }
 
     /// Where clients find the hub: its URL, or its path if that is all that is known.

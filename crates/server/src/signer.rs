@@ -9,7 +9,7 @@ use aws_lc_rs::{
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{EncodingKey, crypto};
 
-use crate::{Algorithm, KeyError, keys::is_pem};
+use crate::{Algorithm, KeyError, keys::pem};
 
 /// A key that signs tokens with one algorithm.
 pub struct Signer {
@@ -41,7 +41,9 @@ impl Signer {
         if text.is_empty() {
             return Err(KeyError::Empty);
         }
-        let fits = |each: &Algorithm| each.is_symmetric() != is_pem(text);
+        let document = pem(text);
+        let fits = |each: &Algorithm| each.is_symmetric() == document.is_none();
+        let text = document.unwrap_or(text);
         let candidates = Algorithm::ALL
             .into_iter()
             .filter(|each| fits(each) && algorithm.is_none_or(|only| only == *each));

@@ -1,4 +1,5 @@
-//! GET and HEAD under `{hub}/subscriptions`: section "Subscription API". The token's dialect is that of the answer.
+//! GET and HEAD under `{hub}/subscriptions`: section "Subscription API". The token's dialect is that of the answer,
+//! which lists the subscriptions whose events are in that dialect, too: who follows the events has the whole picture.
 
 use std::fmt::Write;
 
@@ -52,7 +53,7 @@ pub(crate) async fn handle(service: &Service, head: &Parts, asked: Asked) -> Res
             authorize(&credentials.grants, hub.url(), path, &asked.canonical(hub.url()))?;
             let text = asked.matcher.as_ref().map(|(_, text)| text.as_str());
             let Subscriptions { last_event_id, mut active, revision } = hub.subscriptions(text).await?;
-            active.retain(|each| asked.covers(each));
+            active.retain(|each| each.dialect == Dialect::V1 && asked.covers(each));
             let document = match (&asked.subscriber, active.first()) {
                 (None, _) => subscription::collection(hub.url(), path, &active),
                 (Some(_), Some(found)) => found.document(hub.url()),
@@ -63,8 +64,9 @@ pub(crate) async fn handle(service: &Service, head: &Parts, asked: Asked) -> Res
         Dialect::Legacy => {
             let asked = asked.legacy.ok_or(Refusal::NotFound)?;
             authorize(&credentials.grants, hub.url(), path, &asked.canonical(hub.url()))?;
-            let Subscriptions { last_event_id, active, revision } =
+            let Subscriptions { last_event_id, mut active, revision } =
                 hub.subscriptions(asked.topic.as_deref()).await?;
+            active.retain(|each| each.dialect == Dialect::Legacy);
             let last = last_event_id.as_ref().map_or(Cursor::EARLIEST, EventId::as_str);
             let document = match &asked.subscriber {
                 None => legacy::subscriptions_document(hub.url(), asked.topic.as_deref(), &active, last),
@@ -77,7 +79,7 @@ pub(crate) async fn handle(service: &Service, head: &Parts, asked: Asked) -> Res
         }
     };
     let last = last.as_ref().map_or(Cursor::EARLIEST, EventId::as_str);
-    let etag = entity_tag(last, revision);
+    let etag = entity_tag(credentials.dialect, last, revision);
     let unchanged = head.headers.get_all(header::IF_NONE_MATCH).iter().any(|value| names(value, &etag));
     let mut response = Response::new(Body::empty());
     let headers = response.headers_mut();
@@ -114,11 +116,16 @@ fn authorize(grants: &Grants, hub: &HubUrl, path: &str, canonical: &str) -> Resu
 
 /// The last event's id and the number of changes: a subscription exists a moment before its event does. Characters that
 /// an entity tag cannot hold are percent-encoded.
-fn entity_tag(last_event_id: &str, revision: u64) -> String {
-    let mut tag = String::from("\"");
+fn entity_tag(dialect: Dialect, last_event_id: &str, revision: u64) -> String {
+    // One address has two representations, and a strong tag is that of one.
+    let mut tag = String::from(match dialect {
+        Dialect::V1 => "\"1/",
+        Dialect::Legacy => "\"0/",
+    });
     for byte in last_event_id.bytes() {
         match byte {
-            b'"' | b'%' | 0..=b' ' | 0x7f.. => _ = write!(tag, "%{byte:02X}"),
+            // A comma, too: lists of tags are split at them.
+            b'"' | b'%' | b',' | 0..=b' ' | 0x7f.. => _ = write!(tag, "%{byte:02X}"),
             _ => tag.push(char::from(byte)),
         }
     }
@@ -140,15 +147,16 @@ mod tests {
 
     #[test]
     fn tags_are_compared_weakly_and_with_or_without_quotes() {
-        let etag = entity_tag("urn:uuid:1", 7);
-        assert_eq!(etag, "\"urn:uuid:1/7\"");
+        let etag = entity_tag(Dialect::V1, "urn:uuid:1", 7);
+        assert_eq!(etag, "\"1/urn:uuid:1/7\"");
+        assert_ne!(etag, entity_tag(Dialect::Legacy, "urn:uuid:1", 7));
         for (value, expected) in [
-            ("\"urn:uuid:1/7\"", true),
-            ("W/\"urn:uuid:1/7\"", true),
-            ("\"x\", \"urn:uuid:1/7\"", true),
-            ("urn:uuid:1/7", true),
+            ("\"1/urn:uuid:1/7\"", true),
+            ("W/\"1/urn:uuid:1/7\"", true),
+            ("\"x\", \"1/urn:uuid:1/7\"", true),
+            ("1/urn:uuid:1/7", true),
             ("*", true),
-            ("\"urn:uuid:1/8\"", false),
+            ("\"1/urn:uuid:1/8\"", false),
             ("", false),
         ] {
             assert_eq!(names(&HeaderValue::from_static(value), &etag), expected, "{value}");
@@ -157,8 +165,9 @@ mod tests {
 
     #[test]
     fn any_id_makes_a_valid_tag() {
-        let etag = entity_tag("a\"b é,%", 0);
-        assert!(HeaderValue::from_str(&etag).is_ok());
+        let etag = entity_tag(Dialect::V1, "a\"b é,%", 0);
+        let value = HeaderValue::from_str(&etag).expect("a value");
+        assert!(names(&value, &etag));
         assert_eq!(etag.matches('"').count(), 2);
     }
 }

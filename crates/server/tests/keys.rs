@@ -1,7 +1,11 @@
 //! Every kind of key and every algorithm, from signing to the grants of a verified token. The keys were made with
 //! OpenSSL for these tests.
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use aws_lc_rs::hmac;
+use base64::{
+    Engine,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
 use petasos_protocol::{
     Limits,
     token::{Role, TokenError},
@@ -118,12 +122,45 @@ fn a_public_key_is_no_shared_secret() {
             assert_eq!(Key::parse(public, &[algorithm]).err(), Some(KeyError::Mismatch));
         }
         let key = Key::parse(public, &[]).expect("a key");
-        // Signed by hand, as an attacker does it.
-        let confused = Signer::parse(format!(" {public}"), None);
-        assert!(confused.is_err());
-        let token = Signer::parse(format!("x{public}"), None).expect("a secret").sign("at+jwt", CLAIMS);
+        assert!(Signer::parse(format!(" {public}"), None).is_err());
+        let token = forge(public.as_bytes());
         assert!(matches!(verify(vec![key], &token), Err(TokenError::Algorithm { .. })));
     }
+}
+
+/// A token that an attacker signs with a public text as if it were a secret.
+fn forge(text: &[u8]) -> String {
+    let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+    let input = format!("{}.{}", encode(br#"{"alg":"HS256","typ":"at+jwt"}"#), encode(CLAIMS.as_bytes()));
+    let signature = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, text), input.as_bytes());
+    format!("{input}.{}", encode(signature.as_ref()))
+}
+
+/// However the file begins or is written: no public key becomes a secret that everybody knows.
+#[test]
+fn a_public_key_in_any_form_is_no_shared_secret() {
+    for (private, public, algorithms) in PAIRS {
+        for text in [
+            format!("\u{FEFF}{public}"),
+            format!("# the key of the shop\nBag Attributes\n{public}"),
+            format!("\"{public}\""),
+            format!("\n\t{public}\n"),
+        ] {
+            let key = Key::parse(&text, &[]).expect("the key in it");
+            assert_eq!(verify(vec![key.clone()], &sign(private, algorithms[0])), Ok(()));
+            assert!(matches!(verify(vec![key], &forge(text.as_bytes())), Err(TokenError::Algorithm { .. })));
+        }
+        let flat = public.replace('\n', "\\n");
+        assert_eq!(Key::parse(&flat, &[]).err(), Some(KeyError::Pem), "{flat}");
+        let base64: String = public.lines().filter(|line| !line.starts_with('-')).collect();
+        let der = STANDARD.decode(base64).expect("base64");
+        assert_eq!(Key::parse(&der, &[]).err(), Some(KeyError::Form));
+    }
+    for text in ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA x@y", "{\"kty\": \"RSA\"}", "ecdsa-sha2-nistp256 AAAA"]
+    {
+        assert_eq!(Key::parse(text, &[]).err(), Some(KeyError::Form), "{text}");
+    }
+    assert!(Key::parse(b"0\x82 a secret that begins like DER", &[]).is_ok());
 }
 
 #[test]

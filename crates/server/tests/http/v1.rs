@@ -368,9 +368,13 @@ async fn a_cookie_carries_the_token_and_a_header_counts_before_it() {
     let token = sign("publisher", &claims(&json!([detail("publish", &json!([{"match": "*"}]))])));
     let cookie = format!("Cookie: __Secure-mercure_access_token={token}");
     let form = "Content-Type: application/x-www-form-urlencoded";
-    let own = format!("Origin: http://{}", server.address);
+    let elsewhere = format!("Origin: http://{}", server.address);
     for (origin, status) in [
-        (own.as_str(), 200),
+        // The hub's public URL is what counts, not where the request went to, and its scheme as well.
+        ("Origin: http://localhost", 200),
+        ("Referer: http://localhost/page", 200),
+        ("Origin: https://localhost", 403),
+        (elsewhere.as_str(), 403),
         ("Origin: https://evil.example", 403),
         ("Referer: https://evil.example/x", 403),
         ("X: no origin", 403),
@@ -378,6 +382,26 @@ async fn a_cookie_carries_the_token_and_a_header_counts_before_it() {
         let answer = server.request("POST", HUB, &[&cookie, form, origin], b"topic=a").await;
         assert_eq!(answer.status, status, "{origin}");
     }
+}
+
+/// Who lists subscriptions and then follows their events must not keep one whose end no event tells.
+#[tokio::test]
+async fn each_dialect_lists_the_subscriptions_whose_events_it_has() {
+    let server = Server::start(both()).await;
+    let _v1 = server.subscribe("match=both", &[]).await;
+    let _legacy = server.subscribe("topic=both", &[]).await;
+    let list = async |header: &str| {
+        let answer = server.request("GET", &format!("{HUB}/subscriptions"), &[header], b"").await;
+        let document: Value = serde_json::from_str(&answer.body).expect("JSON");
+        let all = document["subscriptions"].as_array().expect("a list").clone();
+        (all, answer.header("etag").expect("a tag").to_owned())
+    };
+    let legacy = Signer::parse("subscriber", None).expect("a key");
+    let legacy = bearer(&legacy.sign("JWT", r#"{"mercure":{"subscribe":["*"]}}"#));
+    let (v1, legacy) = (list(&subscriber(&json!([{"match": "*"}]))).await, list(&legacy).await);
+    assert_eq!((v1.0.len(), legacy.0.len()), (1, 1));
+    assert_eq!((&v1.0[0]["match"], &legacy.0[0]["topic"]), (&json!("both"), &json!("both")));
+    assert_ne!(v1.1, legacy.1);
 }
 
 #[tokio::test]
