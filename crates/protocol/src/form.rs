@@ -35,7 +35,8 @@ impl Part {
 pub struct Form<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
 
 impl<'a> Form<'a> {
-    /// Decodes `input`. A stray `%` stands for itself.
+    /// Decodes `input`. A stray `%` stands for itself; an unknown parameter of a query is left out if its
+    /// bytes are no UTF-8.
     ///
     /// # Errors
     /// [`Reject::NotUtf8`]; for too many fields [`Reject::TooLarge`] (form) or [`Reject::TooMany`] (query).
@@ -54,7 +55,13 @@ impl<'a> Form<'a> {
                 Some(at) => (&field[..at], &field[at + 1..]),
                 None => (field, &field[..0]),
             };
-            pairs.push((decode(name, part)?, decode(value, part)?));
+            let pair = decode(name, part).and_then(|name| Ok((name, decode(value, part)?)));
+            match pair {
+                Ok(pair) => pairs.push(pair),
+                // Others add to URLs what they like.
+                Err(_) if part == Part::Query && !decode(name, part).is_ok_and(|name| is_known(&name)) => {}
+                Err(reject) => return Err(reject),
+            }
         }
         Ok(Self(pairs))
     }
@@ -191,6 +198,11 @@ impl SubscribeRequest {
 
 /// Heap that the regular expressions of one subscriber may take: a hundred patterns with a few groups each.
 const EXPRESSIONS_BYTES_MAX: usize = 256 * 1024;
+
+/// Whether a query parameter of that name means something in either dialect.
+fn is_known(name: &str) -> bool {
+    is_reserved(name) || LEGACY_CURSORS.contains(&name) || ["topic", "authorization"].contains(&name)
+}
 
 /// Whether 1.0 reserves the name of a parameter: for a typing error must fail and not select less.
 fn is_reserved(name: &str) -> bool {
@@ -383,6 +395,16 @@ mod tests {
         }
         let many: Vec<_> = (0..101).map(|i| format!("topic={i}")).collect();
         assert_eq!(request(&many.join("&"), None).expect_err("too many").code(), "too-many");
+    }
+
+    #[test]
+    fn unknown_parameters_may_hold_any_bytes_and_known_ones_may_not() {
+        for query in ["match=a&utm=%FF", "%FF=x&match=a", "match=a&%FF"] {
+            assert_eq!(request_v1(query).expect(query).matchers.len(), 1, "{query}");
+        }
+        for query in ["match=a&last_event_id=%FF", "match=a&match_exact=%FF", "match=a&MATCHES=%FF"] {
+            assert!(matches!(request_v1(query), Err(Reject::NotUtf8 { .. })), "{query}");
+        }
     }
 
     #[test]

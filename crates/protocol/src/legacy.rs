@@ -48,6 +48,11 @@ pub fn grants(claims: &Claims, limits: &Limits) -> Result<Grants, TokenError> {
     })
 }
 
+/// Whether a token has the `mercure` claim, in either form.
+pub fn has_claim(claims: &Claims) -> bool {
+    [CLAIM_NAMESPACED, CLAIM].iter().any(|name| claims.json(name).is_some())
+}
+
 #[derive(Deserialize)]
 struct Claim {
     publish: Option<Vec<String>>,

@@ -122,10 +122,21 @@ impl Issuers {
             }
         };
         let grants = match dialect {
+            // A 0.x token has no audience, and further issuers sign others, such as ID tokens, which are no access tokens.
+            Dialect::Legacy if !self.is_first(issuer) && !legacy::has_claim(&claims) => {
+                return Err(TokenError::Claim {
+                    claim: "mercure",
+                    expected: "there, in 0.x tokens of further issuers",
+                });
+            }
             Dialect::Legacy => legacy::grants(&claims, limits)?,
             Dialect::V1 => details::grants(&claims, hub, limits)?,
         };
         Ok(Verified { grants, expiry, dialect })
+    }
+
+    fn is_first(&self, issuer: &Issuer) -> bool {
+        self.trusted.first().is_some_and(|first| first.id == issuer.id)
     }
 }
 

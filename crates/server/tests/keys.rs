@@ -215,6 +215,26 @@ fn the_token_of_another_library_verifies() {
     assert!(matches!(verified(false, "!ChangeMe!"), Err(TokenError::NotAccessToken { .. })));
 }
 
+/// An ID token of a login service is no access token, even where 0.x is served.
+#[test]
+fn a_0_x_token_of_a_further_issuer_is_made_for_hubs() {
+    let mut issuers = issuers(vec![Key::parse("first", &[]).expect("a key")]);
+    let second = Issuer {
+        id: "https://login.example".to_owned(),
+        publisher: vec![Key::parse("second", &[]).expect("a key")].into(),
+        subscriber: vec![].into(),
+        authorization_server: false,
+    };
+    (issuers.compat, issuers.trusted) = (true, vec![issuers.trusted.remove(0), second]);
+    let verified = |secret: &str, claims: &str| {
+        verify_with(&issuers, &Signer::parse(secret, None).expect("a key").sign("JWT", claims))
+    };
+    assert_eq!(verified("first", r#"{"sub":"someone"}"#), Ok(None));
+    assert_eq!(verified("second", r#"{"iss":"https://login.example","mercure":{}}"#), Ok(None));
+    let id_token = verified("second", r#"{"iss":"https://login.example","sub":"someone","aud":"shop"}"#);
+    assert!(matches!(id_token, Err(TokenError::Claim { .. })), "{id_token:?}");
+}
+
 #[test]
 fn a_short_secret_is_known_to_be_one() {
     let short = |secret: &str| Key::parse(secret, &[]).expect("a key").is_short();
