@@ -499,9 +499,9 @@ def commands() -> dict[str, tuple[list[str], list[str]]]:
     version = subprocess.run([go, "env", "GOVERSION"], capture_output=True, text=True).stdout if go else ""
     if go is None or [int(part) for part in re.findall(r"\d+", version)[:2]] < [1, 26]:
         pytest.skip("Go 1.26 is not installed: the reference hub cannot be built")
-    for name in ("v0", "v1"):
-        source = ROOT / "tests" / "reference" / name
-        subprocess.run([go, "build", "-o", str(BUILD / name), "."], cwd=source, check=True)
+    source = ROOT / "tests" / "reference"
+    for name, flags in (("v0", ["-tags=v0", "-modfile=v0.mod"]), ("v1", [])):
+        subprocess.run([go, "build", *flags, "-o", str(BUILD / name), "."], cwd=source, check=True)
     # What cargo has built for its own tests, with the same features.
     build = ["cargo", "test", "--locked", "--workspace", "--no-run", "--quiet"]
     subprocess.run(build, cwd=ROOT, check=True)

@@ -156,6 +156,14 @@ impl Config {
         let event_type =
             self.subscription_event_type.as_deref().map(|value| EventType::parse(value, &limits));
         let event_type = event_type.transpose().map_err(wrong("subscription_event_type"))?;
+        let resource = resource(self.resource, &url)?;
+        if self.public_url.is_some() && resource != url.as_url().as_str() {
+            tracing::warn!(
+                setting = "resource",
+                "the resource identifier is not the public URL: clients that discover the hub by its metadata must \
+                 refuse it (RFC 9728, section 3.3)"
+            );
+        }
         let mut cors = origins("cors_origins", &self.cors_origins)?;
         if self.cors_loopback_credentials {
             cors = cors.with_loopback_credentials();
@@ -171,11 +179,7 @@ impl Config {
             },
             server: petasos_server::Settings {
                 limits,
-                issuers: Issuers {
-                    trusted: issuers(self.issuers, &url)?,
-                    resource: resource(self.resource, &url)?,
-                    compat: self.compat,
-                },
+                issuers: Issuers { trusted: issuers(self.issuers, &url)?, resource, compat: self.compat },
                 advertise: self.public_url.is_some(),
                 anonymous: self.anonymous,
                 publish: self.publish,
@@ -330,16 +334,7 @@ fn resource(resource: Option<String>, url: &HubUrl) -> Result<String, ConfigErro
         Some(empty) if empty.is_empty() => Err(wrong("resource")(
             "the identifier is empty: leave it out, or give what tokens hold as \"aud\"",
         )),
-        Some(resource) => {
-            if resource != url.as_url().as_str() {
-                tracing::warn!(
-                    setting = "resource",
-                    "the resource identifier is not the public URL: clients that discover the hub by its metadata must \
-                     refuse it (RFC 9728, section 3.3)"
-                );
-            }
-            Ok(resource)
-        }
+        Some(resource) => Ok(resource),
         None => Ok(url.as_url().to_string()),
     }
 }

@@ -21,7 +21,9 @@ fn main() -> ExitCode {
     if !telemetry::init("info") && std::env::var_os(telemetry::FILTER_VARIABLE).is_some() {
         tracing::warn!("{} is no filter: logging at info", telemetry::FILTER_VARIABLE);
     }
-    match cli::task(&matches).map_err(Failure::from).and_then(run) {
+    let task = cli::task(&matches).map_err(Failure::from);
+    let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    match task.and_then(|task| runtime()?.block_on(run(task))) {
         Ok(code) => code,
         Err(failure) => {
             let _ = writeln!(io::stderr(), "petasos: {failure}");
@@ -32,17 +34,16 @@ fn main() -> ExitCode {
 
 type Failure = Box<dyn std::error::Error>;
 
-fn run(task: Task) -> Result<ExitCode, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+async fn run(task: Task) -> Result<ExitCode, Failure> {
     match task {
-        Task::Serve(options) => runtime.block_on(serve(*options))?,
+        Task::Serve(options) => serve(*options).await?,
         Task::Mint(options, mint) => {
             let issuer = options.issuer.clone();
-            say(&runtime.block_on(mint.sign(&issuer, &check(*options)?))?)?;
+            say(&mint.sign(&issuer, &check(*options)?).await?)?;
         }
         Task::Inspect(token) => say(&token::inspect(&token)?)?,
         Task::Explain(options, explain) => {
-            let (allowed, text) = runtime.block_on(explain.run(&check(*options)?));
+            let (allowed, text) = explain.run(&check(*options)?).await;
             say(&text)?;
             return Ok(if allowed { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }

@@ -55,12 +55,11 @@ impl<'a> Form<'a> {
                 Some(at) => (&field[..at], &field[at + 1..]),
                 None => (field, &field[..0]),
             };
-            let pair = decode(name, part).and_then(|name| Ok((name, decode(value, part)?)));
-            match pair {
-                Ok(pair) => pairs.push(pair),
+            match (decode(name, part), decode(value, part)) {
+                (Ok(name), Ok(value)) => pairs.push((name, value)),
                 // Others add to URLs what they like.
-                Err(_) if part == Part::Query && !decode(name, part).is_ok_and(|name| is_known(&name)) => {}
-                Err(reject) => return Err(reject),
+                (name, _) if part == Part::Query && !name.as_ref().is_ok_and(|name| is_known(name)) => {}
+                (Err(reject), _) | (_, Err(reject)) => return Err(reject),
             }
         }
         Ok(Self(pairs))

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{
-    Limits,
+    Dialect, Limits,
     grants::Grants,
     matcher::{Matcher, MatcherType},
     subscription::{Subscription, decode_path, encode_path, to_json},
@@ -22,9 +22,7 @@ use crate::{
 /// # Errors
 /// [`TokenError::Claim`], [`TokenError::TooManyMatchers`].
 pub fn grants(claims: &Claims, limits: &Limits) -> Result<Grants, TokenError> {
-    let Some(json) = [CLAIM_NAMESPACED, CLAIM].iter().find_map(|name| claims.json(name)) else {
-        return Ok(Grants::default());
-    };
+    let Some(json) = claim(claims) else { return Ok(Grants::default()) };
     let malformed =
         TokenError::Claim { claim: CLAIM, expected: "an object whose grants are arrays of topic selectors" };
     // An array would do for a struct, too.
@@ -50,7 +48,11 @@ pub fn grants(claims: &Claims, limits: &Limits) -> Result<Grants, TokenError> {
 
 /// Whether a token has the `mercure` claim, in either form.
 pub fn has_claim(claims: &Claims) -> bool {
-    [CLAIM_NAMESPACED, CLAIM].iter().any(|name| claims.json(name).is_some())
+    claim(claims).is_some()
+}
+
+fn claim(claims: &Claims) -> Option<&str> {
+    [CLAIM_NAMESPACED, CLAIM].iter().find_map(|name| claims.json(name))
 }
 
 #[derive(Deserialize)]
@@ -97,6 +99,13 @@ impl SubscriptionsPath {
     /// The same path in its canonical spelling, which tokens and events use.
     pub fn canonical(&self, hub: &HubUrl) -> String {
         subscriptions_path(hub, self.topic.as_deref(), self.subscriber.as_deref())
+    }
+
+    /// Whether the path means the subscription: one whose events are in the form of 0.x.
+    pub fn covers(&self, subscription: &Subscription) -> bool {
+        subscription.dialect == Dialect::Legacy
+            && self.topic.as_deref().is_none_or(|topic| topic == subscription.matcher.as_str())
+            && self.subscriber.as_deref().is_none_or(|id| id == subscription.subscriber.as_str())
     }
 }
 

@@ -58,7 +58,7 @@ impl Subscription {
         }
     }
 
-    /// The 1.0 document while it is active. The API has none for URI templates, which 1.0 cannot name.
+    /// The 1.0 document while it is active.
     pub fn document(&self, hub: &HubUrl) -> String {
         to_json(&self.document_as(hub, true))
     }
@@ -151,14 +151,13 @@ impl SubscriptionsPath {
         encode_path(hub, matcher.chain(self.subscriber.as_deref()))
     }
 
-    /// Whether the path means the subscription.
+    /// Whether the path means the subscription: one whose events are in the form of 1.0.
     pub fn covers(&self, subscription: &Subscription) -> bool {
-        // A URI template of 0.x has no path in 1.0.
-        let Some(matcher_type) = subscription.matcher.matcher_type() else { return false };
         let named = |(kind, text): &(MatcherType, String)| {
-            *kind == matcher_type && *text == *subscription.matcher.as_str()
+            *kind == subscription.match_type() && *text == *subscription.matcher.as_str()
         };
-        self.matcher.as_ref().is_none_or(named)
+        subscription.dialect == Dialect::V1
+            && self.matcher.as_ref().is_none_or(named)
             && self.subscriber.as_deref().is_none_or(|id| id == subscription.subscriber.as_str())
     }
 }

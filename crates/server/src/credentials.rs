@@ -101,10 +101,10 @@ impl<'a> Presented<'a> {
             }
         })?;
         // An expiry beyond what the clock can count is none.
-        let remaining =
-            verified.expiry.map(|expiry| Duration::try_from_secs_f64(expiry - now).unwrap_or(Duration::MAX));
-        let remaining = remaining.map(|remaining| remaining.saturating_sub(GRACE));
-        let close_at = remaining.and_then(|remaining| Instant::now().checked_add(remaining.min(LONGEST)));
+        let close_at = verified.expiry.and_then(|expiry| {
+            let remaining = Duration::try_from_secs_f64(expiry - now).unwrap_or(Duration::MAX);
+            Instant::now().checked_add(remaining.saturating_sub(GRACE).min(LONGEST))
+        });
         Ok(Credentials { grants: verified.grants, close_at, dialect: verified.dialect })
     }
 }

@@ -145,7 +145,7 @@ impl Key {
             None if is_public(text) => return Err(KeyError::Form),
             None => DecodingKey::from_secret(text),
             // The library takes some of them and then verifies nothing.
-            Some(pem) if pem.windows(PRIVATE.len()).any(|part| part == PRIVATE) => return Err(KeyError::Pem),
+            Some(pem) if find(pem, PRIVATE).is_some() => return Err(KeyError::Pem),
             Some(pem) => DecodingKey::from_rsa_pem(pem)
                 .or_else(|_| DecodingKey::from_ec_pem(pem))
                 .or_else(|_| DecodingKey::from_ed_pem(pem))
@@ -257,15 +257,18 @@ const SET_KEYS_MAX: usize = 100;
 /// The PEM document in a text that holds one: what is before it explains it (RFC 7468, section 2). A text without is a
 /// secret.
 pub(crate) fn pem(text: &[u8]) -> Option<&[u8]> {
-    let begin = b"-----BEGIN";
-    text.windows(begin.len()).position(|part| part == begin).map(|at| &text[at..])
+    find(text, b"-----BEGIN").map(|at| &text[at..])
+}
+
+fn find(text: &[u8], part: &[u8]) -> Option<usize> {
+    text.windows(part.len()).position(|window| window == part)
 }
 
 /// Whether a text is a public key in another form than PEM. As a secret, everybody would know it.
 fn is_public(text: &[u8]) -> bool {
     let trimmed = text.trim_ascii();
     let ssh = [&b"ssh-"[..], b"ecdsa-sha2-", b"sk-"].iter().any(|kind| trimmed.starts_with(kind));
-    let jwk = trimmed.starts_with(b"{") && trimmed.windows(5).any(|part| part == b"\"kty\"");
+    let jwk = trimmed.starts_with(b"{") && find(trimmed, b"\"kty\"").is_some();
     // A DER sequence whose length is that of the text.
     let der = match text {
         [0x30, 0x81, length, rest @ ..] => usize::from(*length) == rest.len(),

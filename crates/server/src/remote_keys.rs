@@ -160,12 +160,9 @@ impl RemoteKeys {
     }
 
     fn new(source: Source, algorithms: &[Algorithm]) -> Result<Self, RemoteKeysError> {
-        let all = Algorithm::ALL;
-        let allowed: Vec<_> = match algorithms {
-            [] => all.into_iter().filter(|each| !each.is_symmetric()).collect(),
-            some if some.iter().any(|each| each.is_symmetric()) => return Err(RemoteKeysError::Algorithms),
-            some => some.to_vec(),
-        };
+        if algorithms.iter().any(|each| each.is_symmetric()) {
+            return Err(RemoteKeysError::Algorithms);
+        }
         let now = Instant::now();
         let state = State {
             keys: None,
@@ -178,7 +175,7 @@ impl RemoteKeys {
         Ok(Self(Arc::new(Remote {
             client: client(source.url().scheme() == "https")?,
             source,
-            algorithms: allowed,
+            algorithms: algorithms.to_vec(),
             pace: PACE,
             state: watch::Sender::new(state),
         })))
@@ -339,6 +336,7 @@ fn address(text: &str) -> Result<Url, RemoteKeysError> {
         None => return Err(RemoteKeysError::Url),
         Some(Host::Ipv4(address)) => address.is_loopback(),
         Some(Host::Ipv6(address)) => address.is_loopback(),
+        // Not what is below it, as for pages: some resolvers ask others for that.
         Some(Host::Domain(name)) => name == "localhost",
     };
     match url.scheme() {

@@ -158,15 +158,12 @@ impl Service {
 
     /// Where clients find the hub: its URL, or its path if that is all that is known.
     pub(crate) fn address(&self) -> &str {
-        match self.settings.advertise {
-            true => self.hub.url().as_url().as_str(),
-            false => self.hub.url().path(),
-        }
+        self.public_url().map_or(self.hub.url().path(), |url| url.as_url().as_str())
     }
 
     fn metadata_url(&self) -> Option<String> {
-        let origin = self.hub.url().as_url().origin().ascii_serialization();
-        self.settings.advertise.then(|| format!("{origin}{}", self.metadata_path))
+        let origin = self.public_url()?.as_url().origin().ascii_serialization();
+        Some(format!("{origin}{}", self.metadata_path))
     }
 }
 

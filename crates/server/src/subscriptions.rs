@@ -53,7 +53,7 @@ pub(crate) async fn handle(service: &Service, head: &Parts, asked: Asked) -> Res
             authorize(&credentials.grants, hub.url(), path, &asked.canonical(hub.url()))?;
             let text = asked.matcher.as_ref().map(|(_, text)| text.as_str());
             let Subscriptions { last_event_id, mut active, revision } = hub.subscriptions(text).await?;
-            active.retain(|each| each.dialect == Dialect::V1 && asked.covers(each));
+            active.retain(|each| asked.covers(each));
             let document = match (&asked.subscriber, active.first()) {
                 (None, _) => subscription::collection(hub.url(), path, &active),
                 (Some(_), Some(found)) => found.document(hub.url()),
@@ -66,14 +66,12 @@ pub(crate) async fn handle(service: &Service, head: &Parts, asked: Asked) -> Res
             authorize(&credentials.grants, hub.url(), path, &asked.canonical(hub.url()))?;
             let Subscriptions { last_event_id, mut active, revision } =
                 hub.subscriptions(asked.topic.as_deref()).await?;
-            active.retain(|each| each.dialect == Dialect::Legacy);
+            active.retain(|each| asked.covers(each));
             let last = last_event_id.as_ref().map_or(Cursor::EARLIEST, EventId::as_str);
-            let document = match &asked.subscriber {
-                None => legacy::subscriptions_document(hub.url(), asked.topic.as_deref(), &active, last),
-                Some(subscriber) => {
-                    let found = active.iter().find(|each| each.subscriber.as_str() == subscriber);
-                    legacy::subscription_document(hub.url(), found.ok_or(Refusal::NotFound)?, last)
-                }
+            let document = match (&asked.subscriber, active.first()) {
+                (None, _) => legacy::subscriptions_document(hub.url(), asked.topic.as_deref(), &active, last),
+                (Some(_), Some(found)) => legacy::subscription_document(hub.url(), found, last),
+                (Some(_), None) => return Err(Refusal::NotFound),
             };
             ("application/ld+json", last_event_id, revision, document)
         }

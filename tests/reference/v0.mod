@@ -1,4 +1,4 @@
-module reference/v0
+module reference
 
 go 1.26
 

@@ -1,4 +1,4 @@
-module reference/v1
+module reference
 
 go 1.26
 

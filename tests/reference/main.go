@@ -1,4 +1,5 @@
-// The reference hub with protocol 1.0, on a free port, for comparison. It prints its address.
+// The reference hub on a free port, for comparison. It prints its address. Built with the tag v0 and v0.mod, it is the
+// last version of protocol 0.x, else that of 1.0.
 package main
 
 import (
@@ -20,22 +21,17 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	hub, err := mercure.NewHub(
-		context.Background(),
+	options := append(
+		keys(),
 		mercure.WithLogger(quiet),
 		mercure.WithTransport(transport),
 		mercure.WithAnonymous(),
 		mercure.WithSubscriptions(),
 		mercure.WithHeartbeat(time.Hour),
-		mercure.WithIssuers([]mercure.Issuer{{
-			Identifier: "https://issuer.example",
-			Publisher:  mercure.Static{Key: []byte("publisher key of at least 32 bytes"), Algorithm: "HS256"},
-			Subscriber: mercure.Static{Key: []byte("subscriber key of at least 32 bytes"), Algorithm: "HS256"},
-		}}),
-		mercure.WithResourceIdentifier("https://hub.example/.well-known/mercure"),
 		mercure.WithCORSOrigins([]string{"https://page.example"}),
 		mercure.WithPublishOrigins([]string{"https://page.example"}),
 	)
+	hub, err := mercure.NewHub(context.Background(), options...)
 	if err != nil {
 		log.Fatal(err)
 	}
