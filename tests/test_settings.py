@@ -56,6 +56,12 @@ def test_switches_and_numbers_may_be_text():
         ("MERCURE_AUTHZ_COOKIE_NAME", 5, "write a text"),
         ("MERCURE_PUBLISHER_JWT", b"token", "write a text"),
         ("MERCURE_SUBSCRIBER_SECRET_KEY", ["x"], "write a text or bytes"),
+        ("MERCURE_PROTOCOL", "2.0", 'write "0.x" or "1.0"'),
+        ("MERCURE_JWT_TTL", "a day", "write a number, 0 or more"),
+        ("MERCURE_CONNECT_TIMEOUT", 0, "write a number above 0"),
+        ("MERCURE_READ_TIMEOUT", "x", "write a number, 0 or more"),
+        ("MERCURE_PUBLISH_BACKGROUND", "perhaps", "write true or false"),
+        ("MERCURE_PUBLISH_QUEUE_LENGTH", 0, "write a number above 0"),
     ],
 )
 def test_a_wrong_setting_is_named_at_start(key, value, advice):
@@ -97,3 +103,8 @@ def test_secrets_are_not_shown():
 def test_no_hub_needs_an_application():
     with pytest.raises(RuntimeError, match="call init_app"):
         MercureSSE().publish("a", "b")
+
+
+def test_tokens_of_1_0_need_a_lifetime():
+    with pytest.raises(ValueError, match="^MERCURE_JWT_TTL: tokens of protocol 1.0 expire"):
+        state({"MERCURE_PROTOCOL": "1.0", "MERCURE_JWT_TTL": 0})

@@ -75,7 +75,8 @@ def test_the_payload_getter_may_be_registered_before_the_application(token):
     app.config["SECRET_KEY"] = "k" * 32
     mercure.init_app(app)
     claims = token.claims(mercure.create_subscription_jwt(("a", "b"), payload={"role": "writer"}), "k" * 32)
-    assert claims == {"mercure": {"subscribe": ["a", "b"], "payload": {"topics": ["a", "b"], "role": "writer"}}}
+    expected = {"subscribe": ["a", "b"], "payload": {"topics": ["a", "b"], "role": "writer"}}
+    assert claims["mercure"] == expected
 
 
 def test_a_payload_getter_without_an_answer_adds_nothing(app, mercure, token):

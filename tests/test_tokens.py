@@ -1,10 +1,14 @@
 """Tokens and the cookie that carries them."""
 
+import base64
+import json
+import time
+
 import pytest
 from flask import Flask, Response
 from werkzeug.http import parse_cookie
 
-from flask_mercure_sse import MercureSSE
+from flask_mercure_sse import MercureSSE, URLPattern
 
 
 def make(**settings):
@@ -23,11 +27,10 @@ def cookie_of(response):
 
 def test_tokens_are_signed_with_the_key_of_their_role(token):
     _, mercure = make(subscriber_secret_key="s" * 32, publisher_secret_key="p" * 32)
-    assert token.claims(mercure.create_subscription_jwt("a"), "s" * 32) == {"mercure": {"subscribe": ["a"]}}
-    assert token.claims(mercure.create_jwt("publisher_secret_key", publish=["*"]), "p" * 32) == {
-        "mercure": {"publish": ["*"]}
-    }
-    assert token.claims(mercure.state.publisher_jwt, "p" * 32) == {"mercure": {"publish": ["*"]}}
+    assert token.claims(mercure.create_subscription_jwt("a"), "s" * 32)["mercure"] == {"subscribe": ["a"]}
+    own = mercure.create_jwt("publisher_secret_key", publish=["*"])
+    assert token.claims(own, "p" * 32)["mercure"] == {"publish": ["*"]}
+    assert token.claims(mercure.state.publisher_jwt, "p" * 32)["mercure"] == {"publish": ["*"]}
 
 
 def test_a_key_may_be_bytes_or_the_secret_key_or_missing(token):
@@ -44,6 +47,8 @@ def test_the_cookie_of_an_embedded_hub_stays_with_the_host(token):
         name, value, attributes = cookie_of(mercure.set_authz_cookie(Response(), ["a"]))
     assert name == "mercureAuthorization"
     assert token.claims(value, "k" * 32)["mercure"]["subscribe"] == ["a"]
+    assert attributes.pop("Max-Age") == "86400"
+    assert attributes.pop("Expires")
     assert attributes == {"Secure": "", "HttpOnly": "", "Path": "/.well-known/mercure", "SameSite": "Strict"}
     with app.test_request_context(base_url="http://localhost:5000"):
         assert "Secure" not in cookie_of(mercure.set_authz_cookie(Response()))[2]
@@ -91,3 +96,78 @@ def test_deleting_the_cookie_hands_out_no_token():
         "example.com",
         "/.well-known/mercure",
     )
+
+
+def test_tokens_and_cookies_last_as_long_as_the_settings_say(token):
+    app, mercure = make(hub=True, jwt_ttl=60)
+    before = int(time.time())
+    claims = token.claims(mercure.create_subscription_jwt("a"), "k" * 32)
+    assert before + 60 <= claims["exp"] <= time.time() + 60
+    with app.test_request_context():
+        assert cookie_of(mercure.set_authz_cookie(Response()))[2]["Max-Age"] == "60"
+        assert "Max-Age" not in cookie_of(mercure.set_authz_cookie(Response(), jwt="j.w.t"))[2]
+
+
+def test_without_a_lifetime_tokens_and_cookies_have_no_end(token):
+    app, mercure = make(hub=True, jwt_ttl=0)
+    assert "exp" not in token.claims(mercure.create_subscription_jwt("a"), "k" * 32)
+    with app.test_request_context():
+        assert "Max-Age" not in cookie_of(mercure.set_authz_cookie(Response()))[2]
+
+
+def test_the_applications_own_token_is_kept_and_renewed(monkeypatch):
+    _, mercure = make(publisher_secret_key="p" * 32, protocol="1.0")
+    first = mercure.state.publisher_jwt
+    assert mercure.state.publisher_jwt == first
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 12 * 3600 + 1)
+    assert mercure.state.publisher_jwt != first
+
+
+HUB = "https://hub.example.com/.well-known/mercure"
+
+
+def test_tokens_of_1_0_are_access_tokens_of_the_hub(token):
+    _, mercure = make(protocol="1.0", hub_url="http://internal:5500/.well-known/mercure", public_hub_url=HUB)
+    jwt = mercure.create_subscription_jwt(["a", URLPattern("/books/:id")], payload={"user": 7})
+    header = json.loads(base64.urlsafe_b64decode(jwt.split(".")[0] + "=="))
+    claims = token.claims(jwt, "k" * 32)
+    assert header == {"alg": "HS256", "typ": "at+jwt"}
+    assert (claims["iss"], claims["aud"], claims["exp"] - claims["iat"]) == ("https://hub.example.com", HUB, 86400)
+    assert claims["sub"]
+    assert claims["client_id"]
+    assert claims["jti"] != token.claims(mercure.create_subscription_jwt("a"), "k" * 32)["jti"]
+    assert claims["authorization_details"] == [
+        {
+            "type": "https://mercure.rocks/authorization-detail",
+            "actions": ["subscribe"],
+            "topics": [{"match": "a"}, {"match": "/books/:id", "match_type": "urlpattern"}],
+            "payload": {"user": 7},
+        }
+    ]
+
+
+def test_the_names_in_1_0_tokens_can_be_set(token):
+    _, mercure = make(protocol="1.0", hub_url=HUB, jwt_issuer="https://auth.example.com", jwt_audience="urn:the-hub")
+    claims = token.claims(mercure.create_subscription_jwt("a"), "k" * 32)
+    assert (claims["iss"], claims["aud"]) == ("https://auth.example.com", "urn:the-hub")
+
+
+def test_the_cookie_of_1_0_is_secure_as_its_name_demands():
+    app, mercure = make(protocol="1.0", hub=True)
+    with app.test_request_context(base_url="http://localhost:5000"):
+        name, _, attributes = cookie_of(mercure.set_authz_cookie(Response(), ["a"]))
+    assert name == "__Secure-mercure_access_token"
+    assert "Secure" in attributes
+
+
+def test_what_a_dialect_does_not_have_is_refused():
+    _, former = make(hub_url=HUB)
+    _, current = make(hub_url=HUB, protocol="1.0")
+    for refused in (former.create_subscription_jwt, former.hub_url):
+        with pytest.raises(ValueError, match="URL patterns need protocol 1.0"):
+            refused(URLPattern("/books/:id"))
+    with pytest.raises(ValueError, match="no tokens in URLs"):
+        current.authentified_hub_url("a")
+    with pytest.raises(ValueError, match="not 'admin'"):
+        current.create_jwt("subscriber_secret_key", admin=["*"])

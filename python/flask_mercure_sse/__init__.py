@@ -10,6 +10,8 @@ True
 """
 
 from ._native import Hub, __version__
+from .background import BackgroundStats
+from .blueprint import hub_blueprint
 from .errors import (
     ForbiddenTopicError,
     HubError,
@@ -19,13 +21,18 @@ from .errors import (
     MercureError,
     TokenRefusedError,
 )
+from .events import Event, Subscription
 from .extension import MercureSSE, mercure_publish
+from .presence import subscriber_connected, subscriber_disconnected
 from .settings import HUB_URL_FROM_REQUEST, MercureSSEState
 from .signals import publish_signal
-from .topics import as_topic
+from .topics import URLPattern, as_topic
+from .update import Update
 
 __all__ = [
     "HUB_URL_FROM_REQUEST",
+    "BackgroundStats",
+    "Event",
     "ForbiddenTopicError",
     "Hub",
     "HubError",
@@ -35,9 +42,15 @@ __all__ = [
     "MercureError",
     "MercureSSE",
     "MercureSSEState",
+    "Subscription",
     "TokenRefusedError",
+    "URLPattern",
+    "Update",
     "__version__",
     "as_topic",
+    "hub_blueprint",
     "mercure_publish",
     "publish_signal",
+    "subscriber_connected",
+    "subscriber_disconnected",
 ]

@@ -34,6 +34,7 @@ class Hub:
         cookie_name: str = "mercureAuthorization",
         subscription_event_type: str | None = "Subscription",
         cors_loopback_credentials: bool = False,
+        public_url: str | None = None,
     ) -> None:
         """Check the settings.
 
@@ -42,7 +43,9 @@ class Hub:
         publish: whether POST is answered (else 405). keep_alive: seconds between comments on an idle stream, 0 turns
         them off. history_max: how many updates are kept for reconnection. cors_origins: ("*",) or exact origins.
         publish_origins: origins that may POST with the cookie, besides the hub's own. cors_loopback_credentials: with
-        ("*",), allow cookies where page and hub are both on loopback names, as in development.
+        ("*",), allow cookies where page and hub are both on loopback names, as in development. public_url: the hub's
+        URL as clients know it: metadata is served under it, and 1.0 tokens name it as their audience; without it, they
+        name http://localhost/.well-known/mercure.
 
         Raises InvalidUpdate (a ValueError) that names the setting.
         """
@@ -69,6 +72,13 @@ class Hub:
         non-blocking mode. Raises OSError when the hub has no room for another connection.
         """
 
+    def watch_subscriptions(self) -> int:
+        """Open a stream of the subscription events that follow, and return the file descriptor to read it from.
+
+        The events are in SSE format, without keep-alive. It is no subscription itself. The caller owns the descriptor,
+        which is in non-blocking mode. Raises RuntimeError once stopped.
+        """
+
     def stop(self) -> None:
         """End every stream and refuse what follows. Idempotent."""
 
@@ -88,10 +98,26 @@ class Server:
     def stop(self, drain_seconds: float = 5.0) -> None:
         """Stop accepting, end the hub's streams, wait at most that long for requests under way. Idempotent."""
 
-def sign_token(claims: str, key: str | bytes) -> str:
-    """Sign a JSON object as a JWS, with HS256 for a shared secret.
+def sign_token(claims: str, key: str | bytes, typ: str = "JWT") -> str:
+    """Sign a JSON object as a JWS, with HS256 for a shared secret. typ: "at+jwt" for a token of protocol 1.0.
 
     Raises ValueError for an empty key or claims that are no JSON object.
+    """
+
+def check_update(
+    topics: Sequence[str], data: str = "", *, id: str | None = None, type: str | None = None, retry: str | None = None
+) -> None:
+    """Check an update by the rules of the protocol and publish nothing. Raises InvalidUpdate."""
+
+def expand_subscriptions_path(
+    matcher: str | None = None, subscriber: str | None = None, match_type: str = "exact"
+) -> str:
+    """The path of subscriptions in the 1.0 API, every value percent-encoded once.
+
+    Raises ValueError for a subscriber without a matcher, and for a match_type that is neither "exact" nor "urlpattern".
+
+    >>> expand_subscriptions_path("https://example.com/:id", match_type="urlpattern")
+    '/.well-known/mercure/subscriptions/urlpattern/https%3A%2F%2Fexample.com%2F%3Aid'
     """
 
 def expand_subscription_topic(topic: str | None = None, subscriber: str | None = None) -> str:

@@ -7,7 +7,9 @@ the answer comes out as it arrives, and a client that leaves is noticed at once.
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
+import os
 import selectors
 import socket
 from collections.abc import Iterator
@@ -22,7 +24,10 @@ from .settings import HUB_PATH
 if TYPE_CHECKING:
     from .settings import MercureSSEState
 
-_METHODS: Final = ("GET", "HEAD", "POST", "OPTIONS", "PUT", "PATCH", "DELETE")
+_METHODS: Final = ("GET", "HEAD", "QUERY", "POST", "OPTIONS", "PUT", "PATCH", "DELETE")
+
+METADATA_PATH: Final = "/.well-known/oauth-protected-resource" + HUB_PATH
+"""Where a hub that knows its public URL describes itself (RFC 9728)."""
 
 # Headers that belong to one connection, or that are written anew.
 _HOP_BY_HOP: Final = frozenset(
@@ -53,11 +58,15 @@ hub_blueprint = Blueprint("mercure_hub", __name__)
 
 @hub_blueprint.route(HUB_PATH, methods=_METHODS, provide_automatic_options=False)
 @hub_blueprint.route(HUB_PATH + "/<path:rest>", methods=_METHODS, provide_automatic_options=False)
+@hub_blueprint.route(METADATA_PATH, methods=_METHODS, provide_automatic_options=False)
 def hub(rest: str = "") -> Response:
     """Pass a request to the embedded hub; 404 where the application uses another hub."""
     state: MercureSSEState = current_app.extensions["mercure_sse"]
     if not state.is_embedded:
         abort(404, "The Mercure hub of this application is elsewhere.")
+    if request.method in ("GET", "QUERY") and request.path == HUB_PATH:
+        _refuse_a_server_that_a_stream_would_block()
+        state.watch.ensure(state)
     # Read whole before the hub is asked: it does not wait long for a request.
     message = _request()
     try:
@@ -84,12 +93,30 @@ def hub(rest: str = "") -> Response:
     return response
 
 
+def _refuse_a_server_that_a_stream_would_block() -> None:
+    server: str = request.environ.get("SERVER_SOFTWARE", "")
+    if request.environ.get("wsgi.multithread", True):
+        return
+    if server.startswith("gunicorn"):
+        remedy = "start it with --worker-class gthread --threads 100, or with --worker-class gevent"
+    elif server.startswith("Werkzeug"):
+        remedy = "start it with threads (threaded=True)"
+    else:
+        return
+    problem = (
+        f"{server} serves one request at a time in a worker, and an event stream would keep it from all others: "
+        f"{remedy}, or run the hub on its own (python -m flask_mercure_sse.server) and set MERCURE_HUB_URL."
+    )
+    current_app.logger.error("The embedded Mercure hub refuses a subscriber: %s", problem)
+    abort(503, problem)
+
+
 def _request() -> bytes:
     """The request as the client wrote it, as HTTP/1.0: the answer then comes without chunks and ends with the close."""
     lines = [f"{request.method} {_target(request.environ)} HTTP/1.0"]
     lines += [f"{name}: {value}" for name, value in request.headers if name.lower() not in _HOP_BY_HOP]
     body = b""
-    if request.method in ("POST", "PUT", "PATCH"):
+    if request.method in ("POST", "QUERY", "PUT", "PATCH"):
         length = request.content_length
         if length is None or length <= _BODY_BYTES_MAX:
             body = request.stream.read(_BODY_BYTES_MAX + 1)
@@ -134,6 +161,9 @@ def _events(first: bytes, connection: socket.socket, environ: dict[str, Any]) ->
     # Most servers notice a client that has left when a write fails, which may take two keep-alives; where they show
     # its socket, the end of it is seen at once.
     client = environ.get("werkzeug.socket") or environ.get("gunicorn.socket")
+    left = environ.get("waitress.client_disconnected")
+    worker = _gunicorn_worker() if environ.get("SERVER_SOFTWARE", "").startswith("gunicorn") else None
+    pause = _LOOK_SECONDS if worker is not None or left is not None else None
     part = first
     with connection, selectors.DefaultSelector() as selector:
         selector.register(connection, selectors.EVENT_READ)
@@ -142,17 +172,38 @@ def _events(first: bytes, connection: socket.socket, environ: dict[str, Any]) ->
         while True:
             if part:
                 yield part
-            ready = [key.fileobj for key, _ in selector.select()]
+                part = b""
+            ready = [key.fileobj for key, _ in selector.select(pause)]
+            if (worker is not None and not worker.alive) or (left is not None and left()):
+                # A worker that ends or is replaced lets its subscribers go, and they come back to another.
+                return
             if connection in ready:
                 part = connection.recv(_PART_BYTES)
                 if not part:
                     return
-            elif type(client) is socket.socket:
-                part = b""
+            elif client in ready and type(client) is socket.socket:
                 if _has_left(client):
                     return
                 # It sends what nobody asked for: it is not watched any more.
                 selector.unregister(client)
+
+
+_LOOK_SECONDS: Final = 1.0
+"""How often an idle stream asks the server whether it ends, where it can be asked."""
+
+
+_workers: Final[dict[int, Any]] = {}
+
+
+def _gunicorn_worker() -> Any:
+    """The gunicorn worker of this process, whose ``alive`` tells when it is to end. Nothing that an application is
+    given leads to it, so it is looked for among all objects, once in a process."""
+    if os.getpid() not in _workers:
+        from gunicorn.workers.base import Worker  # type: ignore[import-untyped]
+
+        own = (each for each in gc.get_objects() if isinstance(each, Worker) and each.pid == os.getpid())
+        _workers[os.getpid()] = next(own, None)
+    return _workers[os.getpid()]
 
 
 def _has_left(client: socket.socket) -> bool:

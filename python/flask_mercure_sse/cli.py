@@ -30,21 +30,26 @@ def gen_secret_key() -> None:
 
 @cli.command()
 @click.option("--topic", "-t", multiple=True, default=["*"], show_default=True, help="May be given several times.")
-def subscriber_jwt(topic: tuple[str, ...]) -> None:
+@click.option("--ttl", type=click.IntRange(min=0), help="Seconds until it expires, 0: never (0.x). [MERCURE_JWT_TTL]")
+def subscriber_jwt(topic: tuple[str, ...], ttl: int | None) -> None:
     """Generate a JWT for receiving private updates of topics."""
-    _print_token("subscriber_secret_key", subscribe=list(topic))
+    _print_token("subscriber", {"subscribe": list(topic)}, ttl)
 
 
 @cli.command()
 @click.option("--topic", "-t", multiple=True, default=["*"], show_default=True, help="May be given several times.")
-def publisher_jwt(topic: tuple[str, ...]) -> None:
-    """Generate a JWT for publishing on topics."""
-    _print_token("publisher_secret_key", publish=list(topic))
+@click.option("--ttl", type=click.IntRange(min=0), help="Seconds until it expires, 0: never.  [default: never in 0.x]")
+def publisher_jwt(topic: tuple[str, ...], ttl: int | None) -> None:
+    """Generate a JWT for publishing on topics, to be kept in a configuration."""
+    if ttl is None and _extension().state.protocol == "0.x":
+        ttl = 0
+    _print_token("publisher", {"publish": list(topic)}, ttl)
 
 
-def _print_token(key: str, **grants: list[str]) -> None:
+def _print_token(role: str, grants: dict[str, list[str]], ttl: int | None) -> None:
+    state = _extension().state
     try:
-        click.echo(_extension().create_jwt(key, **grants))
+        click.echo(state.sign(state.key_of(role), grants, ttl))
     except ValueError as error:
         raise click.ClickException(str(error)) from None
 

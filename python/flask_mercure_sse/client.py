@@ -5,6 +5,8 @@ Connections are kept for the next request, by process, so that nothing is shared
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import http.client
 import json
 import os
@@ -14,7 +16,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 from .errors import (
@@ -27,11 +29,18 @@ from .errors import (
     TokenRefusedError,
 )
 
-CONNECT_TIMEOUT: Final = 2.0
-"""Seconds to reach a hub: one that is away fails fast."""
 
-READ_TIMEOUT: Final = 10.0
-"""Seconds for a whole answer."""
+class Timeouts(NamedTuple):
+    """How long a hub may take, in seconds."""
+
+    connect: float = 2.0
+    """Until it is reached: one that is away fails fast."""
+    read: float = 10.0
+    """Until its whole answer is here."""
+
+
+DEFAULT_TIMEOUTS: Final = Timeouts()
+
 
 _ANSWER_BYTES_MAX: Final = 64 * 1024 * 1024
 
@@ -53,7 +62,7 @@ class Answer:
         if 200 <= self.status < 300:
             return
         explanation = self._explanation() or f"the hub answered {self.status}"
-        raise _ERRORS.get(self.status, HubError)(explanation)
+        raise _ERRORS.get(self.status, HubError)(explanation, status=self.status)
 
     def _explanation(self) -> str:
         text = self.body.decode(errors="replace")
@@ -83,6 +92,7 @@ def request(
     body: bytes | None = None,
     content_type: str | None = None,
     through: socket.socket | None = None,
+    timeouts: Timeouts = DEFAULT_TIMEOUTS,
 ) -> Answer:
     """Send one request to a hub and return its answer, whatever its status.
 
@@ -100,12 +110,13 @@ def request(
     target = parts.path + (f"?{parts.query}" if parts.query else "")
     idle = _idle.setdefault((os.getpid(), parts.scheme, parts.netloc), deque())
     if through is None:
-        connection = _reuse(idle) or _connect(parts.scheme, parts.netloc)
+        connection = _reuse(idle) or _connect(parts.scheme, parts.netloc, timeouts.connect)
+        connection.sock.settimeout(timeouts.read)
     else:
-        through.settimeout(READ_TIMEOUT)
+        through.settimeout(timeouts.read)
         connection = http.client.HTTPConnection("localhost")
         connection.sock = through
-    deadline = time.monotonic() + READ_TIMEOUT
+    deadline = time.monotonic() + timeouts.read
     sock = connection.sock
     try:
         connection.request(method, target, body, headers)
@@ -113,7 +124,7 @@ def request(
         content = _read(response, sock, deadline)
     except TimeoutError:
         connection.close()
-        raise HubTimeoutError(f"no answer from {_name(parts)} within {READ_TIMEOUT:g} s") from None
+        raise HubTimeoutError(f"no answer from {_name(parts)} within {timeouts.read:g} s") from None
     except (OSError, http.client.HTTPException) as error:
         connection.close()
         reason = f"{type(error).__name__}: what was asked for may or may not have happened"
@@ -123,6 +134,81 @@ def request(
     else:
         idle.append((time.monotonic(), connection))
     return Answer(response.status, response.getheader("Content-Type", ""), content)
+
+
+class Stream:
+    """An open answer that does not end: what has come of it, as it comes.
+
+    Raises:
+        MercureError: the hub cannot be reached, or refuses; the subclass says why.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str | None,
+        last_event_id: str | None,
+        through: socket.socket | None = None,
+        timeouts: Timeouts = DEFAULT_TIMEOUTS,
+    ) -> None:
+        parts = urlsplit(url)
+        headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
+        headers.update({} if token is None else {"Authorization": f"Bearer {token}"})
+        headers.update({} if last_event_id is None else {"Last-Event-ID": last_event_id})
+        if through is None:
+            self._connection = _connect(parts.scheme, parts.netloc, timeouts.connect)
+            _notice_silence(self._connection.sock)
+        else:
+            self._connection = http.client.HTTPConnection("localhost")
+            self._connection.sock = through
+        self._sock = self._connection.sock
+        self._sock.settimeout(timeouts.read)
+        try:
+            self._connection.request("GET", f"{parts.path}?{parts.query}", headers=headers)
+            self._response = self._connection.getresponse()
+            self._check(time.monotonic() + timeouts.read)
+        except TimeoutError:
+            self.close()
+            raise HubTimeoutError(f"no answer from {_name(parts)} within {timeouts.read:g} s") from None
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            raise HubError(f"{_name(parts)} broke the connection: {type(error).__name__}") from error
+        except MercureError:
+            self.close()
+            raise
+        self._sock.settimeout(None)
+
+    def _check(self, deadline: float) -> None:
+        content_type = self._response.getheader("Content-Type", "")
+        if self._response.status == 200 and content_type.startswith("text/event-stream"):
+            return
+        if self._response.status == 200:
+            raise HubError("the answer is no event stream: is MERCURE_HUB_URL right?", status=200)
+        Answer(self._response.status, content_type, _read(self._response, self._sock, deadline)).raise_for_status()
+        raise HubError(f"the hub answered {self._response.status}, no event stream", status=self._response.status)
+
+    def read(self) -> bytes:
+        """What has come, at least a byte; nothing at the end, however it came about."""
+        try:
+            return self._response.read1(_PART_BYTES)
+        except (OSError, http.client.HTTPException, ValueError, AttributeError):
+            # The last two: the response was closed by another thread.
+            return b""
+
+    def close(self) -> None:
+        """End it, also while another thread waits in :meth:`read`."""
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+        self._connection.close()
+
+
+def _notice_silence(sock: socket.socket) -> None:
+    """A hub that has vanished without a word is noticed in about a minute."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
+        if hasattr(socket, name):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def _read(response: http.client.HTTPResponse, sock: socket.socket, deadline: float) -> bytes:
@@ -163,6 +249,16 @@ _Idle = deque[tuple[float, http.client.HTTPConnection]]
 _idle: Final[dict[tuple[int, str, str], _Idle]] = {}
 
 
+def _close_idle() -> None:
+    for (process, _, _), connections in _idle.items():
+        while process == os.getpid() and connections:
+            connections.pop()[1].close()
+
+
+# Registered with the import, so that it comes after whatever still publishes at the end of the process.
+atexit.register(_close_idle)
+
+
 def _reuse(idle: _Idle) -> http.client.HTTPConnection | None:
     """A kept connection on which nothing has happened: one that is readable has been closed by the hub."""
     while True:
@@ -172,23 +268,21 @@ def _reuse(idle: _Idle) -> http.client.HTTPConnection | None:
             return None
         fresh = time.monotonic() - since < _IDLE_SECONDS
         if fresh and connection.sock is not None and not _is_readable(connection.sock):
-            connection.sock.settimeout(READ_TIMEOUT)
             return connection
         connection.close()
 
 
-def _connect(scheme: str, netloc: str) -> http.client.HTTPConnection:
+def _connect(scheme: str, netloc: str, timeout: float) -> http.client.HTTPConnection:
     kind = http.client.HTTPSConnection if scheme == "https" else http.client.HTTPConnection
-    connection = kind(netloc, timeout=CONNECT_TIMEOUT)
+    connection = kind(netloc, timeout=timeout)
     try:
         connection.connect()
     except TimeoutError:
-        raise HubTimeoutError(f"no connection to {netloc} within {CONNECT_TIMEOUT:g} s") from None
+        raise HubTimeoutError(f"no connection to {netloc} within {timeout:g} s") from None
     except OSError as error:
         raise HubUnreachableError(
             f"no connection to {netloc}: {error}: is the hub running, and is MERCURE_HUB_URL right?"
         ) from error
-    connection.sock.settimeout(READ_TIMEOUT)
     return connection
 
 

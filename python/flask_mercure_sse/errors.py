@@ -3,9 +3,26 @@
 Messages carry the hub's own explanation. They never hold a token or the data of an update.
 """
 
+from __future__ import annotations
+
 
 class MercureError(Exception):
-    """A hub did not do what it was asked."""
+    """A hub did not do what it was asked.
+
+    >>> MercureError("the hub answered 500", status=500).status
+    500
+    """
+
+    status: int | None
+    """The status of the hub's answer; None where there was none."""
+
+    published: list[str]
+    """After :meth:`flask_mercure_sse.MercureSSE.publish_many`: the ids of the updates before the one that failed."""
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.published = []
 
 
 class HubUnreachableError(MercureError):
@@ -30,3 +47,14 @@ class InvalidUpdateError(MercureError, ValueError):
 
 class HubError(MercureError):
     """The hub failed, or answered something that no hub answers."""
+
+
+def may_pass(error: MercureError) -> bool:
+    """Whether the same request may succeed later.
+
+    >>> may_pass(HubUnreachableError("away")), may_pass(TokenRefusedError("expired", status=401))
+    (True, False)
+    """
+    if isinstance(error, HubError):
+        return error.status is None or error.status == 429 or error.status >= 500
+    return isinstance(error, (HubUnreachableError, HubTimeoutError))

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlsplit
 
 from flask import current_app, has_app_context, has_request_context, json, request
 from markupsafe import Markup
 from werkzeug.exceptions import BadRequest
 
 from . import client
-from ._native import Hub, InvalidUpdate, expand_subscription_topic, sign_token
+from ._native import Hub, InvalidUpdate, expand_subscription_topic, expand_subscriptions_path
+from .background import BackgroundStats
 from .blueprint import hub_blueprint
 from .cli import cli
-from .errors import HubError, InvalidUpdateError, MercureError
+from .errors import HubError, InvalidUpdateError, MercureError, may_pass
+from .events import Subscription
 from .settings import DEFAULTS, HUB_PATH, STANDALONE_HUB_URL, MercureSSEState, check_url, load
 from .signals import publish_signal
-from .topics import as_publication, as_topic, as_topics
+from .topics import URLPattern, as_topic, as_topics
+from .transactions import after_commit as on_commit
+from .update import Update
 
 if TYPE_CHECKING:
     from blinker import NamedSignal
@@ -67,6 +74,15 @@ class MercureSSE:
         authz_cookie_name: str | None = None,
         type_is_topic: bool | None = None,
         hub: bool | None = None,
+        protocol: str | None = None,
+        jwt_ttl: float | None = None,
+        jwt_issuer: str | None = None,
+        jwt_audience: str | None = None,
+        connect_timeout: float | None = None,
+        read_timeout: float | None = None,
+        publish_background: bool | None = None,
+        publish_queue_length: int | None = None,
+        publish_drain_seconds: float | None = None,
     ) -> None:
         """Set the extension up for an application; any number of them, each once.
 
@@ -86,7 +102,7 @@ class MercureSSE:
             mercure_authentified_hub_url=self._template_authentified_hub_url,
             mercure_subscriber_jwt=self.create_subscription_jwt,
             mercure_topic=as_topic,
-            mercure_subscription_topic=_subscription_topic,
+            mercure_subscription_topic=self.subscription_topic,
             mercure_subscriptions=self._template_subscriptions,
         )
 
@@ -124,6 +140,7 @@ class MercureSSE:
         retry: int | None = None,
         jwt: str | None = None,
         hub_url: str | None = None,
+        after_commit: Any = None,
     ) -> str:
         """Publish an update and return its id.
 
@@ -136,37 +153,146 @@ class MercureSSE:
             retry: milliseconds after which a browser reconnects.
             jwt: the token to publish with, on an external hub.
             hub_url: the external hub to publish on.
+            after_commit: a session of SQLAlchemy: publish once it commits, drop the update if it rolls back. What goes
+                wrong then is logged, since the commit has happened.
 
         Raises:
             InvalidUpdateError: the update breaks a rule; nothing was published.
-            MercureError: the hub did not take it; the subclass says why.
+            MercureError: the hub did not take it; the subclass says why. With MERCURE_PUBLISH_BACKGROUND and an
+                external hub never: see :attr:`background`.
+
+        >>> from flask import Flask
+        >>> app = Flask(__name__)
+        >>> app.testing = True
+        >>> MercureSSE(app).publish("/books/1", {"title": "Walden"}, id="urn:example:1")
+        'urn:example:1'
         """
         state = self.state
+        update = self._update(state, topic, data, private, id, type, retry)
+        if after_commit is None:
+            return self._send(state, update, jwt, hub_url)
+        update = update.with_id()
+        on_commit(after_commit, partial(self._send_after_commit, state, update, jwt, hub_url))
+        return str(update.id)
+
+    async def apublish(self, topic: Any, data: Any = None, *args: Any, **kwargs: Any) -> str:
+        """What :meth:`publish` does, for async views: the event loop goes on while the hub answers.
+
+        >>> from flask import Flask
+        >>> app = Flask(__name__)
+        >>> app.testing = True
+        >>> mercure = MercureSSE(app)
+        >>> asyncio.run(mercure.apublish("a", "b", id="urn:example:1"))
+        'urn:example:1'
+        """
+        return await asyncio.to_thread(self.publish, topic, data, *args, **kwargs)
+
+    def publish_many(
+        self,
+        updates: Iterable[Any],
+        jwt: str | None = None,
+        hub_url: str | None = None,
+        after_commit: Any = None,
+    ) -> list[str]:
+        """Publish updates one after the other over one connection, and return their ids.
+
+        Args:
+            updates: each a dict of keyword arguments of :meth:`publish`, a tuple of its positional arguments, an
+                :class:`Update`, or an object that brings its own topic. All are checked before the first is sent.
+
+        Raises:
+            InvalidUpdateError: one of them breaks a rule; nothing was published.
+            MercureError: the hub did not take one of them: the ids of those before it are its ``published``.
+
+        >>> from flask import Flask
+        >>> app = Flask(__name__)
+        >>> app.testing = True
+        >>> mercure = MercureSSE(app)
+        >>> mercure.publish_many([("a", "1", False, "urn:x:1"), {"topic": "a", "data": "2", "id": "urn:x:2"}])
+        ['urn:x:1', 'urn:x:2']
+        """
+        state = self.state
+        batch = []
+        for number, each in enumerate(updates):
+            try:
+                batch.append(self._as_update(state, each))
+            except InvalidUpdateError as error:
+                raise InvalidUpdateError(f"update {number}: {error}") from None
+        if after_commit is not None:
+            batch = [update.with_id() for update in batch]
+            for update in batch:
+                on_commit(after_commit, partial(self._send_after_commit, state, update, jwt, hub_url))
+            return [str(update.id) for update in batch]
+        published: list[str] = []
+        for update in batch:
+            try:
+                published.append(self._send(state, update, jwt, hub_url))
+            except MercureError as error:
+                error.published = published
+                raise
+        return published
+
+    @property
+    def background(self) -> BackgroundStats:
+        """What became of the updates that were handed to the background queue (MERCURE_PUBLISH_BACKGROUND)."""
+        return self.state.queue.stats
+
+    def flush(self, timeout: float = 10) -> bool:
+        """Wait until the background queue is empty, at most ``timeout`` seconds, and return whether it is."""
+        return self.state.queue.flush(timeout)
+
+    @contextmanager
+    def capture(self) -> Iterator[list[Update]]:
+        """In tests: updates go into the list, and to no hub.
+
+        >>> from flask import Flask
+        >>> mercure = MercureSSE(Flask(__name__))
+        >>> with mercure.capture() as updates:
+        ...     _ = mercure.publish("/books/1", {"title": "Walden"}, private=True)
+        >>> updates[0].topic, updates[0].json()["title"], updates[0].private
+        ('/books/1', 'Walden', True)
+        """
+        captures = self.state.captures
+        updates: list[Update] = []
+        captures.append(updates)
         try:
-            topics, text = as_publication(topic, data)
-            if type is True or (type is None and state.type_is_topic):
-                type = topics[0] if topics else None
-            optional = {"id": id, "type": type or None, "retry": retry}
-            given = {name: str(value) for name, value in optional.items() if value is not None}
-            if state.is_embedded and hub_url is None:
-                return state.embedded_hub().publish(topics, text, private=bool(private), **given)
-            fields = [("topic", each) for each in topics] + [("data", text)]
-            fields += [("private", "on")] if private else []
-            body = urlencode([*fields, *given.items()]).encode()
-        except UnicodeError:
-            raise InvalidUpdateError("the update holds bytes or surrogates that are no text in UTF-8") from None
-        except InvalidUpdate as error:
-            raise InvalidUpdateError(str(error)) from None
-        token = jwt or state.publisher_jwt
-        if not token:
-            raise MercureError(
-                "publishing needs a token: set MERCURE_PUBLISHER_JWT, MERCURE_PUBLISHER_SECRET_KEY or SECRET_KEY"
-            )
-        url = check_url("hub_url", hub_url) or self.hub_base_url(public=False)
-        form = "application/x-www-form-urlencoded"
-        answer = client.request("POST", url, token=token, body=body, content_type=form)
-        answer.raise_for_status()
-        return _event_id(answer.body)
+            yield updates
+        finally:
+            captures[:] = [each for each in captures if each is not updates]
+
+    def _update(self, state: MercureSSEState, *args: Any, **kwargs: Any) -> Update:
+        return Update.of(*args, **kwargs, type_is_topic=state.type_is_topic)
+
+    def _as_update(self, state: MercureSSEState, given: Any) -> Update:
+        if isinstance(given, Update):
+            return given
+        if isinstance(given, Mapping):
+            return self._update(state, **given)
+        return self._update(state, *given) if isinstance(given, tuple) else self._update(state, given)
+
+    def _send(self, state: MercureSSEState, update: Update, jwt: str | None, hub_url: str | None) -> str:
+        """Where an update goes: into a test's list, to the embedded hub, into the queue, or to the hub elsewhere."""
+        if state.captures:
+            update = update.with_id()
+            state.captures[-1].append(update)
+            return str(update.id)
+        if state.is_embedded and hub_url is None:
+            try:
+                return state.embedded_hub().publish(**update.arguments())
+            except InvalidUpdate as error:
+                raise InvalidUpdateError(str(error)) from None
+        url = check_url("hub_url", hub_url) or self._hub_base_url(state, public=False)
+        if not state.publish_background:
+            return _post(state, url, update, jwt)
+        update = update.with_id()
+        state.queue.put(partial(_post, state, url, update, jwt), topic=update.topic)
+        return str(update.id)
+
+    def _send_after_commit(self, state: MercureSSEState, update: Update, jwt: str | None, hub_url: str | None) -> None:
+        try:
+            self._send(state, update, jwt, hub_url)
+        except Exception as error:
+            state.app.logger.error("the update on topic %r was not published after the commit: %s", update.topic, error)
 
     def publish_signal(self, signal: NamedSignal, *args: Any, **kwargs: Any) -> None:
         """Publish an update each time ``signal`` is sent: see :func:`flask_mercure_sse.publish_signal`."""
@@ -181,7 +307,10 @@ class MercureSSE:
         Raises:
             RuntimeError: the hub is at the host of the request, and there is no request.
         """
-        state = self.state
+        return self._hub_base_url(self.state, public)
+
+    @staticmethod
+    def _hub_base_url(state: MercureSSEState, public: bool) -> str:
         # In debug and testing mode the embedded hub stands in for the one of the settings.
         stand_in = state.is_embedded and not state.hub
         if public and state.public_hub_url and not stand_in:
@@ -201,16 +330,21 @@ class MercureSSE:
         """The URL that subscribes to a topic or several.
 
         Args:
-            topics: exact topics, URI templates or "*".
+            topics: exact topics or "*"; in protocol 0.x also URI templates, in 1.0 :class:`URLPattern`.
             subscriber_jwt: a token to put into the URL, for clients that can send neither header nor cookie.
             with_subscriptions: whether the subscriptions to these topics are topics, too.
             public: the URL for browsers, or the one for the application itself.
+
+        Raises:
+            ValueError: a URL pattern in 0.x, or a token in 1.0, which has none in URLs.
+            RuntimeError: the hub is at the host of the request, and there is no request.
         """
-        selected = as_topics(topics)
-        if with_subscriptions:
-            selected += [_subscription_topic(topic) for topic in selected]
-        fields = [f"topic={quote(topic, safe='')}" for topic in selected]
+        state = self.state
+        selected = self._selected(topics, with_subscriptions)
+        fields = [f"{_parameter(state, topic)}={quote(topic, safe='')}" for topic in selected]
         if subscriber_jwt:
+            if state.protocol == "1.0":
+                raise ValueError("protocol 1.0 has no tokens in URLs: use set_authz_cookie(), or send a header")
             fields.append(f"authorization={quote(subscriber_jwt, safe='')}")
         return f"{self.hub_base_url(public)}?{'&'.join(fields)}"
 
@@ -218,10 +352,49 @@ class MercureSSE:
         self, topics: Any = None, payload: dict[str, Any] | None = None, with_subscriptions: bool = False
     ) -> str:
         """The URL that subscribes to topics with a token for just these topics in it."""
-        granted = as_topics(topics) or ["*"]
-        if with_subscriptions:
-            granted += [_subscription_topic(topic) for topic in granted]
+        granted = self._selected(topics or ["*"], with_subscriptions)
         return self.hub_url(topics, self.create_subscription_jwt(granted, payload), with_subscriptions)
+
+    def subscription_topic(self, topic: Any, subscriber: str | None = None) -> str:
+        """The topic of the events that tell who subscribes to ``topic``, or of those of one subscriber."""
+        state, name = self.state, as_topic(topic)
+        if state.protocol == "0.x":
+            return expand_subscription_topic(name, subscriber)
+        path = self._subscriptions_path(name, subscriber)
+        return path if subscriber else URLPattern(f"{path}/:subscriber")
+
+    def _subscriptions_path(self, topic: str | None, subscriber: str | None) -> str:
+        """The path of the subscriptions API, as tokens name it."""
+        state = self.state
+        if state.protocol == "0.x":
+            return expand_subscription_topic(topic, subscriber)
+        match_type = "urlpattern" if isinstance(topic, URLPattern) else "exact"
+        path = expand_subscriptions_path(topic, subscriber, match_type)
+        base = HUB_PATH if state.is_embedded else urlsplit(self._hub_base_url(state, public=False)).path
+        return base + path.removeprefix(HUB_PATH)
+
+    def _selected(self, topics: Any, with_subscriptions: bool) -> list[str]:
+        selected = as_topics(topics)
+        return selected + [self.subscription_topic(topic) for topic in selected if with_subscriptions]
+
+    def add_link(self, response: Response, topic: Any = None) -> Response:
+        """Tell clients where the hub is, and what to subscribe to for news of this resource (section "Discovery").
+
+        Args:
+            topic: the canonical URL of the resource; without one only the hub is named.
+
+        >>> from flask import Flask, Response
+        >>> app = Flask(__name__)
+        >>> mercure = MercureSSE(app, hub_url="https://example.com/.well-known/mercure")
+        >>> mercure.add_link(Response(), "/books/1").headers.getlist("Link")
+        ['<https://example.com/.well-known/mercure>; rel="mercure"', '</books/1>; rel="self"']
+        """
+        response.headers.add("Link", f'<{self.hub_base_url()}>; rel="mercure"')
+        if topic is not None:
+            # An address, not a parameter: only what would end it is encoded.
+            url = quote(as_topic(topic), safe="!#$%&'()*+,/:;=?@[]~{}")
+            response.headers.add("Link", f'<{url}>; rel="self"')
+        return response
 
     def _template_hub_url(self, *args: Any, **kwargs: Any) -> Markup:
         # Every topic and token is percent-encoded and the base is checked, so the URL holds no character that could
@@ -239,18 +412,17 @@ class MercureSSE:
         return getter
 
     def create_jwt(self, key: str, **data: Any) -> str:
-        """Sign a token (HS256) with ``data`` as its "mercure" claim.
+        """Sign a token that grants ``data``, in the dialect of the application; it lasts MERCURE_JWT_TTL seconds.
 
         Args:
             key: "publisher_secret_key" or "subscriber_secret_key".
+            data: "publish" and "subscribe", lists of topics, and "payload", an object.
 
         Raises:
-            ValueError: that key is not set.
+            ValueError: that key is not set, or the dialect does not know such a grant.
         """
-        secret = getattr(self.state, key)
-        if not secret:
-            raise ValueError(f"MERCURE_{key.upper()} is not set, and SECRET_KEY neither: set one of them")
-        return sign_token(json.dumps({"mercure": data}), secret)
+        state = self.state
+        return state.sign(state.key_of(key.removesuffix("_secret_key")), data)
 
     def create_subscription_jwt(self, topics: Any, payload: dict[str, Any] | None = None) -> str:
         """Sign a token that receives private updates of ``topics``; ``payload`` is merged over the payload getter's."""
@@ -270,9 +442,18 @@ class MercureSSE:
         """Give the browser a cookie with a subscriber token, for ``topics`` (by default all), and return the response.
 
         The cookie reaches the hub only: its path, and its host or the domain that application and hub share.
+        It lasts as long as its token.
+
+        Args:
+            topics: what the token grants. jwt: a token of your own instead. payload: what it says about its bearer.
+            secure: whether it is sent over TLS only; by default, if the hub's URL says https.
+            set_cookie_kwargs: what Flask's ``set_cookie`` takes, instead of what was found out.
         """
         token = jwt or self.create_subscription_jwt(["*"] if topics is None else topics, payload)
         scope = self._cookie_scope()
+        if jwt is None and self.state.jwt_ttl:
+            # A cookie with an expired token would keep the browser out even where no token is needed.
+            scope["max_age"] = self.state.jwt_ttl
         if secure is not None:
             scope["secure"] = secure
         response.set_cookie(self.state.authz_cookie_name, token, **{**scope, **set_cookie_kwargs})
@@ -294,7 +475,8 @@ class MercureSSE:
             "samesite": "Strict",
             "path": hub.path or "/",
             "domain": _shared_domain(hub.hostname or "", urlsplit(f"//{page}").hostname or ""),
-            "secure": hub.scheme == "https",
+            # Browsers take a cookie of such a name only if it is secure; on localhost also without TLS.
+            "secure": hub.scheme == "https" or self.state.authz_cookie_name.startswith(("__Secure-", "__Host-")),
         }
 
     # Subscriptions
@@ -310,18 +492,20 @@ class MercureSSE:
             MercureError: the hub did not answer; the subclass says why.
         """
         state = self.state
-        path = expand_subscription_topic(None if topic is None else as_topic(topic), subscriber)
+        path = self._subscriptions_path(None if topic is None else as_topic(topic), subscriber)
         through = None
         if state.is_embedded:
             url = "http://localhost" + path
             through = socket.socket(fileno=state.embedded_hub().connect())
         else:
             base = self.hub_base_url(public=False)
-            url = base + path.removeprefix(HUB_PATH)
+            url = base + path[path.index("/subscriptions") :]
             path = urlsplit(url).path
         token = self.create_jwt("subscriber_secret_key", subscribe=[path])
-        answer = client.request("GET", url, token=token, through=through)
+        answer = client.request("GET", url, token=token, through=through, timeouts=state.timeouts)
         if answer.status == 404 and subscriber is not None:
+            if state.protocol == "1.0":
+                return {"id": path, "type": "subscriptions", "subscriptions": []}
             return {"@context": "https://mercure.rocks/", "id": path, "type": "Subscriptions", "subscriptions": []}
         if answer.status == 404:
             raise HubError("the hub lists no subscriptions: they are switched off, or MERCURE_HUB_URL is wrong")
@@ -337,6 +521,56 @@ class MercureSSE:
         active = [each for each in self.get_subscriptions(topic)["subscriptions"] if each.get("active", True)]
         return any(_matches(each.get("payload"), payload_filter) for each in active)
 
+    def subscribe(
+        self,
+        topics: Any,
+        last_event_id: str | None = None,
+        jwt: str | None = None,
+        hub_url: str | None = None,
+    ) -> Subscription:
+        """Receive updates, in a worker or a script: an iterator over :class:`Event` that never ends by itself.
+
+        It has a token for ``topics``, if there is a subscriber key; it comes back after every break, from the last
+        event it has received, with pauses that grow to half a minute.
+
+        Args:
+            topics: what :meth:`hub_url` takes.
+            last_event_id: the id to go on from, "earliest" for everything the hub has kept; by default from now on.
+            jwt: a token to use instead.
+            hub_url: the hub to subscribe to, instead of the application's.
+
+        Raises:
+            MercureError: the hub refuses, now or in the loop; a hub that is away is waited for.
+
+        >>> from flask import Flask
+        >>> app = Flask(__name__)
+        >>> app.testing = True
+        >>> mercure = MercureSSE(app)
+        >>> with mercure.subscribe("/books/{id}") as events:
+        ...     _ = mercure.publish("/books/1", "Walden")
+        ...     next(events).data
+        'Walden'
+        """
+        state, selected = self.state, as_topics(topics)
+        query = "&".join(f"{_parameter(state, topic)}={quote(topic, safe='')}" for topic in selected)
+        is_embedded = state.is_embedded and hub_url is None
+        url = "" if is_embedded else check_url("hub_url", hub_url) or self._hub_base_url(state, public=False)
+
+        def connect(cursor: str | None) -> client.Stream:
+            key = state.subscriber_secret_key
+            token = jwt or (state.sign(key, {"subscribe": selected}) if key else None)
+            through = socket.socket(fileno=state.embedded_hub().connect()) if is_embedded else None
+            target = f"{url or 'http://localhost' + HUB_PATH}?{query}"
+            return client.Stream(target, token=token, last_event_id=cursor, through=through, timeouts=state.timeouts)
+
+        subscription = Subscription(connect, last_event_id, state.app.logger)
+        try:
+            return subscription.open()
+        except MercureError as error:
+            if not may_pass(error):
+                raise
+            return subscription
+
     def _template_subscriptions(self, topic: Any) -> list[dict[str, Any]]:
         return list(self.get_subscriptions(topic)["subscriptions"])
 
@@ -349,6 +583,27 @@ def mercure_publish(topic: Any, data: Any = None, **kwargs: Any) -> str:
     """
     extension: MercureSSE = current_app.extensions["mercure_sse"].instance
     return extension.publish(topic, data, **kwargs)
+
+
+def _post(state: MercureSSEState, url: str, update: Update, jwt: str | None) -> str:
+    token = jwt or state.publisher_jwt
+    if not token:
+        raise MercureError(
+            "publishing needs a token: set MERCURE_PUBLISHER_JWT, MERCURE_PUBLISHER_SECRET_KEY or SECRET_KEY"
+        )
+    form = "application/x-www-form-urlencoded"
+    answer = client.request("POST", url, token=token, body=update.form(), content_type=form, timeouts=state.timeouts)
+    answer.raise_for_status()
+    return _event_id(answer.body)
+
+
+def _parameter(state: MercureSSEState, topic: str) -> str:
+    """The query parameter that selects a topic."""
+    if state.protocol == "1.0":
+        return "match_urlpattern" if isinstance(topic, URLPattern) else "match"
+    if isinstance(topic, URLPattern):
+        raise ValueError("URL patterns need protocol 1.0: set MERCURE_PROTOCOL, or write a URI template")
+    return "topic"
 
 
 def _event_id(body: bytes) -> str:
@@ -367,11 +622,9 @@ def _subscriptions_document(body: bytes) -> dict[str, Any]:
     listed = document.get("subscriptions", []) if isinstance(document, dict) else None
     if not isinstance(document, dict) or not isinstance(listed, list) or not all(isinstance(e, dict) for e in listed):
         raise HubError("the answer is no subscription document: is MERCURE_HUB_URL right?")
-    return document if document.get("type") == "Subscription" else {**document, "subscriptions": listed}
-
-
-def _subscription_topic(topic: Any, subscriber: str | None = None) -> str:
-    return expand_subscription_topic(as_topic(topic), subscriber)
+    return (
+        document if document.get("type") in ("Subscription", "subscription") else {**document, "subscriptions": listed}
+    )
 
 
 def _matches(payload: Any, wanted: dict[str, Any]) -> bool:

@@ -5,11 +5,18 @@ from __future__ import annotations
 import os
 import re
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
+from urllib.parse import urlsplit
 
-from ._native import Hub, InvalidUpdate, sign_token
+from . import tokens
+from ._native import Hub, InvalidUpdate
+from .background import BackgroundQueue
+from .client import Timeouts
+from .presence import Watch
+from .update import Update
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -36,10 +43,22 @@ DEFAULTS: Final[Mapping[str, Any]] = {
     "hub_subscriptions": True,
     "hub_keepalive_interval": 15,
     "hub_reconciliation_length": 500,
-    "authz_cookie_name": "mercureAuthorization",
+    "authz_cookie_name": None,
     "type_is_topic": False,
     "hub": None,
+    "protocol": "0.x",
+    "jwt_ttl": 24 * 3600,
+    "jwt_issuer": None,
+    "jwt_audience": None,
+    "connect_timeout": 2,
+    "read_timeout": 10,
+    "publish_background": False,
+    "publish_queue_length": 1000,
+    "publish_drain_seconds": 5,
 }
+
+COOKIE_NAMES: Final = {"0.x": "mercureAuthorization", "1.0": "__Secure-mercure_access_token"}
+"""The cookie that hubs look for, in each dialect of the protocol."""
 
 _ENVIRONMENT: Final = {
     "subscriber_secret_key": "MERCURE_SUBSCRIBER_JWT_KEY",
@@ -67,12 +86,27 @@ class MercureSSEState:
     hub_keepalive_interval: float
     hub_reconciliation_length: int
     hub: bool | None
+    protocol: Literal["0.x", "1.0"]
+    jwt_ttl: int
+    """Seconds until the tokens of the extension expire; 0: never."""
+    jwt_issuer: str | None
+    jwt_audience: str | None
+    timeouts: Timeouts
+    publish_background: bool
+    publish_queue_length: int
+    publish_drain_seconds: float
     given_publisher_jwt: str | None
     given_subscriber_key: str | bytes | None
     given_publisher_key: str | bytes | None
     cors_origins: tuple[str, ...] = ()
     """Origins whose pages may use the embedded hub, besides the application's own."""
+    captures: list[list[Update]] = field(default_factory=list)
+    """Where updates go instead of a hub: see :meth:`flask_mercure_sse.MercureSSE.capture`."""
+    watch: Watch = field(default_factory=Watch)
+    """What sends the signals of :mod:`flask_mercure_sse.presence`."""
     _hub: Hub | None = None
+    _queue: BackgroundQueue | None = None
+    _own_jwt: tuple[Any, str, float] | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __repr__(self) -> str:
@@ -88,13 +122,73 @@ class MercureSSEState:
         """Signs and verifies publishers' tokens."""
         return self.given_publisher_key or _key("publisher_secret_key", self.app.config.get("SECRET_KEY"))
 
+    def key_of(self, role: str) -> str | bytes:
+        """The secret key of "publisher" or "subscriber".
+
+        Raises:
+            ValueError: it is not set.
+        """
+        secret: str | bytes | None = getattr(self, f"{role}_secret_key")
+        if not secret:
+            name = config_key(f"{role}_secret_key")
+            raise ValueError(f"{name} is not set, and SECRET_KEY neither: set one of them")
+        return secret
+
     @property
     def publisher_jwt(self) -> str | None:
         """The token that publishes on an external hub: the given one, else one for every topic, if there is a key."""
         if self.given_publisher_jwt:
             return self.given_publisher_jwt
         key = self.publisher_secret_key
-        return sign_token('{"mercure":{"publish":["*"]}}', key) if key else None
+        if not key:
+            return None
+        made_for = (key, self.audience if self.protocol == "1.0" else None)
+        if self._own_jwt is None or self._own_jwt[0] != made_for or time.monotonic() >= self._own_jwt[2]:
+            # A token is renewed in the middle of its life, long before a hub would refuse it.
+            renewal = time.monotonic() + (self.jwt_ttl / 2 if self.jwt_ttl else float("inf"))
+            self._own_jwt = (made_for, self.sign(key, {"publish": ["*"]}), renewal)
+        return self._own_jwt[1]
+
+    def sign(self, key: str | bytes, grants: Mapping[str, Any], ttl: int | None = None) -> str:
+        """A token with these grants, in the dialect of the application.
+
+        Args:
+            grants: "publish" and "subscribe" with lists of topics, and perhaps a "payload".
+            ttl: seconds until it expires; 0: never; None: ``jwt_ttl``.
+
+        Raises:
+            ValueError: a grant or a lifetime that the dialect does not know.
+        """
+        lifetime = self.jwt_ttl if ttl is None else ttl
+        if self.protocol == "0.x":
+            return tokens.sign_legacy(key, grants, lifetime)
+        audience = self.audience
+        return tokens.sign(key, grants, lifetime, audience=audience, issuer=self.jwt_issuer)
+
+    @property
+    def audience(self) -> str:
+        """The hub's resource identifier, which 1.0 tokens name: its public URL, unless MERCURE_JWT_AUDIENCE says."""
+        if self.jwt_audience:
+            return self.jwt_audience
+        if self.is_embedded:
+            return self.embedded_url or "http://localhost" + HUB_PATH
+        return self.public_hub_url or (self.hub_url if isinstance(self.hub_url, str) else STANDALONE_HUB_URL)
+
+    @property
+    def embedded_url(self) -> str | None:
+        """The embedded hub's public URL, if the settings tell it."""
+        if self.hub and self.public_hub_url:
+            return self.public_hub_url if urlsplit(self.public_hub_url).path == HUB_PATH else None
+        server_name = self.app.config.get("SERVER_NAME")
+        return f"{self.app.config['PREFERRED_URL_SCHEME']}://{server_name}{HUB_PATH}" if server_name else None
+
+    @property
+    def queue(self) -> BackgroundQueue:
+        """What publishes in the background."""
+        with self._lock:
+            if self._queue is None:
+                self._queue = BackgroundQueue(self.publish_queue_length, self.publish_drain_seconds, self.app.logger)
+            return self._queue
 
     @property
     def is_embedded(self) -> bool:
@@ -127,6 +221,7 @@ class MercureSSEState:
                         cookie_name=self.authz_cookie_name,
                         cors_origins=self.cors_origins,
                         cors_loopback_credentials=True,
+                        public_url=self.embedded_url,
                     )
                 except InvalidUpdate as error:
                     raise ValueError(f"the embedded Mercure hub cannot start: {error}") from None
@@ -140,12 +235,16 @@ def load(app: Flask, instance: MercureSSE, given: Mapping[str, Any]) -> MercureS
         ValueError: a setting that cannot be used; the message names it and says what to write.
     """
     values = {name: _value(app, name, given) for name in DEFAULTS}
+    protocol = _protocol(values["protocol"])
+    jwt_ttl = int(parse_number("MERCURE_JWT_TTL", values["jwt_ttl"]))
+    if protocol == "1.0" and jwt_ttl == 0:
+        raise ValueError("MERCURE_JWT_TTL: tokens of protocol 1.0 expire: write a number of seconds above 0")
     return MercureSSEState(
         app=app,
         instance=instance,
         hub_url=_hub_url(values["hub_url"]),
         public_hub_url=check_url("MERCURE_PUBLIC_HUB_URL", values["public_hub_url"]),
-        authz_cookie_name=_text("authz_cookie_name", values["authz_cookie_name"]) or DEFAULTS["authz_cookie_name"],
+        authz_cookie_name=_text("authz_cookie_name", values["authz_cookie_name"]) or COOKIE_NAMES[protocol],
         type_is_topic=parse_bool("MERCURE_TYPE_IS_TOPIC", values["type_is_topic"]),
         hub_allow_publish=parse_bool("MERCURE_HUB_ALLOW_PUBLISH", values["hub_allow_publish"]),
         hub_allow_anonymous=parse_bool("MERCURE_HUB_ALLOW_ANONYMOUS", values["hub_allow_anonymous"]),
@@ -155,6 +254,17 @@ def load(app: Flask, instance: MercureSSE, given: Mapping[str, Any]) -> MercureS
             parse_number("MERCURE_HUB_RECONCILIATION_LENGTH", values["hub_reconciliation_length"])
         ),
         hub=None if values["hub"] is None else parse_bool("MERCURE_HUB", values["hub"]),
+        protocol=protocol,
+        jwt_ttl=jwt_ttl,
+        jwt_issuer=_text("jwt_issuer", values["jwt_issuer"]),
+        jwt_audience=_text("jwt_audience", values["jwt_audience"]),
+        timeouts=Timeouts(
+            connect=_above_zero("MERCURE_CONNECT_TIMEOUT", values["connect_timeout"]),
+            read=_above_zero("MERCURE_READ_TIMEOUT", values["read_timeout"]),
+        ),
+        publish_background=parse_bool("MERCURE_PUBLISH_BACKGROUND", values["publish_background"]),
+        publish_queue_length=int(_above_zero("MERCURE_PUBLISH_QUEUE_LENGTH", values["publish_queue_length"])),
+        publish_drain_seconds=parse_number("MERCURE_PUBLISH_DRAIN_SECONDS", values["publish_drain_seconds"]),
         given_publisher_jwt=_text("publisher_jwt", values["publisher_jwt"]),
         given_subscriber_key=_key("subscriber_secret_key", values["subscriber_secret_key"]),
         given_publisher_key=_key("publisher_secret_key", values["publisher_secret_key"]),
@@ -218,6 +328,19 @@ def parse_number(key: str, value: Any) -> float:
     if not 0 <= number < 2**53:
         raise ValueError(f"{key}: write a number, 0 or more")
     return number
+
+
+def _above_zero(key: str, value: Any) -> float:
+    number = parse_number(key, value)
+    if number == 0:
+        raise ValueError(f"{key}: write a number above 0")
+    return number
+
+
+def _protocol(value: Any) -> Literal["0.x", "1.0"]:
+    if value == "0.x" or value == "1.0":
+        return value  # type: ignore[no-any-return]
+    raise ValueError('MERCURE_PROTOCOL: write "0.x" or "1.0"')
 
 
 def check_url(key: str, value: Any) -> str | None:

@@ -7,6 +7,19 @@ from typing import Any
 from flask import json
 
 
+class URLPattern(str):
+    """A URL pattern, where a topic to subscribe to or to grant is expected; protocol 1.0 only.
+
+    >>> as_topic(URLPattern("/books/:id"))
+    URLPattern('/books/:id')
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"URLPattern({str(self)!r})"
+
+
 def as_topic(obj: Any) -> str:
     """The topic of an object: its ``__mercure_sse_topic__`` (an attribute, a property or a method), else ``str(obj)``.
 
@@ -15,6 +28,8 @@ def as_topic(obj: Any) -> str:
     >>> as_topic(Book()), as_topic("news")
     ('/books/1', 'news')
     """
+    if isinstance(obj, URLPattern):
+        return obj
     topic = getattr(obj, "__mercure_sse_topic__", None)
     if topic is None:
         return str(obj)

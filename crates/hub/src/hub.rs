@@ -25,6 +25,7 @@ use tokio::{
 
 use crate::{
     Closed, Session, SubscribeError, TransportError, ids,
+    interest::Interest,
     presence::Presence,
     session,
     shard::Shard,
@@ -185,9 +186,23 @@ impl Hub {
         if self.engine.stopping.load(Ordering::SeqCst) {
             return Err(SubscribeError::Stopping);
         }
+        Session::open(Arc::clone(&self.engine), self.next_shard(), request, grants, close_at).await
+    }
+
+    /// A stream of the subscription events that follow, for the program that runs the hub: it is no subscription
+    /// itself, needs no token, has no keep-alive and ends with the hub. Where subscriptions are not tracked, nothing
+    /// comes.
+    ///
+    /// # Errors
+    /// If the log cannot be read or the hub stops.
+    pub async fn watch_subscriptions(&self) -> Result<Session, SubscribeError> {
+        Session::watch(Arc::clone(&self.engine), self.next_shard(), Interest::in_subscriptions(self.url()))
+            .await
+    }
+
+    fn next_shard(&self) -> Shard {
         let arrival = self.engine.arrivals.fetch_add(1, Ordering::Relaxed);
-        let shard = self.shards[arrival % self.shards.len()].clone();
-        Session::open(Arc::clone(&self.engine), shard, request, grants, close_at).await
+        self.shards[arrival % self.shards.len()].clone()
     }
 
     /// What [`Session::cursor`] would answer, without a stream.

@@ -3,7 +3,13 @@
 
 use std::sync::Arc;
 
-use petasos_protocol::{grants::Grants, matcher::Matcher, topic::Topic, update::Update};
+use petasos_protocol::{
+    Limits,
+    grants::Grants,
+    matcher::Matcher,
+    topic::{HubUrl, Topic},
+    update::Update,
+};
 
 /// Matchers and grants of one subscriber.
 pub(crate) struct Interest {
@@ -12,6 +18,16 @@ pub(crate) struct Interest {
 }
 
 impl Interest {
+    /// All subscription events of both dialects, each once.
+    pub(crate) fn in_subscriptions(hub: &HubUrl) -> Self {
+        let under = |rest: &str| {
+            let template = format!("{}/subscriptions/{rest}", hub.path());
+            Matcher::selector(&template, &Limits::default()).expect("a URI template")
+        };
+        let matchers = vec![under("{topic}/{subscriber}"), under("{match_type}/{match}/{subscriber}")];
+        Self { grants: Arc::new(Grants { subscribe: matchers.clone(), ..Grants::default() }), matchers }
+    }
+
     /// Whether the update is selected and allowed. Each topic may select; permission looks at the update as a whole.
     pub(crate) fn wants(&self, update: &Update) -> bool {
         let selected = |topic: &Topic| self.matchers.iter().any(|matcher| matcher.matches(topic));

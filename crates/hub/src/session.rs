@@ -46,6 +46,7 @@ pub struct Session {
     opening: Option<Bytes>,
     clock: Clock,
     _presence: Option<presence::Guard>,
+    _counted: Option<Counted>,
 }
 
 enum State {
@@ -89,12 +90,7 @@ impl Session {
         let interest = Arc::new(Interest { matchers: request.matchers, grants });
         let (state, cursor, forgiven) = match request.cursor {
             None => {
-                let head = engine.transport.head().await?.position;
-                let state = match shard.attach(Arc::clone(&interest), head).await {
-                    None => return Err(SubscribeError::Stopping),
-                    Some(Attached::Live(membership)) => State::Live(membership),
-                    Some(Attached::Behind) => read(&engine, head),
-                };
+                let (state, head) = live(&engine, &shard, &interest).await?;
                 (state, None, Trimmed { updates: head, events: head })
             }
             Some(cursor) => {
@@ -109,12 +105,45 @@ impl Session {
             }
             None => None,
         };
-        engine.subscribers.fetch_add(1, Ordering::Relaxed);
         let lifetime = engine.settings.lifetime_max.map(|max| max.mul_f64(1.0 - ids::fraction() / 10.0));
         let outlived = lifetime.and_then(|lifetime| Instant::now().checked_add(lifetime));
         let clock = Clock::new(engine.settings.keep_alive, close_at.into_iter().chain(outlived).min());
         let opening = Some(Bytes::from_static(sse::COMMENT));
-        Ok(Self { engine, shard, interest, state, forgiven, cursor, opening, clock, _presence: presence })
+        let counted = Counted::new(&engine);
+        Ok(Self {
+            engine,
+            shard,
+            interest,
+            state,
+            forgiven,
+            cursor,
+            opening,
+            clock,
+            _presence: presence,
+            _counted: Some(counted),
+        })
+    }
+
+    /// Follows what is announced from now on, without being a subscriber.
+    pub(crate) async fn watch(
+        engine: Arc<Engine>,
+        shard: Shard,
+        interest: Interest,
+    ) -> Result<Self, SubscribeError> {
+        let interest = Arc::new(interest);
+        let (state, head) = live(&engine, &shard, &interest).await?;
+        Ok(Self {
+            engine,
+            shard,
+            interest,
+            state,
+            forgiven: Trimmed { updates: head, events: head },
+            cursor: None,
+            opening: None,
+            clock: Clock::new(None, None),
+            _presence: None,
+            _counted: None,
+        })
     }
 
     /// The answer to the request's cursor (section "Reconciliation"): the id before the first event that is sent, or
@@ -225,10 +254,35 @@ impl Session {
     }
 }
 
-impl Drop for Session {
-    fn drop(&mut self) {
-        self.engine.subscribers.fetch_sub(1, Ordering::Relaxed);
+/// One of the streams that are open.
+struct Counted(Arc<Engine>);
+
+impl Counted {
+    fn new(engine: &Arc<Engine>) -> Self {
+        engine.subscribers.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(engine))
     }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.subscribers.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Attached at the log's head, or on the way there.
+async fn live(
+    engine: &Arc<Engine>,
+    shard: &Shard,
+    interest: &Arc<Interest>,
+) -> Result<(State, Position), SubscribeError> {
+    let head = engine.transport.head().await?.position;
+    let state = match shard.attach(Arc::clone(interest), head).await {
+        None => return Err(SubscribeError::Stopping),
+        Some(Attached::Live(membership)) => State::Live(membership),
+        Some(Attached::Behind) => read(engine, head),
+    };
+    Ok((state, head))
 }
 
 impl fmt::Debug for Session {

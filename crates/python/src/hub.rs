@@ -1,6 +1,7 @@
 //! `Hub`: the hub inside this process.
 
 use std::{
+    future::poll_fn,
     os::{fd::IntoRawFd, unix::net::UnixStream as Pair},
     sync::Arc,
     time::Duration,
@@ -8,15 +9,18 @@ use std::{
 
 use petasos::{Config, IssuerConfig, KeyConfig, Secret};
 use petasos_protocol::{
-    Limits,
-    topic::Topics,
+    Limits, Reject,
+    topic::{HubUrl, Topics},
     update::{Draft, EventId, EventType, Retry},
 };
 use pyo3::{
     exceptions::{PyOSError, PyRuntimeError},
     prelude::*,
 };
-use tokio::net::UnixStream;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::UnixStream,
+};
 
 use crate::{
     InvalidUpdate, KeyBytes,
@@ -45,6 +49,7 @@ impl Hub {
         cookie_name="mercureAuthorization".to_owned(),
         subscription_event_type=Some("Subscription".to_owned()),
         cors_loopback_credentials=false,
+        public_url=None,
     ))]
     #[expect(
         clippy::too_many_arguments,
@@ -64,6 +69,7 @@ impl Hub {
         cookie_name: String,
         subscription_event_type: Option<String>,
         cors_loopback_credentials: bool,
+        public_url: Option<String>,
     ) -> PyResult<Self> {
         let keep_alive = Duration::try_from_secs_f64(keep_alive)
             .map_err(|_| InvalidUpdate::new_err("keep_alive: give seconds, 0 or more"))?;
@@ -73,6 +79,7 @@ impl Hub {
                 subscriber: KeyConfig::of(subscriber_key.map(Secret::new)),
                 ..IssuerConfig::default()
             }],
+            public_url,
             compat: true,
             anonymous,
             subscriptions,
@@ -105,22 +112,7 @@ impl Hub {
     ) -> PyResult<String> {
         let engine = self.engine(py)?;
         let hub = engine.connections.service().hub();
-        let draft = (|| {
-            let limits = Limits::default();
-            if data.len() > limits.body_bytes_max {
-                let (what, max) = ("the data in bytes", limits.body_bytes_max);
-                return Err(petasos_protocol::Reject::TooLarge { what, max });
-            }
-            Ok(Draft {
-                topics: Topics::parse(topics.iter().map(String::as_str), hub.url(), &limits)?,
-                data: data.to_owned(),
-                private,
-                id: id.map(|id| EventId::parse(id, &limits)).transpose()?,
-                event_type: r#type.map(|value| EventType::parse(value, &limits)).transpose()?,
-                retry: retry.map(Retry::parse).transpose()?,
-            })
-        })();
-        let draft = draft.map_err(|reject| InvalidUpdate::new_err(reject.to_string()))?;
+        let draft = draft(hub.url(), &topics, data, private, id, r#type, retry)?;
         let published = py.detach(|| engine.block_on(hub.publish(draft)));
         let id = published.map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
         Ok(id.as_str().to_owned())
@@ -132,13 +124,33 @@ impl Hub {
         let Some(admission) = engine.connections.admit() else {
             return Err(PyOSError::new_err("the hub has as many connections as it may have, or it stops"));
         };
-        let (client, server) = Pair::pair()?;
-        client.set_nonblocking(true)?;
-        server.set_nonblocking(true)?;
-        let _context = engine.runtime().enter();
-        let server = UnixStream::from_std(server)?;
+        let (client, server) = pair(&engine)?;
         let connections = engine.connections.clone();
         engine.runtime().spawn(async move { connections.serve(server, None, admission).await });
+        Ok(client.into_raw_fd())
+    }
+
+    /// Each frame is one event; the task ends with the hub, or when the reader has left.
+    fn watch_subscriptions(&self, py: Python<'_>) -> PyResult<i32> {
+        let engine = self.engine(py)?;
+        let (client, server) = pair(&engine)?;
+        let opened = py.detach(|| engine.block_on(engine.connections.service().hub().watch_subscriptions()));
+        let mut session = opened.map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
+        engine.runtime().spawn(async move {
+            let (mut end, mut server) = server.into_split();
+            let mut nothing = [0];
+            loop {
+                let frame = tokio::select! {
+                    frame = poll_fn(|cx| session.poll_next(cx)) => frame,
+                    // It is never written to: whatever is read is its end.
+                    _ = end.read(&mut nothing) => None,
+                };
+                let Some(frame) = frame else { return };
+                if server.write_all(&frame).await.is_err() {
+                    return;
+                }
+            }
+        });
         Ok(client.into_raw_fd())
     }
 
@@ -151,4 +163,41 @@ impl Hub {
     pub(crate) fn engine(&self, py: Python<'_>) -> PyResult<Arc<Engine>> {
         self.lazy.engine(py)
     }
+}
+
+/// An update that keeps every rule of the protocol.
+pub(crate) fn draft(
+    hub: &HubUrl,
+    topics: &[String],
+    data: &str,
+    private: bool,
+    id: Option<&str>,
+    event_type: Option<&str>,
+    retry: Option<&str>,
+) -> PyResult<Draft> {
+    let draft = || {
+        let limits = Limits::default();
+        if data.len() > limits.body_bytes_max {
+            let (what, max) = ("the data in bytes", limits.body_bytes_max);
+            return Err(Reject::TooLarge { what, max });
+        }
+        Ok(Draft {
+            topics: Topics::parse(topics.iter().map(String::as_str), hub, &limits)?,
+            data: data.to_owned(),
+            private,
+            id: id.map(|id| EventId::parse(id, &limits)).transpose()?,
+            event_type: event_type.map(|value| EventType::parse(value, &limits)).transpose()?,
+            retry: retry.map(Retry::parse).transpose()?,
+        })
+    };
+    draft().map_err(|reject| InvalidUpdate::new_err(reject.to_string()))
+}
+
+/// Two ends of a connection: one for Python, in non-blocking mode, and one for the engine.
+fn pair(engine: &Engine) -> PyResult<(Pair, UnixStream)> {
+    let (client, server) = Pair::pair()?;
+    client.set_nonblocking(true)?;
+    server.set_nonblocking(true)?;
+    let _context = engine.runtime().enter();
+    Ok((client, UnixStream::from_std(server)?))
 }

@@ -7,7 +7,7 @@ mod engine;
 mod hub;
 mod server;
 
-use petasos_protocol::{legacy, topic::HubUrl};
+use petasos_protocol::{legacy, matcher::MatcherType, subscription::SubscriptionsPath, topic::HubUrl};
 use petasos_server::Signer;
 use pyo3::{create_exception, exceptions::PyValueError, prelude::*};
 
@@ -36,12 +36,27 @@ impl From<KeyBytes> for Vec<u8> {
 
 /// Sign a JSON object as a JWS, with HS256 where the key is a shared secret.
 #[pyfunction]
-fn sign_token(claims: &str, key: KeyBytes) -> PyResult<String> {
+#[pyo3(signature = (claims, key, typ="JWT"))]
+fn sign_token(claims: &str, key: KeyBytes, typ: &str) -> PyResult<String> {
     let object = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(claims);
     object.map_err(|_| PyValueError::new_err("the claims are no JSON object"))?;
     let signer =
         Signer::parse(Vec::from(key), None).map_err(|error| PyValueError::new_err(error.to_string()))?;
-    Ok(signer.sign("JWT", claims))
+    Ok(signer.sign(typ, claims))
+}
+
+/// Check an update by the rules of the protocol and publish nothing.
+#[pyfunction]
+#[pyo3(signature = (topics, data="", *, id=None, r#type=None, retry=None))]
+#[expect(clippy::needless_pass_by_value, reason = "a Python signature")]
+fn check_update(
+    topics: Vec<String>,
+    data: &str,
+    id: Option<&str>,
+    r#type: Option<&str>,
+    retry: Option<&str>,
+) -> PyResult<()> {
+    hub::draft(&HubUrl::default(), &topics, data, false, id, r#type, retry).map(drop)
 }
 
 /// The path of subscriptions in the 0.x API, every value percent-encoded once.
@@ -54,6 +69,23 @@ fn expand_subscription_topic(topic: Option<&str>, subscriber: Option<&str>) -> P
     Ok(legacy::subscriptions_path(&HubUrl::default(), topic, subscriber))
 }
 
+/// The path of subscriptions in the 1.0 API, every value percent-encoded once.
+#[pyfunction]
+#[pyo3(signature = (matcher=None, subscriber=None, match_type="exact"))]
+fn expand_subscriptions_path(
+    matcher: Option<String>,
+    subscriber: Option<String>,
+    match_type: &str,
+) -> PyResult<String> {
+    if matcher.is_none() && subscriber.is_some() {
+        return Err(PyValueError::new_err("a subscriber is looked up under a topic: give the topic, too"));
+    }
+    let match_type = MatcherType::parse(match_type)
+        .ok_or_else(|| PyValueError::new_err("match_type: write \"exact\" or \"urlpattern\""))?;
+    let path = SubscriptionsPath { matcher: matcher.map(|text| (match_type, text)), subscriber };
+    Ok(path.canonical(&HubUrl::default()))
+}
+
 /// The compiled half of flask_mercure_sse.
 #[pymodule(gil_used = true)]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -62,5 +94,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<hub::Hub>()?;
     module.add_class::<server::Server>()?;
     module.add_function(wrap_pyfunction!(sign_token, module)?)?;
-    module.add_function(wrap_pyfunction!(expand_subscription_topic, module)?)
+    module.add_function(wrap_pyfunction!(check_update, module)?)?;
+    module.add_function(wrap_pyfunction!(expand_subscription_topic, module)?)?;
+    module.add_function(wrap_pyfunction!(expand_subscriptions_path, module)?)
 }

@@ -1,0 +1,101 @@
+"""An update: what is published, as values that every way of publishing shares."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import urlencode
+
+from ._native import InvalidUpdate, check_update
+from .errors import InvalidUpdateError
+from .topics import as_publication
+
+
+@dataclass(frozen=True)
+class Update:
+    """One update, checked by the rules of the protocol.
+
+    >>> update = Update.of("/books/1", {"title": "Walden"}, private=True)
+    >>> update.topics, update.data, update.private, update.json()
+    (('/books/1',), '{"title": "Walden"}', True, {'title': 'Walden'})
+    """
+
+    topics: tuple[str, ...]
+    """The canonical topic, then its alternates."""
+    data: str = ""
+    private: bool = False
+    id: str | None = None
+    """None: the hub makes one."""
+    type: str | None = None
+    retry: int | None = None
+    """In milliseconds."""
+
+    @classmethod
+    def of(
+        cls,
+        topic: Any,
+        data: Any = None,
+        private: bool = False,
+        id: str | None = None,
+        type: str | bool | None = None,
+        retry: int | None = None,
+        *,
+        type_is_topic: bool = False,
+    ) -> Update:
+        """From what :meth:`flask_mercure_sse.MercureSSE.publish` takes.
+
+        Raises:
+            InvalidUpdateError: it breaks a rule; the message says which.
+        """
+        try:
+            topics, text = as_publication(topic, data)
+            if type is True or (type is None and type_is_topic):
+                type = topics[0] if topics else None
+            update = cls(
+                tuple(topics),
+                text,
+                bool(private),
+                None if id is None else str(id),
+                str(type) if type else None,
+                retry,
+            )
+            check_update(topics, text, **update._optional())
+        except UnicodeError:
+            raise InvalidUpdateError("the update holds bytes or surrogates that are no text in UTF-8") from None
+        except InvalidUpdate as error:
+            raise InvalidUpdateError(str(error)) from None
+        return update
+
+    @property
+    def topic(self) -> str:
+        """The canonical topic."""
+        return self.topics[0]
+
+    def json(self) -> Any:
+        """The data, parsed as JSON.
+
+        Raises:
+            ValueError: it is no JSON.
+        """
+        return json.loads(self.data)
+
+    def with_id(self) -> Update:
+        """The same update with an id of its own, for those that are sent later, perhaps more than once."""
+        return self if self.id else replace(self, id=f"urn:uuid:{uuid.uuid4()}")
+
+    def form(self) -> bytes:
+        """The body of a publication over HTTP."""
+        fields = [("topic", topic) for topic in self.topics] + [("data", self.data)]
+        fields += [("private", "on")] if self.private else []
+        return urlencode([*fields, *self._optional().items()]).encode()
+
+    def arguments(self) -> Mapping[str, Any]:
+        """What the embedded hub's ``publish`` takes."""
+        return {"topics": self.topics, "data": self.data, "private": self.private, **self._optional()}
+
+    def _optional(self) -> dict[str, str]:
+        given = {"id": self.id, "type": self.type, "retry": self.retry}
+        return {name: str(value) for name, value in given.items() if value is not None}

@@ -1,0 +1,168 @@
+"""Updates that wait in a queue while the hub is away."""
+
+import logging
+import os
+import socket
+import subprocess
+import sys
+import threading
+
+import pytest
+from flask import Flask
+
+from flask_mercure_sse import BackgroundStats, InvalidUpdateError, MercureSSE, background, client
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch):
+    monkeypatch.setattr(background, "PAUSE_MIN", 0.01)
+    monkeypatch.setattr(background, "PAUSE_MAX", 0.02)
+
+
+@pytest.fixture
+def make(stack):
+    """An application that publishes in the background; what is left in its queue ends with the test."""
+
+    def make(hub_url, **settings):
+        app = Flask("background")
+        app.config["SECRET_KEY"] = "k" * 32
+        mercure = MercureSSE(app, hub_url=hub_url, publish_background=True, **settings)
+        stack.callback(mercure.state.queue._queue.clear)
+        return mercure
+
+    return make
+
+
+@pytest.fixture
+def nowhere(stack):
+    """The URL of a hub that is away."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return f"http://127.0.0.1:{listener.getsockname()[1]}/.well-known/mercure"
+
+
+def test_updates_wait_for_the_hub_and_arrive_in_their_order(nowhere, mercure_hub, monkeypatch):
+    mercure = make(nowhere)
+    subscriber = mercure_hub.subscriber("a")
+    ids = [mercure.publish("a", str(number)) for number in range(10)]
+    assert len(set(ids)) == 10
+    assert mercure.background.waiting == 10
+    # The hub comes back: the URL of each update is that of its publication, so the connection is what changes.
+
+    connect, port = client._connect, int(mercure_hub.url.split(":")[2].split("/")[0])
+    monkeypatch.setattr(
+        client, "_connect", lambda scheme, netloc, timeout: connect(scheme, f"127.0.0.1:{port}", timeout)
+    )
+    monkeypatch.setattr(type(mercure.state), "publisher_jwt", mercure_hub._mercure.state.publisher_jwt)
+    assert mercure.flush(20)
+    assert [(event.id, event.data) for event in subscriber.received(10)] == list(
+        zip(ids, map(str, range(10)), strict=True)
+    )
+    stats = mercure.background
+    assert (stats.waiting, stats.published, stats.dropped, stats.refused) == (0, 10, 0, 0)
+    subscriber.close()
+
+
+def test_a_full_queue_drops_what_is_new_and_says_so_once(nowhere, caplog):
+    mercure = make(nowhere, publish_queue_length=3)
+    with caplog.at_level(logging.ERROR):
+        for number in range(10):
+            assert mercure.publish("a", str(number)).startswith("urn:uuid:")
+    stats = mercure.background
+    assert (stats.waiting, stats.dropped) == (3, 7)
+    assert len([record for record in caplog.records if "are dropped" in record.message]) == 1
+
+
+def test_what_the_hub_refuses_is_dropped_logged_and_holds_up_nothing(fake_hub, caplog):
+    def answer(status):
+        body = b"urn:x:1"
+        head = f"HTTP/1.1 {status} X\r\nContent-Type: text/plain\r\nContent-Length: {len(body)}\r\n"
+        return head.encode() + b"Connection: close\r\n\r\n" + body
+
+    mercure = make(fake_hub(answer(401), answer(503), answer(200)))
+    mercure.publish("secret/1", "the data")
+    mercure.publish("b", "2")
+    assert mercure.flush(20)
+    stats = mercure.background
+    assert (stats.published, stats.refused, stats.retried) == (1, 1, 1)
+    assert "was not published" in caplog.text
+    assert "the data" not in caplog.text
+
+
+def test_an_update_sent_twice_has_one_id(fake_hub):
+    received = []
+    good = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\n1"
+    mercure = make(fake_hub(b"", good, received=received))
+    given = mercure.publish("a", "b")
+    assert mercure.flush(20)
+    assert [given.replace(":", "%3A").encode() in each for each in received] == [True, True]
+
+
+def test_an_update_that_breaks_a_rule_is_refused_at_once(nowhere):
+    mercure = make(nowhere)
+    with pytest.raises(InvalidUpdateError):
+        mercure.publish("a", "b", id="#bad")
+    assert mercure.background == BackgroundStats()
+
+
+def test_the_embedded_hub_needs_no_queue(app, mercure_subscriber):
+    mercure = MercureSSE(app, publish_background=True)
+    subscriber = mercure_subscriber("a", mercure=mercure)
+    mercure.publish("a", "b")
+    subscriber.received(1)
+    assert mercure.background == BackgroundStats()
+
+
+SCRIPT = """
+import sys
+from flask import Flask
+from flask_mercure_sse import MercureSSE
+
+mercure = MercureSSE(Flask("script"), hub_url=sys.argv[1], publisher_secret_key=sys.argv[2],
+                     publish_background=True, publish_drain_seconds=float(sys.argv[3]))
+for number in range(5):
+    mercure.publish("a", str(number))
+"""
+
+
+def run(*arguments):
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", SCRIPT, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_at_the_end_of_the_process_the_queue_is_emptied(mercure_hub):
+    subscriber = mercure_hub.subscriber("a")
+    ended = run(mercure_hub.url, mercure_hub.config["MERCURE_PUBLISHER_SECRET_KEY"], "20")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert [event.data for event in subscriber.received(5)] == ["0", "1", "2", "3", "4"]
+    subscriber.close()
+
+
+def test_what_is_left_at_the_end_is_counted_in_the_log(nowhere):
+    ended = run(nowhere, "k" * 32, "0.1")
+    assert ended.returncode == 0
+    assert "5 updates were not published: the process ended" in ended.stderr
+
+
+def test_a_forked_process_has_a_queue_of_its_own(mercure_hub):
+    mercure = make(mercure_hub.url, publisher_secret_key=mercure_hub.config["MERCURE_PUBLISHER_SECRET_KEY"])
+    subscriber = mercure_hub.subscriber("a")
+    mercure.publish("a", "parent")
+    assert mercure.flush(20)
+    process = os.fork()
+    if process == 0:
+        mercure.publish("a", "child")
+        os._exit(0 if mercure.flush(20) and mercure.background.published == 1 else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
+    assert [event.data for event in subscriber.received(2)] == ["parent", "child"]
+    subscriber.close()
+
+
+def test_no_thread_is_started_before_the_first_update(nowhere):
+    before = threading.active_count()
+    make(nowhere)
+    assert threading.active_count() == before

@@ -1,0 +1,154 @@
+"""Updates that belong to a transaction of SQLAlchemy."""
+
+import asyncio
+import subprocess
+import sys
+
+import pytest
+from flask import Flask
+from sqlalchemy import create_engine, text
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
+
+from flask_mercure_sse import InvalidUpdateError, MercureSSE
+
+
+@pytest.fixture
+def mercure():
+    return MercureSSE(Flask("transactions"))
+
+
+@pytest.fixture
+def session(stack):
+    engine = create_engine("sqlite://")
+    stack.callback(engine.dispose)
+    return stack.enter_context(Session(engine))
+
+
+@pytest.fixture
+def updates(mercure, stack):
+    return stack.enter_context(mercure.capture())
+
+
+def data(updates):
+    return [update.data for update in updates]
+
+
+def test_an_update_is_published_with_the_commit_and_not_before(mercure, session, updates):
+    session.execute(text("select 1"))
+    given = mercure.publish("a", "1", after_commit=session)
+    assert updates == []
+    session.commit()
+    assert [(update.id, update.data) for update in updates] == [(given, "1")]
+    session.execute(text("select 1"))
+    session.commit()
+    assert len(updates) == 1
+
+
+def test_a_rollback_and_a_close_drop_it(mercure, session, updates):
+    mercure.publish("a", "rolled back", after_commit=session)
+    session.rollback()
+    session.commit()
+    mercure.publish("a", "closed", after_commit=session)
+    session.close()
+    session.commit()
+    mercure.publish("a", "kept", after_commit=session)
+    session.commit()
+    assert data(updates) == ["kept"]
+
+
+def test_savepoints_keep_and_drop_their_own(mercure, session, updates):
+    mercure.publish("a", "outer", after_commit=session)
+    with session.begin_nested():
+        mercure.publish("a", "released", after_commit=session)
+    assert updates == []
+    with pytest.raises(ZeroDivisionError), session.begin_nested():
+        mercure.publish("a", "rolled back", after_commit=session)
+        with session.begin_nested():
+            mercure.publish("a", "released into what is rolled back", after_commit=session)
+        raise ZeroDivisionError
+    mercure.publish("a", "last", after_commit=session)
+    session.commit()
+    assert data(updates) == ["outer", "released", "last"]
+
+
+def test_a_rollback_of_all_drops_what_a_savepoint_released(mercure, session, updates):
+    session.begin()
+    with session.begin_nested():
+        mercure.publish("a", "released", after_commit=session)
+    session.rollback()
+    session.commit()
+    assert updates == []
+
+
+def test_a_commit_that_fails_publishes_nothing(mercure, updates, stack):
+    engine = create_engine("sqlite://")
+    stack.callback(engine.dispose)
+    session = stack.enter_context(Session(engine))
+    session.execute(text("pragma foreign_keys = on"))
+    session.commit()
+    session.execute(text("create table a (id integer primary key)"))
+    session.execute(text("create table b (a integer references a deferrable initially deferred)"))
+    session.commit()
+    session.execute(text("insert into b values (1)"))
+    mercure.publish("a", "never", after_commit=session)
+    with pytest.raises(Exception, match="FOREIGN KEY"):
+        session.commit()
+    session.rollback()
+    session.commit()
+    assert updates == []
+
+
+def test_scoped_and_asynchronous_sessions_work(mercure, updates, stack):
+    engine = create_engine("sqlite://")
+    stack.callback(engine.dispose)
+    scoped = scoped_session(sessionmaker(engine))
+    mercure.publish("a", "scoped", after_commit=scoped)
+    scoped.commit()
+    mercure.publish("a", "removed", after_commit=scoped)
+    scoped.remove()
+
+    async def run():
+        engine = create_async_engine("sqlite+aiosqlite://")
+        async with AsyncSession(engine) as session:
+            await session.execute(text("select 1"))
+            await mercure.apublish("a", "asynchronous", after_commit=session)
+            await session.commit()
+        await engine.dispose()
+
+    asyncio.run(run())
+    assert data(updates) == ["scoped", "asynchronous"]
+
+
+def test_a_batch_waits_for_the_commit_too(mercure, session, updates):
+    ids = mercure.publish_many([("a", "1"), ("a", "2")], after_commit=session)
+    assert updates == []
+    session.commit()
+    assert [update.id for update in updates] == ids
+
+
+def test_a_bad_update_is_refused_before_the_commit(mercure, session, updates):
+    with pytest.raises(InvalidUpdateError):
+        mercure.publish("a", "b", id="#bad", after_commit=session)
+    session.commit()
+    assert updates == []
+
+
+def test_a_hub_that_is_away_does_not_undo_the_commit(fake_hub, session, caplog):
+    mercure = MercureSSE(Flask("away"), hub_url=fake_hub(b""), publisher_jwt="j.w.t")
+    mercure.publish("a", "the data", after_commit=session)
+    session.commit()
+    assert "was not published after the commit" in caplog.text
+    assert "the data" not in caplog.text
+    session.execute(text("select 1"))
+    session.commit()
+
+
+def test_something_else_than_a_session_is_named(mercure):
+    with pytest.raises(TypeError, match="after_commit: give a session of SQLAlchemy, not a str"):
+        mercure.publish("a", "b", after_commit="session")
+
+
+def test_sqlalchemy_is_imported_only_when_it_is_used():
+    script = "import flask_mercure_sse, flask_mercure_sse.testing, sys; sys.exit('sqlalchemy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
