@@ -43,7 +43,7 @@ def test_a_batch_uses_one_connection(stack):
 
 
 def test_a_batch_takes_every_form_of_an_update(mercure, mercure_subscriber):
-    subscriber = mercure_subscriber("*", mercure=mercure)
+    subscriber = mercure_subscriber(["a", "b", "c", "d"], mercure=mercure)
     ids = mercure.publish_many(
         [{"topic": "a", "data": [1], "id": "urn:x:1"}, ("b", "2"), Update(("c",), "3"), Topical()]
     )
@@ -60,7 +60,7 @@ class Topical:
 
 def test_a_batch_with_a_bad_update_publishes_nothing(mercure, mercure_subscriber):
     subscriber = mercure_subscriber("*", mercure=mercure)
-    with pytest.raises(InvalidUpdateError, match="^update 1: "):
+    with pytest.raises(InvalidUpdateError, match=r"^update 1: "):
         mercure.publish_many([("a", "1"), {"topic": "a", "id": "#bad"}])
     mercure.publish("a", "after")
     assert [event.data for event in subscriber.received(1)] == ["after"]
@@ -108,7 +108,7 @@ def test_captured_updates_go_nowhere_else(mercure, mercure_subscriber):
         with mercure.capture() as inner:
             mercure.publish("inner")
     assert updates == [Update(("a", "b"), '{"x": 1}', True, given, "t", 5)]
-    assert [update.topic for update in inner] == ["str"] or [update.topic for update in inner] == ["inner"]
+    assert [update.topic for update in inner] == ["inner"]
     mercure.publish("a", "delivered")
     assert [event.data for event in subscriber.received(1)] == ["delivered"]
 

@@ -106,5 +106,5 @@ def test_no_hub_needs_an_application():
 
 
 def test_tokens_of_1_0_need_a_lifetime():
-    with pytest.raises(ValueError, match="^MERCURE_JWT_TTL: tokens of protocol 1.0 expire"):
+    with pytest.raises(ValueError, match=r"^MERCURE_JWT_TTL: tokens of protocol 1\.0 expire"):
         state({"MERCURE_PROTOCOL": "1.0", "MERCURE_JWT_TTL": 0})
