@@ -174,8 +174,11 @@ def _events(first: bytes, connection: socket.socket, environ: dict[str, Any]) ->
                 yield part
                 part = b""
             ready = [key.fileobj for key, _ in selector.select(pause)]
-            if (worker is not None and not worker.alive) or (left is not None and left()):
-                # A worker that ends or is replaced lets its subscribers go, and they come back to another.
+            if left is not None and left():
+                return
+            if worker is not None and not worker.alive and connection not in ready:
+                # A worker that ends or is replaced lets its subscribers go once they have what there is; they come back
+                # to another.
                 return
             if connection in ready:
                 part = connection.recv(_PART_BYTES)

@@ -1,0 +1,90 @@
+"""The signals that tell who subscribes to the embedded hub."""
+
+import threading
+
+import pytest
+from flask import Flask, current_app
+
+from flask_mercure_sse import MercureSSE, subscriber_connected, subscriber_disconnected
+
+
+class Seen:
+    """What the signals of an application said."""
+
+    def __init__(self, app):
+        self.changed, self.all = threading.Condition(), []
+        subscriber_connected.connect(self.connected, app)
+        subscriber_disconnected.connect(self.disconnected, app)
+
+    def connected(self, app, **said):
+        self.add(app, "connected", said)
+
+    def disconnected(self, app, **said):
+        self.add(app, "disconnected", said)
+
+    def add(self, app, what, said):
+        assert current_app._get_current_object() is app
+        with self.changed:
+            self.all.append((what, said["topic"], said["payload"], said["subscriber"]))
+            self.changed.notify_all()
+
+    def first(self, n):
+        with self.changed:
+            assert self.changed.wait_for(lambda: len(self.all) >= n, 20), self.all
+            return self.all[:n]
+
+
+@pytest.mark.parametrize("protocol", ["0.x", "1.0"])
+def test_who_comes_and_goes_is_told_with_payload_and_id(protocol, app, serve, open_stream, subscribe_url):
+    mercure = MercureSSE(app, protocol=protocol)
+    seen = Seen(app)
+    url = serve(app) + "/.well-known/mercure"
+    jwt = mercure.create_subscription_jwt(["a", "b"], payload={"user": 7})
+    parameter = "topic" if protocol == "0.x" else "match"
+    stream = open_stream(f"{url}?{parameter}=a&{parameter}=b", {"Authorization": f"Bearer {jwt}"})
+    assert stream.status == 200
+    came = seen.first(2)
+    assert [each[:3] for each in came] == [("connected", "a", {"user": 7}), ("connected", "b", {"user": 7})]
+    assert came[0][3] == came[1][3]
+    assert came[0][3].startswith("urn:uuid:")
+    stream.close()
+    assert [each[:3] for each in seen.first(4)[2:]] == [
+        ("disconnected", "a", {"user": 7}),
+        ("disconnected", "b", {"user": 7}),
+    ]
+
+
+def test_nobody_who_watches_is_listed(app, mercure, serve, open_stream):
+    seen = Seen(app)
+    stream = open_stream(serve(app) + "/.well-known/mercure?topic=a")
+    seen.first(1)
+    assert [each["topic"] for each in mercure.get_subscriptions()["subscriptions"]] == ["a"]
+    stream.close()
+
+
+def test_a_receiver_that_fails_disturbs_nobody(app, mercure, serve, open_stream, caplog):
+    def fail(app, **said):
+        raise ZeroDivisionError
+
+    subscriber_connected.connect(fail, app)
+    url = serve(app) + "/.well-known/mercure?topic=a"
+    open_stream(url).close()
+    subscriber_connected.disconnect(fail, app)
+    seen = Seen(app)
+    open_stream(url).close()
+    assert ("connected", "a") in [each[:2] for each in seen.first(2)]
+    assert "a receiver of mercure-subscriber-connected failed" in caplog.text
+
+
+def test_without_receivers_nothing_is_started(app, mercure, serve, open_stream):
+    open_stream(serve(app) + "/.well-known/mercure?topic=a").close()
+    assert mercure.state.watch._process is None
+
+
+def test_other_applications_hear_nothing(app, mercure, serve, open_stream):
+    other = Flask("other")
+    MercureSSE(other, hub=True)
+    elsewhere, here = Seen(other), Seen(app)
+    open_stream(serve(app) + "/.well-known/mercure?topic=a").close()
+    here.first(2)
+    assert elsewhere.all == []

@@ -1,0 +1,225 @@
+"""The embedded hub under the servers that Flask applications run on, each as a real process."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from clients import PATIENCE
+
+APPLICATION = """
+import threading
+
+from flask import Flask
+from flask_mercure_sse import MercureSSE, subscriber_connected, subscriber_disconnected
+
+app = Flask(__name__)
+app.config.update(SECRET_KEY="k" * 32, MERCURE_HUB=True)
+mercure = MercureSSE(app)
+mercure.publish("topic", "the engine runs in the master before it forks")
+seen = []
+
+
+@subscriber_connected.connect_via(app)
+def connected(app, topic, **extra):
+    seen.append("+" + topic)
+
+
+@subscriber_disconnected.connect_via(app)
+def disconnected(app, topic, **extra):
+    seen.append("-" + topic)
+
+
+@app.get("/publish")
+def publish():
+    return mercure.publish("topic", "message")
+
+
+@app.get("/connected")
+def is_connected():
+    return str(mercure.is_connected("topic"))
+
+
+@app.get("/seen")
+def what_was_seen():
+    return " ".join(seen)
+
+
+if __name__ == "__main__":
+    import sys
+
+    if sys.argv[1] == "waitress":
+        from waitress.server import create_server
+
+        server = create_server(app, listen="127.0.0.1:0", threads=8, channel_request_lookahead=1)
+        print(f"Listening at: http://127.0.0.1:{server.effective_port} ", file=sys.stderr, flush=True)
+        server.run()
+    else:
+        app.run("127.0.0.1", 0, threaded=sys.argv[1] != "one at a time", debug=sys.argv[1] == "reloader")
+"""
+
+GUNICORN = ["-m", "gunicorn", "--bind", "127.0.0.1:0", "served:app", "--graceful-timeout", "20"]
+GTHREAD = [*GUNICORN, "--worker-class", "gthread", "--threads", "8"]
+GEVENT = [*GUNICORN, "--worker-class", "gevent"]
+
+
+class Process:
+    """A server of the application above."""
+
+    def __init__(self, directory, command):
+        (directory / "served.py").write_text(APPLICATION)
+        self.process = subprocess.Popen(
+            [sys.executable, *command],
+            cwd=directory,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+            env={**os.environ, "PYTHONWARNINGS": "default"},
+            start_new_session=True,
+        )
+        self.log = []
+        self.url = self.wait_for(r"(?:Listening at:|Running on) (http://[0-9.:]+)")
+
+    def wait_for(self, pattern):
+        """The first group of the next line of the log with this pattern."""
+        for line in self.process.stderr:
+            self.log.append(line)
+            if match := re.search(pattern, line):
+                return match[1]
+        pytest.fail(f"{pattern!r} never came: {''.join(self.log)}")
+
+    def close(self):
+        if self.process.poll() is None:
+            # The reloader has a child.
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.communicate()
+
+
+@pytest.fixture
+def start(stack, tmp_path):
+    def start(*command):
+        process = Process(tmp_path, command)
+        stack.callback(process.close)
+        return process
+
+    return start
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        [*GTHREAD],
+        [*GTHREAD, "--preload"],
+        [*GEVENT],
+        [*GEVENT, "--preload"],
+        ["served.py", "threads"],
+        ["served.py", "reloader"],
+        ["served.py", "waitress"],
+    ],
+    ids=["gthread", "gthread, preloaded", "gevent", "gevent, preloaded", "Werkzeug", "its reloader", "waitress"],
+)
+def test_streams_publishing_leaving_and_signals_work(command, start, open_stream, send, wait_until):
+    url = start(*command).url
+    streams = [open_stream(url + "/.well-known/mercure?topic=topic") for _ in range(4)]
+    assert {stream.first_bytes() for stream in streams} == {b":\n"}
+    published = send("GET", url + "/publish").body.decode()
+    assert [stream.event() for stream in streams] == [{"id": published, "data": "message"}] * 4
+    assert send("GET", url + "/connected").body == b"True"
+    for stream in streams:
+        stream.close()
+    wait_until(lambda: send("GET", url + "/connected").body == b"False")
+    wait_until(lambda: send("GET", url + "/seen").body == b"+topic +topic +topic +topic -topic -topic -topic -topic")
+
+
+@pytest.mark.parametrize("command", [[*GUNICORN], ["served.py", "one at a time"]], ids=["gunicorn sync", "Werkzeug"])
+def test_a_server_that_a_stream_would_block_refuses_it_and_says_what_to_do(command, start, send):
+    server = start(*command)
+    refused = send("GET", server.url + "/.well-known/mercure?topic=topic")
+    assert refused.status == 503
+    assert b"run the hub on its own" in refused.body
+    assert "refuses a subscriber" in server.wait_for("(.*one request at a time.*)")
+    assert send("GET", server.url + "/publish").status == 200
+
+
+@pytest.mark.parametrize("command", [GTHREAD, GEVENT], ids=["gthread", "gevent"])
+def test_a_worker_that_ends_lets_its_streams_go(command, start, open_stream):
+    server = start(*command)
+    stream = open_stream(server.url + "/.well-known/mercure?topic=topic")
+    assert stream.first_bytes() == b":\n"
+    began = time.monotonic()
+    server.process.send_signal(signal.SIGTERM)
+    with pytest.raises(EOFError):
+        stream.event()
+    assert server.process.wait(PATIENCE) == 0
+    assert time.monotonic() - began < 15, "it waited for the graceful timeout of 20 s"
+
+
+@pytest.mark.parametrize("command", [GTHREAD, GEVENT], ids=["gthread", "gevent"])
+def test_a_worker_that_is_recycled_ends_its_streams_cleanly(command, start, open_stream, send):
+    server = start(*command, "--max-requests", "3")
+    stream = open_stream(server.url + "/.well-known/mercure?topic=topic")
+    assert stream.first_bytes() == b":\n"
+    for _ in range(2):
+        send("GET", server.url + "/publish")
+    assert [stream.event()["data"] for _ in range(2)] == ["message", "message"]
+    with pytest.raises(EOFError):
+        stream.event()
+    # The browser comes back and finds another worker.
+    again = open_stream(server.url + "/.well-known/mercure?topic=topic")
+    assert again.first_bytes() == b":\n"
+
+
+GREENLETS = """
+import sys
+LIBRARY = sys.argv[1]
+if LIBRARY == "gevent":
+    from gevent import monkey
+    monkey.patch_all()
+    from gevent import sleep, spawn
+else:
+    import warnings
+    warnings.simplefilter("ignore")
+    import eventlet
+    eventlet.monkey_patch()
+    from eventlet import sleep, spawn
+import socket
+from flask import Flask
+from flask_mercure_sse import HubTimeoutError, MercureSSE
+
+listener = socket.create_server(("127.0.0.1", 0))  # accepts and never answers
+url = f"http://127.0.0.1:{listener.getsockname()[1]}/.well-known/mercure"
+mercure = MercureSSE(Flask("greenlets"), hub_url=url, publisher_jwt="j.w.t", read_timeout=0.5)
+steps, result = [], []
+
+
+def others():
+    while not result:
+        steps.append(1)
+        sleep(0.01)
+
+
+def publish():
+    try:
+        mercure.publish("a", "b")
+    except HubTimeoutError:
+        result.append("timed out")
+
+
+other = spawn(others)
+publishing = spawn(publish)
+while not result:
+    sleep(0.01)
+print(len(steps) > 5, *result)
+"""
+
+
+@pytest.mark.parametrize("library", ["gevent", "eventlet"])
+def test_other_greenlets_go_on_while_a_hub_does_not_answer(library):
+    ran = subprocess.run(
+        [sys.executable, "-c", GREENLETS, library], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ran.stdout == "True timed out\n", ran.stderr
