@@ -19,6 +19,7 @@ import pytest
 from flask import Flask
 from werkzeug.serving import WSGIRequestHandler, make_server
 
+import hubs
 from clients import HUB_PATH, PATIENCE, SECRET, Request, Stream, Token
 from flask_mercure_sse import MercureSSE
 
@@ -206,3 +207,11 @@ def fake_hub(stack: ExitStack) -> Callable[..., str]:
         return f"http://127.0.0.1:{listener.getsockname()[1]}{HUB_PATH}"
 
     return start
+
+
+@pytest.fixture(scope="session")
+def hub_commands() -> dict[str, tuple[list[str], list[str]]]:
+    """For each dialect: how to start petasos, and the reference hub. Skips where that cannot be built."""
+    references = {dialect: hubs.reference(dialect) for dialect in ("0.x", "1.0")}
+    own = hubs.petasos()
+    return {"0.x": ([*own, "--compat"], references["0.x"]), "1.0": (own, references["1.0"])}

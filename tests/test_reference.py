@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import re
-import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
@@ -21,12 +18,8 @@ from urllib.parse import quote, urlencode, urlsplit
 import pytest
 
 from clients import HUB_PATH, PATIENCE, Request, Stream, Token
+from hubs import ISSUER, PAGE, PUBLISHER, RESOURCE, ROOT, SUBSCRIBER, HubProcess
 
-ROOT = Path(__file__).parent.parent
-BUILD = ROOT / ".build" / "reference"
-PUBLISHER, SUBSCRIBER = "publisher key of at least 32 bytes", "subscriber key of at least 32 bytes"
-PAGE = "https://page.example"
-RESOURCE = "https://hub.example" + HUB_PATH
 DETAIL = "https://mercure.rocks/authorization-detail"
 COMPARED = (
     "content-type",
@@ -43,22 +36,18 @@ COMPARED = (
 Seen = dict[str, Any]
 
 
-class Hub:
+class Hub(HubProcess):
     """A hub of a process of its own, and what is said to it in one dialect."""
 
     def __init__(self, command: list[str], dialect: str) -> None:
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        self.url = re.sub(re.escape(HUB_PATH) + "$", "", line.removeprefix("Serving on ").strip()) + HUB_PATH
+        super().__init__(command)
         self.dialect = dialect
         self.streams: list[Stream] = []
 
     def close(self) -> None:
         for stream in self.streams:
             stream.close()
-        self.process.kill()
-        self.process.communicate()
+        super().close()
 
     def token(
         self,
@@ -82,7 +71,7 @@ class Hub:
                 details.append(detail if payload is None else {**detail, "payload": payload})
         now = int(time.time())
         claims = {
-            "iss": "https://issuer.example",
+            "iss": ISSUER,
             "aud": RESOURCE,
             "sub": "someone",
             "client_id": "client",
@@ -492,40 +481,13 @@ def is_listed(row: tuple[str, str, str], name: str, ours: Any, theirs: Any) -> b
     return fnmatchcase(name, pattern) and all(fits)
 
 
-@pytest.fixture(scope="module")
-def commands() -> dict[str, tuple[list[str], list[str]]]:
-    """How to start the hubs for each dialect, after they were built."""
-    go = shutil.which("go")
-    version = subprocess.run([go, "env", "GOVERSION"], capture_output=True, text=True).stdout if go else ""
-    if go is None or [int(part) for part in re.findall(r"\d+", version)[:2]] < [1, 26]:
-        pytest.skip("Go 1.26 is not installed: the reference hub cannot be built")
-    source = ROOT / "tests" / "reference"
-    for name, flags in (("v0", ["-tags=v0", "-modfile=v0.mod"]), ("v1", [])):
-        subprocess.run([go, "build", *flags, "-o", str(BUILD / name), "."], cwd=source, check=True)
-    # What cargo has built for its own tests, with the same features.
-    build = ["cargo", "test", "--locked", "--workspace", "--no-run", "--quiet"]
-    subprocess.run(build, cwd=ROOT, check=True)
-    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-    options = {
-        "--listen": "127.0.0.1:0",
-        "--public-url": RESOURCE,
-        "--issuer": "https://issuer.example",
-        "--publisher-key": PUBLISHER,
-        "--subscriber-key": SUBSCRIBER,
-        "--cors-origins": PAGE,
-        "--publish-origins": PAGE,
-    }
-    own = [str(target / "debug" / "petasos"), "--anonymous", *(part for pair in options.items() for part in pair)]
-    return {"0.x": ([*own, "--compat"], [str(BUILD / "v0")]), "1.0": (own, [str(BUILD / "v1")])}
-
-
 @pytest.mark.parametrize(
     ("dialect", "scenario"), [(dialect, each) for dialect, scenarios in SCENARIOS.items() for each in scenarios]
 )
 def test_the_reference_hub_answers_the_same_but_for_what_is_listed(
-    commands: dict[str, tuple[list[str], list[str]]], dialect: str, scenario: Scenario, tmp_path: Path
+    hub_commands: dict[str, tuple[list[str], list[str]]], dialect: str, scenario: Scenario, tmp_path: Path
 ) -> None:
-    own, reference = commands[dialect]
+    own, reference = hub_commands[dialect]
     ours, theirs = observe(own, dialect, scenario), observe([*reference, str(tmp_path / "updates")], dialect, scenario)
     assert list(ours) == list(theirs)
     listed = [row for row in rows() if row[0].startswith(f"{dialect} {scenario.__name__}: ")]

@@ -1,0 +1,68 @@
+"""Hubs to compare with and to talk to: petasos on its own, and the reference hub of each dialect.
+
+The reference hub comes from its module registry and is built here, when Go is there. None of its code is in this
+repository."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from clients import HUB_PATH
+
+ROOT = Path(__file__).parent.parent
+BUILD = ROOT / ".build" / "reference"
+PUBLISHER, SUBSCRIBER = "publisher key of at least 32 bytes", "subscriber key of at least 32 bytes"
+PAGE = "https://page.example"
+RESOURCE = "https://hub.example" + HUB_PATH
+ISSUER = "https://issuer.example"
+
+
+def petasos() -> list[str]:
+    """How to start petasos; protocol 0.x needs --compat, too."""
+    # What cargo has built for its own tests, with the same features.
+    build = ["cargo", "test", "--locked", "--workspace", "--no-run", "--quiet"]
+    subprocess.run(build, cwd=ROOT, check=True)
+    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+    options = {
+        "--listen": "127.0.0.1:0",
+        "--public-url": RESOURCE,
+        "--issuer": ISSUER,
+        "--publisher-key": PUBLISHER,
+        "--subscriber-key": SUBSCRIBER,
+        "--cors-origins": PAGE,
+        "--publish-origins": PAGE,
+    }
+    arguments = [part for pair in options.items() for part in pair]
+    return [str(target / "debug" / "petasos"), "--anonymous", *arguments]
+
+
+def reference(dialect: str) -> list[str]:
+    """How to start the reference hub; a directory for its database is the last argument. Skips without Go 1.26."""
+    go = shutil.which("go")
+    version = subprocess.run([go, "env", "GOVERSION"], capture_output=True, text=True).stdout if go else ""
+    if go is None or [int(part) for part in re.findall(r"\d+", version)[:2]] < [1, 26]:
+        pytest.skip("Go 1.26 is not installed: the reference hub cannot be built")
+    name, flags = ("v0", ["-tags=v0", "-modfile=v0.mod"]) if dialect == "0.x" else ("v1", [])
+    command = [go, "build", *flags, "-o", str(BUILD / name), "."]
+    subprocess.run(command, cwd=ROOT / "tests" / "reference", check=True)
+    return [str(BUILD / name)]
+
+
+class HubProcess:
+    """A hub of a process of its own, which says where it listens."""
+
+    def __init__(self, command: list[str]) -> None:
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        self.url = re.sub(re.escape(HUB_PATH) + "$", "", line.removeprefix("Serving on ").strip()) + HUB_PATH
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.communicate()
