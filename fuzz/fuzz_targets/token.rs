@@ -19,7 +19,7 @@ fuzz_target!(|input: &[u8]| {
     let Ok(claims) = Claims::from_json(input) else { return };
     let _ = claims.check_lifetime(1e9);
     let _ = claims.check_party("https://a.example", "https://hub.example/m");
-    let _ = legacy::grants(&claims, &limits);
+    let _ = legacy::grants(&claims, true, &limits);
     if let Ok(grants) = details::grants(&claims, &HubUrl::default(), &limits) {
         assert!(grants.publish.len().max(grants.subscribe.len()) <= limits.token_matchers_max);
     }

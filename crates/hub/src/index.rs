@@ -33,7 +33,9 @@ impl Index {
         let bucket = match matcher {
             Matcher::Any(_) => &mut self.any,
             Matcher::Exact(topic) => self.exact.entry(Arc::clone(topic)).or_default(),
-            Matcher::Pattern(_) | Matcher::Template(_) => self.patterns.entry(matcher.clone()).or_default(),
+            Matcher::Pattern(_) | Matcher::Template(_) | Matcher::Prefix(_) => {
+                self.patterns.entry(matcher.clone()).or_default()
+            }
         };
         let key = self.registrations.insert(Registration { member, slot: bucket.len() as u32 }) as u32;
         bucket.push(key);
@@ -47,7 +49,7 @@ impl Index {
         match matcher {
             Matcher::Any(_) => take(&mut self.any, slot, registrations),
             Matcher::Exact(topic) => take_from(&mut self.exact, topic, slot, registrations),
-            Matcher::Pattern(_) | Matcher::Template(_) => {
+            Matcher::Pattern(_) | Matcher::Template(_) | Matcher::Prefix(_) => {
                 take_from(&mut self.patterns, matcher, slot, registrations)
             }
         }

@@ -25,6 +25,9 @@ pub struct Config {
     pub resource: Option<String>,
     /// Whether protocol 0.x is served, too.
     pub compat: bool,
+    /// With 0.x: whether a topic selector in a token that ends with `*` grants every topic that begins with the rest, as
+    /// flask-mercure-sse 0.4 had it. The specification has no such selectors.
+    pub prefixes: bool,
     /// Whose tokens are accepted. The first one's keys also verify 0.x tokens that name no issuer.
     pub issuers: Vec<IssuerConfig>,
     /// Whether a subscriber needs no token.
@@ -103,6 +106,7 @@ impl Default for Config {
             public_url: None,
             resource: None,
             compat: false,
+            prefixes: false,
             issuers: Vec::new(),
             anonymous: false,
             subscriptions: true,
@@ -179,7 +183,12 @@ impl Config {
             },
             server: petasos_server::Settings {
                 limits,
-                issuers: Issuers { trusted: issuers(self.issuers, &url)?, resource, compat: self.compat },
+                issuers: Issuers {
+                    trusted: issuers(self.issuers, &url)?,
+                    resource,
+                    compat: self.compat,
+                    prefixes: self.prefixes,
+                },
                 advertise: self.public_url.is_some(),
                 anonymous: self.anonymous,
                 publish: self.publish,

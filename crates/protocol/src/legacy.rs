@@ -19,9 +19,11 @@ use crate::{
 /// Reads the `mercure` claim (or its namespaced form, which wins) of a verified token. A token without it is valid and
 /// grants nothing.
 ///
+/// `prefixes`: whether a `*` at the end of a selector stands for any rest ([`Matcher::prefix_or_selector`]).
+///
 /// # Errors
 /// [`TokenError::Claim`], [`TokenError::TooManyMatchers`].
-pub fn grants(claims: &Claims, limits: &Limits) -> Result<Grants, TokenError> {
+pub fn grants(claims: &Claims, prefixes: bool, limits: &Limits) -> Result<Grants, TokenError> {
     let Some(json) = claim(claims) else { return Ok(Grants::default()) };
     let malformed =
         TokenError::Claim { claim: CLAIM, expected: "an object whose grants are arrays of topic selectors" };
@@ -34,7 +36,10 @@ pub fn grants(claims: &Claims, limits: &Limits) -> Result<Grants, TokenError> {
         return Err(TokenError::TooManyMatchers { max: limits.token_matchers_max });
     }
     let parse = |values: Vec<String>| {
-        let matchers = values.iter().map(|value| Matcher::selector(value, limits));
+        let matchers = values.iter().map(|value| match prefixes {
+            true => Matcher::prefix_or_selector(value, limits),
+            false => Matcher::selector(value, limits),
+        });
         matchers.collect::<Result<Vec<_>, _>>().map_err(|_| malformed.clone())
     };
     let payloads =
@@ -216,7 +221,7 @@ mod tests {
 
     #[expect(clippy::needless_pass_by_value, reason = "given as literals")]
     fn read(claims: Value) -> Result<Grants, TokenError> {
-        grants(&Claims::from_json(claims.to_string().as_bytes())?, &Limits::default())
+        grants(&Claims::from_json(claims.to_string().as_bytes())?, false, &Limits::default())
     }
 
     fn subscription(selector: &str, payload: Option<&str>) -> Subscription {
@@ -243,11 +248,24 @@ mod tests {
     }
 
     #[test]
+    fn an_asterisk_at_the_end_stands_for_any_rest_only_where_that_is_asked_for() {
+        let claims = json!({"mercure": {"subscribe": ["/b/*", "/{c}/*"]}}).to_string();
+        let claims = Claims::from_json(claims.as_bytes()).expect("an object");
+        let may_read = |prefixes, path: &str| {
+            let grants = grants(&claims, prefixes, &Limits::default()).expect("valid");
+            grants.may_read(&Topic::unchecked(path, &hub()))
+        };
+        assert!(may_read(true, "/b/") && may_read(true, "/b/1/2") && may_read(true, "/b/*"));
+        assert!(!may_read(true, "/b") && !may_read(true, "/c/1/2"));
+        assert!(may_read(false, "/b/*") && !may_read(false, "/b/1"));
+    }
+
+    #[test]
     fn payload_is_passed_on_as_it_was_signed() {
         let payload = r#"{"z":12345678901234567890123,"a":1.10,"z2":[ 1 ]}"#;
         let claims = format!(r#"{{"mercure":{{"subscribe":[],"payload":{payload}}}}}"#);
         let claims = Claims::from_json(claims.as_bytes()).expect("an object");
-        let grants = grants(&claims, &Limits::default()).expect("valid");
+        let grants = grants(&claims, false, &Limits::default()).expect("valid");
         assert_eq!(grants.payload(&any(), &hub()).map(|payload| payload.get()), Some(payload));
     }
 

@@ -27,6 +27,8 @@ pub enum Matcher {
     Pattern(Arc<Pattern>),
     /// 0.x: the same text, or an expansion of the URI template.
     Template(Arc<Template>),
+    /// Every topic that begins with what stands before the `*` at the end of this text; in grants only.
+    Prefix(Arc<str>),
 }
 
 /// The matcher types of section "Matcher Types". 0.x has no types; its selectors that 1.0 could write count as
@@ -102,6 +104,26 @@ impl Matcher {
         })
     }
 
+    /// A topic selector of 0.x as flask-mercure-sse 0.4 read it in tokens: with a `*` at its end, it selects every topic
+    /// that begins with the rest. The specification has no such selectors.
+    ///
+    /// # Errors
+    /// Those of [`Self::selector`].
+    ///
+    /// ```
+    /// use petasos_protocol::{matcher::Matcher, topic::{HubUrl, Topic}, Limits};
+    /// let books = Matcher::prefix_or_selector("/books/*", &Limits::default())?;
+    /// assert!(books.matches(&Topic::unchecked("/books/1/pages", &HubUrl::default())));
+    /// assert!(!books.matches(&Topic::unchecked("/films/1", &HubUrl::default())));
+    /// # Ok::<(), petasos_protocol::Reject>(())
+    /// ```
+    pub fn prefix_or_selector(value: &str, limits: &Limits) -> Result<Self, Reject> {
+        match Self::selector(value, limits)? {
+            Self::Exact(text) if text.ends_with('*') => Ok(Self::Prefix(text)),
+            selector => Ok(selector),
+        }
+    }
+
     /// Whether `topic` is selected.
     pub fn matches(&self, topic: &Topic) -> bool {
         match self {
@@ -111,6 +133,7 @@ impl Matcher {
             Self::Template(template) => {
                 template.as_str() == topic.as_str() || template.matches(topic.as_str())
             }
+            Self::Prefix(text) => topic.as_str().starts_with(&text[..text.len() - 1]),
         }
     }
 
@@ -126,7 +149,7 @@ impl Matcher {
     pub fn as_str(&self) -> &str {
         match self {
             Self::Any(_) => "*",
-            Self::Exact(text) => text,
+            Self::Exact(text) | Self::Prefix(text) => text,
             Self::Pattern(pattern) => pattern.as_str(),
             Self::Template(template) => template.as_str(),
         }
@@ -138,7 +161,7 @@ impl Matcher {
             Self::Any(matcher_type) => Some(*matcher_type),
             Self::Exact(_) => Some(MatcherType::Exact),
             Self::Pattern(_) => Some(MatcherType::UrlPattern),
-            Self::Template(_) => None,
+            Self::Template(_) | Self::Prefix(_) => None,
         }
     }
 }

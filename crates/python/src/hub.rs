@@ -81,6 +81,7 @@ impl Hub {
             }],
             public_url,
             compat: true,
+            prefixes: true,
             anonymous,
             subscriptions,
             subscription_event_type,
@@ -98,12 +99,12 @@ impl Hub {
         Ok(Self { lazy: Lazy::new(settings) })
     }
 
-    #[pyo3(signature = (topics, data="", *, private=false, id=None, r#type=None, retry=None))]
-    #[expect(clippy::too_many_arguments, clippy::needless_pass_by_value, reason = "a Python signature")]
+    #[pyo3(signature = (topics, data="", private=false, id=None, r#type=None, retry=None))]
+    #[expect(clippy::too_many_arguments, reason = "a Python signature")]
     fn publish(
         &self,
         py: Python<'_>,
-        topics: Vec<String>,
+        topics: TopicNames,
         data: &str,
         private: bool,
         id: Option<&str>,
@@ -112,7 +113,7 @@ impl Hub {
     ) -> PyResult<String> {
         let engine = self.engine(py)?;
         let hub = engine.connections.service().hub();
-        let draft = draft(hub.url(), &topics, data, private, id, r#type, retry)?;
+        let draft = draft(hub.url(), &Vec::from(topics), data, private, id, r#type, retry)?;
         let published = py.detach(|| engine.block_on(hub.publish(draft)));
         let id = published.map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
         Ok(id.as_str().to_owned())
@@ -156,6 +157,22 @@ impl Hub {
 
     fn stop(&self, py: Python<'_>) {
         self.lazy.stop(py);
+    }
+}
+
+/// The topics of an update, as Python programs give them.
+#[derive(FromPyObject)]
+enum TopicNames {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl From<TopicNames> for Vec<String> {
+    fn from(names: TopicNames) -> Self {
+        match names {
+            TopicNames::One(name) => vec![name],
+            TopicNames::Several(names) => names,
+        }
     }
 }
 

@@ -59,6 +59,8 @@ pub struct Issuers {
     pub resource: String,
     /// Whether 0.x tokens are accepted.
     pub compat: bool,
+    /// Whether a `*` at the end of a topic selector in a 0.x token stands for any rest.
+    pub prefixes: bool,
 }
 
 /// What a verified token says.
@@ -129,7 +131,7 @@ impl Issuers {
                     expected: "there, in 0.x tokens of further issuers",
                 });
             }
-            Dialect::Legacy => legacy::grants(&claims, limits)?,
+            Dialect::Legacy => legacy::grants(&claims, self.prefixes, limits)?,
             Dialect::V1 => details::grants(&claims, hub, limits)?,
         };
         Ok(Verified { grants, expiry, dialect })

@@ -58,7 +58,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             limits: Limits::default(),
-            issuers: Issuers { trusted: Vec::new(), resource: String::new(), compat: true },
+            issuers: Issuers { trusted: Vec::new(), resource: String::new(), compat: true, prefixes: false },
             anonymous: false,
             publish: true,
             cookie_name: "__Secure-mercure_access_token".to_owned(),

@@ -47,6 +47,7 @@ fn issuers(keys: Vec<Key>) -> Issuers {
         }],
         resource: "https://hub.example/m".to_owned(),
         compat: false,
+        prefixes: false,
     }
 }
 

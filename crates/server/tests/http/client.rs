@@ -50,6 +50,7 @@ pub(crate) fn settings() -> Settings {
             }],
             resource: "https://example.com/.well-known/mercure".to_owned(),
             compat: true,
+            prefixes: false,
         },
         anonymous: true,
         ..Settings::default()
