@@ -1,7 +1,14 @@
-"""The documentation names things that exist."""
+"""The documentation names things that exist, and its examples run."""
 
+import doctest
+import importlib
+import pkgutil
 import re
 from pathlib import Path
+
+import pytest
+
+import flask_mercure_sse
 
 ROOT = Path(__file__).parent.parent
 SHORT = {"v1": "server/tests/http/v1.rs", "legacy": "server/tests/http/legacy.rs"}
@@ -26,6 +33,28 @@ def test_every_row_of_the_conformance_table_has_a_test():
     table = [line for line in text.splitlines() if line.startswith("| ")][2:]
     assert len(table) > 40
     assert all("::" in row for row in table)
+
+
+MODULES = [
+    module.name
+    for module in pkgutil.walk_packages(flask_mercure_sse.__path__, "flask_mercure_sse.")
+    # These do something when they are imported.
+    if not module.name.endswith((".wsgi", ".__main__"))
+]
+
+
+@pytest.mark.parametrize("name", ["flask_mercure_sse", *MODULES])
+def test_the_examples_in_docstrings_run(name):
+    assert doctest.testmod(importlib.import_module(name)).failed == 0
+
+
+def test_the_examples_of_the_compiled_module_run():
+    stubs = Path(flask_mercure_sse.__file__).with_name("_native.pyi").read_text(encoding="utf-8")
+    names = vars(importlib.import_module("flask_mercure_sse._native"))
+    examples = stubs.replace('"""', "\n")
+    tests = doctest.DocTestParser().get_doctest(examples, dict(names), "_native.pyi", None, None)
+    assert tests.examples
+    assert doctest.DocTestRunner().run(tests).failed == 0
 
 
 def test_links_between_documents_lead_somewhere():

@@ -1,7 +1,4 @@
-"""The object protocol, and the examples in docstrings."""
-
-import doctest
-import importlib
+"""The object protocol."""
 
 import pytest
 
@@ -51,9 +48,3 @@ def test_topics_of_objects():
 def test_publications_of_objects(arguments, publication, app):
     with app.app_context():
         assert as_publication(*arguments) == publication
-
-
-@pytest.mark.parametrize("name", ["", ".settings", ".topics", ".extension", "._native"])
-def test_the_examples_in_docstrings_run(name):
-    module = importlib.import_module("flask_mercure_sse" + name)
-    assert doctest.testmod(module).failed == 0

@@ -49,7 +49,7 @@ def test_switches_and_numbers_may_be_text():
         ("MERCURE_HUB", "maybe", "write true or false"),
         ("MERCURE_HUB_KEEPALIVE_INTERVAL", "soon", "write a number, 0 or more"),
         ("MERCURE_HUB_KEEPALIVE_INTERVAL", -1, "write a number, 0 or more"),
-        ("MERCURE_HUB_RECONCILIATION_LENGTH", float("nan"), "write a number, 0 or more"),
+        ("MERCURE_HUB_RECONCILIATION_LENGTH", float("nan"), "write a whole number, 0 or more"),
         ("MERCURE_HUB_URL", "hub.example", "write the hub's URL"),
         ("MERCURE_HUB_URL", "ftp://hub.example/x", "write the hub's URL"),
         ("MERCURE_PUBLIC_HUB_URL", True, "write the hub's URL"),
@@ -57,11 +57,13 @@ def test_switches_and_numbers_may_be_text():
         ("MERCURE_PUBLISHER_JWT", b"token", "write a text"),
         ("MERCURE_SUBSCRIBER_SECRET_KEY", ["x"], "write a text or bytes"),
         ("MERCURE_PROTOCOL", "2.0", 'write "0.x" or "1.0"'),
-        ("MERCURE_JWT_TTL", "a day", "write a number, 0 or more"),
+        ("MERCURE_JWT_TTL", "a day", "write a whole number, 0 or more"),
+        ("MERCURE_JWT_TTL", 0.5, "write a whole number, 0 or more"),
         ("MERCURE_CONNECT_TIMEOUT", 0, "write a number above 0"),
         ("MERCURE_READ_TIMEOUT", "x", "write a number, 0 or more"),
         ("MERCURE_PUBLISH_BACKGROUND", "perhaps", "write true or false"),
-        ("MERCURE_PUBLISH_QUEUE_LENGTH", 0, "write a number above 0"),
+        ("MERCURE_PUBLISH_QUEUE_LENGTH", 0, "write a whole number, 1 or more"),
+        ("MERCURE_AUTHZ_COOKIE_NAME", "semi;colon", "write letters"),
     ],
 )
 def test_a_wrong_setting_is_named_at_start(key, value, advice):
@@ -75,9 +77,10 @@ def test_a_keyword_that_is_no_setting_is_named():
 
 
 def test_a_setting_that_the_hub_refuses_is_explained():
-    app = Flask("cookie")
-    mercure = MercureSSE(app, hub=True, authz_cookie_name="semi;colon")
-    with pytest.raises(ValueError, match="cookie_name: use letters"):
+    app = Flask("port")
+    app.config["SERVER_NAME"] = "app.example:port"
+    mercure = MercureSSE(app, hub=True)
+    with pytest.raises(ValueError, match="the embedded Mercure hub cannot start: public_url"):
         mercure.publish("a", "b")
 
 

@@ -96,8 +96,8 @@ def test_with_subscriptions_adds_their_topics_and_the_token_grants_them(token):
     with app.test_request_context():
         for topics in ("room/1", ("room/1",), ["room/1"]):
             url = mercure.authentified_hub_url(topics, with_subscriptions=True)
-            events = "/.well-known/mercure/subscriptions/room%2F1"
-            assert "topic=%2F.well-known%2Fmercure%2Fsubscriptions%2Froom%252F1" in url
+            events = "/.well-known/mercure/subscriptions/room%2F1/{subscriber}"
+            assert "topic=%2F.well-known%2Fmercure%2Fsubscriptions%2Froom%252F1%2F%7Bsubscriber%7D" in url
             jwt = url.rpartition("authorization=")[2]
             assert token.claims(jwt, "k" * 32)["mercure"]["subscribe"] == ["room/1", events]
 

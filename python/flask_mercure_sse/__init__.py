@@ -23,6 +23,7 @@ from .errors import (
 )
 from .events import Event, Subscription
 from .extension import MercureSSE, mercure_publish
+from .hub import format_subscriptions_response, get_subscription_id
 from .presence import subscriber_connected, subscriber_disconnected
 from .settings import HUB_URL_FROM_REQUEST, MercureSSEState
 from .signals import publish_signal
@@ -48,6 +49,8 @@ __all__ = [
     "Update",
     "__version__",
     "as_topic",
+    "format_subscriptions_response",
+    "get_subscription_id",
     "hub_blueprint",
     "mercure_publish",
     "publish_signal",

@@ -4,7 +4,18 @@ Everything here returns quickly: nothing waits for the network while it holds th
 """
 
 from collections.abc import Sequence
-from typing import Final, final
+from typing import Final, Self, final
+
+__all__ = [
+    "Hub",
+    "InvalidUpdate",
+    "Server",
+    "__version__",
+    "check_update",
+    "expand_subscription_topic",
+    "expand_subscriptions_path",
+    "sign_token",
+]
 
 __version__: Final[str]
 
@@ -19,8 +30,8 @@ class Hub:
     (a fork gets an engine of its own).
     """
 
-    def __init__(
-        self,
+    def __new__(
+        cls,
         *,
         publisher_key: str | bytes | None = None,
         subscriber_key: str | bytes | None = None,
@@ -29,38 +40,41 @@ class Hub:
         publish: bool = True,
         keep_alive: float = 15.0,
         history_max: int = 500,
-        cors_origins: Sequence[str] = (),
-        publish_origins: Sequence[str] = (),
-        cookie_name: str = "mercureAuthorization",
-        subscription_event_type: str | None = "Subscription",
+        cors_origins: Sequence[str] = ...,
+        publish_origins: Sequence[str] = ...,
+        cookie_name: str = ...,
+        subscription_event_type: str | None = ...,
         cors_loopback_credentials: bool = False,
         public_url: str | None = None,
-    ) -> None:
+    ) -> Self:
         """Check the settings.
 
         publisher_key, subscriber_key: HMAC secrets of the 0.x tokens; None refuses every token of that role.
         anonymous: whether a subscriber needs no token. subscriptions: whether subscription events and the API exist.
         publish: whether POST is answered (else 405). keep_alive: seconds between comments on an idle stream, 0 turns
-        them off. history_max: how many updates are kept for reconnection. cors_origins: ("*",) or exact origins.
-        publish_origins: origins that may POST with the cookie, besides the hub's own. cors_loopback_credentials: with
-        ("*",), allow cookies where page and hub are both on loopback names, as in development. public_url: the hub's
-        URL as clients know it: metadata is served under it, and 1.0 tokens name it as their audience; without it, they
-        name http://localhost/.well-known/mercure.
+        them off. history_max: how many updates are kept for reconnection. cors_origins: ("*",) or exact origins, by default
+        none. publish_origins: origins that may POST with the cookie, besides the hub's own, by default none.
+        cookie_name: the cookie that may carry a token, by default mercureAuthorization. subscription_event_type: the
+        type of subscription events, by default Subscription. cors_loopback_credentials: with ("*",), allow cookies
+        where page and hub are both on loopback names, as in development. public_url: the hub's URL as clients know it:
+        metadata is served under it, and 1.0 tokens name it as their audience; without it, they name
+        http://localhost/.well-known/mercure.
 
         Raises InvalidUpdate (a ValueError) that names the setting.
         """
 
     def publish(
         self,
-        topics: Sequence[str],
+        topics: str | Sequence[str],
         data: str = "",
-        *,
         private: bool = False,
         id: str | None = None,
         type: str | None = None,
         retry: str | None = None,
     ) -> str:
-        """Append one update to the log and return its id. retry: milliseconds, in digits.
+        """Append one update to the log and return its id.
+
+        topics: one, or several of which the first is the canonical one. retry: milliseconds, in digits.
 
         Raises InvalidUpdate, or RuntimeError once stopped.
         """
@@ -86,7 +100,7 @@ class Hub:
 class Server:
     """A listening socket in front of a hub, served by threads of its own; no Python in the path of a message."""
 
-    def __init__(self, hub: Hub, host: str = "127.0.0.1", port: int = 0) -> None:
+    def __new__(cls, hub: Hub, host: str = "127.0.0.1", port: int = 0) -> Self:
         """Bind and begin to serve. Raises OSError when the address cannot be bound."""
 
     @property

@@ -66,6 +66,7 @@ def hub(rest: str = "") -> Response:
         abort(404, "The Mercure hub of this application is elsewhere.")
     if request.method in ("GET", "QUERY") and request.path == HUB_PATH:
         _refuse_a_server_that_a_stream_would_block()
+        _warn_of_workers()
         state.watch.ensure(state)
     # Read whole before the hub is asked: it does not wait long for a request.
     message = _request()
@@ -109,6 +110,19 @@ def _refuse_a_server_that_a_stream_would_block() -> None:
     )
     current_app.logger.error("The embedded Mercure hub refuses a subscriber: %s", problem)
     abort(503, problem)
+
+
+def _warn_of_workers() -> None:
+    if request.environ.get("wsgi.multiprocess") and _warned_in.get("process") != os.getpid():
+        _warned_in["process"] = os.getpid()
+        current_app.logger.warning(
+            "The application runs in several processes, and each has an embedded Mercure hub of its own: a subscriber "
+            "hears what its own process publishes and nothing else. Run one hub for all "
+            "(python -m flask_mercure_sse.server) and set MERCURE_HUB_URL, or use one process with threads."
+        )
+
+
+_warned_in: Final[dict[str, int]] = {}
 
 
 def _request() -> bytes:

@@ -356,7 +356,11 @@ class MercureSSE:
         return self.hub_url(topics, self.create_subscription_jwt(granted, payload), with_subscriptions)
 
     def subscription_topic(self, topic: Any, subscriber: str | None = None) -> str:
-        """The topic of the events that tell who subscribes to ``topic``, or of those of one subscriber."""
+        """The topic of the events that tell who subscribes to ``topic``, or of those of one subscriber.
+
+        In protocol 0.x, the topic of all is one that petasos adds; followed by ``/{subscriber}`` it is a URI template
+        that selects them on every hub.
+        """
         state, name = self.state, as_topic(topic)
         if state.protocol == "0.x":
             return expand_subscription_topic(name, subscriber)
@@ -375,7 +379,13 @@ class MercureSSE:
 
     def _selected(self, topics: Any, with_subscriptions: bool) -> list[str]:
         selected = as_topics(topics)
-        return selected + [self.subscription_topic(topic) for topic in selected if with_subscriptions]
+        if not with_subscriptions:
+            return selected
+        events = [self.subscription_topic(topic) for topic in selected]
+        if self.state.protocol == "0.x":
+            # What every hub publishes is under the topic of one subscriber.
+            events = [f"{topic}/{{subscriber}}" for topic in events]
+        return selected + events
 
     def add_link(self, response: Response, topic: Any = None) -> Response:
         """Tell clients where the hub is, and what to subscribe to for news of this resource (section "Discovery").

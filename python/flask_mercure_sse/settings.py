@@ -71,7 +71,7 @@ class MercureSSEState:
     """The settings of one application, as ``app.extensions["mercure_sse"]``.
 
     Secrets do not appear in its ``repr``. Those that are not given are the application's SECRET_KEY, at the moment of
-    their use.
+    their use. They may be set later; an embedded hub keeps those it has started with.
     """
 
     app: Flask
@@ -117,10 +117,18 @@ class MercureSSEState:
         """Signs and verifies subscribers' tokens."""
         return self.given_subscriber_key or _key("subscriber_secret_key", self.app.config.get("SECRET_KEY"))
 
+    @subscriber_secret_key.setter
+    def subscriber_secret_key(self, key: str | bytes | None) -> None:
+        self.given_subscriber_key = _key("subscriber_secret_key", key)
+
     @property
     def publisher_secret_key(self) -> str | bytes | None:
         """Signs and verifies publishers' tokens."""
         return self.given_publisher_key or _key("publisher_secret_key", self.app.config.get("SECRET_KEY"))
+
+    @publisher_secret_key.setter
+    def publisher_secret_key(self, key: str | bytes | None) -> None:
+        self.given_publisher_key = _key("publisher_secret_key", key)
 
     def key_of(self, role: str) -> str | bytes:
         """The secret key of "publisher" or "subscriber".
@@ -148,6 +156,10 @@ class MercureSSEState:
             renewal = time.monotonic() + (self.jwt_ttl / 2 if self.jwt_ttl else float("inf"))
             self._own_jwt = (made_for, self.sign(key, {"publish": ["*"]}), renewal)
         return self._own_jwt[1]
+
+    @publisher_jwt.setter
+    def publisher_jwt(self, jwt: str | None) -> None:
+        self.given_publisher_jwt = _text("publisher_jwt", jwt)
 
     def sign(self, key: str | bytes, grants: Mapping[str, Any], ttl: int | None = None) -> str:
         """A token with these grants, in the dialect of the application.
@@ -236,7 +248,7 @@ def load(app: Flask, instance: MercureSSE, given: Mapping[str, Any]) -> MercureS
     """
     values = {name: _value(app, name, given) for name in DEFAULTS}
     protocol = _protocol(values["protocol"])
-    jwt_ttl = int(parse_number("MERCURE_JWT_TTL", values["jwt_ttl"]))
+    jwt_ttl = parse_whole_number("MERCURE_JWT_TTL", values["jwt_ttl"])
     if protocol == "1.0" and jwt_ttl == 0:
         raise ValueError("MERCURE_JWT_TTL: tokens of protocol 1.0 expire: write a number of seconds above 0")
     return MercureSSEState(
@@ -244,14 +256,14 @@ def load(app: Flask, instance: MercureSSE, given: Mapping[str, Any]) -> MercureS
         instance=instance,
         hub_url=_hub_url(values["hub_url"]),
         public_hub_url=check_url("MERCURE_PUBLIC_HUB_URL", values["public_hub_url"]),
-        authz_cookie_name=_text("authz_cookie_name", values["authz_cookie_name"]) or COOKIE_NAMES[protocol],
+        authz_cookie_name=_cookie_name(values["authz_cookie_name"]) or COOKIE_NAMES[protocol],
         type_is_topic=parse_bool("MERCURE_TYPE_IS_TOPIC", values["type_is_topic"]),
         hub_allow_publish=parse_bool("MERCURE_HUB_ALLOW_PUBLISH", values["hub_allow_publish"]),
         hub_allow_anonymous=parse_bool("MERCURE_HUB_ALLOW_ANONYMOUS", values["hub_allow_anonymous"]),
         hub_subscriptions=parse_bool("MERCURE_HUB_SUBSCRIPTIONS", values["hub_subscriptions"]),
         hub_keepalive_interval=parse_number("MERCURE_HUB_KEEPALIVE_INTERVAL", values["hub_keepalive_interval"]),
-        hub_reconciliation_length=int(
-            parse_number("MERCURE_HUB_RECONCILIATION_LENGTH", values["hub_reconciliation_length"])
+        hub_reconciliation_length=parse_whole_number(
+            "MERCURE_HUB_RECONCILIATION_LENGTH", values["hub_reconciliation_length"]
         ),
         hub=None if values["hub"] is None else parse_bool("MERCURE_HUB", values["hub"]),
         protocol=protocol,
@@ -263,7 +275,7 @@ def load(app: Flask, instance: MercureSSE, given: Mapping[str, Any]) -> MercureS
             read=_above_zero("MERCURE_READ_TIMEOUT", values["read_timeout"]),
         ),
         publish_background=parse_bool("MERCURE_PUBLISH_BACKGROUND", values["publish_background"]),
-        publish_queue_length=int(_above_zero("MERCURE_PUBLISH_QUEUE_LENGTH", values["publish_queue_length"])),
+        publish_queue_length=parse_whole_number("MERCURE_PUBLISH_QUEUE_LENGTH", values["publish_queue_length"], 1),
         publish_drain_seconds=parse_number("MERCURE_PUBLISH_DRAIN_SECONDS", values["publish_drain_seconds"]),
         given_publisher_jwt=_text("publisher_jwt", values["publisher_jwt"]),
         given_subscriber_key=_key("subscriber_secret_key", values["subscriber_secret_key"]),
@@ -313,7 +325,7 @@ _SWITCHES: Final = {
 
 
 def parse_number(key: str, value: Any) -> float:
-    """A number of seconds or of updates, 0 or more.
+    """A number of seconds, 0 or more.
 
     >>> parse_number("MERCURE_HUB_KEEPALIVE_INTERVAL", "2.5")
     2.5
@@ -328,6 +340,25 @@ def parse_number(key: str, value: Any) -> float:
     if not 0 <= number < 2**53:
         raise ValueError(f"{key}: write a number, 0 or more")
     return number
+
+
+def parse_whole_number(key: str, value: Any, least: int = 0) -> int:
+    """A number of seconds or of updates that has no half.
+
+    >>> parse_whole_number("MERCURE_JWT_TTL", "60")
+    60
+
+    Raises:
+        ValueError: it is no whole number, or below ``least``; the message names the key.
+    """
+    try:
+        number = parse_number(key, value)
+    except ValueError:
+        number = -1
+    # A fraction would be cut off, and half a second become never.
+    if number < least or number != int(number):
+        raise ValueError(f"{key}: write a whole number, {least} or more")
+    return int(number)
 
 
 def _above_zero(key: str, value: Any) -> float:
@@ -379,6 +410,18 @@ def _text(name: str, value: Any) -> str | None:
     if not isinstance(value, str) or not value.isprintable() or " " in value:
         raise ValueError(f"{config_key(name)}: write a text without spaces")
     return value
+
+
+def _cookie_name(value: Any) -> str | None:
+    name = _text("authz_cookie_name", value)
+    if name is not None and not _COOKIE_NAME.fullmatch(name):
+        raise ValueError(f"MERCURE_AUTHZ_COOKIE_NAME: write letters, digits and {_COOKIE_SIGNS}")
+    return name
+
+
+_COOKIE_SIGNS: Final = "!#$%&'*+-.^_`|~"
+_COOKIE_NAME: Final = re.compile(f"[A-Za-z0-9{re.escape(_COOKIE_SIGNS)}]+")
+"""A token, as RFC 6265, section 4.1.1 has it."""
 
 
 def _key(name: str, value: Any) -> str | bytes | None:

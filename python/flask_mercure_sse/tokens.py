@@ -74,6 +74,6 @@ def matchers(topics: Iterable[str]) -> list[dict[str, str]]:
     [{'match': 'a'}, {'match': '/books/:id', 'match_type': 'urlpattern'}]
     """
     return [
-        {"match": topic, "match_type": "urlpattern"} if isinstance(topic, URLPattern) else {"match": topic}
+        {"match": str(topic), "match_type": "urlpattern"} if isinstance(topic, URLPattern) else {"match": topic}
         for topic in topics
     ]

@@ -11,7 +11,7 @@ from typing import Any, Final
 import click
 
 from .._native import Hub, InvalidUpdate, Server, sign_token
-from ..settings import parse_bool, parse_number
+from ..settings import parse_bool, parse_number, parse_whole_number
 from .dotenv import Variables
 
 
@@ -88,16 +88,14 @@ def _settings(options: Mapping[str, Any], variables: Variables) -> dict[str, Any
         value: bool | None = options[option]
         return parse_bool(key, variables.first(key) or "true") if value is None else value
 
-    def number(key: str, default: str) -> float:
-        return parse_number(key, variables.first(key) or default)
-
+    keep_alive, history = "MERCURE_HUB_KEEPALIVE_INTERVAL", "MERCURE_HUB_RECONCILIATION_LENGTH"
     return {
         "publisher_key": secret("PUBLISHER"),
         "subscriber_key": secret("SUBSCRIBER"),
         "anonymous": switch("allow_anonymous", "MERCURE_HUB_ALLOW_ANONYMOUS"),
         "subscriptions": switch("subscriptions", "MERCURE_HUB_SUBSCRIPTIONS"),
-        "keep_alive": number("MERCURE_HUB_KEEPALIVE_INTERVAL", "15"),
-        "history_max": int(number("MERCURE_HUB_RECONCILIATION_LENGTH", "500")),
+        "keep_alive": parse_number(keep_alive, variables.first(keep_alive) or "15"),
+        "history_max": parse_whole_number(history, variables.first(history) or "500"),
         "cookie_name": variables.first("MERCURE_AUTHZ_COOKIE_NAME") or "mercureAuthorization",
     }
 
