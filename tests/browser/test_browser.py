@@ -16,10 +16,14 @@ import pytest
 from flask import Flask, make_response, render_template_string
 from playwright.sync_api import expect, sync_playwright
 
+from clients import HUB_PATH
 from flask_mercure_sse import MercureSSE
 
 ROOT = Path(__file__).parent.parent.parent
 CHROMIUM = shutil.which("chromium")
+
+# Names of hosts that are this machine, for cookies that several hosts share.
+HOSTS = "--host-resolver-rules=MAP *.example.test 127.0.0.1"
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine")
 
@@ -40,7 +44,7 @@ es.onmessage = (event) => {
 @pytest.fixture(scope="module")
 def browser():
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", HOSTS])
         yield browser
         browser.close()
 
@@ -110,6 +114,81 @@ def test_a_private_stream_is_for_the_browser_with_the_cookie(where, context, oth
     mercure.publish("/users/7", "open")
     expect(heard(own)).to_have_text(["secret", "open"])
     expect(heard(foreign)).to_have_text(["open"])
+
+
+def test_a_cookie_reaches_the_hub_on_another_host_of_the_same_domain(context, other_context, serve, standalone):
+    app = Flask("subdomains")
+    app.config["SECRET_KEY"] = "k" * 32
+    page_url = serve(app).replace("127.0.0.1", "app.example.test")
+    secrets = ["--publisher-secret", "k" * 32, "--subscriber-secret", "k" * 32]
+    hub = standalone(*secrets, "--cors-origins", page_url).hub
+    mercure = MercureSSE(app, hub_url=hub, public_hub_url=hub.replace("127.0.0.1", "hub.example.test"))
+
+    @app.get("/")
+    def page():
+        return render_template_string(PAGE, topics=["/users/7", "/news"])
+
+    @app.get("/login")
+    def login():
+        return mercure.set_authz_cookie(make_response(page()), topics=["/users/7"])
+
+    @app.get("/logout")
+    def logout():
+        return mercure.delete_authz_cookie(make_response(page()))
+
+    member, stranger = context.new_page(), other_context.new_page()
+    member.goto(page_url + "/login")
+    stranger.goto(page_url)
+    for each in (member, stranger):
+        expect(each).to_have_title("open")
+    (cookie,) = context.cookies()
+    assert (cookie["domain"], cookie["path"], cookie["httpOnly"], cookie["sameSite"]) == (
+        ".example.test",
+        HUB_PATH,
+        True,
+        "Strict",
+    )
+    mercure.publish("/users/7", "secret", private=True)
+    mercure.publish("/news", "open")
+    expect(heard(member)).to_have_text(["secret", "open"])
+    expect(heard(stranger)).to_have_text(["open"])
+    member.goto(page_url + "/logout")
+    expect(member).to_have_title("open")
+    assert context.cookies() == []
+    mercure.publish("/users/7", "no longer", private=True)
+    mercure.publish("/news", "last")
+    expect(heard(member)).to_have_text(["last"])
+
+
+ATTRIBUTE = """
+<!doctype html><title>page</title><ul id="heard"></ul>
+<body data-hub="{{ mercure_authentified_hub_url(topics) }}">
+<script>
+const inScript = "{{ mercure_authentified_hub_url(topics) }}";
+for (const url of [inScript, document.body.dataset.hub]) {
+  const es = new EventSource(url);
+  es.onopen = () => { document.title += " open"; };
+  es.onmessage = (event) => {
+    const item = document.createElement("li");
+    item.textContent = event.data;
+    document.getElementById("heard").append(item);
+  };
+}
+</script>
+"""
+
+
+def test_urls_with_several_topics_and_a_token_work_in_scripts_and_attributes(context, app, mercure, serve):
+    topics = ["/users/7", "copy;right", "a&para=b\"'</script>"]
+    app.add_url_rule("/", view_func=lambda: render_template_string(ATTRIBUTE, topics=topics))
+    page = context.new_page()
+    page.goto(serve(app))
+    expect(page).to_have_title("page open open")
+    for topic in topics:
+        mercure.publish(topic, f"on {topic}", private=True)
+    expect(heard(page)).to_have_count(6)
+    for topic in topics:
+        expect(heard(page).filter(has_text=f"on {topic}")).to_have_count(2)
 
 
 class Cable:

@@ -1,0 +1,72 @@
+"""The code in docs/flask.md runs as it stands, one block after the other, in an application in debug mode."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+GUIDE = Path(__file__).parent.parent / "docs" / "flask.md"
+BLOCKS = re.findall(r"^```python\n(.*?)^```", GUIDE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def block(part):
+    (found,) = (block for block in BLOCKS if part in block)
+    return found
+
+
+@pytest.fixture
+def guide(monkeypatch):
+    """The names that the first block makes, with the embedded hub on."""
+    monkeypatch.setenv("FLASK_DEBUG", "1")
+    names = {"__name__": "guide"}
+    exec(BLOCKS[0], names)
+    return names
+
+
+def test_all_blocks_run(guide, capsys):
+    for each in BLOCKS[1:]:
+        if not each.startswith("# test_"):
+            exec(each, guide)
+    assert "message Walden" in capsys.readouterr().out
+
+
+def test_what_the_examples_publish_arrives(guide, mercure_subscriber):
+    reader = mercure_subscriber(["/books/{id}", "/books"], mercure=guide["mercure"])
+    for part in ("urn:uuid:my-own", "class Book", "publish_many", "after_commit"):
+        exec(block(part), guide)
+    first, *others = reader.received(6)
+    assert (first.id, first.type, first.json()) == ("urn:uuid:my-own", "book", {"title": "Walden"})
+    assert [event.data for event in others] == [
+        '{"title": "Walden"}',
+        '{"title": "Walden"}',
+        "sold out",
+        '{"title": "Cape Cod"}',
+        '{"title": "Walden"}',
+    ]
+
+
+def test_the_views_of_the_examples_answer(guide, mercure_subscriber):
+    for part in ("class Book", "async def change", "def inbox", "def book(id)", "hub_failed"):
+        exec(block(part), guide)
+    client, reader = guide["app"].test_client(), mercure_subscriber("/books/5", mercure=guide["mercure"])
+    published = client.post("/books/5").json["id"]
+    assert reader.received(1)[0].id == published
+    assert "mercureAuthorization=ey" in client.get("/inbox/7").headers["Set-Cookie"]
+    assert "mercureAuthorization=;" in client.post("/logout").headers["Set-Cookie"]
+    assert 'rel="mercure"' in client.get("/books/5").headers["Link"]
+
+
+def test_the_signal_of_the_example_is_sent(guide, mercure_subscriber, serve, open_stream, capsys, wait_until):
+    exec(block("subscriber_connected"), guide)
+    open_stream(serve(guide["app"]) + "/.well-known/mercure?topic=/books/1")
+    wait_until(lambda: "None reads /books/1" in capsys.readouterr().out)
+
+
+def test_the_test_of_the_guide_passes(tmp_path):
+    imports = "from flask import Flask\nfrom flask_mercure_sse import MercureSSE\n"
+    (tmp_path / "test_books.py").write_text(imports + block("test_a_new_title_is_announced"))
+    command = [sys.executable, "-W", "error", "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert ran.returncode == 0, ran.stdout
