@@ -26,7 +26,8 @@ fuzz_target!(|body: &[u8]| {
         data: draft.data.replace("\r\n", "\n").replace('\r', "\n").split('\n').map(str::to_owned).collect(),
     };
     let update = Update::publish(draft, || EventId::from_uuid("u"));
-    let text = std::str::from_utf8(update.event()).expect("UTF-8");
+    let event = update.frame().event();
+    let text = std::str::from_utf8(&event).expect("UTF-8");
     assert_eq!(parse(text), [expected]);
 });
 

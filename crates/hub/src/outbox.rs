@@ -46,7 +46,7 @@ const BYTES_MAX: usize = 1024 * 1024;
 impl Outbox {
     /// Adds frames; each comes with the position before it. False: the queue was full, or its end had been reached, and
     /// the shard has nothing more to do with it.
-    pub(crate) fn push<'a>(&self, frames: impl IntoIterator<Item = (Position, &'a Bytes)>) -> bool {
+    pub(crate) fn push(&self, frames: impl IntoIterator<Item = (Position, Bytes)>) -> bool {
         let mut queue = self.lock();
         if queue.end.is_some() {
             return false;
@@ -58,7 +58,7 @@ impl Outbox {
                 break;
             }
             queue.bytes += frame.len();
-            queue.frames.push_back(frame.clone());
+            queue.frames.push_back(frame);
         }
         let open = queue.end.is_none();
         wake(queue);
@@ -116,8 +116,8 @@ mod tests {
         outbox.poll_next(&mut Context::from_waker(Waker::noop()))
     }
 
-    fn frames(count: u64, frame: &Bytes) -> Vec<(Position, &Bytes)> {
-        (0..count).map(|sequence| (at(sequence), frame)).collect()
+    fn frames(count: u64, frame: &Bytes) -> Vec<(Position, Bytes)> {
+        (0..count).map(|sequence| (at(sequence), frame.clone())).collect()
     }
 
     #[test]
@@ -125,9 +125,9 @@ mod tests {
         let outbox = Outbox::default();
         assert!(next(&outbox).is_pending());
         let (a, b) = (Bytes::from("a"), Bytes::from("b"));
-        assert!(outbox.push([(at(0), &a), (at(1), &b)]));
+        assert!(outbox.push([(at(0), a.clone()), (at(1), b.clone())]));
         outbox.close(Closed::Stopping);
-        assert!(!outbox.push([(at(2), &a)]), "nothing follows the end");
+        assert!(!outbox.push([(at(2), a.clone())]), "nothing follows the end");
         assert_eq!(next(&outbox), Poll::Ready(Next::Frame(a)));
         assert_eq!(next(&outbox), Poll::Ready(Next::Frame(b)));
         assert_eq!(next(&outbox), Poll::Ready(Next::End(End::Closed(Closed::Stopping))));
@@ -138,7 +138,7 @@ mod tests {
         let outbox = Outbox::default();
         let frame = Bytes::from("x");
         assert!(outbox.push(frames(256, &frame)));
-        assert!(!outbox.push([(at(300), &frame), (at(301), &frame)]));
+        assert!(!outbox.push([(at(300), frame.clone()), (at(301), frame.clone())]));
         for _ in 0..256 {
             assert_eq!(next(&outbox), Poll::Ready(Next::Frame(frame.clone())));
         }
@@ -149,8 +149,8 @@ mod tests {
     fn bytes_are_bounded_and_one_large_frame_passes() {
         let outbox = Outbox::default();
         let large = Bytes::from(vec![0; BYTES_MAX + 1]);
-        assert!(outbox.push([(at(0), &large)]));
-        assert!(!outbox.push([(at(1), &large)]));
+        assert!(outbox.push([(at(0), large.clone())]));
+        assert!(!outbox.push([(at(1), large.clone())]));
         assert_eq!(next(&outbox), Poll::Ready(Next::Frame(large)));
         assert_eq!(next(&outbox), Poll::Ready(Next::End(End::Behind(at(1)))));
     }

@@ -204,7 +204,7 @@ impl Session {
                     // With the grants of now, not those of the time when the updates were published.
                     let mut asked = entries.by_ref().take(FILTERED_AT_ONCE);
                     if let Some(entry) = asked.find(|entry| self.interest.wants(&entry.update)) {
-                        return Poll::Ready(Some(entry.update.event().clone()));
+                        return Poll::Ready(Some(entry.update.frame().event()));
                     }
                     if entries.len() > 0 {
                         cx.waker().wake_by_ref();

@@ -166,7 +166,7 @@ impl Members {
         }
         let outbox = Arc::<Outbox>::default();
         let missed = self.ring.after(after).filter(|(_, update)| interest.wants(update));
-        if !outbox.push(missed.map(|(before, update)| (before, update.event()))) {
+        if !outbox.push(missed.map(|(before, update)| (before, update.frame().event()))) {
             return Attached::Behind;
         }
         let entry = self.members.vacant_entry();
@@ -215,7 +215,7 @@ impl Members {
             let slot = (of_member[0] >> 32) as u32;
             let member = &self.members[slot as usize];
             let frames = of_member.iter().map(|mark| self.ring.frame(mark & u64::from(u32::MAX)));
-            if !member.outbox.push(frames.map(|(before, update)| (before, update.event()))) {
+            if !member.outbox.push(frames.map(|(before, update)| (before, update.frame().event()))) {
                 full.push(MemberKey { slot, number: member.number });
             }
         }

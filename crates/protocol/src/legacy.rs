@@ -341,7 +341,7 @@ mod tests {
         let topics: Vec<_> = update.topics().iter().map(|topic| topic.as_str().to_owned()).collect();
         assert_eq!(topics, [own.as_str(), base]);
         assert!(update.is_private());
-        let event = String::from_utf8(update.event().to_vec()).expect("UTF-8");
+        let event = String::from_utf8(update.frame().event().to_vec()).expect("UTF-8");
         let data = event.strip_prefix("event: Subscription\nid: urn:uuid:1\ndata: ").expect("its fields");
         let document: Value = serde_json::from_str(data).expect("JSON");
         assert_eq!(

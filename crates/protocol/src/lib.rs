@@ -14,7 +14,7 @@
 //! let draft = form::publish(b"topic=books%2F1&data=new+price", &hub, &Limits::default())?;
 //! let update = Update::publish(draft, || EventId::from_uuid("e1ee88e2-532a-4d6f-ba70-f0f8bd584022"));
 //! assert_eq!(
-//!     &update.event()[..],
+//!     &update.frame().event()[..],
 //!     b"id: urn:uuid:e1ee88e2-532a-4d6f-ba70-f0f8bd584022\ndata: new price\n\n"
 //! );
 //! # Ok::<(), petasos_protocol::Reject>(())

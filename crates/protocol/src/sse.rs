@@ -10,6 +10,43 @@ use crate::update::{EventId, EventType, Retry};
 /// A comment: makes an idle stream show that it lives, and the first bytes flow at once.
 pub const COMMENT: &[u8] = b":\n\n";
 
+/// A chunk of HTTP/1.1's chunked coding (RFC 9112, section 7.1) with [`COMMENT`] in it.
+pub const COMMENT_CHUNK: &[u8] = b"3\r\n:\n\n\r\n";
+
+/// The chunk that ends a chunked body.
+pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// One encoded event, framed once as an HTTP/1.1 chunk; whoever frames otherwise takes the event out of it. Cloning shares
+/// the bytes.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Frame {
+    chunk: Bytes,
+    /// The length of the chunk's head, which stands before the event.
+    head: usize,
+}
+
+impl Frame {
+    /// The event alone.
+    pub fn event(&self) -> Bytes {
+        self.chunk.slice(self.head..self.chunk.len() - CHUNK_END.len())
+    }
+
+    /// The event as a chunk.
+    pub fn chunk(&self) -> &Bytes {
+        &self.chunk
+    }
+
+    /// The length of the chunk in bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.chunk.len()
+    }
+}
+
+const CHUNK_END: &[u8] = b"\r\n";
+
+/// Room for the longest head: sixteen hexadecimal digits and a line end.
+const CHUNK_HEAD_MAX: usize = 18;
+
 /// One event: `event` and `retry` when given, `id` always, one `data` field per line of `data`.
 ///
 /// A receiver joins the lines by LF, so that CR and CRLF arrive as LF. Empty data is one empty field, which makes
@@ -19,10 +56,13 @@ pub const COMMENT: &[u8] = b":\n\n";
 /// use petasos_protocol::{sse, update::EventId};
 /// let id = EventId::from_uuid("e1ee88e2-532a-4d6f-ba70-f0f8bd584022");
 /// let event = sse::encode(&id, None, None, "a\r\nb");
-/// assert_eq!(&event[..], b"id: urn:uuid:e1ee88e2-532a-4d6f-ba70-f0f8bd584022\ndata: a\ndata: b\n\n");
+/// assert_eq!(&event.event()[..], b"id: urn:uuid:e1ee88e2-532a-4d6f-ba70-f0f8bd584022\ndata: a\ndata: b\n\n");
+/// assert_eq!(&event.chunk()[..], b"43\r\nid: urn:uuid:e1ee88e2-532a-4d6f-ba70-f0f8bd584022\ndata: a\ndata: b\n\n\r\n");
 /// ```
-pub fn encode(id: &EventId, event_type: Option<&EventType>, retry: Option<Retry>, data: &str) -> Bytes {
-    let mut out = Vec::with_capacity(data.len() + id.as_str().len() + 64);
+pub fn encode(id: &EventId, event_type: Option<&EventType>, retry: Option<Retry>, data: &str) -> Frame {
+    let mut out = Vec::with_capacity(CHUNK_HEAD_MAX + data.len() + id.as_str().len() + 64);
+    // The head says how long the event is, so it is written last, up against the event.
+    out.resize(CHUNK_HEAD_MAX, 0);
     if let Some(event_type) = event_type {
         field(&mut out, "event", event_type.as_str());
     }
@@ -45,7 +85,11 @@ pub fn encode(id: &EventId, event_type: Option<&EventType>, retry: Option<Retry>
         }
     }
     out.push(b'\n');
-    Bytes::from(out)
+    let head = format!("{:x}\r\n", out.len() - CHUNK_HEAD_MAX);
+    let start = CHUNK_HEAD_MAX - head.len();
+    out[start..CHUNK_HEAD_MAX].copy_from_slice(head.as_bytes());
+    out.extend_from_slice(CHUNK_END);
+    Frame { chunk: Bytes::from(out).slice(start..), head: head.len() }
 }
 
 fn field(out: &mut Vec<u8>, name: &str, value: &str) {
@@ -67,7 +111,7 @@ mod tests {
     }
 
     fn event(data: &str) -> String {
-        String::from_utf8(encode(&id(), None, None, data).to_vec()).expect("UTF-8")
+        String::from_utf8(encode(&id(), None, None, data).event().to_vec()).expect("UTF-8")
     }
 
     #[test]
@@ -89,9 +133,21 @@ mod tests {
         let retry = Retry::parse("2500").expect("valid");
         let event = encode(&id(), Some(&event_type), Some(retry), "x");
         assert_eq!(
-            &event[..],
+            &event.event()[..],
             b"event: price\nid: urn:uuid:e1ee88e2-532a-4d6f-ba70-f0f8bd584022\nretry: 2500\ndata: x\n\n"
         );
+    }
+
+    #[test]
+    fn the_chunk_says_how_long_the_event_is() {
+        for length in [0, 1, 200, 250, 4_000, 70_000] {
+            let frame = encode(&id(), None, None, &"x".repeat(length));
+            let text = std::str::from_utf8(frame.chunk()).expect("UTF-8");
+            let (size, rest) = text.split_once("\r\n").expect("a head");
+            let event = frame.event();
+            assert_eq!(usize::from_str_radix(size, 16), Ok(event.len()));
+            assert_eq!(rest.as_bytes(), [&event[..], b"\r\n"].concat());
+        }
     }
 
     /// A parser straight from the standard, for one complete event.

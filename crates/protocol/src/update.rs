@@ -2,10 +2,10 @@
 
 use std::{borrow::Borrow, fmt, sync::Arc};
 
-use bytes::Bytes;
-
 use crate::{
-    Limits, Reject, sse, text,
+    Limits, Reject,
+    sse::{self, Frame},
+    text,
     topic::{HubUrl, Topic, Topics},
 };
 
@@ -167,7 +167,7 @@ pub struct Update {
     topics: Topics,
     private: bool,
     origin: Origin,
-    event: Bytes,
+    frame: Frame,
 }
 
 impl Update {
@@ -175,8 +175,8 @@ impl Update {
     pub fn publish(draft: Draft, id: impl FnOnce() -> EventId) -> Self {
         let Draft { topics, data, private, id: given, event_type, retry } = draft;
         let id = given.unwrap_or_else(id);
-        let event = sse::encode(&id, event_type.as_ref(), retry, &data);
-        Self { id, topics, private, origin: Origin::Publisher, event }
+        let frame = sse::encode(&id, event_type.as_ref(), retry, &data);
+        Self { id, topics, private, origin: Origin::Publisher, frame }
     }
 
     /// The only way to an update in the hub's own namespace: private, made by the hub, never by a request.
@@ -188,8 +188,8 @@ impl Update {
         document: &str,
     ) -> Self {
         let topics = Topics::of_hub(topics.iter().map(|topic| Topic::unchecked(topic, hub)).collect());
-        let event = sse::encode(&id, event_type, None, document);
-        Self { id, topics, private: true, origin: Origin::Hub, event }
+        let frame = sse::encode(&id, event_type, None, document);
+        Self { id, topics, private: true, origin: Origin::Hub, frame }
     }
 
     /// The cursor that stands for this update.
@@ -213,15 +213,15 @@ impl Update {
     }
 
     /// The bytes on the wire, shared by history and all subscribers.
-    pub fn event(&self) -> &Bytes {
-        &self.event
+    pub fn frame(&self) -> &Frame {
+        &self.frame
     }
 
     /// What the update holds in memory, in bytes: its event, topics and id, with an estimate of the bookkeeping.
     pub fn size(&self) -> usize {
         // A topic is kept as its text and as a URL.
         let topics: usize = self.topics.iter().map(|topic| 2 * topic.as_str().len() + 160).sum();
-        self.event.len() + self.id.as_str().len() + topics + 128
+        self.frame.len() + self.id.as_str().len() + topics + 128
     }
 }
 
@@ -232,7 +232,7 @@ impl fmt::Debug for Update {
             .field("topics", &self.topics)
             .field("private", &self.private)
             .field("origin", &self.origin)
-            .field("event_bytes", &self.event.len())
+            .field("event_bytes", &self.frame.len())
             .finish()
     }
 }
@@ -303,6 +303,7 @@ mod tests {
             let limits = Limits::default();
             if let (Ok(id), Ok(event_type)) = (EventId::parse(&value, &limits), EventType::parse(&value, &limits)) {
                 let event = sse::encode(&id, Some(&event_type), None, "x");
+                let event = event.event();
                 let text = std::str::from_utf8(&event).expect("UTF-8");
                 prop_assert_eq!(text.matches(['\n', '\r']).count(), 4);
             }
