@@ -33,6 +33,18 @@ pub enum Closed {
     LogLost,
 }
 
+/// Why a hub could not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The log could not be read.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// The system has no room for a thread or a file descriptor.
+    #[error("the system has no room for a hub: raise the limit of open files or of threads: {0}")]
+    Resources(#[from] std::io::Error),
+}
+
 /// Why a subscription could not begin.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

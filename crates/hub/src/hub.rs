@@ -1,7 +1,7 @@
 //! The engine as its users see it: publish, subscribe, who is there, stop.
 
 use std::{
-    fmt,
+    fmt, io,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -24,10 +24,9 @@ use tokio::{
 };
 
 use crate::{
-    Closed, Session, SubscribeError, TransportError, ids,
+    Closed, Session, StartError, SubscribeError, TransportError, history, ids,
     interest::Interest,
     presence::Presence,
-    session,
     shard::Shard,
     tail,
     transport::{Position, Transport},
@@ -114,14 +113,15 @@ impl Hub {
     /// Starts shards, tail and presence on the current tokio runtime.
     ///
     /// # Errors
-    /// If the log's head cannot be read.
+    /// If the log's head cannot be read, or the system has no room for a shard.
     ///
     /// # Panics
     /// Outside a tokio runtime.
-    pub async fn start(transport: Arc<dyn Transport>, settings: Settings) -> Result<Self, TransportError> {
+    pub async fn start(transport: Arc<dyn Transport>, settings: Settings) -> Result<Self, StartError> {
         let head = transport.head().await?.position;
         let follower = transport.follow(head).await?;
-        let shards: Arc<[Shard]> = (0..settings.shards.max(1)).map(|_| Shard::start(head)).collect();
+        let shards: Arc<[Shard]> =
+            (0..settings.shards.max(1)).map(|_| Shard::start(head)).collect::<io::Result<_>>()?;
         let (deliver, delivered) = watch::channel(head);
         let mut tasks = vec![tokio::spawn(tail::run(follower, Arc::clone(&shards), deliver))];
         let presence = settings.subscriptions.then(Presence::new);
@@ -210,7 +210,7 @@ impl Hub {
     /// # Errors
     /// If the log cannot be read.
     pub async fn resolve(&self, cursor: &Cursor) -> Result<Box<str>, TransportError> {
-        Ok(session::first_page(&self.engine, cursor).await?.1)
+        Ok(history::first_page(&self.engine, cursor).await?.1)
     }
 
     /// Whether subscriptions are announced and listed.

@@ -30,21 +30,28 @@
 //! # }
 //! ```
 
+mod clock;
 pub mod conformance;
 mod error;
+mod history;
 mod hub;
 mod ids;
 mod index;
 mod interest;
+mod members;
 pub mod memory;
 mod outbox;
 mod presence;
+mod ring;
 mod session;
 mod shard;
+mod subscriber;
 mod tail;
 pub mod transport;
+mod wire;
 
-pub use error::{Closed, SubscribeError, TransportError};
+pub use error::{Closed, StartError, SubscribeError, TransportError};
 pub use hub::{Hub, Settings, Stats, Subscriptions};
 pub use memory::MemoryTransport;
 pub use session::Session;
+pub use wire::{Framing, Wire};

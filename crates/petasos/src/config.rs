@@ -2,7 +2,7 @@
 
 use std::{fmt, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
-use petasos_hub::{Hub, MemoryTransport, TransportError};
+use petasos_hub::{Hub, MemoryTransport, StartError};
 use petasos_protocol::{
     Limits,
     token::{Role, TokenError},
@@ -247,8 +247,8 @@ impl Checked {
     /// Starts a hub with its log in memory on the current tokio runtime.
     ///
     /// # Errors
-    /// If the log cannot be read.
-    pub async fn start(self) -> Result<Connections, TransportError> {
+    /// If the log cannot be read, or the system has no room for a hub.
+    pub async fn start(self) -> Result<Connections, StartError> {
         self.server.issuers.prepare();
         let hub = Hub::start(Arc::new(MemoryTransport::new(self.history_max)), self.hub).await?;
         Ok(Connections::new(Service::new(hub, self.server)))

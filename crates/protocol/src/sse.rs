@@ -31,6 +31,11 @@ impl Frame {
         self.chunk.slice(self.head..self.chunk.len() - CHUNK_END.len())
     }
 
+    /// The same, not shared.
+    pub fn event_bytes(&self) -> &[u8] {
+        &self.chunk[self.head..self.chunk.len() - CHUNK_END.len()]
+    }
+
     /// The event as a chunk.
     pub fn chunk(&self) -> &Bytes {
         &self.chunk

@@ -36,6 +36,14 @@ impl Body {
     pub(crate) fn stream(session: Session, place: Place) -> Self {
         Self(Content::Stream(Box::new((session, place))))
     }
+
+    /// The stream, if it is one.
+    pub(crate) fn into_stream(self) -> Result<(Session, Place), Self> {
+        match self.0 {
+            Content::Stream(stream) => Ok(*stream),
+            content @ Content::Full(_) => Err(Self(content)),
+        }
+    }
 }
 
 impl http_body::Body for Body {

@@ -1,23 +1,41 @@
-//! One HTTP/1.1 connection from its first byte to its last, on any stream of bytes.
+//! One HTTP/1.1 connection from its first byte to its last.
+//!
+//! hyper reads requests and writes answers. A stream on a TCP socket leaves it as soon as its request has been answered:
+//! the hub writes to the socket by itself from then on ([`petasos_hub::Wire`]), and hyper's buffers and the task are gone.
 
-use std::{convert::Infallible, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    fmt::Write as _,
+    io::{self, IoSlice},
+    net::IpAddr,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+    time::{Duration, SystemTime},
+};
 
-use http::Request;
+use bytes::Bytes;
+use http::{Request, Response, Version, response};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use petasos_hub::{Framing, Session, Wire};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    sync::watch,
     time::{Instant, sleep_until},
 };
 
-use crate::Service;
+use crate::{Service, admission::Place};
 
 /// All connections of one service: what they are served by, how many there may be, and how they end.
 #[derive(Clone)]
 pub struct Connections {
     service: Arc<Service>,
-    room: Arc<Semaphore>,
+    open: watch::Sender<usize>,
     stopping: watch::Sender<bool>,
 }
 
@@ -45,12 +63,7 @@ const BUFFER_BYTES_MAX: usize = 64 * 1024;
 impl Connections {
     /// For a service; the limit is its `connections_max`.
     pub fn new(service: Service) -> Self {
-        let room = service.settings.connections_max.min(Semaphore::MAX_PERMITS);
-        Self {
-            service: Arc::new(service),
-            room: Arc::new(Semaphore::new(room)),
-            stopping: watch::Sender::new(false),
-        }
+        Self { service: Arc::new(service), open: watch::Sender::new(0), stopping: watch::Sender::new(false) }
     }
 
     /// What serves them.
@@ -63,22 +76,57 @@ impl Connections {
         if *self.stopping.borrow() {
             return None;
         }
-        Arc::clone(&self.room).try_acquire_owned().ok().map(Admission)
+        let mut has_room = false;
+        self.open.send_if_modified(|open| {
+            has_room = *open < self.service.settings.connections_max;
+            *open += usize::from(has_room);
+            // Nobody waits for more.
+            false
+        });
+        has_room.then(|| Admission(self.open.clone()))
     }
 
-    /// Serves one connection until its peer leaves, its lifetime is over, or the service stops and its last answer is
-    /// out.
+    /// Serves one connection on any stream of bytes until its peer leaves, its lifetime is over, or the service stops and
+    /// its last answer is out.
     pub async fn serve(
         &self,
         io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         peer: Option<IpAddr>,
         admission: Admission,
     ) {
+        self.run(io, peer, false).await;
+        drop(admission);
+    }
+
+    /// The same on a TCP socket. Returns as soon as the hub writes to the socket by itself, unless
+    /// [`Settings::direct`](crate::Settings::direct) is off.
+    pub async fn serve_socket(&self, socket: TcpStream, peer: IpAddr, admission: Admission) {
+        let Some((socket, stream)) = self.run(socket, Some(peer), self.service.settings.direct).await else {
+            return;
+        };
+        let wire = Wire {
+            socket,
+            framing: stream.framing,
+            head: stream.head,
+            held: Box::new((stream.place, admission)),
+        };
+        stream.session.carry(wire).await;
+    }
+
+    /// Lets hyper serve a connection. `Some`: the stream that was asked for, and the connection to carry it.
+    async fn run<Io>(&self, io: Io, peer: Option<IpAddr>, direct: bool) -> Option<(Io, Stream)>
+    where
+        Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let lifetime = Lifetime(watch::Sender::new(None));
         let mut end = lifetime.0.subscribe();
+        let handover = Arc::<Handover>::default();
+        let watched = Watched { io, handover: Arc::clone(&handover) };
+        let from_service = Arc::clone(&handover);
         let service = service_fn(move |mut request: Request<Incoming>| {
             let service = Arc::clone(&self.service);
             let lifetime = lifetime.clone();
+            let handover = Arc::clone(&from_service);
             async move {
                 // What a former request of this connection set has ended with its answer.
                 lifetime.0.send_if_modified(|end| end.take().is_some());
@@ -86,35 +134,53 @@ impl Connections {
                 if let Some(peer) = peer {
                     request.extensions_mut().insert(Peer(peer));
                 }
-                Ok::<_, Infallible>(service.call(request).await)
+                let version = request.version();
+                let response = service.call(request).await;
+                if !direct {
+                    return Ok::<_, Infallible>(response);
+                }
+                let (parts, body) = response.into_parts();
+                match body.into_stream() {
+                    Ok((session, place)) => {
+                        handover.give(Stream::new(version, &parts, session, place));
+                        // hyper is given up before it could miss the answer.
+                        std::future::pending().await
+                    }
+                    Err(body) => Ok(Response::from_parts(parts, body)),
+                }
             }
         });
-        let connection = http1::Builder::new()
+        let mut connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.service.settings.head_timeout)
             .max_buf_size(BUFFER_BYTES_MAX)
-            .serve_connection(TokioIo::new(io), service);
-        let mut connection = std::pin::pin!(connection);
+            .serve_connection(TokioIo::new(watched), service);
         let mut stopping = self.stopping.subscribe();
         let mut draining = false;
         loop {
             let deadline = *end.borrow_and_update();
+            let served = std::future::poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
+                Poll::Ready(result) => Poll::Ready(Err(result)),
+                Poll::Pending => handover.take().map_or(Poll::Pending, |stream| Poll::Ready(Ok(stream))),
+            });
             tokio::select! {
-                result = connection.as_mut() => {
-                    if let Err(error) = result {
-                        tracing::trace!(%error, "a connection ended early");
+                result = served => match result {
+                    Ok(stream) => return Some((connection.into_parts().io.into_inner().io, stream)),
+                    Err(result) => {
+                        if let Err(error) = result {
+                            tracing::trace!(%error, "a connection ended early");
+                        }
+                        return None;
                     }
-                    break;
-                }
+                },
                 Ok(()) = end.changed() => {}
-                () = over(deadline) => break,
+                () = over(deadline) => return None,
                 _ = stopping.wait_for(|stopping| *stopping), if !draining => {
                     draining = true;
-                    connection.as_mut().graceful_shutdown();
+                    Pin::new(&mut connection).graceful_shutdown();
                 }
             }
         }
-        drop(admission);
     }
 
     /// Ends the hub's streams and refuses new connections; those that are open end with their last answer.
@@ -129,10 +195,130 @@ impl Connections {
         // The sender lives as long as self.
         let _ = stopping.wait_for(|stopping| *stopping).await;
     }
+
+    /// Waits until no connection is open.
+    pub async fn drained(&self) {
+        let mut open = self.open.subscribe();
+        let _ = open.wait_for(|open| *open == 0).await;
+    }
 }
 
 /// A connection's place; dropping it makes room.
-pub struct Admission(#[expect(dead_code, reason = "held for its Drop")] OwnedSemaphorePermit);
+pub struct Admission(watch::Sender<usize>);
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        self.0.send_modify(|open| *open -= 1);
+    }
+}
+
+/// An answer that is a stream, on its way from hyper to the hub.
+struct Stream {
+    framing: Framing,
+    head: Bytes,
+    session: Session,
+    place: Place,
+}
+
+impl Stream {
+    fn new(version: Version, parts: &response::Parts, session: Session, place: Place) -> Self {
+        // HTTP/1.0 knows no chunks: its answer ends with the connection.
+        let (framing, name) = match version {
+            Version::HTTP_10 => (Framing::UntilClose, "HTTP/1.0"),
+            _ => (Framing::Chunked, "HTTP/1.1"),
+        };
+        let mut head = format!("{name} {}\r\n", parts.status).into_bytes();
+        for (name, value) in &parts.headers {
+            for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+                head.extend_from_slice(part);
+            }
+        }
+        let mut rest = String::new();
+        // Writing to a string does not fail. The connection ends with the stream: what else was sent on it is not read.
+        let _ =
+            write!(rest, "connection: close\r\ndate: {}\r\n", httpdate::HttpDate::from(SystemTime::now()));
+        if framing == Framing::Chunked {
+            rest.push_str("transfer-encoding: chunked\r\n");
+        }
+        rest.push_str("\r\n");
+        head.extend_from_slice(rest.as_bytes());
+        Self { framing, head: head.into(), session, place }
+    }
+}
+
+/// Where a stream waits until all that hyper has to write is out.
+#[derive(Default)]
+struct Handover {
+    stream: Mutex<Option<Stream>>,
+    /// Whether hyper has tried to write more than the connection has taken.
+    is_behind: AtomicBool,
+}
+
+impl Handover {
+    fn give(&self, stream: Stream) {
+        *self.stream.lock().unwrap_or_else(PoisonError::into_inner) = Some(stream);
+    }
+
+    fn take(&self) -> Option<Stream> {
+        if self.is_behind.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.stream.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// A connection as hyper sees it. hyper tries to write what it has before it waits, so it is known here whether something
+/// of a former answer is left.
+struct Watched<Io> {
+    io: Io,
+    handover: Arc<Handover>,
+}
+
+impl<Io> Watched<Io> {
+    fn saw(&self, length: usize, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        let is_whole = matches!(result, Poll::Ready(Ok(written)) if written == length);
+        self.handover.is_behind.store(!is_whole, Ordering::Relaxed);
+        result
+    }
+}
+
+impl<Io: AsyncRead + Unpin> AsyncRead for Watched<Io> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buffer)
+    }
+}
+
+impl<Io: AsyncWrite + Unpin> AsyncWrite for Watched<Io> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.io).poll_write(cx, bytes);
+        self.saw(bytes.len(), result)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.io).poll_write_vectored(cx, parts);
+        self.saw(parts.iter().map(|part| part.len()).sum(), result)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
 
 async fn over(deadline: Option<Instant>) {
     match deadline {

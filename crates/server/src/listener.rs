@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr, time::Duration};
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream, lookup_host},
     task::JoinSet,
-    time::{Instant, sleep},
+    time::{sleep, timeout},
 };
 
 use crate::Connections;
@@ -65,8 +65,8 @@ impl Listener {
             }
         }
         drop(self.socket);
-        let deadline = Instant::now() + drain;
-        while let Ok(Some(_)) = tokio::time::timeout_at(deadline, tasks.join_next()).await {}
+        // Also those that the hub writes to by itself.
+        let _ = timeout(drain, connections.drained()).await;
         tasks.shutdown().await;
     }
 }
@@ -90,7 +90,7 @@ fn accept(stream: TcpStream, peer: SocketAddr, connections: &Connections, tasks:
     let _ = socket2::SockRef::from(&stream)
         .set_tcp_user_timeout(Some(connections.service().settings.write_timeout));
     let connections = connections.clone();
-    tasks.spawn(async move { connections.serve(stream, Some(peer.ip()), admission).await });
+    tasks.spawn(async move { connections.serve_socket(stream, peer.ip(), admission).await });
 }
 
 /// Whether an accept failed for a reason of the peer's, with nothing to wait for.

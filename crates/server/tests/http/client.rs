@@ -53,6 +53,7 @@ pub(crate) fn settings() -> Settings {
             prefixes: false,
         },
         anonymous: true,
+        direct: crate::DIRECT,
         ..Settings::default()
     }
 }

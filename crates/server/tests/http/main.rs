@@ -1,5 +1,7 @@
-//! The hub over real sockets: both dialects of the protocol, request by request.
+//! The hub over real sockets: both dialects of the protocol, request by request. The hub writes its streams by itself.
 
 mod client;
 mod legacy;
 mod v1;
+
+const DIRECT: bool = true;

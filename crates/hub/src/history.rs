@@ -1,0 +1,131 @@
+//! Reading the log for one subscriber, page by page, until it has caught up.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use petasos_protocol::{cursor::Cursor, sse::Frame};
+
+use crate::{
+    Closed, TransportError,
+    hub::Engine,
+    subscriber::Subscriber,
+    transport::{Entry, Page, Position},
+};
+
+/// A place in the log from which a subscriber reads on. It holds at most a page.
+pub(crate) struct History(State);
+
+enum State {
+    /// Entries of a page that have not been looked at yet, wanted or not.
+    Page {
+        entries: std::vec::IntoIter<Entry>,
+        through: Position,
+        at_end: bool,
+    },
+    Reading {
+        page: Pin<Box<dyn Future<Output = Result<Page, TransportError>> + Send>>,
+        after: Position,
+    },
+    CaughtUp(Position),
+}
+
+/// What a look into the history finds.
+pub(crate) enum Step {
+    /// The next event that the subscriber wants and may have.
+    Frame(Frame),
+    /// Everything up to this position has been seen: the log ended here.
+    CaughtUp(Position),
+    /// Nothing more can be read.
+    Closed(Closed),
+}
+
+/// Entries of one page.
+const PAGE_ENTRIES: usize = 256;
+
+/// Entries that are asked for without a match before other tasks of the thread get their turn: the worst costs some
+/// microseconds for each matcher.
+const FILTERED_AT_ONCE: usize = 16;
+
+impl History {
+    /// Nothing to read: the subscriber wants what follows the position, which is the end of the log.
+    pub(crate) fn at_end(position: Position) -> Self {
+        Self(State::CaughtUp(position))
+    }
+
+    /// Everything after the position.
+    pub(crate) fn after(engine: &Arc<Engine>, after: Position) -> Self {
+        let engine = Arc::clone(engine);
+        let page = async move {
+            // A long history without a match must not keep its thread from others.
+            tokio::task::yield_now().await;
+            engine.transport.read(after, PAGE_ENTRIES).await
+        };
+        Self(State::Reading { page: Box::pin(page), after })
+    }
+
+    /// A page that has been read, and what follows it.
+    pub(crate) fn of(page: Page) -> Self {
+        Self(State::Page { entries: page.entries.into_iter(), through: page.through, at_end: page.at_end })
+    }
+
+    /// The position up to which everything has been seen, if that is the end of the log.
+    pub(crate) fn end(&self) -> Option<Position> {
+        match self.0 {
+            State::CaughtUp(position) => Some(position),
+            _ => None,
+        }
+    }
+
+    /// The next step. Once it has caught up it says so for ever.
+    pub(crate) fn poll(&mut self, subscriber: &Subscriber, cx: &mut Context<'_>) -> Poll<Step> {
+        loop {
+            match &mut self.0 {
+                State::Page { entries, through, at_end } => {
+                    // With the grants of now, not those of the time when the updates were published.
+                    let mut asked = entries.by_ref().take(FILTERED_AT_ONCE);
+                    if let Some(entry) = asked.find(|entry| subscriber.interest.wants(&entry.update)) {
+                        return Poll::Ready(Step::Frame(entry.update.frame().clone()));
+                    }
+                    if entries.len() > 0 {
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                    *self = match *at_end {
+                        true => Self::at_end(*through),
+                        false => Self::after(&subscriber.engine, *through),
+                    };
+                }
+                State::Reading { page, after } => match ready!(page.as_mut().poll(cx)) {
+                    Ok(page) if subscriber.is_gap(&page, *after) => {
+                        return Poll::Ready(Step::Closed(Closed::Lagged));
+                    }
+                    Ok(page) => *self = Self::of(page),
+                    Err(error) => {
+                        tracing::warn!(%error, "a stream ends: its history cannot be read");
+                        return Poll::Ready(Step::Closed(Closed::LogLost));
+                    }
+                },
+                State::CaughtUp(position) => return Poll::Ready(Step::CaughtUp(*position)),
+            }
+        }
+    }
+}
+
+/// The first page after a cursor, and the answer to the cursor (section "Reconciliation").
+pub(crate) async fn first_page(engine: &Engine, cursor: &Cursor) -> Result<(Page, Box<str>), TransportError> {
+    let located = match cursor {
+        Cursor::Earliest => None,
+        Cursor::After(id) => engine.transport.locate(id).await?,
+    };
+    let after = located.unwrap_or(Position::EARLIEST);
+    let page = engine.transport.read(after, PAGE_ENTRIES).await?;
+    // What was trimmed after the cursor, also since it was located, makes it a cursor of the past.
+    let answer = match cursor {
+        Cursor::After(id) if located.is_some() && page.trimmed.updates <= after => id,
+        _ => Cursor::EARLIEST,
+    };
+    Ok((page, answer.into()))
+}

@@ -1,0 +1,493 @@
+//! Streams that the hub writes to plain sockets by itself, without an HTTP library in between.
+//!
+//! A library's connection costs 14–21 KB a stream, an entry in a shard's table some hundred bytes. While a stream reads
+//! history, a task carries it ([`Carried`]); once it has caught up, its shard owns the socket ([`Parked`]) and writes
+//! whatever waits for it at once, trying the socket first and keeping only what did not fit. A peer that takes too little
+//! goes back to a task, and to the history.
+
+use std::{
+    any::Any,
+    collections::VecDeque,
+    future::poll_fn,
+    io::{self, IoSlice, Read as _, Write as _},
+    task::Poll,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use mio::event::Event;
+use petasos_protocol::sse::{self, Frame};
+use tokio::{
+    io::AsyncWriteExt,
+    net::TcpStream,
+    time::{timeout, timeout_at},
+};
+
+use crate::{
+    Closed, clock,
+    history::{History, Step},
+    interest::Interest,
+    outbox,
+    subscriber::Subscriber,
+    transport::Position,
+};
+
+/// A connection that is ready to carry a stream: the request has been read, and nothing of the answer is out.
+pub struct Wire {
+    /// The connection. Nothing else may write to it.
+    pub socket: TcpStream,
+    /// How events are framed.
+    pub framing: Framing,
+    /// The head of the answer, which goes first.
+    pub head: Bytes,
+    /// Dropped when the connection is over.
+    pub held: Box<dyn Any + Send>,
+}
+
+/// How a stream is framed on a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// Each event is a chunk of HTTP/1.1's chunked coding, and the stream ends with the last chunk.
+    Chunked,
+    /// Events stand as they are, and the stream ends with the connection.
+    UntilClose,
+}
+
+impl Framing {
+    fn bytes(self, frame: &Frame) -> &[u8] {
+        match self {
+            Self::Chunked => frame.chunk(),
+            Self::UntilClose => frame.event_bytes(),
+        }
+    }
+
+    /// The bytes of a frame from `from` on, shared.
+    fn share(self, frame: &Frame, from: usize) -> Bytes {
+        match self {
+            Self::Chunked => frame.chunk().slice(from..),
+            Self::UntilClose => frame.event().slice(from..),
+        }
+    }
+
+    fn comment(self) -> &'static [u8] {
+        match self {
+            Self::Chunked => sse::COMMENT_CHUNK,
+            Self::UntilClose => sse::COMMENT,
+        }
+    }
+
+    fn last(self) -> &'static [u8] {
+        match self {
+            Self::Chunked => sse::LAST_CHUNK,
+            Self::UntilClose => b"",
+        }
+    }
+}
+
+/// What a socket has not taken yet.
+#[derive(Default)]
+struct Unsent {
+    parts: VecDeque<Bytes>,
+    bytes: usize,
+}
+
+impl Unsent {
+    fn push(&mut self, part: Bytes) {
+        self.bytes += part.len();
+        self.parts.push_back(part);
+    }
+
+    /// Whether one more frame of that length is within the bounds of a queue.
+    fn has_room(&self, length: usize) -> bool {
+        self.parts.is_empty() || outbox::has_room(self.parts.len(), self.bytes + length)
+    }
+
+    /// Takes away what has been written.
+    fn advance(&mut self, mut written: usize) {
+        self.bytes -= written;
+        while written > 0 {
+            let Some(first) = self.parts.front_mut() else { return };
+            if written < first.len() {
+                *first = first.slice(written..);
+                return;
+            }
+            written -= first.len();
+            self.parts.pop_front();
+        }
+    }
+
+    fn slices(&self) -> Vec<IoSlice<'_>> {
+        self.parts.iter().take(SLICES_MAX).map(|part| IoSlice::new(part)).collect()
+    }
+}
+
+/// Parts of one write; systems take 1,024.
+const SLICES_MAX: usize = 256;
+
+/// A stream that a task carries: through the history, or to its end.
+pub(crate) struct Carried {
+    socket: TcpStream,
+    framing: Framing,
+    unsent: Unsent,
+    stream: Box<Stream>,
+}
+
+/// What a stream keeps, wherever it is.
+struct Stream {
+    subscriber: Subscriber,
+    #[expect(dead_code, reason = "held for its Drop")]
+    held: Box<dyn Any + Send>,
+}
+
+/// Bytes of history that are gathered into one write.
+const GATHERED_BYTES: usize = 64 * 1024;
+
+impl Carried {
+    pub(crate) fn new(wire: Wire, subscriber: Subscriber) -> Self {
+        let Wire { socket, framing, head, held } = wire;
+        let mut unsent = Unsent::default();
+        let mut opening = Vec::with_capacity(head.len() + sse::COMMENT_CHUNK.len());
+        opening.extend_from_slice(&head);
+        opening.extend_from_slice(framing.comment());
+        unsent.push(opening.into());
+        Self { socket, framing, unsent, stream: Box::new(Stream { subscriber, held }) }
+    }
+
+    /// Goes to the shard if there is nothing to read, else into a task of its own.
+    pub(crate) async fn begin(self, history: History) {
+        match history.end() {
+            Some(position) => self.park(position).await,
+            None => drop(tokio::spawn(self.run(history))),
+        }
+    }
+
+    /// Reads and writes until the stream has caught up and its shard takes it over, or until it ends.
+    pub(crate) async fn run(mut self, history: History) {
+        match self.catch_up(history).await {
+            Ok(Ok(position)) => self.park(position).await,
+            Ok(Err(reason)) => self.end(reason).await,
+            // The peer has left.
+            Err(_) => {}
+        }
+    }
+
+    /// Writes what the log still holds, and ends: the shard has ended.
+    async fn finish(mut self, history: History) {
+        if let Ok(reached) = self.catch_up(history).await {
+            self.end(reached.err().unwrap_or(Closed::Stopping)).await;
+        }
+    }
+
+    async fn catch_up(&mut self, mut history: History) -> io::Result<Result<Position, Closed>> {
+        let close_at = self.stream.subscriber.close_at;
+        let carrying = self.carry(&mut history);
+        match close_at {
+            None => carrying.await,
+            Some(close_at) => match timeout_at(close_at, carrying).await {
+                Ok(reached) => reached,
+                Err(_) => Ok(Err(Closed::Lifetime)),
+            },
+        }
+    }
+
+    /// Sends what there is and ends the stream. Whoever has had its lifetime gets nothing more.
+    pub(crate) async fn end(mut self, reason: Closed) {
+        let Self { socket, framing, unsent, stream } = &mut self;
+        stream.subscriber.ends(reason);
+        let rest = async {
+            if reason != Closed::Lifetime {
+                flush(socket, unsent).await?;
+            }
+            match unsent.bytes {
+                0 => socket.write_all(framing.last()).await,
+                _ => Ok(()),
+            }
+        };
+        // An error means that the peer has left, too.
+        let _ = timeout(END_MAX, rest).await;
+    }
+
+    async fn carry(&mut self, history: &mut History) -> io::Result<Result<Position, Closed>> {
+        let Self { socket, framing, unsent, stream } = self;
+        let keep_alive = stream.subscriber.engine.settings.keep_alive;
+        loop {
+            flush(socket, unsent).await?;
+            let gathering = gather(history, &stream.subscriber, *framing, unsent);
+            let step = match keep_alive {
+                None => gathering.await,
+                Some(interval) => match timeout(interval, gathering).await {
+                    Ok(step) => step,
+                    Err(_) => {
+                        unsent.push(Bytes::from_static(framing.comment()));
+                        None
+                    }
+                },
+            };
+            match step {
+                // What the shard takes over must be bounded by its queue: all is written first.
+                Some(Step::CaughtUp(position)) if unsent.bytes == 0 => return Ok(Ok(position)),
+                Some(Step::Closed(reason)) => return Ok(Err(reason)),
+                _ => {}
+            }
+        }
+    }
+
+    async fn park(self, position: Position) {
+        let Self { socket, framing, unsent, stream } = self;
+        let Ok(socket) = socket.into_std() else { return };
+        let shard = stream.subscriber.shard.clone();
+        let parked = Box::new(Parked {
+            socket: mio::net::TcpStream::from_std(socket),
+            framing,
+            unasked: 0,
+            unsent: (unsent.bytes > 0).then(|| Box::new(unsent)),
+            last_sent: Instant::now(),
+            stream,
+        });
+        if let Some(parked) = shard.park(parked, position).await {
+            parked.see_out(position).await;
+        }
+    }
+}
+
+/// How long the end of a stream may take a peer that is slow to read.
+const END_MAX: Duration = Duration::from_secs(5);
+
+async fn flush(socket: &mut TcpStream, unsent: &mut Unsent) -> io::Result<()> {
+    while unsent.bytes > 0 {
+        let written = socket.write_vectored(&unsent.slices()).await?;
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        unsent.advance(written);
+    }
+    Ok(())
+}
+
+/// Adds what the history has ready, and waits only if that is nothing. Returns what came after it, if anything did.
+async fn gather(
+    history: &mut History,
+    subscriber: &Subscriber,
+    framing: Framing,
+    unsent: &mut Unsent,
+) -> Option<Step> {
+    poll_fn(|cx| {
+        loop {
+            match history.poll(subscriber, cx) {
+                Poll::Ready(Step::Frame(frame)) => {
+                    unsent.push(framing.share(&frame, 0));
+                    if unsent.bytes >= GATHERED_BYTES || unsent.parts.len() >= SLICES_MAX {
+                        return Poll::Ready(None);
+                    }
+                }
+                Poll::Ready(step) => return Poll::Ready(Some(step)),
+                Poll::Pending if unsent.bytes > 0 => return Poll::Ready(None),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    })
+    .await
+}
+
+/// A live stream, whose socket its shard owns.
+pub(crate) struct Parked {
+    pub(crate) socket: mio::net::TcpStream,
+    framing: Framing,
+    /// Bytes that the peer has sent though nothing was asked of it.
+    unasked: u16,
+    /// What the socket has not taken; `None` while it takes everything.
+    unsent: Option<Box<Unsent>>,
+    last_sent: Instant,
+    stream: Box<Stream>,
+}
+
+/// What a peer may send on a stream, where nothing it says is heard: what some clients pipeline.
+const UNASKED_MAX: u16 = 16 * 1024;
+
+/// The peer has left.
+pub(crate) struct Gone;
+
+impl Parked {
+    pub(crate) fn interest(&self) -> &std::sync::Arc<Interest> {
+        &self.stream.subscriber.interest
+    }
+
+    /// Writes frames, each with the position before it, and keeps what the socket does not take. A position: so much
+    /// waits already that the stream must go back to the history from there.
+    pub(crate) fn push<'a>(
+        &mut self,
+        frames: impl Iterator<Item = (Position, &'a Frame)>,
+        batch: &mut Batch<'a>,
+        now: Instant,
+    ) -> Result<Option<Position>, Gone> {
+        batch.frames.clear();
+        batch.frames.extend(frames);
+        let mut written = 0;
+        if self.unsent.is_none() {
+            batch.slices.clear();
+            let framing = self.framing;
+            batch.slices.extend(batch.frames.iter().map(|(_, frame)| IoSlice::new(framing.bytes(frame))));
+            written = write(&mut self.socket, &mut batch.slices)?;
+            self.last_sent = now;
+        }
+        for (before, frame) in &batch.frames {
+            let length = self.framing.bytes(frame).len();
+            if written >= length {
+                written -= length;
+                continue;
+            }
+            let unsent = self.unsent.get_or_insert_default();
+            // The rest of a frame whose beginning is out must follow.
+            if written == 0 && !unsent.has_room(length) {
+                return Ok(Some(*before));
+            }
+            unsent.push(self.framing.share(frame, written));
+            written = 0;
+        }
+        Ok(None)
+    }
+
+    /// Does what the readiness of the socket allows.
+    pub(crate) fn ready(&mut self, event: &Event, now: Instant) -> Result<(), Gone> {
+        if event.is_readable() || event.is_error() {
+            self.hear()?;
+        }
+        if event.is_writable() {
+            self.flush(now)?;
+        }
+        Ok(())
+    }
+
+    /// Writes what waits.
+    pub(crate) fn flush(&mut self, now: Instant) -> Result<(), Gone> {
+        let Some(unsent) = &mut self.unsent else { return Ok(()) };
+        while unsent.bytes > 0 {
+            let mut slices = unsent.slices();
+            let whole: usize = slices.iter().map(|slice| slice.len()).sum();
+            let written = write(&mut self.socket, &mut slices)?;
+            unsent.advance(written);
+            self.last_sent = now;
+            if written < whole {
+                return Ok(());
+            }
+        }
+        self.unsent = None;
+        Ok(())
+    }
+
+    /// Notices that the peer has left. What it says is thrown away.
+    fn hear(&mut self) -> Result<(), Gone> {
+        let mut heard = [0; 1024];
+        loop {
+            match self.socket.read(&mut heard) {
+                Ok(0) => return Err(Gone),
+                Ok(length) => {
+                    self.unasked = self.unasked.saturating_add(length as u16);
+                    if self.unasked > UNASKED_MAX {
+                        return Err(Gone);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return Err(Gone),
+            }
+        }
+    }
+
+    /// When something is to be done at the latest: a comment, or the end.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        let next = self.keep_alive().map(|interval| self.last_sent + interval);
+        next.into_iter().chain(self.close_at()).min()
+    }
+
+    /// The same for a stream that begins.
+    pub(crate) fn first_due(&self) -> Option<Instant> {
+        let first = self.keep_alive().map(|interval| self.last_sent + clock::first(interval));
+        first.into_iter().chain(self.close_at()).min()
+    }
+
+    /// Sends a comment if the stream has been silent; false: its time is over.
+    pub(crate) fn tick(&mut self, now: Instant) -> Result<bool, Gone> {
+        if self.close_at().is_some_and(|close_at| now >= close_at) {
+            return Ok(false);
+        }
+        let silence = now.saturating_duration_since(self.last_sent);
+        if self.keep_alive().is_some_and(|interval| clock::is_due(interval, silence)) {
+            if self.unsent.is_none() {
+                let comment = self.framing.comment();
+                let written = write(&mut self.socket, &mut [IoSlice::new(comment)])?;
+                if written < comment.len() {
+                    self.unsent.get_or_insert_default().push(Bytes::from_static(&comment[written..]));
+                }
+            }
+            self.last_sent = now;
+        }
+        Ok(true)
+    }
+
+    fn keep_alive(&self) -> Option<Duration> {
+        self.stream.subscriber.engine.settings.keep_alive
+    }
+
+    fn close_at(&self) -> Option<Instant> {
+        self.stream.subscriber.close_at.map(tokio::time::Instant::into_std)
+    }
+
+    /// Goes back to a task, which reads the history after the position.
+    pub(crate) async fn fall_behind(self, position: Position) {
+        let history = History::after(&self.stream.subscriber.engine, position);
+        if let Ok(carried) = self.unpark() {
+            carried.run(history).await;
+        }
+    }
+
+    /// Ends the stream, in a task: some of it may still have to be written.
+    pub(crate) async fn end(self, reason: Closed) {
+        if let Ok(carried) = self.unpark() {
+            carried.end(reason).await;
+        }
+    }
+
+    /// The shard has ended: what the log holds after the position is the last.
+    async fn see_out(self, position: Position) {
+        let history = History::after(&self.stream.subscriber.engine, position);
+        if let Ok(carried) = self.unpark() {
+            carried.finish(history).await;
+        }
+    }
+
+    fn unpark(self) -> io::Result<Carried> {
+        let Self { socket, framing, unsent, stream, .. } = self;
+        let unsent = unsent.map_or_else(Unsent::default, |unsent| *unsent);
+        Ok(Carried { socket: TcpStream::from_std(socket.into())?, framing, unsent, stream })
+    }
+}
+
+/// Room for the frames of one push, used again for the next.
+#[derive(Default)]
+pub(crate) struct Batch<'a> {
+    frames: Vec<(Position, &'a Frame)>,
+    slices: Vec<IoSlice<'a>>,
+}
+
+/// Writes as much as the socket takes.
+fn write(socket: &mut mio::net::TcpStream, mut slices: &mut [IoSlice<'_>]) -> Result<usize, Gone> {
+    let mut total = 0;
+    while !slices.is_empty() {
+        let result = match &*slices {
+            [one] => socket.write(one),
+            several => socket.write_vectored(&several[..several.len().min(SLICES_MAX)]),
+        };
+        match result {
+            Ok(0) => return Err(Gone),
+            Ok(written) => {
+                total += written;
+                IoSlice::advance_slices(&mut slices, written);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return Err(Gone),
+        }
+    }
+    Ok(total)
+}

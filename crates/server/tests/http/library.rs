@@ -1,0 +1,7 @@
+//! The same tests with streams that stay in the HTTP library.
+
+mod client;
+mod legacy;
+mod v1;
+
+const DIRECT: bool = false;
