@@ -15,7 +15,7 @@ use crate::{
     index::{Index, RegistrationKey},
     interest::Interest,
     outbox::Outbox,
-    ring::Ring,
+    ring::{Place, Ring},
     transport::{Entry, Position},
     wire::{Batch, Gone, Parked},
 };
@@ -31,6 +31,8 @@ pub(crate) struct Members {
     admitted: u64,
     ring: Ring,
     marks: Marks,
+    /// Members for whom something waits, and some for whom something did.
+    behind: Vec<u32>,
     due: Due,
     registry: Registry,
     runtime: Handle,
@@ -79,6 +81,7 @@ impl Members {
             admitted: 0,
             ring: Ring::new(head),
             marks: Marks::default(),
+            behind: Vec::new(),
             due: Due::default(),
             registry,
             runtime,
@@ -97,7 +100,7 @@ impl Members {
         }
         let outbox = Arc::<Outbox>::default();
         let missed = self.ring.after(after).filter(|(_, update)| interest.wants(update));
-        if !outbox.push(missed.map(|(before, update)| (before, update.frame().event()))) {
+        if !outbox.push(missed.map(|(place, update)| (self.ring.before(place), update.frame().event()))) {
             return None;
         }
         let key = self.admit(Sink::Outbox(interest, Arc::clone(&outbox)), after);
@@ -106,28 +109,24 @@ impl Members {
 
     /// Admits a member whose frames go to its socket. One that has to read the history first goes back to a task.
     pub(crate) fn park(&mut self, mut parked: Parked, after: Position, now: Instant) {
-        let missed = match after < self.ring.start() {
-            true => Ok(Some(after)),
-            false => {
-                let interest = Arc::clone(parked.interest());
-                let missed = self.ring.after(after).filter(|(_, update)| interest.wants(update));
-                let missed = missed.map(|(before, update)| (before, update.frame()));
-                parked.push(missed, &mut Batch::default(), now)
-            }
-        };
-        let flushed = match missed {
-            Ok(None) => parked.flush(now),
-            Ok(Some(position)) => return self.send_back(parked, position),
-            Err(Gone) => return,
-        };
+        if after < self.ring.start() {
+            self.runtime.spawn(parked.unpark(&self.ring).run(after));
+            return;
+        }
+        let interest = Arc::clone(parked.interest());
+        let missed = self.ring.after(after).filter(|(_, update)| interest.wants(update));
+        let places = missed.map(|(place, _)| place);
+        let pushed = parked.push(places, &self.ring, &mut Batch::default(), now);
         let token = Token(self.members.vacant_key());
         // Edges: what a socket takes is always tried first.
         let both = Readiness::READABLE | Readiness::WRITABLE;
-        let registered = flushed.is_ok() && self.registry.register(&mut parked.socket, token, both).is_ok();
-        if registered {
+        let is_there = pushed.is_ok() && parked.flush(&self.ring, now).is_ok();
+        // A socket that cannot be registered is closed: its peer comes back.
+        if is_there && self.registry.register(&mut parked.socket, token, both).is_ok() {
             let due = parked.first_due();
             let slot = self.admit(Sink::Socket(parked), after).slot;
             self.due.insert(slot, due);
+            self.list(slot);
         }
     }
 
@@ -170,51 +169,80 @@ impl Members {
     pub(crate) fn hand_out(&mut self, now: Instant) {
         let (members, ring, marks) = (&mut self.members, &self.ring, &mut self.marks);
         let mut batch = Batch::default();
-        let mut leaving = Vec::new();
-        let mut behind = Vec::new();
+        let (mut leaving, mut newly_behind) = (Vec::new(), Vec::new());
         for slot in marks.members.drain(..) {
             let member = &mut members[slot as usize];
-            let key = MemberKey { slot, number: member.number };
             let places = Places { marks: &marks.marks, next: std::mem::take(&mut member.marked).first };
-            let frames = places.map(|place| ring.at(place));
-            match &mut member.sink {
+            let stays = match &mut member.sink {
                 Sink::Outbox(_, outbox) => {
-                    if !outbox.push(frames.map(|(before, update)| (before, update.frame().event()))) {
-                        leaving.push(key);
-                    }
+                    outbox.push(places.map(|place| (ring.before(place), ring.update(place).frame().event())))
                 }
                 Sink::Socket(parked) => {
-                    let frames = frames.map(|(before, update)| (before, update.frame()));
-                    match parked.push(frames, &mut batch, now) {
-                        Ok(None) => {}
-                        Ok(Some(position)) => behind.push((key, position)),
-                        Err(Gone) => leaving.push(key),
+                    let pushed = parked.push(places, ring, &mut batch, now);
+                    if parked.is_behind() && !parked.is_listed {
+                        newly_behind.push(slot);
                     }
+                    pushed.is_ok()
                 }
+            };
+            if !stays {
+                leaving.push(MemberKey { slot, number: member.number });
             }
         }
         drop(batch);
         marks.marks.clear();
-        self.ring.trim();
+        for slot in newly_behind {
+            self.list(slot);
+        }
         for key in leaving {
             self.remove(key);
         }
-        for (key, position) in behind {
-            if let Some(Sink::Socket(parked)) = self.remove(key) {
-                self.send_back(parked, position);
+        self.trim();
+    }
+
+    /// Puts a member for whom something waits on the list of those who are looked at before the ring is trimmed.
+    fn list(&mut self, slot: u32) {
+        if self.behind.len() > 2 * self.members.len() {
+            // Many have left since.
+            let members = &mut self.members;
+            self.behind
+                .retain(|slot| matches!(socket(members, *slot), Some((_, parked)) if parked.is_listed));
+        }
+        if let Some((_, parked)) = socket(&mut self.members, slot)
+            && parked.is_behind()
+            && !parked.is_listed
+        {
+            parked.is_listed = true;
+            self.behind.push(slot);
+        }
+    }
+
+    /// Lets go of what is over the ring's bounds. Who still waits for some of it goes back to the history.
+    fn trim(&mut self) {
+        let excess = self.ring.excess();
+        if excess == 0 {
+            return;
+        }
+        for slot in std::mem::take(&mut self.behind) {
+            let Some((key, parked)) = socket(&mut self.members, slot) else { continue };
+            parked.is_listed = false;
+            if parked.oldest().is_none_or(|oldest| !self.ring.is_among_first(oldest, excess)) {
+                self.list(slot);
+            } else if let Some(Sink::Socket(parked)) = self.remove(key)
+                && let Some((unparked, position)) = parked.fall_behind(&self.ring)
+            {
+                self.runtime.spawn(unparked.run(position));
             }
         }
+        self.ring.trim(excess);
     }
 
     /// Does what the readiness of a member's socket allows.
     pub(crate) fn ready(&mut self, event: &Event, now: Instant) {
         let slot = event.token().0;
         // An event may be about a socket that was here before.
-        let Some(Member { number, sink: Sink::Socket(parked), .. }) = self.members.get_mut(slot) else {
-            return;
-        };
-        if parked.ready(event, now).is_err() {
-            let key = MemberKey { slot: slot as u32, number: *number };
+        let Some((key, parked)) = socket(&mut self.members, slot as u32) else { return };
+        if parked.ready(event, &self.ring, now).is_err() {
             self.remove(key);
         }
     }
@@ -227,11 +255,7 @@ impl Members {
     /// Sends comments to those that have been silent, and ends those whose time is over.
     pub(crate) fn tick(&mut self, now: Instant) {
         while let Some(slot) = self.due.pop(now) {
-            let Some(Member { number, sink: Sink::Socket(parked), .. }) = self.members.get_mut(slot as usize)
-            else {
-                continue;
-            };
-            let key = MemberKey { slot, number: *number };
+            let Some((key, parked)) = socket(&mut self.members, slot) else { continue };
             match parked.tick(now) {
                 Ok(true) => {
                     let due = parked.due();
@@ -239,7 +263,7 @@ impl Members {
                 }
                 Ok(false) => {
                     if let Some(Sink::Socket(parked)) = self.remove(key) {
-                        self.runtime.spawn(parked.end(Closed::Lifetime));
+                        self.runtime.spawn(parked.unpark(&self.ring).end(Closed::Lifetime));
                     }
                 }
                 Err(Gone) => drop(self.remove(key)),
@@ -267,10 +291,6 @@ impl Members {
         Some(sink)
     }
 
-    fn send_back(&self, parked: Parked, position: Position) {
-        self.runtime.spawn(parked.fall_behind(position));
-    }
-
     /// Ends all streams.
     pub(crate) fn close(mut self, reason: Closed) {
         self.hand_out(Instant::now());
@@ -279,10 +299,20 @@ impl Members {
                 Sink::Outbox(_, outbox) => outbox.close(reason),
                 Sink::Socket(mut parked) => {
                     let _ = self.registry.deregister(&mut parked.socket);
-                    self.runtime.spawn(parked.end(reason));
+                    self.runtime.spawn(parked.unpark(&self.ring).end(reason));
                 }
             }
         }
+    }
+}
+
+/// A member whose frames go to its socket.
+fn socket(members: &mut Slab<Member>, slot: u32) -> Option<(MemberKey, &mut Parked)> {
+    match members.get_mut(slot as usize)? {
+        Member { number, sink: Sink::Socket(parked), .. } => {
+            Some((MemberKey { slot, number: *number }, parked))
+        }
+        Member { sink: Sink::Outbox(..), .. } => None,
     }
 }
 
@@ -306,7 +336,7 @@ struct Marks {
 }
 
 struct Mark {
-    place: u32,
+    place: Place,
     next: Option<MarkNumber>,
 }
 
@@ -324,7 +354,7 @@ struct Marked {
 const MARKS_MAX: usize = 256 * 1024;
 
 impl Marks {
-    fn push(&mut self, slot: u32, marked: &mut Marked, place: u32) {
+    fn push(&mut self, slot: u32, marked: &mut Marked, place: Place) {
         self.marks.push(Mark { place, next: None });
         let number = MarkNumber::new(self.marks.len() as u32);
         match marked.last {
@@ -349,9 +379,9 @@ struct Places<'a> {
 }
 
 impl Iterator for Places<'_> {
-    type Item = u32;
+    type Item = Place;
 
-    fn next(&mut self) -> Option<u32> {
+    fn next(&mut self) -> Option<Place> {
         let mark = &self.marks[self.next?.get() as usize - 1];
         self.next = mark.next;
         Some(mark.place)
@@ -500,14 +530,15 @@ mod tests {
     #[test]
     fn a_position_before_the_ring_is_behind_and_its_start_is_not() {
         let (mut members, _runtime) = members();
-        deliver(&mut members, 1..=1_034);
-        assert_eq!(members.ring.start(), at(10));
-        assert!(members.attach(interest("a"), at(9)).is_none());
+        deliver(&mut members, 1..=10_000);
+        let start = members.ring.start().sequence;
+        assert!(start > 0);
+        assert!(members.attach(interest("a"), at(start - 1)).is_none());
         // All of the ring is more than a queue holds: nobody is attached half-way.
-        assert!(members.attach(interest("a"), at(10)).is_none());
+        assert!(members.attach(interest("a"), at(start)).is_none());
         assert!(members.members.is_empty());
-        assert!(members.attach(interest("other"), at(10)).is_some());
-        assert_eq!(drain(&live(&mut members, 1_029)).0, (1_030..=1_034).collect::<Vec<_>>());
+        assert!(members.attach(interest("other"), at(start)).is_some());
+        assert_eq!(drain(&live(&mut members, 9_995)).0, (9_996..=10_000).collect::<Vec<_>>());
     }
 
     #[test]

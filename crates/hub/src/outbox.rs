@@ -43,11 +43,6 @@ pub(crate) enum Next {
 const FRAMES_MAX: usize = 256;
 const BYTES_MAX: usize = 1024 * 1024;
 
-/// Whether a queue may hold so many frames beside one more, and so many bytes in all.
-pub(crate) fn has_room(frames: usize, bytes: usize) -> bool {
-    frames < FRAMES_MAX && bytes <= BYTES_MAX
-}
-
 impl Outbox {
     /// Adds frames; each comes with the position before it. False: the queue was full, or its end had been reached, and
     /// the shard has nothing more to do with it.
@@ -57,7 +52,7 @@ impl Outbox {
             return false;
         }
         for (before, frame) in frames {
-            let fits = has_room(queue.frames.len(), queue.bytes + frame.len());
+            let fits = queue.frames.len() < FRAMES_MAX && queue.bytes + frame.len() <= BYTES_MAX;
             if !fits && !queue.frames.is_empty() {
                 queue.end = Some(End::Behind(before));
                 break;

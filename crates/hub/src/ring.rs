@@ -1,5 +1,5 @@
-//! The frames that a shard has delivered last, so that a subscriber who comes out of the history can be attached at the
-//! exact position it has reached.
+//! The frames that a shard has delivered last: what waits for a slow socket stands here, once for all, and a subscriber who
+//! comes out of the history is attached at the exact position it has reached.
 
 use std::collections::VecDeque;
 
@@ -11,20 +11,26 @@ use crate::transport::{Entry, Position};
 pub(crate) struct Ring {
     entries: VecDeque<Entry>,
     bytes: usize,
+    /// The number of the first entry.
+    first: Place,
     /// The position before the first entry.
     start: Position,
     /// The position of the last entry.
     end: Position,
 }
 
-/// Long enough to cover the way from the last page of history to here, small beside the history itself.
-const ENTRIES_MAX: usize = 1_024;
-const BYTES_MAX: usize = 8 * 1024 * 1024;
+/// An entry's running number. It wraps around; the distance of two that are in the ring does not.
+pub(crate) type Place = u32;
+
+/// Long enough for a second of the fastest publishing, which a socket may take to drain, and to cover the way from the
+/// last page of history to here.
+const ENTRIES_MAX: usize = 8_192;
+const BYTES_MAX: usize = 16 * 1024 * 1024;
 
 impl Ring {
     /// Empty; the first entry will be the one after `head`.
     pub(crate) fn new(head: Position) -> Self {
-        Self { entries: VecDeque::new(), bytes: 0, start: head, end: head }
+        Self { entries: VecDeque::new(), bytes: 0, first: 0, start: head, end: head }
     }
 
     /// The position before the first entry.
@@ -37,34 +43,65 @@ impl Ring {
         self.end
     }
 
-    /// Adds an entry and returns its place, which stays valid until the next trim.
-    pub(crate) fn push(&mut self, entry: Entry) -> u32 {
+    /// Adds an entry.
+    pub(crate) fn push(&mut self, entry: Entry) -> Place {
         self.end = entry.position;
         self.bytes += entry.update.size();
         self.entries.push_back(entry);
-        self.entries.len() as u32 - 1
+        self.first.wrapping_add(self.entries.len() as u32 - 1)
     }
 
-    /// The update at a place, with the position before it.
-    pub(crate) fn at(&self, place: u32) -> (Position, &Update) {
-        let place = place as usize;
-        let before = place.checked_sub(1).map_or(self.start, |before| self.entries[before].position);
-        (before, &self.entries[place].update)
+    /// An update that the ring holds.
+    pub(crate) fn update(&self, place: Place) -> &Update {
+        &self.entries[self.index(place)].update
     }
 
-    /// What lies after a position, each with the position before it.
-    pub(crate) fn after(&self, after: Position) -> impl Iterator<Item = (Position, &Update)> {
+    /// The position before an entry that the ring holds.
+    pub(crate) fn before(&self, place: Place) -> Position {
+        self.index(place).checked_sub(1).map_or(self.start, |before| self.entries[before].position)
+    }
+
+    fn index(&self, place: Place) -> usize {
+        place.wrapping_sub(self.first) as usize
+    }
+
+    /// What lies after a position.
+    pub(crate) fn after(&self, after: Position) -> impl Iterator<Item = (Place, &Update)> {
         let first = self.entries.partition_point(|entry| entry.position <= after);
-        (first..self.entries.len()).map(|place| self.at(place as u32))
+        let places = (first..).map(|index| self.first.wrapping_add(index as u32));
+        places.zip(self.entries.range(first..).map(|entry| &*entry.update))
     }
 
-    /// Lets go of what is over the bounds.
-    pub(crate) fn trim(&mut self) {
-        while self.entries.len() > ENTRIES_MAX || self.bytes > BYTES_MAX {
-            let Some(oldest) = self.entries.pop_front() else { return };
+    /// How many of the oldest entries are over the bounds; none until an eighth is, since those who wait for them are then
+    /// looked for among all who wait.
+    pub(crate) fn excess(&self) -> usize {
+        let is_over = |length: usize, max: usize| length > max + max / 8;
+        if !is_over(self.entries.len(), ENTRIES_MAX) && !is_over(self.bytes, BYTES_MAX) {
+            return 0;
+        }
+        let (mut length, mut bytes) = (self.entries.len(), self.bytes);
+        for entry in &self.entries {
+            if length <= ENTRIES_MAX && bytes <= BYTES_MAX {
+                break;
+            }
+            length -= 1;
+            bytes -= entry.update.size();
+        }
+        self.entries.len() - length
+    }
+
+    /// Whether an entry is among so many of the oldest.
+    pub(crate) fn is_among_first(&self, place: Place, count: usize) -> bool {
+        self.index(place) < count
+    }
+
+    /// Lets go of so many of the oldest entries.
+    pub(crate) fn trim(&mut self, count: usize) {
+        for oldest in self.entries.drain(..count) {
             self.bytes -= oldest.update.size();
             self.start = oldest.position;
         }
+        self.first = self.first.wrapping_add(count as u32);
     }
 }
 
@@ -85,28 +122,35 @@ mod tests {
         let draft = form::publish(body.as_bytes(), &HubUrl::default(), &Limits::default()).expect("valid");
         let update = Arc::new(Update::publish(draft, || unreachable!("an id is given")));
         ring.push(Entry { position: at(sequence), update });
-        ring.trim();
+        ring.trim(ring.excess());
     }
 
     #[test]
-    fn it_is_bounded_by_number() {
-        let mut ring = Ring::new(at(0));
-        for sequence in 1..=ENTRIES_MAX as u64 + 10 {
+    fn it_is_bounded_by_number_and_places_wrap_around() {
+        let mut ring = Ring { first: u32::MAX - 5, ..Ring::new(at(0)) };
+        let last = 3 * ENTRIES_MAX as u64;
+        for sequence in 1..=last {
             push(&mut ring, sequence, "x");
+            assert!(ring.entries.len() <= ENTRIES_MAX + ENTRIES_MAX / 8);
         }
-        assert_eq!((ring.start(), ring.end()), (at(10), at(ENTRIES_MAX as u64 + 10)));
-        let (before, update) = ring.after(at(10)).next().expect("the first");
-        assert_eq!((before, update.id().as_str()), (at(10), "11"));
+        assert_eq!(ring.end(), at(last));
+        let (place, update) = ring.after(at(last - 2)).next().expect("the last but one");
+        assert_eq!(update.id().as_str(), (last - 1).to_string());
+        assert_eq!(ring.update(place).id(), update.id());
+        assert_eq!(ring.before(place), at(last - 2));
+        let (oldest, _) = ring.after(at(0)).next().expect("the first");
+        assert_eq!(ring.before(oldest), ring.start());
+        assert!(ring.is_among_first(oldest, 1) && !ring.is_among_first(place, 1));
     }
 
     #[test]
     fn it_is_bounded_by_bytes() {
         let mut ring = Ring::new(at(0));
         let large = "x".repeat(1_000_000);
-        for sequence in 1..=20 {
+        for sequence in 1..=60 {
             push(&mut ring, sequence, &large);
+            assert!(ring.bytes <= BYTES_MAX + BYTES_MAX / 8);
         }
-        assert!(ring.bytes <= BYTES_MAX);
-        assert_eq!((ring.start(), ring.entries.len()), (at(12), 8));
+        assert!(ring.entries.len() <= 18);
     }
 }

@@ -10,11 +10,12 @@ use std::{
     collections::VecDeque,
     future::poll_fn,
     io::{self, IoSlice, Read as _, Write as _},
+    sync::Arc,
     task::Poll,
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use mio::event::Event;
 use petasos_protocol::sse::{self, Frame};
 use tokio::{
@@ -27,7 +28,7 @@ use crate::{
     Closed, clock,
     history::{History, Step},
     interest::Interest,
-    outbox,
+    ring::{Place, Ring},
     subscriber::Subscriber,
     transport::Position,
 };
@@ -95,11 +96,6 @@ impl Unsent {
     fn push(&mut self, part: Bytes) {
         self.bytes += part.len();
         self.parts.push_back(part);
-    }
-
-    /// Whether one more frame of that length is within the bounds of a queue.
-    fn has_room(&self, length: usize) -> bool {
-        self.parts.is_empty() || outbox::has_room(self.parts.len(), self.bytes + length)
     }
 
     /// Takes away what has been written.
@@ -232,20 +228,31 @@ impl Carried {
         }
     }
 
+    /// Hands the stream over to its shard, which goes on after the position.
     async fn park(self, position: Position) {
         let Self { socket, framing, unsent, stream } = self;
         let Ok(socket) = socket.into_std() else { return };
         let shard = stream.subscriber.shard.clone();
+        // The opening, or nothing: whoever has read history has written it all.
+        let begun = unsent.parts.into_iter().next();
         let parked = Box::new(Parked {
             socket: mio::net::TcpStream::from_std(socket),
             framing,
             unasked: 0,
-            unsent: (unsent.bytes > 0).then(|| Box::new(unsent)),
+            is_listed: false,
+            waiting: begun.map(|begun| Box::new(Waiting { begun, places: VecDeque::new() })),
             last_sent: Instant::now(),
             stream,
         });
         if let Some(parked) = shard.park(parked, position).await {
-            parked.see_out(position).await;
+            // The shard has ended: what the log holds after the position is the last.
+            let Parked { socket, framing, waiting, stream, .. } = *parked;
+            let mut unsent = Unsent::default();
+            unsent.push(waiting.map_or_else(Bytes::new, |waiting| waiting.begun));
+            let history = History::after(&stream.subscriber.engine, position);
+            if let Ok(carried) = (Unparked { socket, framing, unsent, stream }).carried() {
+                carried.finish(history).await;
+            }
         }
     }
 }
@@ -295,10 +302,19 @@ pub(crate) struct Parked {
     framing: Framing,
     /// Bytes that the peer has sent though nothing was asked of it.
     unasked: u16,
+    /// Whether the shard has it in its list of those for whom something waits.
+    pub(crate) is_listed: bool,
     /// What the socket has not taken; `None` while it takes everything.
-    unsent: Option<Box<Unsent>>,
+    waiting: Option<Box<Waiting>>,
     last_sent: Instant,
     stream: Box<Stream>,
+}
+
+/// What waits for a socket: the rest of what has been begun, then entries of the shard's ring.
+#[derive(Default)]
+struct Waiting {
+    begun: Bytes,
+    places: VecDeque<Place>,
 }
 
 /// What a peer may send on a stream, where nothing it says is heard: what some clients pipeline.
@@ -308,71 +324,78 @@ const UNASKED_MAX: u16 = 16 * 1024;
 pub(crate) struct Gone;
 
 impl Parked {
-    pub(crate) fn interest(&self) -> &std::sync::Arc<Interest> {
+    pub(crate) fn interest(&self) -> &Arc<Interest> {
         &self.stream.subscriber.interest
     }
 
-    /// Writes frames, each with the position before it, and keeps what the socket does not take. A position: so much
-    /// waits already that the stream must go back to the history from there.
+    /// Writes entries of the ring and keeps in mind what the socket does not take.
     pub(crate) fn push<'a>(
         &mut self,
-        frames: impl Iterator<Item = (Position, &'a Frame)>,
+        places: impl Iterator<Item = Place>,
+        ring: &'a Ring,
         batch: &mut Batch<'a>,
         now: Instant,
-    ) -> Result<Option<Position>, Gone> {
-        batch.frames.clear();
-        batch.frames.extend(frames);
-        let mut written = 0;
-        if self.unsent.is_none() {
-            batch.slices.clear();
-            let framing = self.framing;
-            batch.slices.extend(batch.frames.iter().map(|(_, frame)| IoSlice::new(framing.bytes(frame))));
-            written = write(&mut self.socket, &mut batch.slices)?;
-            self.last_sent = now;
+    ) -> Result<(), Gone> {
+        if let Some(waiting) = &mut self.waiting {
+            waiting.places.extend(places);
+            return Ok(());
         }
-        for (before, frame) in &batch.frames {
-            let length = self.framing.bytes(frame).len();
-            if written >= length {
-                written -= length;
-                continue;
-            }
-            let unsent = self.unsent.get_or_insert_default();
-            // The rest of a frame whose beginning is out must follow.
-            if written == 0 && !unsent.has_room(length) {
-                return Ok(Some(*before));
-            }
-            unsent.push(self.framing.share(frame, written));
-            written = 0;
+        let framing = self.framing;
+        batch.places.clear();
+        batch.places.extend(places);
+        batch.slices.clear();
+        batch.slices.extend(
+            batch.places.iter().map(|place| IoSlice::new(framing.bytes(ring.update(*place).frame()))),
+        );
+        let whole: usize = batch.slices.iter().map(|slice| slice.len()).sum();
+        let written = write(&mut self.socket, &mut batch.slices)?;
+        self.last_sent = now;
+        if written == whole {
+            return Ok(());
         }
-        Ok(None)
+        let mut waiting = Waiting { begun: Bytes::new(), places: batch.places.iter().copied().collect() };
+        waiting.advance(written, framing, ring);
+        self.waiting = Some(Box::new(waiting));
+        Ok(())
     }
 
     /// Does what the readiness of the socket allows.
-    pub(crate) fn ready(&mut self, event: &Event, now: Instant) -> Result<(), Gone> {
+    pub(crate) fn ready(&mut self, event: &Event, ring: &Ring, now: Instant) -> Result<(), Gone> {
         if event.is_readable() || event.is_error() {
             self.hear()?;
         }
         if event.is_writable() {
-            self.flush(now)?;
+            self.flush(ring, now)?;
         }
         Ok(())
     }
 
     /// Writes what waits.
-    pub(crate) fn flush(&mut self, now: Instant) -> Result<(), Gone> {
-        let Some(unsent) = &mut self.unsent else { return Ok(()) };
-        while unsent.bytes > 0 {
-            let mut slices = unsent.slices();
+    pub(crate) fn flush(&mut self, ring: &Ring, now: Instant) -> Result<(), Gone> {
+        let Some(waiting) = &mut self.waiting else { return Ok(()) };
+        loop {
+            let mut slices = waiting.slices(self.framing, ring);
             let whole: usize = slices.iter().map(|slice| slice.len()).sum();
             let written = write(&mut self.socket, &mut slices)?;
-            unsent.advance(written);
             self.last_sent = now;
+            if waiting.advance(written, self.framing, ring) {
+                self.waiting = None;
+                return Ok(());
+            }
             if written < whole {
                 return Ok(());
             }
         }
-        self.unsent = None;
-        Ok(())
+    }
+
+    /// Whether something waits.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.waiting.is_some()
+    }
+
+    /// The oldest entry that waits.
+    pub(crate) fn oldest(&self) -> Option<Place> {
+        self.waiting.as_ref()?.places.front().copied()
     }
 
     /// Notices that the peer has left. What it says is thrown away.
@@ -413,11 +436,11 @@ impl Parked {
         }
         let silence = now.saturating_duration_since(self.last_sent);
         if self.keep_alive().is_some_and(|interval| clock::is_due(interval, silence)) {
-            if self.unsent.is_none() {
+            if self.waiting.is_none() {
                 let comment = self.framing.comment();
                 let written = write(&mut self.socket, &mut [IoSlice::new(comment)])?;
                 if written < comment.len() {
-                    self.unsent.get_or_insert_default().push(Bytes::from_static(&comment[written..]));
+                    self.waiting.get_or_insert_default().begun = Bytes::from_static(&comment[written..]);
                 }
             }
             self.last_sent = now;
@@ -433,40 +456,95 @@ impl Parked {
         self.stream.subscriber.close_at.map(tokio::time::Instant::into_std)
     }
 
-    /// Goes back to a task, which reads the history after the position.
-    pub(crate) async fn fall_behind(self, position: Position) {
+    /// Becomes a stream that a task carries again: whatever waits of the ring is shared with it.
+    pub(crate) fn unpark(self, ring: &Ring) -> Unparked {
+        let Self { socket, framing, waiting, stream, .. } = self;
+        let mut unsent = Unsent::default();
+        if let Some(waiting) = waiting {
+            unsent.push(waiting.begun);
+            for place in waiting.places {
+                unsent.push(framing.share(ring.update(place).frame(), 0));
+            }
+        }
+        Unparked { socket, framing, unsent, stream }
+    }
+
+    /// Goes back to a task, which reads what waits out of the history. `None`: nothing of the ring waits.
+    pub(crate) fn fall_behind(mut self, ring: &Ring) -> Option<(Unparked, Position)> {
+        let position = ring.before(self.oldest()?);
+        if let Some(waiting) = &mut self.waiting {
+            waiting.places.clear();
+        }
+        Some((self.unpark(ring), position))
+    }
+}
+
+/// A stream on its way from a shard to a task.
+pub(crate) struct Unparked {
+    socket: mio::net::TcpStream,
+    framing: Framing,
+    unsent: Unsent,
+    stream: Box<Stream>,
+}
+
+impl Unparked {
+    /// Reads on after the position.
+    pub(crate) async fn run(self, position: Position) {
         let history = History::after(&self.stream.subscriber.engine, position);
-        if let Ok(carried) = self.unpark() {
+        if let Ok(carried) = self.carried() {
             carried.run(history).await;
         }
     }
 
-    /// Ends the stream, in a task: some of it may still have to be written.
+    /// Ends the stream, once what waits is written.
     pub(crate) async fn end(self, reason: Closed) {
-        if let Ok(carried) = self.unpark() {
+        if let Ok(carried) = self.carried() {
             carried.end(reason).await;
         }
     }
 
-    /// The shard has ended: what the log holds after the position is the last.
-    async fn see_out(self, position: Position) {
-        let history = History::after(&self.stream.subscriber.engine, position);
-        if let Ok(carried) = self.unpark() {
-            carried.finish(history).await;
-        }
-    }
-
-    fn unpark(self) -> io::Result<Carried> {
-        let Self { socket, framing, unsent, stream, .. } = self;
-        let unsent = unsent.map_or_else(Unsent::default, |unsent| *unsent);
+    fn carried(self) -> io::Result<Carried> {
+        let Self { socket, framing, unsent, stream } = self;
         Ok(Carried { socket: TcpStream::from_std(socket.into())?, framing, unsent, stream })
     }
 }
 
-/// Room for the frames of one push, used again for the next.
+impl Waiting {
+    /// Takes away what has been written. True: nothing is left.
+    fn advance(&mut self, mut written: usize, framing: Framing, ring: &Ring) -> bool {
+        if written < self.begun.len() {
+            self.begun.advance(written);
+            return false;
+        }
+        written -= self.begun.len();
+        self.begun = Bytes::new();
+        while let Some(place) = self.places.front() {
+            let frame = ring.update(*place).frame();
+            let length = framing.bytes(frame).len();
+            if written < length {
+                if written > 0 {
+                    self.begun = framing.share(frame, written);
+                    self.places.pop_front();
+                }
+                return false;
+            }
+            written -= length;
+            self.places.pop_front();
+        }
+        true
+    }
+
+    fn slices<'a>(&'a self, framing: Framing, ring: &'a Ring) -> Vec<IoSlice<'a>> {
+        let begun = (!self.begun.is_empty()).then(|| IoSlice::new(&self.begun));
+        let frames = self.places.iter().map(|place| IoSlice::new(framing.bytes(ring.update(*place).frame())));
+        begun.into_iter().chain(frames).take(SLICES_MAX).collect()
+    }
+}
+
+/// Room for the entries of one push, used again for the next.
 #[derive(Default)]
 pub(crate) struct Batch<'a> {
-    frames: Vec<(Position, &'a Frame)>,
+    places: Vec<Place>,
     slices: Vec<IoSlice<'a>>,
 }
 
