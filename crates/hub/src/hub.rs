@@ -162,7 +162,8 @@ impl Hub {
         }
         let update = Update::publish(draft, ids::event);
         let id = update.id().clone();
-        self.engine.transport.append(update).await?;
+        let position = self.engine.transport.append(update).await?;
+        self.pace(position).await;
         // Whoever is told that an update is published relies on it: the hub may have begun to stop meanwhile, and the
         // streams may have ended without it.
         if self.engine.stopping.load(Ordering::SeqCst) {
@@ -170,6 +171,18 @@ impl Hub {
         }
         self.engine.published.fetch_add(1, Ordering::Relaxed);
         Ok(id)
+    }
+
+    /// Holds a publisher back who is far ahead of the fan-out: one who publishes again as soon as it is answered would
+    /// otherwise fill every buffer on the way, and subscribers would receive seconds late what they could have in time.
+    async fn pace(&self, position: Position) {
+        let keep_up = async {
+            for shard in &*self.shards {
+                shard.keep_up(position, AHEAD_ENTRIES).await;
+            }
+        };
+        // An end means that the update is on its way all the same.
+        let _ = timeout(AHEAD_MAX, keep_up).await;
     }
 
     /// Begins a stream. Without a cursor it receives everything that is published after this returns; with one, also
@@ -258,6 +271,14 @@ impl Hub {
         }
     }
 }
+
+/// Entries that may be under way on this node while publishers are answered at once. One round takes them along in one
+/// write for each subscriber; measured with 1,000 subscribers and 16 publishers that never pause, twice as many make it a
+/// quarter faster and twice as late.
+const AHEAD_ENTRIES: u64 = 128;
+
+/// The longest that a publisher is held back.
+const AHEAD_MAX: Duration = Duration::from_secs(1);
 
 /// The time that a stopping hub waits for its own tail, which is a matter of milliseconds.
 const DELIVERY_MAX: Duration = Duration::from_secs(2);

@@ -33,6 +33,8 @@ pub(crate) struct Members {
     marks: Marks,
     /// Members for whom something waits, and some for whom something did.
     behind: Vec<u32>,
+    /// How long most members may still be waited for, once they are.
+    patient_until: Option<Instant>,
     due: Due,
     registry: Registry,
     runtime: Handle,
@@ -62,6 +64,10 @@ pub(crate) enum Sink {
     Socket(Parked),
 }
 
+/// How long a shard waits for most of its members. Long beside the time that a peer takes that reads at all, short beside
+/// what publishers wait for.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 impl Sink {
     fn interest(&self) -> &Arc<Interest> {
         match self {
@@ -82,6 +88,7 @@ impl Members {
             ring: Ring::new(head),
             marks: Marks::default(),
             behind: Vec::new(),
+            patient_until: None,
             due: Due::default(),
             registry,
             runtime,
@@ -143,6 +150,11 @@ impl Members {
         MemberKey { slot, number }
     }
 
+    /// The last entry that has been marked.
+    pub(crate) fn position(&self) -> Position {
+        self.ring.end()
+    }
+
     /// Finds the members of each frame.
     pub(crate) fn mark(&mut self, batch: &[Entry]) {
         for entry in batch {
@@ -197,7 +209,6 @@ impl Members {
         for key in leaving {
             self.remove(key);
         }
-        self.trim();
     }
 
     /// Puts a member for whom something waits on the list of those who are looked at before the ring is trimmed.
@@ -218,11 +229,33 @@ impl Members {
     }
 
     /// Lets go of what is over the ring's bounds. Who still waits for some of it goes back to the history.
-    fn trim(&mut self) {
+    ///
+    /// Where most members have something waiting, it is not they who are slow, but the publishers who are fast: false, and
+    /// nothing is let go of until those who would be too late have caught up or the patience has an end. The caller takes
+    /// no more updates meanwhile, so that publishers are slowed down to what the crowd can take. Fewer slow members cost
+    /// the others nothing.
+    pub(crate) fn trim(&mut self, now: Instant) -> bool {
         let excess = self.ring.excess();
         if excess == 0 {
-            return;
+            return true;
         }
+        let (mut waiting, mut late) = (0, 0);
+        for slot in &self.behind {
+            if let Some((_, parked)) = socket(&mut self.members, *slot) {
+                waiting += usize::from(parked.is_behind());
+                late += usize::from(
+                    parked.oldest().is_some_and(|oldest| self.ring.is_among_first(oldest, excess)),
+                );
+            }
+        }
+        // It lasts until the last has caught up, though most have by then.
+        if self.patient_until.is_none() && waiting * 2 > self.members.len() {
+            self.patient_until = Some(now + PATIENCE);
+        }
+        if late > 0 && self.patient_until.is_some_and(|end| now < end) {
+            return false;
+        }
+        self.patient_until = None;
         for slot in std::mem::take(&mut self.behind) {
             let Some((key, parked)) = socket(&mut self.members, slot) else { continue };
             parked.is_listed = false;
@@ -235,6 +268,7 @@ impl Members {
             }
         }
         self.ring.trim(excess);
+        true
     }
 
     /// Does what the readiness of a member's socket allows.
@@ -491,6 +525,7 @@ mod tests {
         let batch: Vec<_> = sequences.into_iter().map(|sequence| entry(sequence, "topic=a")).collect();
         members.mark(&batch);
         members.hand_out(Instant::now());
+        assert!(members.trim(Instant::now()));
     }
 
     type Member = (Arc<Outbox>, MemberKey);

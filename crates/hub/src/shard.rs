@@ -17,7 +17,7 @@ use std::{
 use mio::{Events, Poll, Token, Waker};
 use tokio::{
     runtime::Handle,
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
 };
 
 use crate::{
@@ -34,12 +34,13 @@ use crate::{
 pub(crate) struct Shard(Arc<Inbox>);
 
 struct Inbox {
+    batches: mpsc::Sender<Arc<[Entry]>>,
     commands: mpsc::Sender<Command>,
+    progress: watch::Receiver<Position>,
     bell: Arc<Bell>,
 }
 
 enum Command {
-    Deliver(Arc<[Entry]>),
     Attach { interest: Arc<Interest>, after: Position, reply: oneshot::Sender<Attached> },
     Park { parked: Box<Parked>, after: Position },
     Close(Closed),
@@ -53,8 +54,15 @@ pub(crate) enum Attached {
     Behind,
 }
 
-/// Commands that may wait for a shard; a full inbox makes the tail wait, and so the appenders.
+/// Batches that may wait for a shard: beyond, the tail waits, and so do the appenders. The log itself makes larger batches
+/// of what waits there.
+const INBOX_BATCHES: usize = 2;
+
+/// Newcomers that may wait for a shard; they wait where they are.
 const INBOX_COMMANDS: usize = 256;
+
+/// The longest pause after a round. See [`Round::rest`].
+const REST_MAX: Duration = Duration::from_millis(10);
 
 /// Readiness that is looked at in one round.
 const EVENTS_MAX: usize = 1_024;
@@ -73,16 +81,38 @@ impl Shard {
             abandoned: AtomicBool::new(false),
             departed: Mutex::default(),
         });
+        let (batches, waiting_batches) = mpsc::channel(INBOX_BATCHES);
         let (commands, waiting) = mpsc::channel(INBOX_COMMANDS);
+        let (tell_progress, progress) = watch::channel(head);
         let members = Members::new(head, poll.registry().try_clone()?, Handle::current());
-        let thread = Round { poll, bell: Arc::clone(&bell), commands: waiting, members };
+        let thread = Round {
+            poll,
+            bell: Arc::clone(&bell),
+            batches: waiting_batches,
+            commands: waiting,
+            progress: tell_progress,
+            members,
+        };
         thread::Builder::new().name("petasos-shard".to_owned()).spawn(move || thread.run())?;
-        Ok(Self(Arc::new(Inbox { commands, bell })))
+        Ok(Self(Arc::new(Inbox { batches, commands, progress, bell })))
     }
 
     /// Hands over a batch of the log; waits while the shard is busy. False: the shard has ended.
     pub(crate) async fn deliver(&self, batch: Arc<[Entry]>) -> bool {
-        self.send(Command::Deliver(batch)).await.is_ok()
+        let taken = self.0.batches.send(batch).await.is_ok();
+        self.0.bell.ring();
+        taken
+    }
+
+    /// Waits until it has handed out all but the last `ahead` entries before the position, or has ended.
+    pub(crate) async fn keep_up(&self, position: Position, ahead: u64) {
+        let is_near = |progress: &Position| {
+            progress.epoch != position.epoch || position.sequence <= progress.sequence.saturating_add(ahead)
+        };
+        if !is_near(&self.0.progress.borrow()) {
+            // An error means that it has ended.
+            let _ = self.0.progress.clone().wait_for(is_near).await;
+        }
     }
 
     /// Asks for everything after `after`. `None`: the shard has ended.
@@ -170,30 +200,44 @@ impl Drop for Membership {
 struct Round {
     poll: Poll,
     bell: Arc<Bell>,
+    batches: mpsc::Receiver<Arc<[Entry]>>,
     commands: mpsc::Receiver<Command>,
+    /// What has been handed out.
+    progress: watch::Sender<Position>,
     members: Members,
 }
 
 impl Round {
     fn run(mut self) {
         let mut events = Events::with_capacity(EVENTS_MAX);
+        let mut rested = Instant::now();
         loop {
-            self.bell.awaited.store(true, Ordering::SeqCst);
-            if let Err(error) = self.poll.poll(&mut events, self.patience())
+            let patience = self.patience(rested);
+            if let Err(error) = self.poll.poll(&mut events, patience)
                 && error.kind() != io::ErrorKind::Interrupted
             {
                 tracing::error!(%error, "a part of the streams ends: their sockets cannot be waited for");
                 return;
             }
             self.bell.awaited.store(false, Ordering::SeqCst);
-            if let Some(reason) = self.take_commands() {
-                // What was handed in before it is known that nothing more is taken.
-                self.commands.close();
-                while self.take_commands().is_none() && !self.commands.is_empty() {}
-                return self.members.close(reason);
-            }
             let now = Instant::now();
-            self.members.hand_out(now);
+            if now >= rested {
+                rested = match self.members.trim(now) {
+                    false => now + REST_MAX,
+                    true => {
+                        if let Some(reason) = self.take_commands() {
+                            return self.close(reason);
+                        }
+                        self.members.hand_out(now);
+                        self.progress.send_if_modified(|progress| {
+                            let former = std::mem::replace(progress, self.members.position());
+                            former != *progress
+                        });
+                        let done = Instant::now();
+                        done + (done - now).min(REST_MAX)
+                    }
+                };
+            }
             for event in events.iter().filter(|event| event.token() != BELL) {
                 self.members.ready(event, now);
             }
@@ -204,9 +248,28 @@ impl Round {
         }
     }
 
-    /// How long nothing is to be done. Asked after the bell has been set: what is handed in later rings it.
-    fn patience(&self) -> Option<Duration> {
-        let waiting = !self.commands.is_empty()
+    fn close(mut self, reason: Closed) {
+        // What was handed in before it is known that nothing more is taken.
+        self.batches.close();
+        self.commands.close();
+        while self.take_commands().is_none() && !self.commands.is_empty() {}
+        self.members.close(reason);
+    }
+
+    /// How long nothing is to be done.
+    ///
+    /// After a round it rests for as long as that took, and lets what is handed in pile up: a shard that has much to do
+    /// does it in fewer and larger writes, and leaves half of the time to those who publish and read. One that has little
+    /// to do has rested long before the next update comes.
+    fn patience(&self, rested: Instant) -> Option<Duration> {
+        let rest = rested.saturating_duration_since(Instant::now());
+        if !rest.is_zero() {
+            return Some(rest);
+        }
+        // Asked after the bell has been set: what is handed in later rings it.
+        self.bell.awaited.store(true, Ordering::SeqCst);
+        let waiting = !self.batches.is_empty()
+            || !self.commands.is_empty()
             || self.bell.abandoned.load(Ordering::SeqCst)
             || self.bell.has_departed();
         match waiting {
@@ -217,9 +280,11 @@ impl Round {
 
     /// Takes what has been handed in; `Some`: this was the last.
     fn take_commands(&mut self) -> Option<Closed> {
+        while let Ok(batch) = self.batches.try_recv() {
+            self.members.mark(&batch);
+        }
         for _ in 0..INBOX_COMMANDS {
             match self.commands.try_recv() {
-                Ok(Command::Deliver(batch)) => self.members.mark(&batch),
                 Ok(Command::Attach { interest, after, reply }) => {
                     let attached = match self.members.attach(interest, after) {
                         Some((outbox, key)) => {

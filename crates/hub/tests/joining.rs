@@ -336,3 +336,39 @@ async fn whoever_falls_behind_a_short_history_is_closed_and_never_skips() {
         assert_eq!(unique.len(), seen.ids.len());
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn publishers_wait_for_a_crowd_that_is_slow_as_a_whole() {
+    const MANY: usize = 12_000;
+    let settings = Settings { shards: 1, subscriptions: false, ..Settings::default() };
+    let hub = Hub::start(Arc::new(MemoryTransport::new(100)), settings).await.expect("start");
+    let mut crowd = Vec::new();
+    for _ in 0..4 {
+        let request =
+            SubscribeRequest { dialect: Dialect::Legacy, matchers: vec![matcher("a")], cursor: None };
+        let session = hub.subscribe(request, Arc::default(), None).await.expect("subscribe");
+        crowd.push(Reader::Socket(carry(session, Framing::Chunked).await));
+    }
+    let (count, mut published) = watch::channel(0);
+    let publisher = hub.clone();
+    let publishing = tokio::spawn(async move {
+        for number in 0..MANY {
+            publisher.publish(draft(&publisher, &number.to_string(), &["a"], false)).await.expect("publish");
+            count.send_replace(number + 1);
+        }
+    });
+    // More than their sockets hold, and all that the ring does: the history has let go of it long since.
+    published.wait_for(|count| *count >= 9_000).await.expect("publishing");
+    let reading = crowd.into_iter().map(|mut reader| {
+        tokio::spawn(async move {
+            for number in 0..MANY {
+                let id = tokio::time::timeout(PATIENCE, reader.next_id()).await.expect("something comes");
+                assert_eq!(id, Ok(number.to_string()));
+            }
+        })
+    });
+    for reader in reading.collect::<Vec<_>>() {
+        reader.await.expect("everything was received");
+    }
+    publishing.await.expect("all is published");
+}
