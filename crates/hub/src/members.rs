@@ -35,6 +35,8 @@ pub(crate) struct Members {
     behind: Vec<u32>,
     /// How long most members may still be waited for, once they are.
     patient_until: Option<Instant>,
+    /// How many entries and bytes the ring has when it is looked at again.
+    trim_at: (usize, usize),
     due: Due,
     registry: Registry,
     runtime: Handle,
@@ -68,6 +70,10 @@ pub(crate) enum Sink {
 /// what publishers wait for.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// How much the ring grows before it is trimmed again: all who wait are looked at then.
+const TRIM_ENTRIES: usize = 256;
+const TRIM_BYTES: usize = 1024 * 1024;
+
 impl Sink {
     fn interest(&self) -> &Arc<Interest> {
         match self {
@@ -89,6 +95,7 @@ impl Members {
             marks: Marks::default(),
             behind: Vec::new(),
             patient_until: None,
+            trim_at: (TRIM_ENTRIES, TRIM_BYTES),
             due: Due::default(),
             registry,
             runtime,
@@ -228,28 +235,32 @@ impl Members {
         }
     }
 
-    /// Lets go of what is over the ring's bounds. Who still waits for some of it goes back to the history.
+    /// Lets go of what nobody waits for, and of what is over the ring's bounds. Who still waits for some of that goes back
+    /// to the history.
     ///
     /// Where most members have something waiting, it is not they who are slow, but the publishers who are fast: false, and
     /// nothing is let go of until those who would be too late have caught up or the patience has an end. The caller takes
     /// no more updates meanwhile, so that publishers are slowed down to what the crowd can take. Fewer slow members cost
     /// the others nothing.
     pub(crate) fn trim(&mut self, now: Instant) -> bool {
-        let excess = self.ring.excess();
-        if excess == 0 {
+        let (length, bytes) = self.ring.size();
+        if length < self.trim_at.0 && bytes < self.trim_at.1 {
             return true;
         }
+        let excess = self.ring.excess();
+        // The entries before the first that somebody waits for.
+        let mut unneeded = length;
         let (mut waiting, mut late) = (0, 0);
         for slot in &self.behind {
-            if let Some((_, parked)) = socket(&mut self.members, *slot) {
-                waiting += usize::from(parked.is_behind());
-                late += usize::from(
-                    parked.oldest().is_some_and(|oldest| self.ring.is_among_first(oldest, excess)),
-                );
+            let Some((_, parked)) = socket(&mut self.members, *slot) else { continue };
+            waiting += usize::from(parked.is_behind());
+            if let Some(oldest) = parked.oldest() {
+                unneeded = unneeded.min(self.ring.older_than(oldest));
+                late += usize::from(self.ring.older_than(oldest) < excess);
             }
         }
         // It lasts until the last has caught up, though most have by then.
-        if self.patient_until.is_none() && waiting * 2 > self.members.len() {
+        if excess > 0 && self.patient_until.is_none() && waiting * 2 > self.members.len() {
             self.patient_until = Some(now + PATIENCE);
         }
         if late > 0 && self.patient_until.is_some_and(|end| now < end) {
@@ -259,7 +270,7 @@ impl Members {
         for slot in std::mem::take(&mut self.behind) {
             let Some((key, parked)) = socket(&mut self.members, slot) else { continue };
             parked.is_listed = false;
-            if parked.oldest().is_none_or(|oldest| !self.ring.is_among_first(oldest, excess)) {
+            if parked.oldest().is_none_or(|oldest| self.ring.older_than(oldest) >= excess) {
                 self.list(slot);
             } else if let Some(Sink::Socket(parked)) = self.remove(key)
                 && let Some((unparked, position)) = parked.fall_behind(&self.ring)
@@ -267,7 +278,9 @@ impl Members {
                 self.runtime.spawn(unparked.run(position));
             }
         }
-        self.ring.trim(excess);
+        self.ring.trim(excess.max(unneeded.min(self.ring.spare())));
+        let (length, bytes) = self.ring.size();
+        self.trim_at = (length + TRIM_ENTRIES, bytes + TRIM_BYTES);
         true
     }
 

@@ -66,8 +66,8 @@ struct Progress {
 /// Publishers' updates and subscription events each keep at most this many bytes.
 const BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// Subscription events that are kept at least, when anything is: 2.5 MB of them. A subscriber's cursor is often one.
-const HUB_EVENTS_MIN: usize = 4_096;
+/// Subscription events that are kept at least, when anything is: 2 MB of them. A subscriber's cursor is often one.
+const HUB_EVENTS_MIN: usize = 2_048;
 
 /// How far a follower may be behind before appending waits: a burst, not a memory problem.
 const WINDOW_ENTRIES: u64 = 8_192;

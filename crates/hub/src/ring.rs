@@ -22,8 +22,10 @@ pub(crate) struct Ring {
 /// An entry's running number. It wraps around; the distance of two that are in the ring does not.
 pub(crate) type Place = u32;
 
-/// Long enough for a second of the fastest publishing, which a socket may take to drain, and to cover the way from the
-/// last page of history to here.
+/// Entries that are kept though nobody waits for them: they cover the way from the last page of history to here.
+const ENTRIES_KEPT: usize = 1_024;
+
+/// Entries that are kept for those who wait: a second of the fastest publishing, which a socket may take to drain.
 const ENTRIES_MAX: usize = 8_192;
 const BYTES_MAX: usize = 16 * 1024 * 1024;
 
@@ -72,13 +74,13 @@ impl Ring {
         places.zip(self.entries.range(first..).map(|entry| &*entry.update))
     }
 
-    /// How many of the oldest entries are over the bounds; none until an eighth is, since those who wait for them are then
-    /// looked for among all who wait.
+    /// How many of the oldest entries nobody needs, unless somebody waits for one of them.
+    pub(crate) fn spare(&self) -> usize {
+        self.entries.len().saturating_sub(ENTRIES_KEPT)
+    }
+
+    /// How many of the oldest entries are over the bounds, whoever waits for them.
     pub(crate) fn excess(&self) -> usize {
-        let is_over = |length: usize, max: usize| length > max + max / 8;
-        if !is_over(self.entries.len(), ENTRIES_MAX) && !is_over(self.bytes, BYTES_MAX) {
-            return 0;
-        }
         let (mut length, mut bytes) = (self.entries.len(), self.bytes);
         for entry in &self.entries {
             if length <= ENTRIES_MAX && bytes <= BYTES_MAX {
@@ -90,9 +92,14 @@ impl Ring {
         self.entries.len() - length
     }
 
-    /// Whether an entry is among so many of the oldest.
-    pub(crate) fn is_among_first(&self, place: Place, count: usize) -> bool {
-        self.index(place) < count
+    /// How many entries are older than that one.
+    pub(crate) fn older_than(&self, place: Place) -> usize {
+        self.index(place)
+    }
+
+    /// How many there are, and their size in bytes.
+    pub(crate) fn size(&self) -> (usize, usize) {
+        (self.entries.len(), self.bytes)
     }
 
     /// Lets go of so many of the oldest entries.
@@ -131,7 +138,7 @@ mod tests {
         let last = 3 * ENTRIES_MAX as u64;
         for sequence in 1..=last {
             push(&mut ring, sequence, "x");
-            assert!(ring.entries.len() <= ENTRIES_MAX + ENTRIES_MAX / 8);
+            assert!(ring.entries.len() <= ENTRIES_MAX);
         }
         assert_eq!(ring.end(), at(last));
         let (place, update) = ring.after(at(last - 2)).next().expect("the last but one");
@@ -140,7 +147,8 @@ mod tests {
         assert_eq!(ring.before(place), at(last - 2));
         let (oldest, _) = ring.after(at(0)).next().expect("the first");
         assert_eq!(ring.before(oldest), ring.start());
-        assert!(ring.is_among_first(oldest, 1) && !ring.is_among_first(place, 1));
+        assert_eq!((ring.older_than(oldest), ring.older_than(place)), (0, ENTRIES_MAX - 2));
+        assert_eq!(ring.spare(), ENTRIES_MAX - ENTRIES_KEPT);
     }
 
     #[test]
@@ -149,8 +157,8 @@ mod tests {
         let large = "x".repeat(1_000_000);
         for sequence in 1..=60 {
             push(&mut ring, sequence, &large);
-            assert!(ring.bytes <= BYTES_MAX + BYTES_MAX / 8);
+            assert!(ring.bytes <= BYTES_MAX);
         }
-        assert!(ring.entries.len() <= 18);
+        assert_eq!((ring.entries.len(), ring.spare()), (16, 0));
     }
 }

@@ -357,8 +357,8 @@ async fn publishers_wait_for_a_crowd_that_is_slow_as_a_whole() {
             count.send_replace(number + 1);
         }
     });
-    // More than their sockets hold, and all that the ring does: the history has let go of it long since.
-    published.wait_for(|count| *count >= 9_000).await.expect("publishing");
+    // Far more than their sockets hold, and nearly all that the ring does: the history has let go of it long since.
+    published.wait_for(|count| *count >= 8_000).await.expect("publishing");
     let reading = crowd.into_iter().map(|mut reader| {
         tokio::spawn(async move {
             for number in 0..MANY {

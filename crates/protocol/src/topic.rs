@@ -1,6 +1,9 @@
 //! Topics, and the hub's own namespace that no publisher may enter.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 use percent_encoding::percent_decode_str;
 use url::Url;
@@ -15,9 +18,10 @@ pub struct Topic(Arc<Parts>);
 
 struct Parts {
     text: Box<str>,
-    /// Resolved against the hub's URL, once, for all URL patterns that will ever be asked. Absent: the text is no URL
-    /// reference, and no URL pattern matches it.
-    url: Option<Url>,
+    hub: HubUrl,
+    /// Resolved against the hub's URL, once, for all URL patterns that will ever be asked, and not before one is: many
+    /// topics are kept and never asked. `None`: the text is no URL reference, and no URL pattern matches it.
+    url: OnceLock<Option<Box<Url>>>,
 }
 
 impl Topic {
@@ -54,7 +58,7 @@ impl Topic {
     /// Any text, to be asked whether a matcher meets it: a path of the subscription API, or a subscription's matcher,
     /// which is looked up among payloads as if it were a topic. It cannot be published: that takes [`Topics`].
     pub fn unchecked(value: &str, hub: &HubUrl) -> Self {
-        Self(Arc::new(Parts { text: value.into(), url: hub.0.join(value).ok() }))
+        Self(Arc::new(Parts { text: value.into(), hub: hub.clone(), url: OnceLock::new() }))
     }
 
     /// The text.
@@ -64,7 +68,8 @@ impl Topic {
 
     /// The topic as a URL, relative ones resolved against the hub's.
     pub fn url(&self) -> Option<&Url> {
-        self.0.url.as_ref()
+        let Parts { text, hub, url } = &*self.0;
+        url.get_or_init(|| hub.0.join(text).ok().map(Box::new)).as_deref()
     }
 }
 
@@ -122,9 +127,9 @@ impl Topics {
     }
 }
 
-/// Where the hub lives: the base URL of relative topics and patterns, and the path that is reserved.
+/// Where the hub lives: the base URL of relative topics and patterns, and the path that is reserved. Cloning shares it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HubUrl(Url);
+pub struct HubUrl(Arc<Url>);
 
 impl HubUrl {
     /// The well-known path of section "Discovery".
@@ -155,7 +160,7 @@ impl HubUrl {
         if decode_unreserved(url.path()) != url.path() {
             return Err("the hub URL must not percent-encode letters, digits and -._~".to_owned());
         }
-        Ok(Self(url))
+        Ok(Self(Arc::new(url)))
     }
 
     /// The path under which the hub answers, without a trailing slash added or removed.
