@@ -185,7 +185,7 @@ def test_connections_are_kept_and_a_closed_one_is_replaced(standalone):
     mercure = make(first.hub)
     for number in range(20):
         assert mercure.publish("a", "b", id=str(number)) == str(number)
-    kept = [each for idle in client._idle.values() for _, each in idle if f":{each.port}/" in first.hub]
+    kept = [each for idle in client._idle.connections.values() for _, each in idle if f":{each.port}/" in first.hub]
     assert len(kept) == 1
     assert first.stop() == 0
     with pytest.raises(HubUnreachableError):
@@ -200,4 +200,4 @@ def test_more_connections_than_are_kept_are_closed(standalone):
         thread.start()
     for thread in threads:
         thread.join()
-    assert sum(len(idle) for key, idle in client._idle.items() if key[2] in hub.hub) <= 8
+    assert sum(len(kept) for key, kept in client._idle.connections.items() if key[1] in hub.hub) <= 8

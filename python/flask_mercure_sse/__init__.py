@@ -14,6 +14,7 @@ from .background import BackgroundStats
 from .blueprint import hub_blueprint
 from .errors import (
     ForbiddenTopicError,
+    HubConnectTimeoutError,
     HubError,
     HubTimeoutError,
     HubUnreachableError,
@@ -36,6 +37,7 @@ __all__ = [
     "Event",
     "ForbiddenTopicError",
     "Hub",
+    "HubConnectTimeoutError",
     "HubError",
     "HubTimeoutError",
     "HubUnreachableError",

@@ -1,6 +1,6 @@
 """HTTP to a hub, with Python's own sockets: they leave the other greenlets and threads alone.
 
-Connections are kept for the next request, by process, so that nothing is shared across a fork.
+Connections are kept for the next request; a forked process begins without any.
 """
 
 from __future__ import annotations
@@ -8,19 +8,23 @@ from __future__ import annotations
 import atexit
 import contextlib
 import http.client
+import io
 import json
-import os
+import re
 import selectors
 import socket
+import threading
 import time
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from functools import partial
+from typing import Any, Final, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
+from . import forks
 from .errors import (
     ForbiddenTopicError,
+    HubConnectTimeoutError,
     HubError,
     HubTimeoutError,
     HubUnreachableError,
@@ -52,6 +56,7 @@ class Answer:
     status: int
     content_type: str
     body: bytes
+    location: str = ""
 
     def raise_for_status(self) -> None:
         """Raise what the status means, with the hub's own words.
@@ -62,6 +67,8 @@ class Answer:
         if 200 <= self.status < 300:
             return
         explanation = self._explanation() or f"the hub answered {self.status}"
+        if self.location and 300 <= self.status < 400:
+            explanation = f"the hub answered {self.status}: MERCURE_HUB_URL is {self.location.partition('?')[0]} now"
         raise _ERRORS.get(self.status, HubError)(explanation, status=self.status)
 
     def _explanation(self) -> str:
@@ -84,6 +91,25 @@ _ERRORS: Final[Mapping[int, type[MercureError]]] = {
 }
 
 
+def check_token(token: Any) -> str:
+    """A token as a header takes it, without the line end of the file that it was read from.
+
+    >>> check_token("j.w.t\\n")
+    'j.w.t'
+
+    Raises:
+        TokenRefusedError: no hub would take it. The message does not quote it.
+    """
+    stripped = token.strip() if isinstance(token, str) else ""
+    if not _TOKEN.fullmatch(stripped):
+        raise TokenRefusedError("jwt: write a token: letters, digits, dots, dashes and underscores; it was not sent")
+    return stripped
+
+
+_TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*")
+"""RFC 6750, section 2.1."""
+
+
 def request(
     method: str,
     url: str,
@@ -104,24 +130,21 @@ def request(
         HubError: the connection broke, or the answer is not HTTP.
     """
     parts = urlsplit(url)
-    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    headers = {} if token is None else {"Authorization": f"Bearer {check_token(token)}"}
     if content_type:
         headers["Content-Type"] = content_type
     target = parts.path + (f"?{parts.query}" if parts.query else "")
-    idle = _idle.setdefault((os.getpid(), parts.scheme, parts.netloc), deque())
+    hub = (parts.scheme, parts.netloc)
     if through is None:
-        connection = _reuse(idle) or _connect(parts.scheme, parts.netloc, timeouts.connect)
-        connection.sock.settimeout(timeouts.read)
+        connection = _reuse(hub) or _connect(*hub, timeouts.connect)
     else:
-        through.settimeout(timeouts.read)
         connection = http.client.HTTPConnection("localhost")
         connection.sock = through
-    deadline = time.monotonic() + timeouts.read
-    sock = connection.sock
+    _limit(connection, timeouts.read)
     try:
         connection.request(method, target, body, headers)
         response = connection.getresponse()
-        content = _read(response, sock, deadline)
+        content = _read(response)
     except TimeoutError:
         connection.close()
         raise HubTimeoutError(f"no answer from {_name(parts)} within {timeouts.read:g} s") from None
@@ -129,11 +152,20 @@ def request(
         connection.close()
         reason = f"{type(error).__name__}: what was asked for may or may not have happened"
         raise HubError(f"{_name(parts)} broke the connection: {reason}") from error
-    if response.will_close or through is not None or len(idle) >= _IDLE_MAX:
+    if response.will_close or through is not None:
         connection.close()
     else:
-        idle.append((time.monotonic(), connection))
-    return Answer(response.status, response.getheader("Content-Type", ""), content)
+        _keep(hub, connection)
+    return _answer(response, content, token)
+
+
+def _answer(response: http.client.HTTPResponse, content: bytes, token: str | None) -> Answer:
+    location = response.getheader("Location", "")
+    if token and not 200 <= response.status < 300:
+        # Some servers quote the request in what they say.
+        content = content.replace(token.strip().encode(), b"[token]")
+        location = location.replace(token.strip(), "[token]")
+    return Answer(response.status, response.getheader("Content-Type", ""), content, location)
 
 
 class Stream:
@@ -154,8 +186,11 @@ class Stream:
     ) -> None:
         parts = urlsplit(url)
         headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
-        headers.update({} if token is None else {"Authorization": f"Bearer {token}"})
-        headers.update({} if last_event_id is None else {"Last-Event-ID": last_event_id})
+        headers.update({} if token is None else {"Authorization": f"Bearer {check_token(token)}"})
+        # Headers are bytes: http.client writes Latin-1, servers read UTF-8.
+        headers.update({} if last_event_id is None else {"Last-Event-ID": last_event_id.encode().decode("latin-1")})
+        self._lock = threading.Lock()
+        self._is_read = self._is_closed = False
         if through is None:
             self._connection = _connect(parts.scheme, parts.netloc, timeouts.connect)
             _notice_silence(self._connection.sock)
@@ -163,11 +198,12 @@ class Stream:
             self._connection = http.client.HTTPConnection("localhost")
             self._connection.sock = through
         self._sock = self._connection.sock
-        self._sock.settimeout(timeouts.read)
+        self._response: http.client.HTTPResponse | None = None
+        deadline = _limit(self._connection, timeouts.read)
         try:
             self._connection.request("GET", f"{parts.path}?{parts.query}", headers=headers)
             self._response = self._connection.getresponse()
-            self._check(time.monotonic() + timeouts.read)
+            self._check(self._response, token)
         except TimeoutError:
             self.close()
             raise HubTimeoutError(f"no answer from {_name(parts)} within {timeouts.read:g} s") from None
@@ -177,29 +213,58 @@ class Stream:
         except MercureError:
             self.close()
             raise
+        deadline.at = None
         self._sock.settimeout(None)
 
-    def _check(self, deadline: float) -> None:
-        content_type = self._response.getheader("Content-Type", "")
-        if self._response.status == 200 and content_type.startswith("text/event-stream"):
+    @staticmethod
+    def _check(response: http.client.HTTPResponse, token: str | None) -> None:
+        content_type = response.getheader("Content-Type", "")
+        if response.status == 200 and content_type.startswith("text/event-stream"):
             return
-        if self._response.status == 200:
+        if response.status == 200:
             raise HubError("the answer is no event stream: is MERCURE_HUB_URL right?", status=200)
-        Answer(self._response.status, content_type, _read(self._response, self._sock, deadline)).raise_for_status()
-        raise HubError(f"the hub answered {self._response.status}, no event stream", status=self._response.status)
+        _answer(response, _read(response), token).raise_for_status()
+        raise HubError(f"the hub answered {response.status}, no event stream", status=response.status)
+
+    @property
+    def position(self) -> str | None:
+        """Where the stream begins, if the hub has said so: the id of the update before its first event."""
+        try:
+            header = self._response.getheader("Last-Event-ID") if self._response is not None else None
+            return header.encode("latin-1").decode() if header else None
+        except UnicodeError:
+            return None
 
     def read(self) -> bytes:
         """What has come, at least a byte; nothing at the end, however it came about."""
+        with self._lock:
+            if self._is_closed or self._response is None:
+                return b""
+            self._is_read = True
         try:
             return self._response.read1(_PART_BYTES)
-        except (OSError, http.client.HTTPException, ValueError, AttributeError):
-            # The last two: the response was closed by another thread.
+        except (OSError, http.client.HTTPException):
             return b""
+        finally:
+            with self._lock:
+                self._is_read, is_closed = False, self._is_closed
+            if is_closed:
+                self._release()
 
     def close(self) -> None:
-        """End it, also while another thread waits in :meth:`read`."""
+        """End it, also while another thread or greenlet waits in :meth:`read`: that one then releases it, since a
+        buffered reader may not be closed by others. Idempotent."""
+        with self._lock:
+            self._is_closed = True
+            is_read = self._is_read
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
+        if not is_read:
+            self._release()
+
+    def _release(self) -> None:
+        if self._response is not None:
+            self._response.close()
         self._connection.close()
 
 
@@ -211,16 +276,55 @@ def _notice_silence(sock: socket.socket) -> None:
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
-def _read(response: http.client.HTTPResponse, sock: socket.socket, deadline: float) -> bytes:
-    """The whole body, however slowly it comes, within the time."""
+class _Deadline:
+    """When an answer has to be here: time.monotonic(); None: whenever."""
+
+    def __init__(self, at: float | None) -> None:
+        self.at = at
+
+
+class _Timed(io.RawIOBase):
+    """What a socket receives, however slowly it trickles, until the deadline."""
+
+    def __init__(self, raw: io.RawIOBase, sock: socket.socket, deadline: _Deadline) -> None:
+        self._raw, self._sock, self._deadline = raw, sock, deadline
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        if self._deadline.at is not None:
+            remaining = self._deadline.at - time.monotonic()
+            if remaining <= 0:
+                raise TimeoutError
+            self._sock.settimeout(remaining)
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Response(http.client.HTTPResponse):
+    def __init__(self, sock: socket.socket, *args: Any, deadline: _Deadline, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp = io.BufferedReader(_Timed(self.fp.detach(), sock, deadline))
+
+
+def _limit(connection: http.client.HTTPConnection, seconds: float) -> _Deadline:
+    """Let the next answer of a connection, from its first byte to its last, take so long."""
+    deadline = _Deadline(time.monotonic() + seconds)
+    connection.sock.settimeout(seconds)
+    connection.response_class = partial(_Response, deadline=deadline)  # type: ignore[assignment]
+    return deadline
+
+
+def _read(response: http.client.HTTPResponse) -> bytes:
+    """The whole body."""
     parts: list[bytes] = []
     size = 0
     # The end of the body may close the socket with it.
     while not response.isclosed():
-        remaining = deadline - time.monotonic()
-        if remaining <= 0:
-            raise TimeoutError
-        sock.settimeout(remaining)
         part = response.read1(_PART_BYTES)
         if not part:
             break
@@ -243,33 +347,64 @@ _IDLE_SECONDS: Final = 4.0
 """Shorter than any server keeps a connection: an update that meets a closing one could not be sent again, since nobody
 knows whether the hub has taken it."""
 
-# By process and hub; appending and popping at the ends of a deque is atomic. A child process has keys of its own, so it
-# never writes to its parent's sockets.
-_Idle = deque[tuple[float, http.client.HTTPConnection]]
-_idle: Final[dict[tuple[int, str, str], _Idle]] = {}
+
+class _Idle:
+    """Connections that wait for the next request, by scheme and address of their hub."""
+
+    def __init__(self) -> None:
+        self.after_fork()
+        forks.register(self)
+
+    def after_fork(self) -> None:
+        # The parent's connections are the parent's.
+        self.lock = threading.Lock()
+        self.connections: dict[tuple[str, str], list[tuple[float, http.client.HTTPConnection]]] = {}
 
 
-def _close_idle() -> None:
-    for (process, _, _), connections in _idle.items():
-        while process == os.getpid() and connections:
-            connections.pop()[1].close()
+_idle: Final = _Idle()
 
 
-# Registered with the import, so that it comes after whatever still publishes at the end of the process.
-atexit.register(_close_idle)
-
-
-def _reuse(idle: _Idle) -> http.client.HTTPConnection | None:
+def _reuse(hub: tuple[str, str]) -> http.client.HTTPConnection | None:
     """A kept connection on which nothing has happened: one that is readable has been closed by the hub."""
+    forks.check()
     while True:
-        try:
-            since, connection = idle.pop()
-        except IndexError:
-            return None
+        with _idle.lock:
+            kept = _idle.connections.get(hub)
+            if not kept:
+                return None
+            since, connection = kept.pop()
         fresh = time.monotonic() - since < _IDLE_SECONDS
         if fresh and connection.sock is not None and not _is_readable(connection.sock):
             return connection
         connection.close()
+
+
+def _keep(hub: tuple[str, str], connection: http.client.HTTPConnection) -> None:
+    now = time.monotonic()
+    with _idle.lock:
+        old = [each for kept in _idle.connections.values() for since, each in kept if now - since >= _IDLE_SECONDS]
+        # Hubs that nobody asks any more leave nothing behind.
+        fresh = {name: [each for each in kept if each[1] not in old] for name, kept in _idle.connections.items()}
+        _idle.connections = {name: kept for name, kept in fresh.items() if kept}
+        kept = _idle.connections.setdefault(hub, [])
+        if len(kept) < _IDLE_MAX:
+            kept.append((now, connection))
+        else:
+            old.append(connection)
+    for each in old:
+        each.close()
+
+
+def _close_idle() -> None:
+    with _idle.lock:
+        connections = [connection for kept in _idle.connections.values() for _, connection in kept]
+        _idle.connections = {}
+    for connection in connections:
+        connection.close()
+
+
+# Registered with the import, so that it comes after whatever still publishes at the end of the process.
+atexit.register(_close_idle)
 
 
 def _connect(scheme: str, netloc: str, timeout: float) -> http.client.HTTPConnection:
@@ -278,7 +413,7 @@ def _connect(scheme: str, netloc: str, timeout: float) -> http.client.HTTPConnec
     try:
         connection.connect()
     except TimeoutError:
-        raise HubTimeoutError(f"no connection to {netloc} within {timeout:g} s") from None
+        raise HubConnectTimeoutError(f"no connection to {netloc} within {timeout:g} s") from None
     except OSError as error:
         raise HubUnreachableError(
             f"no connection to {netloc}: {error}: is the hub running, and is MERCURE_HUB_URL right?"

@@ -33,8 +33,13 @@ class HubTimeoutError(MercureError):
     """The hub did not answer in time. An update may or may not have been published."""
 
 
+class HubConnectTimeoutError(HubTimeoutError, HubUnreachableError):
+    """No connection to the hub in time: nothing was sent."""
+
+
 class TokenRefusedError(MercureError):
-    """The hub refuses the token (401): wrong key, wrong algorithm, expired, or none was sent."""
+    """The hub refuses the token (401): wrong key, wrong algorithm, expired, or none was sent. Or it is no token, and
+    was not sent."""
 
 
 class ForbiddenTopicError(MercureError):
@@ -58,3 +63,22 @@ def may_pass(error: MercureError) -> bool:
     if isinstance(error, HubError):
         return error.status is None or error.status == 429 or error.status >= 500
     return isinstance(error, (HubUnreachableError, HubTimeoutError))
+
+
+def is_away(error: MercureError) -> bool:
+    """Whether the hub has not seen the request, so that it says nothing about what was asked for.
+
+    >>> is_away(HubUnreachableError("away")), is_away(HubError("it failed", status=500))
+    (True, False)
+    """
+    # What stands in front of a hub answers so while the hub is away.
+    return isinstance(error, HubUnreachableError) or error.status in (429, 502, 503, 504)
+
+
+def describe(error: Exception) -> str:
+    """An error for the log: those of others may quote tokens or data.
+
+    >>> describe(HubUnreachableError("no connection")), describe(ValueError("a secret"))
+    ('no connection', 'ValueError')
+    """
+    return str(error) if isinstance(error, MercureError) else type(error).__name__

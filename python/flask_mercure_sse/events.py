@@ -153,6 +153,8 @@ class Subscription:
         """
         if self._stream is None and not self._closed.is_set():
             self._stream = self._connect(self._cursor)
+            # Before its first event, too, a stream that breaks is taken up where it was.
+            self._cursor = self._cursor or self._stream.position
             self._parser = Parser()
             if self._closed.is_set():
                 self._stream.close()
