@@ -30,6 +30,8 @@ def as_topic(obj: Any) -> str:
     """
     if isinstance(obj, URLPattern):
         return obj
+    if isinstance(obj, (bytes, bytearray)):
+        return bytes(obj).decode()
     topic = getattr(obj, "__mercure_sse_topic__", None)
     if topic is None:
         return str(obj)

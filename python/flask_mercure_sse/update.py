@@ -30,8 +30,22 @@ class Update:
     id: str | None = None
     """None: the hub makes one."""
     type: str | None = None
-    retry: int | None = None
+    retry: int | str | None = None
     """In milliseconds."""
+
+    def __post_init__(self) -> None:
+        """
+        Raises:
+            InvalidUpdateError: it breaks a rule; the message says which.
+        """
+        if isinstance(self.topics, str) or "" in self.topics:
+            raise InvalidUpdateError("topics: give one or more texts that are not empty, in a tuple")
+        try:
+            check_update(self.topics, self.data, **self._optional())
+        except UnicodeError:
+            raise InvalidUpdateError("the update holds bytes or surrogates that are no text in UTF-8") from None
+        except InvalidUpdate as error:
+            raise InvalidUpdateError(str(error)) from None
 
     @classmethod
     def of(
@@ -41,7 +55,7 @@ class Update:
         private: bool = False,
         id: str | None = None,
         type: str | bool | None = None,
-        retry: int | None = None,
+        retry: int | str | None = None,
         *,
         type_is_topic: bool = False,
     ) -> Update:
@@ -52,22 +66,13 @@ class Update:
         """
         try:
             topics, text = as_publication(topic, data)
-            if type is True or (type is None and type_is_topic):
-                type = topics[0] if topics else None
-            update = cls(
-                tuple(topics),
-                text,
-                bool(private),
-                None if id is None else str(id),
-                str(type) if type else None,
-                retry,
-            )
-            check_update(topics, text, **update._optional())
         except UnicodeError:
-            raise InvalidUpdateError("the update holds bytes or surrogates that are no text in UTF-8") from None
-        except InvalidUpdate as error:
-            raise InvalidUpdateError(str(error)) from None
-        return update
+            raise InvalidUpdateError("the update holds bytes that are no text in UTF-8") from None
+        if type is True or (type is None and type_is_topic):
+            type = topics[0] if topics else None
+        # Forms and files give texts and floats, and an empty text where there is nothing.
+        given_id = None if id is None or id == "" else str(id)
+        return cls(tuple(topics), text, bool(private), given_id, str(type) if type else None, _milliseconds(retry))
 
     @property
     def topic(self) -> str:
@@ -99,3 +104,9 @@ class Update:
     def _optional(self) -> dict[str, str]:
         given = {"id": self.id, "type": self.type, "retry": self.retry}
         return {name: str(value) for name, value in given.items() if value is not None}
+
+
+def _milliseconds(retry: Any) -> Any:
+    if retry == "":
+        return None
+    return int(retry) if isinstance(retry, float) and retry.is_integer() else retry
