@@ -19,6 +19,11 @@ def short_pauses(monkeypatch):
     monkeypatch.setattr(background, "PAUSE_MAX", 0.02)
 
 
+def clear(mercure):
+    for queue in mercure.state.queues.queues:
+        queue._queue.clear()
+
+
 @pytest.fixture
 def make(stack):
     """An application that publishes in the background; what is left in its queue ends with the test."""
@@ -27,7 +32,7 @@ def make(stack):
         app = Flask("background")
         app.config["SECRET_KEY"] = "k" * 32
         mercure = MercureSSE(app, hub_url=hub_url, publish_background=True, **settings)
-        stack.callback(mercure.state.queue._queue.clear)
+        stack.callback(clear, mercure)
         return mercure
 
     return make
@@ -69,11 +74,6 @@ def test_a_full_queue_drops_what_is_new_and_says_so_once(make, nowhere, caplog):
 
 
 def test_what_the_hub_refuses_is_dropped_logged_and_holds_up_nothing(make, fake_hub, caplog):
-    def answer(status):
-        body = b"urn:x:1"
-        head = f"HTTP/1.1 {status} X\r\nContent-Type: text/plain\r\nContent-Length: {len(body)}\r\n"
-        return head.encode() + b"Connection: close\r\n\r\n" + body
-
     mercure = make(fake_hub(answer(401), answer(503), answer(200)))
     mercure.publish("secret/1", "the data")
     mercure.publish("b", "2")
@@ -106,6 +106,103 @@ def test_the_embedded_hub_needs_no_queue(app, mercure_subscriber):
     mercure.publish("a", "b")
     subscriber.received(1)
     assert mercure.background == BackgroundStats()
+
+
+def answer(status, body=b"urn:x:1"):
+    head = f"HTTP/1.1 {status} X\r\nContent-Type: text/plain\r\nContent-Length: {len(body)}\r\n"
+    return head.encode() + b"Connection: close\r\n\r\n" + body
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>welcome</html>"])
+def test_an_answer_of_success_is_the_last_whatever_it_says(body, make, fake_hub, caplog):
+    mercure = make(fake_hub(answer(200, body), answer(200)))
+    mercure.publish("a", "1")
+    mercure.publish("a", "2")
+    assert mercure.flush(20)
+    assert (mercure.background.published, mercure.background.retried) == (2, 0)
+    assert "may not have been published: the answer holds no id" in caplog.text
+
+
+@pytest.mark.parametrize("failure", [answer(500), b""], ids=["500", "the connection breaks"])
+def test_an_update_that_the_hub_never_takes_holds_up_the_others_for_some_attempts(failure, make, fake_hub, caplog):
+    mercure = make(fake_hub(*[failure] * background.ATTEMPTS_MAX, answer(200)))
+    mercure.publish("never", "1")
+    mercure.publish("a", "2")
+    assert mercure.flush(20)
+    stats = mercure.background
+    assert (stats.published, stats.dropped, stats.retried) == (1, 1, background.ATTEMPTS_MAX - 1)
+    assert "the update on topic 'never' was not published" in caplog.text
+
+
+def test_a_hub_that_is_away_behind_a_proxy_is_waited_for(make, fake_hub):
+    mercure = make(fake_hub(*[answer(503)] * (background.ATTEMPTS_MAX + 5), answer(200)))
+    mercure.publish("a", "1")
+    assert mercure.flush(20)
+    assert (mercure.background.published, mercure.background.dropped) == (1, 0)
+
+
+def test_a_hub_that_is_away_holds_up_no_other(make, nowhere, mercure_hub):
+    mercure = make(mercure_hub.url, publisher_secret_key=mercure_hub.config["MERCURE_PUBLISHER_SECRET_KEY"])
+    subscriber = mercure_hub.subscriber("a")
+    for number in range(2 * background.HUBS_MAX):
+        mercure.publish("a", "elsewhere", hub_url=f"{nowhere}/{number}")
+    assert len(mercure.state.queues.queues) == background.HUBS_MAX + 1
+    clear(mercure)
+    mercure = make(mercure_hub.url, publisher_secret_key=mercure_hub.config["MERCURE_PUBLISHER_SECRET_KEY"])
+    mercure.publish("a", "elsewhere", hub_url=nowhere)
+    mercure.publish("a", "here")
+    assert subscriber.received(1)[0].data == "here"
+    subscriber.close()
+
+
+def test_errors_of_others_are_not_quoted_in_the_log(make, nowhere, monkeypatch, caplog):
+    def fail(*_args, **_kwargs):
+        raise ValueError("the token")
+
+    monkeypatch.setattr(client, "request", fail)
+    mercure = make(nowhere)
+    mercure.publish("a", "b")
+    assert mercure.flush(20)
+    assert "was not published: ValueError" in caplog.text
+    assert "the token" not in caplog.text
+
+
+def test_a_thread_without_work_ends_and_another_begins(make, mercure_hub, monkeypatch):
+    monkeypatch.setattr(background, "IDLE_SECONDS", 0.01)
+    mercure = make(mercure_hub.url, publisher_secret_key=mercure_hub.config["MERCURE_PUBLISHER_SECRET_KEY"])
+    for number in range(3):
+        mercure.publish("a", str(number))
+        (queue,) = mercure.state.queues.queues
+        thread = queue._thread
+        assert mercure.flush(20)
+        if thread is not None:
+            thread.join(20)
+            assert not thread.is_alive()
+    assert mercure.background.published == 3
+
+
+def test_a_process_that_forks_in_the_middle_of_publishing_has_locks_of_its_own(make, mercure_hub):
+    mercure = make(mercure_hub.url, publisher_secret_key=mercure_hub.config["MERCURE_PUBLISHER_SECRET_KEY"])
+    mercure.publish("a", "parent")
+    assert mercure.flush(20)
+    queues = mercure.state.queues
+    (queue,) = queues.queues
+    with mercure.state._lock, queues._lock, queue._changed:
+        process = os.fork()
+        if process == 0:
+            mercure.publish("a", "child")
+            os._exit(0 if mercure.flush(20) and mercure.background.published == 1 else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
+
+
+def test_while_the_process_ends_the_reason_is_said(make, nowhere, caplog):
+    mercure = make(nowhere)
+    mercure.publish("a", "b")
+    (queue,) = mercure.state.queues.queues
+    queue.end()
+    mercure.publish("a", "c")
+    assert "was not published: the process ends" in caplog.text
+    assert "are waiting" not in caplog.text
 
 
 SCRIPT = """

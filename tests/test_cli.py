@@ -49,3 +49,11 @@ def test_a_missing_key_is_named():
     result = app.test_cli_runner().invoke(args=["mercure", "subscriber-jwt"])
     assert result.exit_code == 1
     assert "MERCURE_SUBSCRIBER_SECRET_KEY is not set" in result.output
+
+
+def test_publish_waits_for_the_hub_also_where_the_application_does_not(fake_hub):
+    app = Flask("background")
+    url = fake_hub(b"HTTP/1.1 401 X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+    MercureSSE(app, hub_url=url, publisher_jwt="j.w.t", publish_background=True)
+    result = app.test_cli_runner().invoke(args=["mercure", "publish", "topic", "data"])
+    assert (result.output, result.exit_code) == ("Error: the hub answered 401\n", 1)

@@ -2,8 +2,10 @@
 
 import contextlib
 import json
+import os
 import socket
 import threading
+import time
 from urllib.parse import parse_qsl
 
 import pytest
@@ -201,3 +203,84 @@ def test_more_connections_than_are_kept_are_closed(standalone):
     for thread in threads:
         thread.join()
     assert sum(len(kept) for key, kept in client._idle.connections.items() if key[1] in hub.hub) <= 8
+
+
+SECRET_TOKEN = "secret-header.secret-claims.secret-signature"
+
+
+@pytest.mark.parametrize("jwt", [f"{SECRET_TOKEN} x", f"{SECRET_TOKEN}\nX-Header: x", f"{SECRET_TOKEN}é", b"secret"])
+def test_a_token_that_is_none_is_refused_before_it_is_sent_and_not_repeated(jwt, fake_hub):
+    received = []
+    for background in (False, True):
+        mercure = make(fake_hub(b"", received=received), publish_background=background)
+        for call in (mercure.publish, mercure.subscribe):
+            with pytest.raises(TokenRefusedError, match="jwt: write a token") as raised:
+                call("a", jwt=jwt)
+            assert "secret" not in str(raised.value)
+    assert received == []
+
+
+def test_the_line_end_of_a_tokens_file_is_no_part_of_it(fake_hub):
+    received = []
+    mercure = make(fake_hub(answer(200, b"urn:x:1"), received=received), publisher_jwt=f"{SECRET_TOKEN}\n")
+    assert mercure.publish("a", "b") == "urn:x:1"
+    assert f"Authorization: Bearer {SECRET_TOKEN}\r\n".encode() in received[0]
+
+
+def test_a_token_that_the_hub_quotes_is_not_repeated(fake_hub):
+    quoting = answer(401, f"bad header: Bearer {SECRET_TOKEN}".encode(), content_type="text/plain")
+    problem = answer(401, json.dumps({"detail": SECRET_TOKEN}).encode(), content_type="application/problem+json")
+    for reply in (quoting, problem):
+        for call in (make(fake_hub(reply)).publish, make(fake_hub(reply)).subscribe):
+            with pytest.raises(TokenRefusedError, match=r"\[token\]") as raised:
+                call("a", jwt=SECRET_TOKEN)
+            assert "secret" not in str(raised.value)
+
+
+def test_an_answer_whose_head_trickles_is_given_up_in_time(stack):
+    listener = socket.create_server(("127.0.0.1", 0))
+    stack.callback(listener.close)
+    done = threading.Event()
+    stack.callback(done.set)
+
+    def trickle():
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(65536)
+            with contextlib.suppress(OSError):
+                # A byte at a time, each well within the time.
+                while not done.wait(0.05):
+                    connection.sendall(b"H")
+
+    threading.Thread(target=trickle, daemon=True).start()
+    mercure = make(f"http://127.0.0.1:{listener.getsockname()[1]}/x", read_timeout=0.4)
+    began = time.monotonic()
+    with pytest.raises(HubTimeoutError):
+        mercure.publish("a", "b")
+    assert time.monotonic() - began < 5
+
+
+def test_a_hub_that_has_moved_is_named(fake_hub):
+    moved = b"HTTP/1.1 308 X\r\nLocation: https://hub.example/x?token=y\r\nContent-Length: 0\r\n\r\n"
+    with pytest.raises(HubError, match=r"answered 308: MERCURE_HUB_URL is https://hub\.example/x now") as raised:
+        make(fake_hub(moved)).publish("a", "b")
+    assert raised.value.status == 308
+
+
+def test_connections_to_hubs_that_are_gone_are_not_kept(fake_hub, monkeypatch):
+    monkeypatch.setattr(client, "_IDLE_SECONDS", 0)
+    reply = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1"
+    for _ in range(5):
+        make(fake_hub(reply)).publish("a", "b")
+    assert len(client._idle.connections) == 1
+
+
+def test_a_forked_process_has_no_connection_of_its_parent(mercure_hub):
+    mercure_hub.publish("a", "b")
+    assert client._idle.connections
+    with client._idle.lock:
+        process = os.fork()
+        if process == 0:
+            # The lock that the parent holds is not the child's.
+            os._exit(0 if mercure_hub._mercure.publish("a", "c") and len(client._idle.connections) == 1 else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0

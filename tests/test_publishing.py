@@ -7,7 +7,7 @@ import threading
 import pytest
 from flask import Flask
 
-from flask_mercure_sse import HubError, InvalidUpdateError, MercureSSE, Update
+from flask_mercure_sse import HubError, InvalidUpdateError, MercureError, MercureSSE, Update, mercure_publish
 
 
 def test_a_batch_uses_one_connection(stack):
@@ -118,3 +118,57 @@ def test_what_is_captured_is_checked_like_anything_else():
     with mercure.capture() as updates, pytest.raises(InvalidUpdateError):
         mercure.publish("a", "b", id="#bad")
     assert updates == []
+
+
+@pytest.mark.parametrize(
+    ("given", "explanation"),
+    [
+        ({"topic": "a", "jwt": "j.w.t"}, "not 'jwt'"),
+        ({"data": "a"}, "with a topic"),
+        (("a", "b", False, None, None, None, "j.w.t"), "write a tuple of topic, data"),
+        ((), "write a tuple of topic, data"),
+    ],
+)
+def test_a_batch_names_what_is_no_update(given, explanation, mercure):
+    with pytest.raises(InvalidUpdateError, match=f"^update 1: .*{explanation}"):
+        mercure.publish_many([("a", "1"), given])
+
+
+def test_an_update_of_a_batch_may_be_a_list(mercure):
+    with mercure.capture() as updates:
+        mercure.publish_many([["a", "1"]])
+    assert [(update.topics, update.data) for update in updates] == [(("a",), "1")]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"id": "#bad"}, {"data": "\ud800"}, {"topics": "a"}, {"topics": ("",)}, {"topics": ()}]
+)
+def test_an_update_cannot_be_wrong(wrong):
+    with pytest.raises(InvalidUpdateError):
+        Update(**{"topics": ("a",), **wrong})
+
+
+def test_an_empty_topic_is_called_that(mercure):
+    with pytest.raises(InvalidUpdateError, match="texts that are not empty"):
+        mercure.publish("", "x")
+
+
+def test_empty_fields_are_none_and_whole_floats_are_numbers(mercure):
+    with mercure.capture() as updates:
+        mercure.publish("a", "b", id="", type="", retry="")
+        mercure.publish(b"/\xc3\xa9", "b", retry=1000.0)
+    assert updates[0].id.startswith("urn:uuid:")
+    assert (updates[0].type, updates[0].retry) == (None, None)
+    assert (updates[1].topic, updates[1].retry) == ("/é", 1000)
+
+
+def test_after_the_embedded_hub_has_been_stopped_each_call_says_so(mercure):
+    mercure.hub.stop()
+    for call in (mercure.publish, mercure.subscribe, mercure.get_subscriptions):
+        with pytest.raises(MercureError, match="the embedded hub: the hub has been stopped"):
+            call("a")
+
+
+def test_an_application_without_the_extension_is_named():
+    with Flask("bare").app_context(), pytest.raises(RuntimeError, match="'bare' has no MercureSSE"):
+        mercure_publish("a", "b")

@@ -52,7 +52,7 @@ def test_the_production_block_is_complete(readme):
 
 
 def test_every_setting_is_in_the_table():
-    from flask_mercure_sse.settings import DEFAULTS, config_key
+    from flask_mercure_sse.settings import NAMES, config_key
 
     text = README.read_text(encoding="utf-8")
-    assert [name for name in DEFAULTS if f"| `{config_key(name)}` |" not in text] == []
+    assert [name for name in NAMES if f"| `{config_key(name)}` |" not in text] == []

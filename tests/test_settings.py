@@ -52,13 +52,30 @@ def test_switches_and_numbers_may_be_text():
         ("MERCURE_HUB_RECONCILIATION_LENGTH", float("nan"), "write a whole number, 0 or more"),
         ("MERCURE_HUB_URL", "hub.example", "write the hub's URL"),
         ("MERCURE_HUB_URL", "ftp://hub.example/x", "write the hub's URL"),
-        ("MERCURE_PUBLIC_HUB_URL", True, "write the hub's URL"),
+        ("MERCURE_PUBLIC_HUB_URL", 5, "write the hub's URL"),
+        ("MERCURE_HUB_URL", "https://user:password@hub.example/x", "write the hub's URL"),
+        ("MERCURE_HUB_URL", "https://hub..example/x", "write the hub's URL"),
+        ("MERCURE_HUB_URL", f"https://{'l' * 64}.example/x", "write the hub's URL"),
+        ("MERCURE_HUB_URL", "https://hub.example/é", "write the hub's URL"),
+        ("MERCURE_HUB_URL", "/.well-known/mercure", "write the hub's URL"),
         ("MERCURE_AUTHZ_COOKIE_NAME", 5, "write a text"),
-        ("MERCURE_PUBLISHER_JWT", b"token", "write a text"),
+        ("MERCURE_AUTHZ_COOKIE_NAME", "__Host-token", "write another name"),
+        ("MERCURE_PUBLISHER_JWT", b"token", "write a token"),
+        ("MERCURE_PUBLISHER_JWT", "töken", "write a token"),
+        (
+            "MERCURE_SUBSCRIBER_SECRET_KEY",
+            "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----",
+            "the PEM document",
+        ),
+        ("SECRET_KEY", 12345, "write a text or bytes"),
         ("MERCURE_SUBSCRIBER_SECRET_KEY", ["x"], "write a text or bytes"),
         ("MERCURE_PROTOCOL", "2.0", 'write "0.x" or "1.0"'),
         ("MERCURE_JWT_TTL", "a day", "write a whole number, 0 or more"),
         ("MERCURE_JWT_TTL", 0.5, "write a whole number, 0 or more"),
+        ("MERCURE_JWT_TTL", 2**52, "write a whole number, 0 or more, up to"),
+        ("MERCURE_JWT_TTL", True, "write a whole number, 0 or more"),
+        ("MERCURE_JWT_TTL", None, "write a whole number, 0 or more"),
+        ("MERCURE_CONNECT_TIMEOUT", 1e12, "write a number, 0 or more, up to"),
         ("MERCURE_CONNECT_TIMEOUT", 0, "write a number above 0"),
         ("MERCURE_READ_TIMEOUT", "x", "write a number, 0 or more"),
         ("MERCURE_PUBLISH_BACKGROUND", "perhaps", "write true or false"),
@@ -111,3 +128,38 @@ def test_no_hub_needs_an_application():
 def test_tokens_of_1_0_need_a_lifetime():
     with pytest.raises(ValueError, match=r"^MERCURE_JWT_TTL: tokens of protocol 1\.0 expire"):
         state({"MERCURE_PROTOCOL": "1.0", "MERCURE_JWT_TTL": 0})
+
+
+def test_none_is_no_and_nothing_where_it_is_given():
+    assert state().hub_allow_anonymous is True
+    assert state(hub_allow_anonymous=None).hub_allow_anonymous is False
+    assert state({"SECRET_KEY": "app", "MERCURE_SUBSCRIBER_SECRET_KEY": None}).subscriber_secret_key is None
+    assert state({"SECRET_KEY": "app"}, subscriber_secret_key=None).subscriber_secret_key == "app"
+
+
+def test_a_schemes_capitals_and_the_public_urls_of_0_4_1_are_taken():
+    assert state(hub_url="HTTPS://Hub.example/x/").hub_url == "https://Hub.example/x"
+    for url in ("/.well-known/mercure", "//hub.example/x", True):
+        assert state(public_hub_url=url).public_hub_url == url
+
+
+def test_the_embedded_hub_keeps_its_keys_and_tokens_are_signed_with_them():
+    app = Flask("changed")
+    app.config["SECRET_KEY"] = "1" * 32
+    mercure = MercureSSE(app, hub=True)
+    mercure.publish("a", "b")
+    app.config["SECRET_KEY"] = "2" * 32
+    assert mercure.get_subscriptions("a")["subscriptions"] == []
+    with mercure.subscribe("a", jwt=mercure.create_subscription_jwt("a")):
+        assert mercure.is_connected("a")
+
+
+def test_tests_publish_on_no_hub_elsewhere_unless_they_say_so(fake_hub):
+    app = Flask("tested")
+    app.testing = True
+    mercure = MercureSSE(app, hub_url="https://production.example/.well-known/mercure")
+    assert mercure.hub is not None
+    assert mercure.publish("a", "b").startswith("urn:uuid:")
+    app = Flask("integration")
+    app.testing = True
+    assert MercureSSE(app, hub_url="https://staging.example/.well-known/mercure", hub=False).hub is None

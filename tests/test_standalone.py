@@ -1,5 +1,6 @@
 """``python -m flask_mercure_sse.server`` as its users see it: lines, options, environment, signals."""
 
+import os
 import signal
 import socket
 import subprocess
@@ -191,3 +192,13 @@ def test_the_wsgi_application_is_a_hub_too(serve, send, token, open_stream, monk
     assert stream.headers["Access-Control-Allow-Origin"] == "*"
     assert send("POST", hub, token.bearer(publish=["*"], key="p" * 32), FORM).status == 200
     assert stream.event()["data"] == "x"
+
+
+def test_the_wsgi_application_prints_the_keys_that_it_has_made(tmp_path, token):
+    environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    command = [sys.executable, "-c", "import flask_mercure_sse.server.wsgi"]
+    ran = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=True)
+    lines = dict(line.split(": ") for line in ran.stdout.splitlines())
+    assert list(lines) == ["Generated publisher secret key", "Generated subscriber secret key", "Publisher JWT"]
+    claims = token.claims(lines["Publisher JWT"], lines["Generated publisher secret key"])
+    assert claims == {"mercure": {"publish": ["*"]}}

@@ -1,6 +1,8 @@
 """mercure.subscribe(): events in Python, over breaks of any kind."""
 
 import socket
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -139,3 +141,71 @@ def test_closing_from_another_thread_ends_the_loop(mercure):
     assert not thread.is_alive()
     assert seen == []
     assert list(subscription) == []
+
+
+def test_ids_of_any_language_are_a_cursor(mercure):
+    mercure.publish("a", "0", id="ключ-é")
+    mercure.publish("a", "1")
+    with mercure.subscribe("a", last_event_id="ключ-é") as subscription:
+        assert next(subscription).data == "1"
+
+
+@pytest.mark.parametrize("cursor", ["a\nb", "a\rb", "a\0b", "\x7f", "\ud800"])
+def test_a_cursor_that_no_id_can_be_is_refused(cursor, mercure):
+    with pytest.raises(ValueError, match="last_event_id: write the id of an event"):
+        mercure.subscribe("a", last_event_id=cursor)
+
+
+def test_a_stream_that_breaks_before_its_first_event_is_taken_up_where_the_hub_says_it_began(fake_hub):
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nLast-Event-ID: urn:x:1\r\nConnection: close\r\n\r\n"
+    received = []
+    hub = fake_hub(head + b":\n", head + b"id: urn:x:2\ndata: b\n\n", received=received)
+    with MercureSSE(Flask("positions"), hub_url=hub).subscribe("a") as subscription:
+        assert next(subscription).id == "urn:x:2"
+    assert b"Last-Event-ID" not in received[0]
+    assert b"Last-Event-ID: urn:x:1\r\n" in received[1]
+
+
+CLOSING = """
+import sys
+if sys.argv[1] == "gevent":
+    from gevent import monkey
+    monkey.patch_all()
+    from gevent import sleep, spawn
+else:
+    import warnings
+    warnings.simplefilter("ignore")
+    import eventlet
+    eventlet.monkey_patch()
+    from eventlet import sleep, spawn
+from flask import Flask
+from flask_mercure_sse import MercureSSE
+
+subscription = MercureSSE(Flask("closing"), hub_url=sys.argv[2]).subscribe("a")
+ended = []
+
+
+def read():
+    ended.append(list(subscription))
+
+
+reading = spawn(read)
+# Until it waits for what never comes.
+sleep(0.05)
+subscription.close()
+while not ended:
+    sleep(0.01)
+print(ended)
+"""
+
+
+@pytest.mark.parametrize("library", ["gevent", "eventlet"])
+def test_closing_from_another_greenlet_ends_the_loop(library, mercure_hub):
+    ran = subprocess.run(
+        [sys.executable, "-c", CLOSING, library, mercure_hub.url],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ran.stdout == "[[]]\n", ran.stderr

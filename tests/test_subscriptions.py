@@ -90,3 +90,41 @@ def test_a_hub_that_tracks_nobody_is_not_taken_for_an_empty_one(app):
     mercure = MercureSSE(app, hub_subscriptions=False)
     with pytest.raises(HubError, match="switched off"):
         mercure.is_connected("topic")
+
+
+def test_the_embedded_hub_needs_no_key_for_its_own_application():
+    mercure = MercureSSE(Flask("keyless"), hub=True)
+    assert not mercure.is_connected("a")
+    with mercure.subscribe("a"):
+        assert mercure.is_connected("a")
+    with pytest.raises(ValueError, match="MERCURE_SUBSCRIBER_SECRET_KEY is not set"):
+        mercure.create_subscription_jwt("a")
+
+
+def test_the_payload_getter_receives_what_was_passed():
+    app = Flask("getter")
+    app.config["SECRET_KEY"] = "k" * 32
+    mercure, given = MercureSSE(app), []
+
+    class Book:
+        __mercure_sse_topic__ = "/books/1"
+
+    book = Book()
+
+    @mercure.payload_getter
+    def payload(topics):
+        given.append(topics)
+        return {"user": 7}
+
+    for topics in (book, (book, "b"), ["c"]):
+        mercure.create_subscription_jwt(topics)
+    assert given == [(book,), (book, "b"), ["c"]]
+
+
+def test_a_payload_that_is_no_dict_is_named():
+    app = Flask("getter")
+    app.config["SECRET_KEY"] = "k" * 32
+    mercure = MercureSSE(app)
+    mercure.payload_getter(lambda topics: ["user", 7])
+    with pytest.raises(TypeError, match="the payload getter: return a dict or None, not a list"):
+        mercure.create_subscription_jwt("a")

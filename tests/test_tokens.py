@@ -171,3 +171,58 @@ def test_what_a_dialect_does_not_have_is_refused():
         current.authentified_hub_url("a")
     with pytest.raises(ValueError, match="not 'admin'"):
         current.create_jwt("subscriber_secret_key", admin=["*"])
+
+
+def test_an_end_that_is_given_is_the_cookies_end():
+    app, mercure = make(hub=True)
+    with app.test_request_context():
+        attributes = cookie_of(mercure.set_authz_cookie(Response(), expires=0))[2]
+    assert attributes["Expires"] == "Thu, 01 Jan 1970 00:00:00 GMT"
+    assert "Max-Age" not in attributes
+
+
+@pytest.mark.parametrize(
+    ("hub", "page"),
+    [
+        ("https://hub.example/x", "https://app.other"),
+        ("https://hub.co.uk/x", "https://app.co.uk"),
+        ("https://hub.github.io/x", "https://app.github.io"),
+        ("http://localhost:5500/x", "http://127.0.0.1:5000"),
+    ],
+)
+def test_a_cookie_that_cannot_reach_the_hub_is_warned_of_once(hub, page, caplog):
+    app, mercure = make(hub_url=hub)
+    for _ in range(2):
+        with app.test_request_context(base_url=page):
+            assert "Domain" not in cookie_of(mercure.set_authz_cookie(Response()))[2]
+    assert len([record for record in caplog.records if "reaches the Mercure hub" in record.message]) == 1
+
+
+@pytest.mark.parametrize(
+    ("public", "path", "domain"),
+    [
+        (True, "/.well-known/mercure", None),
+        ("/hub", "/hub", None),
+        ("//hub.example.com/hub", "/hub", "example.com"),
+    ],
+)
+def test_a_public_url_without_scheme_or_host_has_those_of_the_page(public, path, domain, caplog):
+    app, mercure = make(hub_url="http://internal:5500/x", public_hub_url=public)
+    with app.test_request_context(base_url="https://app.example.com"):
+        attributes = cookie_of(mercure.set_authz_cookie(Response()))[2]
+    assert (attributes["Path"], attributes.get("Domain"), attributes["Secure"]) == (path, domain, "")
+    assert not caplog.records
+
+
+def test_deleting_takes_what_setting_takes():
+    app, mercure = make(hub_url="https://hub.example.com/x")
+    with app.test_request_context(base_url="https://app.example.com"):
+        attributes = cookie_of(mercure.delete_authz_cookie(Response(), ["a"], None, {"user": 7}, None))[2]
+        assert "Secure" in attributes
+        assert "Secure" not in cookie_of(mercure.delete_authz_cookie(Response(), secure=False))[2]
+
+
+def test_a_key_that_does_not_exist_is_named():
+    _, mercure = make()
+    with pytest.raises(ValueError, match='write "publisher_secret_key" or "subscriber_secret_key"'):
+        mercure.create_jwt("foo", publish=["*"])

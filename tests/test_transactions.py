@@ -1,12 +1,15 @@
 """Updates that belong to a transaction of SQLAlchemy."""
 
 import asyncio
+import socket
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 from flask import Flask
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, event, text
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
@@ -142,6 +145,82 @@ def test_a_hub_that_is_away_does_not_undo_the_commit(fake_hub, session, caplog):
     assert "the data" not in caplog.text
     session.execute(text("select 1"))
     session.commit()
+
+
+def test_a_hub_that_is_away_is_waited_for_once_in_a_commit(fake_hub, session, caplog):
+    received = []
+    mercure = MercureSSE(Flask("away"), hub_url=fake_hub(*[b""] * 10, received=received), publisher_jwt="j.w.t")
+    mercure.publish_many([("a", str(number)) for number in range(4)], after_commit=session)
+    mercure.publish("a", "4", after_commit=session)
+    session.commit()
+    assert len(received) == 1
+    assert len([record for record in caplog.records if "was dropped after the commit" in record.message]) == 4
+
+
+def test_an_update_may_come_from_a_listener_of_the_commit(mercure, session, updates):
+    @event.listens_for(session, "after_commit")
+    def announce(session):
+        mercure.publish("a", "from the listener", after_commit=session)
+
+    session.execute(text("select 1"))
+    session.commit()
+    assert data(updates) == ["from the listener"]
+
+
+def test_a_listener_that_fails_drops_nothing(mercure, session, updates):
+    @event.listens_for(session, "after_commit")
+    def fail(session):
+        raise KeyError
+
+    mercure.publish("a", "b", after_commit=session)
+    with pytest.raises(KeyError):
+        session.commit()
+    session.close()
+    assert data(updates) == ["b"]
+
+
+def test_a_coroutine_uses_the_session_of_its_thread(mercure, updates, stack):
+    engine = create_engine("sqlite://")
+    stack.callback(engine.dispose)
+    scoped = scoped_session(sessionmaker(engine))
+    asked = []
+
+    class Topical:
+        @property
+        def __mercure_sse_topic__(self):
+            asked.append(threading.current_thread())
+            return "topical"
+
+    async def run():
+        await mercure.apublish(Topical(), "b", after_commit=scoped)
+        scoped.commit()
+
+    asyncio.run(run())
+    scoped.remove()
+    assert data(updates) == ["b"]
+    assert set(asked) == {threading.current_thread()}
+
+
+def test_a_commit_in_an_event_loop_does_not_wait_for_the_hub(stack):
+    listener = socket.create_server(("127.0.0.1", 0))  # accepts and never answers
+    stack.callback(listener.close)
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}/.well-known/mercure"
+    mercure = MercureSSE(Flask("asynchronous"), hub_url=url, publisher_jwt="j.w.t", read_timeout=30)
+
+    async def run():
+        engine = create_async_engine("sqlite+aiosqlite://")
+        async with AsyncSession(engine) as session:
+            await session.execute(text("select 1"))
+            await mercure.apublish("a", "b", after_commit=session)
+            began = time.monotonic()
+            await session.commit()
+            assert time.monotonic() - began < 10
+        await engine.dispose()
+
+    asyncio.run(run())
+    assert mercure.background.waiting == 1
+    for queue in mercure.state.queues.queues:
+        queue.drop()
 
 
 def test_something_else_than_a_session_is_named(mercure):

@@ -2,10 +2,11 @@
 
 import json
 import re
+from collections import namedtuple
 from html.parser import HTMLParser
 
 import pytest
-from flask import Flask, render_template_string
+from flask import Flask, Response, render_template_string
 from werkzeug.exceptions import BadRequest
 
 from flask_mercure_sse import HUB_URL_FROM_REQUEST, MercureSSE
@@ -111,3 +112,38 @@ def test_objects_bring_their_topics(mercure, app):
     with app.test_request_context():
         assert mercure.hub_url(Book()).endswith("?topic=%2Fbooks%2F1")
         assert mercure.hub_url([Book(), 7]).endswith("?topic=%2Fbooks%2F1&topic=7")
+
+
+def test_public_urls_may_lack_what_the_page_has():
+    for public, expected in (
+        (True, "https://app.example/.well-known/mercure"),
+        ("/hub", "/hub"),
+        ("//hub.example/x", "//hub.example/x"),
+    ):
+        app, mercure = make(hub_url="http://internal:5500/x", public_hub_url=public)
+        with app.test_request_context(base_url="https://app.example"):
+            assert mercure.hub_base_url() == expected
+            assert mercure.add_link(Response()).headers["Link"] == f'<{expected}>; rel="mercure"'
+        assert mercure.hub_base_url(public=False) == "http://internal:5500/x"
+
+
+def test_an_embedded_hub_is_where_its_application_is_mounted():
+    app, mercure = make(hub=True)
+    with app.test_request_context(base_url="https://app.example/mount é"):
+        assert mercure.hub_base_url() == "https://app.example/mount%20%C3%A9/.well-known/mercure"
+        cookie = mercure.set_authz_cookie(Response()).headers["Set-Cookie"]
+    assert "Path=/mount%20%C3%A9/.well-known/mercure;" in cookie
+    app.config.update(SERVER_NAME="app.example", APPLICATION_ROOT="/mount/")
+    with app.app_context():
+        assert mercure.hub_base_url() == "http://app.example/mount/.well-known/mercure"
+
+
+def test_the_topic_of_subscriptions_takes_the_names_of_0_4_1():
+    app, mercure = make(hub=True)
+    subscriber = namedtuple("Subscriber", "id")("urn:x:1")
+    with app.test_request_context():
+        rendered = [
+            render_template_string(f"{{{{ mercure_subscription_topic('a', {argument}) }}}}", subscriber=subscriber)
+            for argument in ("sub=subscriber", "subscriber", "subscriber=subscriber", "sub='urn:x:1'")
+        ]
+    assert set(rendered) == {mercure.subscription_topic("a", "urn:x:1")}

@@ -1,7 +1,8 @@
-"""Publishing in the background: a bounded queue, one thread, and retries until the hub is back.
+"""Publishing in the background: a bounded queue for each hub, one thread each, and retries until the hub is back.
 
 The policy: updates leave in the order in which they came. While the hub is away they wait, and the first of them is
-tried again after a pause that grows. A full queue takes no more: the new update is dropped. One that the hub refuses is
+tried again after a pause that grows. One that the hub receives and does not take holds up the others for ATTEMPTS_MAX
+attempts, and is dropped then. A full queue takes no more: the new update is dropped. One that the hub refuses is
 dropped. At the end of the process, what waits gets a few more seconds. Each drop is counted; the log tells of each
 refusal, and of the first update that a full queue drops. An update that was sent twice because its first answer was
 lost has the same id both times.
@@ -11,20 +12,32 @@ from __future__ import annotations
 
 import atexit
 import logging
-import os
 import random
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from functools import cache
 from typing import Final
 
-from .errors import MercureError, may_pass
+from . import forks
+from .errors import MercureError, describe, is_away, may_pass
 
 PAUSE_MIN: Final = 0.5
 PAUSE_MAX: Final = 30.0
-"""Seconds between two attempts while the hub is away; each is up to half longer, at random."""
+"""Seconds between two attempts; each is up to half longer, at random."""
+
+ATTEMPTS_MAX: Final = 10
+"""How often a hub that can be reached is asked to take one update: the pauses add up to two or three minutes, which is
+longer than a hub takes to start."""
+
+HUBS_MAX: Final = 8
+"""How many hubs have a queue and a thread of their own; further ones share one."""
+
+IDLE_SECONDS: Final = 10.0
+"""How long a thread waits for the next update before it ends."""
 
 Send = Callable[[], object]
 
@@ -39,29 +52,72 @@ class BackgroundStats:
     retried: int = 0
     """Attempts that failed and were made again."""
     dropped: int = 0
-    """Updates that a full queue did not take, or that the end of the process left in it."""
+    """Updates that a full queue did not take, that a hub did not take in ATTEMPTS_MAX attempts, or that the end of the
+    process left in the queue."""
     refused: int = 0
     """Updates that the hub refused, for good."""
 
 
-class BackgroundQueue:
-    """Takes updates at once and sends them from a thread of its own, which starts with the first.
+class BackgroundQueues:
+    """The queues of an application, one for each hub that it publishes on: a hub that is away holds up no other.
 
     >>> sent = []
-    >>> queue = BackgroundQueue(length=10, drain_seconds=1, log=logging.getLogger("example"))
-    >>> queue.put(lambda: sent.append("update"), topic="a")
+    >>> queues = BackgroundQueues(length=10, drain_seconds=1, log=logging.getLogger("example"))
+    >>> queues.put("http://hub.example", lambda: sent.append("update"), topic="a")
     True
-    >>> queue.flush(timeout=10), sent
+    >>> queues.flush(timeout=10), sent
     (True, ['update'])
     """
 
     def __init__(self, length: int, drain_seconds: float, log: logging.Logger) -> None:
-        self._length, self._drain_seconds, self._log = length, drain_seconds, log
-        self._reset()
-        atexit.register(self._at_exit)
+        self.drain_seconds = drain_seconds
+        self._length, self._log = length, log
+        self.after_fork()
+        forks.register(self)
+        _all.add(self)
+        _register_at_exit()
 
-    def _reset(self) -> None:
-        self._process = os.getpid()
+    def after_fork(self) -> None:
+        # What waits in the parent is the parent's.
+        self._lock = threading.Lock()
+        self._queues: dict[str, _Queue] = {}
+
+    def put(self, hub: str, send: Send, topic: str) -> bool:
+        """Queue an update for a hub; False: its queue is full, and it was dropped.
+
+        send: publishes it, or raises MercureError. topic: names it in the log.
+        """
+        forks.check()
+        with self._lock:
+            name = hub if hub in self._queues or len(self._queues) < HUBS_MAX else ""
+            queue = self._queues.setdefault(name, _Queue(self._length, self._log))
+        return queue.put(send, topic)
+
+    @property
+    def queues(self) -> list[_Queue]:
+        """Those that there are in this process."""
+        forks.check()
+        with self._lock:
+            return list(self._queues.values())
+
+    @property
+    def stats(self) -> BackgroundStats:
+        """Counters as of now, of all hubs together."""
+        return BackgroundStats(
+            *(sum(column) for column in zip(*(astuple(each.stats) for each in self.queues), strict=True))
+        )
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until nothing is left to send, for at most ``timeout`` seconds; whether nothing is."""
+        deadline = time.monotonic() + timeout
+        return all(each.flush(max(deadline - time.monotonic(), 0)) for each in self.queues)
+
+
+class _Queue:
+    """Takes updates for one hub at once and sends them from a thread of its own, which starts with the first."""
+
+    def __init__(self, length: int, log: logging.Logger) -> None:
+        self._length, self._log = length, log
         self._queue: deque[tuple[str, Send]] = deque()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -69,15 +125,12 @@ class BackgroundQueue:
         self._published = self._retried = self._dropped = self._refused = 0
 
     def put(self, send: Send, topic: str) -> bool:
-        """Queue an update; False: the queue is full, and it was dropped.
-
-        send: publishes it, or raises MercureError. topic: names it in the log.
-        """
-        if self._process != os.getpid():
-            # What waits in the parent is the parent's.
-            self._reset()
         with self._changed:
-            if self._ending or len(self._queue) >= self._length:
+            if self._ending:
+                self._dropped += 1
+                self._log.error("the update on topic %r was not published: the process ends", topic)
+                return False
+            if len(self._queue) >= self._length:
                 self._dropped += 1
                 if not self._is_full:
                     self._log.error(
@@ -97,45 +150,54 @@ class BackgroundQueue:
 
     @property
     def stats(self) -> BackgroundStats:
-        """Counters as of now."""
-        if self._process != os.getpid():
-            return BackgroundStats()
         with self._changed:
             return BackgroundStats(len(self._queue), self._published, self._retried, self._dropped, self._refused)
 
     def flush(self, timeout: float) -> bool:
-        """Wait until nothing is left to send, for at most ``timeout`` seconds; whether nothing is."""
-        if self._process != os.getpid():
-            return True
         with self._changed:
             return self._changed.wait_for(lambda: not self._queue, timeout)
 
     def _run(self) -> None:
-        pause = PAUSE_MIN
+        attempts = 0
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: bool(self._queue))
+                if not self._changed.wait_for(lambda: bool(self._queue), IDLE_SECONDS):
+                    self._thread = None
+                    return
                 topic, send = self._queue[0]
             error = _attempt(send)
+            attempts += 1
             with self._changed:
-                if isinstance(error, MercureError) and may_pass(error):
+                if self._is_worth_another(error, attempts):
                     self._retried += 1
-                    if pause == PAUSE_MIN:
-                        self._log.warning(
-                            "an update waits for the Mercure hub (%d in the queue): %s", len(self._queue), error
-                        )
-                    self._wait(pause * random.uniform(1, 1.5))
-                    pause = min(pause * 2, PAUSE_MAX)
+                    self._wait(min(PAUSE_MIN * 2 ** min(attempts - 1, 10), PAUSE_MAX) * random.uniform(1, 1.5))
                     continue
-                pause = PAUSE_MIN
+                attempts = 0
                 if self._queue and self._queue[0][1] is send:
                     self._queue.popleft()
-                if error is None:
-                    self._published += 1
-                else:
-                    self._refused += 1
-                    self._log.error("the update on topic %r was not published: %s", topic, error)
+                    self._count(topic, error)
                 self._changed.notify_all()
+
+    def _is_worth_another(self, error: Exception | None, attempts: int) -> bool:
+        if not isinstance(error, MercureError) or not may_pass(error):
+            return False
+        if attempts == 1:
+            self._log.warning("an update waits for the Mercure hub (%d in the queue): %s", len(self._queue), error)
+        return is_away(error) or attempts < ATTEMPTS_MAX
+
+    def _count(self, topic: str, error: Exception | None) -> None:
+        if error is None:
+            self._published += 1
+        elif isinstance(error, MercureError) and error.status is not None and 200 <= error.status < 300:
+            # The hub, or whatever answers there, has taken it.
+            self._published += 1
+            self._log.error("the update on topic %r may not have been published: %s", topic, error)
+        else:
+            if isinstance(error, MercureError) and may_pass(error):
+                self._dropped += 1
+            else:
+                self._refused += 1
+            self._log.error("the update on topic %r was not published: %s", topic, describe(error))
 
     def _wait(self, seconds: float) -> None:
         deadline = time.monotonic() + (min(seconds, PAUSE_MIN) if self._ending else seconds)
@@ -144,18 +206,20 @@ class BackgroundQueue:
         while (remaining := deadline - time.monotonic()) > 0 and self._ending == already:
             self._changed.wait(remaining)
 
-    def _at_exit(self) -> None:
-        if self._process != os.getpid():
-            return
+    def end(self) -> None:
+        """Take no more, and make haste."""
         with self._changed:
             self._ending = True
             self._changed.notify_all()
-            if self._changed.wait_for(lambda: not self._queue, self._drain_seconds):
-                return
+
+    def drop(self) -> None:
+        """Give up on what is left."""
+        with self._changed:
             left = len(self._queue)
             self._dropped += left
             self._queue.clear()
-        self._log.error("%d updates were not published: the process ended before the Mercure hub took them", left)
+        if left:
+            self._log.error("%d updates were not published: the process ended before the Mercure hub took them", left)
 
 
 def _attempt(send: Send) -> Exception | None:
@@ -164,3 +228,23 @@ def _attempt(send: Send) -> Exception | None:
     except Exception as error:
         return error
     return None
+
+
+_all: Final[weakref.WeakSet[BackgroundQueues]] = weakref.WeakSet()
+
+
+def _at_exit() -> None:
+    began = time.monotonic()
+    everything = [(each, queue) for each in list(_all) for queue in each.queues]
+    for _, queue in everything:
+        queue.end()
+    # Applications and hubs are waited for together.
+    for each, queue in everything:
+        queue.flush(max(began + each.drain_seconds - time.monotonic(), 0))
+        queue.drop()
+
+
+@cache
+def _register_at_exit() -> None:
+    # After the import, so that it comes before whatever ends the connections.
+    atexit.register(_at_exit)

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
-from flask import current_app
 from flask.cli import AppGroup
 
+from .delivery import Delivery
 from .errors import MercureError
-
-if TYPE_CHECKING:
-    from .extension import MercureSSE
+from .settings import current_extension
+from .update import Update
 
 cli = AppGroup("mercure", help="Mercure hub commands")
-
-
-def _extension() -> MercureSSE:
-    extension: MercureSSE = current_app.extensions["mercure_sse"].instance
-    return extension
 
 
 @cli.command(with_appcontext=False)
@@ -41,13 +35,13 @@ def subscriber_jwt(topic: tuple[str, ...], ttl: int | None) -> None:
 @click.option("--ttl", type=click.IntRange(min=0), help="Seconds until it expires, 0: never.  [default: never in 0.x]")
 def publisher_jwt(topic: tuple[str, ...], ttl: int | None) -> None:
     """Generate a JWT for publishing on topics, to be kept in a configuration."""
-    if ttl is None and _extension().state.protocol == "0.x":
+    if ttl is None and current_extension().state.protocol == "0.x":
         ttl = 0
     _print_token("publisher", {"publish": list(topic)}, ttl)
 
 
 def _print_token(role: str, grants: dict[str, list[str]], ttl: int | None) -> None:
-    state = _extension().state
+    state = current_extension().state
     try:
         click.echo(state.sign(state.key_of(role), grants, ttl))
     except ValueError as error:
@@ -63,15 +57,17 @@ def _print_token(role: str, grants: dict[str, list[str]], ttl: int | None) -> No
 @click.option("--retry", type=click.IntRange(min=0), help="Milliseconds after which browsers reconnect.")
 @click.argument("topic")
 @click.argument("data")
-def publish(topic: str, data: str, hub_url: str | None, **options: Any) -> None:
+def publish(topic: str, data: str, hub_url: str | None, jwt: str | None, **options: Any) -> None:
     """Publish DATA on TOPIC and print the update's id."""
-    extension = _extension()
-    if extension.state.is_embedded and hub_url is None:
+    state = current_extension().state
+    if state.is_embedded and hub_url is None:
         raise click.ClickException(
             "the embedded hub lives in the process of the server, out of reach of this one: name a hub with --hub "
             "(the application's own needs MERCURE_HUB_ALLOW_PUBLISH), or run without debug mode"
         )
     try:
-        click.echo(extension.publish(topic, data, hub_url=hub_url, **options))
+        # A queue would end with this process, and nobody would know.
+        delivery = Delivery.of(state, jwt, hub_url, background=False)
+        click.echo(delivery.send(Update.of(topic, data, **options, type_is_topic=state.type_is_topic)))
     except (MercureError, ValueError, RuntimeError) as error:
         raise click.ClickException(str(error)) from None

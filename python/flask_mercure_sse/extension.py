@@ -5,36 +5,36 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import re
-import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 from flask import current_app, has_app_context, has_request_context, json, request
 from markupsafe import Markup
 from werkzeug.exceptions import BadRequest
 
-from . import client
-from ._native import Hub, InvalidUpdate, expand_subscription_topic, expand_subscriptions_path
+from . import client, transactions
+from ._native import Hub, expand_subscription_topic, expand_subscriptions_path
 from .background import BackgroundStats
 from .blueprint import hub_blueprint
 from .cli import cli
+from .delivery import Delivery
 from .errors import HubError, InvalidUpdateError, MercureError, may_pass
 from .events import Subscription
-from .settings import DEFAULTS, HUB_PATH, STANDALONE_HUB_URL, MercureSSEState, check_url, load
+from .settings import HUB_PATH, NAMES, MercureSSEState, check_url, current_extension, load
 from .signals import publish_signal
 from .topics import URLPattern, as_topic, as_topics
-from .transactions import after_commit as on_commit
 from .update import Update
 
 if TYPE_CHECKING:
     from blinker import NamedSignal
-    from flask import Flask, Response
+    from flask import Flask
+    from werkzeug.wrappers import Response
 
-PayloadGetter = Callable[[list[str]], "dict[str, Any] | None"]
+PayloadGetter = Callable[[Any], "Mapping[str, Any] | None"]
 _Getter = TypeVar("_Getter", bound=PayloadGetter)
+_Response = TypeVar("_Response", bound="Response")
 
 _HOST: Final = re.compile(r"([A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]*)?")
 
@@ -62,27 +62,27 @@ class MercureSSE:
         self,
         app: Flask,
         hub_url: str | bool | None = None,
-        public_hub_url: str | None = None,
+        public_hub_url: str | bool | None = None,
         publisher_jwt: str | None = None,
         subscriber_secret_key: str | bytes | None = None,
         publisher_secret_key: str | bytes | None = None,
-        hub_allow_publish: bool | None = None,
-        hub_allow_anonymous: bool | None = None,
-        hub_subscriptions: bool | None = None,
-        hub_keepalive_interval: float | None = None,
-        hub_reconciliation_length: int | None = None,
+        hub_allow_publish: bool | None = False,
+        hub_allow_anonymous: bool | None = True,
+        hub_subscriptions: bool | None = True,
+        hub_keepalive_interval: float | None = 15,
+        hub_reconciliation_length: int = 500,
         authz_cookie_name: str | None = None,
-        type_is_topic: bool | None = None,
+        type_is_topic: bool | None = False,
         hub: bool | None = None,
-        protocol: str | None = None,
-        jwt_ttl: float | None = None,
+        protocol: str = "0.x",
+        jwt_ttl: int = 24 * 3600,
         jwt_issuer: str | None = None,
         jwt_audience: str | None = None,
-        connect_timeout: float | None = None,
-        read_timeout: float | None = None,
-        publish_background: bool | None = None,
-        publish_queue_length: int | None = None,
-        publish_drain_seconds: float | None = None,
+        connect_timeout: float = 2,
+        read_timeout: float = 10,
+        publish_background: bool | None = False,
+        publish_queue_length: int = 1000,
+        publish_drain_seconds: float = 5,
     ) -> None:
         """Set the extension up for an application; any number of them, each once.
 
@@ -90,11 +90,12 @@ class MercureSSE:
             ValueError: a setting that cannot be used; the message names it.
             RuntimeError: the application has the extension already.
         """
-        given = {name: value for name, value in locals().items() if name in DEFAULTS}
+        given = {name: value for name, value in locals().items() if name in NAMES}
         if "mercure_sse" in app.extensions:
             raise RuntimeError(f"the application {app.name!r} has MercureSSE already: call init_app(app) once")
         self.app = app
         app.extensions["mercure_sse"] = load(app, self, given)
+        transactions.prepare()
         app.register_blueprint(hub_blueprint)
         app.cli.add_command(cli)
         app.jinja_env.globals.update(
@@ -102,7 +103,7 @@ class MercureSSE:
             mercure_authentified_hub_url=self._template_authentified_hub_url,
             mercure_subscriber_jwt=self.create_subscription_jwt,
             mercure_topic=as_topic,
-            mercure_subscription_topic=self.subscription_topic,
+            mercure_subscription_topic=self._template_subscription_topic,
             mercure_subscriptions=self._template_subscriptions,
         )
 
@@ -137,7 +138,7 @@ class MercureSSE:
         private: bool = False,
         id: str | None = None,
         type: str | bool | None = None,
-        retry: int | None = None,
+        retry: int | str | None = None,
         jwt: str | None = None,
         hub_url: str | None = None,
         after_commit: Any = None,
@@ -154,10 +155,10 @@ class MercureSSE:
             jwt: the token to publish with, on an external hub.
             hub_url: the external hub to publish on.
             after_commit: a session of SQLAlchemy: publish once it commits, drop the update if it rolls back. What goes
-                wrong then is logged, since the commit has happened.
+                wrong then is logged, since the commit has happened. A transaction is begun if there is none.
 
         Raises:
-            InvalidUpdateError: the update breaks a rule; nothing was published.
+            InvalidUpdateError: the update or ``hub_url`` breaks a rule; nothing was published.
             MercureError: the hub did not take it; the subclass says why. With MERCURE_PUBLISH_BACKGROUND and an
                 external hub never: see :attr:`background`.
 
@@ -169,14 +170,23 @@ class MercureSSE:
         """
         state = self.state
         update = self._update(state, topic, data, private, id, type, retry)
-        if after_commit is None:
-            return self._send(state, update, jwt, hub_url)
-        update = update.with_id()
-        on_commit(after_commit, partial(self._send_after_commit, state, update, jwt, hub_url))
-        return str(update.id)
+        delivery = Delivery.of(state, jwt, hub_url)
+        return delivery.send(update) if after_commit is None else delivery.send_with(after_commit, update)
 
-    async def apublish(self, topic: Any, data: Any = None, *args: Any, **kwargs: Any) -> str:
-        """What :meth:`publish` does, for async views: the event loop goes on while the hub answers.
+    async def apublish(
+        self,
+        topic: Any,
+        data: Any = None,
+        private: bool = False,
+        id: str | None = None,
+        type: str | bool | None = None,
+        retry: int | str | None = None,
+        jwt: str | None = None,
+        hub_url: str | None = None,
+        after_commit: Any = None,
+    ) -> str:
+        """What :meth:`publish` does, for async views: the event loop goes on while the hub answers. Objects are asked,
+        and sessions used, in the thread of the caller.
 
         >>> from flask import Flask
         >>> app = Flask(__name__)
@@ -185,7 +195,12 @@ class MercureSSE:
         >>> asyncio.run(mercure.apublish("a", "b", id="urn:example:1"))
         'urn:example:1'
         """
-        return await asyncio.to_thread(self.publish, topic, data, *args, **kwargs)
+        state = self.state
+        update = self._update(state, topic, data, private, id, type, retry)
+        delivery = Delivery.of(state, jwt, hub_url)
+        if after_commit is not None:
+            return delivery.send_with(after_commit, update)
+        return await asyncio.to_thread(delivery.send, update) if delivery.waits else delivery.send(update)
 
     def publish_many(
         self,
@@ -197,8 +212,9 @@ class MercureSSE:
         """Publish updates one after the other over one connection, and return their ids.
 
         Args:
-            updates: each a dict of keyword arguments of :meth:`publish`, a tuple of its positional arguments, an
-                :class:`Update`, or an object that brings its own topic. All are checked before the first is sent.
+            updates: each a dict of keyword arguments of :meth:`publish` (but for those that this method has), a tuple
+                or list of its positional arguments, an :class:`Update`, or an object that brings its own topic. All are
+                checked before the first is sent.
 
         Raises:
             InvalidUpdateError: one of them breaks a rule; nothing was published.
@@ -218,15 +234,13 @@ class MercureSSE:
                 batch.append(self._as_update(state, each))
             except InvalidUpdateError as error:
                 raise InvalidUpdateError(f"update {number}: {error}") from None
+        delivery = Delivery.of(state, jwt, hub_url)
         if after_commit is not None:
-            batch = [update.with_id() for update in batch]
-            for update in batch:
-                on_commit(after_commit, partial(self._send_after_commit, state, update, jwt, hub_url))
-            return [str(update.id) for update in batch]
+            return [delivery.send_with(after_commit, update) for update in batch]
         published: list[str] = []
         for update in batch:
             try:
-                published.append(self._send(state, update, jwt, hub_url))
+                published.append(delivery.send(update))
             except MercureError as error:
                 error.published = published
                 raise
@@ -235,11 +249,11 @@ class MercureSSE:
     @property
     def background(self) -> BackgroundStats:
         """What became of the updates that were handed to the background queue (MERCURE_PUBLISH_BACKGROUND)."""
-        return self.state.queue.stats
+        return self.state.queues.stats
 
     def flush(self, timeout: float = 10) -> bool:
         """Wait until the background queue is empty, at most ``timeout`` seconds, and return whether it is."""
-        return self.state.queue.flush(timeout)
+        return self.state.queues.flush(timeout)
 
     @contextmanager
     def capture(self) -> Iterator[list[Update]]:
@@ -267,32 +281,17 @@ class MercureSSE:
         if isinstance(given, Update):
             return given
         if isinstance(given, Mapping):
+            other = ", ".join(repr(name) for name in given if name not in _OF_AN_UPDATE)
+            if other or "topic" not in given:
+                raise InvalidUpdateError(
+                    f"write a dict of {', '.join(_OF_AN_UPDATE)}, with a topic; not {other or 'without'}"
+                )
             return self._update(state, **given)
-        return self._update(state, *given) if isinstance(given, tuple) else self._update(state, given)
-
-    def _send(self, state: MercureSSEState, update: Update, jwt: str | None, hub_url: str | None) -> str:
-        """Where an update goes: into a test's list, to the embedded hub, into the queue, or to the hub elsewhere."""
-        if state.captures:
-            update = update.with_id()
-            state.captures[-1].append(update)
-            return str(update.id)
-        if state.is_embedded and hub_url is None:
-            try:
-                return state.embedded_hub().publish(**update.arguments())
-            except InvalidUpdate as error:
-                raise InvalidUpdateError(str(error)) from None
-        url = check_url("hub_url", hub_url) or self._hub_base_url(state, public=False)
-        if not state.publish_background:
-            return _post(state, url, update, jwt)
-        update = update.with_id()
-        state.queue.put(partial(_post, state, url, update, jwt), topic=update.topic)
-        return str(update.id)
-
-    def _send_after_commit(self, state: MercureSSEState, update: Update, jwt: str | None, hub_url: str | None) -> None:
-        try:
-            self._send(state, update, jwt, hub_url)
-        except Exception as error:
-            state.app.logger.error("the update on topic %r was not published after the commit: %s", update.topic, error)
+        if isinstance(given, (tuple, list)):
+            if not 1 <= len(given) <= len(_OF_AN_UPDATE):
+                raise InvalidUpdateError(f"write a tuple of {', '.join(_OF_AN_UPDATE)}, as many as are needed")
+            return self._update(state, *given)
+        return self._update(state, given)
 
     def publish_signal(self, signal: NamedSignal, *args: Any, **kwargs: Any) -> None:
         """Publish an update each time ``signal`` is sent: see :func:`flask_mercure_sse.publish_signal`."""
@@ -304,21 +303,22 @@ class MercureSSE:
     def hub_base_url(self, public: bool = True) -> str:
         """The hub's URL, without a query: the one for browsers, or the one for the application itself.
 
+        The one for browsers may lack its scheme or host, as MERCURE_PUBLIC_HUB_URL may.
+
         Raises:
             RuntimeError: the hub is at the host of the request, and there is no request.
         """
-        return self._hub_base_url(self.state, public)
-
-    @staticmethod
-    def _hub_base_url(state: MercureSSEState, public: bool) -> str:
+        state = self.state
         # In debug and testing mode the embedded hub stands in for the one of the settings.
-        stand_in = state.is_embedded and not state.hub
-        if public and state.public_hub_url and not stand_in:
+        stands_in = state.is_embedded and not state.hub
+        if public and isinstance(state.public_hub_url, str) and not stands_in:
             return state.public_hub_url
         # The application's own tokens never go to a host that a client has named.
-        if state.is_embedded or (public and state.hub_url is True):
-            return _request_host_url() + HUB_PATH
-        return state.hub_url if isinstance(state.hub_url, str) else STANDALONE_HUB_URL
+        if state.is_embedded:
+            return _request_url(is_mounted=True) + HUB_PATH
+        if public and True in (state.public_hub_url, state.hub_url):
+            return _request_url(is_mounted=False) + HUB_PATH
+        return state.external_url
 
     def hub_url(
         self,
@@ -353,15 +353,17 @@ class MercureSSE:
     ) -> str:
         """The URL that subscribes to topics with a token for just these topics in it."""
         granted = self._selected(topics or ["*"], with_subscriptions)
-        return self.hub_url(topics, self.create_subscription_jwt(granted, payload), with_subscriptions)
+        jwt = self._subscription_jwt(granted, topics or ["*"], payload)
+        return self.hub_url(topics, jwt, with_subscriptions)
 
-    def subscription_topic(self, topic: Any, subscriber: str | None = None) -> str:
-        """The topic of the events that tell who subscribes to ``topic``, or of those of one subscriber.
+    def subscription_topic(self, topic: Any, subscriber: Any = None) -> str:
+        """The topic of the events that tell who subscribes to ``topic``, or of those of one subscriber: its id, or an
+        object that has it as ``id``.
 
         In protocol 0.x, the topic of all is one that petasos adds; followed by ``/{subscriber}`` it is a URI template
         that selects them on every hub.
         """
-        state, name = self.state, as_topic(topic)
+        state, name, subscriber = self.state, as_topic(topic), getattr(subscriber, "id", subscriber)
         if state.protocol == "0.x":
             return expand_subscription_topic(name, subscriber)
         path = self._subscriptions_path(name, subscriber)
@@ -374,7 +376,7 @@ class MercureSSE:
             return expand_subscription_topic(topic, subscriber)
         match_type = "urlpattern" if isinstance(topic, URLPattern) else "exact"
         path = expand_subscriptions_path(topic, subscriber, match_type)
-        base = HUB_PATH if state.is_embedded else urlsplit(self._hub_base_url(state, public=False)).path
+        base = HUB_PATH if state.is_embedded else urlsplit(state.external_url).path
         return base + path.removeprefix(HUB_PATH)
 
     def _selected(self, topics: Any, with_subscriptions: bool) -> list[str]:
@@ -387,7 +389,7 @@ class MercureSSE:
             events = [f"{topic}/{{subscriber}}" for topic in events]
         return selected + events
 
-    def add_link(self, response: Response, topic: Any = None) -> Response:
+    def add_link(self, response: _Response, topic: Any = None) -> _Response:
         """Tell clients where the hub is, and what to subscribe to for news of this resource (section "Discovery").
 
         Args:
@@ -414,10 +416,15 @@ class MercureSSE:
     def _template_authentified_hub_url(self, *args: Any, **kwargs: Any) -> Markup:
         return Markup(self.authentified_hub_url(*args, **kwargs))
 
+    def _template_subscription_topic(self, topic: Any, sub: Any = None, **names: Any) -> str:
+        # 0.4.1 named the parameter so.
+        return self.subscription_topic(topic, **{"subscriber": sub, **names})
+
     # Tokens and cookies
 
     def payload_getter(self, getter: _Getter) -> _Getter:
-        """Register what tokens say about their subscriber: a function of the topics that returns a dict or None."""
+        """Register what tokens say about their subscriber: a function that returns a dict or None. Its argument are the
+        topics as they were given, in a list or tuple also if there is one."""
         self._payload_getter = getter
         return getter
 
@@ -429,26 +436,35 @@ class MercureSSE:
             data: "publish" and "subscribe", lists of topics, and "payload", an object.
 
         Raises:
-            ValueError: that key is not set, or the dialect does not know such a grant.
+            ValueError: there is no such key, it is not set, or the dialect does not know such a grant.
         """
-        state = self.state
-        return state.sign(state.key_of(key.removesuffix("_secret_key")), data)
+        state, role = self.state, key.removesuffix("_secret_key")
+        if role not in ("publisher", "subscriber"):
+            raise ValueError('create_jwt: write "publisher_secret_key" or "subscriber_secret_key", the name of the key')
+        return state.sign(state.key_of(role), data)
 
     def create_subscription_jwt(self, topics: Any, payload: dict[str, Any] | None = None) -> str:
         """Sign a token that receives private updates of ``topics``; ``payload`` is merged over the payload getter's."""
-        granted = as_topics(topics)
-        merged = dict((self._payload_getter(granted) if self._payload_getter else None) or {}, **(payload or {}))
+        return self._subscription_jwt(as_topics(topics), topics, payload)
+
+    def _subscription_jwt(self, granted: list[str], topics: Any, payload: Mapping[str, Any] | None) -> str:
+        said = None
+        if self._payload_getter is not None:
+            said = self._payload_getter(topics if isinstance(topics, (list, tuple, set, frozenset)) else (topics,))
+        if said is not None and not isinstance(said, Mapping):
+            raise TypeError(f"the payload getter: return a dict or None, not a {type(said).__name__}")
+        merged = {**(said or {}), **(payload or {})}
         return self.create_jwt("subscriber_secret_key", subscribe=granted, **({"payload": merged} if merged else {}))
 
     def set_authz_cookie(
         self,
-        response: Response,
+        response: _Response,
         topics: Any = None,
         jwt: str | None = None,
         payload: dict[str, Any] | None = None,
         secure: bool | None = None,
         **set_cookie_kwargs: Any,
-    ) -> Response:
+    ) -> _Response:
         """Give the browser a cookie with a subscriber token, for ``topics`` (by default all), and return the response.
 
         The cookie reaches the hub only: its path, and its host or the domain that application and hub share.
@@ -460,34 +476,44 @@ class MercureSSE:
             set_cookie_kwargs: what Flask's ``set_cookie`` takes, instead of what was found out.
         """
         token = jwt or self.create_subscription_jwt(["*"] if topics is None else topics, payload)
-        scope = self._cookie_scope()
-        if jwt is None and self.state.jwt_ttl:
+        scope = self._cookie_scope(secure)
+        if jwt is None and self.state.jwt_ttl and "expires" not in set_cookie_kwargs:
             # A cookie with an expired token would keep the browser out even where no token is needed.
             scope["max_age"] = self.state.jwt_ttl
-        if secure is not None:
-            scope["secure"] = secure
         response.set_cookie(self.state.authz_cookie_name, token, **{**scope, **set_cookie_kwargs})
         return response
 
-    def delete_authz_cookie(self, response: Response, **set_cookie_kwargs: Any) -> Response:
+    def delete_authz_cookie(
+        self,
+        response: _Response,
+        topics: Any = None,
+        jwt: str | None = None,
+        payload: dict[str, Any] | None = None,
+        secure: bool | None = None,
+        **set_cookie_kwargs: Any,
+    ) -> _Response:
         """Take the cookie back; pass what was passed to :meth:`set_authz_cookie`."""
-        for name in ("topics", "jwt", "payload"):
-            set_cookie_kwargs.pop(name, None)
-        attributes = {**self._cookie_scope(), **set_cookie_kwargs, "max_age": 0, "expires": 0}
+        attributes = {**self._cookie_scope(secure), **set_cookie_kwargs, "max_age": 0, "expires": 0}
         response.set_cookie(self.state.authz_cookie_name, "", **attributes)
         return response
 
-    def _cookie_scope(self) -> dict[str, Any]:
-        hub = urlsplit(self.hub_base_url())
-        page = request.host if has_request_context() else ""
-        return {
-            "httponly": True,
-            "samesite": "Strict",
-            "path": hub.path or "/",
-            "domain": _shared_domain(hub.hostname or "", urlsplit(f"//{page}").hostname or ""),
+    def _cookie_scope(self, secure: bool | None) -> dict[str, Any]:
+        state = self.state
+        page_url = request.host_url if has_request_context() else ""
+        # The hub's URL may lack what the page has.
+        hub = urlsplit(urljoin(page_url, self.hub_base_url()))
+        host, page = hub.hostname or "", urlsplit(page_url).hostname or ""
+        domain = _shared_domain(host, page)
+        if domain is None and page and host != page:
+            state.warn_once(
+                "cookie",
+                f"no cookie of {page!r} reaches the Mercure hub at {host!r}: they share no domain of their own. Use "
+                "authentified_hub_url(), or give the hub a name beside the application's.",
+            )
+        if secure is None:
             # Browsers take a cookie of such a name only if it is secure; on localhost also without TLS.
-            "secure": hub.scheme == "https" or self.state.authz_cookie_name.startswith(("__Secure-", "__Host-")),
-        }
+            secure = hub.scheme == "https" or state.authz_cookie_name.startswith("__Secure-")
+        return {"httponly": True, "samesite": "Strict", "path": hub.path or "/", "domain": domain, "secure": secure}
 
     # Subscriptions
 
@@ -506,12 +532,11 @@ class MercureSSE:
         through = None
         if state.is_embedded:
             url = "http://localhost" + path
-            through = socket.socket(fileno=state.embedded_hub().connect())
+            through = state.connect_embedded()
         else:
-            base = self.hub_base_url(public=False)
-            url = base + path[path.index("/subscriptions") :]
+            url = state.external_url + path[path.index("/subscriptions") :]
             path = urlsplit(url).path
-        token = self.create_jwt("subscriber_secret_key", subscribe=[path])
+        token = state.sign(state.own_key("subscriber") or state.key_of("subscriber"), {"subscribe": [path]})
         answer = client.request("GET", url, token=token, through=through, timeouts=state.timeouts)
         if answer.status == 404 and subscriber is not None:
             if state.protocol == "1.0":
@@ -550,6 +575,7 @@ class MercureSSE:
             hub_url: the hub to subscribe to, instead of the application's.
 
         Raises:
+            ValueError: ``last_event_id`` holds what no id holds.
             MercureError: the hub refuses, now or in the loop; a hub that is away is waited for.
 
         >>> from flask import Flask
@@ -564,12 +590,16 @@ class MercureSSE:
         state, selected = self.state, as_topics(topics)
         query = "&".join(f"{_parameter(state, topic)}={quote(topic, safe='')}" for topic in selected)
         is_embedded = state.is_embedded and hub_url is None
-        url = "" if is_embedded else check_url("hub_url", hub_url) or self._hub_base_url(state, public=False)
+        url = "" if is_embedded else check_url("hub_url", hub_url) or state.external_url
+        if jwt:
+            jwt = client.check_token(jwt)
+        if last_event_id is not None and not _is_event_id(last_event_id):
+            raise ValueError("last_event_id: write the id of an event: a text without control characters")
 
         def connect(cursor: str | None) -> client.Stream:
-            key = state.subscriber_secret_key
+            key = state.subscriber_secret_key if hub_url else state.own_key("subscriber")
             token = jwt or (state.sign(key, {"subscribe": selected}) if key else None)
-            through = socket.socket(fileno=state.embedded_hub().connect()) if is_embedded else None
+            through = state.connect_embedded() if is_embedded else None
             target = f"{url or 'http://localhost' + HUB_PATH}?{query}"
             return client.Stream(target, token=token, last_event_id=cursor, through=through, timeouts=state.timeouts)
 
@@ -589,22 +619,12 @@ def mercure_publish(topic: Any, data: Any = None, **kwargs: Any) -> str:
     """Publish with the extension of the current application: see :meth:`MercureSSE.publish`.
 
     Raises:
-        RuntimeError: there is no application context.
+        RuntimeError: there is no application context, or the application has no extension.
     """
-    extension: MercureSSE = current_app.extensions["mercure_sse"].instance
-    return extension.publish(topic, data, **kwargs)
+    return current_extension().publish(topic, data, **kwargs)
 
 
-def _post(state: MercureSSEState, url: str, update: Update, jwt: str | None) -> str:
-    token = jwt or state.publisher_jwt
-    if not token:
-        raise MercureError(
-            "publishing needs a token: set MERCURE_PUBLISHER_JWT, MERCURE_PUBLISHER_SECRET_KEY or SECRET_KEY"
-        )
-    form = "application/x-www-form-urlencoded"
-    answer = client.request("POST", url, token=token, body=update.form(), content_type=form, timeouts=state.timeouts)
-    answer.raise_for_status()
-    return _event_id(answer.body)
+_OF_AN_UPDATE: Final = ("topic", "data", "private", "id", "type", "retry")
 
 
 def _parameter(state: MercureSSEState, topic: str) -> str:
@@ -616,12 +636,8 @@ def _parameter(state: MercureSSEState, topic: str) -> str:
     return "topic"
 
 
-def _event_id(body: bytes) -> str:
-    """The id that a hub answers: one line of text. A page of whatever stands in front of a hub is none."""
-    text = body.decode(errors="replace").strip()
-    if not text or "<" in text or "\n" in text or "\ufffd" in text:
-        raise HubError("the answer holds no id: the update may not have been published; is MERCURE_HUB_URL right?")
-    return text
+def _is_event_id(text: Any) -> bool:
+    return isinstance(text, str) and not re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", text)
 
 
 def _subscriptions_document(body: bytes) -> dict[str, Any]:
@@ -645,16 +661,18 @@ def _matches(payload: Any, wanted: dict[str, Any]) -> bool:
     )
 
 
-def _request_host_url() -> str:
+def _request_url(is_mounted: bool) -> str:
+    """Scheme and host of the request, and perhaps where the application is mounted."""
     if has_request_context():
         scheme, host = request.scheme, request.host
         # The Host header is the client's; it ends up in pages.
         if scheme in ("http", "https") and _HOST.fullmatch(host):
-            return f"{scheme}://{host}"
+            return f"{scheme}://{host}" + (quote(request.script_root) if is_mounted else "")
         raise BadRequest("The Host header is no host name.")
     app = current_app if has_app_context() else None
     if app is not None and app.config.get("SERVER_NAME"):
-        return f"{app.config['PREFERRED_URL_SCHEME']}://{app.config['SERVER_NAME']}"
+        root: str = app.config["APPLICATION_ROOT"].rstrip("/") if is_mounted else ""
+        return f"{app.config['PREFERRED_URL_SCHEME']}://{app.config['SERVER_NAME']}{quote(root)}"
     raise RuntimeError(
         "the hub is at the host of the request, and there is no request: call this in a view, or set SERVER_NAME or "
         "MERCURE_HUB_URL"
@@ -672,7 +690,17 @@ def _shared_domain(hub: str, application: str) -> str | None:
         if ours != theirs:
             break
         shared.insert(0, ours)
-    return ".".join(shared) if len(shared) > 1 else None
+    domain = ".".join(shared)
+    return domain if len(shared) > 1 and not _PUBLIC_SUFFIX.fullmatch(domain) else None
+
+
+_PUBLIC_SUFFIX: Final = re.compile(
+    r"(?:ac|co|com|edu|gob|gov|net|nom|org|or|ne|go)\.[a-z]{2}"
+    r"|(?:github|gitlab)\.io|(?:netlify|vercel|web|run)\.app|(?:pages|fly|workers)\.dev"
+    r"|(?:herokuapp|onrender|appspot)\.com|(?:azurewebsites|cloudfront)\.net"
+)
+"""Domains under which others have theirs: browsers refuse cookies for them. The list of all has thousands of lines;
+these are the shapes of most."""
 
 
 def _is_address(host: str) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
+import socket
 import threading
 import time
 from collections.abc import Mapping
@@ -11,10 +13,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import urlsplit
 
-from . import tokens
+from flask import current_app
+
+from . import client, forks, tokens
 from ._native import Hub, InvalidUpdate
-from .background import BackgroundQueue
+from .background import BackgroundQueues
 from .client import Timeouts
+from .errors import HubUnreachableError, MercureError, TokenRefusedError
 from .presence import Watch
 from .update import Update
 
@@ -32,30 +37,31 @@ HUB_PATH: Final = "/.well-known/mercure"
 STANDALONE_HUB_URL: Final = "http://localhost:5500" + HUB_PATH
 """The hub of ``python -m flask_mercure_sse.server`` on the same machine."""
 
-DEFAULTS: Final[Mapping[str, Any]] = {
-    "hub_url": None,
-    "public_hub_url": None,
-    "publisher_jwt": None,
-    "subscriber_secret_key": None,
-    "publisher_secret_key": None,
-    "hub_allow_publish": False,
-    "hub_allow_anonymous": True,
-    "hub_subscriptions": True,
-    "hub_keepalive_interval": 15,
-    "hub_reconciliation_length": 500,
-    "authz_cookie_name": None,
-    "type_is_topic": False,
-    "hub": None,
-    "protocol": "0.x",
-    "jwt_ttl": 24 * 3600,
-    "jwt_issuer": None,
-    "jwt_audience": None,
-    "connect_timeout": 2,
-    "read_timeout": 10,
-    "publish_background": False,
-    "publish_queue_length": 1000,
-    "publish_drain_seconds": 5,
-}
+NAMES: Final = (
+    "hub_url",
+    "public_hub_url",
+    "publisher_jwt",
+    "subscriber_secret_key",
+    "publisher_secret_key",
+    "hub_allow_publish",
+    "hub_allow_anonymous",
+    "hub_subscriptions",
+    "hub_keepalive_interval",
+    "hub_reconciliation_length",
+    "authz_cookie_name",
+    "type_is_topic",
+    "hub",
+    "protocol",
+    "jwt_ttl",
+    "jwt_issuer",
+    "jwt_audience",
+    "connect_timeout",
+    "read_timeout",
+    "publish_background",
+    "publish_queue_length",
+    "publish_drain_seconds",
+)
+"""The settings; their defaults are those of :meth:`flask_mercure_sse.MercureSSE.init_app`."""
 
 COOKIE_NAMES: Final = {"0.x": "mercureAuthorization", "1.0": "__Secure-mercure_access_token"}
 """The cookie that hubs look for, in each dialect of the protocol."""
@@ -66,7 +72,7 @@ _ENVIRONMENT: Final = {
 }
 
 
-@dataclass(repr=False)
+@dataclass(repr=False, eq=False)
 class MercureSSEState:
     """The settings of one application, as ``app.extensions["mercure_sse"]``.
 
@@ -77,7 +83,8 @@ class MercureSSEState:
     app: Flask
     instance: MercureSSE
     hub_url: str | bool | None
-    public_hub_url: str | None
+    public_hub_url: str | bool | None
+    """May lack the scheme, or the host; True: that of the request."""
     authz_cookie_name: str
     type_is_topic: bool
     hub_allow_publish: bool
@@ -97,6 +104,7 @@ class MercureSSEState:
     publish_drain_seconds: float
     given_publisher_jwt: str | None
     given_subscriber_key: str | bytes | None
+    """"": none, and not the application's SECRET_KEY either."""
     given_publisher_key: str | bytes | None
     cors_origins: tuple[str, ...] = ()
     """Origins whose pages may use the embedded hub, besides the application's own."""
@@ -105,9 +113,18 @@ class MercureSSEState:
     watch: Watch = field(default_factory=Watch)
     """What sends the signals of :mod:`flask_mercure_sse.presence`."""
     _hub: Hub | None = None
-    _queue: BackgroundQueue | None = None
+    _hub_keys: dict[str, str | bytes] = field(default_factory=dict)
+    _queues: BackgroundQueues | None = None
     _own_jwt: tuple[Any, str, float] | None = None
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _warned: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.after_fork()
+        forks.register(self)
+
+    def after_fork(self) -> None:
+        """Another thread of the parent may have held the lock."""
+        self._lock = threading.Lock()
 
     def __repr__(self) -> str:
         return f"<MercureSSEState of {self.app.name!r}>"
@@ -115,23 +132,26 @@ class MercureSSEState:
     @property
     def subscriber_secret_key(self) -> str | bytes | None:
         """Signs and verifies subscribers' tokens."""
-        return self.given_subscriber_key or _key("subscriber_secret_key", self.app.config.get("SECRET_KEY"))
+        return self._configured(self.given_subscriber_key)
 
     @subscriber_secret_key.setter
     def subscriber_secret_key(self, key: str | bytes | None) -> None:
-        self.given_subscriber_key = _key("subscriber_secret_key", key)
+        self.given_subscriber_key = _key("MERCURE_SUBSCRIBER_SECRET_KEY", key)
 
     @property
     def publisher_secret_key(self) -> str | bytes | None:
         """Signs and verifies publishers' tokens."""
-        return self.given_publisher_key or _key("publisher_secret_key", self.app.config.get("SECRET_KEY"))
+        return self._configured(self.given_publisher_key)
 
     @publisher_secret_key.setter
     def publisher_secret_key(self, key: str | bytes | None) -> None:
-        self.given_publisher_key = _key("publisher_secret_key", key)
+        self.given_publisher_key = _key("MERCURE_PUBLISHER_SECRET_KEY", key)
+
+    def _configured(self, given: str | bytes | None) -> str | bytes | None:
+        return (_key("SECRET_KEY", self.app.config.get("SECRET_KEY")) if given is None else given) or None
 
     def key_of(self, role: str) -> str | bytes:
-        """The secret key of "publisher" or "subscriber".
+        """The secret key of "publisher" or "subscriber": the one that the embedded hub has begun with, if it has.
 
         Raises:
             ValueError: it is not set.
@@ -140,6 +160,14 @@ class MercureSSEState:
         if not secret:
             name = config_key(f"{role}_secret_key")
             raise ValueError(f"{name} is not set, and SECRET_KEY neither: set one of them")
+        return self._hub_keys.get(role, secret) if self.is_embedded else secret
+
+    def own_key(self, role: str) -> str | bytes | None:
+        """What signs the application's own requests: also those to an embedded hub that has been given no key."""
+        if self.is_embedded:
+            self.embedded_hub()
+            return self._hub_keys[role]
+        secret: str | bytes | None = getattr(self, f"{role}_secret_key")
         return secret
 
     @property
@@ -159,7 +187,7 @@ class MercureSSEState:
 
     @publisher_jwt.setter
     def publisher_jwt(self, jwt: str | None) -> None:
-        self.given_publisher_jwt = _text("publisher_jwt", jwt)
+        self.given_publisher_jwt = _token(jwt)
 
     def sign(self, key: str | bytes, grants: Mapping[str, Any], ttl: int | None = None) -> str:
         """A token with these grants, in the dialect of the application.
@@ -184,34 +212,60 @@ class MercureSSEState:
             return self.jwt_audience
         if self.is_embedded:
             return self.embedded_url or "http://localhost" + HUB_PATH
-        return self.public_hub_url or (self.hub_url if isinstance(self.hub_url, str) else STANDALONE_HUB_URL)
+        return str(self.public_hub_url) if is_absolute(self.public_hub_url) else self.external_url
+
+    @property
+    def external_url(self) -> str:
+        """The hub that the application itself talks to where it has none embedded."""
+        return self.hub_url if isinstance(self.hub_url, str) else STANDALONE_HUB_URL
 
     @property
     def embedded_url(self) -> str | None:
         """The embedded hub's public URL, if the settings tell it."""
-        if self.hub and self.public_hub_url:
-            return self.public_hub_url if urlsplit(self.public_hub_url).path == HUB_PATH else None
+        if self.hub and is_absolute(self.public_hub_url):
+            return str(self.public_hub_url) if urlsplit(str(self.public_hub_url)).path == HUB_PATH else None
         server_name = self.app.config.get("SERVER_NAME")
         return f"{self.app.config['PREFERRED_URL_SCHEME']}://{server_name}{HUB_PATH}" if server_name else None
 
     @property
-    def queue(self) -> BackgroundQueue:
+    def queues(self) -> BackgroundQueues:
         """What publishes in the background."""
         with self._lock:
-            if self._queue is None:
-                self._queue = BackgroundQueue(self.publish_queue_length, self.publish_drain_seconds, self.app.logger)
-            return self._queue
+            if self._queues is None:
+                self._queues = BackgroundQueues(self.publish_queue_length, self.publish_drain_seconds, self.app.logger)
+            return self._queues
+
+    def warn_once(self, name: str, message: str) -> None:
+        """Log what is wrong with the settings, the first time that it matters."""
+        if name not in self._warned:
+            self._warned.add(name)
+            self.app.logger.warning("%s", message)
 
     @property
     def is_embedded(self) -> bool:
         """Whether the application's own hub is used.
 
-        Asked for each time: ``app.debug`` and ``app.testing`` are often set after the extension is made. A hub URL
-        that was given wins over both, MERCURE_HUB wins over all.
+        Asked for each time: ``app.debug`` and ``app.testing`` are often set after the extension is made. In debug mode
+        a hub URL that was given wins; in testing mode it does not, so that no test publishes to the hub of production.
+        MERCURE_HUB wins over all.
         """
         if self.hub is not None:
             return self.hub
-        return (self.app.debug or self.app.testing) and not isinstance(self.hub_url, str)
+        return self.app.testing or (self.app.debug and not isinstance(self.hub_url, str))
+
+    def connect_embedded(self) -> socket.socket:
+        """A connection to the hub inside this process.
+
+        Raises:
+            MercureError: it has been stopped, or (HubUnreachableError) has no room.
+        """
+        try:
+            self.watch.ensure(self)
+            return socket.socket(fileno=self.embedded_hub().connect())
+        except OSError as error:
+            raise HubUnreachableError(f"the embedded hub: {error}") from None
+        except RuntimeError as error:
+            raise MercureError(f"the embedded hub: {error}") from None
 
     def embedded_hub(self) -> Hub:
         """The hub inside this process, made when it is first needed.
@@ -221,10 +275,15 @@ class MercureSSEState:
         """
         with self._lock:
             if self._hub is None:
+                # Without a key, a random one serves the application's own requests and nobody else.
+                keys = {
+                    "publisher": self.publisher_secret_key or secrets.token_hex(32),
+                    "subscriber": self.subscriber_secret_key or secrets.token_hex(32),
+                }
                 try:
                     self._hub = Hub(
-                        publisher_key=self.publisher_secret_key or None,
-                        subscriber_key=self.subscriber_secret_key or None,
+                        publisher_key=keys["publisher"],
+                        subscriber_key=keys["subscriber"],
                         anonymous=self.hub_allow_anonymous,
                         subscriptions=self.hub_subscriptions,
                         publish=self.hub_allow_publish,
@@ -237,31 +296,35 @@ class MercureSSEState:
                     )
                 except InvalidUpdate as error:
                     raise ValueError(f"the embedded Mercure hub cannot start: {error}") from None
+                self._hub_keys = keys
             return self._hub
 
 
 def load(app: Flask, instance: MercureSSE, given: Mapping[str, Any]) -> MercureSSEState:
-    """Read the settings of an application: its config, then the keywords, then the environment, then the defaults.
+    """Read the settings of an application: its config wins over the keywords, which have the defaults. Secrets may come
+    from the environment, too.
 
     Raises:
         ValueError: a setting that cannot be used; the message names it and says what to write.
     """
-    values = {name: _value(app, name, given) for name in DEFAULTS}
+    values = {name: app.config.get(config_key(name), given[name]) for name in NAMES}
     protocol = _protocol(values["protocol"])
     jwt_ttl = parse_whole_number("MERCURE_JWT_TTL", values["jwt_ttl"])
     if protocol == "1.0" and jwt_ttl == 0:
         raise ValueError("MERCURE_JWT_TTL: tokens of protocol 1.0 expire: write a number of seconds above 0")
+    # Its own keys are not known before it is set; a broken one is said here, by its name.
+    _key("SECRET_KEY", app.config.get("SECRET_KEY"))
     return MercureSSEState(
         app=app,
         instance=instance,
         hub_url=_hub_url(values["hub_url"]),
-        public_hub_url=check_url("MERCURE_PUBLIC_HUB_URL", values["public_hub_url"]),
+        public_hub_url=_public_hub_url(values["public_hub_url"]),
         authz_cookie_name=_cookie_name(values["authz_cookie_name"]) or COOKIE_NAMES[protocol],
         type_is_topic=parse_bool("MERCURE_TYPE_IS_TOPIC", values["type_is_topic"]),
         hub_allow_publish=parse_bool("MERCURE_HUB_ALLOW_PUBLISH", values["hub_allow_publish"]),
         hub_allow_anonymous=parse_bool("MERCURE_HUB_ALLOW_ANONYMOUS", values["hub_allow_anonymous"]),
         hub_subscriptions=parse_bool("MERCURE_HUB_SUBSCRIPTIONS", values["hub_subscriptions"]),
-        hub_keepalive_interval=parse_number("MERCURE_HUB_KEEPALIVE_INTERVAL", values["hub_keepalive_interval"]),
+        hub_keepalive_interval=parse_number("MERCURE_HUB_KEEPALIVE_INTERVAL", values["hub_keepalive_interval"] or 0),
         hub_reconciliation_length=parse_whole_number(
             "MERCURE_HUB_RECONCILIATION_LENGTH", values["hub_reconciliation_length"]
         ),
@@ -277,19 +340,22 @@ def load(app: Flask, instance: MercureSSE, given: Mapping[str, Any]) -> MercureS
         publish_background=parse_bool("MERCURE_PUBLISH_BACKGROUND", values["publish_background"]),
         publish_queue_length=parse_whole_number("MERCURE_PUBLISH_QUEUE_LENGTH", values["publish_queue_length"], 1),
         publish_drain_seconds=parse_number("MERCURE_PUBLISH_DRAIN_SECONDS", values["publish_drain_seconds"]),
-        given_publisher_jwt=_text("publisher_jwt", values["publisher_jwt"]),
-        given_subscriber_key=_key("subscriber_secret_key", values["subscriber_secret_key"]),
-        given_publisher_key=_key("publisher_secret_key", values["publisher_secret_key"]),
+        given_publisher_jwt=_token(values["publisher_jwt"]),
+        given_subscriber_key=_secret(app, "subscriber_secret_key", values),
+        given_publisher_key=_secret(app, "publisher_secret_key", values),
     )
 
 
-def _value(app: Flask, name: str, given: Mapping[str, Any]) -> Any:
-    key = config_key(name)
-    if key in app.config:
-        return app.config[key]
-    if given.get(name) is not None:
-        return given[name]
-    return os.environ.get(_ENVIRONMENT.get(name, ""), DEFAULTS[name])
+def current_extension() -> MercureSSE:
+    """The extension of the current application.
+
+    Raises:
+        RuntimeError: there is no application context, or the application has no extension.
+    """
+    state: MercureSSEState | None = current_app.extensions.get("mercure_sse")
+    if state is None:
+        raise RuntimeError(f"the application {current_app.name!r} has no MercureSSE: call init_app(app) first")
+    return state.instance
 
 
 def config_key(name: str) -> str:
@@ -334,12 +400,16 @@ def parse_number(key: str, value: Any) -> float:
         ValueError: it is no number, or below 0; the message names the key.
     """
     try:
-        number = float(0 if value is None else value)
-    except (TypeError, ValueError):
-        raise ValueError(f"{key}: write a number, 0 or more") from None
-    if not 0 <= number < 2**53:
-        raise ValueError(f"{key}: write a number, 0 or more")
+        number = float("" if isinstance(value, bool) else value)
+    except (TypeError, ValueError, OverflowError):
+        number = -1
+    if not 0 <= number <= NUMBER_MAX:
+        raise ValueError(f"{key}: write a number, 0 or more, up to {NUMBER_MAX}")
     return number
+
+
+NUMBER_MAX: Final = 10**9
+"""About 31 years in seconds: sockets, dates and tokens hold no more than some centuries."""
 
 
 def parse_whole_number(key: str, value: Any, least: int = 0) -> int:
@@ -357,7 +427,7 @@ def parse_whole_number(key: str, value: Any, least: int = 0) -> int:
         number = -1
     # A fraction would be cut off, and half a second become never.
     if number < least or number != int(number):
-        raise ValueError(f"{key}: write a whole number, {least} or more")
+        raise ValueError(f"{key}: write a whole number, {least} or more, up to {NUMBER_MAX}")
     return int(number)
 
 
@@ -386,14 +456,35 @@ def check_url(key: str, value: Any) -> str | None:
     if value is None or value == "":
         return None
     match = _URL.fullmatch(value) if isinstance(value, str) else None
-    if match is not None and int(match["port"] or 0) < 65536:
-        return match[0].rstrip("/")
-    raise ValueError(f"{key}: write the hub's URL, such as {STANDALONE_HUB_URL!r}")
+    if match is None or not match["scheme"] or not match["host"]:
+        raise ValueError(f"{key}: write the hub's URL, such as {STANDALONE_HUB_URL!r}, without user, query or fragment")
+    return _checked(key, match)
+
+
+def _checked(key: str, match: re.Match[str]) -> str:
+    labels = (match["host"] or "x").removesuffix(".").split(".")
+    if "[" not in labels[0] and not all(0 < len(label) < 64 for label in labels):
+        raise ValueError(f"{key}: write the hub's URL with a host of labels of 1 to 63 characters")
+    if int(match["port"] or 0) > 65535:
+        raise ValueError(f"{key}: write the hub's URL with a port up to 65535")
+    scheme: str = match["scheme"] or ""
+    return scheme.lower() + (match[0][len(scheme) :].rstrip("/") or "/")
 
 
 _URL: Final = re.compile(
-    r"https?://(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]*))?(?:/[^\s?#\"'<>\\`]*)?"
+    r"(?P<scheme>(?i:https?:)(?=//))?"
+    r"(?://(?P<host>[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{0,9}))?)?(?P<path>/(?!/)[!$%&(-;=@-\[\]^_a-~]*)?"
 )
+"""What is left out could end the string or the attribute of a page that it stands in, or begin a query."""
+
+
+def is_absolute(url: str | bool | None) -> bool:
+    """Whether a hub's URL has a scheme and a host.
+
+    >>> is_absolute("https://hub.example/.well-known/mercure"), is_absolute("/.well-known/mercure"), is_absolute(True)
+    (True, False, False)
+    """
+    return isinstance(url, str) and not url.startswith("/")
 
 
 def _hub_url(value: Any) -> str | bool | None:
@@ -402,6 +493,22 @@ def _hub_url(value: Any) -> str | bool | None:
     if value is False or (isinstance(value, str) and value.lower() == "false"):
         return None
     return check_url("MERCURE_HUB_URL", value)
+
+
+def _public_hub_url(value: Any) -> str | bool | None:
+    if value is HUB_URL_FROM_REQUEST or (isinstance(value, str) and value.lower() == "true"):
+        return HUB_URL_FROM_REQUEST
+    match = _URL.fullmatch(value) if isinstance(value, str) and value.startswith("/") else None
+    return check_url("MERCURE_PUBLIC_HUB_URL", value) if match is None else _checked("MERCURE_PUBLIC_HUB_URL", match)
+
+
+def _token(value: Any) -> str | None:
+    if value is None or value == "":
+        return None
+    try:
+        return client.check_token(value)
+    except TokenRefusedError:
+        raise ValueError("MERCURE_PUBLISHER_JWT: write a token: letters, digits, dots, dashes, underscores") from None
 
 
 def _text(name: str, value: Any) -> str | None:
@@ -416,6 +523,8 @@ def _cookie_name(value: Any) -> str | None:
     name = _text("authz_cookie_name", value)
     if name is not None and not _COOKIE_NAME.fullmatch(name):
         raise ValueError(f"MERCURE_AUTHZ_COOKIE_NAME: write letters, digits and {_COOKIE_SIGNS}")
+    if name is not None and name.startswith("__Host-"):
+        raise ValueError("MERCURE_AUTHZ_COOKIE_NAME: write another name: __Host- is for cookies with the path /")
     return name
 
 
@@ -424,7 +533,19 @@ _COOKIE_NAME: Final = re.compile(f"[A-Za-z0-9{re.escape(_COOKIE_SIGNS)}]+")
 """A token, as RFC 6265, section 4.1.1 has it."""
 
 
-def _key(name: str, value: Any) -> str | bytes | None:
+def _secret(app: Flask, name: str, values: Mapping[str, Any]) -> str | bytes | None:
+    """From the config; if it is not there, from the keyword, then the environment. "": none, as the config says."""
+    if config_key(name) in app.config:
+        return _key(config_key(name), values[name]) or ""
+    return _key(config_key(name), values[name]) or os.environ.get(_ENVIRONMENT[name]) or None
+
+
+def _key(key: str, value: Any) -> str | bytes | None:
     if value is not None and not isinstance(value, (str, bytes)):
-        raise ValueError(f"{config_key(name)}: write a text or bytes")
+        raise ValueError(f"{key}: write a text or bytes")
+    if value and (b"-----BEGIN" if isinstance(value, bytes) else "-----BEGIN") in value:  # type: ignore[operator]
+        try:
+            Hub(subscriber_key=value)
+        except InvalidUpdate as error:
+            raise ValueError(f"{key}: {str(error).partition(': ')[2]}") from None
     return value or None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from flask import current_app
+from .settings import current_extension
 
 if TYPE_CHECKING:
     from blinker import NamedSignal
@@ -42,7 +42,7 @@ def publish_signal(
     Raises:
         RuntimeError: neither ``sse`` nor an application context.
     """
-    extension: MercureSSE = sse or current_app.extensions["mercure_sse"].instance
+    extension = sse or current_extension()
 
     def on_signal(sender: Any, **signal_kwargs: Any) -> None:
         content = dict(data or {}, **signal_kwargs) if signal_kwargs_as_data else data

@@ -48,6 +48,7 @@ class HubForTests:
         self.url: str = f"http://{self._server.host}:{self._server.port}{HUB_PATH}"
         """Where it answers."""
         self.config: dict[str, Any] = {
+            "MERCURE_HUB": False,
             "MERCURE_HUB_URL": self.url,
             "MERCURE_PUBLISHER_SECRET_KEY": KEY,
             "MERCURE_SUBSCRIBER_SECRET_KEY": KEY,

@@ -6,15 +6,26 @@ rolled back, and passed on to the enclosing transaction when that is released.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from functools import cache
 from typing import Any, Final
 
 _KEY: Final = "flask_mercure_sse"
 
-_Pending = list[tuple[Any, Callable[[], None]]]
+Publish = Callable[[set[str]], None]
+"""Called with the hubs that have failed the updates of this commit before, to which it adds."""
 
 
-def after_commit(session: Any, publish: Callable[[], None]) -> None:
+class _Pending:
+    """What waits for the transactions of one session."""
+
+    def __init__(self) -> None:
+        self.updates: list[tuple[Any, Publish]] = []
+        self.committed: list[Any] = []
+
+
+def after_commit(session: Any, publish: Publish) -> None:
     """Call ``publish`` once the session's transaction has been committed; never, if it is rolled back or closed.
 
     Args:
@@ -33,37 +44,52 @@ def after_commit(session: Any, publish: Callable[[], None]) -> None:
     session = getattr(session, "sync_session", session)
     if not isinstance(session, Session):
         raise TypeError(f"after_commit: give a session of SQLAlchemy, not a {type(session).__name__}")
+    _listen()
     # An update without a transaction would wait for whatever the session does next.
     transaction = session.get_nested_transaction() or session.get_transaction() or session.begin()
+    pending: _Pending = session.info.setdefault(_KEY, _Pending())
+    pending.updates.append((transaction, publish))
+
+
+def prepare() -> None:
+    """Begin to listen where SQLAlchemy is there: it takes no listener in the middle of an event."""
+    if "sqlalchemy.orm" in sys.modules:
+        _listen()
+
+
+@cache
+def _listen() -> None:
+    """To all sessions, and before all others: one that raises hides the event from those that follow."""
+    from sqlalchemy import event
+    from sqlalchemy.orm import Session
+
+    event.listen(Session, "after_commit", _on_commit, insert=True)
+    event.listen(Session, "after_transaction_end", _on_end, insert=True)
+
+
+# Both events come for savepoints, too.
+def _on_commit(session: Any) -> None:
+    # Kept without any update, too: another listener may bring one.
+    pending: _Pending = session.info.setdefault(_KEY, _Pending())
+    pending.committed.append(session.get_nested_transaction() or session.get_transaction())
+
+
+def _on_end(session: Any, transaction: Any) -> None:
     pending: _Pending | None = session.info.get(_KEY)
     if pending is None:
-        pending = session.info[_KEY] = []
-        _listen(session, pending)
-    pending.append((transaction, publish))
-
-
-def _listen(session: Any, pending: _Pending) -> None:
-    from sqlalchemy import event
-
-    committed: list[Any] = []
-
-    # Both events come for savepoints, too.
-    def on_commit(session: Any) -> None:
-        committed.append(session.get_nested_transaction() or session.get_transaction())
-
-    def on_end(_session: Any, transaction: Any) -> None:
-        is_committed = any(each is transaction for each in committed)
-        # What joins the session's transaction without a savepoint of its own stands and falls with it.
-        is_part = transaction.parent is not None and not transaction.nested
-        committed[:] = [each for each in committed if each is not transaction]
-        own = [publish for each, publish in pending if each is transaction]
-        if (is_committed and transaction.parent is not None) or is_part:
-            pending[:] = [(transaction.parent if each is transaction else each, publish) for each, publish in pending]
-            return
-        pending[:] = [(each, publish) for each, publish in pending if each is not transaction]
-        if is_committed:
-            for publish in own:
-                publish()
-
-    event.listen(session, "after_commit", on_commit)
-    event.listen(session, "after_transaction_end", on_end)
+        return
+    is_committed = any(each is transaction for each in pending.committed)
+    # What joins the session's transaction without a savepoint of its own stands and falls with it.
+    is_part = transaction.parent is not None and not transaction.nested
+    pending.committed = [each for each in pending.committed if each is not transaction]
+    if (is_committed and transaction.parent is not None) or is_part:
+        pending.updates = [
+            (transaction.parent if each is transaction else each, publish) for each, publish in pending.updates
+        ]
+        return
+    own = [publish for each, publish in pending.updates if each is transaction]
+    pending.updates = [(each, publish) for each, publish in pending.updates if each is not transaction]
+    if is_committed:
+        failed: set[str] = set()
+        for publish in own:
+            publish(failed)

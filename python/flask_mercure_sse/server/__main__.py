@@ -12,6 +12,7 @@ import click
 
 from .._native import Hub, InvalidUpdate, Server, sign_token
 from ..settings import parse_bool, parse_number, parse_whole_number
+from .app import PUBLISH_ALL
 from .dotenv import Variables
 
 
@@ -66,14 +67,11 @@ def main(host: str, port: int, cors_origins: str, debug: bool, **options: Any) -
         reason = f"cannot listen on {host}:{port}: {error}: choose another --host or --port"
         raise click.ClickException(reason) from None
     # click.echo flushes: whoever waits for these lines may read them through a pipe.
-    click.echo(f"Publisher JWT: {sign_token(_PUBLISH_ALL, settings['publisher_key'])}")
+    click.echo(f"Publisher JWT: {sign_token(PUBLISH_ALL, settings['publisher_key'])}")
     bound = f"[{server.host}]" if ":" in server.host else server.host
     click.echo(f"Serving on http://{bound}:{server.port}")
     _wait_for_signal()
     server.stop()
-
-
-_PUBLISH_ALL: Final = '{"mercure":{"publish":["*"]}}'
 
 
 def _settings(options: Mapping[str, Any], variables: Variables) -> dict[str, Any]:

@@ -6,12 +6,16 @@ One process only: workers do not share subscribers. Threads are shared well: ``g
 
 from __future__ import annotations
 
-from typing import Any
+import contextlib
+import secrets
+from typing import Any, Final
 
+import click
 from flask import Flask
 
+from .._native import sign_token
 from ..extension import MercureSSE
-from ..settings import DEFAULTS, config_key
+from ..settings import NAMES, MercureSSEState, config_key
 from .dotenv import Variables
 
 
@@ -23,7 +27,8 @@ def create_app(
     subscriptions: bool | None = None,
     **settings: Any,
 ) -> Flask:
-    """A Flask application that is nothing but a hub, with publishing allowed.
+    """A Flask application that is nothing but a hub, with publishing allowed. It prints the publisher's token, and keys
+    that it has made because none were given.
 
     Args:
         publisher_secret, subscriber_secret: verify tokens.
@@ -47,13 +52,32 @@ def create_app(
         "hub_subscriptions": subscriptions,
         **settings,
     }
-    for name in DEFAULTS:
+    for name in NAMES:
         if given.get(name) is None:
             given[name] = _variable(variables, name)
-    MercureSSE(app, **{**given, "hub": True})
+    given["hub"] = True
+    MercureSSE(app, **{name: value for name, value in given.items() if value is not None})
+    _print_keys(app.extensions["mercure_sse"])
     origins = tuple(origin.strip() for origin in cors_origins.split(",") if origin.strip())
     app.extensions["mercure_sse"].cors_origins = origins
     return app
+
+
+def _print_keys(state: MercureSSEState) -> None:
+    """What whoever starts the hub needs to publish on it."""
+    for role in ("publisher", "subscriber"):
+        name = f"{role}_secret_key"
+        if not getattr(state, name):
+            setattr(state, name, secrets.token_urlsafe(32))
+            click.echo(f"Generated {role} secret key: {getattr(state, name)}")
+    # A public key signs nothing.
+    with contextlib.suppress(ValueError):
+        jwt = state.given_publisher_jwt or sign_token(PUBLISH_ALL, state.key_of("publisher"))
+        click.echo(f"Publisher JWT: {jwt}")
+
+
+PUBLISH_ALL: Final = '{"mercure":{"publish":["*"]}}'
+"""The claims of a token for every topic, which never expires."""
 
 
 def _variable(variables: Variables, name: str) -> str | None:
