@@ -7,7 +7,9 @@ import threading
 import uuid
 
 import pytest
-from flask import Flask
+from flask import Flask, request, url_for
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from flask_mercure_sse import InvalidUpdateError, MercureSSE, mercure_publish
 
@@ -245,3 +247,79 @@ def test_a_child_process_has_a_hub_of_its_own(mercure, hub_url):
         assert reader.recv(100) == b"of the child"
     assert os.waitpid(child, 0)[1] == 0
     assert mercure.publish("topic", "x", id="of the parent") == "of the parent"
+
+
+def test_where_no_hub_is_embedded_the_application_has_its_paths_for_itself(send, serve):
+    app = Flask("routes")
+    mercure = MercureSSE(app)
+
+    @app.get("/<path:path>")
+    def anything(path):
+        return f"caught {path}"
+
+    url = serve(app) + "/.well-known/mercure"
+    for path in ("", "/subscriptions"):
+        assert send("GET", url + path).body == f"caught .well-known/mercure{path}".encode()
+    assert send("POST", url).status == 405
+    app.testing = True
+    assert send("GET", url).status == 400, "the hub wants a topic"
+    with app.test_request_context():
+        for endpoint in ("subscribe", "publish"):
+            assert url_for(f"mercure_hub.{endpoint}") == "/.well-known/mercure"
+    app.testing = False
+    with app.test_request_context():
+        assert url_for("mercure_hub.subscribe") == "/.well-known/mercure"
+    assert mercure.hub is None
+
+
+@pytest.mark.parametrize("reads", ["form", "data", "nothing"])
+@pytest.mark.parametrize("kind", ["urlencoded", "multipart"])
+def test_a_form_that_was_read_before_is_published_all_the_same(reads, kind, app, token, mercure_subscriber):
+    mercure = MercureSSE(app, hub_allow_publish=True)
+
+    @app.before_request
+    def protect():
+        if reads == "form":
+            assert request.form["topic"] == "a"
+        elif reads == "data":
+            request.get_data()
+
+    subscriber = mercure_subscriber("a", mercure=mercure)
+    sent = app.test_client().post(
+        "/.well-known/mercure",
+        data={"topic": ["a", "b"], "data": "é & \n"},
+        content_type={"multipart": "multipart/form-data", "urlencoded": None}[kind],
+        headers=token.bearer(publish=["*"]),
+    )
+    assert sent.status_code == 200
+    assert subscriber.received(1)[0].data == "é & \n"
+
+
+@pytest.mark.parametrize(("prefix", "is_passed_on"), [("", False), ("/app", True), ("/app", False)])
+def test_encoded_slashes_of_topics_survive_a_mount(prefix, is_passed_on, app, mercure, serve, send):
+    if is_passed_on:
+        app.wsgi_app = DispatcherMiddleware(Flask("root").wsgi_app, {prefix: app.wsgi_app})
+    elif prefix:
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_prefix=1)
+    jwt = mercure.create_subscription_jwt("*")
+    headers = {"Authorization": f"Bearer {jwt}", "X-Forwarded-Prefix": prefix}
+    path = f"{prefix if is_passed_on else ''}/.well-known/mercure/subscriptions/%2Fx%2F1"
+    with mercure.subscribe("/x/1"):
+        listed = send("GET", serve(app) + path, headers)
+    assert listed.status == 200
+    assert b'"topic":"/x/1"' in listed.body
+
+
+@pytest.mark.parametrize(
+    ("server", "remedy"),
+    [
+        ({"SERVER_SOFTWARE": "gevent/24.1 Python/3.12"}, "monkey.patch_all()"),
+        ({"uwsgi.version": b"2.0"}, "--enable-threads"),
+    ],
+)
+def test_further_servers_that_a_stream_would_block_are_refused(server, remedy, app, mercure):
+    refused = app.test_client().get(
+        "/.well-known/mercure?topic=a", environ_overrides={"wsgi.multithread": False, **server}
+    )
+    assert refused.status_code == 503
+    assert remedy in refused.text

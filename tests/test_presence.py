@@ -1,6 +1,8 @@
 """The signals that tell who subscribes to the embedded hub."""
 
+import gc
 import threading
+import weakref
 
 import pytest
 from flask import Flask, current_app
@@ -78,7 +80,7 @@ def test_a_receiver_that_fails_disturbs_nobody(app, mercure, serve, open_stream,
 
 def test_without_receivers_nothing_is_started(app, mercure, serve, open_stream):
     open_stream(serve(app) + "/.well-known/mercure?topic=a").close()
-    assert mercure.state.watch._process is None
+    assert not mercure.state.watch._has_begun
 
 
 def test_other_applications_hear_nothing(app, mercure, serve, open_stream):
@@ -88,3 +90,42 @@ def test_other_applications_hear_nothing(app, mercure, serve, open_stream):
     open_stream(serve(app) + "/.well-known/mercure?topic=a").close()
     here.first(2)
     assert elsewhere.all == []
+
+
+def test_who_subscribes_in_python_is_told_of_too(app, mercure):
+    seen = Seen(app)
+    with mercure.subscribe("a"):
+        assert seen.first(1)[0][:2] == ("connected", "a")
+    assert seen.first(2)[1][:2] == ("disconnected", "a")
+
+
+def test_a_watch_that_could_not_begin_is_begun_later(app, mercure, monkeypatch):
+    seen = Seen(app)
+
+    class Full:
+        def watch_subscriptions(self):
+            raise OSError("no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(mercure.state), "embedded_hub", lambda _: Full())
+        with pytest.raises(OSError, match="no room"):
+            mercure.state.watch.ensure(mercure.state)
+    with mercure.subscribe("a"):
+        seen.first(1)
+
+
+def test_an_application_that_nobody_uses_any_more_ends_with_its_hub_and_thread():
+    app = Flask("short-lived")
+    app.testing = True
+    seen = Seen(app)
+    with MercureSSE(app).subscribe("a"):
+        seen.first(1)
+    thread = next(each for each in threading.enumerate() if each.name == "mercure-presence" and each._args[0]() is app)
+    seen.first(2)
+    gone = weakref.ref(app)
+    del app, seen
+    gc.collect()
+    thread.join(20)
+    gc.collect()
+    assert not thread.is_alive()
+    assert gone() is None

@@ -16,6 +16,7 @@ import threading
 
 from flask import Flask
 from flask_mercure_sse import MercureSSE, subscriber_connected, subscriber_disconnected
+from werkzeug.local import LocalProxy
 
 app = Flask(__name__)
 app.config.update(SECRET_KEY="k" * 32, MERCURE_HUB=True)
@@ -32,6 +33,27 @@ def connected(app, topic, **extra):
 @subscriber_disconnected.connect_via(app)
 def disconnected(app, topic, **extra):
     seen.append("-" + topic)
+
+
+evaluated = []
+proxy = LocalProxy(lambda: evaluated.append("evaluated") or evaluated)
+
+
+@app.get("/evaluated")
+def what_was_evaluated():
+    return " ".join(evaluated)
+
+
+@app.get("/traffic")
+def traffic():
+    def publish():
+        while True:
+            mercure.publish("topic", "more")
+            pause.wait(0.05)
+
+    pause = threading.Event()
+    threading.Thread(target=publish, daemon=True).start()
+    return ""
 
 
 @app.get("/publish")
@@ -154,6 +176,22 @@ def test_a_worker_that_ends_lets_its_streams_go(command, start, open_stream):
     server.process.send_signal(signal.SIGTERM)
     with pytest.raises(EOFError):
         stream.event()
+    assert server.process.wait(PATIENCE) == 0
+    assert time.monotonic() - began < 15, "it waited for the graceful timeout of 20 s"
+
+
+@pytest.mark.parametrize("command", [GTHREAD, GEVENT], ids=["gthread", "gevent"])
+def test_a_worker_that_ends_lets_streams_with_traffic_go(command, start, open_stream, send):
+    server = start(*command)
+    stream = open_stream(server.url + "/.well-known/mercure?topic=topic")
+    assert send("GET", server.url + "/traffic").status == 200
+    assert stream.event()["data"] == "more"
+    assert send("GET", server.url + "/evaluated").body == b"", "a stream looks for its worker, and runs no other code"
+    began = time.monotonic()
+    server.process.send_signal(signal.SIGTERM)
+    with pytest.raises(EOFError):
+        while stream.event():
+            pass
     assert server.process.wait(PATIENCE) == 0
     assert time.monotonic() - began < 15, "it waited for the graceful timeout of 20 s"
 

@@ -12,19 +12,24 @@ import io
 import os
 import selectors
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from http.client import parse_headers
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote_to_bytes, urlencode, urlsplit
 
 from flask import Blueprint, Response, abort, current_app, request
+from werkzeug.routing import Rule
 
+from .errors import MercureError
 from .settings import HUB_PATH
 
 if TYPE_CHECKING:
+    from flask.blueprints import BlueprintSetupState
+
     from .settings import MercureSSEState
 
-_METHODS: Final = ("GET", "HEAD", "QUERY", "POST", "OPTIONS", "PUT", "PATCH", "DELETE")
+_METHODS: Final = {"GET", "HEAD", "QUERY", "OPTIONS", "PUT", "PATCH", "DELETE"}
 
 METADATA_PATH: Final = "/.well-known/oauth-protected-resource" + HUB_PATH
 """Where a hub that knows its public URL describes itself (RFC 9728)."""
@@ -56,23 +61,53 @@ _PART_BYTES: Final = 64 * 1024
 hub_blueprint = Blueprint("mercure_hub", __name__)
 
 
-@hub_blueprint.route(HUB_PATH, methods=_METHODS, provide_automatic_options=False)
-@hub_blueprint.route(HUB_PATH + "/<path:rest>", methods=_METHODS, provide_automatic_options=False)
-@hub_blueprint.route(METADATA_PATH, methods=_METHODS, provide_automatic_options=False)
+class _EmbeddedRule(Rule):
+    """Matches while the application uses its embedded hub; otherwise whatever else the application has there does."""
+
+    def __init__(self, path: str, endpoint: str, methods: set[str], is_embedded: Callable[[], bool]) -> None:
+        self._methods, self._is_embedded = methods, is_embedded
+        super().__init__(path, endpoint=f"{hub_blueprint.name}.{endpoint}", methods=methods)
+
+    # An attribute of Rule, which a request is compared with.
+    @property
+    def methods(self) -> set[str]:
+        return self._methods if self._is_embedded() else set()
+
+    @methods.setter
+    def methods(self, _: Any) -> None:
+        pass
+
+
+@hub_blueprint.record
+def _add_rules(setup: BlueprintSetupState) -> None:
+    app, post = setup.app, {"POST"}
+
+    def is_embedded() -> bool:
+        state: MercureSSEState = app.extensions["mercure_sse"]
+        return state.is_embedded
+
+    for path, endpoint, methods in (
+        (HUB_PATH, "subscribe", _METHODS),
+        (HUB_PATH, "publish", post),
+        (HUB_PATH + "/<path:rest>", "get_subscriptions", _METHODS | post),
+        (METADATA_PATH, "metadata", _METHODS | post),
+    ):
+        rule = _EmbeddedRule(path, endpoint, methods, is_embedded)
+        app.url_map.add(rule)
+        app.view_functions[rule.endpoint] = hub
+
+
 def hub(rest: str = "") -> Response:
-    """Pass a request to the embedded hub; 404 where the application uses another hub."""
+    """Pass a request to the embedded hub."""
     state: MercureSSEState = current_app.extensions["mercure_sse"]
-    if not state.is_embedded:
-        abort(404, "The Mercure hub of this application is elsewhere.")
     if request.method in ("GET", "QUERY") and request.path == HUB_PATH:
         _refuse_a_server_that_a_stream_would_block()
         _warn_of_workers()
-        state.watch.ensure(state)
     # Read whole before the hub is asked: it does not wait long for a request.
     message = _request()
     try:
-        connection = socket.socket(fileno=state.embedded_hub().connect())
-    except OSError as error:
+        connection = state.connect_embedded()
+    except MercureError as error:
         abort(503, str(error))
     try:
         connection.setblocking(True)
@@ -96,12 +131,16 @@ def hub(rest: str = "") -> Response:
 
 def _refuse_a_server_that_a_stream_would_block() -> None:
     server: str = request.environ.get("SERVER_SOFTWARE", "")
-    if request.environ.get("wsgi.multithread", True):
+    if request.environ.get("wsgi.multithread", True) or _waits_for_others():
         return
     if server.startswith("gunicorn"):
         remedy = "start it with --worker-class gthread --threads 100, or with --worker-class gevent"
     elif server.startswith("Werkzeug"):
         remedy = "start it with threads (threaded=True)"
+    elif server.startswith("gevent"):
+        remedy = "call gevent.monkey.patch_all() before everything else"
+    elif "uwsgi.version" in request.environ:
+        server, remedy = "uWSGI", "start it with --enable-threads --threads 100"
     else:
         return
     problem = (
@@ -110,6 +149,11 @@ def _refuse_a_server_that_a_stream_would_block() -> None:
     )
     current_app.logger.error("The embedded Mercure hub refuses a subscriber: %s", problem)
     abort(503, problem)
+
+
+def _waits_for_others() -> bool:
+    """Whether sockets let other greenlets go on: without a patch, they are the system's."""
+    return socket.socket.__module__.startswith("gevent.")
 
 
 def _warn_of_workers() -> None:
@@ -128,17 +172,34 @@ _warned_in: Final[dict[str, int]] = {}
 def _request() -> bytes:
     """The request as the client wrote it, as HTTP/1.0: the answer then comes without chunks and ends with the close."""
     lines = [f"{request.method} {_target(request.environ)} HTTP/1.0"]
-    lines += [f"{name}: {value}" for name, value in request.headers if name.lower() not in _HOP_BY_HOP]
-    body = b""
+    body, is_rewritten = b"", False
     if request.method in ("POST", "QUERY", "PUT", "PATCH"):
         length = request.content_length
         if length is None or length <= _BODY_BYTES_MAX:
-            body = request.stream.read(_BODY_BYTES_MAX + 1)
+            body, is_rewritten = _body()
             length = len(body)
         lines.append(f"Content-Length: {length}")
+    if is_rewritten:
+        lines.append("Content-Type: application/x-www-form-urlencoded")
+    passed = (item for item in request.headers if item[0].lower() not in _HOP_BY_HOP)
+    lines += [f"{name}: {value}" for name, value in passed if not (is_rewritten and name.lower() == "content-type")]
     if any("\r" in line or "\n" in line for line in lines):
         abort(400)
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+
+
+def _body() -> tuple[bytes, bool]:
+    """The body, and whether it is a form that was written anew: the hub knows one kind only, and what runs before a
+    request (a check of CSRF tokens) may have read it."""
+    body = b""
+    if request.mimetype != "multipart/form-data":
+        # Once it is read, the stream is empty; what has read it may have kept it.
+        body = request.stream.read(_BODY_BYTES_MAX + 1) or request.get_data()
+    elif request.content_length is None:
+        abort(411)
+    if body or not request.form:
+        return body, False
+    return urlencode(list(request.form.items(multi=True))).encode(), True
 
 
 def _target(environ: dict[str, Any]) -> str:
@@ -148,10 +209,12 @@ def _target(environ: dict[str, Any]) -> str:
     path = raw.partition("?")[0]
     if not path.startswith("/"):
         path = urlsplit(path).path
-    mount: str = environ.get("SCRIPT_NAME", "")
-    # Where the server has decoded the path, encoded slashes of a topic are lost, and everything else is as good.
-    decoded = quote(environ["PATH_INFO"].encode("latin-1"))
-    path = path[len(mount) :] if path.startswith(mount + HUB_PATH) else decoded
+    # Where the application is mounted, the path may begin with that, or a proxy may have taken it away.
+    path = path[max(path.find("/.well-known/"), 0) :]
+    decoded: bytes = environ["PATH_INFO"].encode("latin-1")
+    if unquote_to_bytes(path) != decoded:
+        # The server has decoded it: encoded slashes of a topic are lost, and everything else is as good.
+        path = quote(decoded)
     query: str = environ.get("QUERY_STRING", "")
     return f"{path}?{query}" if query else path
 
@@ -178,7 +241,7 @@ def _events(first: bytes, connection: socket.socket, environ: dict[str, Any]) ->
     left = environ.get("waitress.client_disconnected")
     worker = _gunicorn_worker() if environ.get("SERVER_SOFTWARE", "").startswith("gunicorn") else None
     pause = _LOOK_SECONDS if worker is not None or left is not None else None
-    part = first
+    part, last = first, float("inf")
     with connection, selectors.DefaultSelector() as selector:
         selector.register(connection, selectors.EVENT_READ)
         if type(client) is socket.socket:
@@ -190,10 +253,12 @@ def _events(first: bytes, connection: socket.socket, environ: dict[str, Any]) ->
             ready = [key.fileobj for key, _ in selector.select(pause)]
             if left is not None and left():
                 return
-            if worker is not None and not worker.alive and connection not in ready:
+            if worker is not None and not worker.alive:
                 # A worker that ends or is replaced lets its subscribers go once they have what there is; they come back
-                # to another.
-                return
+                # to another. While more and more comes, there is an end all the same.
+                last = min(last, time.monotonic() + _LOOK_SECONDS)
+                if connection not in ready or time.monotonic() >= last:
+                    return
             if connection in ready:
                 part = connection.recv(_PART_BYTES)
                 if not part:
@@ -218,7 +283,8 @@ def _gunicorn_worker() -> Any:
     if os.getpid() not in _workers:
         from gunicorn.workers.base import Worker  # type: ignore[import-untyped]
 
-        own = (each for each in gc.get_objects() if isinstance(each, Worker) and each.pid == os.getpid())
+        # isinstance() would ask proxies of the application for their class, which runs code of its own.
+        own = (each for each in gc.get_objects() if issubclass(type(each), Worker) and each.pid == os.getpid())
         _workers[os.getpid()] = next(own, None)
     return _workers[os.getpid()]
 

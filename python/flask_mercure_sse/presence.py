@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import threading
+import weakref
 from typing import TYPE_CHECKING, Any, Final
 
 from blinker import Namespace
 
+from . import forks
 from .events import Parser
 
 if TYPE_CHECKING:
     from flask import Flask
 
-    from ._native import Hub
     from .settings import MercureSSEState
 
 _signals: Final = Namespace()
@@ -42,33 +42,44 @@ class Watch:
     """Sends the signals of one application, as soon as somebody listens to them."""
 
     def __init__(self) -> None:
-        self._process: int | None = None
+        self.after_fork()
+        forks.register(self)
+
+    def after_fork(self) -> None:
+        """The thread stays with the parent."""
+        self._has_begun = False
         self._lock = threading.Lock()
 
     def ensure(self, state: MercureSSEState) -> None:
         """Begin, unless it has begun in this process or nobody listens. Subscriptions that follow are told of."""
         app = state.app
-        if self._process == os.getpid() or not state.hub_subscriptions:
+        forks.check()
+        if self._has_begun or not state.hub_subscriptions:
             return
         if not (subscriber_connected.has_receivers_for(app) or subscriber_disconnected.has_receivers_for(app)):
             return
         with self._lock:
-            if self._process == os.getpid():
+            if self._has_begun:
                 return
-            self._process = os.getpid()
-            hub = state.embedded_hub()
-            events = socket.socket(fileno=hub.watch_subscriptions())
-            thread = threading.Thread(target=_run, args=(app, hub, events), name="mercure-presence", daemon=True)
-            thread.start()
+            events = socket.socket(fileno=state.embedded_hub().watch_subscriptions())
+            arguments = (weakref.ref(app), events)
+            threading.Thread(target=_run, args=arguments, name="mercure-presence", daemon=True).start()
+            self._has_begun = True
 
 
-def _run(app: Flask, _hub: Hub, events: socket.socket) -> None:
+def _run(application: weakref.ref[Flask], events: socket.socket) -> None:
+    """Until the hub ends, which an application takes with it that nobody uses any more."""
     parser = Parser()
     events.setblocking(True)
     with events, contextlib.suppress(OSError):
         while part := events.recv(_PART_BYTES):
             for event in parser.feed(part):
+                app = application()
+                if app is None:
+                    return
                 _send(app, event.json())
+                # While it waits, it keeps nothing alive.
+                del app
 
 
 def _send(app: Flask, document: dict[str, Any]) -> None:
