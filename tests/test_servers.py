@@ -190,8 +190,7 @@ def test_a_worker_that_ends_lets_streams_with_traffic_go(command, start, open_st
     began = time.monotonic()
     server.process.send_signal(signal.SIGTERM)
     with pytest.raises(EOFError):
-        while stream.event():
-            pass
+        list(iter(stream.event, None))
     assert server.process.wait(PATIENCE) == 0
     assert time.monotonic() - began < 15, "it waited for the graceful timeout of 20 s"
 

@@ -9,3 +9,45 @@ def test_the_stub_and_the_compiled_module_agree(tmp_path):
     # In a directory of its own: beside the sources, the checker would find the package twice.
     ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
     assert ran.returncode == 0, ran.stdout
+
+
+APPLICATION = """
+from collections.abc import Sequence
+
+from blinker import Signal
+from flask import Flask, make_response, redirect
+from flask.wrappers import Response as FlaskResponse
+from werkzeug.wrappers import Response
+
+from flask_mercure_sse import MercureSSE
+
+mercure = MercureSSE(Flask(__name__))
+
+
+def login() -> Response:
+    return mercure.set_authz_cookie(redirect("/"), topics=["/users/7"])
+
+
+def logout() -> FlaskResponse:
+    return mercure.delete_authz_cookie(mercure.add_link(make_response("Bye.")))
+
+
+@mercure.payload_getter
+def payload(topics: Sequence[str]) -> dict[str, int]:
+    return {"user": 7}
+
+
+mercure.publish_signal(Signal(), topic="a")
+mercure.publish("a", retry="5")
+
+
+async def publish() -> str:
+    return await mercure.apublish("a", "b", private=True)
+"""
+
+
+def test_an_application_with_strict_types_passes(tmp_path):
+    (tmp_path / "application.py").write_text(APPLICATION)
+    command = [sys.executable, "-m", "mypy", "--strict", "application.py"]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    assert ran.returncode == 0, ran.stdout

@@ -28,7 +28,7 @@ from .topics import URLPattern, as_topic, as_topics
 from .update import Update
 
 if TYPE_CHECKING:
-    from blinker import NamedSignal
+    from blinker import Signal
     from flask import Flask
     from werkzeug.wrappers import Response
 
@@ -293,7 +293,7 @@ class MercureSSE:
             return self._update(state, *given)
         return self._update(state, given)
 
-    def publish_signal(self, signal: NamedSignal, *args: Any, **kwargs: Any) -> None:
+    def publish_signal(self, signal: Signal, *args: Any, **kwargs: Any) -> None:
         """Publish an update each time ``signal`` is sent: see :func:`flask_mercure_sse.publish_signal`."""
         kwargs["sse"] = self
         publish_signal(signal, *args, **kwargs)

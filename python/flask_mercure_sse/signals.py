@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 from .settings import current_extension
 
 if TYPE_CHECKING:
-    from blinker import NamedSignal
+    from blinker import Signal
 
     from .extension import MercureSSE
 
 
 def publish_signal(
-    signal: NamedSignal,
+    signal: Signal,
     topic: Any = None,
     data: Any = None,
     signal_name_as_type: bool = False,
@@ -43,6 +43,8 @@ def publish_signal(
         RuntimeError: neither ``sse`` nor an application context.
     """
     extension = sse or current_extension()
+    # An anonymous signal has none.
+    name = getattr(signal, "name", None)
 
     def on_signal(sender: Any, **signal_kwargs: Any) -> None:
         content = dict(data or {}, **signal_kwargs) if signal_kwargs_as_data else data
@@ -50,12 +52,12 @@ def publish_signal(
             content = marshaler(content)
         publication: dict[str, Any] = {"topic": topic, "data": content, **publish_kwargs}
         if signal_name_as_type:
-            publication["type"] = signal.name
+            publication["type"] = name
         publication.update(getattr(sender, "__mercure_publish__", None) or {})
         if callback is not None and callback(publication) is False:
             return
         if publication.get("topic") is None:
-            publication["topic"] = signal.name
+            publication["topic"] = name
         extension.publish(**publication)
 
     # blinker keeps weak references by default, and nobody else keeps this function.
