@@ -249,8 +249,9 @@ def test_an_answer_whose_head_trickles_is_given_up_in_time(stack):
             connection.recv(65536)
             with contextlib.suppress(OSError):
                 # A byte at a time, each well within the time.
-                while not done.wait(0.05):
-                    connection.sendall(b"H")
+                for _ in range(200):
+                    if not done.wait(0.05):
+                        connection.sendall(b"H")
 
     threading.Thread(target=trickle, daemon=True).start()
     mercure = make(f"http://127.0.0.1:{listener.getsockname()[1]}/x", read_timeout=0.4)

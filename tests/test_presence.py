@@ -65,12 +65,16 @@ def test_nobody_who_watches_is_listed(app, mercure, serve, open_stream):
 
 
 def test_a_receiver_that_fails_disturbs_nobody(app, mercure, serve, open_stream, caplog):
+    failed = threading.Event()
+
     def fail(app, **said):
+        failed.set()
         raise ZeroDivisionError
 
     subscriber_connected.connect(fail, app)
     url = serve(app) + "/.well-known/mercure?topic=a"
     open_stream(url).close()
+    assert failed.wait(20)
     subscriber_connected.disconnect(fail, app)
     seen = Seen(app)
     open_stream(url).close()

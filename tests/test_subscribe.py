@@ -156,8 +156,9 @@ def test_a_cursor_that_no_id_can_be_is_refused(cursor, mercure):
         mercure.subscribe("a", last_event_id=cursor)
 
 
-def test_a_stream_that_breaks_before_its_first_event_is_taken_up_where_the_hub_says_it_began(fake_hub):
-    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nLast-Event-ID: urn:x:1\r\nConnection: close\r\n\r\n"
+@pytest.mark.parametrize("name", [b"Last-Event-ID", b"Mercure-Last-Event-ID"])
+def test_a_stream_that_breaks_before_its_first_event_is_taken_up_where_the_hub_says_it_began(name, fake_hub):
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n" + name + b": urn:x:1\r\n\r\n"
     received = []
     hub = fake_hub(head + b":\n", head + b"id: urn:x:2\ndata: b\n\n", received=received)
     with MercureSSE(Flask("positions"), hub_url=hub).subscribe("a") as subscription:
