@@ -143,7 +143,7 @@ def test_a_schemes_capitals_and_the_public_urls_of_0_4_1_are_taken():
         assert state(public_hub_url=url).public_hub_url == url
 
 
-def test_the_embedded_hub_keeps_its_keys_and_tokens_are_signed_with_them():
+def test_the_embedded_hub_keeps_its_keys_and_tokens_are_signed_with_them(caplog):
     app = Flask("changed")
     app.config["SECRET_KEY"] = "1" * 32
     mercure = MercureSSE(app, hub=True)
@@ -152,6 +152,7 @@ def test_the_embedded_hub_keeps_its_keys_and_tokens_are_signed_with_them():
     assert mercure.get_subscriptions("a")["subscriptions"] == []
     with mercure.subscribe("a", jwt=mercure.create_subscription_jwt("a")):
         assert mercure.is_connected("a")
+    assert "it keeps the former" in caplog.text
 
 
 def test_tests_publish_on_no_hub_elsewhere_unless_they_say_so(fake_hub):

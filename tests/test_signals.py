@@ -1,7 +1,7 @@
 """Signals as event sources."""
 
 import pytest
-from blinker import Signal, signal
+from blinker import Namespace, Signal, signal
 
 from flask_mercure_sse import MercureSSE, publish_signal
 
@@ -19,9 +19,10 @@ def event():
     return signal(f"my-event-{Signal()!r}")
 
 
-def test_the_topic_is_the_signals_name(mercure, hub_url, open_stream, subscribe_url):
-    my_event = signal("my-event")
-    mercure.publish_signal(my_event)
+@pytest.mark.parametrize("topic", [None, ""])
+def test_the_topic_is_the_signals_name(topic, mercure, hub_url, open_stream, subscribe_url):
+    my_event = Namespace().signal("my-event")
+    mercure.publish_signal(my_event, topic)
     stream = open_stream(subscribe_url(hub_url, "my-event"))
     my_event.send()
     assert stream.event()["data"] == ""

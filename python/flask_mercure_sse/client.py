@@ -229,9 +229,10 @@ class Stream:
     @property
     def position(self) -> str | None:
         """Where the stream begins, if the hub has said so: the id of the update before its first event."""
-        headers = self._response.headers if self._response is not None else {}
+        if self._response is None:
+            return None
         # The one of 1.0, which petasos sends in 0.x, too; other hubs of 0.x send the other.
-        header = headers.get("Mercure-Last-Event-ID") or headers.get("Last-Event-ID")
+        header = self._response.getheader("Mercure-Last-Event-ID") or self._response.getheader("Last-Event-ID")
         try:
             return header.encode("latin-1").decode() if header else None
         except UnicodeError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from ._native import Hub, expand_subscription_topic, expand_subscriptions_path
 from .background import BackgroundStats
 from .blueprint import hub_blueprint
 from .cli import cli
+from .cookies import shared_domain
 from .delivery import Delivery
 from .errors import HubError, InvalidUpdateError, MercureError, may_pass
 from .events import Subscription
@@ -502,8 +502,8 @@ class MercureSSE:
         page_url = request.host_url if has_request_context() else ""
         # The hub's URL may lack what the page has.
         hub = urlsplit(urljoin(page_url, self.hub_base_url()))
-        host, page = hub.hostname or "", urlsplit(page_url).hostname or ""
-        domain = _shared_domain(host, page)
+        host, page = (hub.hostname or "").rstrip("."), (urlsplit(page_url).hostname or "").rstrip(".")
+        domain = shared_domain(host, page)
         if domain is None and page and host != page:
             state.warn_once(
                 "cookie",
@@ -677,35 +677,3 @@ def _request_url(is_mounted: bool) -> str:
         "the hub is at the host of the request, and there is no request: call this in a view, or set SERVER_NAME or "
         "MERCURE_HUB_URL"
     )
-
-
-def _shared_domain(hub: str, application: str) -> str | None:
-    """The domain of a cookie that the application sets for the hub; None: the application's own host."""
-    if hub == application or _is_address(hub) or _is_address(application):
-        return None
-    if not application:
-        return hub if "." in hub else None
-    shared: list[str] = []
-    for ours, theirs in zip(reversed(hub.split(".")), reversed(application.split(".")), strict=False):
-        if ours != theirs:
-            break
-        shared.insert(0, ours)
-    domain = ".".join(shared)
-    return domain if len(shared) > 1 and not _PUBLIC_SUFFIX.fullmatch(domain) else None
-
-
-_PUBLIC_SUFFIX: Final = re.compile(
-    r"(?:ac|co|com|edu|gob|gov|net|nom|org|or|ne|go)\.[a-z]{2}"
-    r"|(?:github|gitlab)\.io|(?:netlify|vercel|web|run)\.app|(?:pages|fly|workers)\.dev"
-    r"|(?:herokuapp|onrender|appspot)\.com|(?:azurewebsites|cloudfront)\.net"
-)
-"""Domains under which others have theirs: browsers refuse cookies for them. The list of all has thousands of lines;
-these are the shapes of most."""
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True

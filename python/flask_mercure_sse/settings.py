@@ -104,7 +104,7 @@ class MercureSSEState:
     publish_drain_seconds: float
     given_publisher_jwt: str | None
     given_subscriber_key: str | bytes | None
-    """"": none, and not the application's SECRET_KEY either."""
+    """Empty: none, and not the application's SECRET_KEY either."""
     given_publisher_key: str | bytes | None
     cors_origins: tuple[str, ...] = ()
     """Origins whose pages may use the embedded hub, besides the application's own."""
@@ -160,7 +160,12 @@ class MercureSSEState:
         if not secret:
             name = config_key(f"{role}_secret_key")
             raise ValueError(f"{name} is not set, and SECRET_KEY neither: set one of them")
-        return self._hub_keys.get(role, secret) if self.is_embedded else secret
+        if not self.is_embedded or self._hub_keys.get(role, secret) == secret:
+            return secret
+        self.warn_once(
+            "keys", "SECRET_KEY, or a key of Mercure, has changed after the embedded hub began: it keeps the former"
+        )
+        return self._hub_keys[role]
 
     def own_key(self, role: str) -> str | bytes | None:
         """What signs the application's own requests: also those to an embedded hub that has been given no key."""

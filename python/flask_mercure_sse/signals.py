@@ -56,7 +56,7 @@ def publish_signal(
         publication.update(getattr(sender, "__mercure_publish__", None) or {})
         if callback is not None and callback(publication) is False:
             return
-        if publication.get("topic") is None:
+        if publication.get("topic") in (None, ""):
             publication["topic"] = name
         extension.publish(**publication)
 
