@@ -33,8 +33,8 @@ struct Shared {
 struct Log {
     updates: Kept,
     events: Kept,
-    /// Where each kept id stands, earliest first.
-    by_id: HashMap<EventId, VecDeque<u64>>,
+    /// Where each kept id stands.
+    by_id: HashMap<EventId, Places>,
     head: u64,
     head_id: Option<EventId>,
     followers: Slab<Progress>,
@@ -48,6 +48,43 @@ struct Kept {
     bytes: usize,
     /// The newest sequence that has been let go of.
     trimmed: u64,
+}
+
+/// Where updates of one id stand. Nearly every id is given once, and there are as many as entries.
+#[expect(clippy::box_collection, reason = "a rare case must not make the usual one larger")]
+enum Places {
+    Once(u64),
+    /// Earliest first, at least one.
+    Often(Box<VecDeque<u64>>),
+}
+
+impl Places {
+    fn earliest(&self) -> Option<u64> {
+        match self {
+            Self::Once(sequence) => Some(*sequence),
+            Self::Often(sequences) => sequences.front().copied(),
+        }
+    }
+
+    fn add(&mut self, sequence: u64) {
+        match self {
+            Self::Once(first) => *self = Self::Often(Box::new(VecDeque::from([*first, sequence]))),
+            Self::Often(sequences) => sequences.push_back(sequence),
+        }
+    }
+
+    /// True: nothing is left.
+    fn remove(&mut self, sequence: u64) -> bool {
+        match self {
+            Self::Once(only) => *only == sequence,
+            Self::Often(sequences) => {
+                if let Ok(at) = sequences.binary_search(&sequence) {
+                    sequences.remove(at);
+                }
+                sequences.is_empty()
+            }
+        }
+    }
 }
 
 struct Stored {
@@ -70,7 +107,7 @@ const BYTES_MAX: usize = 64 * 1024 * 1024;
 const HUB_EVENTS_MIN: usize = 2_048;
 
 /// How far a follower may be behind before appending waits: a burst, not a memory problem.
-const WINDOW_ENTRIES: u64 = 8_192;
+const WINDOW_ENTRIES: u64 = 1_024;
 const WINDOW_BYTES: usize = 64 * 1024 * 1024;
 
 /// The bytes of one page or batch, so that whoever holds one pins little.
@@ -145,7 +182,7 @@ impl Transport for MemoryTransport {
 
     async fn locate(&self, id: &str) -> Result<Option<Position>, TransportError> {
         let log = self.0.lock();
-        Ok(log.by_id.get(id).and_then(VecDeque::front).copied().map(position))
+        Ok(log.by_id.get(id).and_then(Places::earliest).map(position))
     }
 
     async fn read(&self, after: Position, limit: usize) -> Result<Page, TransportError> {
@@ -180,7 +217,8 @@ impl Log {
     fn append(&mut self, update: Arc<Update>) -> u64 {
         self.head += 1;
         self.head_id = Some(update.id().clone());
-        self.by_id.entry(update.id().clone()).or_default().push_back(self.head);
+        let places = self.by_id.entry(update.id().clone());
+        places.and_modify(|places| places.add(self.head)).or_insert(Places::Once(self.head));
         for (_, progress) in &mut self.followers {
             progress.pending_bytes += update.size();
         }
@@ -206,13 +244,9 @@ impl Log {
                 kept.bytes -= oldest.update.size();
                 kept.trimmed = oldest.sequence;
                 // Entries of one id may lie in both queues: the trimmed one need not be the earliest.
-                if let Some(sequences) = self.by_id.get_mut(oldest.update.id()) {
-                    if let Ok(at) = sequences.binary_search(&oldest.sequence) {
-                        sequences.remove(at);
-                    }
-                    if sequences.is_empty() {
-                        self.by_id.remove(oldest.update.id());
-                    }
+                if self.by_id.get_mut(oldest.update.id()).is_some_and(|places| places.remove(oldest.sequence))
+                {
+                    self.by_id.remove(oldest.update.id());
                 }
                 kept.entries.pop_front();
             }
