@@ -1,15 +1,21 @@
 //! A load tool for Mercure hubs and other servers of event streams.
 //!
-//! It checks every single arrival ([`ledger`]) and asks the operating system what it cost the server ([`process`]).
+//! Each scenario opens subscribers on an event loop ([`crowd`]), publishes from another thread ([`publishers`]), checks
+//! every single arrival ([`ledger`]) and asks the operating system what it cost the server ([`process`]). [`bare`] is
+//! the floor to compare with.
 //!
 //! The tool decides nothing about a protocol: it recognises its own updates by what it wrote into their data
 //! ([`stamp`]), so that any server can be driven that streams lines of `data`.
 
+pub mod bare;
+pub mod crowd;
 pub mod latency;
 pub mod ledger;
 pub mod process;
+pub mod publishers;
 pub mod report;
 pub mod response;
+pub mod scenario;
 pub mod sequence;
 pub mod stamp;
 pub mod target;
