@@ -2,12 +2,13 @@
 //!
 //! Each scenario opens subscribers on an event loop ([`crowd`]), publishes from another thread ([`publishers`]), checks
 //! every single arrival ([`ledger`]) and asks the operating system what it cost the server ([`process`]). [`bare`] is
-//! the floor to compare with.
+//! the floor to compare with, [`compare`] runs scenarios against several servers in turn.
 //!
 //! The tool decides nothing about a protocol: it recognises its own updates by what it wrote into their data
 //! ([`stamp`]), so that any server can be driven that streams lines of `data`.
 
 pub mod bare;
+pub mod compare;
 pub mod crowd;
 pub mod latency;
 pub mod ledger;
