@@ -45,8 +45,9 @@ impl Scenario {
 
 const ABOUT: &str = "A load tool for Mercure hubs and other servers of event streams.\n\n\
     It checks every arrival: an update that is lost, duplicated or out of order makes a run fail (status 1). With \
-    --server-pid it reports what the run cost the server. It shares the machine with the server, so look at its own \
-    share (tool cpu share): near 1, the tool is the limit.";
+    --server-pid it reports what the run cost the server. It shares the machine with the server and with others, so look \
+    at their shares: when that of the tool (tool cpu share) is near 1, the tool is the limit; when that of all others \
+    (other cpu share) is not near 0, measure again.";
 
 pub(crate) fn command() -> Command {
     Command::new("petasos-bench")
@@ -66,7 +67,7 @@ pub(crate) fn command() -> Command {
             scenario("fanout", "Everyone receives everything: cost and latency of a delivery")
                 .arg(count("subscribers", "1000", "Subscribers of the topic"))
                 .arg(count("publishers", "1", "Connections that publish"))
-                .args(plan(None))
+                .args(plan(None, "10s"))
                 .arg(bytes("200")),
         )
         .subcommand(
@@ -75,30 +76,27 @@ pub(crate) fn command() -> Command {
                 .arg(count("rounds", "1", "How often all come and go")),
         )
         .subcommand(
-            scenario(
-                "routing",
-                "One topic among many, published to in a closed loop: the cost of finding it",
-            )
-            .arg(
-                count("topics", "100,1000,10000", "Topics, one measurement for each number")
-                    .value_delimiter(','),
-            )
-            .arg(count("topics-per-connection", "100", "Topics that one subscriber asks for"))
-            .arg(count("updates", "5000", "Updates of each measurement"))
-            .arg(
-                Arg::new("patterns")
-                    .long("patterns")
-                    .value_name("KIND")
-                    .value_parser(PossibleValuesParser::new(["exact", "urlpattern", "template"]))
-                    .default_value("exact")
-                    .help("How topics are selected; urlpattern is of 1.0, template of 0.x"),
-            )
-            .arg(bytes("200")),
+            scenario("routing", "One topic among many is published to: the cost of finding it")
+                .arg(
+                    count("topics", "100,1000,10000", "Topics, one measurement for each number")
+                        .value_delimiter(','),
+                )
+                .arg(count("topics-per-connection", "100", "Topics that one subscriber asks for"))
+                .arg(count("updates", "5000", "Updates of each measurement"))
+                .arg(
+                    Arg::new("patterns")
+                        .long("patterns")
+                        .value_name("KIND")
+                        .value_parser(PossibleValuesParser::new(["exact", "urlpattern", "template"]))
+                        .default_value("exact")
+                        .help("How topics are selected; urlpattern is of 1.0, template of 0.x"),
+                )
+                .arg(bytes("200")),
         )
         .subcommand(
             scenario("churn", "Subscribers who come and go at full speed: the cost of a connect")
                 .arg(count("subscribers", "100", "Subscribers who come at a time"))
-                .args(plan(Some("50")))
+                .args(plan(Some("50"), "10s"))
                 .arg(bytes("200")),
         )
         .subcommand(
@@ -114,8 +112,8 @@ pub(crate) fn command() -> Command {
                 .arg(count("stalled-percent", "10", "Of a hundred, how many never read"))
                 .arg(count("stalled-buffer-bytes", "4096", "Receive buffer of those who never read"))
                 .arg(count("publishers", "1", "Connections that publish"))
-                .args(plan(Some("200")))
-                .arg(bytes("2000")),
+                .args(plan(Some("50"), "10s"))
+                .arg(bytes("4000")),
         )
         .subcommand(
             Command::new("bare")
@@ -214,7 +212,7 @@ fn list(name: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).value_name("NAME").action(ArgAction::Append).help(help)
 }
 
-fn plan(rate: Option<&'static str>) -> [Arg; 3] {
+fn plan(rate: Option<&'static str>, time: &'static str) -> [Arg; 3] {
     let arg = Arg::new("rate").long("rate").value_name("NUMBER").value_parser(value_parser!(f64));
     let arg = match rate {
         Some(rate) => arg.default_value(rate).help("Updates each second, of all publishers together"),
@@ -224,7 +222,7 @@ fn plan(rate: Option<&'static str>) -> [Arg; 3] {
     };
     [
         arg,
-        duration("duration", "10s", "How long to publish"),
+        duration("duration", time, "How long to publish"),
         count("updates", "", "How many updates to publish, however long it takes").conflicts_with("duration"),
     ]
 }
@@ -261,7 +259,7 @@ pub(crate) fn task(matches: &ArgMatches) -> Result<Task, Failure> {
         "routing" => Scenario::Routing(Routing {
             topics: matches.get_many("topics").into_iter().flatten().copied().collect(),
             topics_per_connection: count("topics-per-connection"),
-            updates: count("updates"),
+            plan: plan_of(matches)?,
             selection: match value::<String>(matches, "patterns").as_str() {
                 "urlpattern" => Selection::UrlPattern,
                 "template" => Selection::Template,

@@ -9,7 +9,7 @@ use std::{
     collections::BTreeMap,
     fmt::Write as _,
     fs,
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
@@ -35,13 +35,15 @@ pub struct Comparison {
     pub scenarios: Vec<Run>,
 }
 
-/// One server. In all texts `{port}` is a free port, `{directory}` an empty directory and `{tool}` this program.
+/// One server. In all texts `{port}` is a free port, `{directory}` an empty directory and `{tool}` this program. In
+/// `arguments`, `{url}` is what it writes after `Serving on ` on a line of its output.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Contestant {
     /// What it is called.
     pub name: String,
-    /// The program and its arguments; it must stay in the foreground. It is ready when it accepts connections.
+    /// The program and its arguments; it must stay in the foreground. It is ready when it has written its URL, if that is
+    /// used, else when it accepts connections on the port.
     pub command: Vec<String>,
     /// What the tool has to know about it: `--url` and so on.
     pub arguments: Vec<String>,
@@ -211,22 +213,37 @@ impl Contestant {
         let command: Vec<String> = self.command.iter().map(fill).collect();
         let (program, arguments) =
             command.split_first().ok_or_else(|| format!("{}: there is no command", self.name))?;
-        let log = directory.join("log");
+        let (output, log) = (directory.join("output"), directory.join("log"));
         let child = Command::new(program)
             .args(arguments)
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(fs::File::create(&output)?)
             .stderr(fs::File::create(&log)?)
             .spawn()
             .map_err(|error| format!("{}: {program}: {error}", self.name))?;
         let arguments = self.arguments.iter().map(fill).collect();
         let mut running = Running { child, directory, tool, arguments };
-        running.await_ready(SocketAddr::from(([127, 0, 0, 1], port))).map_err(|failure| {
+        let writes_url = running.arguments.iter().any(|argument| argument.contains("{url}"));
+        let ready = if writes_url {
+            running.await_ready(|| url(&fs::read_to_string(&output).unwrap_or_default()))
+        } else {
+            running.await_ready(|| TcpStream::connect(("127.0.0.1", port)).ok().map(|_| String::new()))
+        };
+        let url = ready.map_err(|failure| {
             let log = fs::read_to_string(&log).unwrap_or_default();
             format!("{}: {failure}\n{log}", self.name)
         })?;
+        for argument in &mut running.arguments {
+            *argument = argument.replace("{url}", &url);
+        }
         Ok(running)
     }
+}
+
+/// The URL in a server's output, once its line is complete.
+fn url(output: &str) -> Option<String> {
+    let (_, rest) = output.split_once("Serving on ")?;
+    rest.split_once('\n').map(|(url, _)| url.trim().to_owned())
 }
 
 /// A server for one run. It ends with this value.
@@ -238,18 +255,20 @@ struct Running {
 }
 
 impl Running {
-    fn await_ready(&mut self, address: SocketAddr) -> Result<(), Failure> {
+    fn await_ready(&mut self, mut ready: impl FnMut() -> Option<String>) -> Result<String, Failure> {
         let started = Instant::now();
-        while TcpStream::connect(address).is_err() {
+        loop {
+            if let Some(url) = ready() {
+                return Ok(url);
+            }
             if let Some(status) = self.child.try_wait()? {
                 return Err(format!("ended at once, {status}").into());
             }
             if started.elapsed() > PATIENCE {
-                return Err(format!("accepts no connection on {address}").into());
+                return Err("is not ready".into());
             }
             thread::sleep(LOOK);
         }
-        Ok(())
     }
 
     fn measure(&self, arguments: &[String]) -> Result<Value, Failure> {
@@ -298,6 +317,12 @@ fn median(values: &[f64]) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_says_where_it_is_in_one_whole_line() {
+        assert_eq!(url("Publisher key: x\nServing on http://a:1/b\n").as_deref(), Some("http://a:1/b"));
+        assert_eq!(url("Serving on http://a:1"), None);
+    }
 
     #[test]
     fn medians_are_in_the_middle() {

@@ -99,7 +99,7 @@ fn a_topic_is_found_among_many() {
     let routing = Routing {
         topics: vec![1, 35],
         topics_per_connection: 10,
-        updates: 20,
+        plan: Plan { pace: Pace::Closed, extent: Extent::Updates(20) },
         selection: Selection::Exact,
         bytes: 100,
     };

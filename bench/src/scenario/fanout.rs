@@ -1,10 +1,12 @@
 //! Everyone receives everything: what a delivery costs, and how late it is.
 
+use std::time::Duration;
+
 use crate::{
     Failure,
     crowd::Reading,
     ledger::Ledger,
-    process::Server,
+    process::{Server, machine_cpu},
     publishers::Plan,
     report::Report,
     scenario::{Setup, per_second, report_order},
@@ -39,13 +41,14 @@ impl Fanout {
         let mut publishers = setup.publishers(clock, self.publishers, self.bytes)?;
         setup.rest(&mut crowd)?;
         let tool = Server(std::process::id());
-        let (cpu, tool_cpu) = (setup.cpu(), tool.cpu());
+        let (cpu, tool_cpu, machine) = (setup.cpu(), tool.cpu(), machine_cpu());
         let published = setup.exchange(&mut crowd, &mut publishers, self.plan, self.subscribers)?;
-        let (cpu, tool_cpu) = (setup.cpu() - cpu, tool.cpu() - tool_cpu);
+        let (cpu, tool_cpu, machine) = (setup.cpu() - cpu, tool.cpu() - tool_cpu, machine_cpu() - machine);
         setup.settle(&mut crowd)?;
 
         let ledger = &crowd.ledger;
         let elapsed = ledger.latest_nanoseconds.saturating_sub(published.began_nanoseconds);
+        let share = |time: Duration| time.as_secs_f64() / (elapsed.max(1) as f64 / 1e9);
         let mut report = Report::new("fanout");
         report.figure("subscribers", self.subscribers as f64);
         report.figure("publishers", self.publishers as f64);
@@ -68,11 +71,12 @@ impl Fanout {
         if setup.server.is_some() {
             let millions = ledger.delivered.max(1) as f64 / 1e6;
             report.figure("cpu_seconds_per_million", cpu.as_secs_f64() / millions);
-            report.figure("cpu_share", cpu.as_secs_f64() / (elapsed.max(1) as f64 / 1e9));
+            report.figure("cpu_share", share(cpu));
+            report.figure("other_cpu_share", share(machine.saturating_sub(cpu + tool_cpu)));
             report.figure("memory_before_kb", memory_before as f64 / 1_024.0);
             report.figure("memory_after_kb", setup.memory() as f64 / 1_024.0);
         }
-        report.figure("tool_cpu_share", tool_cpu.as_secs_f64() / (elapsed.max(1) as f64 / 1e9));
+        report.figure("tool_cpu_share", share(tool_cpu));
         Ok(report)
     }
 }

@@ -4,7 +4,7 @@ use crate::{
     Failure,
     crowd::Reading,
     ledger::Ledger,
-    publishers::{Extent, Pace, Plan, Publishers},
+    publishers::{Plan, Publishers},
     report::Report,
     scenario::{Setup, report_order},
     stamp::Clock,
@@ -18,8 +18,8 @@ pub struct Routing {
     pub topics: Vec<usize>,
     /// How many of them one connection subscribes to.
     pub topics_per_connection: usize,
-    /// How many updates are published, one after the other.
-    pub updates: usize,
+    /// What is published to one of them.
+    pub plan: Plan,
     /// How subscribers name what they want.
     pub selection: Selection,
     /// Bytes of data of each update.
@@ -62,9 +62,8 @@ impl Routing {
         let topic = self.topic(setup, topics / 2);
         let mut publishers =
             Publishers::connect(&setup.target, clock, setup.manner.patience, &[topic], self.bytes)?;
-        let plan = Plan { pace: Pace::Closed, extent: Extent::Updates(self.updates) };
         let cpu = setup.cpu();
-        let published = setup.exchange(&mut crowd, &mut publishers, plan, 1)?;
+        let published = setup.exchange(&mut crowd, &mut publishers, self.plan, 1)?;
         let cpu = (setup.cpu() - cpu).as_secs_f64() * 1e6 / published.updates.max(1) as f64;
         setup.settle(&mut crowd)?;
 

@@ -4,6 +4,7 @@ use crate::{
     Failure,
     crowd::Reading,
     ledger::Ledger,
+    process::Kernel,
     publishers::Plan,
     report::Report,
     scenario::{Setup, report_order},
@@ -64,6 +65,7 @@ impl Slow {
                 report.figure(&format!("{name}_cpu_seconds_per_million"), cpu.as_secs_f64() / millions);
                 report.figure(&format!("{name}_memory_kb"), setup.memory() as f64 / 1_024.0);
             }
+            report.figure(&format!("{name}_kernel_queues_kb"), Kernel::read().queues as f64 / 1_024.0);
             quantiles.push((p50.as_secs_f64(), p99.as_secs_f64()));
             if name == "with" {
                 setup.settle(&mut crowd)?;
