@@ -359,7 +359,7 @@ fn decode(data: &[u8]) -> Vec<u8> {
 /// One event in one chunk, byte for byte what petasos sends for data of one line.
 fn frame(id: &str, data: &[u8]) -> Vec<u8> {
     let length = b"id: \ndata: \n\n".len() + id.len() + data.len();
-    let mut frame = format!("{length:X}\r\nid: {id}\ndata: ").into_bytes();
+    let mut frame = format!("{length:x}\r\nid: {id}\ndata: ").into_bytes();
     frame.extend_from_slice(data);
     frame.extend_from_slice(b"\n\n\r\n");
     frame
@@ -367,6 +367,8 @@ fn frame(id: &str, data: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use petasos_protocol::{Limits, sse, update::EventId};
+
     use super::*;
 
     #[test]
@@ -379,9 +381,15 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_is_one_chunk_of_its_length() {
-        let frame = frame("urn:1", b"abc");
-        assert_eq!(frame, b"15\r\nid: urn:1\ndata: abc\n\n\r\n");
-        assert_eq!(frame.len(), 0x15 + b"15\r\n\r\n".len());
+    fn a_frame_is_what_petasos_sends() {
+        let id = "urn:uuid:00000000-0000-4000-8000-000000000001";
+        let event_id = EventId::parse(id, &Limits::default()).expect("an id");
+        for data in ["", "abc", &"x".repeat(3_000)] {
+            let frame = frame(id, data.as_bytes());
+            assert_eq!(
+                frame.escape_ascii().to_string(),
+                sse::encode(&event_id, None, None, data).chunk().escape_ascii().to_string()
+            );
+        }
     }
 }
