@@ -45,57 +45,22 @@ impl Response {
     /// [`Malformed`], after which nothing more can be read.
     pub fn feed(&mut self, mut bytes: &[u8], mut body: impl FnMut(&[u8])) -> Result<(), Malformed> {
         while !bytes.is_empty() {
-            let used = match &mut self.stage {
+            let used = match self.stage {
                 Stage::Head => self.feed_head(bytes)?,
                 Stage::Sized(left) | Stage::Chunk(left) => {
-                    let here = bytes.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+                    let here = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
                     body(&bytes[..here]);
-                    *left -= here as u64;
-                    self.stage = match self.stage {
-                        Stage::Sized(0) => Stage::Done,
-                        Stage::Chunk(0) => Stage::ChunkEnd,
-                        stage => stage,
-                    };
+                    self.stage = self.stage.after(here as u64);
                     here
                 }
                 Stage::Endless => {
                     body(bytes);
                     bytes.len()
                 }
-                Stage::ChunkSize(size, ended) => {
-                    match (bytes[0], char::from(bytes[0]).to_digit(16)) {
-                        (b'\n', _) => {
-                            self.stage = if *size == 0 { Stage::Trailer(true) } else { Stage::Chunk(*size) };
-                        }
-                        (_, Some(digit)) if !*ended => {
-                            *size = size.checked_mul(16).ok_or(Malformed)? + u64::from(digit);
-                        }
-                        // An extension, or the first half of the line end.
-                        (b';' | b' ' | b'\t' | b'\r', _) => *ended = true,
-                        _ if *ended => {}
-                        _ => return Err(Malformed),
-                    }
+                _ => {
+                    self.stage = self.stage.framed(bytes[0])?;
                     1
                 }
-                Stage::ChunkEnd => {
-                    match bytes[0] {
-                        b'\r' => {}
-                        b'\n' => self.stage = Stage::ChunkSize(0, false),
-                        _ => return Err(Malformed),
-                    }
-                    1
-                }
-                Stage::Trailer(empty) => {
-                    match (bytes[0], *empty) {
-                        (b'\n', true) => self.stage = Stage::Done,
-                        (b'\n', false) => *empty = true,
-                        (b'\r', _) => {}
-                        _ => *empty = false,
-                    }
-                    1
-                }
-                // Nothing is requested before the answer to the last request is here.
-                Stage::Done => return Err(Malformed),
             };
             bytes = &bytes[used..];
         }
@@ -152,6 +117,42 @@ impl Response {
         }
         self.status = Some(status);
         Ok(())
+    }
+}
+
+impl Stage {
+    /// After so many bytes of a body.
+    fn after(self, bytes: u64) -> Self {
+        match self {
+            Self::Sized(left) if left > bytes => Self::Sized(left - bytes),
+            Self::Chunk(left) if left > bytes => Self::Chunk(left - bytes),
+            Self::Chunk(_) => Self::ChunkEnd,
+            _ => Self::Done,
+        }
+    }
+
+    /// After one byte of what stands around chunks.
+    fn framed(self, byte: u8) -> Result<Self, Malformed> {
+        match (self, byte) {
+            (Self::ChunkSize(0, _), b'\n') => Ok(Self::Trailer(true)),
+            (Self::ChunkSize(size, _), b'\n') => Ok(Self::Chunk(size)),
+            (Self::ChunkSize(size, true), _) => Ok(Self::ChunkSize(size, true)),
+            // An extension, or the first half of the line end.
+            (Self::ChunkSize(size, false), b';' | b' ' | b'\t' | b'\r') => Ok(Self::ChunkSize(size, true)),
+            (Self::ChunkSize(size, false), _) => {
+                let digit = char::from(byte).to_digit(16).ok_or(Malformed)?;
+                let size = size.checked_mul(16).ok_or(Malformed)?;
+                Ok(Self::ChunkSize(size + u64::from(digit), false))
+            }
+            (Self::ChunkEnd, b'\r') => Ok(Self::ChunkEnd),
+            (Self::ChunkEnd, b'\n') => Ok(Self::ChunkSize(0, false)),
+            (Self::Trailer(true), b'\n') => Ok(Self::Done),
+            (Self::Trailer(_), b'\n') => Ok(Self::Trailer(true)),
+            (Self::Trailer(empty), b'\r') => Ok(Self::Trailer(empty)),
+            (Self::Trailer(_), _) => Ok(Self::Trailer(false)),
+            // After its end too: nothing is requested before the answer to the last request is here.
+            _ => Err(Malformed),
+        }
     }
 }
 
