@@ -109,7 +109,9 @@ pub(crate) fn command() -> Command {
         .subcommand(
             scenario("slow", "Some never read: the latency of the others, without them and with them")
                 .arg(count("subscribers", "1000", "Subscribers of the topic, with those who never read"))
-                .arg(count("stalled-percent", "10", "Of a hundred, how many never read"))
+                .arg(
+                    count("stalled-percent", "10", "Of a hundred, how many never read").value_parser(percent),
+                )
                 .arg(count("stalled-buffer-bytes", "4096", "Receive buffer of those who never read"))
                 .arg(count("publishers", "1", "Connections that publish"))
                 .args(plan(Some("50"), "10s"))
@@ -187,7 +189,10 @@ fn scenario(name: &'static str, about: &'static str) -> Command {
             text("server-pid", "PID", "The server's process; it and its descendants are measured")
                 .value_parser(value_parser!(u32)),
         )
-        .arg(count("connecting-max", "512", "Subscribers that connect at once; storm: all").help_heading(RUN))
+        .arg(
+            count("connecting-max", "512", "Subscribers that connect at once; in a storm all do")
+                .help_heading(RUN),
+        )
         .arg(
             duration("patience", "10s", "How long nothing may happen where something must").help_heading(RUN),
         )
@@ -195,8 +200,16 @@ fn scenario(name: &'static str, about: &'static str) -> Command {
 }
 
 fn count(name: &'static str, default: &'static str, help: &'static str) -> Arg {
-    let arg = Arg::new(name).long(name).value_name("NUMBER").value_parser(value_parser!(usize)).help(help);
+    let arg = Arg::new(name).long(name).value_name("NUMBER").value_parser(positive).help(help);
     if default.is_empty() { arg } else { arg.default_value(default) }
+}
+
+fn positive(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "write a whole number above 0".to_owned())
+}
+
+fn percent(text: &str) -> Result<usize, String> {
+    positive(text).ok().filter(|number| *number < 100).ok_or_else(|| "write 1 to 99".to_owned())
 }
 
 fn bytes(default: &'static str) -> Arg {
@@ -246,9 +259,17 @@ pub(crate) fn task(matches: &ArgMatches) -> Result<Task, Failure> {
         }
         _ => {}
     }
-    let count = |name: &str| value::<usize>(matches, name);
     let mut setup = setup(matches)?;
-    let scenario = match name {
+    if name == "storm" {
+        setup.manner.keeps_cursors = true;
+        setup.manner.connecting_max = value(matches, "subscribers");
+    }
+    Ok(Task::Measure(Box::new(setup), scenario_of(name, matches)?))
+}
+
+fn scenario_of(name: &str, matches: &ArgMatches) -> Result<Scenario, Failure> {
+    let count = |name: &str| value::<usize>(matches, name);
+    Ok(match name {
         "fanout" => Scenario::Fanout(Fanout {
             subscribers: count("subscribers"),
             publishers: count("publishers"),
@@ -260,11 +281,7 @@ pub(crate) fn task(matches: &ArgMatches) -> Result<Task, Failure> {
             topics: matches.get_many("topics").into_iter().flatten().copied().collect(),
             topics_per_connection: count("topics-per-connection"),
             plan: plan_of(matches)?,
-            selection: match value::<String>(matches, "patterns").as_str() {
-                "urlpattern" => Selection::UrlPattern,
-                "template" => Selection::Template,
-                _ => Selection::Exact,
-            },
+            selection: selection(matches)?,
             bytes: count("bytes"),
         }),
         "churn" => Scenario::Churn(Churn {
@@ -272,16 +289,12 @@ pub(crate) fn task(matches: &ArgMatches) -> Result<Task, Failure> {
             plan: plan_of(matches)?,
             bytes: count("bytes"),
         }),
-        "storm" => {
-            setup.manner.keeps_cursors = true;
-            setup.manner.connecting_max = count("subscribers");
-            Scenario::Storm(Storm {
-                subscribers: count("subscribers"),
-                before: count("before"),
-                missed: count("missed"),
-                bytes: count("bytes"),
-            })
-        }
+        "storm" => Scenario::Storm(Storm {
+            subscribers: count("subscribers"),
+            before: count("before"),
+            missed: count("missed"),
+            bytes: count("bytes"),
+        }),
         _ => Scenario::Slow(Slow {
             subscribers: count("subscribers"),
             stalled_percent: count("stalled-percent"),
@@ -290,8 +303,7 @@ pub(crate) fn task(matches: &ArgMatches) -> Result<Task, Failure> {
             plan: plan_of(matches)?,
             bytes: count("bytes"),
         }),
-    };
-    Ok(Task::Measure(Box::new(setup), scenario))
+    })
 }
 
 fn setup(matches: &ArgMatches) -> Result<Setup, Failure> {
@@ -321,7 +333,24 @@ fn setup(matches: &ArgMatches) -> Result<Setup, Failure> {
         keeps_cursors: false,
     };
     let server = matches.get_one("server-pid").copied().map(Server);
+    if let Some(server) = server.filter(|server| server.memory() == 0) {
+        return Err(format!(
+            "--server-pid {}: there is no such process, or it may not be looked at",
+            server.0
+        )
+        .into());
+    }
     Ok(Setup { target, server, manner, settle: value(matches, "settle") })
+}
+
+fn selection(matches: &ArgMatches) -> Result<Selection, Failure> {
+    let kind: String = value(matches, "patterns");
+    match (kind.as_str(), value::<String>(matches, "dialect").as_str()) {
+        ("urlpattern", "1.0") => Ok(Selection::UrlPattern),
+        ("template", "0.x") => Ok(Selection::Template),
+        ("exact", _) => Ok(Selection::Exact),
+        (kind, dialect) => Err(format!("--patterns {kind}: --dialect {dialect} has none").into()),
+    }
 }
 
 fn plan_of(matches: &ArgMatches) -> Result<Plan, Failure> {
@@ -358,6 +387,9 @@ mod tests {
             let matches = command().try_get_matches_from(arguments).expect("well-formed");
             assert!(matches!(task(&matches), Ok(Task::Measure(..))), "{name}");
         }
+        let template = ["petasos-bench", "routing", "--url", "http://127.0.0.1:1/", "--patterns", "template"];
+        let matches = command().try_get_matches_from(template).expect("well-formed");
+        assert!(task(&matches).is_err(), "1.0 has no templates");
         for arguments in [&["petasos-bench", "bare"][..], &["petasos-bench", "compare", "--rounds", "2"]] {
             let matches = command().try_get_matches_from(arguments).expect("well-formed");
             assert!(task(&matches).is_ok(), "{arguments:?}");

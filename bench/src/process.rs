@@ -116,6 +116,7 @@ impl Kernel {
     }
 }
 
+/// On all processors but a few that are configured otherwise.
 const PAGE_BYTES: u64 = 4_096;
 
 fn pages(sockets: &str) -> Option<u64> {

@@ -117,7 +117,7 @@ impl Setup {
                 crowd.turn(REST)?;
             }
             let now = server.cpu();
-            if now - before <= REST / 20 {
+            if now.saturating_sub(before) <= REST / 20 {
                 break;
             }
             before = now;

@@ -59,7 +59,7 @@ impl Churn {
             }
             publisher.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })?;
-        let cpu = setup.cpu() - cpu;
+        let cpu = setup.cpu().saturating_sub(cpu);
         let elapsed = published.ended_nanoseconds - published.began_nanoseconds;
         let mut report = Report::new("churn");
         report.figure("connects", connects as f64);

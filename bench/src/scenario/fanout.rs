@@ -43,7 +43,11 @@ impl Fanout {
         let tool = Server(std::process::id());
         let (cpu, tool_cpu, machine) = (setup.cpu(), tool.cpu(), machine_cpu());
         let published = setup.exchange(&mut crowd, &mut publishers, self.plan, self.subscribers)?;
-        let (cpu, tool_cpu, machine) = (setup.cpu() - cpu, tool.cpu() - tool_cpu, machine_cpu() - machine);
+        let (cpu, tool_cpu, machine) = (
+            setup.cpu().saturating_sub(cpu),
+            tool.cpu().saturating_sub(tool_cpu),
+            machine_cpu().saturating_sub(machine),
+        );
         setup.settle(&mut crowd)?;
 
         let ledger = &crowd.ledger;

@@ -44,7 +44,7 @@ impl Idle {
             let connected = clock.nanoseconds();
             setup.rest(&mut crowd)?;
             crowd.check()?;
-            let cpu = setup.cpu() - cpu;
+            let cpu = setup.cpu().saturating_sub(cpu);
             let (memory, kernel) = (setup.memory(), Kernel::read());
             report.figure(&name("connects_per_second"), per_second(self.subscribers as u64, connected));
             report.figure(

@@ -64,7 +64,7 @@ impl Routing {
             Publishers::connect(&setup.target, clock, setup.manner.patience, &[topic], self.bytes)?;
         let cpu = setup.cpu();
         let published = setup.exchange(&mut crowd, &mut publishers, self.plan, 1)?;
-        let cpu = (setup.cpu() - cpu).as_secs_f64() * 1e6 / published.updates.max(1) as f64;
+        let cpu = (setup.cpu().saturating_sub(cpu)).as_secs_f64() * 1e6 / published.updates.max(1) as f64;
         setup.settle(&mut crowd)?;
 
         // One subscriber has seen all, whoever it is: each other one has seen nothing.
@@ -83,6 +83,7 @@ impl Routing {
             let each = (memory as f64 - memory_before as f64) / topics as f64;
             report.figure(&format!("{topics}_topics_memory_per_topic_bytes"), each);
         }
+        drop(publishers);
         crowd.close_all();
         setup.await_files(files);
         setup.rest(&mut crowd)?;

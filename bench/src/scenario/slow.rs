@@ -53,7 +53,7 @@ impl Slow {
             crowd.ledger.begin_phase();
             let cpu = setup.cpu();
             let published = setup.exchange(&mut crowd, &mut publishers, self.plan, readers)?;
-            let cpu = setup.cpu() - cpu;
+            let cpu = setup.cpu().saturating_sub(cpu);
             let each = &crowd.ledger.each;
             let (p50, p99) = (each.quantile(0.5), each.quantile(0.99));
             report.figure(&format!("{name}_deliveries"), crowd.ledger.delivered as f64);

@@ -58,7 +58,7 @@ impl Storm {
         let open = clock.nanoseconds();
         let expected = missed.updates * self.subscribers as u64;
         setup.await_delivered(&mut crowd, expected)?;
-        let cpu = setup.cpu() - cpu;
+        let cpu = setup.cpu().saturating_sub(cpu);
         let caught_up = crowd.ledger.latest_nanoseconds.max(open) - back;
         setup.settle(&mut crowd)?;
 
