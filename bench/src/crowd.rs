@@ -190,10 +190,9 @@ impl Crowd {
         std::mem::take(&mut self.opened)
     }
 
-    /// Whom the server has refused or closed since the last look.
-    pub fn take_closed(&mut self) -> Vec<usize> {
-        self.problem = None;
-        std::mem::take(&mut self.closed)
+    /// Whom the server has refused or closed since the last look, and why the first of them.
+    pub fn take_closed(&mut self) -> (Vec<usize>, Option<String>) {
+        (std::mem::take(&mut self.closed), self.problem.take())
     }
 
     /// Closes one connection.

@@ -62,7 +62,7 @@ impl Setup {
     }
 
     /// Publishes while the crowd receives, until each update has reached `audience` subscribers or nothing comes any
-    /// more. What is missing then is lost.
+    /// more. What is missing then is lost; whom the server closes meanwhile misses the rest.
     fn exchange(
         &self,
         crowd: &mut Crowd,
@@ -75,7 +75,6 @@ impl Setup {
             let publisher = scope.spawn(|| publishers.publish(plan));
             while !publisher.is_finished() {
                 crowd.turn(LOOK)?;
-                crowd.check()?;
             }
             publisher.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })?;
@@ -88,7 +87,6 @@ impl Setup {
         let (mut seen, mut progress) = (crowd.ledger.delivered, Instant::now());
         while seen < expected && progress.elapsed() < self.manner.patience {
             crowd.turn(LOOK)?;
-            crowd.check()?;
             if crowd.ledger.delivered > seen {
                 (seen, progress) = (crowd.ledger.delivered, Instant::now());
             }
@@ -101,7 +99,6 @@ impl Setup {
         let started = Instant::now();
         while started.elapsed() < self.settle {
             crowd.turn(self.settle)?;
-            crowd.check()?;
         }
         Ok(())
     }
@@ -150,15 +147,19 @@ const LOOK: Duration = Duration::from_millis(10);
 /// A server is at rest when it uses less than a twentieth of this: keep-alive comments go on.
 const REST: Duration = Duration::from_millis(200);
 
-/// Lost, duplicated, reordered, refused: all must be zero.
-fn report_order(report: &mut Report, ledger: &Ledger, subscribers: usize, published: &Published) {
-    report.must_be_zero("lost", ledger.sequences.lost(0..subscribers, &published.accepted));
-    report.must_be_zero("duplicated", ledger.sequences.duplicated());
-    report.must_be_zero("reordered", ledger.sequences.reordered());
+/// Lost, duplicated, reordered, refused, closed by the server: all must be zero.
+fn report_order(report: &mut Report, crowd: &mut Crowd, subscribers: usize, published: &Published) {
+    let sequences = &crowd.ledger.sequences;
+    report.must_be_zero("lost", sequences.lost(0..subscribers, &published.accepted));
+    report.must_be_zero("duplicated", sequences.duplicated());
+    report.must_be_zero("reordered", sequences.reordered());
     report.must_be_zero("refused", published.refused);
     if let Some(status) = published.refusal {
         report.faults.push(format!("publishes were refused with status {status}"));
     }
+    let (closed, problem) = crowd.take_closed();
+    report.must_be_zero("closed_by_server", closed.len() as u64);
+    report.faults.extend(problem);
 }
 
 /// Units of work for each second.

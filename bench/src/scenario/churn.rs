@@ -50,7 +50,7 @@ impl Churn {
                     crowd.close(subscriber);
                     free.push(subscriber);
                 }
-                for subscriber in crowd.take_closed() {
+                for subscriber in crowd.take_closed().0 {
                     errors += 1;
                     if !free.contains(&subscriber) {
                         free.push(subscriber);

@@ -71,9 +71,9 @@ impl Fanout {
         report.milliseconds("answer_p50", published.answers.quantile(0.5));
         report.milliseconds("answer_p99", published.answers.quantile(0.99));
         report.milliseconds("sent_late_p99", published.late.quantile(0.99));
-        report_order(&mut report, ledger, self.subscribers, &published);
+        report_order(&mut report, &mut crowd, self.subscribers, &published);
         if setup.server.is_some() {
-            let millions = ledger.delivered.max(1) as f64 / 1e6;
+            let millions = crowd.ledger.delivered.max(1) as f64 / 1e6;
             report.figure("cpu_seconds_per_million", cpu.as_secs_f64() / millions);
             report.figure("cpu_share", share(cpu));
             report.figure("other_cpu_share", share(machine.saturating_sub(cpu + tool_cpu)));

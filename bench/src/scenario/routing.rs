@@ -72,7 +72,7 @@ impl Routing {
         let lost = crowd.ledger.sequences.lost(subscriber..subscriber + 1, &published.accepted);
         let elsewhere = crowd.ledger.delivered - (published.updates - lost.min(published.updates));
         let mut order = Report::default();
-        report_order(&mut order, &crowd.ledger, 0, &published);
+        report_order(&mut order, &mut crowd, 0, &published);
         order.must_be_zero("not_delivered", lost);
         order.must_be_zero("delivered_elsewhere", elsewhere);
         report.faults.extend(order.faults.into_iter().map(|fault| format!("{topics} topics: {fault}")));

@@ -69,7 +69,7 @@ impl Slow {
             quantiles.push((p50.as_secs_f64(), p99.as_secs_f64()));
             if name == "with" {
                 setup.settle(&mut crowd)?;
-                report_order(&mut report, &crowd.ledger, readers, &published);
+                report_order(&mut report, &mut crowd, readers, &published);
             }
         }
         report.figure("latency_p50_ratio", quantiles[1].0 / quantiles[0].0);

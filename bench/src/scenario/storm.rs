@@ -69,7 +69,7 @@ impl Storm {
         report.figure("reconnected_ms", (open - back) as f64 / 1e6);
         report.figure("caught_up_ms", caught_up as f64 / 1e6);
         report.figure("deliveries_per_second", per_second(crowd.ledger.delivered, caught_up));
-        report_order(&mut report, &crowd.ledger, self.subscribers, &missed);
+        report_order(&mut report, &mut crowd, self.subscribers, &missed);
         if setup.server.is_some() {
             report.figure("cpu_seconds", cpu.as_secs_f64());
             report.figure("memory_before_kb", memory_before as f64 / 1_024.0);
