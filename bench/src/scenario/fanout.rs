@@ -51,7 +51,9 @@ impl Fanout {
         setup.settle(&mut crowd)?;
 
         let ledger = &crowd.ledger;
-        let elapsed = ledger.latest_nanoseconds.saturating_sub(published.began_nanoseconds);
+        // Those who are closed before the end would make the others look fast.
+        let ended = ledger.latest_nanoseconds.max(published.ended_nanoseconds);
+        let elapsed = ended - published.began_nanoseconds;
         let share = |time: Duration| time.as_secs_f64() / (elapsed.max(1) as f64 / 1e9);
         let mut report = Report::new("fanout");
         report.figure("subscribers", self.subscribers as f64);
