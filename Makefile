@@ -12,7 +12,7 @@ debian = { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && echo "== Inst
 	&& DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(1) >/dev/null; }
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format fuzz test-rust test-python system-packages clean
+.PHONY: help run test check format fuzz bench test-rust test-python system-packages clean
 
 help:
 	@echo "make run     build the wheel and start the example chat with the embedded hub"
@@ -20,6 +20,7 @@ help:
 	@echo "make check   formatting, lints, types and documentation"
 	@echo "make format  format everything"
 	@echo "make fuzz    feed the parsers with random input, FUZZ_SECONDS (30) for each target"
+	@echo "make bench   compare petasos with the least that a server can do, in two minutes"
 	@echo "make clean   remove what was built"
 
 run: $(RUN_VENV)/bin/pip
@@ -67,6 +68,10 @@ fuzz:
 	@command -v cargo-fuzz >/dev/null || { echo "== Installing cargo-fuzz" && cargo install cargo-fuzz --locked; }
 	@for target in $(FUZZ_TARGETS); do \
 		echo "== $$target" && cargo fuzz run -s none $$target -- -max_total_time=$(FUZZ_SECONDS) -verbosity=0 || exit 1; done
+
+bench:
+	cargo build --locked --release -p petasos -p petasos-bench
+	target/release/petasos-bench compare bench/short.toml
 
 $(RUN_VENV)/bin/pip $(TEST_VENV)/bin/pip:
 	@$(PYTHON) -c "import ensurepip" 2>/dev/null || $(call debian,python3-venv) \
