@@ -389,7 +389,7 @@ fn subscription_event_with(id: &str) -> Update {
     let subscription = Subscription {
         dialect: Dialect::Legacy,
         matcher: Matcher::selector("topic", &limits).expect("selector"),
-        subscriber: SubscriberId::from_uuid("bb3de268-05b0-4c65-b44e-8f9acefc29d6"),
+        subscriber: SubscriberId::from_uuid(0xbb3d_e268_05b0_4c65_b44e_8f9a_cefc_29d6),
         payload: None,
     };
     let id = EventId::parse(id, &limits).expect("id");

@@ -10,7 +10,7 @@ pub(crate) fn event() -> EventId {
 
 /// The id of a connection.
 pub(crate) fn subscriber() -> SubscriberId {
-    SubscriberId::from_uuid(Uuid::new_v4().hyphenated().encode_lower(&mut [0; Hyphenated::LENGTH]))
+    SubscriberId::from_uuid(Uuid::new_v4().as_u128())
 }
 
 /// A number in 0..1, for jitter.

@@ -13,7 +13,7 @@ use petasos_protocol::{
 
 /// Matchers and grants of one subscriber.
 pub(crate) struct Interest {
-    pub(crate) matchers: Vec<Matcher>,
+    pub(crate) matchers: Box<[Matcher]>,
     pub(crate) grants: Arc<Grants>,
 }
 
@@ -25,7 +25,8 @@ impl Interest {
             Matcher::selector(&template, &Limits::default()).expect("a URI template")
         };
         let matchers = vec![under("{topic}/{subscriber}"), under("{match_type}/{match}/{subscriber}")];
-        Self { grants: Arc::new(Grants { subscribe: matchers.clone(), ..Grants::default() }), matchers }
+        let grants = Arc::new(Grants { subscribe: matchers.clone(), ..Grants::default() });
+        Self { matchers: matchers.into(), grants }
     }
 
     /// Whether the update is selected and allowed. Each topic may select; permission looks at the update as a whole.

@@ -27,8 +27,8 @@ pub(crate) struct Members {
     public: Index,
     granted: Index,
     members: Slab<Member>,
-    /// Members ever admitted.
-    admitted: u64,
+    /// Members ever admitted. It wraps around, long after whoever had the number has left.
+    admitted: u32,
     ring: Ring,
     marks: Marks,
     /// Members for whom something waits, and some for whom something did.
@@ -46,16 +46,31 @@ pub(crate) struct Members {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct MemberKey {
     slot: u32,
-    number: u64,
+    number: u32,
 }
 
 struct Member {
-    number: u64,
+    number: u32,
     /// Frames up to here it has already, or did not ask for.
     has: Position,
-    registrations: Box<[RegistrationKey]>,
+    registrations: Registrations,
     marked: Marked,
     sink: Sink,
+}
+
+/// What a member has in the index, in the order of its matchers. Most have one.
+enum Registrations {
+    One(RegistrationKey),
+    Several(Box<[RegistrationKey]>),
+}
+
+impl Registrations {
+    fn as_slice(&self) -> &[RegistrationKey] {
+        match self {
+            Self::One(only) => std::slice::from_ref(only),
+            Self::Several(several) => several,
+        }
+    }
 }
 
 /// Where a member's frames go.
@@ -145,13 +160,20 @@ impl Members {
     }
 
     fn admit(&mut self, sink: Sink, after: Position) -> MemberKey {
+        if self.members.len() == self.members.capacity() {
+            // Not twice as many: half of the table would be empty on average.
+            self.members.reserve_exact(self.members.len() / 8 + 64);
+        }
         let entry = self.members.vacant_entry();
         let slot = entry.key() as u32;
-        self.admitted += 1;
+        self.admitted = self.admitted.wrapping_add(1);
         let number = self.admitted;
         let interest = sink.interest();
         let index = if interest.sees_private() { &mut self.granted } else { &mut self.public };
-        let registrations = interest.matchers.iter().map(|matcher| index.insert(matcher, slot)).collect();
+        let registrations = match &*interest.matchers {
+            [only] => Registrations::One(index.insert(only, slot)),
+            several => Registrations::Several(several.iter().map(|each| index.insert(each, slot)).collect()),
+        };
         let has = after.max(self.ring.end());
         entry.insert(Member { number, has, registrations, marked: Marked::default(), sink });
         MemberKey { slot, number }
@@ -327,7 +349,7 @@ impl Members {
         let Member { registrations, mut sink, .. } = self.members.remove(slot);
         let interest = sink.interest();
         let index = if interest.sees_private() { &mut self.granted } else { &mut self.public };
-        for (matcher, registration) in interest.matchers.iter().zip(&registrations) {
+        for (matcher, registration) in interest.matchers.iter().zip(registrations.as_slice()) {
             index.remove(matcher, *registration);
         }
         if let Sink::Socket(parked) = &mut sink {
@@ -524,7 +546,7 @@ mod tests {
 
     fn interest(selector: &str) -> Arc<Interest> {
         let matchers = vec![Matcher::selector(selector, &Limits::default()).expect("valid")];
-        Arc::new(Interest { matchers, grants: Arc::new(Grants::default()) })
+        Arc::new(Interest { matchers: matchers.into(), grants: Arc::new(Grants::default()) })
     }
 
     /// Members that nothing waits for, and the runtime that they send streams back to.

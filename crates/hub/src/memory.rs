@@ -103,8 +103,8 @@ struct Progress {
 /// Publishers' updates and subscription events each keep at most this many bytes.
 const BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// Subscription events that are kept at least, when anything is: 2 MB of them. A subscriber's cursor is often one.
-const HUB_EVENTS_MIN: usize = 2_048;
+/// Subscription events that are kept at least, when anything is: 1.5 MB of them. A subscriber's cursor is often one.
+const HUB_EVENTS_MIN: usize = 1_024;
 
 /// How far a follower may be behind before appending waits: a burst, not a memory problem.
 const WINDOW_ENTRIES: u64 = 1_024;

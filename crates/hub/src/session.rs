@@ -65,7 +65,7 @@ impl Session {
         close_at: Option<Instant>,
     ) -> Result<Self, SubscribeError> {
         let dialect = request.dialect;
-        let interest = Arc::new(Interest { matchers: request.matchers, grants });
+        let interest = Arc::new(Interest { matchers: request.matchers.into(), grants });
         let (history, cursor, forgiven) = match request.cursor {
             None => {
                 let head = engine.transport.head().await?.position;
@@ -248,7 +248,7 @@ fn subscriptions(dialect: Dialect, interest: &Interest, hub: &HubUrl) -> Arc<[Su
     let subscription = |matcher: &Matcher| Subscription {
         dialect,
         matcher: matcher.clone(),
-        subscriber: subscriber.clone(),
+        subscriber,
         payload: interest.grants.payload(matcher, hub).cloned(),
     };
     interest.matchers.iter().map(subscription).collect()

@@ -110,7 +110,7 @@ impl SubscriptionsPath {
     pub fn covers(&self, subscription: &Subscription) -> bool {
         subscription.dialect == Dialect::Legacy
             && self.topic.as_deref().is_none_or(|topic| topic == subscription.matcher.as_str())
-            && self.subscriber.as_deref().is_none_or(|id| id == subscription.subscriber.as_str())
+            && self.subscriber.as_deref().is_none_or(|id| *id == subscription.subscriber.to_string())
     }
 }
 
@@ -122,7 +122,7 @@ pub fn subscription_event(
     event_type: Option<&EventType>,
     id: EventId,
 ) -> Update {
-    let (selector, subscriber) = (subscription.matcher.as_str(), subscription.subscriber.as_str());
+    let (selector, subscriber) = (subscription.matcher.as_str(), &*subscription.subscriber.to_string());
     let topics = [
         subscriptions_path(hub, Some(selector), Some(subscriber)),
         subscriptions_path(hub, Some(selector), None),
@@ -160,10 +160,10 @@ fn document<'a>(
     with_context: bool,
     last_event_id: Option<&'a str>,
 ) -> Document<'a> {
-    let (topic, subscriber) = (subscription.matcher.as_str(), subscription.subscriber.as_str());
+    let (topic, subscriber) = (subscription.matcher.as_str(), subscription.subscriber.to_string());
     Document {
         context: with_context.then_some(CONTEXT),
-        id: subscriptions_path(hub, Some(topic), Some(subscriber)),
+        id: subscriptions_path(hub, Some(topic), Some(&subscriber)),
         kind: "Subscription",
         topic,
         subscriber,
@@ -181,7 +181,7 @@ struct Document<'a> {
     #[serde(rename = "type")]
     kind: &'static str,
     topic: &'a str,
-    subscriber: &'a str,
+    subscriber: String,
     active: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     payload: Option<&'a RawValue>,
@@ -228,7 +228,7 @@ mod tests {
         Subscription {
             dialect: Dialect::Legacy,
             matcher: Matcher::selector(selector, &Limits::default()).expect("valid"),
-            subscriber: SubscriberId::from_uuid("bb3de268-05b0-4c65-b44e-8f9acefc29d6"),
+            subscriber: SubscriberId::from_uuid(0xbb3d_e268_05b0_4c65_b44e_8f9a_cefc_29d6),
             payload: payload.map(|json| Arc::from(RawValue::from_string(json.to_owned()).expect("JSON"))),
         }
     }

@@ -14,19 +14,35 @@ use crate::{
     update::{EventId, EventType, Update},
 };
 
-/// The identifier of one connection, shared by its subscriptions: `urn:uuid:` and a random UUID.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SubscriberId(Arc<str>);
+/// The identifier of one connection, shared by its subscriptions: a random UUID, written as `urn:uuid:` and its hyphenated
+/// form (RFC 9562).
+///
+/// ```
+/// use petasos_protocol::subscription::SubscriberId;
+/// let id = SubscriberId::from_uuid(0xbb3d_e268_05b0_4c65_b44e_8f9a_cefc_29d6);
+/// assert_eq!(id.to_string(), "urn:uuid:bb3de268-05b0-4c65-b44e-8f9acefc29d6");
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SubscriberId(u128);
 
 impl SubscriberId {
-    /// From a UUID in its hyphenated form.
-    pub fn from_uuid(uuid: &str) -> Self {
-        Self(format!("urn:uuid:{uuid}").into())
+    /// From the number that a UUID is.
+    pub fn from_uuid(uuid: u128) -> Self {
+        Self(uuid)
     }
+}
 
-    /// The text.
-    pub fn as_str(&self) -> &str {
-        &self.0
+impl fmt::Display for SubscriberId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bits = |from: u32, count: u32| self.0 >> from & ((1 << count) - 1);
+        let (low, mid, high) = (bits(96, 32), bits(80, 16), bits(64, 16));
+        write!(f, "urn:uuid:{low:08x}-{mid:04x}-{high:04x}-{:04x}-{:012x}", bits(48, 16), bits(0, 48))
+    }
+}
+
+impl fmt::Debug for SubscriberId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -65,9 +81,9 @@ impl Subscription {
 
     fn document_as(&self, hub: &HubUrl, active: bool) -> Document<'_> {
         let match_type = self.match_type().as_str();
-        let (text, subscriber) = (self.matcher.as_str(), self.subscriber.as_str());
+        let (text, subscriber) = (self.matcher.as_str(), self.subscriber.to_string());
         Document {
-            id: encode_path(hub, [match_type, text, subscriber]),
+            id: encode_path(hub, [match_type, text, &subscriber]),
             kind: "subscription",
             match_type,
             text,
@@ -118,7 +134,7 @@ struct Document<'a> {
     match_type: &'static str,
     #[serde(rename = "match")]
     text: &'a str,
-    subscriber: &'a str,
+    subscriber: String,
     active: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     payload: Option<&'a RawValue>,
@@ -158,7 +174,7 @@ impl SubscriptionsPath {
         };
         subscription.dialect == Dialect::V1
             && self.matcher.as_ref().is_none_or(named)
-            && self.subscriber.as_deref().is_none_or(|id| id == subscription.subscriber.as_str())
+            && self.subscriber.as_deref().is_none_or(|id| *id == subscription.subscriber.to_string())
     }
 }
 
@@ -209,7 +225,7 @@ mod tests {
         Subscription {
             dialect: Dialect::V1,
             matcher: Matcher::parse(matcher_type, text, &hub(), &Limits::default()).expect("valid"),
-            subscriber: SubscriberId::from_uuid("bb3de268-05b0-4c65-b44e-8f9acefc29d6"),
+            subscriber: SubscriberId::from_uuid(0xbb3d_e268_05b0_4c65_b44e_8f9a_cefc_29d6),
             payload: Some(Arc::from(RawValue::from_string(r#"{"foo":"bar"}"#.to_owned()).expect("JSON"))),
         }
     }

@@ -51,7 +51,8 @@ pub(crate) enum Holder {
 /// One stream's place. Dropping it makes room.
 pub(crate) struct Place {
     streams: Arc<Streams>,
-    holders: [Option<Holder>; 2],
+    /// Most hubs count neither addresses nor tokens, and there are as many of these as streams.
+    holders: Option<Box<[Holder]>>,
 }
 
 /// Which limit is reached.
@@ -90,10 +91,11 @@ impl Streams {
             }
         }
         open.total += 1;
-        for holder in [address, token].into_iter().flatten() {
-            *open.by_holder.entry(holder).or_default() += 1;
+        let holders: Vec<_> = [address, token].into_iter().flatten().collect();
+        for holder in &holders {
+            *open.by_holder.entry(*holder).or_default() += 1;
         }
-        Ok(Place { streams: Arc::clone(self), holders: [address, token] })
+        Ok(Place { streams: Arc::clone(self), holders: (!holders.is_empty()).then(|| holders.into()) })
     }
 }
 
@@ -101,11 +103,11 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut open = self.streams.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.total -= 1;
-        for holder in self.holders.into_iter().flatten() {
-            if let Some(held) = open.by_holder.get_mut(&holder) {
+        for holder in self.holders.iter().flatten() {
+            if let Some(held) = open.by_holder.get_mut(holder) {
                 *held -= 1;
                 if *held == 0 {
-                    open.by_holder.remove(&holder);
+                    open.by_holder.remove(holder);
                 }
             }
         }

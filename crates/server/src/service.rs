@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use http::{Method, Request, Response, Version, header};
 use petasos_hub::Hub;
-use petasos_protocol::{Limits, discovery::Metadata, topic::HubUrl};
+use petasos_protocol::{Limits, discovery::Metadata, grants::Grants, topic::HubUrl};
 
 use crate::{
     Issuers, Origins, Proxies, RequestBody, StreamLimits,
@@ -86,6 +86,8 @@ pub struct Service {
     pub(crate) settings: Settings,
     pub(crate) streams: Arc<Streams>,
     pub(crate) metadata: Metadata,
+    /// What the anonymous may do, once for all of them.
+    pub(crate) nothing: Arc<Grants>,
     metadata_path: String,
 }
 
@@ -101,7 +103,7 @@ impl Service {
         };
         let streams = Streams::new(settings.streams);
         let metadata_path = Metadata::path(hub.url());
-        Self { hub, settings, streams, metadata, metadata_path }
+        Self { hub, settings, streams, metadata, nothing: Arc::default(), metadata_path }
     }
 
     /// The hub behind it.

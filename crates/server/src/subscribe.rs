@@ -54,8 +54,11 @@ pub(crate) async fn handle(
     }
     let address = head.extensions.get::<Peer>().map(|peer| settings.proxies.client(peer.0, &head.headers));
     let place = service.streams.enter(address, token).map_err(Refusal::TooManyStreams)?;
-    let (grants, expiry) = credentials.map_or_else(Default::default, |found| (found.grants, found.close_at));
-    let session = hub.subscribe(request, Arc::new(grants), expiry).await?;
+    let (grants, expiry) = match credentials {
+        Some(found) => (Arc::new(found.grants), found.close_at),
+        None => (Arc::clone(&service.nothing), None),
+    };
+    let session = hub.subscribe(request, grants, expiry).await?;
     if let (Some(lifetime), Some(close_at)) = (head.extensions.get::<Lifetime>(), session.close_at()) {
         lifetime.end_at(close_at);
     }
