@@ -2,6 +2,7 @@
 //!
 //! hyper reads requests and writes answers. A stream on a TCP socket leaves it as soon as its request has been answered:
 //! the hub writes to the socket by itself from then on ([`petasos_hub::Wire`]), and hyper's buffers and the task are gone.
+//! A connection that begins with what subscribers send never gets there ([`first`]).
 
 use std::{
     convert::Infallible,
@@ -26,10 +27,14 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
     sync::watch,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout},
 };
 
-use crate::{Service, admission::Place};
+use crate::{
+    Body, Service,
+    admission::Place,
+    first::{self, First},
+};
 
 /// All connections of one service: what they are served by, how many there may be, and how they end.
 #[derive(Clone)]
@@ -94,40 +99,74 @@ impl Connections {
         peer: Option<IpAddr>,
         admission: Admission,
     ) {
-        self.run(io, peer, false).await;
+        self.run(Watched::new(io), peer, None).await;
         drop(admission);
     }
 
     /// The same on a TCP socket. Returns as soon as the hub writes to the socket by itself, unless
     /// [`Settings::direct`](crate::Settings::direct) is off.
     pub async fn serve_socket(&self, socket: TcpStream, peer: IpAddr, admission: Admission) {
-        let Some((socket, stream)) = self.run(socket, Some(peer), self.service.settings.direct).await else {
-            return;
-        };
-        let wire = Wire {
-            socket,
-            framing: stream.framing,
-            head: stream.head,
-            held: Box::new((stream.place, admission)),
-        };
-        stream.session.carry(wire).await;
+        if !self.service.settings.direct {
+            return self.serve(socket, Some(peer), admission).await;
+        }
+        let Some(first) = self.first(&socket).await else { return };
+        let mut prepared = None;
+        if let Some(mut request) = first.request {
+            request.extensions_mut().insert(Peer(peer));
+            let version = request.version();
+            match Stream::of(version, self.service.call(request).await) {
+                Ok(stream) => return stream.carry(socket, admission).await,
+                Err(response) => prepared = Some(response),
+            }
+        }
+        let watched = Watched { read: first.read, direct: true, ..Watched::new(socket) };
+        // Boxed, since few get here.
+        if let Some((socket, stream)) = Box::pin(self.run(watched, Some(peer), prepared)).await {
+            stream.carry(socket, admission).await;
+        }
     }
 
-    /// Lets hyper serve a connection. `Some`: the stream that was asked for, and the connection to carry it.
-    async fn run<Io>(&self, io: Io, peer: Option<IpAddr>, direct: bool) -> Option<(Io, Stream)>
+    /// The first bytes of a connection, as soon as there are any. `None`: the peer has left, or none came in time.
+    async fn first(&self, socket: &TcpStream) -> Option<First> {
+        let reading = async {
+            loop {
+                socket.readable().await?;
+                if let Some(first) = first::read(socket)? {
+                    return io::Result::Ok(first);
+                }
+            }
+        };
+        tokio::select! {
+            first = timeout(self.service.settings.head_timeout, reading) => first.ok()?.ok(),
+            () = self.stopping() => None,
+        }
+    }
+
+    /// Lets hyper serve a connection; the first answer may be prepared. `Some`: the stream that was asked for, and the
+    /// connection to carry it.
+    async fn run<Io>(
+        &self,
+        watched: Watched<Io>,
+        peer: Option<IpAddr>,
+        prepared: Option<Response<Body>>,
+    ) -> Option<(Io, Stream)>
     where
         Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let direct = watched.direct;
+        let handover = Arc::clone(&watched.handover);
+        handover.prepare(prepared);
         let lifetime = Lifetime(watch::Sender::new(None));
         let mut end = lifetime.0.subscribe();
-        let handover = Arc::<Handover>::default();
-        let watched = Watched { io, handover: Arc::clone(&handover) };
         let from_service = Arc::clone(&handover);
         let service = service_fn(move |mut request: Request<Incoming>| {
             let service = Arc::clone(&self.service);
             let lifetime = lifetime.clone();
             let handover = Arc::clone(&from_service);
             async move {
+                if let Some(response) = handover.prepared() {
+                    return Ok::<_, Infallible>(response);
+                }
                 // What a former request of this connection set has ended with its answer.
                 lifetime.0.send_if_modified(|end| end.take().is_some());
                 request.extensions_mut().insert(lifetime);
@@ -137,16 +176,15 @@ impl Connections {
                 let version = request.version();
                 let response = service.call(request).await;
                 if !direct {
-                    return Ok::<_, Infallible>(response);
+                    return Ok(response);
                 }
-                let (parts, body) = response.into_parts();
-                match body.into_stream() {
-                    Ok((session, place)) => {
-                        handover.give(Stream::new(version, &parts, session, place));
+                match Stream::of(version, response) {
+                    Ok(stream) => {
+                        handover.give(stream);
                         // hyper is given up before it could miss the answer.
                         std::future::pending().await
                     }
-                    Err(body) => Ok(Response::from_parts(parts, body)),
+                    Err(response) => Ok(response),
                 }
             }
         });
@@ -221,6 +259,21 @@ struct Stream {
 }
 
 impl Stream {
+    /// Of an answer to a request of that version, if it is a stream.
+    #[expect(clippy::result_large_err, reason = "both are moved once, neither is an error")]
+    fn of(version: Version, response: Response<Body>) -> Result<Self, Response<Body>> {
+        let (parts, body) = response.into_parts();
+        match body.into_stream() {
+            Ok((session, place)) => Ok(Self::new(version, &parts, session, place)),
+            Err(body) => Err(Response::from_parts(parts, body)),
+        }
+    }
+
+    async fn carry(self, socket: TcpStream, admission: Admission) {
+        let Self { framing, head, session, place } = self;
+        session.carry(Wire { socket, framing, head, held: Box::new((place, admission)) }).await;
+    }
+
     fn new(version: Version, parts: &response::Parts, session: Session, place: Place) -> Self {
         // HTTP/1.0 knows no chunks: its answer ends with the connection.
         let (framing, name) = match version {
@@ -246,15 +299,25 @@ impl Stream {
     }
 }
 
-/// Where a stream waits until all that hyper has to write is out.
+/// What passes between a connection and its service beside hyper: the first answer, if it is known already, and a stream,
+/// which waits until all that hyper has to write is out.
 #[derive(Default)]
 struct Handover {
+    prepared: Mutex<Option<Response<Body>>>,
     stream: Mutex<Option<Stream>>,
     /// Whether hyper has tried to write more than the connection has taken.
     is_behind: AtomicBool,
 }
 
 impl Handover {
+    fn prepare(&self, response: Option<Response<Body>>) {
+        *self.prepared.lock().unwrap_or_else(PoisonError::into_inner) = response;
+    }
+
+    fn prepared(&self) -> Option<Response<Body>> {
+        self.prepared.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     fn give(&self, stream: Stream) {
         *self.stream.lock().unwrap_or_else(PoisonError::into_inner) = Some(stream);
     }
@@ -271,10 +334,18 @@ impl Handover {
 /// of a former answer is left.
 struct Watched<Io> {
     io: Io,
+    /// What has been read of it already.
+    read: Bytes,
+    /// Whether streams leave hyper.
+    direct: bool,
     handover: Arc<Handover>,
 }
 
 impl<Io> Watched<Io> {
+    fn new(io: Io) -> Self {
+        Self { io, read: Bytes::new(), direct: false, handover: Arc::default() }
+    }
+
     fn saw(&self, length: usize, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         let is_whole = matches!(result, Poll::Ready(Ok(written)) if written == length);
         self.handover.is_behind.store(!is_whole, Ordering::Relaxed);
@@ -288,6 +359,11 @@ impl<Io: AsyncRead + Unpin> AsyncRead for Watched<Io> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.read.is_empty() {
+            let length = self.read.len().min(buffer.remaining());
+            buffer.put_slice(&self.read.split_to(length));
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.io).poll_read(cx, buffer)
     }
 }

@@ -8,6 +8,7 @@ mod body;
 mod connection;
 mod cors;
 mod credentials;
+mod first;
 mod issuers;
 mod keys;
 mod listener;
