@@ -357,6 +357,11 @@ impl Members {
             // It fails for a socket that is not registered, which this one is.
             let _ = self.registry.deregister(&mut parked.socket);
         }
+        if self.members.is_empty() {
+            // The tables of a crowd are given back when it has left.
+            (self.members, self.public, self.granted) = (Slab::new(), Index::default(), Index::default());
+            (self.behind, self.due, self.marks) = (Vec::new(), Due::default(), Marks::default());
+        }
         Some(sink)
     }
 
