@@ -61,7 +61,8 @@ const INBOX_BATCHES: usize = 2;
 /// Newcomers that may wait for a shard; they wait where they are.
 const INBOX_COMMANDS: usize = 256;
 
-/// The longest pause after a round. See [`Round::rest`].
+/// Rounds that are followed by a rest, see [`Round::patience`]: the system does not wait for less than a millisecond.
+const REST_MIN: Duration = Duration::from_millis(1);
 const REST_MAX: Duration = Duration::from_millis(10);
 
 /// Readiness that is looked at in one round.
@@ -234,7 +235,10 @@ impl Round {
                             former != *progress
                         });
                         let done = Instant::now();
-                        done + (done - now).min(REST_MAX)
+                        match done - now {
+                            short if short < REST_MIN => done,
+                            long => done + long.min(REST_MAX),
+                        }
                     }
                 };
             }
