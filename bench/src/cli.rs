@@ -354,16 +354,21 @@ fn selection(matches: &ArgMatches) -> Result<Selection, Failure> {
 }
 
 fn plan_of(matches: &ArgMatches) -> Result<Plan, Failure> {
-    let pace = match matches.get_one::<f64>("rate") {
-        Some(rate) if *rate > 0.0 => Pace::Rate(*rate),
+    let pace = match optional::<f64>(matches, "rate") {
+        Some(rate) if rate > 0.0 => Pace::Rate(rate),
         Some(_) => return Err("--rate: write a number above 0".into()),
         None => Pace::Closed,
     };
-    let extent = match matches.get_one("updates") {
-        Some(updates) => Extent::Updates(*updates),
+    let extent = match optional(matches, "updates") {
+        Some(updates) => Extent::Updates(updates),
         None => Extent::Time(value::<Duration>(matches, "duration")),
     };
     Ok(Plan { pace, extent })
+}
+
+/// The value of an argument that may be missing, also because this scenario does not have it.
+fn optional<T: Clone + Send + Sync + 'static>(matches: &ArgMatches, name: &str) -> Option<T> {
+    matches.try_get_one::<T>(name).ok().flatten().cloned()
 }
 
 /// The value of an argument that has a default or is required.

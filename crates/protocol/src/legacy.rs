@@ -122,13 +122,11 @@ pub fn subscription_event(
     event_type: Option<&EventType>,
     id: EventId,
 ) -> Update {
-    let (selector, subscriber) = (subscription.matcher.as_str(), &*subscription.subscriber.to_string());
-    let topics = [
-        subscriptions_path(hub, Some(selector), Some(subscriber)),
-        subscriptions_path(hub, Some(selector), None),
-    ];
-    let document = to_json(&document(hub, subscription, active, true, None));
-    Update::subscription_event(id, &topics, hub, event_type, &document)
+    let document = document(hub, subscription, active, true, None);
+    // What follows the last slash is the subscriber, encoded.
+    let of_selector = document.id.rfind('/').unwrap_or_default();
+    let topics = [&document.id, &document.id[..of_selector]];
+    Update::subscription_event(id, &topics, hub, event_type, &to_json(&document))
 }
 
 /// The JSON-LD document of one active subscription, as the API answers it.

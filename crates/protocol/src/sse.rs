@@ -77,7 +77,8 @@ pub fn encode(id: &EventId, event_type: Option<&EventType>, retry: Option<Retry>
     }
     let mut rest = data;
     loop {
-        match rest.find(['\r', '\n']) {
+        // Both are ASCII, so what is found is a boundary of characters.
+        match memchr::memchr2(b'\r', b'\n', rest.as_bytes()) {
             Some(end) => {
                 field(&mut out, "data", &rest[..end]);
                 let line_end = if rest[end..].starts_with("\r\n") { 2 } else { 1 };

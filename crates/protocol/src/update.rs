@@ -182,7 +182,7 @@ impl Update {
     /// The only way to an update in the hub's own namespace: private, made by the hub, never by a request.
     pub(crate) fn subscription_event(
         id: EventId,
-        topics: &[String],
+        topics: &[&str],
         hub: &HubUrl,
         event_type: Option<&EventType>,
         document: &str,
