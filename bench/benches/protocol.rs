@@ -16,7 +16,7 @@ use petasos_protocol::{
     topic::{HubUrl, Topic},
     update::{EventId, Update},
 };
-use petasos_server::{Issuer, Issuers, Key, Keys, Signer};
+use petasos_server::{Algorithm, Issuer, Issuers, Key, Signer};
 
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
@@ -81,28 +81,48 @@ fn matching(criterion: &mut Criterion) {
 /// From the text of a token to what it grants.
 fn tokens(criterion: &mut Criterion) {
     const SECRET: &str = "a shared secret of at least 32 bytes";
-    let (hub, limits) = (HubUrl::default(), Limits::default());
-    let keys = || Keys::from(vec![Key::parse(SECRET, &[]).expect("a key")]);
-    let issuer = Issuer {
-        id: "https://issuer.example".to_owned(),
-        publisher: keys(),
-        subscriber: keys(),
-        authorization_server: false,
-    };
-    let resource = "https://hub.example/.well-known/mercure".to_owned();
-    let issuers = Issuers { trusted: vec![issuer], resource, compat: true, prefixes: false };
-    let signer = Signer::parse(SECRET, None).expect("a key");
-    let access = r#"{"iss":"https://issuer.example","aud":"https://hub.example/.well-known/mercure","sub":"a",
+    const RSA: [&str; 2] = [
+        include_str!("../../crates/server/tests/keys/rsa.pem"),
+        include_str!("../../crates/server/tests/keys/rsa.pub.pem"),
+    ];
+    const P256: [&str; 2] = [
+        include_str!("../../crates/server/tests/keys/p256.pem"),
+        include_str!("../../crates/server/tests/keys/p256.pub.pem"),
+    ];
+    const ACCESS: &str = r#"{"iss":"https://issuer.example","aud":"https://hub.example/.well-known/mercure","sub":"a",
         "client_id":"b","iat":1,"exp":4102444800,"jti":"c","authorization_details":[{"actions":["publish"],
         "type":"https://mercure.rocks/authorization-detail","topics":[{"match":"*"}]}]}"#;
+    const LEGACY: &str = r#"{"mercure":{"publish":["*"]}}"#;
+    let (hub, limits) = (HubUrl::default(), Limits::default());
     let mut group = criterion.benchmark_group("token");
-    for (name, token) in [
-        ("0.x, HS256", signer.sign("JWT", r#"{"mercure":{"publish":["*"]}}"#)),
-        ("1.0, HS256", signer.sign("at+jwt", access)),
+    for (name, [private, public], algorithm, typ, claims) in [
+        ("0.x, HS256", [SECRET; 2], Algorithm::HS256, "JWT", LEGACY),
+        ("1.0, HS256", [SECRET; 2], Algorithm::HS256, "at+jwt", ACCESS),
+        ("1.0, ES256", P256, Algorithm::ES256, "at+jwt", ACCESS),
+        ("1.0, RS256", RSA, Algorithm::RS256, "at+jwt", ACCESS),
     ] {
-        let verify = || at_once(issuers.verify(black_box(&token), Role::Publisher, &hub, 2.0, &limits));
-        assert!(verify().is_ok(), "{name}");
-        group.bench_function(name, |bencher| bencher.iter(verify));
+        let token = Signer::parse(private, Some(algorithm)).expect("a key").sign(typ, claims);
+        let key = Key::parse(public, &[]).expect("a key");
+        let issuers = || Issuers {
+            trusted: vec![Issuer {
+                id: "https://issuer.example".to_owned(),
+                publisher: vec![key.clone()].into(),
+                subscriber: vec![].into(),
+                authorization_server: false,
+            }],
+            resource: "https://hub.example/.well-known/mercure".to_owned(),
+            compat: true,
+            prefixes: false,
+        };
+        let verify = |issuers: &Issuers| {
+            at_once(issuers.verify(black_box(&token), Role::Publisher, &hub, 2.0, &limits))
+                .unwrap_or_else(|reason| panic!("{name}: {reason}"))
+        };
+        group.bench_function(format!("{name}, for the first time"), |bencher| {
+            bencher.iter_batched_ref(issuers, |issuers| verify(issuers), BatchSize::SmallInput);
+        });
+        let issuers = issuers();
+        group.bench_function(format!("{name}, again"), |bencher| bencher.iter(|| verify(&issuers)));
     }
     group.finish();
 }
