@@ -4,7 +4,10 @@
 //! `authorization` query parameter, between them, and the former cookie after them. What comes later is ignored, valid
 //! or not.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use http::{HeaderMap, header};
 use petasos_protocol::{
@@ -105,7 +108,7 @@ impl<'a> Presented<'a> {
             let remaining = Duration::try_from_secs_f64(expiry - now).unwrap_or(Duration::MAX);
             Instant::now().checked_add(remaining.saturating_sub(GRACE).min(LONGEST))
         });
-        Ok(Credentials { grants: verified.grants, close_at, dialect: verified.dialect })
+        Ok(Credentials { grants: Arc::unwrap_or_clone(verified.grants), close_at, dialect: verified.dialect })
     }
 }
 

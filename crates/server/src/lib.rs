@@ -10,6 +10,7 @@ mod cors;
 mod credentials;
 mod first;
 mod issuers;
+mod key_set;
 mod keys;
 mod listener;
 mod metadata;

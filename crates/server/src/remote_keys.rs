@@ -20,7 +20,7 @@ use tokio::{
 };
 use url::{Host, Url};
 
-use crate::{Algorithm, Key, KeyError};
+use crate::{Algorithm, Key, KeyError, key_set::KeySet};
 
 /// The keys of a JWK Set that is somewhere else. Clones share them.
 #[derive(Clone)]
@@ -45,7 +45,7 @@ enum Source {
 }
 
 struct State {
-    keys: Option<Arc<[Key]>>,
+    keys: Option<Arc<KeySet>>,
     /// When the keys were fetched.
     fetched_at: Instant,
     /// Before this, the server is not asked again.
@@ -181,12 +181,17 @@ impl RemoteKeys {
         })))
     }
 
+    /// The keys that are here, however old; `None` if none have come yet, or the issuer has none.
+    pub(crate) fn at_hand(&self) -> Option<Arc<KeySet>> {
+        self.0.state.borrow().keys.clone()
+    }
+
     /// The keys, for a token that names its key so. May wait for a fetch that is under way or due, for five seconds at
     /// most.
     ///
     /// # Errors
     /// Why there are none: the last attempt's problem.
-    pub(crate) async fn keys(&self, id: Option<&str>) -> Result<Arc<[Key]>, FetchError> {
+    pub(crate) async fn keys(&self, id: Option<&str>) -> Result<Arc<KeySet>, FetchError> {
         let pace = self.0.pace;
         let kept = {
             let state = self.0.state.borrow();
@@ -230,12 +235,15 @@ impl RemoteKeys {
             Ok(keys) => tracing::debug!(keys = keys.len(), from = shown, "keys fetched"),
             Err(problem) => tracing::warn!(%problem, from = shown, "keys cannot be fetched"),
         }
+        // Freed after the state has been let go of: they may remember thousands of tokens.
+        let mut former = None;
         state.send_modify(|state| {
             let now = Instant::now();
             state.fetching = false;
             match fetched {
                 Ok(keys) => {
-                    (state.keys, state.problem, state.failures) = (Some(keys.into()), None, 0);
+                    former = state.keys.replace(Arc::new(keys.into()));
+                    (state.problem, state.failures) = (None, 0);
                     (state.fetched_at, state.next_attempt) = (now, now + pace.interval_min);
                 }
                 Err(problem) => {
@@ -244,12 +252,13 @@ impl RemoteKeys {
                     state.failures += 1;
                     // The issuer says that it has no such keys (any more); everything else is silence.
                     if problem == FetchError::Set(KeyError::SetUnusable) {
-                        state.keys = None;
+                        former = state.keys.take();
                     }
                     state.problem = Some(problem);
                 }
             }
         });
+        drop(former);
     }
 }
 
@@ -386,7 +395,15 @@ mod tests {
         sync::Notify,
     };
 
+    use petasos_protocol::{
+        Limits,
+        grants::Grants,
+        token::{Role, TokenError},
+        topic::HubUrl,
+    };
+
     use super::*;
+    use crate::{Issuer, Issuers, Signer};
 
     const NEVER: Duration = Duration::from_secs(24 * 3600);
     const SET: &str = include_str!("../tests/keys/set.json");
@@ -473,7 +490,7 @@ mod tests {
         (server, paced(keys, pace))
     }
 
-    fn problem(result: Result<Arc<[Key]>, FetchError>) -> FetchError {
+    fn problem(result: Result<Arc<KeySet>, FetchError>) -> FetchError {
         result.expect_err("no keys")
     }
 
@@ -621,6 +638,118 @@ mod tests {
             server.set(place, 200, metadata(&issuer, &set));
             assert_eq!(keys.keys(None).await.expect("keys").len(), 5);
         }
+    }
+
+    const RESOURCE: &str = "https://hub.example/m";
+    const ISSUER: &str = "https://issuer.example";
+
+    /// Whose keys are fetched.
+    fn issuers(keys: RemoteKeys) -> Issuers {
+        Issuers {
+            trusted: vec![Issuer {
+                id: ISSUER.to_owned(),
+                publisher: vec![].into(),
+                subscriber: keys.into(),
+                authorization_server: false,
+            }],
+            resource: RESOURCE.to_owned(),
+            compat: false,
+            prefixes: false,
+        }
+    }
+
+    /// A token that was signed with the key of the set that has this name, and bears another.
+    fn token(key: &str, id: &str) -> String {
+        let (private, algorithm) = match key {
+            "rsa" => (include_str!("../tests/keys/rsa.pem"), Algorithm::RS256),
+            _ => (include_str!("../tests/keys/p256.pem"), Algorithm::ES256),
+        };
+        let claims = format!("{{\"iss\":\"{ISSUER}\",\"aud\":\"{RESOURCE}\",\"exp\":2000}}");
+        let signer = Signer::parse(private, Some(algorithm)).expect("a private key");
+        signer.with_id(id).sign("at+jwt", &claims)
+    }
+
+    async fn verify(issuers: &Issuers, token: &str) -> Result<Arc<Grants>, TokenError> {
+        let (hub, limits) = (HubUrl::default(), Limits::default());
+        let verified = issuers.verify(token, Role::Subscriber, &hub, 1_000.0, &limits).await;
+        verified.map(|verified| verified.grants)
+    }
+
+    /// The set without its RSA key.
+    fn without_rsa() -> String {
+        let mut set: serde_json::Value = serde_json::from_str(SET).expect("JSON");
+        set["keys"].as_array_mut().expect("keys").retain(|key| key["kid"] != "rsa");
+        set.to_string()
+    }
+
+    #[tokio::test]
+    async fn a_verification_is_remembered_until_its_keys_are_replaced() {
+        let (server, keys) = remote(Pace { interval_min: Duration::ZERO, ..STILL }).await;
+        let issuers = issuers(keys.clone());
+        let (rsa, p256) = (token("rsa", "rsa"), token("p256", "p256"));
+        let first = verify(&issuers, &rsa).await.expect("valid");
+        assert!(Arc::ptr_eq(&first, &verify(&issuers, &rsa).await.expect("valid")));
+        assert_eq!(server.requests(), 1);
+        // The key is removed, and a token of a new one has the keys fetched.
+        server.set("/set?secret", 200, without_rsa());
+        assert!(Arc::ptr_eq(&first, &verify(&issuers, &rsa).await.expect("not known to be removed")));
+        verify(&issuers, &token("p256", "new")).await.expect("valid");
+        assert_eq!(server.requests(), 2);
+        assert!(matches!(verify(&issuers, &rsa).await, Err(TokenError::Algorithm { .. })));
+        verify(&issuers, &p256).await.expect("its key is still there");
+        // And it comes back.
+        server.set("/set?secret", 200, SET);
+        assert!(!Arc::ptr_eq(&first, &verify(&issuers, &rsa).await.expect("valid")));
+    }
+
+    #[tokio::test]
+    async fn a_request_that_brings_new_keys_is_not_answered_from_memory() {
+        let pace = Pace { interval_min: Duration::ZERO, wait_after: Duration::ZERO, ..STILL };
+        let (server, keys) = remote(pace).await;
+        let issuers = issuers(keys.clone());
+        let rsa = token("rsa", "rsa");
+        verify(&issuers, &rsa).await.expect("valid");
+        assert_eq!(keys.at_hand().expect("keys").remembered(), 1);
+        server.set("/set?secret", 200, without_rsa());
+        assert!(matches!(verify(&issuers, &rsa).await, Err(TokenError::Algorithm { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_token_that_is_known_has_the_key_that_it_names_looked_for() {
+        let (server, keys) = remote(Pace { interval_min: Duration::ZERO, ..STILL }).await;
+        let issuers = issuers(keys);
+        let nameless = token("rsa", "no-such-key");
+        verify(&issuers, &nameless).await.expect("valid, and remembered");
+        server.set("/set?secret", 200, without_rsa());
+        assert!(matches!(verify(&issuers, &nameless).await, Err(TokenError::Algorithm { .. })));
+    }
+
+    #[tokio::test]
+    async fn nothing_is_remembered_of_an_issuer_without_keys() {
+        let pace = Pace { interval_min: Duration::ZERO, wait_after: Duration::ZERO, ..STILL };
+        let (server, keys) = remote(pace).await;
+        let issuers = issuers(keys);
+        let rsa = token("rsa", "rsa");
+        verify(&issuers, &rsa).await.expect("valid");
+        server.set("/set?secret", 200, "{\"keys\":[]}");
+        for _ in 0..2 {
+            assert!(matches!(verify(&issuers, &rsa).await, Err(TokenError::KeysUnavailable { .. })));
+        }
+    }
+
+    #[tokio::test]
+    async fn tokens_that_are_known_have_keys_renewed_as_others_do() {
+        let pace = Pace { interval_min: Duration::ZERO, refresh_after: Duration::ZERO, ..STILL };
+        let (server, keys) = remote(pace).await;
+        let issuers = issuers(keys.clone());
+        let rsa = token("rsa", "rsa");
+        let first = verify(&issuers, &rsa).await.expect("valid");
+        server.set("/set?secret", 200, without_rsa());
+        let mut state = keys.0.state.subscribe();
+        assert!(Arc::ptr_eq(&first, &verify(&issuers, &rsa).await.expect("the old keys")));
+        let renewed = state.wait_for(|state| state.keys.as_ref().is_some_and(|keys| keys.len() == 4));
+        timeout(STILL.timeout, renewed).await.expect("in the background").expect("alive");
+        assert!(matches!(verify(&issuers, &rsa).await, Err(TokenError::Algorithm { .. })));
     }
 
     #[test]

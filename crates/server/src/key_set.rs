@@ -1,0 +1,349 @@
+//! The keys of one role of one issuer, and the tokens that they have verified: a crowd that comes with one token, or
+//! comes back with its tokens, costs few signatures and shares its grants.
+//!
+//! What is remembered lies beside the keys that verified it and is gone with them: when an issuer's keys are fetched
+//! again, there is a new set, which knows nothing. Only what a token says is remembered, never that it may be used now:
+//! its dates are compared with the clock each time. Only valid tokens are remembered, so that nobody else can fill the
+//! memory, and what they may take of it is bounded.
+//!
+//! Tokens are compared byte for byte, in maps whose hashes are keyed: nobody can choose which tokens meet in a bucket.
+//! Nothing here shows a token. Forgotten ones are freed and not overwritten, as are the buffers of the requests that
+//! brought them.
+
+use std::{
+    collections::HashMap,
+    fmt, mem,
+    ops::Deref,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use petasos_protocol::{
+    Limits,
+    grants::Grants,
+    matcher::Matcher,
+    token::{Role, TokenError},
+    topic::HubUrl,
+};
+
+use crate::{Issuers, Key, Verified};
+
+/// Keys that verify together.
+pub(crate) struct KeySet {
+    keys: Box<[Key]>,
+    remembered: Mutex<Remembered>,
+}
+
+/// A token and what it is presented for.
+#[derive(PartialEq, Eq, Hash)]
+pub(crate) struct RoleToken {
+    role: Role,
+    token: Box<str>,
+}
+
+/// What is known of a valid token.
+pub(crate) struct Known {
+    pub(crate) verified: Verified,
+    /// Before this, it is not valid; in seconds since the Unix epoch.
+    pub(crate) not_before: Option<f64>,
+    /// Which key it names.
+    pub(crate) key_id: Option<Box<str>>,
+    /// Whose it is: the place among those that are trusted.
+    pub(crate) issuer: usize,
+}
+
+/// All that the meaning of a token depends on, beside its keys.
+#[derive(Default)]
+struct Terms {
+    hub: HubUrl,
+    limits: Limits,
+    resource: String,
+    compat: bool,
+    prefixes: bool,
+    trusted: Vec<String>,
+}
+
+/// Two generations: tokens that are used move to the recent one, and when that is full, the earlier one is forgotten
+/// and the recent one becomes the earlier. What is in use stays, and no order has to be kept.
+#[derive(Default)]
+struct Remembered {
+    recent: Generation,
+    earlier: Generation,
+    terms: Terms,
+}
+
+#[derive(Default)]
+struct Generation {
+    tokens: HashMap<RoleToken, Arc<Known>>,
+    bytes: usize,
+}
+
+/// A crowd that reconnects in the minutes after a network has failed has about as many tokens; more are verified again.
+const ENTRIES_MAX: usize = 16_384;
+
+/// As many tokens of the usual size, 400 to 600 bytes, with what they grant. A set for each role and issuer may take
+/// this, next to the 2 KiB or more of each of their streams.
+const BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// An entry without its texts: two allocations, its place in the map, and empty grants.
+const ENTRY_BYTES: usize = 384;
+
+impl From<Vec<Key>> for KeySet {
+    fn from(keys: Vec<Key>) -> Self {
+        Self { keys: keys.into(), remembered: Mutex::default() }
+    }
+}
+
+impl Deref for KeySet {
+    type Target = [Key];
+
+    fn deref(&self) -> &[Key] {
+        &self.keys
+    }
+}
+
+impl KeySet {
+    /// What these keys once verified for the same hub and the same issuers.
+    pub(crate) fn recall(
+        &self,
+        token: &RoleToken,
+        issuers: &Issuers,
+        hub: &HubUrl,
+        limits: &Limits,
+    ) -> Option<Arc<Known>> {
+        // Whatever is forgotten is freed when the lock has been released: thousands of entries, at times.
+        let (found, _forgotten) = {
+            let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+            if !remembered.terms.are_of(issuers, hub, limits) {
+                return None;
+            }
+            remembered.recall(token)?
+        };
+        Some(found)
+    }
+
+    /// Keeps what these keys have verified.
+    pub(crate) fn remember(
+        &self,
+        token: RoleToken,
+        known: Arc<Known>,
+        issuers: &Issuers,
+        hub: &HubUrl,
+        limits: &Limits,
+    ) {
+        let _forgotten = {
+            let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+            let former = match remembered.terms.are_of(issuers, hub, limits) {
+                true => Remembered::default(),
+                false => {
+                    let terms = Terms::of(issuers, hub, limits);
+                    mem::replace(&mut *remembered, Remembered { terms, ..Remembered::default() })
+                }
+            };
+            (former, remembered.insert(token, known))
+        };
+    }
+
+    /// How many tokens are remembered.
+    #[cfg(test)]
+    pub(crate) fn remembered(&self) -> usize {
+        let remembered = self.remembered.lock().expect("no panic");
+        remembered.recent.tokens.len() + remembered.earlier.tokens.len()
+    }
+}
+
+impl RoleToken {
+    pub(crate) fn new(role: Role, token: &str) -> Self {
+        Self { role, token: token.into() }
+    }
+
+    /// How long the token is.
+    pub(crate) fn bytes(&self) -> usize {
+        self.token.len()
+    }
+}
+
+impl Known {
+    /// What the token says, if its dates allow that: the rules and their order are those of
+    /// [`Claims::check_lifetime`](petasos_protocol::token::Claims::check_lifetime).
+    ///
+    /// # Errors
+    /// [`TokenError::NotYetValid`], [`TokenError::Expired`].
+    pub(crate) fn at(&self, now: f64) -> Result<Verified, TokenError> {
+        if self.not_before.is_some_and(|not_before| now < not_before) {
+            return Err(TokenError::NotYetValid);
+        }
+        if self.verified.expiry.is_some_and(|expiry| now >= expiry) {
+            return Err(TokenError::Expired);
+        }
+        Ok(self.verified.clone())
+    }
+
+    /// About what it takes, as if nothing in it were shared.
+    fn bytes(&self, token: &RoleToken) -> usize {
+        let Grants { publish, subscribe, payloads } = &*self.verified.grants;
+        let matchers =
+            publish.iter().chain(subscribe).chain(payloads.iter().flat_map(|(granted, _)| granted));
+        let matchers: usize = matchers.map(matcher_bytes).sum();
+        let payloads =
+            payloads.iter().map(|(_, payload)| 64 + payload.as_ref().map_or(0, |it| it.get().len()));
+        let key_id = self.key_id.as_ref().map_or(0, |id| id.len());
+        ENTRY_BYTES + token.bytes() + key_id + matchers + payloads.sum::<usize>()
+    }
+}
+
+/// About what a matcher takes.
+fn matcher_bytes(matcher: &Matcher) -> usize {
+    let heap = match matcher {
+        Matcher::Any(_) => 0,
+        Matcher::Exact(text) | Matcher::Prefix(text) => 32 + text.len(),
+        // At most one test for each of the eight parts of a URL.
+        Matcher::Pattern(pattern) => 1_024 + 2 * pattern.as_str().len() + pattern.weight(),
+        // An expression and the literal before it.
+        Matcher::Template(template) => {
+            64 + 2 * template.as_str().len() + 128 * template.as_str().matches('{').count()
+        }
+    };
+    size_of::<Matcher>() + heap
+}
+
+impl Terms {
+    fn of(issuers: &Issuers, hub: &HubUrl, limits: &Limits) -> Self {
+        let Issuers { trusted, resource, compat, prefixes } = issuers;
+        Self {
+            hub: hub.clone(),
+            limits: limits.clone(),
+            resource: resource.clone(),
+            compat: *compat,
+            prefixes: *prefixes,
+            trusted: trusted.iter().map(|issuer| issuer.id.clone()).collect(),
+        }
+    }
+
+    fn are_of(&self, issuers: &Issuers, hub: &HubUrl, limits: &Limits) -> bool {
+        let Issuers { trusted, resource, compat, prefixes } = issuers;
+        (self.compat, self.prefixes) == (*compat, *prefixes)
+            && self.resource == *resource
+            && self.trusted.iter().eq(trusted.iter().map(|issuer| &issuer.id))
+            && self.hub == *hub
+            && self.limits == *limits
+    }
+}
+
+impl Remembered {
+    /// What is known of a token, and what is forgotten instead.
+    fn recall(&mut self, token: &RoleToken) -> Option<(Arc<Known>, Generation)> {
+        if let Some(known) = self.recent.tokens.get(token) {
+            return Some((known.clone(), Generation::default()));
+        }
+        let (token, known) = self.earlier.take(token)?;
+        let forgotten = self.insert(token, known.clone());
+        Some((known, forgotten))
+    }
+
+    /// Adds a token, and gives back what is forgotten instead.
+    fn insert(&mut self, token: RoleToken, known: Arc<Known>) -> Generation {
+        let bytes = known.bytes(&token);
+        let mut forgotten = Generation::default();
+        if bytes > BYTES_MAX / 2 {
+            return forgotten;
+        }
+        // Somebody else has verified it meanwhile.
+        if self.recent.tokens.contains_key(&token) {
+            return forgotten;
+        }
+        if self.recent.tokens.len() >= ENTRIES_MAX / 2 || self.recent.bytes + bytes > BYTES_MAX / 2 {
+            forgotten = mem::replace(&mut self.earlier, mem::take(&mut self.recent));
+        }
+        self.recent.bytes += bytes;
+        self.recent.tokens.insert(token, known);
+        forgotten
+    }
+}
+
+impl Generation {
+    fn take(&mut self, token: &RoleToken) -> Option<(RoleToken, Arc<Known>)> {
+        let (token, known) = self.tokens.remove_entry(token)?;
+        self.bytes -= known.bytes(&token);
+        Some((token, known))
+    }
+}
+
+impl fmt::Debug for KeySet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(&self.keys).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use petasos_protocol::Dialect;
+
+    use super::*;
+
+    fn token(number: usize, bytes: usize) -> RoleToken {
+        RoleToken::new(Role::Subscriber, &format!("{number:0bytes$}"))
+    }
+
+    fn granting(topics: &[&str]) -> Arc<Known> {
+        let parse = |topic: &&str| Matcher::selector(topic, &Limits::default()).expect("valid");
+        let grants = Grants { subscribe: topics.iter().map(parse).collect(), ..Grants::default() };
+        let verified = Verified { grants: Arc::new(grants), expiry: None, dialect: Dialect::Legacy };
+        Arc::new(Known { verified, not_before: None, key_id: None, issuer: 0 })
+    }
+
+    /// Counted, not believed.
+    fn size(remembered: &Remembered) -> (usize, usize) {
+        let Remembered { recent, earlier, .. } = remembered;
+        for generation in [recent, earlier] {
+            let bytes: usize = generation.tokens.iter().map(|(token, known)| known.bytes(token)).sum();
+            assert_eq!(generation.bytes, bytes);
+        }
+        (recent.tokens.len() + earlier.tokens.len(), recent.bytes + earlier.bytes)
+    }
+
+    #[test]
+    fn a_flood_of_tokens_is_bounded_and_what_is_used_stays() {
+        let topic = "t".repeat(1_000);
+        for (bytes, topics) in [(100, &[][..]), (16 * 1024, &[]), (100, &[&*topic; 100])] {
+            let mut remembered = Remembered::default();
+            let known = granting(topics);
+            let each = known.bytes(&token(0, bytes));
+            let room = (ENTRIES_MAX / 2).min(BYTES_MAX / 2 / each);
+            remembered.insert(token(0, bytes), known.clone());
+            for number in 1..=5 * room {
+                remembered.insert(token(number, bytes), known.clone());
+                if number % (room / 4) == 0 {
+                    assert!(remembered.recall(&token(0, bytes)).is_some(), "in use, {number}");
+                    let (tokens, bytes) = size(&remembered);
+                    assert!(tokens <= ENTRIES_MAX && bytes <= BYTES_MAX, "{tokens} {bytes}");
+                }
+            }
+            // Not by keeping nothing.
+            for number in 4 * room + 2..=5 * room {
+                assert!(remembered.recall(&token(number, bytes)).is_some(), "{number}");
+            }
+            assert!(remembered.recall(&token(1, bytes)).is_none());
+            size(&remembered);
+        }
+    }
+
+    #[test]
+    fn a_token_that_grants_more_than_there_is_room_for_is_not_kept() {
+        let mut remembered = Remembered::default();
+        remembered.insert(token(1, 100), granting(&["a"]));
+        let topic = "t".repeat(4_096);
+        remembered.insert(token(2, 100), granting(&vec![&*topic; BYTES_MAX / 2 / 4_096]));
+        assert!(remembered.recall(&token(2, 100)).is_none());
+        assert!(remembered.recall(&token(1, 100)).is_some());
+    }
+
+    #[test]
+    fn a_token_is_kept_once() {
+        let mut remembered = Remembered::default();
+        for _ in 0..3 {
+            remembered.insert(token(1, 100), granting(&[]));
+        }
+        assert_eq!(size(&remembered).0, 1);
+        assert!(remembered.recall(&RoleToken::new(Role::Publisher, &token(1, 100).token)).is_none());
+    }
+}
