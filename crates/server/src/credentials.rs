@@ -29,7 +29,7 @@ pub(crate) struct Presented<'a> {
 
 /// What a verified token gives.
 pub(crate) struct Credentials {
-    pub(crate) grants: Grants,
+    pub(crate) grants: Arc<Grants>,
     /// Before the token expires: when it does, the connection is gone.
     pub(crate) close_at: Option<Instant>,
     /// What the token is written in.
@@ -108,7 +108,7 @@ impl<'a> Presented<'a> {
             let remaining = Duration::try_from_secs_f64(expiry - now).unwrap_or(Duration::MAX);
             Instant::now().checked_add(remaining.saturating_sub(GRACE).min(LONGEST))
         });
-        Ok(Credentials { grants: Arc::unwrap_or_clone(verified.grants), close_at, dialect: verified.dialect })
+        Ok(Credentials { grants: verified.grants, close_at, dialect: verified.dialect })
     }
 }
 

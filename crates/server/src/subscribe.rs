@@ -55,7 +55,7 @@ pub(crate) async fn handle(
     let address = head.extensions.get::<Peer>().map(|peer| settings.proxies.client(peer.0, &head.headers));
     let place = service.streams.enter(address, token).map_err(Refusal::TooManyStreams)?;
     let (grants, expiry) = match credentials {
-        Some(found) => (Arc::new(found.grants), found.close_at),
+        Some(found) => (found.grants, found.close_at),
         None => (Arc::clone(&service.nothing), None),
     };
     let session = hub.subscribe(request, grants, expiry).await?;
