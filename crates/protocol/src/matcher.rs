@@ -31,6 +31,24 @@ pub enum Matcher {
     Prefix(Arc<str>),
 }
 
+/// What everything that a matcher selects begins with, to file matchers by: a topic that begins otherwise is not
+/// selected.
+///
+/// At most [`Self::BYTES_MAX`] bytes long, and empty where nothing is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LiteralPrefix<'a> {
+    /// Of the topic's text.
+    Text(&'a str),
+    /// Of the topic's URL, as [`crate::pattern::comparable`] writes it. What has no URL is not selected.
+    Url(String),
+}
+
+impl LiteralPrefix<'_> {
+    /// Longer ones are cut. Enough to tell apart two UUIDs in a path behind a long host name; there are at most so many
+    /// lengths that whoever files matchers has to try.
+    pub const BYTES_MAX: usize = 128;
+}
+
 /// The matcher types of section "Matcher Types". 0.x has no types; its selectors that 1.0 could write count as
 /// [`MatcherType::Exact`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -137,6 +155,31 @@ impl Matcher {
         }
     }
 
+    /// What everything that it selects begins with.
+    ///
+    /// ```
+    /// use petasos_protocol::{matcher::{LiteralPrefix, Matcher}, Limits};
+    /// let books = Matcher::selector("/books/{id}/pages", &Limits::default())?;
+    /// assert_eq!(books.literal_prefix(), LiteralPrefix::Text("/books/"));
+    /// # Ok::<(), petasos_protocol::Reject>(())
+    /// ```
+    pub fn literal_prefix(&self) -> LiteralPrefix<'_> {
+        let cut = |text: &str| text.floor_char_boundary(LiteralPrefix::BYTES_MAX);
+        let text = match self {
+            Self::Any(_) => "",
+            Self::Exact(text) => text,
+            Self::Prefix(text) => &text[..text.len() - 1],
+            // Its own text, which it selects too, begins with it as well.
+            Self::Template(template) => template.literal_prefix(),
+            Self::Pattern(pattern) => {
+                let mut prefix = pattern.literal_prefix();
+                prefix.truncate(cut(&prefix));
+                return LiteralPrefix::Url(prefix);
+            }
+        };
+        LiteralPrefix::Text(&text[..cut(text)])
+    }
+
     /// The heap that its regular expressions take, in bytes.
     pub fn weight(&self) -> usize {
         match self {
@@ -200,6 +243,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::pattern::comparable;
 
     fn selector(value: &str) -> Matcher {
         Matcher::selector(value, &Limits::default()).expect("valid selector")
@@ -256,6 +300,34 @@ mod tests {
         assert!(!selector("topic").matches(&topic("topic ")));
     }
 
+    fn begins(topic: &Topic, prefix: &LiteralPrefix<'_>) -> bool {
+        match prefix {
+            LiteralPrefix::Text(prefix) => topic.as_str().starts_with(prefix),
+            LiteralPrefix::Url(prefix) => topic.url().is_some_and(|url| comparable(url).starts_with(prefix)),
+        }
+    }
+
+    #[test]
+    fn prefixes_are_of_text_or_of_urls_and_cut_between_characters() {
+        let limits = Limits::default();
+        let pattern = |value: &str| {
+            Matcher::parse(MatcherType::UrlPattern, value, &HubUrl::default(), &limits).expect("valid")
+        };
+        assert_eq!(selector("*").literal_prefix(), LiteralPrefix::Text(""));
+        assert_eq!(selector("a").literal_prefix(), LiteralPrefix::Text("a"));
+        assert_eq!(selector("{a}/b").literal_prefix(), LiteralPrefix::Text(""));
+        assert_eq!(selector("a/{b}/{c}").literal_prefix(), LiteralPrefix::Text("a/"));
+        let prefix = Matcher::prefix_or_selector("a/*", &limits).expect("valid");
+        assert_eq!(prefix.literal_prefix(), LiteralPrefix::Text("a/"));
+        assert_eq!(pattern("/a/:b").literal_prefix(), LiteralPrefix::Url("http://localhost/a/".to_owned()));
+
+        let long = format!("a{}{{b}}", "é".repeat(100));
+        assert_eq!(selector(&long).literal_prefix(), LiteralPrefix::Text(&long[..127]));
+        let long = format!("https://example.com/{}/", "a".repeat(200));
+        let cut = LiteralPrefix::Url(long[..LiteralPrefix::BYTES_MAX].to_owned());
+        assert_eq!(pattern(&format!("{long}:b")).literal_prefix(), cut);
+    }
+
     #[test]
     fn invalid_text_is_refused() {
         assert!(matches!(
@@ -273,9 +345,22 @@ mod tests {
         fn every_selector_matches_itself_and_nothing_panics(value in "\\PC{0,30}", other in "\\PC{0,30}") {
             if let Ok(matcher) = Matcher::selector(&value, &Limits::default()) {
                 prop_assert!(matcher.matches(&topic(&value)));
+                prop_assert!(begins(&topic(&value), &matcher.literal_prefix()));
                 prop_assert_eq!(matcher.as_str(), &value);
                 if matches!(matcher, Matcher::Exact(_)) {
                     prop_assert_eq!(matcher.matches(&topic(&other)), value == other);
+                }
+            }
+        }
+
+        #[test]
+        fn what_is_selected_begins_with_the_prefix(
+            value in "[ab/é]{0,3}(\\{[+/]?a\\}[ab]?|\\*)",
+            selected in "[ab/é]{0,5}",
+        ) {
+            if let Ok(matcher) = Matcher::prefix_or_selector(&value, &Limits::default()) {
+                for topic in [topic(&selected), topic(&value)] {
+                    prop_assert!(!matcher.matches(&topic) || begins(&topic, &matcher.literal_prefix()));
                 }
             }
         }

@@ -5,7 +5,7 @@
 //! component that accepts everything costs nothing, literals and single groups are compared without a regular
 //! expression, and where one is needed it runs in linear time and is bounded in size.
 
-use std::{cell::RefCell, fmt};
+use std::{borrow::Cow, cell::RefCell, fmt};
 
 use regex_automata::{
     Anchored, Input,
@@ -21,7 +21,7 @@ use regex_syntax::{
         Class, ClassUnicode, ClassUnicodeRange, Hir, HirKind, Look, Repetition, translate::TranslatorBuilder,
     },
 };
-use url::Url;
+use url::{Position, Url};
 use urlpattern::{
     Error, UrlPattern, UrlPatternInit, UrlPatternOptions,
     component::Component,
@@ -46,7 +46,7 @@ struct Test {
 }
 
 /// The components of a URL.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 enum Part {
     Pathname,
     Hostname,
@@ -130,6 +130,53 @@ impl Pattern {
         topic.url().is_some_and(|url| self.matches_url(url))
     }
 
+    /// What every URL that matches begins with, written as [`comparable`] writes it. It may be empty, and it ends at
+    /// the first component of which anything is open.
+    ///
+    /// ```
+    /// use petasos_protocol::{pattern::Pattern, topic::HubUrl};
+    /// let prefix = |source| Pattern::parse(source, &HubUrl::default()).map(|pattern| pattern.literal_prefix());
+    /// assert_eq!(prefix("https://EXAMPLE.com:443/books/:id")?, "https://example.com/books/");
+    /// assert_eq!(prefix("https://:tenant.example.com/books/:id")?, "https:");
+    /// # Ok::<(), petasos_protocol::Reject>(())
+    /// ```
+    pub fn literal_prefix(&self) -> String {
+        let begin = |part| {
+            let test = self.tests.iter().find(|test| test.part == part);
+            test.map_or(("", false), Test::begin)
+        };
+        let (scheme, scheme_is_whole) = begin(Part::Protocol);
+        let mut prefix = scheme.to_owned();
+        if !scheme_is_whole {
+            return prefix;
+        }
+        prefix.push(':');
+        let (host, host_is_whole) = begin(Part::Hostname);
+        let (path, path_is_whole) = begin(Part::Pathname);
+        if !host.is_empty() {
+            prefix.push_str("//");
+            prefix.push_str(host);
+            let (port, port_is_whole) = begin(Part::Port);
+            if !host_is_whole || !port_is_whole {
+                return prefix;
+            }
+            if !port.is_empty() {
+                prefix.push(':');
+                prefix.push_str(port);
+            }
+        } else if !host_is_whole && (path.is_empty() || path.starts_with('/')) {
+            // There may be a host. Only a path that begins otherwise excludes it.
+            return prefix;
+        }
+        prefix.push_str(path);
+        let (search, _) = begin(Part::Search);
+        if path_is_whole && !search.is_empty() {
+            prefix.push('?');
+            prefix.push_str(search);
+        }
+        prefix
+    }
+
     fn matches_url(&self, url: &Url) -> bool {
         self.tests.iter().all(|test| match test.part {
             Part::Pathname => test.accepts(url.path()),
@@ -141,6 +188,26 @@ impl Pattern {
             Part::Username => test.accepts(url.username()),
             Part::Password => test.accepts(url.password().unwrap_or_default()),
         })
+    }
+}
+
+/// A URL's text, to be compared with [`Pattern::literal_prefix`]: without user name and password, which patterns seldom
+/// speak of, and with nothing between the scheme and the path where there is no host, however that is written.
+///
+/// ```
+/// use petasos_protocol::{pattern::comparable, topic::{HubUrl, Topic}};
+/// let text = |topic| Topic::unchecked(topic, &HubUrl::default()).url().map(|url| comparable(url).into_owned());
+/// assert_eq!(text("https://me:secret@EXAMPLE.com:443/a?b").as_deref(), Some("https://example.com/a?b"));
+/// assert_eq!(text("file:///a").as_deref(), Some("file:/a"));
+/// ```
+pub fn comparable(url: &Url) -> Cow<'_, str> {
+    if url.cannot_be_a_base() {
+        return url.as_str().into();
+    }
+    match url.host_str() {
+        None | Some("") => format!("{}:{}", url.scheme(), &url[Position::BeforePath..]).into(),
+        Some(_) if url.username().is_empty() && url.password().is_none() => url.as_str().into(),
+        Some(_) => format!("{}{}", &url[..Position::BeforeUsername], &url[Position::BeforeHost..]).into(),
     }
 }
 
@@ -170,6 +237,14 @@ impl Test {
             }
         };
         Ok(Some(Self { part, prefix: prefix.into(), suffix: suffix.into(), middle }))
+    }
+
+    /// What every value that passes begins with, and whether it is all of the value.
+    fn begin(&self) -> (&str, bool) {
+        match &self.middle {
+            Middle::Literal(literal) if self.prefix.is_empty() && self.suffix.is_empty() => (literal, true),
+            _ => (&self.prefix, false),
+        }
     }
 
     fn accepts(&self, value: &str) -> bool {
@@ -384,6 +459,67 @@ mod tests {
         assert!(matches("https://hub.example/books/*", "/books/1"));
     }
 
+    /// Also the shape of what [`crate::matcher::Matcher::literal_prefix`] can tell apart.
+    #[test]
+    fn prefixes_end_where_anything_is_open() {
+        for (pattern, expected) in [
+            ("https://example.com/books/:id", "https://example.com/books/"),
+            ("HTTPS://EXAMPLE.com/bücher/:id", "https://example.com/b%C3%BCcher/"),
+            ("https://example.com:443/books/:id", "https://example.com/books/"),
+            ("https://example.com/a/../books/1", "https://example.com/books/1"),
+            ("https://example.com/books/:id?", "https://example.com/books"),
+            ("https://example.com/books{/:id}?", "https://example.com/books"),
+            ("https://example.com/books/(\\d+)", "https://example.com/books"),
+            ("https://example.com/books/1\\?page=:n", "https://example.com/books/1?page="),
+            ("https://example.com/books/*\\?page=:n", "https://example.com/books/"),
+            ("https://example.com/books/1#:n", "https://example.com/books/1"),
+            ("https://me:secret@example.com/*", "https://example.com/"),
+            ("https://example.com:8443/*", "https://example.com:8443/"),
+            ("https://example.com:80:n/*", "https://example.com"),
+            ("https://example.com::port/*", "https://example.com"),
+            ("https://example.com", "https://example.com"),
+            ("https://example.*/books/:id", "https://example."),
+            ("https://*.example.com/books/:id", "https:"),
+            ("https://[\\:\\:1]/books/:id", "https://[::1]/books/"),
+            ("http{s}?://example.com/books/:id", "http"),
+            ("*://example.com/books/:id", ""),
+            (":scheme://example.com/books/:id", ""),
+            ("urn\\:uuid\\:*", "urn:uuid:"),
+            ("urn:*", "urn:"),
+            ("file:///books/:id", "file:/books/"),
+            ("custom:/books/:id", "custom:/books/"),
+            ("custom:///books/:id", "custom:/books/"),
+            ("custom://host/books/:id", "custom://host/books/"),
+            ("/books/:id", "https://hub.example/books/"),
+            ("books/:id", "https://hub.example/.well-known/books/"),
+            ("*", "https://hub.example/.well-known/"),
+            ("//example.com/books/:id", "https://hub.example//example.com/books/"),
+            ("?page=:n", "https://hub.example/.well-known/mercure?page="),
+        ] {
+            let parsed = Pattern::parse(pattern, &hub()).expect(pattern);
+            assert_eq!(parsed.literal_prefix(), expected, "{pattern}");
+        }
+    }
+
+    #[test]
+    fn urls_are_compared_without_what_patterns_do_not_speak_of() {
+        for (url, expected) in [
+            ("https://example.com/a?b#c", "https://example.com/a?b#c"),
+            ("https://me@example.com/a", "https://example.com/a"),
+            ("https://:secret@example.com:8443/a", "https://example.com:8443/a"),
+            ("https://@example.com:443", "https://example.com/"),
+            ("custom://me:secret@host", "custom://host"),
+            ("custom:///a", "custom:/a"),
+            ("custom:/.//a", "custom://a"),
+            ("custom:", "custom:"),
+            ("urn:uuid:1?a#b", "urn:uuid:1?a#b"),
+            ("file:///a", "file:/a"),
+            ("file://host/a", "file://host/a"),
+        ] {
+            assert_eq!(comparable(&Url::parse(url).expect(url)), expected, "{url}");
+        }
+    }
+
     #[test]
     fn what_is_no_url_reference_matches_nothing() {
         assert!(!matches("*://*/*", "http://["));
@@ -498,6 +634,10 @@ mod tests {
                         Some(base) => base.ok().and_then(|base| base.join(input).ok()),
                     };
                     let expected = case.get("expected_match").is_some_and(Value::is_object);
+                    if let (true, Some(url)) = (expected, &url) {
+                        let prefix = pattern.literal_prefix();
+                        assert!(comparable(url).starts_with(&prefix), "{url} does not begin with {prefix}");
+                    }
                     url.is_some_and(|url| pattern.matches_url(&url)) == expected
                 }
             };
@@ -566,6 +706,55 @@ mod tests {
         manifest.with_file_name("src").join("testdata/urlpatterntestdata.json")
     }
 
+    /// Pieces of patterns, each with pieces of topics that it may meet.
+    fn pieces(
+        of: &'static [(&'static str, &'static [&'static str])],
+    ) -> impl Strategy<Value = (String, String)> {
+        prop::sample::select(of).prop_flat_map(|(pattern, topics)| {
+            prop::sample::select(topics).prop_map(|topic| ((*pattern).to_owned(), topic.to_owned()))
+        })
+    }
+
+    const SCHEMES: [(&str, &[&str]); 9] = [
+        ("https:", &["https:", "HTTPS:"]),
+        ("http{s}?:", &["http:", "https:"]),
+        ("*:", &["ftp:", "x:", "https:"]),
+        (":s:", &["x:"]),
+        ("x:", &["x:", "X:"]),
+        ("urn:", &["urn:"]),
+        ("file:", &["file:"]),
+        ("", &["", "https:"]),
+        ("h*:", &["http:", "https:"]),
+    ];
+    const HOSTS: [(&str, &[&str]); 12] = [
+        ("", &["", "//", "//h", "/.", "//hub.example"]),
+        ("//", &["//", ""]),
+        ("//*", &["//", "//h", "//me@h:8", "/."]),
+        ("//h", &["//h", "//H", "//me@h", "//:p@h", "//h:443", "//h:"]),
+        ("//h:*", &["//h", "//h:8", "//me:p@h:80"]),
+        ("//h:8", &["//h:8", "//h:08", "//me@h:8"]),
+        ("//h::p", &["//h:8", "//h"]),
+        ("//h:443", &["//h", "//h:443"]),
+        ("//:a.h", &["//b.h", "//me@b.h:8"]),
+        ("//h*", &["//h", "//he", "//H.x:8"]),
+        ("//{a.}?h", &["//h", "//a.h"]),
+        ("//[\\:\\:1]", &["//[::1]", "//[0:0::1]"]),
+    ];
+    const PATHS: [(&str, &[&str]); 12] = [
+        ("", &["", "/", "/a", "?", "a"]),
+        ("/", &["/", ""]),
+        ("/a/:b", &["/a/1", "/./a/1", "/a/%31", "/x/../a/1#f", "/a/1?q"]),
+        ("/a/:b?", &["/a", "/a/b"]),
+        ("/a*", &["/a", "/abc", "/a/é"]),
+        ("/é/:b", &["/é/1", "/%C3%A9/1", "/%c3%a9/1"]),
+        ("/a?b", &["/a?b", "/b", "/a?b#c"]),
+        ("/a\\?b=:c", &["/a?b=1", "/a?b="]),
+        ("a\\:*", &["a:1", "a:", "/a:1"]),
+        ("*", &["", "/a", "a", "//a", "?a"]),
+        ("//a/:b", &["//a/1", "/.//a/1"]),
+        ("/(a|b)/c", &["/a/c", "/b/c"]),
+    ];
+
     proptest! {
         #[test]
         fn any_text_is_a_pattern_or_refused(
@@ -573,7 +762,29 @@ mod tests {
             topic in "[a-z:/.?#%0-9é]{0,30}",
         ) {
             if let Ok(pattern) = Pattern::parse(&source, &hub()) {
-                pattern.matches(&Topic::unchecked(&topic, &hub()));
+                let topic = Topic::unchecked(&topic, &hub());
+                if let (true, Some(url)) = (pattern.matches(&topic), topic.url()) {
+                    prop_assert!(comparable(url).starts_with(&pattern.literal_prefix()));
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+        #[test]
+        fn what_a_pattern_matches_begins_with_its_prefix(
+            (scheme, of_scheme) in pieces(&SCHEMES),
+            (host, of_host) in pieces(&HOSTS),
+            (path, of_path) in pieces(&PATHS),
+        ) {
+            if let Ok(pattern) = Pattern::parse(&format!("{scheme}{host}{path}"), &hub()) {
+                let topic = Topic::unchecked(&format!("{of_scheme}{of_host}{of_path}"), &hub());
+                if let (true, Some(url)) = (pattern.matches(&topic), topic.url()) {
+                    let (url, prefix) = (comparable(url), pattern.literal_prefix());
+                    prop_assert!(url.starts_with(&prefix), "{url} does not begin with {prefix}");
+                }
             }
         }
     }

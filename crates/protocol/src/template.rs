@@ -62,6 +62,14 @@ impl Template {
         &self.source
     }
 
+    /// What stands before the first expression, perhaps nothing: all expansions begin with it, and the text itself.
+    pub fn literal_prefix(&self) -> &str {
+        match self.parts.first() {
+            Some(Part::Literal(literal)) => literal,
+            _ => "",
+        }
+    }
+
     /// Whether `value` could be an expansion.
     pub fn matches(&self, value: &str) -> bool {
         let value = value.as_bytes();
@@ -468,6 +476,8 @@ mod tests {
         ) {
             if let Ok(Some(template)) = Template::parse(&source) {
                 proptest::prop_assert_eq!(template.matches(&value), regex(&template).is_match(&value));
+                proptest::prop_assert!(source.starts_with(template.literal_prefix()));
+                proptest::prop_assert!(!template.matches(&value) || value.starts_with(template.literal_prefix()));
             }
         }
 
