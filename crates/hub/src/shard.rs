@@ -284,7 +284,9 @@ impl Round {
 
     /// Takes what has been handed in; `Some`: this was the last.
     fn take_commands(&mut self) -> Option<Closed> {
-        while let Ok(batch) = self.batches.try_recv() {
+        // As many as may wait, and no more: what comes meanwhile has the next round.
+        for _ in 0..INBOX_BATCHES {
+            let Ok(batch) = self.batches.try_recv() else { break };
             self.members.mark(&batch);
         }
         for _ in 0..INBOX_COMMANDS {

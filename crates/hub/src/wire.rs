@@ -220,7 +220,7 @@ impl Carried {
                 },
             };
             match step {
-                // What the shard takes over must be bounded by its queue: all is written first.
+                // The shard keeps nothing of the history: all of it is written first.
                 Some(Step::CaughtUp(position)) if unsent.bytes == 0 => return Ok(Ok(position)),
                 Some(Step::Closed(reason)) => return Ok(Err(reason)),
                 _ => {}
