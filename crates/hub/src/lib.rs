@@ -5,7 +5,8 @@
 //! want it in its index and marks the shared frame for each. A subscriber reads history from the same log until it
 //! meets its shard, so that history, live delivery, reconnection and lag are one mechanism.
 //!
-//! The engine knows the protocol and tokio. It knows no HTTP, no token and no backend but memory.
+//! The engine knows the protocol, tokio and sockets, and of HTTP how events are framed ([`Framing`]). It knows no request,
+//! no token and no backend but memory.
 //!
 //! ```
 //! use std::sync::Arc;

@@ -94,8 +94,10 @@ struct Unsent {
 
 impl Unsent {
     fn push(&mut self, part: Bytes) {
-        self.bytes += part.len();
-        self.parts.push_back(part);
+        if !part.is_empty() {
+            self.bytes += part.len();
+            self.parts.push_back(part);
+        }
     }
 
     /// Takes away what has been written.
@@ -245,14 +247,7 @@ impl Carried {
             stream,
         });
         if let Some(parked) = shard.park(parked, position).await {
-            // The shard has ended: what the log holds after the position is the last.
-            let Parked { socket, framing, waiting, stream, .. } = *parked;
-            let mut unsent = Unsent::default();
-            unsent.push(waiting.map_or_else(Bytes::new, |waiting| waiting.begun));
-            let history = History::after(&stream.subscriber.engine, position);
-            if let Ok(carried) = (Unparked { socket, framing, unsent, stream }).carried() {
-                carried.finish(history).await;
-            }
+            parked.release().0.finish(position).await;
         }
     }
 }
@@ -458,24 +453,26 @@ impl Parked {
 
     /// Becomes a stream that a task carries again: whatever waits of the ring is shared with it.
     pub(crate) fn unpark(self, ring: &Ring) -> Unparked {
-        let Self { socket, framing, waiting, stream, .. } = self;
-        let mut unsent = Unsent::default();
-        if let Some(waiting) = waiting {
-            unsent.push(waiting.begun);
-            for place in waiting.places {
-                unsent.push(framing.share(ring.update(place).frame(), 0));
-            }
+        let (mut unparked, places) = self.release();
+        for place in places {
+            unparked.unsent.push(unparked.framing.share(ring.update(place).frame(), 0));
         }
-        Unparked { socket, framing, unsent, stream }
+        unparked
     }
 
     /// Goes back to a task, which reads what waits out of the history. `None`: nothing of the ring waits.
-    pub(crate) fn fall_behind(mut self, ring: &Ring) -> Option<(Unparked, Position)> {
+    pub(crate) fn fall_behind(self, ring: &Ring) -> Option<(Unparked, Position)> {
         let position = ring.before(self.oldest()?);
-        if let Some(waiting) = &mut self.waiting {
-            waiting.places.clear();
-        }
-        Some((self.unpark(ring), position))
+        Some((self.release().0, position))
+    }
+
+    /// The stream with what it has begun to send, and the entries of the ring that wait beside that.
+    fn release(self) -> (Unparked, VecDeque<Place>) {
+        let Self { socket, framing, waiting, stream, .. } = self;
+        let Waiting { begun, places } = waiting.map_or_else(Waiting::default, |waiting| *waiting);
+        let mut unsent = Unsent::default();
+        unsent.push(begun);
+        (Unparked { socket, framing, unsent, stream }, places)
     }
 }
 
@@ -493,6 +490,14 @@ impl Unparked {
         let history = History::after(&self.stream.subscriber.engine, position);
         if let Ok(carried) = self.carried() {
             carried.run(history).await;
+        }
+    }
+
+    /// Its shard has ended: what the log holds after the position is the last.
+    async fn finish(self, position: Position) {
+        let history = History::after(&self.stream.subscriber.engine, position);
+        if let Ok(carried) = self.carried() {
+            carried.finish(history).await;
         }
     }
 

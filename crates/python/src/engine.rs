@@ -29,8 +29,8 @@ enum State {
     Stopped,
 }
 
-/// Fan-out is done in batches and publishing in microseconds: two threads serve an embedded hub, and its application
-/// keeps the rest of the machine.
+/// Publishing takes microseconds, and the shards have threads of their own: two serve the requests of an embedded hub, and
+/// its application keeps the rest of the machine.
 const THREADS: usize = 2;
 
 /// What a hub inside a Flask application says unasked: trouble, and why a token was refused.

@@ -6,7 +6,6 @@
 
 use std::{
     convert::Infallible,
-    fmt::Write as _,
     io::{self, IoSlice},
     net::IpAddr,
     pin::Pin,
@@ -286,15 +285,13 @@ impl Stream {
                 head.extend_from_slice(part);
             }
         }
-        let mut rest = String::new();
-        // Writing to a string does not fail. The connection ends with the stream: what else was sent on it is not read.
-        let _ =
-            write!(rest, "connection: close\r\ndate: {}\r\n", httpdate::HttpDate::from(SystemTime::now()));
+        // The connection ends with the stream: what else was sent on it is not read.
+        let date = httpdate::HttpDate::from(SystemTime::now());
+        head.extend_from_slice(format!("connection: close\r\ndate: {date}\r\n").as_bytes());
         if framing == Framing::Chunked {
-            rest.push_str("transfer-encoding: chunked\r\n");
+            head.extend_from_slice(b"transfer-encoding: chunked\r\n");
         }
-        rest.push_str("\r\n");
-        head.extend_from_slice(rest.as_bytes());
+        head.extend_from_slice(b"\r\n");
         Self { framing, head: head.into(), session, place }
     }
 }
