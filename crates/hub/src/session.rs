@@ -30,7 +30,7 @@ use crate::{
     shard::{Attached, Membership, Shard},
     subscriber::{Counted, Subscriber},
     transport::{Position, Trimmed},
-    wire::Carried,
+    wire,
 };
 
 /// A stream of SSE bytes for one subscriber. Dropping it unsubscribes.
@@ -141,7 +141,7 @@ impl Session {
     /// A stream of which something has been polled already ends instead.
     pub async fn carry(self, wire: Wire) {
         let Self { subscriber, state: State::History(history), .. } = self else { return };
-        Carried::new(wire, subscriber).begin(history).await;
+        wire::begin(wire, subscriber, history).await;
     }
 
     /// The next bytes to send, whole events or comments; `None` at the end, for ever.

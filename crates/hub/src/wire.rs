@@ -10,6 +10,7 @@ use std::{
     collections::VecDeque,
     future::poll_fn,
     io::{self, IoSlice, Read as _, Write as _},
+    net,
     sync::Arc,
     task::Poll,
     time::{Duration, Instant},
@@ -35,8 +36,8 @@ use crate::{
 
 /// A connection that is ready to carry a stream: the request has been read, and nothing of the answer is out.
 pub struct Wire {
-    /// The connection. Nothing else may write to it.
-    pub socket: TcpStream,
+    /// The connection, which must not block. Nothing else may write to it.
+    pub socket: net::TcpStream,
     /// How events are framed.
     pub framing: Framing,
     /// The head of the answer, which goes first.
@@ -140,25 +141,32 @@ struct Stream {
 /// Bytes of history that are gathered into one write.
 const GATHERED_BYTES: usize = 64 * 1024;
 
-impl Carried {
-    pub(crate) fn new(wire: Wire, subscriber: Subscriber) -> Self {
-        let Wire { socket, framing, head, held } = wire;
-        let mut unsent = Unsent::default();
-        let mut opening = Vec::with_capacity(head.len() + sse::COMMENT_CHUNK.len());
-        opening.extend_from_slice(&head);
-        opening.extend_from_slice(framing.comment());
-        unsent.push(opening.into());
-        Self { socket, framing, unsent, stream: Box::new(Stream { subscriber, held }) }
-    }
-
-    /// Goes to the shard if there is nothing to read, else into a task of its own.
-    pub(crate) async fn begin(self, history: History) {
-        match history.end() {
-            Some(position) => self.park(position).await,
-            None => drop(tokio::spawn(self.run(history))),
+/// Gives a stream to its shard if there is nothing to read, else to a task of its own.
+pub(crate) async fn begin(wire: Wire, subscriber: Subscriber, history: History) {
+    let Wire { socket, framing, head, held } = wire;
+    let mut opening = Vec::with_capacity(head.len() + sse::COMMENT_CHUNK.len());
+    opening.extend_from_slice(&head);
+    opening.extend_from_slice(framing.comment());
+    let stream = Box::new(Stream { subscriber, held });
+    match history.end() {
+        Some(position) => {
+            let mut socket = mio::net::TcpStream::from_std(socket);
+            // By whoever brings it: the shard has others to write to.
+            let Ok(written) = write(&mut socket, &mut [IoSlice::new(&opening)]) else { return };
+            let begun = Bytes::from(opening).slice(written..);
+            Parked::new(socket, framing, begun, stream).park(position).await;
+        }
+        None => {
+            // What cannot be registered is closed: its peer comes back.
+            let Ok(socket) = TcpStream::from_std(socket) else { return };
+            let mut unsent = Unsent::default();
+            unsent.push(opening.into());
+            tokio::spawn(Carried { socket, framing, unsent, stream }.run(history));
         }
     }
+}
 
+impl Carried {
     /// Reads and writes until the stream has caught up and its shard takes it over, or until it ends.
     pub(crate) async fn run(mut self, history: History) {
         match self.catch_up(history).await {
@@ -230,25 +238,13 @@ impl Carried {
         }
     }
 
-    /// Hands the stream over to its shard, which goes on after the position.
+    /// Hands the stream over to its shard, which goes on after the position. All that has been read is written.
     async fn park(self, position: Position) {
-        let Self { socket, framing, unsent, stream } = self;
+        let Self { socket, framing, stream, .. } = self;
         let Ok(socket) = socket.into_std() else { return };
-        let shard = stream.subscriber.shard.clone();
-        // The opening, or nothing: whoever has read history has written it all.
-        let begun = unsent.parts.into_iter().next();
-        let parked = Box::new(Parked {
-            socket: mio::net::TcpStream::from_std(socket),
-            framing,
-            unasked: 0,
-            is_listed: false,
-            waiting: begun.map(|begun| Box::new(Waiting { begun, places: VecDeque::new() })),
-            last_sent: Instant::now(),
-            stream,
-        });
-        if let Some(parked) = shard.park(parked, position).await {
-            parked.release().0.finish(position).await;
-        }
+        Parked::new(mio::net::TcpStream::from_std(socket), framing, Bytes::new(), stream)
+            .park(position)
+            .await;
     }
 }
 
@@ -319,6 +315,21 @@ const UNASKED_MAX: u16 = 16 * 1024;
 pub(crate) struct Gone;
 
 impl Parked {
+    /// On its way to a shard, with the rest of what has been begun.
+    fn new(socket: mio::net::TcpStream, framing: Framing, begun: Bytes, stream: Box<Stream>) -> Box<Self> {
+        let waiting = (!begun.is_empty()).then(|| Box::new(Waiting { begun, places: VecDeque::new() }));
+        let last_sent = Instant::now();
+        Box::new(Self { socket, framing, unasked: 0, is_listed: false, waiting, last_sent, stream })
+    }
+
+    /// Goes to its shard, or writes what the log still holds and ends if that has ended.
+    async fn park(self: Box<Self>, position: Position) {
+        let shard = self.stream.subscriber.shard.clone();
+        if let Some(parked) = shard.park(self, position).await {
+            parked.release().0.finish(position).await;
+        }
+    }
+
     pub(crate) fn interest(&self) -> &Arc<Interest> {
         &self.stream.subscriber.interest
     }

@@ -195,7 +195,7 @@ async fn carry(session: Session, framing: Framing) -> BufReader<TcpStream> {
     let listener = listening.listen(1).expect("listen");
     let address = listener.local_addr().expect("an address");
     let (client, accepted) = tokio::join!(connecting.connect(address), listener.accept());
-    let (socket, _) = accepted.expect("accept");
+    let socket = accepted.expect("accept").0.into_std().expect("a socket");
     session.carry(Wire { socket, framing, head: "HTTP\r\n\r\n".into(), held: Box::new(()) }).await;
     let mut reader = BufReader::new(client.expect("connect"));
     let mut head = String::new();

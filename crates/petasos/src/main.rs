@@ -102,7 +102,8 @@ async fn serve(mut options: Options) -> Result<(), Failure> {
     let path = connections.service().hub().url().path();
     say(&format!("Serving on http://{}{path}", listener.address()))?;
     let stopper = tokio::spawn(stop_on_signal(connections.clone()));
-    listener.serve(connections, drain).await;
+    // On a thread of the runtime: to wake this one for each connection would cost a call of the system.
+    tokio::spawn(listener.serve(connections, drain)).await?;
     stopper.await??;
     Ok(())
 }

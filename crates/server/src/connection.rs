@@ -6,8 +6,9 @@
 
 use std::{
     convert::Infallible,
-    io::{self, IoSlice},
-    net::IpAddr,
+    future::poll_fn,
+    io::{self, IoSlice, Read as _},
+    net::{self, IpAddr},
     pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
@@ -26,6 +27,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
     sync::watch,
+    task::JoinSet,
     time::{Instant, sleep_until, timeout},
 };
 
@@ -102,43 +104,76 @@ impl Connections {
         drop(admission);
     }
 
-    /// The same on a TCP socket. Returns as soon as the hub writes to the socket by itself, unless
-    /// [`Settings::direct`](crate::Settings::direct) is off.
-    pub async fn serve_socket(&self, socket: TcpStream, peer: IpAddr, admission: Admission) {
-        if !self.service.settings.direct {
-            return self.serve(socket, Some(peer), admission).await;
+    /// Begins to serve connections that have come together, each on a TCP socket that does not block, and returns when the
+    /// last has ended or the hub writes to it by itself: see [`Settings::direct`](crate::Settings::direct).
+    pub(crate) async fn serve_crowd(&self, crowd: Vec<Accepted>) {
+        let mut waiting = JoinSet::new();
+        for accepted in crowd {
+            let connections = self.clone();
+            let mut serving = Box::pin(async move { connections.serve_socket(accepted).await });
+            // What subscribers send is usually there already, and then nothing is waited for: no task is needed.
+            if poll_fn(|cx| Poll::Ready(serving.as_mut().poll(cx).is_pending())).await {
+                waiting.spawn(serving);
+            }
         }
-        let Some(first) = self.first(&socket).await else { return };
+        while waiting.join_next().await.is_some() {}
+    }
+
+    async fn serve_socket(&self, accepted: Accepted) {
+        // Its peer has left, or the system cannot wait for it.
+        let _ = self.try_serve_socket(accepted).await;
+    }
+
+    async fn try_serve_socket(&self, accepted: Accepted) -> io::Result<()> {
+        let Accepted { socket, peer, admission } = accepted;
+        if !self.service.settings.direct {
+            self.serve(TcpStream::from_std(socket)?, Some(peer), admission).await;
+            return Ok(());
+        }
+        let (socket, first) = self.first(socket).await?;
         let mut prepared = None;
         if let Some(mut request) = first.request {
             request.extensions_mut().insert(Peer(peer));
             let version = request.version();
             match Stream::of(version, self.service.call(request).await) {
-                Ok(stream) => return stream.carry(socket, admission).await,
+                Ok(stream) => {
+                    stream.carry(socket, admission).await;
+                    return Ok(());
+                }
                 Err(response) => prepared = Some(response),
             }
         }
+        let socket = TcpStream::from_std(socket)?;
         let watched = Watched { read: first.read, direct: true, ..Watched::new(socket) };
         // Boxed, since few get here.
         if let Some((socket, stream)) = Box::pin(self.run(watched, Some(peer), prepared)).await {
-            stream.carry(socket, admission).await;
+            stream.carry(socket.into_std()?, admission).await;
         }
+        Ok(())
     }
 
-    /// The first bytes of a connection, as soon as there are any. `None`: the peer has left, or none came in time.
-    async fn first(&self, socket: &TcpStream) -> Option<First> {
+    /// The first bytes of a connection, as soon as there are any.
+    ///
+    /// # Errors
+    /// If the peer has left, or none came in time or before the service stops.
+    async fn first(&self, socket: net::TcpStream) -> io::Result<(net::TcpStream, First)> {
+        if let Some(first) = first::read(|buffer| (&socket).read(buffer))? {
+            return Ok((socket, first));
+        }
+        let socket = TcpStream::from_std(socket)?;
         let reading = async {
             loop {
                 socket.readable().await?;
-                if let Some(first) = first::read(socket)? {
+                if let Some(first) = first::read(|buffer| socket.try_read(buffer))? {
                     return io::Result::Ok(first);
                 }
             }
         };
-        tokio::select! {
-            first = timeout(self.service.settings.head_timeout, reading) => first.ok()?.ok(),
-            () = self.stopping() => None,
-        }
+        let first = tokio::select! {
+            first = timeout(self.service.settings.head_timeout, reading) => first??,
+            () = self.stopping() => return Err(io::ErrorKind::ConnectionAborted.into()),
+        };
+        Ok((socket.into_std()?, first))
     }
 
     /// Lets hyper serve a connection; the first answer may be prepared. `Some`: the stream that was asked for, and the
@@ -196,7 +231,7 @@ impl Connections {
         let mut draining = false;
         loop {
             let deadline = *end.borrow_and_update();
-            let served = std::future::poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
+            let served = poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
                 Poll::Ready(result) => Poll::Ready(Err(result)),
                 Poll::Pending => handover.take().map_or(Poll::Pending, |stream| Poll::Ready(Ok(stream))),
             });
@@ -240,6 +275,13 @@ impl Connections {
     }
 }
 
+/// A connection that has been accepted, on a socket that does not block.
+pub(crate) struct Accepted {
+    pub(crate) socket: net::TcpStream,
+    pub(crate) peer: IpAddr,
+    pub(crate) admission: Admission,
+}
+
 /// A connection's place; dropping it makes room.
 pub struct Admission(watch::Sender<usize>);
 
@@ -268,7 +310,7 @@ impl Stream {
         }
     }
 
-    async fn carry(self, socket: TcpStream, admission: Admission) {
+    async fn carry(self, socket: net::TcpStream, admission: Admission) {
         let Self { framing, head, session, place } = self;
         session.carry(Wire { socket, framing, head, held: Box::new((place, admission)) }).await;
     }

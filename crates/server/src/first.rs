@@ -9,7 +9,6 @@ use std::io;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header};
 use http_body_util::Empty;
-use tokio::net::TcpStream;
 
 /// What has been read, and the request in it if it is a plain one.
 pub(crate) struct First {
@@ -26,14 +25,14 @@ const HEADERS_MAX: usize = 64;
 const UNUSUAL: [HeaderName; 4] =
     [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::EXPECT, header::UPGRADE];
 
-/// Reads what has come on a socket that is ready. `None`: nothing has, after all.
+/// Takes what a read of a socket gives. `None`: nothing has come.
 ///
 /// # Errors
 /// The socket's; its end is one, too.
-pub(crate) fn read(socket: &TcpStream) -> io::Result<Option<First>> {
+pub(crate) fn read(read: impl FnOnce(&mut [u8]) -> io::Result<usize>) -> io::Result<Option<First>> {
     // Here, and not in a future: there would be one for each connection.
     let mut buffer = [0; HEAD_BYTES_MAX];
-    let length = match socket.try_read(&mut buffer) {
+    let length = match read(&mut buffer) {
         Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
         Ok(length) => length,
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),

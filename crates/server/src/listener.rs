@@ -1,18 +1,27 @@
 //! A listening TCP socket: the accept loop and the end.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{
+    io,
+    net::{self, SocketAddr},
+    pin::pin,
+    time::Duration,
+};
 
+use mio::net::TcpListener;
+use socket2::SockRef;
 use tokio::{
-    net::{TcpListener, TcpSocket, TcpStream, lookup_host},
+    io::{Interest, unix::AsyncFd},
+    net::{TcpSocket, lookup_host},
     task::JoinSet,
     time::{sleep, timeout},
 };
 
-use crate::Connections;
+use crate::{Connections, Settings, connection::Accepted};
 
 /// A bound socket, not accepting yet.
 pub struct Listener {
-    socket: TcpListener,
+    /// Not one of tokio's: it would register each socket that it accepts, and most are the hub's after one read.
+    socket: AsyncFd<TcpListener>,
     address: SocketAddr,
 }
 
@@ -22,6 +31,9 @@ const BACKLOG: u32 = 4_096;
 /// What the kernel may hold for one peer (it doubles the figure): a stalled one would otherwise pin 4 MB. Enough for
 /// megabytes a second over any distance.
 const SEND_BUFFER_BYTES: u32 = 128 * 1024;
+
+/// Connections that one task begins to serve: of a crowd, some for each thread of the runtime; of few, all.
+const TOGETHER_MAX: usize = 16;
 
 /// After a failed accept, usually for want of file descriptors: long enough not to spin, short enough not to be felt.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -35,7 +47,7 @@ impl Listener {
         let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         for address in lookup_host((host, port)).await? {
             match bind(address) {
-                Ok(socket) => return Ok(Self { address: socket.local_addr()?, socket }),
+                Ok(socket) => return Ok(Self { address: socket.get_ref().local_addr()?, socket }),
                 Err(error) => failure = error,
             }
         }
@@ -50,18 +62,29 @@ impl Listener {
     /// Accepts and serves until the connections stop, then waits for those that are open, at most `drain`.
     pub async fn serve(self, connections: Connections, drain: Duration) {
         let mut tasks = JoinSet::new();
+        let mut stopping = pin!(connections.stopping());
+        // Whoever has come before this has the default.
+        inherit(self.socket.get_ref(), connections.service().settings.write_timeout);
         loop {
             tokio::select! {
-                accepted = self.socket.accept() => match accepted {
-                    Ok((stream, peer)) => accept(stream, peer, &connections, &mut tasks),
-                    Err(error) if is_of_peer(&error) => {}
+                accepted = self.accept() => match accepted {
+                    Ok(crowd) => {
+                        let admitted = crowd.into_iter().map_while(|(socket, peer)| {
+                            // Turned away without a word: an answer would cost what there is no room for, and a browser
+                            // tries again after a broken connection, but never after an error status.
+                            Some(Accepted { socket, peer: peer.ip(), admission: connections.admit()? })
+                        });
+                        let admitted = admitted.collect();
+                        let connections = connections.clone();
+                        tasks.spawn(async move { connections.serve_crowd(admitted).await });
+                    }
                     Err(error) => {
                         tracing::warn!(%error, "connections cannot be accepted: raise the limit of open files");
                         sleep(ACCEPT_PAUSE).await;
                     }
                 },
                 Some(_) = tasks.join_next() => {}
-                () = connections.stopping() => break,
+                () = &mut stopping => break,
             }
         }
         drop(self.socket);
@@ -69,32 +92,74 @@ impl Listener {
         let _ = timeout(drain, connections.drained()).await;
         tasks.shutdown().await;
     }
+
+    /// Whoever has connected, [`TOGETHER_MAX`] at most.
+    async fn accept(&self) -> io::Result<Vec<(net::TcpStream, SocketAddr)>> {
+        let mut crowd = Vec::new();
+        loop {
+            let mut ready = self.socket.readable().await?;
+            while crowd.len() < TOGETHER_MAX {
+                match ready.try_io(|socket| socket.get_ref().accept()) {
+                    Ok(Ok((socket, peer))) => crowd.push((socket.into(), peer)),
+                    Ok(Err(error)) if is_of_peer(&error) => {}
+                    Ok(Err(error)) if crowd.is_empty() => return Err(error),
+                    // It comes again, if it lasts.
+                    Ok(Err(_)) | Err(_) => break,
+                }
+            }
+            if !crowd.is_empty() {
+                return Ok(crowd);
+            }
+        }
+    }
 }
 
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+fn bind(address: SocketAddr) -> io::Result<AsyncFd<TcpListener>> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
     // Inherited by the sockets that are accepted.
     socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
     socket.bind(address)?;
-    socket.listen(BACKLOG)
+    let socket = TcpListener::from_std(socket.listen(BACKLOG)?.into_std()?);
+    inherit(&socket, Settings::default().write_timeout);
+    #[expect(
+        deprecated,
+        reason = "its successor is unsafe, and asks for a descriptor that stays the same: a listener's does"
+    )]
+    AsyncFd::with_interest(socket, Interest::READABLE)
 }
 
-fn accept(stream: TcpStream, peer: SocketAddr, connections: &Connections, tasks: &mut JoinSet<()>) {
-    // Turned away without a word: an answer would cost what there is no room for, and a browser tries again after a
-    // broken connection, but never after an error status.
-    let Some(admission) = connections.admit() else { return };
+/// What the sockets that are accepted get without a call of the system for each.
+fn inherit(listener: &TcpListener, write_timeout: Duration) {
+    let socket = SockRef::from(listener);
     // Events are small and must not wait for each other.
-    let _ = stream.set_nodelay(true);
+    let _ = socket.set_tcp_nodelay(true);
     #[cfg(target_os = "linux")]
-    let _ = socket2::SockRef::from(&stream)
-        .set_tcp_user_timeout(Some(connections.service().settings.write_timeout));
-    let connections = connections.clone();
-    tasks.spawn(async move { connections.serve_socket(stream, peer.ip(), admission).await });
+    let _ = socket.set_tcp_user_timeout(Some(write_timeout));
 }
 
 /// Whether an accept failed for a reason of the peer's, with nothing to wait for.
 fn is_of_peer(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_accepted_has_the_options_of_the_listener() {
+        let listener = Listener::bind("127.0.0.1", 0).await.expect("bind");
+        let mut clients = Vec::new();
+        for write_timeout in [Settings::default().write_timeout, Duration::from_secs(7)] {
+            inherit(listener.socket.get_ref(), write_timeout);
+            clients.push(net::TcpStream::connect(listener.address()).expect("connect"));
+            let [(socket, _)] = &listener.accept().await.expect("accept")[..] else { panic!("one") };
+            let socket = SockRef::from(socket);
+            assert!(socket.tcp_nodelay().expect("an option"));
+            assert_eq!(socket.tcp_user_timeout().expect("an option"), Some(write_timeout));
+            assert_eq!(socket.send_buffer_size().expect("an option"), 2 * SEND_BUFFER_BYTES as usize);
+        }
+    }
 }
