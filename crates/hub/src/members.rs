@@ -179,6 +179,11 @@ impl Members {
         MemberKey { slot, number }
     }
 
+    /// How many have ever been admitted; it wraps around.
+    pub(crate) fn admitted(&self) -> u32 {
+        self.admitted
+    }
+
     /// The last entry that has been marked.
     pub(crate) fn position(&self) -> Position {
         self.ring.end()
@@ -294,7 +299,7 @@ impl Members {
             parked.is_listed = false;
             if parked.oldest().is_none_or(|oldest| self.ring.older_than(oldest) >= excess) {
                 self.list(slot);
-            } else if let Some(Sink::Socket(parked)) = self.remove(key)
+            } else if let Some(parked) = self.take(key)
                 && let Some((unparked, position)) = parked.fall_behind(&self.ring)
             {
                 self.runtime.spawn(unparked.run(position));
@@ -331,7 +336,7 @@ impl Members {
                     self.due.insert(slot, due);
                 }
                 Ok(false) => {
-                    if let Some(Sink::Socket(parked)) = self.remove(key) {
+                    if let Some(parked) = self.take(key) {
                         self.runtime.spawn(parked.unpark(&self.ring).end(Closed::Lifetime));
                     }
                 }
@@ -340,22 +345,29 @@ impl Members {
         }
     }
 
-    /// Takes a member out, unless it has left already.
+    /// Takes out a member whose stream goes on elsewhere.
+    fn take(&mut self, key: MemberKey) -> Option<Parked> {
+        let Some(Sink::Socket(mut parked)) = self.remove(key) else { return None };
+        // It fails for a socket that is not registered, which this one is.
+        let _ = self.registry.deregister(&mut parked.socket);
+        Some(parked)
+    }
+
+    /// Takes a member out, unless it has left already. Its socket is still registered: a socket that is closed, as most
+    /// are then, the system forgets by itself.
     pub(crate) fn remove(&mut self, key: MemberKey) -> Option<Sink> {
         let slot = key.slot as usize;
         if self.members.get(slot).is_none_or(|member| member.number != key.number) {
             return None;
         }
-        let Member { registrations, mut sink, .. } = self.members.remove(slot);
+        let Member { registrations, sink, .. } = self.members.remove(slot);
         let interest = sink.interest();
         let index = if interest.sees_private() { &mut self.granted } else { &mut self.public };
         for (matcher, registration) in interest.matchers.iter().zip(registrations.as_slice()) {
             index.remove(matcher, *registration);
         }
-        if let Sink::Socket(parked) = &mut sink {
+        if let Sink::Socket(_) = sink {
             self.due.remove(key.slot);
-            // It fails for a socket that is not registered, which this one is.
-            let _ = self.registry.deregister(&mut parked.socket);
         }
         if self.members.is_empty() {
             // The tables of a crowd are given back when it has left.

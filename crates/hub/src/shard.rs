@@ -223,6 +223,7 @@ impl Round {
             self.bell.awaited.store(false, Ordering::SeqCst);
             let now = Instant::now();
             if now >= rested {
+                let admitted = self.members.admitted();
                 rested = match self.members.trim(now) {
                     false => now + REST_MAX,
                     true => {
@@ -236,6 +237,9 @@ impl Round {
                         });
                         let done = Instant::now();
                         match done - now {
+                            short if short < REST_MIN && self.members.admitted() != admitted => {
+                                now + REST_MIN
+                            }
                             short if short < REST_MIN => done,
                             long => done + long.min(REST_MAX),
                         }
