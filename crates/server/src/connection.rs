@@ -107,13 +107,26 @@ impl Connections {
     /// Begins to serve connections that have come together, each on a TCP socket that does not block, and returns when the
     /// last has ended or the hub writes to it by itself: see [`Settings::direct`](crate::Settings::direct).
     pub(crate) async fn serve_crowd(&self, crowd: Vec<Accepted>) {
-        let mut waiting = JoinSet::new();
-        for accepted in crowd {
+        let serve = |accepted| {
             let connections = self.clone();
-            let mut serving = Box::pin(async move { connections.serve_socket(accepted).await });
+            async move { connections.serve_socket(accepted).await }
+        };
+        let mut waiting = JoinSet::new();
+        // Kilobytes, used again for the next.
+        let mut place = None;
+        for accepted in crowd {
+            let future = serve(accepted);
+            let mut serving = match place.take() {
+                None => Box::pin(future),
+                Some(mut place) => {
+                    Pin::set(&mut place, future);
+                    place
+                }
+            };
             // What subscribers send is usually there already, and then nothing is waited for: no task is needed.
-            if poll_fn(|cx| Poll::Ready(serving.as_mut().poll(cx).is_pending())).await {
-                waiting.spawn(serving);
+            match poll_fn(|cx| Poll::Ready(serving.as_mut().poll(cx))).await {
+                Poll::Ready(()) => place = Some(serving),
+                Poll::Pending => drop(waiting.spawn(serving)),
             }
         }
         while waiting.join_next().await.is_some() {}
