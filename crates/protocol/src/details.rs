@@ -65,8 +65,12 @@ pub fn grants(claims: &Claims, hub: &HubUrl, limits: &Limits) -> Result<Grants, 
         }
     }
     if !has_payload {
-        grants.payloads.clear();
+        grants.payloads = Vec::new();
     }
+    // They are kept as long as the streams that they allow, and there may be as many.
+    grants.publish.shrink_to_fit();
+    grants.subscribe.shrink_to_fit();
+    grants.payloads.shrink_to_fit();
     Ok(grants)
 }
 

@@ -105,6 +105,10 @@ impl Issuers {
         now: f64,
         limits: &Limits,
     ) -> Result<Verified, TokenError> {
+        if token.len() > limits.token_bytes_max {
+            // Refused there, and not worth looking for.
+            return self.verify_anew(token, role, hub, now, limits).await.map(|(known, _)| known.verified);
+        }
         let key = RoleToken::new(role, token);
         if let Some(known) = self.known(role, &key, hub, limits).await? {
             return known.at(now);
@@ -123,10 +127,6 @@ impl Issuers {
         hub: &HubUrl,
         limits: &Limits,
     ) -> Result<Option<Arc<Known>>, TokenError> {
-        // Refused below, and not worth looking for.
-        if token.bytes() > limits.token_bytes_max {
-            return Ok(None);
-        }
         for (place, issuer) in self.trusted.iter().enumerate() {
             let Some(keys) = issuer.of(role).at_hand() else { continue };
             let known = keys.recall(token, self, hub, limits).filter(|known| known.issuer == place);

@@ -6,9 +6,8 @@
 //! its dates are compared with the clock each time. Only valid tokens are remembered, so that nobody else can fill the
 //! memory, and what they may take of it is bounded.
 //!
-//! Tokens are compared byte for byte, in maps whose hashes are keyed: nobody can choose which tokens meet in a bucket.
-//! Nothing here shows a token. Forgotten ones are freed and not overwritten, as are the buffers of the requests that
-//! brought them.
+//! Tokens are known by their SHA-256 digests, as signatures know what they sign: no two that anybody can find have one
+//! digest, and no token is kept. Nothing here shows a token.
 
 use std::{
     collections::HashMap,
@@ -17,6 +16,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 use petasos_protocol::{
     Limits,
     grants::Grants,
@@ -34,10 +34,10 @@ pub(crate) struct KeySet {
 }
 
 /// A token and what it is presented for.
-#[derive(PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct RoleToken {
     role: Role,
-    token: Box<str>,
+    digest: [u8; SHA256_OUTPUT_LEN],
 }
 
 /// What is known of a valid token.
@@ -80,12 +80,12 @@ struct Generation {
 /// A crowd that reconnects in the minutes after a network has failed has about as many tokens; more are verified again.
 const ENTRIES_MAX: usize = 16_384;
 
-/// As many tokens of the usual size, 400 to 600 bytes, with what they grant. A set for each role and issuer may take
-/// this, next to the 2 KiB or more of each of their streams.
+/// As many tokens with what they usually grant, and some that grant much. A set for each role and issuer may take this,
+/// next to the kilobyte of each of their streams.
 const BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// An entry without its texts: two allocations, its place in the map, and empty grants.
-const ENTRY_BYTES: usize = 384;
+const ENTRY_BYTES: usize = 320;
 
 impl From<Vec<Key>> for KeySet {
     fn from(keys: Vec<Key>) -> Self {
@@ -153,12 +153,9 @@ impl KeySet {
 
 impl RoleToken {
     pub(crate) fn new(role: Role, token: &str) -> Self {
-        Self { role, token: token.into() }
-    }
-
-    /// How long the token is.
-    pub(crate) fn bytes(&self) -> usize {
-        self.token.len()
+        let mut bytes = [0; SHA256_OUTPUT_LEN];
+        bytes.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
+        Self { role, digest: bytes }
     }
 }
 
@@ -179,7 +176,7 @@ impl Known {
     }
 
     /// About what it takes, as if nothing in it were shared.
-    fn bytes(&self, token: &RoleToken) -> usize {
+    fn bytes(&self) -> usize {
         let Grants { publish, subscribe, payloads } = &*self.verified.grants;
         let matchers =
             publish.iter().chain(subscribe).chain(payloads.iter().flat_map(|(granted, _)| granted));
@@ -187,7 +184,7 @@ impl Known {
         let payloads =
             payloads.iter().map(|(_, payload)| 64 + payload.as_ref().map_or(0, |it| it.get().len()));
         let key_id = self.key_id.as_ref().map_or(0, |id| id.len());
-        ENTRY_BYTES + token.bytes() + key_id + matchers + payloads.sum::<usize>()
+        ENTRY_BYTES + key_id + matchers + payloads.sum::<usize>()
     }
 }
 
@@ -235,14 +232,14 @@ impl Remembered {
         if let Some(known) = self.recent.tokens.get(token) {
             return Some((known.clone(), Generation::default()));
         }
-        let (token, known) = self.earlier.take(token)?;
-        let forgotten = self.insert(token, known.clone());
+        let known = self.earlier.take(token)?;
+        let forgotten = self.insert(*token, known.clone());
         Some((known, forgotten))
     }
 
     /// Adds a token, and gives back what is forgotten instead.
     fn insert(&mut self, token: RoleToken, known: Arc<Known>) -> Generation {
-        let bytes = known.bytes(&token);
+        let bytes = known.bytes();
         let mut forgotten = Generation::default();
         if bytes > BYTES_MAX / 2 {
             return forgotten;
@@ -261,10 +258,10 @@ impl Remembered {
 }
 
 impl Generation {
-    fn take(&mut self, token: &RoleToken) -> Option<(RoleToken, Arc<Known>)> {
-        let (token, known) = self.tokens.remove_entry(token)?;
-        self.bytes -= known.bytes(&token);
-        Some((token, known))
+    fn take(&mut self, token: &RoleToken) -> Option<Arc<Known>> {
+        let known = self.tokens.remove(token)?;
+        self.bytes -= known.bytes();
+        Some(known)
     }
 }
 
@@ -280,8 +277,8 @@ mod tests {
 
     use super::*;
 
-    fn token(number: usize, bytes: usize) -> RoleToken {
-        RoleToken::new(Role::Subscriber, &format!("{number:0bytes$}"))
+    fn token(number: usize) -> RoleToken {
+        RoleToken::new(Role::Subscriber, &number.to_string())
     }
 
     fn granting(topics: &[&str]) -> Arc<Known> {
@@ -295,7 +292,7 @@ mod tests {
     fn size(remembered: &Remembered) -> (usize, usize) {
         let Remembered { recent, earlier, .. } = remembered;
         for generation in [recent, earlier] {
-            let bytes: usize = generation.tokens.iter().map(|(token, known)| known.bytes(token)).sum();
+            let bytes: usize = generation.tokens.values().map(|known| known.bytes()).sum();
             assert_eq!(generation.bytes, bytes);
         }
         (recent.tokens.len() + earlier.tokens.len(), recent.bytes + earlier.bytes)
@@ -304,25 +301,24 @@ mod tests {
     #[test]
     fn a_flood_of_tokens_is_bounded_and_what_is_used_stays() {
         let topic = "t".repeat(1_000);
-        for (bytes, topics) in [(100, &[][..]), (16 * 1024, &[]), (100, &[&*topic; 100])] {
+        for topics in [&[][..], &[&*topic; 100]] {
             let mut remembered = Remembered::default();
             let known = granting(topics);
-            let each = known.bytes(&token(0, bytes));
-            let room = (ENTRIES_MAX / 2).min(BYTES_MAX / 2 / each);
-            remembered.insert(token(0, bytes), known.clone());
+            let room = (ENTRIES_MAX / 2).min(BYTES_MAX / 2 / known.bytes());
+            remembered.insert(token(0), known.clone());
             for number in 1..=5 * room {
-                remembered.insert(token(number, bytes), known.clone());
+                remembered.insert(token(number), known.clone());
                 if number % (room / 4) == 0 {
-                    assert!(remembered.recall(&token(0, bytes)).is_some(), "in use, {number}");
+                    assert!(remembered.recall(&token(0)).is_some(), "in use, {number}");
                     let (tokens, bytes) = size(&remembered);
                     assert!(tokens <= ENTRIES_MAX && bytes <= BYTES_MAX, "{tokens} {bytes}");
                 }
             }
             // Not by keeping nothing.
             for number in 4 * room + 2..=5 * room {
-                assert!(remembered.recall(&token(number, bytes)).is_some(), "{number}");
+                assert!(remembered.recall(&token(number)).is_some(), "{number}");
             }
-            assert!(remembered.recall(&token(1, bytes)).is_none());
+            assert!(remembered.recall(&token(1)).is_none());
             size(&remembered);
         }
     }
@@ -330,20 +326,20 @@ mod tests {
     #[test]
     fn a_token_that_grants_more_than_there_is_room_for_is_not_kept() {
         let mut remembered = Remembered::default();
-        remembered.insert(token(1, 100), granting(&["a"]));
+        remembered.insert(token(1), granting(&["a"]));
         let topic = "t".repeat(4_096);
-        remembered.insert(token(2, 100), granting(&vec![&*topic; BYTES_MAX / 2 / 4_096]));
-        assert!(remembered.recall(&token(2, 100)).is_none());
-        assert!(remembered.recall(&token(1, 100)).is_some());
+        remembered.insert(token(2), granting(&vec![&*topic; BYTES_MAX / 2 / 4_096]));
+        assert!(remembered.recall(&token(2)).is_none());
+        assert!(remembered.recall(&token(1)).is_some());
     }
 
     #[test]
     fn a_token_is_kept_once() {
         let mut remembered = Remembered::default();
         for _ in 0..3 {
-            remembered.insert(token(1, 100), granting(&[]));
+            remembered.insert(token(1), granting(&[]));
         }
         assert_eq!(size(&remembered).0, 1);
-        assert!(remembered.recall(&RoleToken::new(Role::Publisher, &token(1, 100).token)).is_none());
+        assert!(remembered.recall(&RoleToken::new(Role::Publisher, "1")).is_none());
     }
 }
