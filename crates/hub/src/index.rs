@@ -63,6 +63,11 @@ impl Index {
         }
     }
 
+    /// Whether nobody is registered.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.registrations.is_empty()
+    }
+
     /// Calls `visit` for each registration that one of the topics meets; a member may come more than once.
     pub(crate) fn lookup(&self, topics: &Topics, mut visit: impl FnMut(u32)) {
         let mut visit_all = |bucket: &Bucket| {

@@ -31,6 +31,10 @@ impl Interest {
 
     /// Whether the update is selected and allowed. Each topic may select; permission looks at the update as a whole.
     pub(crate) fn wants(&self, update: &Update) -> bool {
+        // Before the topics of a subscription event, which are written when somebody asks.
+        if update.is_private() && !self.sees_private() {
+            return false;
+        }
         let selected = |topic: &Topic| self.matchers.iter().any(|matcher| matcher.matches(topic));
         update.topics().iter().any(selected) && self.may_have(update)
     }

@@ -201,7 +201,10 @@ impl Members {
                     marks.push(slot, &mut member.marked, place);
                 }
             };
-            self.granted.lookup(entry.update.topics(), &mut mark);
+            // Not even the topics of what only they may have are looked at while there are none: they would be written.
+            if !self.granted.is_empty() {
+                self.granted.lookup(entry.update.topics(), &mut mark);
+            }
             if !entry.update.is_private() {
                 self.public.lookup(entry.update.topics(), &mut mark);
             }

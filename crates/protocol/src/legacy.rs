@@ -12,8 +12,7 @@ use crate::{
     matcher::{Matcher, MatcherType},
     subscription::{Subscription, decode_path, encode_path, to_json},
     token::{Claims, TokenError},
-    topic::HubUrl,
-    update::{EventId, EventType, Update},
+    topic::{HubUrl, Topic},
 };
 
 /// Reads the `mercure` claim (or its namespaced form, which wins) of a verified token. A token without it is valid and
@@ -114,19 +113,18 @@ impl SubscriptionsPath {
     }
 }
 
-/// The update that announces a subscription, active or ended: private, under its own path and that of its selector.
-pub fn subscription_event(
-    hub: &HubUrl,
-    subscription: &Subscription,
-    active: bool,
-    event_type: Option<&EventType>,
-    id: EventId,
-) -> Update {
-    let document = document(hub, subscription, active, true, None);
+/// What the event of a subscription is published under: its own path, and that of its selector.
+pub(crate) fn announced_under(hub: &HubUrl, subscription: &Subscription) -> Vec<Topic> {
+    let subscriber = subscription.subscriber.to_string();
+    let own = subscriptions_path(hub, Some(subscription.matcher.as_str()), Some(&subscriber));
     // What follows the last slash is the subscriber, encoded.
-    let of_selector = document.id.rfind('/').unwrap_or_default();
-    let topics = [&document.id, &document.id[..of_selector]];
-    Update::subscription_event(id, &topics, hub, event_type, &to_json(&document))
+    let of_selector = own.rfind('/').unwrap_or_default();
+    [&own, &own[..of_selector]].map(|topic| Topic::unchecked(topic, hub)).into()
+}
+
+/// The JSON-LD document that announces a subscription, active or ended.
+pub(crate) fn announcement(hub: &HubUrl, subscription: &Subscription, active: bool) -> String {
+    to_json(&document(hub, subscription, active, true, None))
 }
 
 /// The JSON-LD document of one active subscription, as the API answers it.
@@ -207,7 +205,11 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::{Dialect, subscription::SubscriberId, topic::Topic};
+    use crate::{
+        Dialect,
+        subscription::SubscriberId,
+        update::{EventId, EventType},
+    };
 
     fn any() -> Matcher {
         Matcher::Any(MatcherType::Exact)
@@ -333,7 +335,7 @@ mod tests {
         let subscription = subscription("https://example.com/{selector}", Some(r#"{"foo":"bar"}"#));
         let event_type = EventType::parse("Subscription", &Limits::default()).expect("valid");
         let id = EventId::from_uuid("1");
-        let update = subscription_event(&hub(), &subscription, true, Some(&event_type), id);
+        let update = subscription.event(&hub(), true, Some(&event_type), id);
         let base = "/.well-known/mercure/subscriptions/https%3A%2F%2Fexample.com%2F%7Bselector%7D";
         let own = format!("{base}/urn%3Auuid%3Abb3de268-05b0-4c65-b44e-8f9acefc29d6");
         let topics: Vec<_> = update.topics().iter().map(|topic| topic.as_str().to_owned()).collect();

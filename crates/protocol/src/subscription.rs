@@ -10,7 +10,8 @@ use serde_json::value::RawValue;
 use crate::{
     Dialect, legacy,
     matcher::{Matcher, MatcherType},
-    topic::HubUrl,
+    sse::{self, Frame},
+    topic::{HubUrl, Topic, Topics},
     update::{EventId, EventType, Update},
 };
 
@@ -67,15 +68,12 @@ impl Subscription {
     /// The update that announces it, active or ended (section "Subscription Events"): private, under its own path. The
     /// event type is that of 0.x events, which the specification gives none.
     pub fn event(&self, hub: &HubUrl, active: bool, legacy_type: Option<&EventType>, id: EventId) -> Update {
-        match self.dialect {
-            Dialect::Legacy => legacy::subscription_event(hub, self, active, legacy_type, id),
-            Dialect::V1 => {
-                let document = self.document_as(hub, active);
-                let event_type = Some(EventType::of_hub());
-                let topics = [&*document.id];
-                Update::subscription_event(id, &topics, hub, event_type.as_ref(), &to_json(&document))
-            }
-        }
+        let event_type = match self.dialect {
+            Dialect::Legacy => legacy_type.cloned(),
+            Dialect::V1 => Some(EventType::of_hub()),
+        };
+        let (subscription, hub) = (self.clone(), hub.clone());
+        Update::announce(id, Announcement { subscription, active, hub, event_type })
     }
 
     /// The 1.0 document while it is active.
@@ -84,21 +82,60 @@ impl Subscription {
     }
 
     fn document_as(&self, hub: &HubUrl, active: bool) -> Document<'_> {
-        let match_type = self.match_type().as_str();
-        let (text, subscriber) = (self.matcher.as_str(), self.subscriber.to_string());
         Document {
-            id: encode_path(hub, [match_type, text, &subscriber]),
+            id: self.path(hub),
             kind: "subscription",
-            match_type,
-            text,
-            subscriber,
+            match_type: self.match_type().as_str(),
+            text: self.matcher.as_str(),
+            subscriber: self.subscriber.to_string(),
             active,
             payload: self.payload.as_deref(),
         }
     }
 
+    fn path(&self, hub: &HubUrl) -> String {
+        encode_path(hub, [self.match_type().as_str(), self.matcher.as_str(), &self.subscriber.to_string()])
+    }
+
     fn match_type(&self) -> MatcherType {
         self.matcher.matcher_type().unwrap_or(MatcherType::Exact)
+    }
+}
+
+/// That a subscription is active or has ended: all that is needed to write its event.
+#[derive(Clone)]
+pub(crate) struct Announcement {
+    subscription: Subscription,
+    active: bool,
+    hub: HubUrl,
+    event_type: Option<EventType>,
+}
+
+impl Announcement {
+    /// What the event is published under.
+    pub(crate) fn topics(&self) -> Topics {
+        let Self { subscription, hub, .. } = self;
+        Topics::of_hub(match subscription.dialect {
+            Dialect::Legacy => legacy::announced_under(hub, subscription),
+            Dialect::V1 => vec![Topic::unchecked(&subscription.path(hub), hub)],
+        })
+    }
+
+    /// The event.
+    pub(crate) fn frame(&self, id: &EventId) -> Frame {
+        let Self { subscription, active, hub, event_type } = self;
+        let document = match subscription.dialect {
+            Dialect::Legacy => legacy::announcement(hub, subscription, *active),
+            Dialect::V1 => to_json(&subscription.document_as(hub, *active)),
+        };
+        sse::encode(id, event_type.as_ref(), None, &document)
+    }
+
+    /// The most that it takes once it is encoded, nearly always: paths hold up to three bytes for one of a matcher, four
+    /// times, and documents two.
+    pub(crate) fn size(&self) -> usize {
+        let payload = self.subscription.payload.as_ref().map_or(0, |payload| payload.get().len());
+        1_280 + 14 * self.subscription.matcher.as_str().len() + 4 * self.hub.path().len() + payload
     }
 }
 
@@ -265,6 +302,20 @@ mod tests {
                 "payload": {"foo": "bar"},
             })
         );
+    }
+
+    #[test]
+    fn the_size_of_an_event_is_what_it_takes_once_it_is_written_and_stays_the_same() {
+        for (dialect, length) in
+            [(Dialect::V1, 1), (Dialect::V1, 2_000), (Dialect::Legacy, 1), (Dialect::Legacy, 2_000)]
+        {
+            let each = subscription(MatcherType::Exact, &"é".repeat(length));
+            let update = Subscription { dialect, ..each }.event(&hub(), true, None, EventId::from_uuid("1"));
+            let before = update.size();
+            let topics: usize = update.topics().iter().map(|topic| topic.as_str().len()).sum();
+            assert!(before > topics + update.frame().chunk().len(), "{dialect:?} {length}");
+            assert_eq!(update.size(), before);
+        }
     }
 
     #[test]

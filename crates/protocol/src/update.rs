@@ -1,12 +1,17 @@
 //! An update: what a publisher sends and every subscriber receives, encoded once.
 
-use std::{borrow::Borrow, fmt, sync::Arc};
+use std::{
+    borrow::Borrow,
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 use crate::{
     Limits, Reject,
     sse::{self, Frame},
+    subscription::Announcement,
     text,
-    topic::{HubUrl, Topic, Topics},
+    topic::Topics,
 };
 
 /// The identifier of an update and the cursor of whoever received it last.
@@ -161,13 +166,27 @@ pub enum Origin {
 }
 
 /// An update as the log keeps it and as every subscriber receives it. Cloning shares all of it.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Update {
     id: EventId,
-    topics: Topics,
     private: bool,
     origin: Origin,
-    frame: Frame,
+    content: Content,
+}
+
+#[derive(Clone)]
+enum Content {
+    Encoded { topics: Topics, frame: Frame },
+    Announced(Box<Announced>),
+}
+
+/// Each part is written when somebody asks, once for all: crowds come and go while nobody is there who may know, and few
+/// of those who may know something are told of each other.
+#[derive(Clone)]
+struct Announced {
+    announcement: Announcement,
+    topics: OnceLock<Topics>,
+    frame: OnceLock<Box<Frame>>,
 }
 
 impl Update {
@@ -176,20 +195,17 @@ impl Update {
         let Draft { topics, data, private, id: given, event_type, retry } = draft;
         let id = given.unwrap_or_else(id);
         let frame = sse::encode(&id, event_type.as_ref(), retry, &data);
-        Self { id, topics, private, origin: Origin::Publisher, frame }
+        Self { id, private, origin: Origin::Publisher, content: Content::Encoded { topics, frame } }
     }
 
     /// The only way to an update in the hub's own namespace: private, made by the hub, never by a request.
-    pub(crate) fn subscription_event(
-        id: EventId,
-        topics: &[&str],
-        hub: &HubUrl,
-        event_type: Option<&EventType>,
-        document: &str,
-    ) -> Self {
-        let topics = Topics::of_hub(topics.iter().map(|topic| Topic::unchecked(topic, hub)).collect());
-        let frame = sse::encode(&id, event_type, None, document);
-        Self { id, topics, private: true, origin: Origin::Hub, frame }
+    pub(crate) fn announce(id: EventId, announcement: Announcement) -> Self {
+        let content = Content::Announced(Box::new(Announced {
+            announcement,
+            topics: OnceLock::new(),
+            frame: OnceLock::new(),
+        }));
+        Self { id, private: true, origin: Origin::Hub, content }
     }
 
     /// The cursor that stands for this update.
@@ -199,7 +215,10 @@ impl Update {
 
     /// Canonical topic first.
     pub fn topics(&self) -> &Topics {
-        &self.topics
+        match &self.content {
+            Content::Encoded { topics, .. } => topics,
+            Content::Announced(announced) => announced.topics.get_or_init(|| announced.announcement.topics()),
+        }
     }
 
     /// Whether only subscribers with a grant may receive it.
@@ -214,25 +233,47 @@ impl Update {
 
     /// The bytes on the wire, shared by history and all subscribers.
     pub fn frame(&self) -> &Frame {
-        &self.frame
+        match &self.content {
+            Content::Encoded { frame, .. } => frame,
+            Content::Announced(announced) => {
+                announced.frame.get_or_init(|| Box::new(announced.announcement.frame(&self.id)))
+            }
+        }
     }
 
-    /// What the update holds in memory, in bytes: its event, topics and id, with an estimate of the bookkeeping.
+    /// What the update holds in memory, in bytes: its event, topics and id, with an estimate of the bookkeeping. It stays
+    /// the same.
     pub fn size(&self) -> usize {
-        // A topic is kept as its text and as a URL.
-        let topics: usize = self.topics.iter().map(|topic| 2 * topic.as_str().len() + 160).sum();
-        self.frame.len() + self.id.as_str().len() + topics + 128
+        match &self.content {
+            Content::Encoded { topics, frame } => {
+                // A topic is kept as its text and as a URL.
+                let topics: usize = topics.iter().map(|topic| 2 * topic.as_str().len() + 160).sum();
+                frame.len() + self.id.as_str().len() + topics + 128
+            }
+            Content::Announced(announced) => announced.announcement.size() + self.id.as_str().len(),
+        }
     }
 }
+
+impl PartialEq for Update {
+    fn eq(&self, other: &Self) -> bool {
+        let Self { id, private, origin, content: _ } = self;
+        (id, private, origin) == (&other.id, &other.private, &other.origin)
+            && self.topics() == other.topics()
+            && self.frame() == other.frame()
+    }
+}
+
+impl Eq for Update {}
 
 impl fmt::Debug for Update {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Update")
             .field("id", &self.id)
-            .field("topics", &self.topics)
+            .field("topics", self.topics())
             .field("private", &self.private)
             .field("origin", &self.origin)
-            .field("event_bytes", &self.frame.len())
+            .field("event_bytes", &self.frame().len())
             .finish()
     }
 }
@@ -242,6 +283,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::topic::HubUrl;
 
     fn draft(data: &str) -> Draft {
         let topics = Topics::parse(["a", "b"], &HubUrl::default(), &Limits::default()).expect("valid topics");
