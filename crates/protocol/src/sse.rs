@@ -26,6 +26,24 @@ pub struct Frame {
 }
 
 impl Frame {
+    /// An event that has been encoded before.
+    pub(crate) fn of(event: &[u8]) -> Self {
+        let mut out = Vec::with_capacity(CHUNK_HEAD_MAX + event.len() + CHUNK_END.len());
+        out.resize(CHUNK_HEAD_MAX, 0);
+        out.extend_from_slice(event);
+        Self::finish(out)
+    }
+
+    /// Frames an event that stands behind room for the head, which says how long the event is: it is written last, up
+    /// against the event.
+    fn finish(mut out: Vec<u8>) -> Self {
+        let head = format!("{:x}\r\n", out.len() - CHUNK_HEAD_MAX);
+        let start = CHUNK_HEAD_MAX - head.len();
+        out[start..CHUNK_HEAD_MAX].copy_from_slice(head.as_bytes());
+        out.extend_from_slice(CHUNK_END);
+        Self { chunk: Bytes::from(out).slice(start..), head: head.len() }
+    }
+
     /// The event alone.
     pub fn event(&self) -> Bytes {
         self.chunk.slice(self.head..self.chunk.len() - CHUNK_END.len())
@@ -66,7 +84,6 @@ const CHUNK_HEAD_MAX: usize = 18;
 /// ```
 pub fn encode(id: &EventId, event_type: Option<&EventType>, retry: Option<Retry>, data: &str) -> Frame {
     let mut out = Vec::with_capacity(CHUNK_HEAD_MAX + data.len() + id.as_str().len() + 64);
-    // The head says how long the event is, so it is written last, up against the event.
     out.resize(CHUNK_HEAD_MAX, 0);
     if let Some(event_type) = event_type {
         field(&mut out, "event", event_type.as_str());
@@ -91,11 +108,7 @@ pub fn encode(id: &EventId, event_type: Option<&EventType>, retry: Option<Retry>
         }
     }
     out.push(b'\n');
-    let head = format!("{:x}\r\n", out.len() - CHUNK_HEAD_MAX);
-    let start = CHUNK_HEAD_MAX - head.len();
-    out[start..CHUNK_HEAD_MAX].copy_from_slice(head.as_bytes());
-    out.extend_from_slice(CHUNK_END);
-    Frame { chunk: Bytes::from(out).slice(start..), head: head.len() }
+    Frame::finish(out)
 }
 
 fn field(out: &mut Vec<u8>, name: &str, value: &str) {

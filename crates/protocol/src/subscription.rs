@@ -31,6 +31,11 @@ impl SubscriberId {
     pub fn from_uuid(uuid: u128) -> Self {
         Self(uuid)
     }
+
+    /// The number that the UUID is.
+    pub fn as_uuid(self) -> u128 {
+        self.0
+    }
 }
 
 impl fmt::Display for SubscriberId {
@@ -115,7 +120,7 @@ impl Announcement {
     /// What the event is published under.
     pub(crate) fn topics(&self) -> Topics {
         let Self { subscription, hub, .. } = self;
-        Topics::of_hub(match subscription.dialect {
+        Topics::trusted(match subscription.dialect {
             Dialect::Legacy => legacy::announced_under(hub, subscription),
             Dialect::V1 => vec![Topic::unchecked(&subscription.path(hub), hub)],
         })

@@ -111,7 +111,8 @@ impl Topics {
         if topics.is_empty() { Err(Reject::TopicMissing) } else { Ok(Self(topics.into())) }
     }
 
-    pub(crate) fn of_hub(topics: Vec<Topic>) -> Self {
+    /// Of the hub itself, or out of a log.
+    pub(crate) fn trusted(topics: Vec<Topic>) -> Self {
         debug_assert!(!topics.is_empty());
         Self(topics.into())
     }

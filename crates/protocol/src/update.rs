@@ -11,7 +11,7 @@ use crate::{
     sse::{self, Frame},
     subscription::Announcement,
     text,
-    topic::Topics,
+    topic::{HubUrl, Topic, Topics},
 };
 
 /// The identifier of an update and the cursor of whoever received it last.
@@ -208,6 +208,38 @@ impl Update {
         Self { id, private: true, origin: Origin::Hub, content }
     }
 
+    /// What a log keeps of it, to be given to [`Update::restore`].
+    ///
+    /// ```
+    /// use petasos_protocol::{form, topic::HubUrl, update::{EventId, Update}, Limits};
+    /// let hub = HubUrl::default();
+    /// let draft = form::publish(b"topic=news&data=hello&id=1", &hub, &Limits::default())?;
+    /// let update = Update::publish(draft, || unreachable!("an id was given"));
+    /// assert_eq!(Update::restore(&update.stored(), &hub), Some(update));
+    /// # Ok::<(), petasos_protocol::Reject>(())
+    /// ```
+    pub fn stored(&self) -> Stored<'_> {
+        Stored {
+            id: self.id.as_str(),
+            topics: self.topics().iter().map(Topic::as_str).collect(),
+            private: self.private,
+            origin: self.origin,
+            event: self.frame().event_bytes(),
+        }
+    }
+
+    /// An update as it was before a log stored it. What a log holds has been checked when it was appended, so whoever
+    /// may write to the log is trusted. `None`: there is no topic.
+    pub fn restore(stored: &Stored<'_>, hub: &HubUrl) -> Option<Self> {
+        let topics: Vec<_> = stored.topics.iter().map(|topic| Topic::unchecked(topic, hub)).collect();
+        (!topics.is_empty()).then(|| Self {
+            id: EventId(stored.id.into()),
+            private: stored.private,
+            origin: stored.origin,
+            content: Content::Encoded { topics: Topics::trusted(topics), frame: Frame::of(stored.event) },
+        })
+    }
+
     /// The cursor that stands for this update.
     pub fn id(&self) -> &EventId {
         &self.id
@@ -255,6 +287,34 @@ impl Update {
     }
 }
 
+/// An update as a log stores it: everything it is, in parts that have an obvious encoding.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Stored<'a> {
+    /// Its id.
+    pub id: &'a str,
+    /// Canonical first, at least one.
+    pub topics: Vec<&'a str>,
+    /// Whether only subscribers with a grant may receive it.
+    pub private: bool,
+    /// Who made it.
+    pub origin: Origin,
+    /// The encoded event: what subscribers receive.
+    pub event: &'a [u8],
+}
+
+impl fmt::Debug for Stored<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { id, topics, private, origin, event } = self;
+        f.debug_struct("Stored")
+            .field("id", id)
+            .field("topics", topics)
+            .field("private", private)
+            .field("origin", origin)
+            .field("event_bytes", &event.len())
+            .finish()
+    }
+}
+
 impl PartialEq for Update {
     fn eq(&self, other: &Self) -> bool {
         let Self { id, private, origin, content: _ } = self;
@@ -283,7 +343,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::topic::HubUrl;
 
     fn draft(data: &str) -> Draft {
         let topics = Topics::parse(["a", "b"], &HubUrl::default(), &Limits::default()).expect("valid topics");
