@@ -29,7 +29,7 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use petasos_protocol::{
     Dialect, Limits,
-    matcher::Matcher,
+    matcher::{Matcher, MatcherType},
     subscription::{SubscriberId, Subscription},
     topic::{HubUrl, Topics},
     update::{Draft, EventId, EventType, Origin, Retry, Update},
@@ -37,14 +37,21 @@ use petasos_protocol::{
 
 use crate::{
     TransportError,
+    registry::{Abandoned, Fact, Lease, NodeId, Registry},
     transport::{Entry, Page, Position, Transport},
 };
 
 /// What is checked: a maker of empty logs.
 #[async_trait]
 pub trait Subject: Send + Sync {
-    /// A new, empty log, independent of all others, that keeps the last `history_max` updates of publishers.
+    /// A new, empty log, independent of all others, that keeps the last `history_max` updates of publishers. Where it has
+    /// a registry, the lease of a node is short: these checks wait for its end.
     async fn transport(&self, history_max: usize) -> Arc<dyn Transport>;
+
+    /// The log that was made last, as another node has it. `None`: it has one node only.
+    async fn peer(&self) -> Option<Arc<dyn Transport>> {
+        None
+    }
 }
 
 /// One guarantee.
@@ -67,6 +74,16 @@ pub const CHECKS: &[(&str, Check)] = &[
     ("a slow follower loses nothing", |s| Box::pin(a_slow_follower_loses_nothing(s))),
     ("a dropped follower holds nobody up", |s| Box::pin(a_dropped_follower_holds_nobody_up(s))),
     ("a dropped append is whole or nothing", |s| Box::pin(a_dropped_append_is_whole_or_nothing(s))),
+    ("nodes see one order", |s| Box::pin(nodes_see_one_order(s))),
+    ("nodes find what others have appended", |s| Box::pin(nodes_find_what_others_have_appended(s))),
+    ("a fact is told once", |s| Box::pin(a_fact_is_told_once(s))),
+    ("facts are told in order", |s| Box::pin(facts_are_told_in_order(s))),
+    ("a subscription is listed as it was recorded", |s| Box::pin(a_subscription_is_listed_as_recorded(s))),
+    ("a node without a lease records nothing", |s| Box::pin(a_node_without_lease_records_nothing(s))),
+    ("the living are not buried", |s| Box::pin(the_living_are_not_buried(s))),
+    ("what a dead node left behind ends once", |s| Box::pin(what_a_dead_node_left_ends_once(s))),
+    ("a node that resigns leaves its subscribers to others", |s| Box::pin(a_node_resigns(s))),
+    ("a node comes back from the dead", |s| Box::pin(a_node_comes_back(s))),
 ];
 
 async fn an_empty_log_is_empty(subject: &dyn Subject) {
@@ -295,13 +312,13 @@ async fn a_slow_follower_loses_nothing(subject: &dyn Subject) {
     let appender = tokio::spawn({
         let log = Arc::clone(&log);
         async move {
-            for number in 0..20_000 {
+            for number in 0..MANY {
                 append(&*log, &number.to_string()).await;
             }
         }
     });
-    let followed = take(&mut *follower, 20_000).await;
-    assert_eq!(names(&followed), (0..20_000).map(|number| number.to_string()).collect::<Vec<_>>());
+    let followed = take(&mut *follower, MANY).await;
+    assert_eq!(names(&followed), (0..MANY).map(|number| number.to_string()).collect::<Vec<_>>());
     appender.await.expect("appender");
 }
 
@@ -312,7 +329,7 @@ async fn a_dropped_follower_holds_nobody_up(subject: &dyn Subject) {
     let appender = tokio::spawn({
         let log = Arc::clone(&log);
         async move {
-            for number in 0..20_000 {
+            for number in 0..MANY {
                 append(&*log, &number.to_string()).await;
             }
         }
@@ -340,6 +357,291 @@ async fn a_dropped_append_is_whole_or_nothing(subject: &dyn Subject) {
     unique.dedup();
     assert_eq!(ids, unique, "nothing twice");
 }
+
+/// Appenders and followers on two nodes: one order, the same for all.
+async fn nodes_see_one_order(subject: &dyn Subject) {
+    let log = subject.transport(10_000).await;
+    let Some(peer) = subject.peer().await else { return };
+    let mut followed = Vec::new();
+    let mut appenders = Vec::new();
+    for (node, log) in [(0, &log), (1, &peer)] {
+        let head = log.head().await.expect("head").position;
+        let mut follower = log.follow(head).await.expect("follow");
+        followed.push(tokio::spawn(async move { take(&mut *follower, 1_000).await }));
+        for appender in 0..2 {
+            let log = Arc::clone(log);
+            appenders.push(move || {
+                tokio::spawn(async move {
+                    for number in 0..250 {
+                        append(&*log, &format!("{node}-{appender}-{number}")).await;
+                    }
+                })
+            });
+        }
+    }
+    let appenders: Vec<_> = appenders.into_iter().map(|start| start()).collect();
+    for appender in appenders {
+        appender.await.expect("appender");
+    }
+    let mut seen = Vec::new();
+    for follower in followed {
+        let entries = follower.await.expect("follower");
+        let places: Vec<_> = entries.iter().map(|entry| entry.position).collect();
+        seen.push((places, names(&entries)));
+    }
+    assert_eq!(seen[0], seen[1]);
+    assert_eq!(log.head().await.expect("head"), peer.head().await.expect("head"));
+    for appender in ["0-0-", "0-1-", "1-0-", "1-1-"] {
+        let own: Vec<_> = seen[0].1.iter().filter(|id| id.starts_with(appender)).collect();
+        let expected: Vec<_> = (0..250).map(|number| format!("{appender}{number}")).collect();
+        assert!(own.into_iter().eq(&expected), "each appender's own order is kept");
+    }
+}
+
+async fn nodes_find_what_others_have_appended(subject: &dyn Subject) {
+    let log = subject.transport(100).await;
+    let Some(peer) = subject.peer().await else { return };
+    for number in 0..20 {
+        let (one, other) = if number % 2 == 0 { (&log, &peer) } else { (&peer, &log) };
+        let position = append(&**one, &number.to_string()).await;
+        assert_eq!(other.locate(&number.to_string()).await.expect("locate"), Some(position));
+        let page = other.read(position, 10).await.expect("read");
+        assert!(page.entries.is_empty() && page.at_end && page.through == position);
+        assert_eq!(other.head().await.expect("head").position, position);
+    }
+}
+
+async fn a_fact_is_told_once(subject: &dyn Subject) {
+    let log = subject.transport(100).await;
+    let Some(registry) = log.registry() else { return };
+    let node = NodeId::new(1);
+    assert_eq!(registry.renew(node).await.expect("renew"), Lease::Ended, "it is new");
+    assert_eq!(registry.renew(node).await.expect("renew"), Lease::Kept);
+    let arrival = fact(1, true);
+    // As after a record whose end is not known, and as after a lease that has ended meanwhile.
+    for _ in 0..2 {
+        assert_eq!(record(registry, node, std::slice::from_ref(&arrival)).await, Lease::Kept);
+        record(registry, node, &[fact(1, true), fact(1, true)]).await;
+    }
+    assert_eq!(told(&*log).await, told_by(&[&arrival]));
+    assert_eq!(listed(registry, None).await, [subscriber(1)]);
+    let departure = fact(1, false);
+    for _ in 0..2 {
+        record(registry, node, std::slice::from_ref(&departure)).await;
+        record(registry, node, &[fact(1, false)]).await;
+        record(registry, node, &[fact(2, false)]).await;
+    }
+    assert_eq!(told(&*log).await, told_by(&[&arrival, &departure]));
+    assert_eq!(listed(registry, None).await, []);
+    let again = fact(1, true);
+    record(registry, node, std::slice::from_ref(&again)).await;
+    assert_eq!(told(&*log).await, told_by(&[&arrival, &departure, &again]));
+}
+
+async fn facts_are_told_in_order(subject: &dyn Subject) {
+    let log = subject.transport(1_000).await;
+    let Some(registry) = log.registry() else { return };
+    let node = NodeId::new(1);
+    registry.renew(node).await.expect("renew");
+    let mut facts: Vec<_> = (0..100).map(|number| fact(number, true)).collect();
+    facts.extend((0..100).step_by(2).map(|number| fact(number, false)));
+    record(registry, node, &facts).await;
+    assert_eq!(told(&*log).await, told_by(&facts.iter().collect::<Vec<_>>()));
+    let odd: Vec<_> = (1..100).step_by(2).map(subscriber).collect();
+    assert_eq!(listed(registry, None).await, odd);
+}
+
+async fn a_subscription_is_listed_as_recorded(subject: &dyn Subject) {
+    let log = subject.transport(100).await;
+    let Some(registry) = log.registry() else { return };
+    let node = NodeId::new(1);
+    registry.renew(node).await.expect("renew");
+    let (limits, hub) = (Limits::default(), HubUrl::default());
+    let payload = serde_json::value::RawValue::from_string(r#"{"é":["\u2028",1.50]}"#.to_owned());
+    let payload: Arc<serde_json::value::RawValue> = Arc::from(payload.expect("JSON"));
+    let exact = |text| Matcher::parse(MatcherType::Exact, text, &hub, &limits).expect("valid");
+    let pattern = |text| Matcher::parse(MatcherType::UrlPattern, text, &hub, &limits).expect("valid");
+    let selector = |text| Matcher::selector(text, &limits).expect("valid");
+    let recorded: Vec<_> = [
+        (Dialect::V1, exact("é \"x\"")),
+        (Dialect::V1, exact("*")),
+        (Dialect::V1, exact("/a/{b}")),
+        (Dialect::V1, pattern("https://example.com/:a")),
+        (Dialect::V1, pattern("*")),
+        (Dialect::Legacy, selector("/a/{b}")),
+        (Dialect::Legacy, selector("*")),
+        (Dialect::Legacy, selector("b")),
+    ]
+    .into_iter()
+    .enumerate()
+    .map(|(number, (dialect, matcher))| Subscription {
+        dialect,
+        matcher,
+        // All that a subscriber subscribes to comes from one request, which has one dialect.
+        subscriber: subscriber(if dialect == Dialect::V1 { 1 } else { 2 }),
+        payload: (number % 2 == 0).then(|| Arc::clone(&payload)),
+    })
+    .collect();
+    let arrivals = recorded.chunk_by(|a, b| a.subscriber == b.subscriber);
+    let arrivals: Vec<_> = arrivals.map(|each| fact_of(each.into(), true)).collect();
+    record(registry, node, &arrivals).await;
+    let peer = subject.peer().await;
+    for registry in [Some(registry), peer.as_ref().and_then(|peer| peer.registry())].into_iter().flatten() {
+        let found = registry.list(None).await.expect("list");
+        assert_eq!(found.len(), recorded.len());
+        for (found, recorded) in found.iter().zip(&recorded) {
+            assert_eq!(format!("{found:?}"), format!("{recorded:?}"));
+            assert_eq!(found.document(&hub), recorded.document(&hub));
+        }
+        assert_eq!(registry.list(Some("/a/{b}")).await.expect("list").len(), 2);
+        assert_eq!(registry.list(Some("*")).await.expect("list").len(), 3);
+        assert!(registry.list(Some("c")).await.expect("list").is_empty());
+    }
+}
+
+async fn a_node_without_lease_records_nothing(subject: &dyn Subject) {
+    let log = subject.transport(100).await;
+    let Some(registry) = log.registry() else { return };
+    let recorded = registry.record(NodeId::new(1), &[fact(1, true)]).await;
+    assert_eq!(recorded.expect("record"), Lease::Ended);
+    assert_eq!((told(&*log).await, listed(registry, None).await), (vec![], vec![]));
+    assert!(registry.abandoned(10).await.expect("abandoned").is_empty());
+}
+
+async fn the_living_are_not_buried(subject: &dyn Subject) {
+    let log = subject.transport(100).await;
+    let Some(registry) = log.registry() else { return };
+    let node = NodeId::new(1);
+    registry.renew(node).await.expect("renew");
+    let arrival = fact(1, true);
+    record(registry, node, std::slice::from_ref(&arrival)).await;
+    assert!(registry.abandoned(10).await.expect("abandoned").is_empty());
+    registry.renew(node).await.expect("renew");
+    registry.bury(node, &[fact(1, false)]).await.expect("bury");
+    assert_eq!(told(&*log).await, told_by(&[&arrival]));
+    assert_eq!(listed(registry, None).await, [subscriber(1)]);
+}
+
+async fn what_a_dead_node_left_ends_once(subject: &dyn Subject) {
+    let log = subject.transport(100).await;
+    let Some(registry) = log.registry() else { return };
+    let (dead, alive) = (NodeId::new(1), NodeId::new(2));
+    registry.renew(dead).await.expect("renew");
+    let arrivals: Vec<_> = (0..10).map(|number| fact(number, true)).collect();
+    record(registry, dead, &arrivals).await;
+    registry.renew(alive).await.expect("renew");
+    record(registry, alive, &[fact(100, true)]).await;
+    let abandoned = wait_for_abandoned(registry, alive).await;
+    assert_eq!(registry.abandoned(3).await.expect("abandoned").len(), 3);
+    let mut who: Vec<_> = abandoned.iter().map(|each| each.subscriptions[0].subscriber).collect();
+    who.sort();
+    assert_eq!(who, (0..10).map(subscriber).collect::<Vec<_>>());
+    assert!(abandoned.iter().all(|each| each.node == dead));
+    // Both nodes notice, and end some twice.
+    let peer = subject.peer().await;
+    let other = peer.as_ref().and_then(|peer| peer.registry()).unwrap_or(registry);
+    let departures = || abandoned.iter().map(|each| fact_of(Arc::clone(&each.subscriptions), false));
+    let (first, second): (Vec<_>, Vec<_>) = (departures().collect(), departures().skip(5).collect());
+    let (one, two) = tokio::join!(registry.bury(dead, &first), other.bury(dead, &second));
+    one.and(two).expect("bury");
+    registry.bury(dead, &first).await.expect("bury");
+    assert!(registry.abandoned(100).await.expect("abandoned").is_empty());
+    assert_eq!(told(&*log).await.len(), 10 + 1 + 10, "each departure is told once");
+    registry.renew(alive).await.expect("renew");
+    assert_eq!(listed(registry, None).await, [subscriber(100)]);
+}
+
+async fn a_node_resigns(subject: &dyn Subject) {
+    let log = subject.transport(100).await;
+    let Some(registry) = log.registry() else { return };
+    let node = NodeId::new(1);
+    registry.renew(node).await.expect("renew");
+    record(registry, node, &[fact(1, true)]).await;
+    registry.resign(node).await.expect("resign");
+    let abandoned = registry.abandoned(10).await.expect("abandoned");
+    assert_eq!(abandoned.len(), 1);
+    assert_eq!((abandoned[0].node, abandoned[0].subscriptions[0].subscriber), (node, subscriber(1)));
+    assert_eq!(registry.record(node, &[fact(2, true)]).await.expect("record"), Lease::Ended);
+}
+
+async fn a_node_comes_back(subject: &dyn Subject) {
+    let log = subject.transport(100).await;
+    let Some(registry) = log.registry() else { return };
+    let node = NodeId::new(1);
+    registry.renew(node).await.expect("renew");
+    let arrivals = [fact(1, true), fact(2, true)];
+    record(registry, node, &arrivals).await;
+    assert_eq!(wait_for_abandoned(registry, NodeId::new(2)).await.len(), 2);
+    let departure = fact(1, false);
+    registry.bury(node, std::slice::from_ref(&departure)).await.expect("bury");
+    assert_eq!(registry.record(node, &[fact(3, true)]).await.expect("record"), Lease::Ended);
+    assert_eq!(registry.renew(node).await.expect("renew"), Lease::Ended);
+    let again = [fact(1, true), fact(2, true)];
+    record(registry, node, &again).await;
+    assert_eq!(told(&*log).await, told_by(&[&arrivals[0], &arrivals[1], &departure, &again[0]]));
+}
+
+fn subscriber(number: u128) -> SubscriberId {
+    SubscriberId::from_uuid(number)
+}
+
+fn fact(number: u128, active: bool) -> Fact {
+    let subscription = Subscription {
+        dialect: Dialect::V1,
+        matcher: Matcher::Exact("topic".into()),
+        subscriber: subscriber(number),
+        payload: None,
+    };
+    fact_of([subscription].into(), active)
+}
+
+fn fact_of(subscriptions: Arc<[Subscription]>, active: bool) -> Fact {
+    let hub = HubUrl::default();
+    let events =
+        subscriptions.iter().map(|each| each.event(&hub, active, None, crate::ids::event())).collect();
+    Fact { subscriber: subscriptions[0].subscriber, active, subscriptions, events }
+}
+
+/// The lease is renewed first: a slow machine must not end it.
+async fn record(registry: &dyn Registry, node: NodeId, facts: &[Fact]) -> Lease {
+    registry.renew(node).await.expect("renew");
+    registry.record(node, facts).await.expect("record")
+}
+
+/// The ids of all events in the log.
+async fn told(log: &dyn Transport) -> Vec<String> {
+    let page = log.read(Position::EARLIEST, 1_000).await.expect("read");
+    assert!(page.at_end);
+    assert!(page.entries.iter().all(|entry| entry.update.origin() == Origin::Hub));
+    names(&page.entries)
+}
+
+fn told_by(facts: &[&Fact]) -> Vec<String> {
+    let events = facts.iter().flat_map(|fact| &fact.events);
+    events.map(|event| event.id().as_str().to_owned()).collect()
+}
+
+async fn listed(registry: &dyn Registry, text: Option<&str>) -> Vec<SubscriberId> {
+    let all = registry.list(text).await.expect("list");
+    all.iter().map(|subscription| subscription.subscriber).collect()
+}
+
+/// Asks again and again, as what is waited for is time; `alive` lives on meanwhile.
+async fn wait_for_abandoned(registry: &dyn Registry, alive: NodeId) -> Vec<Abandoned> {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        registry.renew(alive).await.expect("renew");
+        let abandoned = registry.abandoned(100).await.expect("abandoned");
+        if !abandoned.is_empty() {
+            return abandoned;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "a lease ends");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// More than any window of what may be pending; few enough for a store that synchronizes each.
+const MANY: usize = 5_000;
 
 /// No check waits longer for one thing; far above what any backend needs.
 const PATIENCE: Duration = Duration::from_secs(60);

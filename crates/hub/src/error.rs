@@ -13,6 +13,19 @@ pub enum TransportError {
     /// The backend does not answer; trying again may help.
     #[error("the transport's backend is unavailable: {0}")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// There is no room for another update; what is kept can be read.
+    #[error("there is no room in the log: {0}")]
+    Full(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The log cannot promise any more that it keeps what it takes, so it takes nothing; what is kept can be read.
+    #[error("the log has failed and takes no more updates: {0}")]
+    Failed(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl TransportError {
+    /// [`Self::Unavailable`], whatever the cause.
+    pub fn unavailable(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Unavailable(cause.into())
+    }
 }
 
 /// Why a stream ended. The peer may come back with its last event ID in every case.
@@ -28,8 +41,8 @@ pub enum Closed {
     /// The hub stops.
     #[error("the hub stops")]
     Stopping,
-    /// The transport failed for good.
-    #[error("the log was lost")]
+    /// The log failed for good, was lost, or has let go of more than this node had seen.
+    #[error("the log, or a part of it, was lost")]
     LogLost,
 }
 

@@ -4,15 +4,17 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use petasos_protocol::{cursor::Cursor, sse::Frame};
+use tokio::time::{Instant, sleep};
 
 use crate::{
     Closed, TransportError,
     hub::Engine,
     subscriber::Subscriber,
-    transport::{Entry, Page, Position},
+    transport::{Entry, Page, Position, Trimmed},
 };
 
 /// A place in the log from which a subscriber reads on. It holds at most a page.
@@ -45,6 +47,9 @@ pub(crate) enum Step {
 /// Entries of one page.
 const PAGE_ENTRIES: usize = 256;
 
+/// How long before a log that is away is asked again, by each stream.
+const AWAY_PAUSE: Duration = Duration::from_secs(1);
+
 /// Entries that are asked for without a match before other tasks of the thread get their turn: the worst costs some
 /// microseconds for each matcher.
 const FILTERED_AT_ONCE: usize = 16;
@@ -61,7 +66,13 @@ impl History {
         let page = async move {
             // A long history without a match must not keep its thread from others.
             tokio::task::yield_now().await;
-            engine.transport.read(after, PAGE_ENTRIES).await
+            loop {
+                match engine.transport.read(after, PAGE_ENTRIES).await {
+                    // The stream stays open, as those do that wait for what comes.
+                    Err(TransportError::Unavailable(_)) if !engine.is_stopping() => sleep(AWAY_PAUSE).await,
+                    page => return page,
+                }
+            }
         };
         Self(State::Reading { page: Box::pin(page), after })
     }
@@ -114,18 +125,56 @@ impl History {
     }
 }
 
-/// The first page after a cursor, and the answer to the cursor (section "Reconciliation").
-pub(crate) async fn first_page(engine: &Engine, cursor: &Cursor) -> Result<(Page, Box<str>), TransportError> {
-    let located = match cursor {
-        Cursor::Earliest => None,
-        Cursor::After(id) => engine.transport.locate(id).await?,
-    };
-    let after = located.unwrap_or(Position::EARLIEST);
-    let page = engine.transport.read(after, PAGE_ENTRIES).await?;
-    // What was trimmed after the cursor, also since it was located, makes it a cursor of the past.
-    let answer = match cursor {
-        Cursor::After(id) if located.is_some() && page.trimmed.updates <= after => id,
-        _ => Cursor::EARLIEST,
-    };
-    Ok((page, answer.into()))
+/// Where a stream with a cursor begins.
+pub(crate) struct Beginning {
+    pub(crate) history: History,
+    /// What the log has let go of, as far as that matters here.
+    pub(crate) trimmed: Trimmed,
+    /// The answer to the cursor (section "Reconciliation").
+    pub(crate) answer: Box<str>,
+}
+
+impl Beginning {
+    /// After the cursor. What follows `recent` is in the memory of the shard: a crowd that comes back at once after a
+    /// moment reads nothing of the log, which may be far away and has one reader for each node otherwise.
+    ///
+    /// While the log is away it waits for it, as long as the settings say: a browser that is refused once never comes back.
+    pub(crate) async fn find(
+        engine: &Engine,
+        cursor: &Cursor,
+        recent: impl Fn() -> Position,
+    ) -> Result<Self, TransportError> {
+        let deadline = Instant::now() + engine.settings.log_wait_max;
+        loop {
+            match Self::look(engine, cursor, recent()).await {
+                Err(TransportError::Unavailable(_))
+                    if Instant::now() + AWAY_PAUSE <= deadline && !engine.is_stopping() =>
+                {
+                    sleep(AWAY_PAUSE).await;
+                }
+                found => return found,
+            }
+        }
+    }
+
+    async fn look(engine: &Engine, cursor: &Cursor, recent: Position) -> Result<Self, TransportError> {
+        let located = match cursor {
+            Cursor::Earliest => None,
+            Cursor::After(id) => engine.transport.locate(id).await?,
+        };
+        if let (Cursor::After(id), Some(after)) = (cursor, located)
+            && after >= recent
+        {
+            let trimmed = Trimmed { updates: after, events: after };
+            return Ok(Self { history: History::at_end(after), trimmed, answer: (&**id).into() });
+        }
+        let after = located.unwrap_or(Position::EARLIEST);
+        let page = engine.transport.read(after, PAGE_ENTRIES).await?;
+        // What was trimmed after the cursor, also since it was located, makes it a cursor of the past.
+        let answer = match cursor {
+            Cursor::After(id) if located.is_some() && page.trimmed.updates <= after => id,
+            _ => Cursor::EARLIEST,
+        };
+        Ok(Self { trimmed: page.trimmed, answer: answer.into(), history: History::of(page) })
+    }
 }

@@ -24,7 +24,9 @@ use tokio::{
 };
 
 use crate::{
-    Closed, Session, StartError, SubscribeError, TransportError, history, ids,
+    Closed, Session, StartError, SubscribeError, TransportError,
+    history::Beginning,
+    ids,
     interest::Interest,
     presence::Presence,
     shard::Shard,
@@ -49,6 +51,9 @@ pub struct Settings {
     pub subscription_event_type: Option<EventType>,
     /// Parts that fan out side by side; default: one per core.
     pub shards: usize,
+    /// How long a subscriber with a cursor waits for a log that is away before it is refused. Default 30 s: longer than
+    /// most restarts, and below the minute after which proxies give up.
+    pub log_wait_max: Duration,
 }
 
 impl Default for Settings {
@@ -60,6 +65,7 @@ impl Default for Settings {
             subscriptions: true,
             subscription_event_type: None,
             shards: std::thread::available_parallelism().map_or(1, usize::from),
+            log_wait_max: Duration::from_secs(30),
         }
     }
 }
@@ -118,18 +124,18 @@ impl Hub {
     /// # Panics
     /// Outside a tokio runtime.
     pub async fn start(transport: Arc<dyn Transport>, settings: Settings) -> Result<Self, StartError> {
-        let head = transport.head().await?.position;
-        let follower = transport.follow(head).await?;
+        let (head, follower) = tail::follow_head(&*transport).await?;
         let shards: Arc<[Shard]> =
             (0..settings.shards.max(1)).map(|_| Shard::start(head)).collect::<io::Result<_>>()?;
         let (deliver, delivered) = watch::channel(head);
-        let mut tasks = vec![tokio::spawn(tail::run(follower, Arc::clone(&shards), deliver))];
-        let presence = settings.subscriptions.then(Presence::new);
+        let tail = tail::run(Arc::clone(&transport), follower, Arc::clone(&shards), deliver);
+        let mut tasks = vec![tokio::spawn(tail)];
+        let presence = settings.subscriptions.then(|| {
+            let legacy_type = settings.subscription_event_type.clone();
+            Presence::new(Arc::clone(&transport), settings.url.clone(), legacy_type)
+        });
         if let Some(presence) = &presence {
-            let event_type = settings.subscription_event_type.clone();
-            let worker =
-                Arc::clone(presence).announce(Arc::clone(&transport), settings.url.clone(), event_type);
-            tasks.push(tokio::spawn(worker));
+            tasks.push(tokio::spawn(Arc::clone(presence).announce()));
         }
         let engine = Engine {
             transport,
@@ -157,7 +163,7 @@ impl Hub {
     /// # Errors
     /// The update may or may not have been published. [`TransportError::Closed`] once the hub stops.
     pub async fn publish(&self, draft: Draft) -> Result<EventId, TransportError> {
-        if self.engine.stopping.load(Ordering::SeqCst) {
+        if self.engine.is_stopping() {
             return Err(TransportError::Closed);
         }
         let update = Update::publish(draft, ids::event);
@@ -166,7 +172,7 @@ impl Hub {
         self.pace(position).await;
         // Whoever is told that an update is published relies on it: the hub may have begun to stop meanwhile, and the
         // streams may have ended without it.
-        if self.engine.stopping.load(Ordering::SeqCst) {
+        if self.engine.is_stopping() {
             return Err(TransportError::Closed);
         }
         self.engine.published.fetch_add(1, Ordering::Relaxed);
@@ -196,7 +202,7 @@ impl Hub {
         grants: Arc<Grants>,
         close_at: Option<Instant>,
     ) -> Result<Session, SubscribeError> {
-        if self.engine.stopping.load(Ordering::SeqCst) {
+        if self.engine.is_stopping() {
             return Err(SubscribeError::Stopping);
         }
         Session::open(Arc::clone(&self.engine), self.next_shard(), request, grants, close_at).await
@@ -223,7 +229,8 @@ impl Hub {
     /// # Errors
     /// If the log cannot be read.
     pub async fn resolve(&self, cursor: &Cursor) -> Result<Box<str>, TransportError> {
-        Ok(history::first_page(&self.engine, cursor).await?.1)
+        let shard = self.next_shard();
+        Ok(Beginning::find(&self.engine, cursor, || shard.recent()).await?.answer)
     }
 
     /// Whether subscriptions are announced and listed.
@@ -231,14 +238,23 @@ impl Hub {
         self.engine.presence.is_some()
     }
 
-    /// The active subscriptions, those whose matcher has that text or all; none if they are not tracked.
+    /// Whether it takes updates, as far as is known without asking: false while the transport's backend is away, when
+    /// streams stay open, and once the hub stops.
+    pub fn is_ready(&self) -> bool {
+        self.engine.transport.is_ready() && !self.engine.is_stopping()
+    }
+
+    /// The active subscriptions on all nodes that share the log, those whose matcher has that text or all; none if they
+    /// are not tracked.
     ///
     /// # Errors
     /// If the log cannot be read.
     pub async fn subscriptions(&self, text: Option<&str>) -> Result<Subscriptions, TransportError> {
         let last_event_id = self.engine.transport.head().await?.id;
-        let listed = self.engine.presence.as_ref().map(|presence| presence.list(text));
-        let (active, revision) = listed.unwrap_or_default();
+        let (active, revision) = match &self.engine.presence {
+            Some(presence) => presence.list(text).await?,
+            None => (Vec::new(), 0),
+        };
         Ok(Subscriptions { last_event_id, active, revision })
     }
 
@@ -255,21 +271,37 @@ impl Hub {
     /// [`Closed::Stopping`].
     pub async fn stop(&self) {
         self.engine.stopping.store(true, Ordering::SeqCst);
-        if let Ok(head) = self.engine.transport.head().await {
-            let mut delivered = self.engine.delivered.clone();
-            let all = delivered.wait_for(|position| *position >= head.position);
-            // An error, or no end, means that the tail has ended: nothing more will be delivered.
-            let _ = timeout(DELIVERY_MAX, all).await;
-        }
+        let delivery = async {
+            if let Ok(head) = self.engine.transport.head().await {
+                let mut delivered = self.engine.delivered.clone();
+                // An error means that the tail has ended: nothing more will be delivered.
+                let _ = delivered.wait_for(|position| *position >= head.position).await;
+            }
+        };
+        // Without an end, the log is away or the tail has ended.
+        let _ = timeout(DELIVERY_MAX, delivery).await;
         // First the tail, wholly: to it, a shard that ends is a failure.
-        for task in self.engine.tasks() {
-            task.abort();
-            let _ = task.await;
+        let mut tasks = self.engine.tasks().into_iter();
+        if let Some(tail) = tasks.next() {
+            end(tail).await;
         }
         for shard in &*self.shards {
             shard.close(Closed::Stopping).await;
         }
+        if let Some(presence) = &self.engine.presence
+            && tasks.len() > 0
+        {
+            presence.retire().await;
+        }
+        for task in tasks {
+            end(task).await;
+        }
     }
+}
+
+async fn end(task: JoinHandle<()>) {
+    task.abort();
+    let _ = task.await;
 }
 
 /// Entries that may be under way on this node while publishers are answered at once. One round takes them along in one
@@ -290,7 +322,24 @@ impl fmt::Debug for Hub {
 }
 
 impl Engine {
-    /// The tail and the worker of presence, taken once.
+    /// Where a stream begins that wants what comes: the end of the log, or of what this node has seen of it while its
+    /// backend is away. Who comes then waits with the others.
+    pub(crate) async fn head(&self) -> Result<Position, TransportError> {
+        // One that is known to be away is not asked: that may take long.
+        if self.transport.is_ready() {
+            match self.transport.head().await {
+                Err(TransportError::Unavailable(_)) => {}
+                head => return Ok(head?.position),
+            }
+        }
+        Ok(*self.delivered.borrow())
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+
+    /// The tail first, then the worker of presence; taken once.
     fn tasks(&self) -> Vec<JoinHandle<()>> {
         std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner))
     }

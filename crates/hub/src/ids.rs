@@ -3,6 +3,8 @@
 use petasos_protocol::{subscription::SubscriberId, update::EventId};
 use uuid::{Uuid, fmt::Hyphenated};
 
+use crate::registry::NodeId;
+
 /// The id of an update whose publisher gave none.
 pub(crate) fn event() -> EventId {
     EventId::from_uuid(Uuid::new_v4().hyphenated().encode_lower(&mut [0; Hyphenated::LENGTH]))
@@ -11,6 +13,11 @@ pub(crate) fn event() -> EventId {
 /// The id of a connection.
 pub(crate) fn subscriber() -> SubscriberId {
     SubscriberId::from_uuid(Uuid::new_v4().as_u128())
+}
+
+/// This run of the hub.
+pub(crate) fn node() -> NodeId {
+    NodeId::new(Uuid::new_v4().as_u128())
 }
 
 /// A number in 0..1, for jitter.

@@ -45,6 +45,7 @@ pub mod memory;
 mod outbox;
 mod patterns;
 mod presence;
+pub mod registry;
 mod ring;
 mod session;
 mod shard;

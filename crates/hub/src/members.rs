@@ -184,9 +184,9 @@ impl Members {
         self.admitted
     }
 
-    /// The last entry that has been marked.
-    pub(crate) fn position(&self) -> Position {
-        self.ring.end()
+    /// Everything after the first position, and up to the second, is in the ring and has been marked.
+    pub(crate) fn reach(&self) -> (Position, Position) {
+        (self.ring.start(), self.ring.end())
     }
 
     /// Finds the members of each frame.
@@ -373,15 +373,26 @@ impl Members {
             self.due.remove(key.slot);
         }
         if self.members.is_empty() {
-            // The tables of a crowd are given back when it has left.
-            (self.members, self.public, self.granted) = (Slab::new(), Index::default(), Index::default());
-            (self.behind, self.due, self.marks) = (Vec::new(), Due::default(), Marks::default());
+            self.clear();
         }
         Some(sink)
     }
 
+    /// The tables of a crowd are given back when it has left.
+    fn clear(&mut self) {
+        (self.members, self.public, self.granted) = (Slab::new(), Index::default(), Index::default());
+        (self.behind, self.due, self.marks) = (Vec::new(), Due::default(), Marks::default());
+    }
+
+    /// Ends all streams and begins anew: the next frame will be the one after `head`, perhaps of another log.
+    pub(crate) fn restart(&mut self, head: Position, reason: Closed) {
+        self.close(reason);
+        self.ring = Ring::new(head);
+        (self.patient_until, self.trim_at) = (None, (TRIM_ENTRIES, TRIM_BYTES));
+    }
+
     /// Ends all streams.
-    pub(crate) fn close(mut self, reason: Closed) {
+    pub(crate) fn close(&mut self, reason: Closed) {
         self.hand_out(Instant::now());
         for member in std::mem::take(&mut self.members).into_iter().map(|(_, member)| member) {
             match member.sink {
@@ -392,6 +403,7 @@ impl Members {
                 }
             }
         }
+        self.clear();
     }
 }
 

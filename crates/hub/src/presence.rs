@@ -2,17 +2,30 @@
 //!
 //! The event follows the fact: a subscription is in the registry before its event is in the log, and out of it before
 //! the event of its end. Registry and queue change under one lock, so the events tell the facts in their order; one
-//! worker appends them to the log like any other update.
+//! worker announces them. Where several nodes share the log, it records them in the transport's registry, which makes
+//! the events; it keeps this node's lease and ends what dead nodes have left behind.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
-use petasos_protocol::{subscription::Subscription, topic::HubUrl, update::EventType};
-use tokio::sync::Notify;
+use petasos_protocol::{
+    subscription::Subscription,
+    topic::HubUrl,
+    update::{EventType, Update},
+};
+use tokio::{
+    sync::{Notify, watch},
+    time::{Instant, sleep, sleep_until, timeout},
+};
 
-use crate::{ids, transport::Transport};
+use crate::{
+    TransportError, ids,
+    registry::{Abandoned, Fact, Lease, NodeId, Registry},
+    transport::Transport,
+};
 
 /// The subscriptions of this node.
 pub(crate) struct Presence {
@@ -21,6 +34,13 @@ pub(crate) struct Presence {
     queued: Notify,
     /// Wakes subscribers that wait for the worker.
     drained: Notify,
+    /// How many of all announcements that were ever queued have been made.
+    announced: watch::Sender<u64>,
+    node: NodeId,
+    transport: Arc<dyn Transport>,
+    hub: HubUrl,
+    /// The type of 0.x events.
+    legacy_type: Option<EventType>,
 }
 
 #[derive(Default)]
@@ -32,12 +52,38 @@ struct State {
     revision: u64,
     by_selector: HashMap<String, BTreeSet<u64>>,
     /// What the worker has still to announce. Newcomers wait when it is long, leavers never do: at most the threshold
-    /// and one entry for each subscriber.
+    /// and two entries for each subscriber.
     queue: VecDeque<(Arc<[Subscription]>, bool)>,
+    /// Announcements that have ever been queued.
+    queued: u64,
+}
+
+impl State {
+    fn queue(&mut self, subscriptions: Arc<[Subscription]>, active: bool) {
+        self.queue.push_back((subscriptions, active));
+        self.queued += 1;
+    }
 }
 
 /// Announcements that may wait before newcomers do.
 const QUEUE_NEWCOMERS_MAX: usize = 4_096;
+
+/// Announcements that are recorded together, and the subscriptions in them, each of which is an event: a store takes them
+/// as one message or statement.
+const BATCH_FACTS: usize = 128;
+const BATCH_SUBSCRIPTIONS: usize = 512;
+
+/// Subscribers of dead nodes that are ended together: few, as each may have a hundred subscriptions.
+const BATCH_ABANDONED: usize = 32;
+
+/// Renewals in one lease: one may be lost.
+const RENEWALS: u32 = 3;
+
+/// Between two attempts at what the transport did not do.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// How long a listing waits for the announcements of this node, and a stopping hub for those of its end.
+const ANNOUNCED_MAX: Duration = Duration::from_secs(2);
 
 /// One subscriber's presence. Dropping it announces its end.
 pub(crate) struct Guard {
@@ -46,8 +92,21 @@ pub(crate) struct Guard {
 }
 
 impl Presence {
-    pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { state: Mutex::default(), queued: Notify::new(), drained: Notify::new() })
+    pub(crate) fn new(
+        transport: Arc<dyn Transport>,
+        hub: HubUrl,
+        legacy_type: Option<EventType>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::default(),
+            queued: Notify::new(),
+            drained: Notify::new(),
+            announced: watch::Sender::new(0),
+            node: ids::node(),
+            transport,
+            hub,
+            legacy_type,
+        })
     }
 
     /// Registers a subscriber's subscriptions and announces them. Waits while announcements pile up.
@@ -67,7 +126,7 @@ impl Presence {
                         state.by_selector.entry(selector).or_default().insert(arrival);
                     }
                     state.arrivals.insert(arrival, Arc::clone(&subscriptions));
-                    state.queue.push_back((subscriptions, true));
+                    state.queue(subscriptions, true);
                     self.queued.notify_one();
                     return Guard { presence: Arc::clone(self), arrival };
                 }
@@ -89,13 +148,33 @@ impl Presence {
                 }
             }
         }
-        state.queue.push_back((subscriptions, false));
+        state.queue(subscriptions, false);
         self.queued.notify_one();
     }
 
     /// The active subscriptions, those of one selector or all, in the order of their arrival, and a number that changes
     /// with them.
-    pub(crate) fn list(&self, selector: Option<&str>) -> (Vec<Subscription>, u64) {
+    ///
+    /// # Errors
+    /// If the transport has a registry that cannot be read.
+    pub(crate) async fn list(
+        &self,
+        selector: Option<&str>,
+    ) -> Result<(Vec<Subscription>, u64), TransportError> {
+        let Some(registry) = self.transport.registry() else { return Ok(self.list_own(selector)) };
+        let queued = self.lock().queued;
+        let mut announced = self.announced.subscribe();
+        // Without an end: the registry is away, and says so itself, or busy, and the list is a moment old.
+        let _ = timeout(ANNOUNCED_MAX, announced.wait_for(|announced| *announced >= queued)).await;
+        let active = registry.list(selector).await?;
+        let revision = active.iter().fold(active.len() as u64, |revision, subscription| {
+            let subscriber = subscription.subscriber.as_uuid();
+            revision.rotate_left(7) ^ (subscriber as u64) ^ (subscriber >> 64) as u64
+        });
+        Ok((active, revision))
+    }
+
+    fn list_own(&self, selector: Option<&str>) -> (Vec<Subscription>, u64) {
         let state = self.lock();
         let active = match selector {
             None => state.arrivals.values().flat_map(|all| all.iter()).cloned().collect(),
@@ -110,12 +189,15 @@ impl Presence {
     }
 
     /// Announces what is queued, in order, for ever.
-    pub(crate) async fn announce(
-        self: Arc<Self>,
-        transport: Arc<dyn Transport>,
-        hub: HubUrl,
-        legacy_type: Option<EventType>,
-    ) {
+    pub(crate) async fn announce(self: Arc<Self>) {
+        match self.transport.registry() {
+            Some(registry) => self.announce_to(registry).await,
+            None => self.announce_alone().await,
+        }
+    }
+
+    /// No other node is told and none is listened to: a log of this process alone.
+    async fn announce_alone(&self) {
         loop {
             let next = self.lock().queue.pop_front();
             let Some((subscriptions, active)) = next else {
@@ -123,19 +205,193 @@ impl Presence {
                 continue;
             };
             self.drained.notify_waiters();
-            for subscription in &*subscriptions {
-                let update = subscription.event(&hub, active, legacy_type.as_ref(), ids::event());
-                if let Err(error) = transport.append(update).await {
+            for update in self.events(&subscriptions, active) {
+                if let Err(error) = self.transport.append(update).await {
                     tracing::warn!(%error, "a subscription event is lost: the log did not take it");
                 }
             }
         }
     }
 
+    async fn announce_to(&self, registry: &dyn Registry) {
+        let mut work = Work {
+            presence: self,
+            registry,
+            taken: 0,
+            facts: Vec::new(),
+            renew_at: Instant::now(),
+            is_in_doubt: false,
+            anew_until: 0,
+            may_bury: false,
+        };
+        let mut fails = false;
+        loop {
+            match work.step().await {
+                Ok(()) if fails => {
+                    fails = false;
+                    tracing::info!("subscriptions are announced again");
+                }
+                Ok(()) => {}
+                Err(TransportError::Closed) => return,
+                Err(error) => {
+                    if !std::mem::replace(&mut fails, true) {
+                        tracing::warn!(%error, "subscriptions cannot be announced: they are kept for later");
+                    }
+                    sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Announces that all have left and gives up the node's lease, within a bounded time. The worker still runs.
+    pub(crate) async fn retire(&self) {
+        let Some(registry) = self.transport.registry() else { return };
+        let all: Vec<u64> = self.lock().arrivals.keys().copied().collect();
+        for arrival in all {
+            self.leave(arrival);
+        }
+        let queued = self.lock().queued;
+        let mut announced = self.announced.subscribe();
+        // Without an end the lease runs out, and another node announces the rest.
+        let _ = timeout(ANNOUNCED_MAX, announced.wait_for(|announced| *announced >= queued)).await;
+        let _ = timeout(ANNOUNCED_MAX, registry.resign(self.node)).await;
+    }
+
+    /// The updates that tell it.
+    fn events(&self, subscriptions: &[Subscription], active: bool) -> Vec<Update> {
+        let event = |subscription: &Subscription| {
+            subscription.event(&self.hub, active, self.legacy_type.as_ref(), ids::event())
+        };
+        subscriptions.iter().map(event).collect()
+    }
+
+    fn fact(&self, subscriptions: Arc<[Subscription]>, active: bool) -> Option<Fact> {
+        let subscriber = subscriptions.first()?.subscriber;
+        let events = self.events(&subscriptions, active);
+        Some(Fact { subscriber, active, subscriptions, events })
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing under the lock panics half-way through a change.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What a node does for the registry.
+struct Work<'a> {
+    presence: &'a Presence,
+    registry: &'a dyn Registry,
+    /// How many announcements were taken from the queue for the facts.
+    taken: u64,
+    /// Not known to be recorded: recorded again, as they are, until they are.
+    facts: Vec<Fact>,
+    renew_at: Instant,
+    /// A renewal had no answer, which may have been the only one that says that the lease had ended.
+    is_in_doubt: bool,
+    /// When so many announcements have been made, everyone who was to be recorded anew has been.
+    anew_until: u64,
+    /// There may be subscribers of dead nodes.
+    may_bury: bool,
+}
+
+impl Work<'_> {
+    /// Renews the lease if it is time, ends some of what dead nodes have left behind, and records some of what is queued;
+    /// waits if there is nothing to do. After an error the next step takes up where it ended.
+    async fn step(&mut self) -> Result<(), TransportError> {
+        if Instant::now() >= self.renew_at {
+            let was_in_doubt = std::mem::replace(&mut self.is_in_doubt, true);
+            let lease = self.registry.renew(self.presence.node).await?;
+            self.renew_at = Instant::now() + self.registry.lease() / RENEWALS;
+            (self.is_in_doubt, self.may_bury) = (false, true);
+            if was_in_doubt || lease == Lease::Ended {
+                self.record_anew();
+            }
+        }
+        if self.may_bury {
+            self.may_bury = self.bury().await?;
+        }
+        if self.facts.is_empty() && !self.take() {
+            if !self.may_bury {
+                tokio::select! {
+                    () = self.presence.queued.notified() => {}
+                    () = sleep_until(self.renew_at) => {}
+                }
+            }
+            return Ok(());
+        }
+        match self.registry.record(self.presence.node, &self.facts).await {
+            Ok(Lease::Kept) => self.done(),
+            Ok(Lease::Ended) => self.renew_at = Instant::now(),
+            Err(error @ TransportError::Failed(_)) => {
+                tracing::warn!(%error, "subscription events are lost: the log did not take them");
+                self.done();
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn done(&mut self) {
+        self.facts.clear();
+        let taken = std::mem::take(&mut self.taken);
+        self.presence.announced.send_modify(|announced| *announced += taken);
+    }
+
+    /// Takes the next from the queue. False: there is nothing to record.
+    fn take(&mut self) -> bool {
+        let taken: Vec<_> = {
+            let mut state = self.presence.lock();
+            let count = batch(&state.queue);
+            state.queue.drain(..count).collect()
+        };
+        self.presence.drained.notify_waiters();
+        self.taken = taken.len() as u64;
+        self.facts = taken.into_iter().filter_map(|(all, active)| self.presence.fact(all, active)).collect();
+        !self.facts.is_empty()
+    }
+
+    /// The lease had ended, or begins: whoever is here is recorded before what is queued. Who still stands makes no event.
+    fn record_anew(&mut self) {
+        if *self.presence.announced.borrow() < self.anew_until {
+            // They are on their way already.
+            return;
+        }
+        let mut state = self.presence.lock();
+        let here: Vec<_> = state.arrivals.values().cloned().collect();
+        state.queued += here.len() as u64;
+        self.anew_until = *self.presence.announced.borrow() + self.taken + here.len() as u64;
+        for subscriptions in here.into_iter().rev() {
+            state.queue.push_front((subscriptions, true));
+        }
+    }
+
+    /// Ends some of what dead nodes have left behind, and says whether there may be more. Every node does, as each may be
+    /// the last.
+    async fn bury(&self) -> Result<bool, TransportError> {
+        let abandoned = self.registry.abandoned(BATCH_ABANDONED).await?;
+        let mut departures: BTreeMap<NodeId, Vec<Fact>> = BTreeMap::new();
+        for Abandoned { node, subscriptions } in &abandoned {
+            departures.entry(*node).or_default().extend(self.presence.fact(Arc::clone(subscriptions), false));
+        }
+        for (node, departures) in departures {
+            tracing::info!(%node, count = departures.len(), "subscribers of a node that is gone have ended");
+            self.registry.bury(node, &departures).await?;
+        }
+        Ok(abandoned.len() == BATCH_ABANDONED)
+    }
+}
+
+/// How many of the first announcements are recorded together. Nobody's arrival and departure are: recorded again after an
+/// unknown end, both would be news again.
+fn batch(queue: &VecDeque<(Arc<[Subscription]>, bool)>) -> usize {
+    let mut subscribers = HashSet::new();
+    let mut count = 0;
+    let mut fits = |all: &[Subscription]| {
+        let is_first = all.first().is_none_or(|first| subscribers.insert(first.subscriber));
+        count += all.len();
+        is_first && (count <= BATCH_SUBSCRIPTIONS || subscribers.len() == 1)
+    };
+    queue.iter().take(BATCH_FACTS).take_while(|(all, _)| fits(all)).count()
 }
 
 impl Drop for Guard {

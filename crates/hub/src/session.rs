@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use crate::{
     Closed, SubscribeError, Wire,
     clock::{Clock, Tick},
-    history::{self, History, Step},
+    history::{Beginning, History, Step},
     hub::Engine,
     ids,
     interest::Interest,
@@ -68,13 +68,13 @@ impl Session {
         let interest = Arc::new(Interest { matchers: request.matchers.into(), grants });
         let (history, cursor, forgiven) = match request.cursor {
             None => {
-                let head = engine.transport.head().await?.position;
+                let head = engine.head().await?;
                 (History::at_end(head), None, Trimmed { updates: head, events: head })
             }
             Some(cursor) => {
-                let (page, answer) = history::first_page(&engine, &cursor).await?;
-                let forgiven = page.trimmed;
-                (History::of(page), Some(answer), forgiven)
+                let Beginning { history, trimmed, answer } =
+                    Beginning::find(&engine, &cursor, || shard.recent()).await?;
+                (history, Some(answer), trimmed)
             }
         };
         let presence = match &engine.presence {
@@ -103,7 +103,7 @@ impl Session {
         shard: Shard,
         interest: Interest,
     ) -> Result<Self, SubscribeError> {
-        let head = engine.transport.head().await?.position;
+        let head = engine.head().await?;
         let forgiven = Trimmed { updates: head, events: head };
         let interest = Arc::new(interest);
         Ok(Self {

@@ -34,10 +34,26 @@ use crate::{
 pub(crate) struct Shard(Arc<Inbox>);
 
 struct Inbox {
-    batches: mpsc::Sender<Arc<[Entry]>>,
+    batches: mpsc::Sender<Batch>,
     commands: mpsc::Sender<Command>,
-    progress: watch::Receiver<Position>,
+    progress: watch::Receiver<Progress>,
     bell: Arc<Bell>,
+}
+
+/// How far a shard has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Progress {
+    /// Everything after it is in the ring.
+    recent: Position,
+    /// What has been handed out.
+    through: Position,
+}
+
+/// What the tail has for every shard, in order.
+enum Batch {
+    Entries(Arc<[Entry]>),
+    /// The log was lost, or a part of it: all streams end, and what follows comes after this position.
+    Restart(Position),
 }
 
 enum Command {
@@ -84,7 +100,7 @@ impl Shard {
         });
         let (batches, waiting_batches) = mpsc::channel(INBOX_BATCHES);
         let (commands, waiting) = mpsc::channel(INBOX_COMMANDS);
-        let (tell_progress, progress) = watch::channel(head);
+        let (tell_progress, progress) = watch::channel(Progress { recent: head, through: head });
         let members = Members::new(head, poll.registry().try_clone()?, Handle::current());
         let thread = Round {
             poll,
@@ -100,6 +116,15 @@ impl Shard {
 
     /// Hands over a batch of the log; waits while the shard is busy. False: the shard has ended.
     pub(crate) async fn deliver(&self, batch: Arc<[Entry]>) -> bool {
+        self.hand_in(Batch::Entries(batch)).await
+    }
+
+    /// Ends all members' streams and begins anew after `head`. False: the shard has ended.
+    pub(crate) async fn restart(&self, head: Position) -> bool {
+        self.hand_in(Batch::Restart(head)).await
+    }
+
+    async fn hand_in(&self, batch: Batch) -> bool {
         let taken = self.0.batches.send(batch).await.is_ok();
         self.0.bell.ring();
         taken
@@ -107,13 +132,19 @@ impl Shard {
 
     /// Waits until it has handed out all but the last `ahead` entries before the position, or has ended.
     pub(crate) async fn keep_up(&self, position: Position, ahead: u64) {
-        let is_near = |progress: &Position| {
-            progress.epoch != position.epoch || position.sequence <= progress.sequence.saturating_add(ahead)
+        let is_near = |progress: &Progress| {
+            let through = progress.through;
+            through.epoch != position.epoch || position.sequence <= through.sequence.saturating_add(ahead)
         };
         if !is_near(&self.0.progress.borrow()) {
             // An error means that it has ended.
             let _ = self.0.progress.clone().wait_for(is_near).await;
         }
+    }
+
+    /// A position: whoever asks for what comes after it, or after a later one, need not read the log, unless he takes long.
+    pub(crate) fn recent(&self) -> Position {
+        self.0.progress.borrow().recent
     }
 
     /// Asks for everything after `after`. `None`: the shard has ended.
@@ -201,10 +232,9 @@ impl Drop for Membership {
 struct Round {
     poll: Poll,
     bell: Arc<Bell>,
-    batches: mpsc::Receiver<Arc<[Entry]>>,
+    batches: mpsc::Receiver<Batch>,
     commands: mpsc::Receiver<Command>,
-    /// What has been handed out.
-    progress: watch::Sender<Position>,
+    progress: watch::Sender<Progress>,
     members: Members,
 }
 
@@ -231,9 +261,10 @@ impl Round {
                             return self.close(reason);
                         }
                         self.members.hand_out(now);
+                        let (recent, through) = self.members.reach();
                         self.progress.send_if_modified(|progress| {
-                            let former = std::mem::replace(progress, self.members.position());
-                            former != *progress
+                            let now = Progress { recent, through };
+                            std::mem::replace(progress, now) != now
                         });
                         let done = Instant::now();
                         match done - now {
@@ -290,8 +321,11 @@ impl Round {
     fn take_commands(&mut self) -> Option<Closed> {
         // As many as may wait, and no more: what comes meanwhile has the next round.
         for _ in 0..INBOX_BATCHES {
-            let Ok(batch) = self.batches.try_recv() else { break };
-            self.members.mark(&batch);
+            match self.batches.try_recv() {
+                Ok(Batch::Entries(entries)) => self.members.mark(&entries),
+                Ok(Batch::Restart(head)) => self.members.restart(head, Closed::LogLost),
+                Err(_) => break,
+            }
         }
         for _ in 0..INBOX_COMMANDS {
             match self.commands.try_recv() {

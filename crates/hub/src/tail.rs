@@ -1,41 +1,74 @@
 //! This node's one reader of the log. What it yields is what the node delivers, its own publishes included.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::sleep};
 
 use crate::{
-    Closed,
+    Closed, TransportError,
     shard::Shard,
-    transport::{Follower, Position},
+    transport::{Follower, Position, Transport},
 };
 
-/// Gives every batch of the log to every shard, until the log or a shard ends, and tells how far it has come.
+/// Gives every batch of the log to every shard, until the log or a shard ends, and tells how far it has come. Where the
+/// log was lost, or has let go of what this node had not seen yet, all streams end, whose subscribers come back with their
+/// cursors, and it goes on from the head.
 pub(crate) async fn run(
+    transport: Arc<dyn Transport>,
     mut follower: Box<dyn Follower>,
     shards: Arc<[Shard]>,
     delivered: watch::Sender<Position>,
 ) {
-    if let Err(error) = deliver(&mut *follower, &shards, &delivered).await {
-        tracing::error!(error, "nothing can be delivered any more: all streams are closed");
+    loop {
+        let began = *delivered.borrow();
+        match deliver(&mut *follower, &shards, &delivered).await {
+            End::Shard => {
+                tracing::error!("nothing can be delivered any more: a part of the hub has ended");
+                break;
+            }
+            End::Log(TransportError::Trimmed) => {}
+            End::Log(error) => {
+                tracing::error!(%error, "nothing can be delivered any more: all streams are closed");
+                break;
+            }
+        }
+        drop(follower);
+        if *delivered.borrow() == began {
+            // One that ends at once may do so again.
+            sleep(PAUSE).await;
+        }
+        let Some((head, next)) = follow_again(&*transport).await else { break };
+        tracing::warn!(
+            "the log, or a part of it, was lost to this node: streams end, and go on from its end"
+        );
+        for shard in &*shards {
+            shard.restart(head).await;
+        }
+        delivered.send_replace(head);
+        follower = next;
     }
     for shard in &*shards {
         shard.close(Closed::LogLost).await;
     }
 }
 
-async fn deliver(
-    follower: &mut dyn Follower,
-    shards: &[Shard],
-    delivered: &watch::Sender<Position>,
-) -> Result<(), String> {
+/// Why no more is delivered.
+enum End {
+    Log(TransportError),
+    Shard,
+}
+
+async fn deliver(follower: &mut dyn Follower, shards: &[Shard], delivered: &watch::Sender<Position>) -> End {
     loop {
-        let batch = follower.next().await.map_err(|error| error.to_string())?;
+        let batch = match follower.next().await {
+            Ok(batch) => batch,
+            Err(error) => return End::Log(error),
+        };
         let through = batch.last().map(|entry| entry.position);
         let batch = Arc::from(batch);
         for shard in shards {
             if !shard.deliver(Arc::clone(&batch)).await {
-                return Err("a shard has ended".to_owned());
+                return End::Shard;
             }
         }
         if let Some(through) = through {
@@ -43,3 +76,39 @@ async fn deliver(
         }
     }
 }
+
+/// A follower of what comes after the head.
+pub(crate) async fn follow_head(
+    transport: &dyn Transport,
+) -> Result<(Position, Box<dyn Follower>), TransportError> {
+    for _ in 0..HEADS_MAX {
+        let head = transport.head().await?.position;
+        match transport.follow(head).await {
+            // Others have appended more than is kept, in between.
+            Err(TransportError::Trimmed) => {}
+            follower => return Ok((head, follower?)),
+        }
+    }
+    Err(TransportError::Trimmed)
+}
+
+/// The same, as soon as there is one. `None`: there will be none.
+async fn follow_again(transport: &dyn Transport) -> Option<(Position, Box<dyn Follower>)> {
+    loop {
+        match follow_head(transport).await {
+            Ok(followed) => return Some(followed),
+            Err(error @ TransportError::Closed) => {
+                tracing::error!(%error, "nothing can be delivered any more: all streams are closed");
+                return None;
+            }
+            Err(error) => tracing::debug!(%error, "the log cannot be followed yet"),
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+/// How often the head may get away while it is looked up: where others append without a pause and little is kept.
+const HEADS_MAX: usize = 100;
+
+/// Between two attempts to follow a log that was lost.
+const PAUSE: Duration = Duration::from_millis(200);

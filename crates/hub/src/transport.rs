@@ -1,17 +1,17 @@
-//! The contract between the engine and a log. Five methods; who implements them passes every check of
-//! [`crate::conformance`].
+//! The contract between the engine and a log. Five methods that have to be there; who implements them passes every check
+//! of [`crate::conformance`].
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use petasos_protocol::update::{EventId, Update};
 
-use crate::TransportError;
+use crate::{TransportError, registry::Registry};
 
 /// A place in the log: ordered, meaningless to anyone but the transport that gave it.
 ///
-/// The epoch changes when a log is lost and begun anew, so that no position of the old one is mistaken for one of the
-/// new.
+/// The epoch grows when a log is lost and begun anew, so that no position of the old one is mistaken for one of the new.
+/// A log that can be lost while the hub runs counts everything before its epoch as trimmed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position {
     /// Which log.
@@ -90,6 +90,17 @@ pub trait Transport: Send + Sync + 'static {
     /// # Errors
     /// [`TransportError::Trimmed`] if updates after `after` are no longer kept.
     async fn follow(&self, after: Position) -> Result<Box<dyn Follower>, TransportError>;
+
+    /// Whether it can be used, as far as it knows without asking anyone: false while its backend does not answer.
+    fn is_ready(&self) -> bool {
+        true
+    }
+
+    /// Who is subscribed on all nodes that share the log, and on those that did before it was closed. `None`: the log is
+    /// this process's alone and ends with it.
+    fn registry(&self) -> Option<&dyn Registry> {
+        None
+    }
 }
 
 /// One reader that sees every entry exactly once. Dropping it frees whatever waits for it.
@@ -98,6 +109,7 @@ pub trait Follower: Send {
     /// The next entries, at least one: waits for them. Cancel-safe: entries of a dropped future come again.
     ///
     /// # Errors
-    /// Reconnecting happens inside; an error is final.
+    /// Reconnecting happens inside; an error is final for this follower. [`TransportError::Trimmed`]: the log was lost, or
+    /// has let go of entries that were still to come; it can be followed again from its head.
     async fn next(&mut self) -> Result<Vec<Entry>, TransportError>;
 }

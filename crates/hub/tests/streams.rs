@@ -289,7 +289,8 @@ async fn a_cursor_whose_successors_were_trimmed_is_answered_with_earliest() {
         }
         tokio::task::yield_now().await;
     };
-    for number in 0..10 {
+    // More than the shards have in their memory.
+    for number in 0..2_000 {
         publish(&hub, &format!("topic=a&id={number}")).await;
     }
     delivered(&hub).await;

@@ -1,0 +1,491 @@
+//! What several nodes on one log do together, and what one does whose log goes away or is lost. The store is in memory and
+//! does as it is told; real ones have tests of their own.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use petasos_hub::{
+    Closed, Hub, MemoryTransport, Session, Settings, TransportError,
+    registry::{Abandoned, Fact, Lease, NodeId, Registry},
+    transport::{Entry, Follower, Head, Page, Position, Transport, Trimmed},
+};
+use petasos_protocol::{
+    Dialect, Limits,
+    cursor::Cursor,
+    form::{self, SubscribeRequest},
+    grants::Grants,
+    matcher::Matcher,
+    subscription::{SubscriberId, Subscription},
+    update::{EventId, Update},
+};
+
+/// What all nodes share.
+#[derive(Clone)]
+struct Store(Arc<Mutex<State>>, Arc<AtomicBool>);
+
+struct State {
+    /// Pages that have been read.
+    reads: usize,
+    epoch: u64,
+    log: Arc<MemoryTransport>,
+    records: BTreeMap<u64, (NodeId, Arc<[Subscription]>)>,
+    recorded: u64,
+    alive: HashSet<NodeId>,
+    /// The next renewal has no answer.
+    is_answer_lost: bool,
+}
+
+impl State {
+    fn new(epoch: u64) -> Self {
+        let log = Arc::new(MemoryTransport::new(100));
+        Self {
+            reads: 0,
+            epoch,
+            log,
+            records: BTreeMap::new(),
+            recorded: 0,
+            alive: HashSet::new(),
+            is_answer_lost: false,
+        }
+    }
+
+    fn order(&self, node: NodeId, subscriber: SubscriberId) -> Option<u64> {
+        let found = self.records.iter().find(|(_, (of, all))| *of == node && all[0].subscriber == subscriber);
+        found.map(|(order, _)| *order)
+    }
+}
+
+impl Store {
+    fn new() -> Self {
+        Self(Arc::new(Mutex::new(State::new(1))), Arc::default())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().expect("no panic")
+    }
+
+    /// Everything is gone, and a new log begins.
+    fn lose(&self) {
+        let mut state = self.lock();
+        let epoch = state.epoch + 1;
+        std::mem::replace(&mut *state, State::new(epoch)).log.close();
+    }
+
+    fn go_away(&self, away: bool) {
+        self.1.store(away, Ordering::SeqCst);
+    }
+
+    /// The leases of all nodes end, as if nobody had been heard of for long.
+    fn end_leases(&self) {
+        self.lock().alive.clear();
+    }
+
+    fn log(&self) -> Result<(u64, Arc<MemoryTransport>), TransportError> {
+        if self.1.load(Ordering::SeqCst) {
+            return Err(TransportError::unavailable("it is away"));
+        }
+        let state = self.lock();
+        Ok((state.epoch, Arc::clone(&state.log)))
+    }
+
+    /// Records, in the order of the facts, what is new, and appends its events.
+    async fn apply(&self, node: NodeId, facts: &[Fact], alive: bool) -> Result<Lease, TransportError> {
+        let (_, log) = self.log()?;
+        let subscribers: HashSet<_> = facts.iter().map(|fact| fact.subscriber).collect();
+        assert_eq!(subscribers.len(), facts.len(), "what is recorded again makes no second event");
+        let mut events = Vec::new();
+        {
+            let mut state = self.lock();
+            if state.alive.contains(&node) != alive {
+                return Ok(Lease::Ended);
+            }
+            for fact in facts {
+                match (state.order(node, fact.subscriber), fact.active) {
+                    (None, true) => {
+                        state.recorded += 1;
+                        let order = state.recorded;
+                        state.records.insert(order, (node, Arc::clone(&fact.subscriptions)));
+                    }
+                    (Some(order), false) => drop(state.records.remove(&order)),
+                    _ => continue,
+                }
+                events.extend(fact.events.clone());
+            }
+        }
+        for event in events {
+            log.append(event).await?;
+        }
+        Ok(Lease::Kept)
+    }
+}
+
+fn place(epoch: u64, position: Position) -> Position {
+    Position { epoch, sequence: position.sequence }
+}
+
+fn inner(epoch: u64, position: Position) -> Position {
+    Position { epoch: u64::from(position.epoch == epoch), sequence: position.sequence }
+}
+
+fn entries(epoch: u64, entries: Vec<Entry>) -> Vec<Entry> {
+    entries.into_iter().map(|entry| Entry { position: place(epoch, entry.position), ..entry }).collect()
+}
+
+#[async_trait]
+impl Transport for Store {
+    async fn head(&self) -> Result<Head, TransportError> {
+        let (epoch, log) = self.log()?;
+        let Head { position, id } = log.head().await?;
+        Ok(Head { position: place(epoch, position), id })
+    }
+
+    async fn append(&self, update: Update) -> Result<Position, TransportError> {
+        let (epoch, log) = self.log()?;
+        Ok(place(epoch, log.append(update).await?))
+    }
+
+    async fn locate(&self, id: &str) -> Result<Option<Position>, TransportError> {
+        let (epoch, log) = self.log()?;
+        Ok(log.locate(id).await?.map(|position| place(epoch, position)))
+    }
+
+    async fn read(&self, after: Position, limit: usize) -> Result<Page, TransportError> {
+        let (epoch, log) = self.log()?;
+        self.lock().reads += 1;
+        let Page { entries: all, through, at_end, trimmed } = log.read(inner(epoch, after), limit).await?;
+        let trimmed =
+            Trimmed { updates: place(epoch, trimmed.updates), events: place(epoch, trimmed.events) };
+        Ok(Page { entries: entries(epoch, all), through: place(epoch, through), at_end, trimmed })
+    }
+
+    async fn follow(&self, after: Position) -> Result<Box<dyn Follower>, TransportError> {
+        let (epoch, log) = self.log()?;
+        let follower = log.follow(inner(epoch, after)).await?;
+        Ok(Box::new(StoreFollower { epoch, follower }))
+    }
+
+    fn is_ready(&self) -> bool {
+        !self.1.load(Ordering::SeqCst)
+    }
+
+    fn registry(&self) -> Option<&dyn Registry> {
+        Some(self)
+    }
+}
+
+struct StoreFollower {
+    epoch: u64,
+    follower: Box<dyn Follower>,
+}
+
+#[async_trait]
+impl Follower for StoreFollower {
+    async fn next(&mut self) -> Result<Vec<Entry>, TransportError> {
+        match self.follower.next().await {
+            // The log was lost.
+            Err(TransportError::Closed) => Err(TransportError::Trimmed),
+            next => Ok(entries(self.epoch, next?)),
+        }
+    }
+}
+
+#[async_trait]
+impl Registry for Store {
+    fn lease(&self) -> Duration {
+        Duration::from_millis(30)
+    }
+
+    async fn renew(&self, node: NodeId) -> Result<Lease, TransportError> {
+        self.log()?;
+        let mut state = self.lock();
+        let is_new = state.alive.insert(node);
+        if std::mem::take(&mut state.is_answer_lost) {
+            return Err(TransportError::unavailable("the answer is lost"));
+        }
+        Ok(if is_new { Lease::Ended } else { Lease::Kept })
+    }
+
+    async fn record(&self, node: NodeId, facts: &[Fact]) -> Result<Lease, TransportError> {
+        self.apply(node, facts, true).await
+    }
+
+    async fn abandoned(&self, limit: usize) -> Result<Vec<Abandoned>, TransportError> {
+        self.log()?;
+        let state = self.lock();
+        let dead = state.records.values().filter(|(node, _)| !state.alive.contains(node));
+        let abandoned =
+            |(node, all): &(NodeId, Arc<[_]>)| Abandoned { node: *node, subscriptions: Arc::clone(all) };
+        Ok(dead.map(abandoned).take(limit).collect())
+    }
+
+    async fn bury(&self, node: NodeId, departures: &[Fact]) -> Result<(), TransportError> {
+        self.apply(node, departures, false).await.map(drop)
+    }
+
+    async fn resign(&self, node: NodeId) -> Result<(), TransportError> {
+        self.lock().alive.remove(&node);
+        Ok(())
+    }
+
+    async fn list(&self, text: Option<&str>) -> Result<Vec<Subscription>, TransportError> {
+        self.log()?;
+        let state = self.lock();
+        let all = state.records.values().flat_map(|(_, all)| all.iter());
+        Ok(all.filter(|each| text.is_none_or(|text| text == each.matcher.as_str())).cloned().collect())
+    }
+}
+
+async fn start(store: &Store) -> Hub {
+    let settings = Settings { keep_alive: None, ..Settings::default() };
+    Hub::start(Arc::new(store.clone()), settings).await.expect("start")
+}
+
+async fn publish(hub: &Hub, body: &str) -> Result<EventId, TransportError> {
+    let draft = form::publish(body.as_bytes(), hub.url(), &Limits::default()).expect("valid");
+    hub.publish(draft).await
+}
+
+fn matcher(selector: &str) -> Matcher {
+    Matcher::selector(selector, &Limits::default()).expect("valid")
+}
+
+async fn subscribe(hub: &Hub, selector: &str, cursor: Option<&str>) -> Session {
+    let cursor = cursor.map(Cursor::parse);
+    let request = SubscribeRequest { dialect: Dialect::Legacy, matchers: vec![matcher(selector)], cursor };
+    let grants = Grants { subscribe: vec![matcher("*")], ..Grants::default() };
+    let mut session = hub.subscribe(request, Arc::new(grants), None).await.expect("subscribe");
+    assert_eq!(next(&mut session).await.as_deref(), Some(":\n\n"));
+    session
+}
+
+async fn next(session: &mut Session) -> Option<String> {
+    let next = tokio::time::timeout(PATIENCE, session.next()).await.expect("something comes");
+    next.map(|bytes| String::from_utf8(bytes.to_vec()).expect("UTF-8"))
+}
+
+/// The next subscription event of that topic: whether it became active.
+async fn told(session: &mut Session, topic: &str) -> bool {
+    loop {
+        let event = next(session).await.expect("an event");
+        if event.contains(&format!("\"topic\":\"{topic}\"")) {
+            return event.contains("\"active\":true");
+        }
+    }
+}
+
+const EVENTS: &str = "/.well-known/mercure/subscriptions/{topic}/{subscriber}";
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[tokio::test]
+async fn streams_end_when_the_log_is_lost_and_the_hub_goes_on_with_the_new_one() {
+    let store = Store::new();
+    let hub = start(&store).await;
+    let mut session = subscribe(&hub, "a", None).await;
+    publish(&hub, "topic=a&id=1&data=x").await.expect("publish");
+    assert!(next(&mut session).await.is_some_and(|event| event.contains("id: 1")));
+    store.lose();
+    assert_eq!(next(&mut session).await, None);
+    assert_eq!(session.closed(), Some(Closed::LogLost));
+    publish(&hub, "topic=a&id=2&data=x").await.expect("publish");
+    let mut session = subscribe(&hub, "a", Some("1")).await;
+    assert_eq!(session.cursor(), Some("earliest"), "the loss is told");
+    assert!(next(&mut session).await.is_some_and(|event| event.contains("id: 2")));
+    publish(&hub, "topic=a&id=3&data=x").await.expect("publish");
+    assert!(next(&mut session).await.is_some_and(|event| event.contains("id: 3")));
+}
+
+#[tokio::test]
+async fn streams_outlast_a_backend_that_is_away_and_updates_are_refused() {
+    let store = Store::new();
+    let hub = start(&store).await;
+    let mut session = subscribe(&hub, "a", None).await;
+    assert!(hub.is_ready());
+    store.go_away(true);
+    assert!(!hub.is_ready());
+    let refused = publish(&hub, "topic=a&id=1&data=x").await;
+    assert!(matches!(refused, Err(TransportError::Unavailable(_))));
+    let mut newcomer = subscribe(&hub, "a", None).await;
+    store.go_away(false);
+    assert!(hub.is_ready());
+    publish(&hub, "topic=a&id=2&data=x").await.expect("publish");
+    for session in [&mut session, &mut newcomer] {
+        assert!(next(session).await.is_some_and(|event| event.contains("id: 2")));
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_reads_its_history_outlasts_a_log_that_is_away() {
+    let store = Store::new();
+    publish(&start(&store).await, "topic=a&id=0&data=x").await.expect("publish");
+    let hub = start(&store).await;
+    let request = SubscribeRequest {
+        dialect: Dialect::Legacy,
+        matchers: vec![matcher("a")],
+        cursor: Some(Cursor::parse("earliest")),
+    };
+    store.go_away(true);
+    let subscribing = tokio::spawn({
+        let hub = hub.clone();
+        async move { hub.subscribe(request, Arc::default(), None).await }
+    });
+    // It has begun to wait.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(!subscribing.is_finished());
+    store.go_away(false);
+    let mut session = subscribing.await.expect("no panic").expect("subscribe");
+    assert_eq!(next(&mut session).await.as_deref(), Some(":\n\n"));
+    assert!(next(&mut session).await.is_some_and(|event| event.contains("id: 0\n")));
+
+    // More than the first page.
+    let hub = start(&store).await;
+    for id in 1..=90 {
+        publish(&hub, &format!("topic=a&id={id}&data={}", "x".repeat(10_000))).await.expect("publish");
+    }
+    let mut session = subscribe(&start(&store).await, "a", Some("earliest")).await;
+    store.go_away(true);
+    let reading = tokio::spawn(async move {
+        for id in 0..=90 {
+            assert!(next(&mut session).await.is_some_and(|event| event.contains(&format!("id: {id}\n"))));
+        }
+    });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(!reading.is_finished());
+    store.go_away(false);
+    reading.await.expect("everything comes");
+}
+
+#[tokio::test]
+async fn a_crowd_that_comes_back_after_a_moment_reads_nothing_of_the_log() {
+    let store = Store::new();
+    let hub = start(&store).await;
+    publish(&hub, "topic=a&id=0&data=x").await.expect("publish");
+    let mut witness = subscribe(&hub, "a", Some("0")).await;
+    for id in 1..=20 {
+        publish(&hub, &format!("topic=a&id={id}&data=x")).await.expect("publish");
+        assert!(next(&mut witness).await.is_some_and(|event| event.contains(&format!("id: {id}\n"))));
+    }
+    for number in 0..20 {
+        let mut session = subscribe(&hub, "a", Some(&number.to_string())).await;
+        assert_eq!(session.cursor(), Some(number.to_string().as_str()));
+        for id in number + 1..=20 {
+            assert!(next(&mut session).await.is_some_and(|event| event.contains(&format!("id: {id}\n"))));
+        }
+    }
+    assert_eq!(store.lock().reads, 0);
+    let mut all = subscribe(&hub, "a", Some("earliest")).await;
+    assert!(next(&mut all).await.is_some_and(|event| event.contains("id: 0\n")));
+    assert_eq!(store.lock().reads, 1, "what is older than the hub is read");
+}
+
+#[tokio::test]
+async fn subscriptions_of_all_nodes_are_listed_and_told_everywhere() {
+    let store = Store::new();
+    let (here, there) = (start(&store).await, start(&store).await);
+    let mut watcher = subscribe(&here, EVENTS, None).await;
+    let visitor = subscribe(&there, "a", None).await;
+    assert!(told(&mut watcher, "a").await);
+    for hub in [&here, &there] {
+        let listed = hub.subscriptions(None).await.expect("list");
+        assert_eq!(listed.active.len(), 2);
+        assert_eq!(hub.subscriptions(Some("a")).await.expect("list").active.len(), 1);
+    }
+    let before = there.subscriptions(None).await.expect("list").revision;
+    drop(visitor);
+    assert!(!told(&mut watcher, "a").await);
+    let after = there.subscriptions(None).await.expect("list");
+    assert_eq!(after.active.len(), 1);
+    assert_ne!(after.revision, before);
+}
+
+#[tokio::test]
+async fn a_listing_knows_who_came_just_now() {
+    let store = Store::new();
+    let hub = start(&store).await;
+    let mut sessions = Vec::new();
+    for count in 1..=50 {
+        sessions.push(subscribe(&hub, "a", None).await);
+        assert_eq!(hub.subscriptions(Some("a")).await.expect("list").active.len(), count);
+    }
+}
+
+#[tokio::test]
+async fn a_stopping_node_says_that_its_subscribers_have_left() {
+    let store = Store::new();
+    let (here, there) = (start(&store).await, start(&store).await);
+    let mut watcher = subscribe(&here, EVENTS, None).await;
+    let _visitor = subscribe(&there, "a", None).await;
+    assert!(told(&mut watcher, "a").await);
+    there.stop().await;
+    assert!(!told(&mut watcher, "a").await);
+    assert_eq!(here.subscriptions(None).await.expect("list").active.len(), 1);
+}
+
+#[tokio::test]
+async fn who_was_on_a_node_that_died_ends_once() {
+    let store = Store::new();
+    let mut hubs = vec![start(&store).await, start(&store).await];
+    let mut watcher = subscribe(&hubs[0], EVENTS, None).await;
+    let dead = NodeId::new(7);
+    let subscription = Subscription {
+        dialect: Dialect::Legacy,
+        matcher: matcher("lost"),
+        subscriber: SubscriberId::from_uuid(1),
+        payload: None,
+    };
+    store.lock().records.insert(0, (dead, [subscription].into()));
+    assert!(!told(&mut watcher, "lost").await);
+    // Whatever the other node does about it comes before this.
+    let _visitor = subscribe(&hubs[1], "a", None).await;
+    let event = loop {
+        let event = next(&mut watcher).await.expect("an event");
+        if !event.contains(EVENTS) {
+            break event;
+        }
+    };
+    assert!(event.contains("\"topic\":\"a\""), "{event}");
+    hubs.clear();
+}
+
+#[tokio::test]
+async fn a_renewal_without_an_answer_counts_as_the_end_of_the_lease() {
+    let store = Store::new();
+    let hub = start(&store).await;
+    let mut watcher = subscribe(&hub, EVENTS, None).await;
+    let _visitor = subscribe(&hub, "a", None).await;
+    assert!(told(&mut watcher, "a").await);
+    {
+        let mut state = store.lock();
+        state.alive.clear();
+        state.records.clear();
+        state.is_answer_lost = true;
+    }
+    assert!(told(&mut watcher, "a").await);
+}
+
+#[tokio::test]
+async fn a_node_whose_lease_has_ended_says_again_who_is_there() {
+    let store = Store::new();
+    let hub = start(&store).await;
+    let mut watcher = subscribe(&hub, EVENTS, None).await;
+    let visitor = subscribe(&hub, "a", None).await;
+    assert!(told(&mut watcher, "a").await);
+    // Another node has ended them all, in the moment in which this one had no lease.
+    let ended = {
+        let mut state = store.lock();
+        state.alive.clear();
+        std::mem::take(&mut state.records)
+    };
+    assert_eq!(ended.len(), 2);
+    assert!(told(&mut watcher, "a").await);
+    store.end_leases();
+    drop(visitor);
+    assert!(!told(&mut watcher, "a").await, "what was queued meanwhile is told, too");
+}
