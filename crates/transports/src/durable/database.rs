@@ -1,0 +1,220 @@
+//! The database file: how it is opened, what is in it, and what its errors mean.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use petasos_hub::TransportError;
+use petasos_protocol::update::Origin;
+use rusqlite::{
+    Connection, ErrorCode, OpenFlags,
+    config::DbConfig,
+    ffi::{SQLITE_IOERR_NOMEM, SQLITE_IOERR_SHMSIZE},
+};
+
+use crate::OpenError;
+
+/// "mrcl": tells the log from the databases of others.
+const APPLICATION_ID: i32 = 0x6d72_636c;
+
+/// Of the schema.
+const VERSION: i32 = 1;
+
+/// Updates and events have tables of their own, as each is trimmed from its own beginning, and a sequence is in one of
+/// them. `ids` finds them: its buckets are filled one after the other, so that appends change the pages of one chunk of a
+/// bucket only and trimming drops a bucket as a stretch of pages.
+const SCHEMA: &str = "
+    CREATE TABLE book (one INTEGER PRIMARY KEY CHECK (one = 1), checksum INTEGER NOT NULL, text TEXT NOT NULL);
+    CREATE TABLE updates (
+        seq INTEGER PRIMARY KEY, at INTEGER NOT NULL, seal INTEGER NOT NULL, record BLOB NOT NULL
+    );
+    CREATE TABLE events (
+        seq INTEGER PRIMARY KEY, at INTEGER NOT NULL, seal INTEGER NOT NULL, record BLOB NOT NULL
+    );
+    CREATE TABLE ids (
+        bucket INTEGER NOT NULL, hash INTEGER NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (bucket, hash, seq)
+    ) WITHOUT ROWID;
+    CREATE TABLE subscribers (
+        arrival INTEGER PRIMARY KEY, subscriber TEXT NOT NULL UNIQUE, node TEXT NOT NULL, record TEXT NOT NULL
+    );
+    CREATE INDEX subscribers_by_node ON subscribers (node, arrival);
+    CREATE TABLE matchers (
+        text TEXT NOT NULL, arrival INTEGER NOT NULL, PRIMARY KEY (text, arrival)
+    ) WITHOUT ROWID;
+";
+
+/// Memory of one connection for pages, in KiB: the bucket that is being filled, for the writer; the way down the trees,
+/// for readers.
+const WRITER_CACHE_KIB: i32 = 16 * 1024;
+const READER_CACHE_KIB: i32 = 1024;
+
+/// What a reader or a checkpoint waits for another connection: none holds a lock for more than moments.
+const BUSY_MAX: Duration = Duration::from_secs(5);
+
+/// What remains of the write-ahead log on disk after a burst. On a full disk this is the room that appending goes on in.
+const WAL_BYTES_KEPT: i32 = 16 * 1024 * 1024;
+
+/// Why the database did not do what it was told.
+#[derive(Debug, Clone)]
+pub(super) enum Fault {
+    /// There is no room; nothing was changed.
+    Full(Arc<str>),
+    /// Something that may be different next time; nothing was changed.
+    Passing(Arc<str>),
+    /// The file is damaged where it is read or written; nothing was changed.
+    Damaged(Arc<str>),
+    /// The index of ids is damaged where it is written; nothing was changed.
+    Index(Arc<str>),
+    /// What the disk holds is no longer known.
+    Fatal(Arc<str>),
+}
+
+impl Fault {
+    /// What was wrong.
+    pub(super) fn reason(&self) -> &Arc<str> {
+        let (Self::Full(reason)
+        | Self::Passing(reason)
+        | Self::Damaged(reason)
+        | Self::Index(reason)
+        | Self::Fatal(reason)) = self;
+        reason
+    }
+}
+
+impl From<rusqlite::Error> for Fault {
+    fn from(error: rusqlite::Error) -> Self {
+        let text = error.to_string().into();
+        match error.sqlite_error() {
+            // The index in shared memory could not grow, before or after a commit that then did not count.
+            Some(error) if error.extended_code == SQLITE_IOERR_SHMSIZE => Self::Full(text),
+            Some(error) if error.extended_code == SQLITE_IOERR_NOMEM => Self::Passing(text),
+            Some(error) => match error.code {
+                ErrorCode::DiskFull => Self::Full(text),
+                ErrorCode::DatabaseCorrupt => Self::Damaged(text),
+                ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::OutOfMemory => {
+                    Self::Passing(text)
+                }
+                _ => Self::Fatal(text),
+            },
+            None => Self::Fatal(text),
+        }
+    }
+}
+
+impl From<&Fault> for TransportError {
+    fn from(fault: &Fault) -> Self {
+        match fault {
+            Fault::Full(text) => Self::Full((&**text).into()),
+            Fault::Passing(text) => Self::unavailable(&**text),
+            Fault::Damaged(text) | Fault::Index(text) | Fault::Fatal(text) => Self::Failed((&**text).into()),
+        }
+    }
+}
+
+/// Whether a part of the file cannot be read, so that other parts may be.
+pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
+    match error {
+        rusqlite::Error::SqliteFailure(error, _) => matches!(
+            error.code,
+            ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::SystemIoFailure
+        ),
+        // A value of another type than was written.
+        rusqlite::Error::InvalidColumnType(..)
+        | rusqlite::Error::FromSqlConversionFailure(..)
+        | rusqlite::Error::IntegralValueOutOfRange(..)
+        | rusqlite::Error::Utf8Error(..) => true,
+        _ => false,
+    }
+}
+
+/// The table of an origin.
+pub(super) fn table(origin: Origin) -> &'static str {
+    match origin {
+        Origin::Publisher => "updates",
+        Origin::Hub => "events",
+    }
+}
+
+/// Opens the file for its only writer, and makes the tables in a new one.
+pub(super) fn open(path: &Path) -> Result<Connection, OpenError> {
+    let shown = path.display();
+    let refused = |error: rusqlite::Error| {
+        let advice = match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                "its beginning is damaged: restore a copy, or move the file and its \"-wal\" away to begin a new log"
+            }
+            Some(ErrorCode::DiskFull) => "make room on the disk",
+            Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied | ErrorCode::ReadOnly) => {
+                "the hub's user must be able to write to it and its directory, on a local disk"
+            }
+            _ => "see to the disk; the log must lie on a local one",
+        };
+        OpenError::Refused(format!("the log \"{shown}\" cannot be opened: {error}: {advice}"))
+    };
+    let connection =
+        connect(path, OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(refused)?;
+    let number =
+        |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0)).map_err(refused);
+    let (application, version) = (number("application_id")?, number("user_version")?);
+    let tables: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(refused)?;
+    if tables > 0 && application != APPLICATION_ID {
+        return Err(OpenError::Refused(format!(
+            "\"{shown}\" is another program's database: name another directory"
+        )));
+    }
+    if version > VERSION {
+        return Err(OpenError::Refused(format!(
+            "the log \"{shown}\" was written by a later version: update petasos"
+        )));
+    }
+    let prepare = || {
+        connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
+        // Takes effect in an empty file only.
+        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+        connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
+        connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+        connection.pragma_update_and_check(None, "journal_size_limit", WAL_BYTES_KEPT, |_| Ok(()))?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        if tables == 0 {
+            connection.execute_batch(&format!(
+                "BEGIN; {SCHEMA}; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; COMMIT"
+            ))?;
+        }
+        Ok(())
+    };
+    prepare().map_err(refused)?;
+    let mode: String =
+        connection.pragma_query_value(None, "journal_mode", |row| row.get(0)).map_err(refused)?;
+    if mode != "wal" {
+        return Err(OpenError::Refused(format!(
+            "the log \"{shown}\" cannot have a write-ahead log there: put it on a local disk"
+        )));
+    }
+    Ok(connection)
+}
+
+/// Another connection that checkpoints.
+pub(super) fn open_for_checkpoints(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update_and_check(None, "journal_size_limit", WAL_BYTES_KEPT, |_| Ok(()))?;
+    Ok(connection)
+}
+
+/// Another connection that reads.
+pub(super) fn open_for_reading(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    connection.pragma_update(None, "cache_size", -READER_CACHE_KIB)?;
+    Ok(connection)
+}
+
+fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
+    let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.busy_timeout(BUSY_MAX)?;
+    // Of a log that has failed nothing may be written any more, not even by closing it.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    connection.pragma_update(None, "cell_size_check", true)?;
+    connection.pragma_update(None, "trusted_schema", false)?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    Ok(connection)
+}

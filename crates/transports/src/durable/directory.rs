@@ -1,0 +1,146 @@
+//! The directory of a log: made for the hub alone, and held by one process at a time.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::checkpoints::WAL_BYTES;
+use crate::OpenError;
+
+/// A log's directory. The lock ends with the value, and with the process however that ends.
+pub(super) struct Directory {
+    path: PathBuf,
+    name: String,
+    _lock: File,
+}
+
+/// What the file system calls a file, whatever its name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct FileIdentity(u64, u64);
+
+/// How long a new process waits for the one that it replaces: a hub that drains takes some seconds.
+const HAND_OVER_MAX: Duration = Duration::from_secs(5);
+const HAND_OVER_POLL: Duration = Duration::from_millis(20);
+
+/// The owner's alone: updates may be private.
+const DIRECTORY_MODE: u32 = 0o700;
+const FILE_MODE: u32 = 0o600;
+
+/// What is kept free for the trimming of a log on a full disk, which has to write before it makes room: some thousand
+/// changed pages.
+const BALLAST_BYTES: usize = 4 * 1024 * 1024;
+
+impl Directory {
+    /// Makes the directory if it is not there, and waits a while for another process to leave it.
+    pub(super) async fn lock(path: &Path, name: &str) -> Result<Self, OpenError> {
+        let shown = path.display();
+        let refused = |doing: &str, error: io::Error| {
+            OpenError::Refused(format!(
+                "the directory \"{shown}\" of the log cannot be {doing}: {error}: it must be a directory that the \
+                 hub's user may create or write to"
+            ))
+        };
+        DirBuilder::new()
+            .recursive(true)
+            .mode(DIRECTORY_MODE)
+            .create(path)
+            .map_err(|error| refused("made", error))?;
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(FILE_MODE)
+            .open(path.join(format!("{name}.lock")))
+            .map_err(|error| refused("written to", error))?;
+        let deadline = Instant::now() + HAND_OVER_MAX;
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                    tokio::time::sleep(HAND_OVER_POLL).await;
+                }
+                Err(TryLockError::WouldBlock) => {
+                    return Err(OpenError::Refused(format!(
+                        "another process holds the log \"{name}\" in the directory \"{shown}\": a durable log belongs \
+                         to one hub process. Stop the other one, give each a directory of its own, or use redis, \
+                         nats or postgres for several"
+                    )));
+                }
+                Err(TryLockError::Error(error)) => return Err(refused("locked", error)),
+            }
+        }
+        // SQLite would let others read it, and gives its other files the same mode.
+        OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(FILE_MODE)
+            .open(path.join(format!("{name}.sqlite3")))
+            .map_err(|error| refused("written to", error))?;
+        let directory = Self { path: path.to_owned(), name: name.to_owned(), _lock: file };
+        // A directory that was made just now is in its parent only after this.
+        directory.sync().map_err(|error| refused("synchronized", error))?;
+        Ok(directory)
+    }
+
+    /// Names of new files are on disk.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        File::open(&self.path)?.sync_all()?;
+        match self.path.canonicalize()?.parent() {
+            // It may be one that we must not read.
+            Some(parent) => File::open(parent).map_or(Ok(()), |parent| parent.sync_all()),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn database(&self) -> PathBuf {
+        self.path.join(format!("{}.sqlite3", self.name))
+    }
+
+    /// Which file has the database's name now.
+    pub(super) fn database_identity(&self) -> io::Result<FileIdentity> {
+        fs::metadata(self.database()).map(|metadata| FileIdentity(metadata.dev(), metadata.ino()))
+    }
+
+    /// Makes the write-ahead log as long as it will be: to overwrite takes a disk a fraction of what it takes to grow a
+    /// file, and needs no room on a full one. Zeros in it are no frames.
+    pub(super) fn extend_log(&self) -> io::Result<()> {
+        let path = self.path.join(format!("{}.sqlite3-wal", self.name));
+        let mut file = OpenOptions::new().create(true).append(true).mode(FILE_MODE).open(path)?;
+        let missing = WAL_BYTES.saturating_sub(file.metadata()?.len());
+        let length = usize::try_from(missing).expect("the whole of it is some megabytes");
+        file.write_all(&vec![0; length])?;
+        file.sync_all()
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.path.join(format!("{}.ballast", self.name))
+    }
+
+    /// Sets room aside, unless that has been done.
+    pub(super) fn load_ballast(&self) -> io::Result<()> {
+        let path = self.ballast();
+        if fs::metadata(&path).is_ok_and(|metadata| metadata.len() == BALLAST_BYTES as u64) {
+            return Ok(());
+        }
+        let write = || {
+            let mut file =
+                OpenOptions::new().create(true).truncate(true).write(true).mode(FILE_MODE).open(&path)?;
+            file.write_all(&vec![0; BALLAST_BYTES])?;
+            file.sync_all()
+        };
+        write().inspect_err(|_| drop(fs::remove_file(&path)))
+    }
+
+    /// Gives the room that was set aside back.
+    pub(super) fn drop_ballast(&self) {
+        // An error means that there was none.
+        let _ = fs::remove_file(self.ballast());
+    }
+}

@@ -1,0 +1,49 @@
+//! Who of this process's hubs lives. Nobody outlives the process, so that is kept in memory: what a former process left
+//! behind is abandoned at once.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use petasos_hub::registry::{Lease, NodeId};
+
+pub(super) struct Leases {
+    length: Duration,
+    /// Those that have ended are dropped when another begins.
+    ends: Mutex<HashMap<NodeId, Instant>>,
+}
+
+impl Leases {
+    pub(super) fn new(length: Duration) -> Self {
+        Self { length, ends: Mutex::default() }
+    }
+
+    pub(super) fn length(&self) -> Duration {
+        self.length
+    }
+
+    pub(super) fn renew(&self, node: NodeId) -> Lease {
+        let now = Instant::now();
+        let mut ends = self.lock();
+        ends.retain(|_, end| now < *end);
+        match ends.insert(node, now + self.length) {
+            Some(_) => Lease::Kept,
+            None => Lease::Ended,
+        }
+    }
+
+    pub(super) fn is_live(&self, node: NodeId) -> bool {
+        self.lock().get(&node).is_some_and(|end| Instant::now() < *end)
+    }
+
+    pub(super) fn resign(&self, node: NodeId) {
+        self.lock().remove(&node);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<NodeId, Instant>> {
+        // Nothing under the lock panics.
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,221 @@
+//! Who is subscribed, in the same file as the log: a fact and its events are one commit.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use petasos_hub::{
+    TransportError,
+    registry::{Abandoned, Fact, Lease, NodeId, Registry},
+};
+use petasos_protocol::subscription::Subscription;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::{Durable, database::is_damage, leases::Leases, records::Records, writer};
+use crate::codec;
+
+/// The facts of one node, as they are recorded.
+pub(super) struct Facts {
+    pub(super) node: NodeId,
+    /// They are recorded for a node that is gone.
+    pub(super) is_burial: bool,
+    pub(super) facts: Vec<Pending>,
+}
+
+/// A fact and how it is written down.
+pub(super) struct Pending {
+    subscriber: String,
+    is_active: bool,
+    record: String,
+    texts: Vec<String>,
+    pub(super) events: Vec<writer::Pending>,
+}
+
+impl Pending {
+    fn new(fact: &Fact) -> Self {
+        let event = |update: &petasos_protocol::update::Update| writer::Pending {
+            record: codec::encode(update),
+            update: Arc::new(update.clone()),
+        };
+        Self {
+            subscriber: fact.subscriber.to_string(),
+            is_active: fact.active,
+            record: codec::encode_subscriber(&fact.subscriptions),
+            texts: fact.subscriptions.iter().map(|each| each.matcher.as_str().to_owned()).collect(),
+            events: fact.events.iter().map(event).collect(),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.record.len() + self.events.iter().map(|event| event.record.len()).sum::<usize>()
+    }
+}
+
+/// Within a transaction: records a fact. True: it is new.
+pub(super) fn apply(connection: &Connection, node: NodeId, fact: &Pending) -> rusqlite::Result<bool> {
+    let node = node.to_string();
+    let arrival: Option<(i64, String)> = connection
+        .prepare_cached("SELECT arrival, node FROM subscribers WHERE subscriber = ?1")?
+        .query_row([&fact.subscriber], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    match arrival {
+        None if fact.is_active => {
+            let sql = "INSERT INTO subscribers (subscriber, node, record) VALUES (?1, ?2, ?3)";
+            connection.prepare_cached(sql)?.execute(params![fact.subscriber, node, fact.record])?;
+            let arrival = connection.last_insert_rowid();
+            let mut insert = connection
+                .prepare_cached("INSERT OR IGNORE INTO matchers (text, arrival) VALUES (?1, ?2)")?;
+            for text in &fact.texts {
+                insert.execute(params![text, arrival])?;
+            }
+            Ok(true)
+        }
+        Some((arrival, of)) if !fact.is_active && of == node => {
+            connection.prepare_cached("DELETE FROM subscribers WHERE arrival = ?1")?.execute([arrival])?;
+            let mut delete =
+                connection.prepare_cached("DELETE FROM matchers WHERE text = ?1 AND arrival = ?2")?;
+            for text in &fact.texts {
+                delete.execute(params![text, arrival])?;
+            }
+            Ok(true)
+        }
+        // Its node was taken for dead, and is another one now.
+        Some((arrival, of)) if fact.is_active && of != node => {
+            connection
+                .prepare_cached("UPDATE subscribers SET node = ?1 WHERE arrival = ?2")?
+                .execute(params![node, arrival])?;
+            Ok(false)
+        }
+        _ => Ok(false),
+    }
+}
+
+#[async_trait]
+impl Registry for Durable {
+    fn lease(&self) -> Duration {
+        self.leases.length()
+    }
+
+    async fn renew(&self, node: NodeId) -> Result<Lease, TransportError> {
+        Ok(self.leases.renew(node))
+    }
+
+    async fn record(&self, node: NodeId, facts: &[Fact]) -> Result<Lease, TransportError> {
+        self.record_facts(node, false, facts).await
+    }
+
+    async fn abandoned(&self, limit: usize) -> Result<Vec<Abandoned>, TransportError> {
+        let (records, leases) = (Arc::clone(&self.shared.records), Arc::clone(&self.leases));
+        self.shared.readers.run(move |connection| abandoned(connection, &records, &leases, limit)).await
+    }
+
+    async fn bury(&self, node: NodeId, departures: &[Fact]) -> Result<(), TransportError> {
+        self.record_facts(node, true, departures).await.map(drop)
+    }
+
+    async fn resign(&self, node: NodeId) -> Result<(), TransportError> {
+        self.leases.resign(node);
+        Ok(())
+    }
+
+    async fn list(&self, text: Option<&str>) -> Result<Vec<Subscription>, TransportError> {
+        let (records, text) = (Arc::clone(&self.shared.records), text.map(str::to_owned));
+        self.shared.readers.run(move |connection| list(connection, &records, text.as_deref())).await
+    }
+}
+
+/// Facts that one commit takes, so that others do not wait for a whole crowd.
+const FACTS_MAX: usize = 256;
+
+impl Durable {
+    async fn record_facts(
+        &self,
+        node: NodeId,
+        is_burial: bool,
+        facts: &[Fact],
+    ) -> Result<Lease, TransportError> {
+        if facts.is_empty() {
+            return Ok(if self.leases.is_live(node) { Lease::Kept } else { Lease::Ended });
+        }
+        for facts in facts.chunks(FACTS_MAX) {
+            let facts: Vec<_> = facts.iter().map(Pending::new).collect();
+            let bytes = facts.iter().map(Pending::bytes).sum();
+            let ask =
+                |room, reply| writer::Job::Record { facts: Facts { node, is_burial, facts }, room, reply };
+            if self.ask(bytes, ask).await? == Lease::Ended && !is_burial {
+                return Ok(Lease::Ended);
+            }
+        }
+        Ok(Lease::Kept)
+    }
+}
+
+fn abandoned(
+    connection: &Connection,
+    records: &Records,
+    leases: &Leases,
+    limit: usize,
+) -> rusqlite::Result<Vec<Abandoned>> {
+    let mut abandoned = Vec::new();
+    let mut nodes =
+        connection.prepare_cached("SELECT node FROM subscribers WHERE node > ?1 ORDER BY node LIMIT 1")?;
+    let mut select =
+        connection.prepare_cached("SELECT record FROM subscribers WHERE node = ?1 ORDER BY arrival")?;
+    let mut last = String::new();
+    while let Some(name) = nodes.query_row([&last], |row| row.get::<_, String>(0)).optional()? {
+        // A name that cannot be read is of nobody who lives, but nobody can bury it either.
+        if let Some(node) = NodeId::parse(&name).filter(|node| !leases.is_live(*node)) {
+            let mut rows = select.query([&name])?;
+            while abandoned.len() < limit
+                && let Some(row) = rows.next()?
+            {
+                if let Some(subscriptions) = open(records, row.get_ref(0)?.as_str()?) {
+                    abandoned.push(Abandoned { node, subscriptions });
+                }
+            }
+        }
+        last = name;
+    }
+    Ok(abandoned)
+}
+
+fn list(
+    connection: &Connection,
+    records: &Records,
+    text: Option<&str>,
+) -> rusqlite::Result<Vec<Subscription>> {
+    let mut found: Vec<Subscription> = Vec::new();
+    let mut add = |row: &rusqlite::Row<'_>| {
+        let subscriptions = open(records, row.get_ref(0)?.as_str()?);
+        let wanted = |each: &&Subscription| text.is_none_or(|text| each.matcher.as_str() == text);
+        found.extend(subscriptions.iter().flat_map(|all| all.iter()).filter(wanted).cloned());
+        Ok::<_, rusqlite::Error>(())
+    };
+    let mut walk = || {
+        let mut statement = connection.prepare_cached(match text {
+            None => "SELECT record FROM subscribers ORDER BY arrival",
+            Some(_) => {
+                "SELECT record FROM matchers JOIN subscribers USING (arrival) WHERE text = ?1 ORDER BY arrival"
+            }
+        })?;
+        let mut rows = statement.query(rusqlite::params_from_iter(text))?;
+        while let Some(row) = rows.next()? {
+            add(row)?;
+        }
+        Ok::<_, rusqlite::Error>(())
+    };
+    match walk() {
+        Err(error) if is_damage(&error) => {
+            records.damage.report_thing("list of subscribers", &error.to_string());
+        }
+        other => other?,
+    }
+    Ok(found)
+}
+
+fn open(records: &Records, record: &str) -> Option<Arc<[Subscription]>> {
+    let subscriptions = codec::decode_subscriber(record, &records.hub);
+    let report = |damaged: &codec::Damaged| {
+        records.damage.report_thing("record of a subscriber", &damaged.to_string());
+    };
+    subscriptions.inspect_err(report).ok()
+}

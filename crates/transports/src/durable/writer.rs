@@ -1,0 +1,429 @@
+//! The only writer: a thread that commits whatever waits for it as one, and tidies up in between.
+//!
+//! Nothing is published before its commit is on disk, and nothing is answered before it is published. After a fault that
+//! leaves open what the disk holds, nothing is written any more.
+
+use std::sync::Arc;
+
+use petasos_hub::{TransportError, registry::Lease, transport::Entry};
+use petasos_protocol::update::Update;
+use rusqlite::{Connection, wal::CheckpointMode};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+
+use super::{
+    book::{Book, Oldest},
+    checkpoints::{Checkpointer, checkpoint},
+    chores::{Chores, unsynced},
+    database::Fault,
+    directory::{Directory, FileIdentity},
+    leases::Leases,
+    records::ORIGINS,
+    registry::{self, Facts},
+    shared::{Health, Shared, now},
+};
+use crate::Retention;
+
+/// What the writer is asked for.
+pub(super) enum Job {
+    /// Add an update.
+    Append {
+        update: Pending,
+        room: OwnedSemaphorePermit,
+        reply: oneshot::Sender<Result<u64, TransportError>>,
+    },
+    /// Record facts and add their events.
+    Record { facts: Facts, room: OwnedSemaphorePermit, reply: oneshot::Sender<Result<Lease, TransportError>> },
+    /// See whether updates have become too old.
+    Expire { reply: oneshot::Sender<()> },
+    /// Time has passed.
+    Tick,
+}
+
+/// An update and how it is written down.
+pub(super) struct Pending {
+    pub(super) update: Arc<Update>,
+    pub(super) record: Vec<u8>,
+}
+
+/// What one commit takes at most, so that the first in it does not wait for long.
+const BATCH_ENTRIES_MAX: usize = 1_024;
+const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+pub(super) struct Writer {
+    pub(super) connection: Connection,
+    pub(super) shared: Arc<Shared>,
+    pub(super) leases: Arc<Leases>,
+    pub(super) directory: Directory,
+    pub(super) identity: FileIdentity,
+    pub(super) retention: Retention,
+    pub(super) book: Book,
+    pub(super) oldest: [Oldest; 2],
+    pub(super) checkpointer: Checkpointer,
+    pub(super) chores: Chores,
+    /// Tidying had no room.
+    pub(super) is_starved: bool,
+}
+
+/// What became of a job, before its commit is known to be on disk.
+enum Outcome {
+    Appended(u64),
+    Recorded(Lease),
+}
+
+impl Writer {
+    /// Serves until nobody can ask any more, then leaves the file tidy.
+    pub(super) fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
+        loop {
+            let first = match self.chores.are_waiting() && self.can_write() {
+                false => jobs.blocking_recv(),
+                true => match jobs.try_recv() {
+                    Ok(job) => Some(job),
+                    Err(mpsc::error::TryRecvError::Disconnected) => None,
+                    Err(mpsc::error::TryRecvError::Empty) => {
+                        self.tidy();
+                        continue;
+                    }
+                },
+            };
+            let Some(first) = first else { break };
+            self.serve(first, &mut jobs);
+        }
+        self.finish();
+    }
+
+    fn serve(&mut self, first: Job, jobs: &mut mpsc::Receiver<Job>) {
+        let mut batch = Vec::new();
+        let (mut entries, mut bytes) = (0, 0);
+        let mut next = Some(first);
+        let mut ticked = false;
+        let mut expired = Vec::new();
+        while let Some(job) = next.take() {
+            match job {
+                Job::Expire { reply } => expired.push(reply),
+                Job::Tick => ticked = true,
+                job => {
+                    entries += job.entries();
+                    bytes += job.bytes();
+                    batch.push(job);
+                }
+            }
+            if entries < BATCH_ENTRIES_MAX && bytes < BATCH_BYTES_MAX {
+                next = jobs.try_recv().ok();
+            }
+        }
+        if !batch.is_empty() {
+            self.commit(batch);
+        }
+        if ticked || !expired.is_empty() {
+            self.expire();
+        }
+        for reply in expired {
+            // Whoever asked may have gone.
+            let _ = reply.send(());
+        }
+        if ticked {
+            self.tick();
+        }
+        if self.can_write() && entries > 0 {
+            self.tidy_behind();
+        }
+    }
+
+    fn commit(&mut self, batch: Vec<Job>) {
+        if let Health::Failed(reason) = self.shared.health() {
+            return refuse(batch, &Fault::Fatal(reason));
+        }
+        let mut known = self.shared.records.damage.count();
+        let mut result = self.write(&batch);
+        if let Err(Fault::Full(_)) = result
+            && self.make_room()
+        {
+            result = self.write(&batch);
+        }
+        // Damage that was met while looking for what to trim spoils the transaction; the next one keeps away from it.
+        while matches!(result, Err(Fault::Damaged(_))) && self.shared.records.damage.count() > known {
+            known = self.shared.records.damage.count();
+            result = self.write(&batch);
+        }
+        if let Err(Fault::Index(reason)) = &result {
+            self.shared.records.damage.report_thing("index of ids", reason);
+            self.book.skip_buckets();
+            result = self.write(&batch);
+        }
+        match result {
+            Ok((entries, outcomes)) => {
+                self.shared.set_health(Health::Good);
+                self.shared.lock().stored = self.book.trimmed();
+                self.publish(entries);
+                for (job, outcome) in batch.into_iter().zip(outcomes) {
+                    job.answer(outcome);
+                }
+            }
+            Err(fault) => {
+                self.shared.suffer(&fault);
+                refuse(batch, &fault);
+            }
+        }
+    }
+
+    /// One transaction, on disk when it returns; or nothing has changed.
+    fn write(&mut self, batch: &[Job]) -> Result<(Vec<Entry>, Vec<Outcome>), Fault> {
+        let result = self.try_write(batch);
+        if result.is_err() {
+            self.roll_back();
+        }
+        result
+    }
+
+    fn try_write(&mut self, batch: &[Job]) -> Result<(Vec<Entry>, Vec<Outcome>), Fault> {
+        let now = now();
+        let (mut entries, mut outcomes) = (Vec::new(), Vec::with_capacity(batch.len()));
+        self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        for job in batch {
+            match job {
+                Job::Append { update, .. } => {
+                    let sequence = self.add(update, now, &mut entries)?;
+                    outcomes.push(Outcome::Appended(sequence));
+                }
+                Job::Record { facts, .. } => {
+                    let is_live = self.leases.is_live(facts.node);
+                    // A burial is for those who have none.
+                    if is_live != facts.is_burial {
+                        for fact in &facts.facts {
+                            if registry::apply(&self.connection, facts.node, fact)? {
+                                for event in &fact.events {
+                                    self.add(event, now, &mut entries)?;
+                                }
+                            }
+                        }
+                    }
+                    outcomes.push(Outcome::Recorded(if is_live { Lease::Kept } else { Lease::Ended }));
+                }
+                Job::Expire { .. } | Job::Tick => {}
+            }
+        }
+        self.trim(now)?;
+        if let Some(last) = entries.last() {
+            self.book.head_id = Some(last.update.id().as_str().to_owned());
+        }
+        self.book.store(&self.connection)?;
+        self.connection.prepare_cached("COMMIT")?.execute([])?;
+        Ok((entries, outcomes))
+    }
+
+    fn add(&mut self, pending: &Pending, now: i64, entries: &mut Vec<Entry>) -> Result<u64, Fault> {
+        let Pending { update, record } = pending;
+        let origin = update.origin();
+        let sequence = self.book.head + 1;
+        let tally = self.book.tally(origin);
+        let place = (sequence, now, tally.added);
+        self.shared.records.insert(&self.connection, update, record, place)?;
+        self.oldest[super::shared::index(origin)].add(tally, sequence, now, record.len() as u64);
+        self.book.head = sequence;
+        let position = self.shared.records.position(sequence);
+        entries.push(Entry { position, update: Arc::clone(update) });
+        Ok(sequence)
+    }
+
+    fn trim(&mut self, now: i64) -> Result<(), Fault> {
+        let head = self.book.head;
+        let damage = &self.shared.records.damage;
+        for (origin, oldest) in ORIGINS.into_iter().zip(&mut self.oldest) {
+            oldest.trim(&self.connection, damage, self.book.tally(origin), (head, now))?;
+        }
+        Ok(())
+    }
+
+    /// Back to what the file says.
+    fn roll_back(&mut self) {
+        if !self.connection.is_autocommit() {
+            // After some errors SQLite has done so itself; after others it must not be trusted with anything.
+            let _ = self.connection.execute_batch("ROLLBACK");
+        }
+        match Book::load(&self.connection) {
+            Ok(Some(book)) => {
+                self.oldest = Oldest::both(&self.retention, &book);
+                self.book = book;
+            }
+            Ok(None) => self.fail("its book is gone"),
+            Err(error) => self.fail(&error.to_string()),
+        }
+    }
+
+    fn fail(&self, reason: &str) {
+        self.shared.set_health(Health::Failed(reason.into()));
+    }
+
+    /// What has been committed becomes visible.
+    fn publish(&mut self, entries: Vec<Entry>) {
+        let damage = &self.shared.records.damage;
+        let expires = self.oldest[0].expires(&self.connection, damage, self.book.head);
+        let mut published = self.shared.lock();
+        published.extend(entries);
+        // After a failed commit the book is the one on disk again, which may know less.
+        for (published, trimmed) in published.trimmed.iter_mut().zip(self.book.trimmed()) {
+            *published = (*published).max(trimmed);
+        }
+        published.buckets = self.book.buckets();
+        published.expires = expires.unwrap_or(None);
+        drop(published);
+        self.shared.appended.notify_waiters();
+    }
+
+    /// Lets go of what has become too old, or is over a bound that was lowered. That is on disk with the next commit, and
+    /// found out anew after a crash before that.
+    fn expire(&mut self) {
+        if let Err(fault) = self.trim(now()) {
+            let reason = fault.reason();
+            tracing::error!(%reason, "updates that are too old cannot be let go of");
+        }
+        let trimmed = self.book.trimmed();
+        if self.can_write() && self.shared.lock().stored != trimmed {
+            let stored = unsynced(&self.connection, |connection| self.book.store(connection));
+            if stored.is_ok() {
+                self.shared.lock().stored = trimmed;
+            }
+            self.settle(stored.map_err(Fault::from));
+        }
+        self.publish(Vec::new());
+    }
+
+    fn can_write(&self) -> bool {
+        !matches!(self.shared.health(), Health::Failed(_))
+    }
+
+    /// One step of what can be put off.
+    fn tidy(&mut self) {
+        let result = self.chores.step(&self.connection, &self.shared);
+        self.settle(result);
+    }
+
+    /// After a commit: a step of what must not be put off for ever.
+    fn tidy_behind(&mut self) {
+        let released = self.oldest.iter_mut().map(Oldest::take_released).sum();
+        let result = self.chores.after_commit(&self.connection, &self.shared, released);
+        self.settle(result);
+        if self.can_write() {
+            let result = self.checkpointer.tend(&self.connection, false);
+            self.settle(result);
+        }
+    }
+
+    fn settle(&mut self, result: Result<(), Fault>) {
+        let Err(fault) = result else { return };
+        if !self.connection.is_autocommit() {
+            // After some errors SQLite has done so itself.
+            let _ = self.connection.execute_batch("ROLLBACK");
+        }
+        match fault {
+            // Updates may still find room.
+            Fault::Full(_) => self.is_starved = true,
+            fault => self.shared.suffer(&fault),
+        }
+        self.chores.rest();
+    }
+
+    /// Now and then, whether or not anybody publishes.
+    fn tick(&mut self) {
+        if !self.can_write() {
+            return;
+        }
+        match self.directory.database_identity() {
+            Ok(identity) if identity == self.identity => {}
+            _ => return self.fail("its file was removed or replaced while it was in use"),
+        }
+        let is_full = self.is_starved || self.shared.health() == Health::Full;
+        if is_full {
+            self.is_starved = false;
+            self.make_room();
+        }
+        let has_room = self.directory.load_ballast().is_ok();
+        if !is_full || has_room && !self.is_starved {
+            self.shared.set_health(Health::Good);
+        }
+        self.chores.tick(&self.connection, &self.shared);
+        if self.can_write() {
+            let result = self.checkpointer.tend(&self.connection, true);
+            self.settle(result);
+        }
+    }
+
+    /// Frees what trimming left to be freed, with the room that was set aside for that. True: it is worth another try.
+    fn make_room(&mut self) -> bool {
+        let mut make = || {
+            self.checkpointer.wait().or_else(past_full)?;
+            checkpoint(&self.connection, CheckpointMode::PASSIVE).map(drop).or_else(past_full)?;
+            if self.chores.could_delete(&self.shared) {
+                self.directory.drop_ballast();
+                self.chores.all(&self.connection, &self.shared)?;
+                checkpoint(&self.connection, CheckpointMode::PASSIVE).map(drop).or_else(past_full)?;
+                // Who needs the room now has it from what was deleted.
+                let _ = self.directory.load_ballast();
+            }
+            Ok(())
+        };
+        let result: Result<(), Fault> = make();
+        let is_worth = !matches!(result, Err(Fault::Fatal(_)));
+        self.settle(result);
+        is_worth
+    }
+
+    fn finish(mut self) {
+        self.shared.close();
+        let result = self.checkpointer.stop();
+        self.settle(result);
+        if self.can_write() {
+            // What is not moved now is moved when the log is opened again.
+            let stored = self.book.store(&self.connection).map_err(Fault::from);
+            let moved = stored.and_then(|()| checkpoint(&self.connection, CheckpointMode::TRUNCATE));
+            if let Err(fault) = moved {
+                self.shared.suffer(&fault);
+            }
+        }
+        drop(self.connection);
+    }
+}
+
+fn past_full(fault: Fault) -> Result<(), Fault> {
+    match fault {
+        Fault::Full(_) => Ok(()),
+        other => Err(other),
+    }
+}
+
+fn refuse(batch: Vec<Job>, fault: &Fault) {
+    for job in batch {
+        // Whoever asked may have gone.
+        match job {
+            Job::Append { reply, .. } => drop(reply.send(Err(fault.into()))),
+            Job::Record { reply, .. } => drop(reply.send(Err(fault.into()))),
+            Job::Expire { .. } | Job::Tick => {}
+        }
+    }
+}
+
+impl Job {
+    fn entries(&self) -> usize {
+        match self {
+            Self::Append { .. } => 1,
+            Self::Record { facts, .. } => facts.facts.len(),
+            Self::Expire { .. } | Self::Tick => 0,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Append { room, .. } | Self::Record { room, .. } => room.num_permits(),
+            Self::Expire { .. } | Self::Tick => 0,
+        }
+    }
+
+    fn answer(self, outcome: Outcome) {
+        // Whoever asked may have gone.
+        match (self, outcome) {
+            (Self::Append { reply, .. }, Outcome::Appended(sequence)) => drop(reply.send(Ok(sequence))),
+            (Self::Record { reply, .. }, Outcome::Recorded(lease)) => drop(reply.send(Ok(lease))),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Logs that outlive a process or join several: implementations of [`petasos_hub::transport::Transport`].
+//!
+//! Each is a file and a feature of the same name. All write updates down alike ([`codec`](self)), keep subscribers with
+//! leases, and pass the whole list of [`petasos_hub::conformance`] against a real server. None knows of subscribers,
+//! matchers or grants more than it has to store.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), petasos_transports::OpenError> {
+//! use petasos_transports::{Dsn, Options, open};
+//! let dsn: Dsn = "memory:".parse()?;
+//! let transport = open(&dsn, &Options::default()).await?;
+//! assert!(transport.is_ready());
+//! # Ok(())
+//! # }
+//! ```
+
+mod codec;
+mod dsn;
+#[cfg(feature = "durable")]
+mod durable;
+mod retry;
+mod window;
+
+use std::{sync::Arc, time::Duration};
+
+use petasos_hub::{MemoryTransport, TransportError, transport::Transport};
+use petasos_protocol::topic::HubUrl;
+
+pub use dsn::Dsn;
+
+/// What a transport is told by the hub's settings, beside its URL.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// The hub's URL, against which the topics in the log are resolved.
+    pub hub: HubUrl,
+    /// What is kept.
+    pub retention: Retention,
+}
+
+/// What a log keeps of publishers' updates: the newest, as far as no bound is reached. Subscription events are bounded
+/// apart, so that visitors who come and go evict no update.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retention {
+    /// Updates.
+    pub entries_max: usize,
+    /// Bytes of stored updates; `None`: no bound.
+    pub bytes_max: Option<u64>,
+    /// The age of an update; `None`: no bound.
+    pub age_max: Option<Duration>,
+}
+
+impl Default for Retention {
+    /// 500 updates.
+    fn default() -> Self {
+        Self { entries_max: 500, bytes_max: None, age_max: None }
+    }
+}
+
+/// Why a transport cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The URL or an option is wrong; the text says what to write instead, and shows no secret.
+    #[error("the transport's URL cannot be used: {0}")]
+    Url(String),
+    /// What the URL names cannot be used as it is; the text says what to do.
+    #[error("{0}")]
+    Refused(String),
+    /// The store does not answer, or answers with an error.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+}
+
+impl OpenError {
+    pub(crate) fn url(problem: impl Into<String>) -> Self {
+        Self::Url(problem.into())
+    }
+}
+
+impl PartialEq for OpenError {
+    fn eq(&self, other: &Self) -> bool {
+        self.to_string() == other.to_string()
+    }
+}
+
+/// Checks what can be known of a URL without its store.
+///
+/// # Errors
+/// If there is no such transport in this build.
+pub fn check(dsn: &Dsn) -> Result<(), OpenError> {
+    let kind = dsn.scheme().split('+').next().unwrap_or_default();
+    match SCHEMES.contains(&kind) {
+        true => Ok(()),
+        false => Err(OpenError::url(format!(
+            "there is no transport \"{}\" in this build: it has {}",
+            dsn.scheme(),
+            SCHEMES.join(", ")
+        ))),
+    }
+}
+
+/// Opens the log that a URL names.
+///
+/// # Errors
+/// If the URL is wrong, or its store cannot be used.
+pub async fn open(dsn: &Dsn, options: &Options) -> Result<Arc<dyn Transport>, OpenError> {
+    check(dsn)?;
+    match dsn.scheme() {
+        #[cfg(feature = "durable")]
+        "durable" => durable::open(dsn, options).await,
+        _ => {
+            dsn.has_only(&[])?;
+            options.retention.has_only_entries(dsn)?;
+            Ok(Arc::new(MemoryTransport::new(options.retention.entries_max)))
+        }
+    }
+}
+
+/// The schemes of the URLs of all transports in this build; Redis has some with a `+` and more behind it, too.
+pub const SCHEMES: &[&str] = &[
+    "memory",
+    #[cfg(feature = "durable")]
+    "durable",
+];
+
+impl Retention {
+    /// For transports that bound the number of updates alone.
+    fn has_only_entries(&self, dsn: &Dsn) -> Result<(), OpenError> {
+        match (self.bytes_max, self.age_max) {
+            (None, None) => Ok(()),
+            _ => Err(OpenError::url(format!(
+                "\"{}\" bounds the number of updates only: leave out the bounds of bytes and of age",
+                dsn.scheme()
+            ))),
+        }
+    }
+}

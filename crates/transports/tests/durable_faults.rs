@@ -1,0 +1,406 @@
+//! What the durable log survives: processes that are killed, power that is lost, disks that fail or are full. Each test
+//! runs itself once more as a child process, as which it does what has to be survived.
+#![cfg(feature = "durable")]
+
+mod faults;
+
+use std::{
+    collections::HashMap,
+    fs,
+    io::{self, BufRead, BufReader, Write},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use petasos_hub::{
+    TransportError,
+    transport::{Position, Transport},
+};
+use petasos_protocol::{
+    Limits,
+    topic::{HubUrl, Topics},
+    update::{Draft, EventId, Update},
+};
+use petasos_transports::{Options, Retention, open};
+use tempfile::TempDir;
+
+use self::faults::{Disk, lose_power};
+
+/// Far above what anything here takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Appenders of a child process.
+const APPENDERS: usize = 6;
+
+/// What a child keeps: more than one child appends, and little enough for its trimming to be killed, too.
+const KEPT: usize = 5_000;
+
+#[test]
+fn what_was_acknowledged_survives_a_kill() {
+    let rounds = number_from("PETASOS_CRASH_ROUNDS").unwrap_or(500);
+    survive(rounds, |_, _| {});
+}
+
+#[test]
+fn what_was_acknowledged_survives_a_loss_of_power() {
+    let rounds = number_from("PETASOS_POWER_ROUNDS").unwrap_or(60);
+    let disk = Disk::build();
+    survive_on(rounds, Some(&disk), |journal, random| {
+        // Nothing of what was not synchronized, all of it, or any part.
+        match random.below(4) {
+            0 => lose_power(journal, || false),
+            1 => lose_power(journal, || true),
+            _ => lose_power(journal, || random.below(2) == 0),
+        }
+        fs::remove_file(journal).expect("removed");
+    });
+}
+
+#[test]
+fn a_failed_synchronization_is_final() {
+    let (disk, directory) = (Disk::build(), TempDir::new().expect("a directory"));
+    let child = run("child_whose_disk_fails", &directory, &disk);
+    assert!(child, "see the child's output");
+    // A later process finds all that was acknowledged.
+    let log = block_on(open_in(directory.path(), 100_000));
+    assert!(block_on(ids(&*log)).starts_with(&(0..10).map(|number| number.to_string()).collect::<Vec<_>>()));
+}
+
+#[test]
+fn a_failed_checkpoint_is_final() {
+    let (disk, directory) = (Disk::build(), TempDir::new().expect("a directory"));
+    assert!(run("child_whose_checkpoint_fails", &directory, &disk), "see the child's output");
+    let acknowledged: usize = fs::read_to_string(directory.path().join("acknowledged"))
+        .expect("written")
+        .parse()
+        .expect("a number");
+    let log = block_on(open_in(directory.path(), 100_000));
+    let expected: Vec<_> = (0..acknowledged).map(|number| number.to_string()).collect();
+    assert!(block_on(ids(&*log)).starts_with(&expected));
+}
+
+#[test]
+fn a_full_disk_refuses_updates_until_there_is_room() {
+    let (disk, directory) = (Disk::build(), TempDir::new().expect("a directory"));
+    assert!(run("child_whose_disk_is_full", &directory, &disk), "see the child's output");
+}
+
+#[test]
+fn a_log_at_its_bound_goes_on_on_a_full_disk() {
+    let (disk, directory) = (Disk::build(), TempDir::new().expect("a directory"));
+    assert!(run("child_at_its_bound", &directory, &disk), "see the child's output");
+}
+
+#[test]
+#[ignore = "the other tests run it as a process of its own"]
+fn child_whose_disk_fails() {
+    let (directory, orders) = of_child();
+    block_on(async {
+        let log = open_in(&directory, 100_000).await;
+        for number in 0..10 {
+            append(&*log, &number.to_string(), 100).await.expect("append");
+        }
+        fs::write(&orders, "sync").expect("written");
+        let error = append(&*log, "lost", 100).await.expect_err("the disk fails");
+        assert!(matches!(error, TransportError::Failed(_)), "{error}");
+        assert!(!log.is_ready());
+        fs::write(&orders, "").expect("written");
+        let error = append(&*log, "too late", 100).await.expect_err("it is final");
+        assert!(matches!(error, TransportError::Failed(_)), "{error}");
+        assert!(!log.is_ready());
+        assert_eq!(ids(&*log).await, (0..10).map(|number| number.to_string()).collect::<Vec<_>>());
+        assert!(log.locate("3").await.expect("locate").is_some());
+        log.follow(Position::EARLIEST).await.expect("follow").next().await.expect("next");
+    });
+}
+
+#[test]
+#[ignore = "the other tests run it as a process of its own"]
+fn child_whose_checkpoint_fails() {
+    let (directory, orders) = of_child();
+    block_on(async {
+        let log = open_in(&directory, 100_000).await;
+        fs::write(&orders, "sync sqlite3").expect("written");
+        let mut acknowledged = 0;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            assert!(Instant::now() < deadline, "a checkpoint comes");
+            match append(&*log, &acknowledged.to_string(), 5_000).await {
+                Ok(_) => acknowledged += 1,
+                Err(error) => {
+                    assert!(matches!(error, TransportError::Failed(_)), "{error}");
+                    break;
+                }
+            }
+        }
+        fs::write(&orders, "").expect("written");
+        assert!(append(&*log, "too late", 100).await.is_err() && !log.is_ready());
+        assert_eq!(ids(&*log).await.len(), acknowledged);
+        fs::write(directory.join("acknowledged"), acknowledged.to_string()).expect("written");
+    });
+}
+
+#[test]
+#[ignore = "the other tests run it as a process of its own"]
+fn child_whose_disk_is_full() {
+    let (directory, orders) = of_child();
+    block_on(async {
+        let log = open_in(&directory, 100_000).await;
+        let mut follower = log.follow(Position::EARLIEST).await.expect("follow");
+        let mut acknowledged = Vec::new();
+        for round in 0..3 {
+            fs::write(&orders, format!("full {}", 1_000_000 + round)).expect("written");
+            let error = loop {
+                let id = format!("{round}-{}", acknowledged.len());
+                match append(&*log, &id, 20_000).await {
+                    Ok(_) => acknowledged.push(id),
+                    Err(error) => break error,
+                }
+                assert!(acknowledged.len() < 10_000, "the disk is full at some time");
+            };
+            assert!(matches!(error, TransportError::Full(_)), "{error}");
+            assert_eq!(ids(&*log).await, acknowledged);
+            for _ in 0..5 {
+                let both = tokio::join!(append(&*log, "a", 200_000), append(&*log, "b", 200_000));
+                assert!(both.0.is_err() && both.1.is_err());
+            }
+            assert!(log.is_ready(), "it can be read");
+            fs::write(&orders, "").expect("written");
+            let id = format!("{round}-again");
+            append(&*log, &id, 20_000).await.expect("there is room");
+            acknowledged.push(id);
+            assert_eq!(ids(&*log).await, acknowledged);
+        }
+        let mut followed = Vec::new();
+        while followed.len() < acknowledged.len() {
+            let batch =
+                tokio::time::timeout(PATIENCE, follower.next()).await.expect("in time").expect("next");
+            followed.extend(batch.iter().map(|entry| entry.update.id().as_str().to_owned()));
+        }
+        assert_eq!(followed, acknowledged, "the stream has seen all that, and nothing else");
+        drop((log, follower));
+        let log = open_in(&directory, 100_000).await;
+        assert_eq!(ids(&*log).await, acknowledged);
+    });
+}
+
+#[test]
+#[ignore = "the other tests run it as a process of its own"]
+fn child_at_its_bound() {
+    let (directory, orders) = of_child();
+    block_on(async {
+        let log = open_in(&directory, 500).await;
+        for number in 0..6_000 {
+            append(&*log, &number.to_string(), 1_000).await.expect("append");
+        }
+        fs::write(&orders, "full 0").expect("written");
+        for number in 6_000..12_000 {
+            append(&*log, &number.to_string(), 1_000)
+                .await
+                .expect("trimming makes the room that appending takes");
+        }
+        assert_eq!(ids(&*log).await.len(), 500);
+    });
+}
+
+/// Appends until it is killed, and says what has been acknowledged.
+#[test]
+#[ignore = "the other tests run it as a process of its own"]
+fn child_that_is_killed() {
+    let (directory, _) = of_child();
+    let round = std::env::var("CHILD_ROUND").expect("given");
+    block_on(async {
+        let log = open_in(&directory, KEPT).await;
+        let appenders: Vec<_> = (0..APPENDERS)
+            .map(|appender| {
+                let (log, round) = (Arc::clone(&log), round.clone());
+                tokio::spawn(async move {
+                    for number in 0_u64.. {
+                        let id = format!("{round}/{appender}/{number}");
+                        append(&*log, &id, size_of(number)).await.expect("append");
+                        writeln!(io::stdout(), "\nacknowledged {id}").expect("written");
+                    }
+                })
+            })
+            .collect();
+        for appender in appenders {
+            appender.await.expect("it is killed");
+        }
+    });
+}
+
+/// Some updates are larger than a page, few than many.
+fn size_of(number: u64) -> usize {
+    match number % 16 {
+        0 => 9_000,
+        1 => 60_000,
+        other => 40 * other as usize,
+    }
+}
+
+fn survive(rounds: u64, harm: impl FnMut(&Path, &mut Random)) {
+    survive_on(rounds, None, harm);
+}
+
+/// Kills children that append to one log, each after a random time, and checks the log after each.
+fn survive_on(rounds: u64, disk: Option<&Disk>, mut harm: impl FnMut(&Path, &mut Random)) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").subsec_nanos();
+    let seed = number_from("PETASOS_SEED").unwrap_or(u64::from(now));
+    let mut random = Random(seed);
+    let outside = TempDir::new().expect("a directory");
+    let directory = outside.path().join("log");
+    let journal = outside.path().join("journal");
+    let (mut checked, mut all) = (Position::EARLIEST, 0);
+    for round in 0..rounds {
+        let told = format!("seed {seed}, round {round}");
+        let mut child = child("child_that_is_killed", &directory);
+        child.env("CHILD_ROUND", round.to_string()).stdout(Stdio::piped());
+        if let Some(disk) = disk {
+            disk.give(&mut child, &directory);
+            child.env("DISK_JOURNAL", &journal);
+        }
+        let mut child = child.spawn().expect("a child");
+        let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines().map_while(Result::ok);
+        let first = lines.find(|line| line.starts_with("acknowledged ")).expect(&told);
+        // What is waited for is time: that of an accident.
+        std::thread::sleep(Duration::from_micros(random.below(25_000)));
+        child.kill().expect("killed");
+        let acknowledged: Vec<_> = std::iter::once(first).chain(lines).collect();
+        child.wait().expect("ended");
+        if disk.is_some() {
+            let _ = fs::remove_file(directory.join("mercure.sqlite3-shm"));
+        }
+        harm(&journal, &mut random);
+        let acknowledged = acknowledged.iter().filter_map(|line| line.strip_prefix("acknowledged "));
+        all += check(&directory, round, &mut checked, acknowledged, &told);
+    }
+    assert!(all > rounds as usize, "{all}");
+}
+
+/// Whether all that was acknowledged in a round is there, in order, once, whole, and nothing is torn.
+fn check<'a>(
+    directory: &Path,
+    round: u64,
+    checked: &mut Position,
+    acknowledged: impl Iterator<Item = &'a str>,
+    told: &str,
+) -> usize {
+    block_on(async {
+        let log = open_in(directory, KEPT).await;
+        let mut numbers = HashMap::<String, u64>::new();
+        loop {
+            let page = log.read(*checked, 512).await.expect(told);
+            for entry in &page.entries {
+                assert!(
+                    entry.position.sequence == checked.sequence + 1 || page.trimmed.updates >= *checked,
+                    "{told}: {:?} after {checked:?}",
+                    entry.position
+                );
+                *checked = entry.position;
+                let id = entry.update.id().as_str();
+                let parts: Vec<_> = id.split('/').collect();
+                assert_eq!(parts[0], round.to_string(), "{told}: something old at the end");
+                let number = parts[2].parse().expect("a number");
+                assert_eq!(*entry.update, update(id, size_of(number)), "{told}: {id} is whole");
+                let next = numbers.entry(parts[1].to_owned()).or_default();
+                assert_eq!(number, *next, "{told}: {id} in order and once");
+                *next += 1;
+            }
+            if page.at_end {
+                break;
+            }
+        }
+        let mut count = 0;
+        for id in acknowledged {
+            count += 1;
+            let (appender, number) = id.split_once('/').and_then(|(_, id)| id.split_once('/')).expect(told);
+            let number: u64 = number.parse().expect(told);
+            assert!(numbers.get(appender).is_some_and(|next| *next > number), "{told}: {id} is lost");
+            if count % 50 == 1 {
+                assert!(log.locate(id).await.expect(told).is_some(), "{told}: {id} is not in the index");
+            }
+        }
+        if round.is_multiple_of(50) {
+            let file = rusqlite::Connection::open(directory.join("mercure.sqlite3")).expect(told);
+            let sound: String = file.query_row("PRAGMA integrity_check", [], |row| row.get(0)).expect(told);
+            assert_eq!(sound, "ok", "{told}");
+        }
+        count
+    })
+}
+
+fn run(child_test: &str, directory: &TempDir, disk: &Disk) -> bool {
+    let mut child = child(child_test, directory.path());
+    disk.give(&mut child, directory.path());
+    child.status().expect("a child").success()
+}
+
+fn child(test: &str, directory: &Path) -> Command {
+    let mut child = Command::new(std::env::current_exe().expect("this test"));
+    child.args([test, "--exact", "--ignored", "--nocapture", "--test-threads=1"]);
+    child.env("CHILD_DIRECTORY", directory).stdin(Stdio::null());
+    child
+}
+
+/// The directory of a child, and the orders of its disk.
+fn of_child() -> (PathBuf, PathBuf) {
+    let directory = std::env::var_os("CHILD_DIRECTORY").expect("it is run by another test");
+    (directory.into(), std::env::var_os("DISK_ORDERS").unwrap_or_default().into())
+}
+
+fn number_from(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().expect("a number"))
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.expect("a runtime").block_on(future)
+}
+
+async fn open_in(directory: &Path, entries_max: usize) -> Arc<dyn Transport> {
+    let url = format!("durable://{}", directory.display());
+    let retention = Retention { entries_max, ..Retention::default() };
+    let options = Options { retention, ..Options::default() };
+    open(&url.parse().expect("a URL"), &options).await.expect("open")
+}
+
+async fn ids(log: &dyn Transport) -> Vec<String> {
+    let (mut after, mut ids) = (Position::EARLIEST, Vec::new());
+    loop {
+        let page = log.read(after, 1_000).await.expect("read");
+        ids.extend(page.entries.iter().map(|entry| entry.update.id().as_str().to_owned()));
+        after = page.through;
+        if page.at_end {
+            return ids;
+        }
+    }
+}
+
+async fn append(log: &dyn Transport, id: &str, bytes: usize) -> Result<Position, TransportError> {
+    log.append(update(id, bytes)).await
+}
+
+fn update(id: &str, bytes: usize) -> Update {
+    let limits = Limits::default();
+    let draft = Draft {
+        topics: Topics::parse(["topic"], &HubUrl::default(), &limits).expect("topic"),
+        data: format!("{id} ").repeat(bytes / (id.len() + 1) + 1),
+        private: false,
+        id: Some(EventId::parse(id, &limits).expect("id")),
+        event_type: None,
+        retry: None,
+    };
+    Update::publish(draft, || unreachable!("an id was given"))
+}
+
+/// Numbers that look random and are the same for the same seed.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % end
+    }
+}

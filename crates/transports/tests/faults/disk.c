@@ -1,0 +1,203 @@
+/* A disk that fails when it is told to, between a process and its C library (LD_PRELOAD).
+ *
+ * Of files below DISK_DIRECTORY, but for locks and shared memory:
+ *  - DISK_ORDERS names a file whose text says what fails: "full <bytes>" leaves so many bytes by which files can grow
+ *    (files that are removed or cut give theirs back); "write" and "sync" fail with EIO, "sync <suffix>" those of files
+ *    with that suffix. A failed synchronization has not happened.
+ *  - DISK_JOURNAL names a file to which every change is written with what was there before, and every synchronization
+ *    after it has succeeded: from it, what a disk may hold after a loss of power can be computed.
+ */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+static ssize_t (*real_write)(int, const void *, size_t);
+static ssize_t (*real_pwrite)(int, const void *, size_t, off_t);
+static int (*real_ftruncate)(int, off_t);
+static int (*real_fsync)(int);
+static int (*real_fdatasync)(int);
+static int (*real_unlink)(const char *);
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static const char *directory, *orders_path;
+static int journal = -1;
+static char orders[128];
+static int64_t room;
+
+__attribute__((constructor)) static void start(void) {
+    real_write = dlsym(RTLD_NEXT, "write");
+    real_pwrite = dlsym(RTLD_NEXT, "pwrite64");
+    real_ftruncate = dlsym(RTLD_NEXT, "ftruncate64");
+    real_fsync = dlsym(RTLD_NEXT, "fsync");
+    real_fdatasync = dlsym(RTLD_NEXT, "fdatasync");
+    real_unlink = dlsym(RTLD_NEXT, "unlink");
+    directory = getenv("DISK_DIRECTORY");
+    orders_path = getenv("DISK_ORDERS");
+    const char *path = getenv("DISK_JOURNAL");
+    if (path) journal = open(path, O_WRONLY | O_CREAT | O_APPEND, 0600);
+}
+
+static int has_suffix(const char *text, const char *suffix) {
+    size_t length = strlen(text), end = strlen(suffix);
+    return length >= end && !strcmp(text + length - end, suffix);
+}
+
+static int is_ours(const char *path) {
+    return directory && !strncmp(path, directory, strlen(directory)) && !has_suffix(path, "-shm") &&
+           !has_suffix(path, ".lock");
+}
+
+/* The path of a descriptor, if it is one of ours and a regular file. */
+static int path_of(int fd, char *path, size_t size) {
+    char link[64];
+    struct stat status;
+    if (!directory) return 0;
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t length = readlink(link, path, size - 1);
+    if (length < 0) return 0;
+    path[length] = 0;
+    return is_ours(path) && !fstat(fd, &status) && S_ISREG(status.st_mode);
+}
+
+static void read_orders(void) {
+    char now[sizeof orders] = "";
+    if (!orders_path) return;
+    int fd = open(orders_path, O_RDONLY);
+    if (fd >= 0) {
+        ssize_t length = read(fd, now, sizeof now - 1);
+        now[length > 0 ? length : 0] = 0;
+        close(fd);
+    }
+    if (strcmp(now, orders)) {
+        strcpy(orders, now);
+        if (!strncmp(orders, "full", 4)) room = atoll(orders + 4);
+    }
+}
+
+/* 0, or why a change that makes a file this much larger fails. */
+static int fault(int64_t growth) {
+    read_orders();
+    if (!strncmp(orders, "write", 5)) return EIO;
+    if (!strncmp(orders, "full", 4)) {
+        if (growth > room) return ENOSPC;
+        room -= growth;
+    }
+    return 0;
+}
+
+/* kind: 'w' of length bytes at offset, 't' to offset bytes, 's'. */
+static void note(char kind, int fd, const char *path, uint64_t offset, const void *data, uint64_t length) {
+    if (journal < 0) return;
+    struct stat status;
+    fstat(fd, &status);
+    uint64_t size = status.st_size, name = strlen(path), old = 0;
+    if (kind == 'w' && offset < size) old = size - offset < length ? size - offset : length;
+    if (kind == 't' && offset < size) old = size - offset;
+    uint64_t head[6] = {(uint64_t)kind, name, offset, length, size, old};
+    char *record = malloc(sizeof head + name + length + old), *end = record;
+    memcpy(end, head, sizeof head), end += sizeof head;
+    memcpy(end, path, name), end += name;
+    if (length) memcpy(end, data, length), end += length;
+    char link[64];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    if (old) {
+        int reader = open(link, O_RDONLY);
+        if (pread(reader, end, old, offset) != (ssize_t)old) abort();
+        close(reader), end += old;
+    }
+    if (real_write(journal, record, end - record) != end - record) abort();
+    free(record);
+}
+
+static int64_t growth(int fd, uint64_t end) {
+    struct stat status;
+    return fstat(fd, &status) || end <= (uint64_t)status.st_size ? 0 : (int64_t)(end - status.st_size);
+}
+
+ssize_t write(int fd, const void *data, size_t length) {
+    char path[512];
+    if (!path_of(fd, path, sizeof path)) return real_write(fd, data, length);
+    pthread_mutex_lock(&lock);
+    off_t offset = fcntl(fd, F_GETFL) & O_APPEND ? lseek(fd, 0, SEEK_END) : lseek(fd, 0, SEEK_CUR);
+    ssize_t result = -1;
+    int error = fault(growth(fd, offset + length));
+    if (error) errno = error;
+    else {
+        note('w', fd, path, offset, data, length);
+        result = real_write(fd, data, length);
+    }
+    pthread_mutex_unlock(&lock);
+    return result;
+}
+
+ssize_t pwrite64(int fd, const void *data, size_t length, off_t offset) {
+    char path[512];
+    if (!path_of(fd, path, sizeof path)) return real_pwrite(fd, data, length, offset);
+    pthread_mutex_lock(&lock);
+    ssize_t result = -1;
+    int error = fault(growth(fd, offset + length));
+    if (error) errno = error;
+    else {
+        note('w', fd, path, offset, data, length);
+        result = real_pwrite(fd, data, length, offset);
+    }
+    pthread_mutex_unlock(&lock);
+    return result;
+}
+
+ssize_t pwrite(int fd, const void *data, size_t length, off_t offset) { return pwrite64(fd, data, length, offset); }
+
+int ftruncate64(int fd, off_t length) {
+    char path[512];
+    if (!path_of(fd, path, sizeof path)) return real_ftruncate(fd, length);
+    pthread_mutex_lock(&lock);
+    struct stat status;
+    fstat(fd, &status);
+    int result = -1, error = fault(growth(fd, length));
+    if (error) errno = error;
+    else {
+        if (length < status.st_size) room += status.st_size - length;
+        note('t', fd, path, length, NULL, 0);
+        result = real_ftruncate(fd, length);
+    }
+    pthread_mutex_unlock(&lock);
+    return result;
+}
+
+int ftruncate(int fd, off_t length) { return ftruncate64(fd, length); }
+
+static int synchronize(int fd, int (*real)(int)) {
+    char path[512];
+    if (!path_of(fd, path, sizeof path)) return real(fd);
+    pthread_mutex_lock(&lock);
+    read_orders();
+    int fails = !strncmp(orders, "sync", 4) && (!orders[4] || has_suffix(path, orders + 5));
+    /* Nobody writes meanwhile, so that it is plain what was synchronized. */
+    int result = fails ? -1 : real(fd);
+    if (fails) errno = EIO;
+    else if (!result) note('s', fd, path, 0, NULL, 0);
+    pthread_mutex_unlock(&lock);
+    return result;
+}
+
+int fsync(int fd) { return synchronize(fd, real_fsync); }
+int fdatasync(int fd) { return synchronize(fd, real_fdatasync); }
+
+int unlink(const char *path) {
+    struct stat status;
+    if (is_ours(path) && !stat(path, &status)) {
+        pthread_mutex_lock(&lock);
+        room += status.st_size;
+        pthread_mutex_unlock(&lock);
+    }
+    return real_unlink(path);
+}
