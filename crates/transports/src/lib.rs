@@ -19,6 +19,8 @@ mod codec;
 mod dsn;
 #[cfg(feature = "durable")]
 mod durable;
+#[cfg(feature = "redis")]
+mod redis;
 mod retry;
 mod window;
 
@@ -109,6 +111,8 @@ pub async fn open(dsn: &Dsn, options: &Options) -> Result<Arc<dyn Transport>, Op
     match dsn.scheme() {
         #[cfg(feature = "durable")]
         "durable" => durable::open(dsn, options).await,
+        #[cfg(feature = "redis")]
+        scheme if scheme.starts_with("redis") => redis::open(dsn, options).await,
         _ => {
             dsn.has_only(&[])?;
             options.retention.has_only_entries(dsn)?;
@@ -122,6 +126,10 @@ pub const SCHEMES: &[&str] = &[
     "memory",
     #[cfg(feature = "durable")]
     "durable",
+    #[cfg(feature = "redis")]
+    "redis",
+    #[cfg(feature = "redis")]
+    "rediss",
 ];
 
 impl Retention {

@@ -1,0 +1,204 @@
+//! The connections of a node, and the task that keeps them: it notices when the server goes away, and when it is back.
+
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use ::redis::{Script, ToRedisArgs, aio::MultiplexedConnection, cmd};
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinHandle,
+    time::{self, Instant},
+};
+
+use super::{
+    endpoint::{Endpoint, is_primary},
+    failure::Failure,
+    script::{Answer, HEAD, Log, NONE},
+    settings::Settings,
+};
+use crate::retry::Backoff;
+
+/// What connects a node with its log. Its task ends with it.
+pub(super) struct Link {
+    pub(super) log: Arc<Log>,
+    pub(super) endpoint: Arc<Endpoint>,
+    pub(super) settings: Arc<Settings>,
+    shared: Arc<Shared>,
+    keeper: JoinHandle<()>,
+}
+
+struct Shared {
+    lines: watch::Sender<Option<Lines>>,
+    /// Whether the server has answered last.
+    is_ready: AtomicBool,
+    /// Somebody got no answer, or a bad one.
+    doubt: Notify,
+}
+
+/// Two connections: answers to readers do not wait behind large batches, nor behind what waits for replicas.
+#[derive(Clone)]
+pub(super) struct Lines {
+    pub(super) reads: MultiplexedConnection,
+    pub(super) writes: MultiplexedConnection,
+}
+
+/// How often the server is asked whether it is there, if nobody asks it anything else.
+const PING_INTERVAL: Duration = Duration::from_secs(1);
+
+impl Link {
+    /// Connects, which has to succeed the first time.
+    pub(super) async fn open(
+        settings: Arc<Settings>,
+        log: Arc<Log>,
+        endpoint: Arc<Endpoint>,
+    ) -> Result<Arc<Self>, Failure> {
+        let lines = connect(&settings, &log, &endpoint).await?;
+        let shared = Arc::new(Shared {
+            lines: watch::Sender::new(Some(lines)),
+            is_ready: AtomicBool::new(true),
+            doubt: Notify::new(),
+        });
+        let keeper = tokio::spawn(keep(
+            Arc::clone(&shared),
+            Arc::clone(&settings),
+            Arc::clone(&log),
+            Arc::clone(&endpoint),
+        ));
+        Ok(Arc::new(Self { log, endpoint, settings, shared, keeper }))
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        self.shared.is_ready.load(Ordering::Relaxed)
+    }
+
+    /// Has the keeper look at its connections now. After silence the server counts as gone until it answers.
+    pub(super) fn doubt(&self, failure: &Failure) {
+        if let Failure::Silence = failure {
+            self.shared.is_ready.store(false, Ordering::Relaxed);
+        }
+        self.shared.doubt.notify_one();
+    }
+
+    /// Tells of new connections, which are a reason to give up older ones: the server may be another.
+    pub(super) fn watch(&self) -> watch::Receiver<Option<Lines>> {
+        self.shared.lines.subscribe()
+    }
+
+    /// The connections, as soon as there are any.
+    pub(super) async fn lines(&self, deadline: Instant) -> Result<Lines, Failure> {
+        let mut lines = self.watch();
+        let wait = time::timeout_at(deadline, lines.wait_for(Option::is_some));
+        // The sender lives as long as this value.
+        wait.await.ok().and_then(Result::ok).and_then(|lines| lines.clone()).ok_or(Failure::Silence)
+    }
+
+    /// Runs a script that can be run twice, as often as it takes until the time is up.
+    pub(super) async fn call(&self, script: &Script, arguments: impl ToRedisArgs) -> Result<Answer, Failure> {
+        let deadline = Instant::now() + self.settings.timeout;
+        let mut backoff = Backoff::new();
+        loop {
+            let failure = match self.attempt(script, &arguments, deadline).await {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => failure,
+            };
+            if !failure.may_pass() || time::timeout_at(deadline, backoff.wait()).await.is_err() {
+                return Err(failure);
+            }
+        }
+    }
+
+    /// Runs a script once, for those whose second answer is another one.
+    pub(super) async fn call_once(
+        &self,
+        script: &Script,
+        arguments: impl ToRedisArgs,
+    ) -> Result<Answer, Failure> {
+        self.attempt(script, arguments, Instant::now() + self.settings.timeout).await
+    }
+
+    async fn attempt(
+        &self,
+        script: &Script,
+        arguments: impl ToRedisArgs,
+        deadline: Instant,
+    ) -> Result<Answer, Failure> {
+        let mut lines = self.lines(deadline).await?;
+        let answer = within(deadline, self.log.call(&mut lines.reads, script, arguments)).await;
+        answer.inspect_err(|failure| self.doubt(failure))
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.keeper.abort();
+    }
+}
+
+/// Silence is a failure, too.
+pub(super) async fn within<T>(
+    deadline: Instant,
+    call: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    time::timeout_at(deadline, call).await.unwrap_or(Err(Failure::Silence))
+}
+
+async fn connect(settings: &Settings, log: &Log, endpoint: &Endpoint) -> Result<Lines, Failure> {
+    let mut reads = endpoint.connect().await?;
+    let writes = endpoint.connect().await?;
+    within(Instant::now() + settings.timeout, log.call_first(&mut reads, &HEAD, NONE)).await?;
+    Ok(Lines { reads, writes })
+}
+
+async fn keep(shared: Arc<Shared>, settings: Arc<Settings>, log: Arc<Log>, endpoint: Arc<Endpoint>) {
+    loop {
+        let current = shared.lines.borrow().clone();
+        if let Some(mut lines) = current {
+            let failure = watch_over(&shared, &settings, &log, &mut lines).await;
+            tracing::warn!(reason = %failure, "Redis has gone away: nothing is published until it is back");
+            shared.is_ready.store(false, Ordering::Relaxed);
+            shared.lines.send_replace(None);
+        }
+        let mut backoff = Backoff::new();
+        let lines = loop {
+            match connect(&settings, &log, &endpoint).await {
+                Ok(lines) => break lines,
+                Err(failure) => tracing::debug!(reason = %failure, "Redis is still away"),
+            }
+            backoff.wait().await;
+        };
+        tracing::info!("Redis is back");
+        shared.lines.send_replace(Some(lines));
+        shared.is_ready.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Asks again and again until there is no answer, or one that ends the use of these connections.
+async fn watch_over(shared: &Shared, settings: &Settings, log: &Log, lines: &mut Lines) -> Failure {
+    loop {
+        // An error of the timer is the interval's end.
+        let _ = time::timeout(PING_INTERVAL, shared.doubt.notified()).await;
+        let deadline = Instant::now() + settings.timeout;
+        let Lines { reads, writes } = lines;
+        let (one, other) = tokio::join!(
+            within(deadline, is_there(reads, log)),
+            within(deadline, async { Ok(cmd("PING").exec_async(writes).await?) }),
+        );
+        if let Err(failure) = one.and(other) {
+            return failure;
+        }
+        shared.is_ready.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Whether the server takes writes and has the log: a node of a cluster may live on and have it no more.
+async fn is_there(connection: &mut MultiplexedConnection, log: &Log) -> Result<(), Failure> {
+    is_primary(connection).await?;
+    log.call(connection, &HEAD, NONE).await?;
+    Ok(())
+}

@@ -1,0 +1,22 @@
+-- Whether the user may do all that the other scripts do, tried on a key of its own, KEYS[1].
+local key = KEYS[1]
+redis.call('TIME')
+redis.call('DEL', key)
+redis.call('XADD', key, '1-0', 'id', '', 'record', '')
+redis.call('XLEN', key)
+redis.call('XRANGE', key, '1', '+', 'COUNT', 1)
+redis.call('XTRIM', key, 'MINID', '~', '1')
+redis.call('DEL', key)
+redis.call('HSET', key, 'a', 'b')
+redis.call('HGET', key, 'a')
+redis.call('HMGET', key, 'a')
+redis.call('HGETALL', key)
+redis.call('HLEN', key)
+redis.call('HDEL', key, 'a')
+redis.call('ZADD', key, 0, 'a')
+redis.call('ZCARD', key)
+redis.call('ZRANGEBYLEX', key, '-', '+', 'LIMIT', 0, 1)
+redis.call('ZRANGEBYSCORE', key, '(0', '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+redis.call('ZREM', key, 'a')
+redis.call('DEL', key)
+return 'OK'

@@ -1,0 +1,3 @@
+-- ARGV[4]: the node.
+redis.call('HDEL', LEASES, ARGV[4])
+return { head() }
