@@ -19,6 +19,8 @@ mod codec;
 mod dsn;
 #[cfg(feature = "durable")]
 mod durable;
+#[cfg(feature = "nats")]
+mod nats;
 #[cfg(feature = "redis")]
 mod redis;
 mod retry;
@@ -111,6 +113,8 @@ pub async fn open(dsn: &Dsn, options: &Options) -> Result<Arc<dyn Transport>, Op
     match dsn.scheme() {
         #[cfg(feature = "durable")]
         "durable" => durable::open(dsn, options).await,
+        #[cfg(feature = "nats")]
+        "nats" | "tls" => nats::open(dsn, options).await,
         #[cfg(feature = "redis")]
         scheme if scheme.starts_with("redis") => redis::open(dsn, options).await,
         _ => {
@@ -130,6 +134,10 @@ pub const SCHEMES: &[&str] = &[
     "redis",
     #[cfg(feature = "redis")]
     "rediss",
+    #[cfg(feature = "nats")]
+    "nats",
+    #[cfg(feature = "nats")]
+    "tls",
 ];
 
 impl Retention {

@@ -1,0 +1,207 @@
+//! The requests of the JetStream API that a log needs, in the form that servers have understood since 2.9.
+
+use std::time::{Duration, SystemTime};
+
+use async_nats::Message;
+use base64::{Engine, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+
+use super::link::{Failure, Link, Refusal, Sent, codes};
+
+/// A stream as its leader has it.
+#[derive(Debug, Deserialize)]
+pub(super) struct Info {
+    pub(super) config: Value,
+    created: String,
+    pub(super) state: State,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub(super) struct State {
+    pub(super) messages: u64,
+    pub(super) first_seq: u64,
+    pub(super) last_seq: u64,
+}
+
+impl Info {
+    /// When the stream was made, in microseconds: a stream that is made anew has a later one.
+    pub(super) fn epoch(&self) -> Result<u64, Failure> {
+        let malformed = || Failure::Malformed("when the stream was made".to_owned());
+        let created = humantime::parse_rfc3339(&self.created).map_err(|_| malformed())?;
+        let since = created.duration_since(SystemTime::UNIX_EPOCH).map_err(|_| malformed())?;
+        u64::try_from(since.as_micros()).map_err(|_| malformed())
+    }
+}
+
+/// A message as the leader of its stream has stored it.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) seq: u64,
+    pub(super) payload: Bytes,
+    /// Its headers as they are sent.
+    headers: String,
+}
+
+impl Kept {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+    }
+}
+
+/// What a consumer is to deliver.
+pub(super) struct ConsumerConfig<'a> {
+    pub(super) name: &'a str,
+    pub(super) from: u64,
+    pub(super) headers_only: bool,
+}
+
+/// The answer to a publish.
+#[derive(Debug, Deserialize)]
+pub(super) struct Ack {
+    pub(super) seq: u64,
+}
+
+/// An ephemeral consumer that nobody asks anything is gone after this time: longer than any pull, so that only dead
+/// ones go.
+const CONSUMER_IDLE: Duration = Duration::from_secs(90);
+
+impl Link {
+    pub(super) async fn account(&self) -> Result<(), Failure> {
+        self.call::<Value>("INFO", &Value::Null).await.map(drop)
+    }
+
+    pub(super) async fn info(&self, stream: &str) -> Result<Info, Failure> {
+        self.call(&format!("STREAM.INFO.{stream}"), &Value::Null).await
+    }
+
+    pub(super) async fn create(&self, stream: &str, config: &Value) -> Result<Info, Failure> {
+        self.call(&format!("STREAM.CREATE.{stream}"), config).await
+    }
+
+    pub(super) async fn update(&self, stream: &str, config: &Value) -> Result<Info, Failure> {
+        self.call(&format!("STREAM.UPDATE.{stream}"), config).await
+    }
+
+    /// Creates an ephemeral pull consumer; the answer is how many messages it is to deliver.
+    pub(super) async fn consume(&self, stream: &str, config: &ConsumerConfig<'_>) -> Result<u64, Failure> {
+        #[derive(Deserialize)]
+        struct Created {
+            num_pending: u64,
+        }
+        let request = json!({"stream_name": stream, "config": {
+            "name": config.name,
+            "deliver_policy": "by_start_sequence",
+            "opt_start_seq": config.from.max(1),
+            "ack_policy": "none",
+            "replay_policy": "instant",
+            "inactive_threshold": CONSUMER_IDLE.as_nanos() as u64,
+            "headers_only": config.headers_only,
+            "mem_storage": true,
+            "num_replicas": 1,
+        }});
+        let subject = format!("CONSUMER.CREATE.{stream}.{}", config.name);
+        self.call::<Created>(&subject, &request).await.map(|created| created.num_pending)
+    }
+
+    /// Lets go of a consumer; one that is gone already is no error.
+    pub(super) async fn release(&self, stream: &str, consumer: &str) -> Result<(), Failure> {
+        let released =
+            self.call::<Value>(&format!("CONSUMER.DELETE.{stream}.{consumer}"), &Value::Null).await;
+        match released {
+            Err(failure) if !failure.is(codes::CONSUMER_NOT_FOUND) => Err(failure),
+            _ => Ok(()),
+        }
+    }
+
+    /// The newest message of a subject, as the leader has it.
+    pub(super) async fn last(&self, stream: &str, subject: &str) -> Result<Option<Kept>, Failure> {
+        self.kept(stream, &json!({"last_by_subj": subject})).await
+    }
+
+    /// A message by its sequence, from any replica; one that says that it has no such message is not believed.
+    pub(super) async fn get(&self, stream: &str, seq: u64) -> Result<Option<Bytes>, Failure> {
+        let payload = json!({"seq": seq}).to_string();
+        let answer = self.request(&format!("$JS.API.DIRECT.GET.{stream}"), None, payload.into()).await;
+        match answer {
+            Ok(message) if message.status.is_none() => return Ok(Some(message.payload)),
+            // A stream that others have made may not allow it.
+            Ok(_) | Err(Failure::NoResponders) => {}
+            Err(failure) => return Err(failure),
+        }
+        let kept = self.kept(stream, &json!({"seq": seq})).await?;
+        Ok(kept.map(|kept| kept.payload))
+    }
+
+    async fn kept(&self, stream: &str, request: &Value) -> Result<Option<Kept>, Failure> {
+        #[derive(Deserialize)]
+        struct Answer {
+            message: Stored,
+        }
+        #[derive(Deserialize)]
+        struct Stored {
+            seq: u64,
+            #[serde(default)]
+            data: String,
+            #[serde(default)]
+            hdrs: String,
+        }
+        let answer = self.call::<Answer>(&format!("STREAM.MSG.GET.{stream}"), request).await;
+        let Stored { seq, data, hdrs } = match answer {
+            Ok(answer) => answer.message,
+            Err(failure) if failure.is(codes::MESSAGE_NOT_FOUND) => return Ok(None),
+            Err(failure) => return Err(failure),
+        };
+        let decode =
+            |text| BASE64_STANDARD.decode(text).map_err(|error| Failure::Malformed(error.to_string()));
+        let headers = String::from_utf8_lossy(&decode(hdrs)?).into_owned();
+        Ok(Some(Kept { seq, payload: decode(data)?.into(), headers }))
+    }
+
+    /// Removes the message with that sequence. False: it is not there any more.
+    pub(super) async fn delete(&self, stream: &str, seq: u64) -> Result<bool, Failure> {
+        let request = json!({"seq": seq, "no_erase": true});
+        let deleted = self.call::<Value>(&format!("STREAM.MSG.DELETE.{stream}"), &request).await;
+        match deleted {
+            Ok(_) => Ok(true),
+            Err(failure)
+                if failure.is(codes::SEQUENCE_NOT_FOUND)
+                    || failure.is(codes::MESSAGE_NOT_FOUND)
+                    || says_gone(&failure) =>
+            {
+                Ok(false)
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Waits for the answer to a message that has been sent.
+    pub(super) async fn published(&self, sent: Sent) -> Result<Ack, Failure> {
+        parse(&self.answer(sent).await?)
+    }
+
+    async fn call<T: DeserializeOwned>(&self, subject: &str, request: &Value) -> Result<T, Failure> {
+        let payload = if request.is_null() { Bytes::new() } else { request.to_string().into() };
+        parse(&self.request(&format!("$JS.API.{subject}"), None, payload).await?)
+    }
+}
+
+/// Servers answer a delete of what is not there with a general error.
+fn says_gone(failure: &Failure) -> bool {
+    matches!(failure, Failure::Refused(refusal)
+        if refusal.description.contains("not found") || refusal.description.contains("message deleted"))
+}
+
+fn parse<T: DeserializeOwned>(message: &Message) -> Result<T, Failure> {
+    #[derive(Deserialize)]
+    struct Refused {
+        error: Option<Refusal>,
+    }
+    let malformed = |error: serde_json::Error| Failure::Malformed(error.to_string());
+    let Refused { error } = serde_json::from_slice(&message.payload).map_err(malformed)?;
+    match error {
+        Some(refusal) => Err(Failure::Refused(refusal)),
+        None => serde_json::from_slice(&message.payload).map_err(malformed),
+    }
+}

@@ -1,0 +1,588 @@
+//! Who is subscribed, on all nodes.
+//!
+//! A subscriber is a message of a stream of its own, whose subject names node and subscriber; its sequence is the
+//! record's revision. A lease is a message that the server removes unless it is renewed: the server's clock decides.
+//! JetStream changes no two messages as one. So:
+//!
+//! - An arrival is recorded first and told then. What was recorded by this process and not told for certain is
+//!   remembered, and told when it is recorded again.
+//! - A departure is told first and removed then.
+//! - Both are told under ids made of the record's revision, which the server takes once only: whoever tells it again,
+//!   after a crash or at the same time, tells nothing new.
+//! - Who buries first turns the record into a departing one, with its events, at exactly the revision that it has seen.
+//!   A node that has come back has its records at later revisions, or finds them departing and finishes that first.
+//! - What is larger than the server takes is reported and left out: it would be in the way of all others for ever.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_nats::HeaderMap;
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use petasos_hub::{
+    TransportError,
+    registry::{Abandoned, Fact, Lease, NodeId, Registry},
+    transport::Position,
+};
+use petasos_protocol::{
+    subscription::{SubscriberId, Subscription},
+    update::Update,
+};
+
+use super::{
+    link::{Failure, Sent, codes, fitting, is_too_large},
+    log::Log,
+    reader::{End, Raw, Reader},
+    record::{Record, subscriber_token},
+};
+use crate::codec::{self, Damaged};
+
+/// The subscribers of all nodes. See the module.
+pub(super) struct Subscribers {
+    log: Arc<Log>,
+    memory: Mutex<Memory>,
+}
+
+/// What this process has begun and does not know the end of.
+#[derive(Default)]
+struct Memory {
+    /// Arrivals whose events may not have been told, with those events. As many as failed at once, at most all
+    /// subscribers of this process; an entry goes with its departure or when it has been told.
+    untold: HashMap<(NodeId, SubscriberId), Vec<Update>>,
+    /// Nodes whose lease may have begun with a renewal whose answer did not arrive: the next one has to say so.
+    begun: HashSet<NodeId>,
+    /// Nodes whose last record did not succeed: what it told is not told again.
+    unfinished: HashSet<NodeId>,
+}
+
+/// A record at its revision.
+struct Revised {
+    revision: u64,
+    record: Record,
+    /// The arrival that it was recorded with: the id of its first event, and its revision then.
+    arrival: Option<(String, u64)>,
+}
+
+/// Requests of one call that are on their way at once.
+const REQUESTS: usize = 128;
+
+/// Somebody else may change a record between a look and a change: the look is repeated this often.
+const ATTEMPTS: usize = 8;
+
+const EXPECTED: &str = "Nats-Expected-Last-Subject-Sequence";
+/// The header with the arrival that a record tells of: the id of its first event, percent-encoded by whoever made it,
+/// and in a record that has got another revision the one that it had at first.
+const ARRIVAL: &str = "Petasos-Arrival";
+
+impl Subscribers {
+    pub(super) fn new(log: Arc<Log>) -> Self {
+        Self { log, memory: Mutex::default() }
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn is_alive(&self, node: NodeId) -> Result<bool, TransportError> {
+        Ok(self.lease_revision(node).await?.is_some())
+    }
+
+    async fn lease_revision(&self, node: NodeId) -> Result<Option<u64>, TransportError> {
+        let streams = &self.log.streams;
+        let last = self.log.link.last(&streams.leases, &streams.lease_of(&node.to_string())).await;
+        Ok(self.known(last)?.map(|kept| kept.seq))
+    }
+
+    /// Writes a message if the last one of its subject is the one with that sequence; 0: if there is none. `None`: it
+    /// is another one.
+    async fn write(
+        &self,
+        subject: &str,
+        expected: u64,
+        arrival: Option<&str>,
+        payload: Bytes,
+    ) -> Result<Option<u64>, TransportError> {
+        let sent = self.begin_write(subject, expected, arrival, payload).await?;
+        self.written(sent).await
+    }
+
+    async fn begin_write(
+        &self,
+        subject: &str,
+        expected: u64,
+        arrival: Option<&str>,
+        payload: Bytes,
+    ) -> Result<Sent, TransportError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(EXPECTED, expected.to_string());
+        if let Some(arrival) = arrival {
+            headers.insert(ARRIVAL, arrival);
+        }
+        Ok(self.log.link.send(subject, Some(headers), payload).await?)
+    }
+
+    async fn written(&self, sent: Sent) -> Result<Option<u64>, TransportError> {
+        match self.log.link.published(sent).await {
+            Ok(ack) => Ok(Some(ack.seq)),
+            Err(failure) if failure.is(codes::WRONG_LAST_SEQUENCE) => Ok(None),
+            other => self.known(other).map(|ack| Some(ack.seq)),
+        }
+    }
+
+    /// A failure as the hub knows it; should a stream be gone, it is made again.
+    fn known<T>(&self, result: Result<T, Failure>) -> Result<T, TransportError> {
+        result.map_err(|failure| {
+            if matches!(failure, Failure::NoResponders) || failure.is(codes::STREAM_NOT_FOUND) {
+                self.log.doubt();
+            }
+            failure.into()
+        })
+    }
+
+    fn subject(&self, node: NodeId, subscriber: SubscriberId) -> String {
+        self.log.streams.subscriber(&node.to_string(), &subscriber_token(subscriber))
+    }
+
+    async fn find(&self, node: NodeId, subscriber: SubscriberId) -> Result<Option<Revised>, TransportError> {
+        let subject = self.subject(node, subscriber);
+        let last = self.log.link.last(&self.log.streams.subscribers, &subject).await;
+        let Some(kept) = self.known(last)? else { return Ok(None) };
+        let record = Record::decode(&kept.payload).unwrap_or(Record::Damaged);
+        let arrival = kept.header(ARRIVAL).map(|arrival| {
+            let later =
+                arrival.rsplit_once(' ').and_then(|(first, created)| Some((first, created.parse().ok()?)));
+            let (first, created) = later.unwrap_or((arrival, kept.seq));
+            (first.to_owned(), created)
+        });
+        Ok(Some(Revised { revision: kept.seq, record, arrival }))
+    }
+
+    /// Records facts of different subscribers, and tells what is new in their order.
+    async fn record_run(&self, node: NodeId, facts: &[Fact], repeats: bool) -> Result<(), TransportError> {
+        let mut changes = Vec::with_capacity(facts.len());
+        for fact in facts {
+            // In their order, which is the order in which they are listed.
+            let create = if fact.active { fitting(self.create(node, fact).await)? } else { None };
+            changes.push(self.change(node, fact, create));
+        }
+        let found = all(changes).await?;
+        let news = facts.iter().zip(&found).flat_map(|(fact, change)| change.news(node, fact)).collect();
+        let news = if repeats { self.untold(news).await? } else { news };
+        self.log.append_once(&news).await?;
+        all(facts.iter().zip(&found).map(|(fact, change)| self.settle(node, fact, change)).collect()).await?;
+        Ok(())
+    }
+
+    /// What remains to be done when a fact has been told.
+    async fn settle(&self, node: NodeId, fact: &Fact, change: &Change) -> Result<(), TransportError> {
+        if let Change::Departs(revision) = change {
+            self.remove(*revision).await?;
+        }
+        self.memory().untold.remove(&(node, fact.subscriber));
+        Ok(())
+    }
+
+    /// What a fact changes. An arrival has been recorded then, unless it is too large.
+    async fn change(
+        &self,
+        node: NodeId,
+        fact: &Fact,
+        create: Option<Sent>,
+    ) -> Result<Change, TransportError> {
+        let change = fitting(self.try_change(node, fact, create).await)?;
+        Ok(change.unwrap_or_else(|| {
+            let subscriber = fact.subscriber;
+            if self.log.is_news(&self.subject(node, subscriber)) {
+                tracing::warn!(%subscriber, "a subscriber is larger than the NATS server takes: it is not recorded");
+            }
+            Change::Nothing
+        }))
+    }
+
+    async fn try_change(
+        &self,
+        node: NodeId,
+        fact: &Fact,
+        mut create: Option<Sent>,
+    ) -> Result<Change, TransportError> {
+        for _ in 0..ATTEMPTS {
+            let change = if fact.active {
+                let create = match create.take() {
+                    Some(create) => create,
+                    None => self.create(node, fact).await?,
+                };
+                self.arrive(node, fact, create).await?
+            } else {
+                self.depart(node, fact).await?
+            };
+            if let Some(change) = change {
+                return Ok(change);
+            }
+        }
+        Err(busy())
+    }
+
+    async fn depart(&self, node: NodeId, fact: &Fact) -> Result<Option<Change>, TransportError> {
+        match self.find(node, fact.subscriber).await? {
+            None => Ok(Some(Change::Nothing)),
+            Some(Revised { revision, record: Record::Departing { since, events, .. }, .. }) => {
+                self.finish(node, fact.subscriber, revision, since, events).await?;
+                Ok(Some(Change::Nothing))
+            }
+            Some(Revised { revision, .. }) => Ok(Some(Change::Departs(revision))),
+        }
+    }
+
+    /// The events that tell an arrival: those with which it was recorded first, if they may not have been told.
+    fn arrival(&self, node: NodeId, fact: &Fact) -> Vec<Update> {
+        let mut memory = self.memory();
+        memory.untold.entry((node, fact.subscriber)).or_insert_with(|| fact.events.clone()).clone()
+    }
+
+    /// Begins to record an arrival.
+    async fn create(&self, node: NodeId, fact: &Fact) -> Result<Sent, TransportError> {
+        // Remembered before it may be there, and told as it was first.
+        let events = self.arrival(node, fact);
+        let arrival = events.first().map(|event| event.id().as_str());
+        self.begin_write(&self.subject(node, fact.subscriber), 0, arrival, present(fact)).await
+    }
+
+    /// Records an arrival. `None`: somebody else has changed the record meanwhile.
+    async fn arrive(
+        &self,
+        node: NodeId,
+        fact: &Fact,
+        create: Sent,
+    ) -> Result<Option<Change>, TransportError> {
+        let events = self.arrival(node, fact);
+        if let Some(created) = self.written(create).await? {
+            return Ok(Some(Change::Arrives(arrival_news(node, fact.subscriber, created, &events))));
+        }
+        let arrival = events.first().map(|event| event.id().as_str());
+        match self.find(node, fact.subscriber).await? {
+            None => Ok(None),
+            Some(Revised { revision, record: Record::Departing { since, events, .. }, .. }) => {
+                self.finish(node, fact.subscriber, revision, since, events).await?;
+                // What comes now is another arrival.
+                self.memory().untold.remove(&(node, fact.subscriber));
+                Ok(None)
+            }
+            // It stands. It gets another revision, so that nobody who has seen it before can end it.
+            Some(Revised { revision, arrival: recorded, .. }) => {
+                let subject = self.subject(node, fact.subscriber);
+                let header = recorded.as_ref().map(|(first, created)| format!("{first} {created}"));
+                if self.write(&subject, revision, header.as_deref(), present(fact)).await?.is_none() {
+                    return Ok(None);
+                }
+                let own = recorded.filter(|(first, _)| Some(first.as_str()) == arrival);
+                let Some((_, created)) = own else { return Ok(Some(Change::Nothing)) };
+                // Perhaps told already, longer ago than the server remembers.
+                let news = arrival_news(node, fact.subscriber, created, &events);
+                Ok(Some(Change::Arrives(self.untold(news).await?)))
+            }
+        }
+    }
+
+    /// Removes a record at exactly that revision. False: it is another one by now.
+    async fn remove(&self, revision: u64) -> Result<bool, TransportError> {
+        let removed = self.log.link.delete(&self.log.streams.subscribers, revision).await;
+        self.known(removed)
+    }
+
+    /// Finishes the departure that a departing record tells of.
+    async fn finish(
+        &self,
+        node: NodeId,
+        subscriber: SubscriberId,
+        revision: u64,
+        since: u64,
+        events: Vec<Vec<u8>>,
+    ) -> Result<(), TransportError> {
+        let news = self.departure(node, subscriber, since, &events);
+        self.log.append_once(&self.untold(news).await?).await?;
+        self.remove(revision).await?;
+        Ok(())
+    }
+
+    /// The events of a departure, with the ids under which they are told.
+    fn departure(
+        &self,
+        node: NodeId,
+        subscriber: SubscriberId,
+        since: u64,
+        events: &[Vec<u8>],
+    ) -> Vec<(String, Update)> {
+        let event = |(number, event): (usize, &Vec<u8>)| {
+            let update = codec::decode(event, self.log.hub()).ok()?;
+            Some((departure_id(node, subscriber, since, number), update))
+        };
+        events.iter().enumerate().filter_map(event).collect()
+    }
+
+    /// Those that the log does not have yet: the server may have forgotten them by now; the index has not unless they
+    /// are trimmed.
+    async fn untold(&self, news: Vec<(String, Update)>) -> Result<Vec<(String, Update)>, TransportError> {
+        self.log.ask(|index| news.into_iter().filter(|(told, _)| !index.is_told(told)).collect()).await
+    }
+
+    /// Ends a subscriber of a node without a lease, unless the node comes back.
+    async fn bury_one(&self, node: NodeId, departure: &Fact) -> Result<(), TransportError> {
+        let subject = self.subject(node, departure.subscriber);
+        for _ in 0..ATTEMPTS {
+            let (revision, since, events) = match self.find(node, departure.subscriber).await? {
+                None => return Ok(()),
+                Some(Revised { revision, record: Record::Departing { since, events, .. }, .. }) => {
+                    (revision, since, events)
+                }
+                Some(Revised { revision, record, .. }) => {
+                    let events: Vec<_> = departure.events.iter().map(codec::encode).collect();
+                    let departing = Record::Departing {
+                        since: revision,
+                        subscriber: record.subscriber().unwrap_or_default().to_owned(),
+                        events: events.clone(),
+                    };
+                    match fitting(self.claim(&subject, revision, departing).await)? {
+                        Some(Some(claimed)) => (claimed, revision, events),
+                        // The node has come back, or another one was faster.
+                        Some(None) if self.is_alive(node).await? => return Ok(()),
+                        Some(None) => continue,
+                        // Too large even without events: its end is lost should it not be told now.
+                        None if !self.remove(revision).await? => continue,
+                        None => {
+                            let news = self.departure(node, departure.subscriber, revision, &events);
+                            return self.log.append_once(&news).await;
+                        }
+                    }
+                }
+            };
+            return self.finish(node, departure.subscriber, revision, since, events).await;
+        }
+        Err(busy())
+    }
+
+    /// Turns a record into a departing one, with as many of its events as the server takes: the others are not told
+    /// should whoever does so be broken off.
+    async fn claim(
+        &self,
+        subject: &str,
+        revision: u64,
+        mut departing: Record,
+    ) -> Result<Option<u64>, TransportError> {
+        loop {
+            let written = self.write(subject, revision, None, departing.encode().into()).await;
+            if is_too_large(&written) && departing.shrink() {
+                continue;
+            }
+            return written;
+        }
+    }
+
+    /// Everything in a stream as it is now, in its order, given to `each` until that says that it is enough.
+    async fn scan(
+        &self,
+        stream: &str,
+        headers_only: bool,
+        mut each: impl FnMut(&Raw) -> bool + Send,
+    ) -> Result<(), TransportError> {
+        let link = &self.log.link;
+        let epoch = self.known(link.info(stream).await.and_then(|info| info.epoch()))?;
+        let mut reader = Reader::new(Arc::clone(link), stream, headers_only, epoch, 0).that_ends();
+        let away = |end| match end {
+            End::Away(reason) | End::Lost(reason) => TransportError::unavailable(reason),
+        };
+        let mut pending = reader.attach().await.map_err(away)?.map_or(0, |start| start.pending);
+        while pending > 0 {
+            let batch = reader.next().await.map_err(away)?;
+            pending = batch.last().map_or(0, |raw| raw.pending);
+            // Leases may have ended that were still to come.
+            if batch.is_empty() || !batch.iter().all(&mut each) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn abandoned_at(&self, node: NodeId, seq: u64) -> Result<Option<Abandoned>, TransportError> {
+        let record = self.log.link.get(&self.log.streams.subscribers, seq).await;
+        let record = self.known(record)?.map(|record| Record::decode(&record).unwrap_or(Record::Damaged));
+        let subscriptions = record.and_then(|record| self.subscriptions(&record, seq));
+        Ok(subscriptions.map(|subscriptions| Abandoned { node, subscriptions }))
+    }
+
+    fn subscriptions(&self, record: &Record, seq: u64) -> Option<Arc<[Subscription]>> {
+        let subscriptions = match record.subscriber() {
+            Some(record) => codec::decode_subscriber(record, self.log.hub()),
+            None => Err(Damaged::Malformed),
+        };
+        subscriptions
+            .inspect_err(|damage| {
+                let position = Position { epoch: 0, sequence: seq };
+                self.log.report(&self.log.streams.subscribers, position, *damage);
+            })
+            .ok()
+    }
+}
+
+/// A subscriber as it is recorded while it is there.
+fn present(fact: &Fact) -> Bytes {
+    Record::Present(codec::encode_subscriber(&fact.subscriptions)).encode().into()
+}
+
+/// Several at once, with what they give in the order in which they were begun.
+async fn all<T>(
+    futures: Vec<impl Future<Output = Result<T, TransportError>>>,
+) -> Result<Vec<T>, TransportError> {
+    stream::iter(futures).buffered(REQUESTS).try_collect().await
+}
+
+fn busy() -> TransportError {
+    TransportError::unavailable("others change the same record all the time")
+}
+
+/// What a fact is, compared with what is recorded.
+enum Change {
+    /// It was recorded; these events tell it, each once only under the id that stands before it.
+    Arrives(Vec<(String, Update)>),
+    /// The record with this revision is to be removed when the departure has been told.
+    Departs(u64),
+    Nothing,
+}
+
+impl Change {
+    /// The events that tell it, and the ids under which they are told once only.
+    fn news(&self, node: NodeId, fact: &Fact) -> Vec<(String, Update)> {
+        match self {
+            Self::Nothing => Vec::new(),
+            Self::Arrives(news) => news.clone(),
+            Self::Departs(revision) => {
+                let id = |number| departure_id(node, fact.subscriber, *revision, number);
+                fact.events.iter().enumerate().map(|(number, event)| (id(number), event.clone())).collect()
+            }
+        }
+    }
+}
+
+/// The events of an arrival, with ids that are the same whenever the same record is told: one that was ended meanwhile
+/// and recorded again is another.
+fn arrival_news(
+    node: NodeId,
+    subscriber: SubscriberId,
+    created: u64,
+    events: &[Update],
+) -> Vec<(String, Update)> {
+    let id = |number| format!("{node}.{}.{created}.+{number}", subscriber_token(subscriber));
+    events.iter().enumerate().map(|(number, event)| (id(number), event.clone())).collect()
+}
+
+/// The same for all who tell the end of the same record.
+fn departure_id(node: NodeId, subscriber: SubscriberId, revision: u64, number: usize) -> String {
+    format!("{node}.{}.{revision}.{number}", subscriber_token(subscriber))
+}
+
+#[async_trait]
+impl Registry for Subscribers {
+    fn lease(&self) -> Duration {
+        self.log.link.settings.lease
+    }
+
+    async fn renew(&self, node: NodeId) -> Result<Lease, TransportError> {
+        let subject = self.log.streams.lease_of(&node.to_string());
+        for _ in 0..ATTEMPTS {
+            let revision = self.lease_revision(node).await?;
+            if revision.is_none() {
+                self.memory().begun.insert(node);
+            }
+            if self.write(&subject, revision.unwrap_or(0), None, Bytes::new()).await?.is_some() {
+                // One that began while nobody heard of it has not been told of yet.
+                let begun = self.memory().begun.remove(&node);
+                return Ok(if begun { Lease::Ended } else { Lease::Kept });
+            }
+        }
+        Err(busy())
+    }
+
+    async fn record(&self, node: NodeId, facts: &[Fact]) -> Result<Lease, TransportError> {
+        if !self.is_alive(node).await? {
+            return Ok(Lease::Ended);
+        }
+        let repeats = !self.memory().unfinished.insert(node);
+        let mut rest = facts;
+        while !rest.is_empty() {
+            // As many as concern different subscribers: of one, each fact depends on the one before.
+            let mut seen = HashSet::new();
+            let count = rest.iter().take(REQUESTS).take_while(|fact| seen.insert(fact.subscriber)).count();
+            let (run, others) = rest.split_at(count);
+            self.record_run(node, run, repeats).await?;
+            rest = others;
+        }
+        self.memory().unfinished.remove(&node);
+        Ok(Lease::Kept)
+    }
+
+    async fn abandoned(&self, limit: usize) -> Result<Vec<Abandoned>, TransportError> {
+        // Nodes that begin to live in between count as dead here and are not buried, as burying looks again.
+        let mut alive = HashSet::new();
+        let leases = &self.log.streams.leases;
+        self.scan(leases, true, |raw| {
+            alive.extend(raw.subject.rsplit('.').next().and_then(NodeId::parse));
+            true
+        })
+        .await?;
+        let mut dead = Vec::new();
+        let subscribers = &self.log.streams.subscribers;
+        self.scan(subscribers, true, |raw| {
+            let node = raw.subject.rsplit('.').nth(1).and_then(NodeId::parse);
+            if let Some(node) = node.filter(|node| !alive.contains(node)) {
+                dead.push((node, raw.seq));
+            }
+            dead.len() < limit
+        })
+        .await?;
+        let found = dead.into_iter().map(|(node, seq)| self.abandoned_at(node, seq)).collect();
+        Ok(all(found).await?.into_iter().flatten().collect())
+    }
+
+    async fn bury(&self, node: NodeId, departures: &[Fact]) -> Result<(), TransportError> {
+        if self.is_alive(node).await? {
+            return Ok(());
+        }
+        let mut buried = Vec::new();
+        for departure in departures.iter().filter(|fact| !fact.active) {
+            buried.push(self.bury_one(node, departure));
+        }
+        all(buried).await?;
+        Ok(())
+    }
+
+    async fn resign(&self, node: NodeId) -> Result<(), TransportError> {
+        for _ in 0..ATTEMPTS {
+            let Some(revision) = self.lease_revision(node).await? else { return Ok(()) };
+            let removed = self.log.link.delete(&self.log.streams.leases, revision).await;
+            if self.known(removed)? {
+                return Ok(());
+            }
+        }
+        Err(busy())
+    }
+
+    async fn list(&self, text: Option<&str>) -> Result<Vec<Subscription>, TransportError> {
+        let mut found = Vec::new();
+        let subscribers = &self.log.streams.subscribers;
+        self.scan(subscribers, false, |raw| {
+            let record = Record::decode(&raw.payload).unwrap_or(Record::Damaged);
+            if !matches!(record, Record::Departing { .. })
+                && let Some(subscriptions) = self.subscriptions(&record, raw.seq)
+            {
+                let matches = |each: &&Subscription| text.is_none_or(|text| each.matcher.as_str() == text);
+                found.extend(subscriptions.iter().filter(matches).cloned());
+            }
+            true
+        })
+        .await?;
+        Ok(found)
+    }
+}

@@ -1,0 +1,228 @@
+//! What the URL says, and the connection that follows from it.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
+use percent_encoding::percent_decode_str;
+use petasos_hub::TransportError;
+
+use super::health::Health;
+use crate::{Dsn, OpenError};
+
+/// The URL of a log in NATS, taken apart and checked.
+pub(super) struct Settings {
+    servers: Vec<ServerAddr>,
+    credentials: Credentials,
+    ca: Option<PathBuf>,
+    /// Certificate and key that show the server who connects.
+    identity: Option<(PathBuf, PathBuf)>,
+    pub(super) name: String,
+    pub(super) lease: Duration,
+    pub(super) replicas: u64,
+    /// How long anything waits for an answer.
+    pub(super) timeout: Duration,
+}
+
+enum Credentials {
+    None,
+    Token(String),
+    Password(String, String),
+    /// A JWT and the seed that proves it, as `nsc` writes them.
+    File(PathBuf),
+}
+
+const PARAMETERS: &[&str] = &["name", "lease", "replicas", "timeout", "ca", "cert", "key", "creds"];
+
+/// An answer that takes longer than this is not waited for: a cluster elects a leader in less, and who publishes by
+/// HTTP does not want to wait longer.
+const TIMEOUT: Duration = Duration::from_secs(5);
+const TIMEOUT_MIN: Duration = Duration::from_millis(100);
+const TIMEOUT_MAX: Duration = Duration::from_secs(60);
+
+/// What NATS allows.
+const REPLICAS_MAX: u64 = 5;
+
+/// The client pings this often, and gives a server up that has left two unanswered.
+const PING_INTERVAL: Duration = Duration::from_secs(2);
+
+/// The longest time between attempts to connect.
+const RECONNECT_MAX: Duration = Duration::from_secs(2);
+
+impl Settings {
+    pub(super) fn new(dsn: &Dsn) -> Result<Self, OpenError> {
+        dsn.has_only(PARAMETERS)?;
+        if !matches!(dsn.path(), "" | "/") {
+            return Err(OpenError::url("it must have no path: several hubs in one server differ in ?name="));
+        }
+        let servers =
+            dsn.hosts().split(',').map(|host| server(dsn.scheme(), host)).collect::<Result<_, _>>()?;
+        let path = |name: &str| dsn.parameter(name).map(PathBuf::from);
+        let credentials = match (dsn.user(), path("creds")) {
+            (None, None) => Credentials::None,
+            (None, Some(file)) => Credentials::File(file),
+            (Some(_), Some(_)) => {
+                return Err(OpenError::url("creds: leave out the user and the password before \"@\""));
+            }
+            (Some(user), None) => match user.split_once(':') {
+                Some((user, password)) => Credentials::Password(decoded(user)?, decoded(password)?),
+                None => Credentials::Token(decoded(user)?),
+            },
+        };
+        let identity = match (path("cert"), path("key")) {
+            (None, None) => None,
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            _ => return Err(OpenError::url("cert and key: give both or none")),
+        };
+        Ok(Self {
+            servers,
+            credentials,
+            ca: path("ca"),
+            identity,
+            name: dsn.name()?.to_owned(),
+            lease: dsn.lease()?,
+            replicas: replicas(dsn)?,
+            timeout: timeout(dsn)?,
+        })
+    }
+
+    /// Connects to one of the servers.
+    pub(super) async fn connect(&self, health: &Arc<Health>) -> Result<Client, OpenError> {
+        let mut options = ConnectOptions::new()
+            .name(format!("petasos {}", self.name))
+            .connection_timeout(self.timeout)
+            .ping_interval(PING_INTERVAL)
+            .reconnect_delay_callback(|attempts| {
+                let doubled = Duration::from_millis(25).saturating_mul(1 << attempts.min(10));
+                if attempts <= 1 { Duration::ZERO } else { doubled.min(RECONNECT_MAX) }
+            });
+        if let Some(path) = &self.ca {
+            readable("ca", path)?;
+            options = options.add_root_certificates(path.clone());
+        }
+        if let Some((certificate, key)) = &self.identity {
+            readable("cert", certificate)?;
+            readable("key", key)?;
+            options = options.add_client_certificate(certificate.clone(), key.clone());
+        }
+        options = match &self.credentials {
+            Credentials::None => options,
+            Credentials::Token(token) => options.token(token.clone()),
+            Credentials::Password(user, password) => {
+                options.user_and_password(user.clone(), password.clone())
+            }
+            Credentials::File(path) => {
+                let file = options.credentials_file(path).await;
+                // The error may show what is in the file.
+                file.map_err(|error| {
+                    OpenError::url(format!(
+                        "creds: {} is no credentials file: {:?}",
+                        path.display(),
+                        error.kind()
+                    ))
+                })?
+            }
+        };
+        let health = Arc::downgrade(health);
+        let options = options.event_callback(move |event| {
+            let health = health.upgrade();
+            async move {
+                if let (Some(health), Event::ServerError(error)) = (health, event) {
+                    health.server_said(&error.to_string());
+                }
+            }
+        });
+        let connected = options.connect(&self.servers[..]).await;
+        connected.map_err(|error| match error.kind() {
+            ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => {
+                OpenError::Refused(
+                    "the NATS server refuses the credentials: write nats://user:password@host, \
+                     nats://token@host or ?creds=FILE as the server's accounts have it"
+                        .to_owned(),
+                )
+            }
+            // The client reports a certificate that it does not accept as one of many errors of the connection.
+            kind if kind == ConnectErrorKind::Tls || causes(&error).contains("certificate") => {
+                OpenError::Refused(format!(
+                    "TLS to the NATS server fails: {}: write tls://, with ?ca=FILE if its certificate is your own \
+                     authority's, and ?cert=FILE&key=FILE if it asks for one",
+                    causes(&error)
+                ))
+            }
+            _ => TransportError::unavailable(format!("no NATS server can be reached: {}", causes(&error)))
+                .into(),
+        })
+    }
+}
+
+fn server(scheme: &str, host: &str) -> Result<ServerAddr, OpenError> {
+    let error = || OpenError::url("write nats://host1:4222,host2:4222 with one host or several");
+    if host.is_empty() {
+        return Err(error());
+    }
+    format!("{scheme}://{host}").parse().map_err(|_| error())
+}
+
+fn replicas(dsn: &Dsn) -> Result<u64, OpenError> {
+    let Some(text) = dsn.parameter("replicas") else { return Ok(1) };
+    let replicas = text.parse().ok().filter(|replicas| (1..=REPLICAS_MAX).contains(replicas));
+    replicas.ok_or_else(|| OpenError::url("replicas: write a number from 1 to 5"))
+}
+
+fn timeout(dsn: &Dsn) -> Result<Duration, OpenError> {
+    let Some(text) = dsn.parameter("timeout") else { return Ok(TIMEOUT) };
+    let timeout = humantime::parse_duration(text).ok();
+    let timeout = timeout.filter(|timeout| (TIMEOUT_MIN..=TIMEOUT_MAX).contains(timeout));
+    timeout.ok_or_else(|| OpenError::url("timeout: write a time from 100ms to 1m, such as 5s"))
+}
+
+fn decoded(text: &str) -> Result<String, OpenError> {
+    let text = percent_decode_str(text).decode_utf8();
+    Ok(text.map_err(|_| OpenError::url("the user or the password is not UTF-8"))?.into_owned())
+}
+
+/// The client finds out only when it connects, and does not say which file it was.
+fn readable(name: &str, path: &PathBuf) -> Result<(), OpenError> {
+    let file = std::fs::File::open(path);
+    file.map(drop).map_err(|error| OpenError::url(format!("{name}: {}: {error}", path.display())))
+}
+
+/// An error and what lies behind it.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let cause = error.to_string();
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+        source = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_say_what_to_write() {
+        for (url, part) in [
+            ("nats://", "nats://host1:4222"),
+            ("nats://a,,b", "nats://host1:4222"),
+            ("nats://a/1", "?name="),
+            ("nats://a?replicas=6", "1 to 5"),
+            ("nats://a?timeout=1h", "100ms"),
+            ("nats://a?cert=x", "both"),
+            ("nats://u:p@a?creds=x", "leave out"),
+            ("nats://a?stream=x", "\"stream\""),
+        ] {
+            let dsn: Dsn = url.parse().expect("a URL");
+            let error = Settings::new(&dsn).err().expect(url).to_string();
+            assert!(error.contains(part), "{url}: {error}");
+        }
+        let dsn: Dsn = "tls://token@a:1,[::1]:2?replicas=3".parse().expect("a URL");
+        let settings = Settings::new(&dsn).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!((settings.servers.len(), settings.replicas, settings.timeout), (2, 3, TIMEOUT));
+        assert!(matches!(settings.credentials, Credentials::Token(token) if token == "token"));
+    }
+}

@@ -1,0 +1,1013 @@
+//! The log in NATS JetStream, against real servers.
+
+#![cfg(feature = "nats")]
+
+mod support;
+
+use std::{
+    net::TcpListener,
+    path::Path,
+    process::Command,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use petasos_hub::{
+    TransportError,
+    conformance::{CHECKS, Subject},
+    registry::{Fact, Lease, NodeId, Registry},
+    transport::{Entry, Follower, Position, Transport},
+};
+use petasos_protocol::{
+    Dialect, Limits, form,
+    matcher::Matcher,
+    subscription::{SubscriberId, Subscription},
+    topic::HubUrl,
+    update::{EventId, Update},
+};
+use petasos_transports::{Dsn, OpenError, Options, Retention, open};
+use serde_json::{Value, json, value::RawValue};
+use support::Server;
+
+/// Far above what anything here needs.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn nats(configuration: &'static str) -> Server {
+    Server::start(move |directory, port| {
+        let store = directory.join("store");
+        let text = format!("jetstream {{ store_dir: {store:?} }}\n{configuration}");
+        command(directory, port, &text)
+    })
+}
+
+fn command(directory: &Path, port: u16, configuration: &str) -> Command {
+    let file = directory.join("nats.conf");
+    std::fs::write(&file, format!("listen: 127.0.0.1:{port}\n{configuration}\n")).expect("a configuration");
+    let mut command = Command::new("nats-server");
+    command.arg("-c").arg(file);
+    command
+}
+
+fn url(server: &Server) -> String {
+    format!("nats://127.0.0.1:{}?lease=2s&timeout=2s", server.port)
+}
+
+async fn try_open(url: &str, history_max: usize) -> Result<Arc<dyn Transport>, OpenError> {
+    let dsn: Dsn = url.parse().expect("a URL");
+    let retention = Retention { entries_max: history_max, ..Retention::default() };
+    open(&dsn, &Options { retention, ..Options::default() }).await
+}
+
+async fn log(url: &str, history_max: usize) -> Arc<dyn Transport> {
+    try_open(url, history_max).await.expect("a log")
+}
+
+async fn refusal(url: &str) -> String {
+    match try_open(url, 10).await.err().expect("refused") {
+        OpenError::Refused(text) => text,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn update(id: &str, data: &str) -> Update {
+    let body = format!("topic=t&id={id}&data={data}");
+    let limits = Limits::default();
+    let draft = form::publish(body.as_bytes(), &HubUrl::default(), &limits).expect("valid");
+    Update::publish(draft, || EventId::from_uuid(""))
+}
+
+async fn append(log: &dyn Transport, id: &str) -> Position {
+    log.append(update(id, "d")).await.expect("append")
+}
+
+/// As a publisher who tries again: the ids of what was acknowledged are the last of each name.
+async fn append_again(log: &dyn Transport, id: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    while let Err(error) = log.append(update(id, "d")).await {
+        assert!(matches!(error, TransportError::Unavailable(_)), "{error}");
+        assert!(Instant::now() < deadline, "appends succeed again: {error}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn follow_from_head(log: &dyn Transport) -> Box<dyn Follower> {
+    let head = log.head().await.expect("head").position;
+    log.follow(head).await.expect("follow")
+}
+
+/// Entries up to the one with that id.
+async fn take_to(follower: &mut dyn Follower, id: &str) -> Vec<Entry> {
+    let mut entries: Vec<Entry> = Vec::new();
+    while entries.last().is_none_or(|last| last.update.id().as_str() != id) {
+        let next = tokio::time::timeout(PATIENCE, follower.next()).await;
+        entries.extend(next.expect("entries arrive").expect("follow"));
+    }
+    entries
+}
+
+fn names(entries: &[Entry]) -> Vec<&str> {
+    entries.iter().map(|entry| entry.update.id().as_str()).collect()
+}
+
+async fn kept(log: &dyn Transport) -> Vec<Entry> {
+    let (mut entries, mut after) = (Vec::new(), Position::EARLIEST);
+    loop {
+        let page = log.read(after, 1_000).await.expect("read");
+        entries.extend(page.entries);
+        after = page.through;
+        if page.at_end {
+            return entries;
+        }
+    }
+}
+
+async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// What an operator asks the server.
+async fn api(server: &Server, subject: &str, request: &Value) -> Value {
+    let client = async_nats::connect(format!("127.0.0.1:{}", server.port)).await.expect("connect");
+    let request = if request.is_null() { String::new() } else { request.to_string() };
+    let answer = client.request(format!("$JS.API.{subject}"), request.into()).await;
+    serde_json::from_slice(&answer.expect("an answer").payload).expect("JSON")
+}
+
+/// Makes logs with names of their own on one server or cluster.
+struct OnServer {
+    /// Without the parameters.
+    url: String,
+    replicas: usize,
+    made: AtomicUsize,
+    last: Mutex<(String, usize)>,
+}
+
+#[async_trait]
+impl Subject for OnServer {
+    async fn transport(&self, history_max: usize) -> Arc<dyn Transport> {
+        let number = self.made.fetch_add(1, Ordering::Relaxed);
+        let url = format!("{}?name=log-{number}&lease=2s&replicas={}", self.url, self.replicas);
+        *self.last.lock().expect("no panic") = (url.clone(), history_max);
+        log(&url, history_max).await
+    }
+
+    async fn peer(&self) -> Option<Arc<dyn Transport>> {
+        let (url, history_max) = self.last.lock().expect("no panic").clone();
+        Some(log(&url, history_max).await)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn conformance() {
+    let server = nats("");
+    conforms(format!("nats://127.0.0.1:{}", server.port), 1).await;
+}
+
+async fn conforms(url: String, replicas: usize) {
+    let subject = OnServer { url, replicas, made: AtomicUsize::new(0), last: Mutex::default() };
+    for (name, check) in CHECKS {
+        eprintln!("{name}");
+        check(&subject).await;
+    }
+}
+
+/// Two logs of one server, a follower on each, appends before and after `fails` and `returns`.
+async fn goes_on(fails: impl Fn(&mut Server), returns: impl Fn(&mut Server)) {
+    let mut server = nats("");
+    let (one, other) = (log(&url(&server), 1_000).await, log(&url(&server), 1_000).await);
+    let mut followers = [follow_from_head(&*one).await, follow_from_head(&*other).await];
+    for number in 0..50 {
+        append(&*one, &format!("before-{number}")).await;
+    }
+    fails(&mut server);
+    until("it is known to be away", || !one.is_ready() && !other.is_ready()).await;
+    assert!(matches!(one.append(update("lost", "d")).await, Err(TransportError::Unavailable(_))));
+    assert!(matches!(one.head().await, Err(TransportError::Unavailable(_))));
+    returns(&mut server);
+    until("it is known to be back", || one.is_ready() && other.is_ready()).await;
+    for number in 0..50 {
+        append_again(&*other, &format!("after-{number}")).await;
+    }
+    append_again(&*one, "end").await;
+    let kept = kept(&*other).await;
+    let acknowledged: Vec<_> = names(&kept).into_iter().filter(|id| *id != "lost").collect();
+    let expected = (0..50).map(|number| format!("before-{number}"));
+    let expected = expected.chain((0..50).map(|number| format!("after-{number}"))).chain(["end".to_owned()]);
+    assert_eq!(acknowledged, expected.collect::<Vec<_>>());
+    for follower in &mut followers {
+        let followed = take_to(&mut **follower, "end").await;
+        assert_eq!(names(&followed), names(&kept), "no gap and nothing twice");
+        assert!(followed.iter().zip(&kept).all(|(one, other)| one.position == other.position));
+    }
+    assert_eq!(one.locate("before-0").await.expect("locate"), Some(kept[0].position));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_goes_on_over_a_restart() {
+    goes_on(Server::stop, Server::restart).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_goes_on_over_a_kill() {
+    goes_on(Server::kill, Server::restart).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_goes_on_over_a_pause() {
+    goes_on(|server| server.pause(), |server| server.resume()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_append_to_a_paused_server_fails_in_time() {
+    let server = nats("");
+    let log = log(&url(&server), 100).await;
+    append(&*log, "a").await;
+    server.pause();
+    let begun = Instant::now();
+    let failed = log.append(update("b", "d")).await;
+    assert!(matches!(failed, Err(TransportError::Unavailable(_))), "{failed:?}");
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    assert!(!log.is_ready());
+    server.resume();
+    until("it is known to be back", || log.is_ready()).await;
+    append_again(&*log, "c").await;
+}
+
+/// Who waits for a follower that waits for the server.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_a_follower_does_not_wait_for_a_server_that_is_away() {
+    let mut server = nats("");
+    let log = log(&url(&server), 10_000).await;
+    let registry = log.registry().expect("a registry");
+    let node = NodeId::new(1);
+    registry.renew(node).await.expect("renew");
+    let follower = follow_from_head(&*log).await;
+    append_many(&log, "a", 1_000).await;
+    for number in 0..24 {
+        append(&*log, &number.to_string()).await;
+    }
+    // Nobody waits for more than the index has.
+    log.head().await.expect("head");
+    let mut appends = tokio::task::JoinSet::new();
+    for number in 0..10 {
+        let log = Arc::clone(&log);
+        appends.spawn(async move { log.append(update(&format!("waits-{number}"), "d")).await });
+    }
+    let recorded = tokio::spawn({
+        let log = Arc::clone(&log);
+        async move { log.registry().expect("a registry").record(node, &[fact(1, true)]).await }
+    });
+    while listed(registry).await == 0 {
+        tokio::task::yield_now().await;
+    }
+    server.stop();
+    let ends = async {
+        let recorded = recorded.await.expect("no panic");
+        assert!(matches!(recorded, Err(TransportError::Unavailable(_))), "{recorded:?}");
+        while let Some(appended) = appends.join_next().await {
+            let appended = appended.expect("no panic");
+            assert!(matches!(appended, Err(TransportError::Unavailable(_))), "{appended:?}");
+        }
+    };
+    tokio::time::timeout(PATIENCE / 4, ends).await.expect("they end");
+    drop(follower);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_log_is_another_one() {
+    let mut server = nats("");
+    let log = log(&url(&server), 100).await;
+    let mut follower = follow_from_head(&*log).await;
+    let old = append(&*log, "old").await;
+    take_to(&mut *follower, "old").await;
+    let registry = log.registry().expect("a registry");
+    let node = NodeId::new(1);
+    assert_eq!(registry.renew(node).await.expect("renew"), Lease::Ended);
+    server.kill();
+    std::fs::remove_dir_all(server.directory().join("store")).expect("a store");
+    server.restart();
+    let end = tokio::time::timeout(PATIENCE, follower.next()).await.expect("it ends");
+    assert!(matches!(end, Err(TransportError::Trimmed)), "{end:?}");
+    until("it is known to be back", || log.is_ready()).await;
+    append_again(&*log, "first").await;
+    let mut follower = follow_from_head(&*log).await;
+    let new = append(&*log, "new").await;
+    assert!(new.epoch > old.epoch);
+    assert_eq!(names(&take_to(&mut *follower, "new").await), ["new"]);
+    let page = log.read(old, 10).await.expect("read");
+    assert_eq!(names(&page.entries), ["first", "new"]);
+    let anew = Position { epoch: new.epoch, sequence: 0 };
+    assert!(page.trimmed.updates >= anew && page.trimmed.events >= anew);
+    assert_eq!(log.locate("old").await.expect("locate"), None);
+    assert!(matches!(log.follow(old).await.err(), Some(TransportError::Trimmed)));
+    assert_eq!(registry.renew(node).await.expect("renew"), Lease::Ended, "leases are lost with it");
+    assert_eq!(registry.record(node, &[fact(1, true)]).await.expect("record"), Lease::Kept);
+}
+
+/// As after a loss of power, for a server alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_has_lost_its_end_is_known_as_it_is() {
+    let mut server = nats("");
+    let log = log(&url(&server), 100_000).await;
+    append_many(&log, "kept", 5_000).await;
+    let end = append(&*log, "end").await;
+    server.stop();
+    copy(&server, "store", "copy");
+    server.restart();
+    until("it is known to be back", || log.is_ready()).await;
+    append_many(&log, "lost", 100).await;
+    let lost = append(&*log, "lost").await;
+    // The index has it.
+    while log.locate("lost").await.ok() != Some(Some(lost)) {}
+    server.stop();
+    std::fs::remove_dir_all(server.directory().join("store")).expect("a store");
+    copy(&server, "copy", "store");
+    server.restart();
+    // Asked from the first moment on, while the index is made anew.
+    let mut asking = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let log = Arc::clone(&log);
+        asking.spawn(async move {
+            let (deadline, mut answers) = (Instant::now() + PATIENCE, 0);
+            while answers < 200 {
+                assert!(Instant::now() < deadline, "it answers");
+                if let Ok(head) = log.head().await {
+                    assert_eq!((head.position, head.id.as_ref().map(EventId::as_str)), (end, Some("end")));
+                    answers += 1;
+                }
+                if let Ok(place) = log.locate("end").await {
+                    assert_eq!(place, Some(end));
+                }
+                if let Ok(page) = log.read(Position { sequence: end.sequence - 2, ..end }, 10).await {
+                    assert_eq!(page.entries.len(), 2);
+                }
+                assert_eq!(log.locate("lost").await.ok().flatten(), None);
+            }
+        });
+    }
+    asking.join_all().await;
+    let mut follower = follow_from_head(&*log).await;
+    append_again(&*log, "new").await;
+    assert_eq!(names(&take_to(&mut *follower, "new").await), ["new"]);
+    // It lies behind the end.
+    assert!(matches!(log.follow(lost).await.err(), Some(TransportError::Trimmed)));
+}
+
+async fn append_many(log: &Arc<dyn Transport>, name: &str, count: usize) {
+    let mut appends = tokio::task::JoinSet::new();
+    for appender in 0..50 {
+        let (log, name) = (Arc::clone(log), name.to_owned());
+        appends.spawn(async move {
+            for number in 0..count / 50 {
+                append(&*log, &format!("{name}-{appender}-{number}")).await;
+            }
+        });
+    }
+    appends.join_all().await;
+}
+
+fn copy(server: &Server, from: &str, to: &str) {
+    let path = |name: &str| server.directory().join(name);
+    let status = Command::new("cp").arg("-a").arg(path(from)).arg(path(to)).status().expect("cp");
+    assert!(status.success());
+}
+
+/// Deleted while the server runs: nothing is disconnected.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_stream_is_made_again() {
+    let server = nats("");
+    let log = log(&url(&server), 100).await;
+    let mut follower = follow_from_head(&*log).await;
+    let old = append(&*log, "old").await;
+    take_to(&mut *follower, "old").await;
+    api(&server, "STREAM.DELETE.mercure", &Value::Null).await;
+    let end = tokio::time::timeout(PATIENCE, follower.next()).await.expect("it ends");
+    assert!(matches!(end, Err(TransportError::Trimmed)), "{end:?}");
+    append_again(&*log, "new").await;
+    let entries = kept(&*log).await;
+    assert_eq!(names(&entries), ["new"]);
+    assert!(entries[0].position.epoch > old.epoch);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_operator_purges_counts_as_trimmed() {
+    let server = nats("");
+    let log = log(&url(&server), 100).await;
+    for number in 0..10 {
+        append(&*log, &number.to_string()).await;
+    }
+    api(&server, "STREAM.PURGE.mercure", &json!({"keep": 3})).await;
+    let page = log.read(Position::EARLIEST, 100).await.expect("read");
+    assert_eq!(names(&page.entries), ["7", "8", "9"]);
+    assert!(page.trimmed.updates.sequence == page.entries[0].position.sequence - 1);
+    assert_eq!(log.locate("6").await.expect("locate"), None);
+    // One in the midst: what is older counts as gone with it.
+    let sequence = page.entries[1].position.sequence;
+    api(&server, "STREAM.MSG.DELETE.mercure", &json!({"seq": sequence})).await;
+    let page = log.read(Position::EARLIEST, 100).await.expect("read");
+    assert_eq!((names(&page.entries), page.trimmed.updates.sequence), (vec!["9"], sequence));
+    assert_eq!(append(&*log, "10").await.sequence, sequence + 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_comes_later_sees_what_others_see() {
+    let server = nats("");
+    let one = log(&url(&server), 3).await;
+    for number in 0..10 {
+        append(&*one, &number.to_string()).await;
+    }
+    let other = log(&url(&server), 3).await;
+    assert_eq!(names(&kept(&*other).await), ["7", "8", "9"]);
+    assert_eq!(one.head().await.expect("head"), other.head().await.expect("head"));
+    let page = |log: Arc<dyn Transport>| async move {
+        log.read(Position::EARLIEST, 10).await.expect("read").trimmed.updates
+    };
+    assert_eq!(page(one).await, page(other).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_kept_is_bounded() {
+    let server = nats("");
+    let log = log(&url(&server), 10).await;
+    let mut appends = tokio::task::JoinSet::new();
+    for appender in 0..64 {
+        let log = Arc::clone(&log);
+        appends.spawn(async move {
+            for number in 0..400 {
+                append(&*log, &format!("{appender}-{number}")).await;
+            }
+        });
+    }
+    appends.join_all().await;
+    let info = api(&server, "STREAM.INFO.mercure", &Value::Null).await;
+    let messages = info["state"]["messages"].as_u64().expect("a number");
+    assert_eq!(messages, 1_024 + 16_384, "the server removes the others");
+    let page = log.read(Position::EARLIEST, 100).await.expect("read");
+    assert_eq!(page.entries.len(), 10);
+    assert_eq!(page.trimmed.updates.sequence, page.entries[0].position.sequence - 1);
+}
+
+/// Followed from its start while others append more than is kept.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_that_is_too_slow_is_told() {
+    let server = nats("");
+    let (one, other) = (log(&url(&server), 10).await, log(&url(&server), 10).await);
+    let mut follower = follow_from_head(&*one).await;
+    let mut appends = tokio::task::JoinSet::new();
+    for appender in 0..64 {
+        let other = Arc::clone(&other);
+        appends.spawn(async move {
+            for number in 0..400 {
+                append(&*other, &format!("{appender}-{number}")).await;
+            }
+        });
+    }
+    appends.join_all().await;
+    let end = loop {
+        match tokio::time::timeout(PATIENCE, follower.next()).await.expect("it ends") {
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(end, TransportError::Trimmed), "{end}");
+    append(&*one, "goes on").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damaged_records_are_skipped() {
+    let server = nats("");
+    let log = log(&url(&server), 100).await;
+    let mut follower = follow_from_head(&*log).await;
+    append(&*log, "a").await;
+    let client = async_nats::connect(format!("127.0.0.1:{}", server.port)).await.expect("connect");
+    for payload in ["", "nonsense", "\u{1}nonsense"] {
+        client.request("mercure.updates", payload.into()).await.expect("an answer");
+    }
+    append(&*log, "b").await;
+    assert_eq!(names(&kept(&*log).await), ["a", "b"]);
+    let page = log.read(Position::EARLIEST, 1).await.expect("read");
+    let page = log.read(page.through, 1).await.expect("read");
+    assert_eq!((names(&page.entries), page.at_end), (vec!["b"], true));
+    assert_eq!(names(&take_to(&mut *follower, "b").await), ["a", "b"]);
+    let head = log.head().await.expect("head");
+    assert_eq!(head.id.as_ref().map(EventId::as_str), Some("b"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_are_asked_for_and_not_shown() {
+    let server = nats("authorization { user: hub, password: \"s e/cret\" }");
+    for user in ["", "hub:wrongwrong@", "wrongwrong@"] {
+        let text = refusal(&format!("nats://{user}127.0.0.1:{}", server.port)).await;
+        assert!(text.contains("credentials") && !text.contains("wrongwrong"), "{text}");
+    }
+    append(&*log(&format!("nats://hub:s%20e%2Fcret@127.0.0.1:{}", server.port), 10).await, "a").await;
+    let server = nats("authorization { token: secret }");
+    append(&*log(&format!("nats://secret@127.0.0.1:{}", server.port), 10).await, "a").await;
+}
+
+/// The client gives up for good when it is refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_comes_back_when_its_credentials_are_valid_again() {
+    let mut server = Server::start(|directory, port| {
+        let store = directory.join("store");
+        let password = std::fs::read_to_string(directory.join("password")).unwrap_or("secret".to_owned());
+        let text = format!(
+            "jetstream {{ store_dir: {store:?} }}\nauthorization {{ user: hub, password: {password:?} }}"
+        );
+        command(directory, port, &text)
+    });
+    let url = format!("nats://hub:secret@127.0.0.1:{}?timeout=1s", server.port);
+    let log = log(&url, 10).await;
+    let mut follower = follow_from_head(&*log).await;
+    append(&*log, "a").await;
+    std::fs::write(server.directory().join("password"), "another").expect("a file");
+    server.stop();
+    server.restart();
+    until("it is known to be away", || !log.is_ready()).await;
+    // Long enough for the client to be refused: time is what is waited for.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    std::fs::remove_file(server.directory().join("password")).expect("a file");
+    server.stop();
+    server.restart();
+    until("it is known to be back", || log.is_ready()).await;
+    append_again(&*log, "b").await;
+    assert_eq!(names(&take_to(&mut *follower, "b").await), ["a", "b"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_is_checked_against_an_own_authority() {
+    let server = Server::start(|directory, port| {
+        let path = |name: &str| directory.join(name);
+        if !path("cert.pem").exists() {
+            let made = Command::new("openssl")
+                .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"])
+                .args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"])
+                .args(["-addext", "basicConstraints=critical,CA:FALSE", "-keyout"])
+                .arg(path("key.pem"))
+                .arg("-out")
+                .arg(path("cert.pem"))
+                .output();
+            assert!(made.expect("openssl").status.success());
+        }
+        let (cert, key, store) = (path("cert.pem"), path("key.pem"), path("store"));
+        let text =
+            format!("jetstream {{ store_dir: {store:?} }}\ntls {{ cert_file: {cert:?}, key_file: {key:?} }}");
+        command(directory, port, &text)
+    });
+    let url = format!("tls://localhost:{}", server.port);
+    let text = refusal(&url).await;
+    assert!(text.contains("ca=FILE"), "{text}");
+    let ca = server.directory().join("cert.pem");
+    append(&*log(&format!("{url}?ca={}", ca.display()), 10).await, "a").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_permission_is_named() {
+    let server = nats(
+        "authorization { users: [{ user: hub, password: secret, permissions: {
+            publish: [\"$JS.API.INFO\", \"$JS.API.STREAM.INFO.>\"], subscribe: [\"_INBOX.>\"] } }] }",
+    );
+    let text = refusal(&format!("nats://hub:secret@127.0.0.1:{}?timeout=500ms", server.port)).await;
+    assert!(text.contains("STREAM.CREATE") && text.contains("$JS.API.>"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_without_jetstream_is_named() {
+    let server = Server::start(|directory, port| command(directory, port, ""));
+    let text = refusal(&url(&server)).await;
+    assert!(text.contains("JetStream is not enabled"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_without_a_cluster_are_refused() {
+    let server = nats("");
+    let text = refusal(&format!("{}&replicas=3", url(&server))).await;
+    assert!(text.contains("replicas"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_absent_server_is_unavailable() {
+    let mut server = nats("");
+    server.stop();
+    let error = try_open(&url(&server), 10).await.err().expect("refused");
+    assert!(matches!(error, OpenError::Transport(TransportError::Unavailable(_))), "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_would_lose_updates_is_refused() {
+    let server = nats("");
+    let subjects = json!(["mercure.updates", "mercure.events"]);
+    for (settings, part) in [
+        (json!({"retention": "workqueue"}), "retention"),
+        (json!({"max_msgs": 10, "discard": "old"}), "discard"),
+        (json!({"max_age": 60_000_000_000_u64}), "max_age"),
+        (json!({"no_ack": true}), "confirms"),
+        (json!({"subjects": ["mercure.updates"]}), "subjects"),
+    ] {
+        let mut config = json!({"name": "mercure", "subjects": subjects, "storage": "file"});
+        for (name, value) in settings.as_object().expect("an object") {
+            config[name] = value.clone();
+        }
+        let made = api(&server, "STREAM.CREATE.mercure", &config).await;
+        assert!(made["error"].is_null(), "{made}");
+        let text = refusal(&url(&server)).await;
+        assert!(text.contains(part), "{text}");
+        api(&server, "STREAM.DELETE.mercure", &Value::Null).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_of_a_stream_grow_with_the_history() {
+    let server = nats("");
+    append(&*log(&url(&server), 10).await, "a").await;
+    let log = log(&url(&server), 5_000).await;
+    assert_eq!(names(&kept(&*log).await), ["a"]);
+    let info = api(&server, "STREAM.INFO.mercure", &Value::Null).await;
+    assert_eq!(info["config"]["max_msgs_per_subject"], 5_000 + 16_384);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_history_without_a_bound_is_kept() {
+    let server = nats("");
+    append(&*log(&url(&server), usize::MAX).await, "a").await;
+    assert_eq!(names(&kept(&*log(&url(&server), usize::MAX).await).await), ["a"]);
+    let info = api(&server, "STREAM.INFO.mercure", &Value::Null).await;
+    assert_eq!(info["config"]["max_msgs_per_subject"], i64::MAX);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_log_says_so() {
+    // The account, then the stream.
+    let server = Server::start(|directory, port| {
+        let store = directory.join("store");
+        command(directory, port, &format!("jetstream {{ store_dir: {store:?}, max_file: 1MB }}"))
+    });
+    fills(&server).await;
+    let server = nats("");
+    drop(log(&url(&server), 1_000).await);
+    let mut config = api(&server, "STREAM.INFO.mercure", &Value::Null).await["config"].take();
+    config["max_bytes"] = 1_000_000.into();
+    let updated = api(&server, "STREAM.UPDATE.mercure", &config).await;
+    assert!(updated["error"].is_null(), "{updated}");
+    fills(&server).await;
+}
+
+async fn fills(server: &Server) {
+    let log = log(&url(server), 1_000).await;
+    let large = "x".repeat(100_000);
+    let mut count = 0;
+    let error = loop {
+        match log.append(update(&count.to_string(), &large)).await {
+            Ok(_) => count += 1,
+            Err(error) => break error,
+        }
+        assert!(count < 100, "it is full some time");
+    };
+    assert!(matches!(error, TransportError::Full(_)), "{error:?}");
+    assert!(log.is_ready());
+    assert_eq!(kept(&*log).await.len(), count, "what is kept can be read");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_update_that_is_larger_than_the_server_takes_is_refused() {
+    let server = nats("max_payload: 10000");
+    let log = log(&url(&server), 10).await;
+    let error = log.append(update("a", &"x".repeat(20_000))).await.expect_err("too large");
+    assert!(matches!(error, TransportError::Full(_)), "{error:?}");
+    assert!(log.is_ready());
+    append(&*log, "b").await;
+}
+
+fn fact(number: u128, active: bool) -> Fact {
+    fact_with(number, active, &[0])
+}
+
+/// Of a subscriber with a subscription for each payload, of so many bytes.
+fn fact_with(number: u128, active: bool, payloads: &[usize]) -> Fact {
+    let subscriber = SubscriberId::from_uuid(number);
+    let subscription = |(at, length): (usize, &usize)| {
+        let text = (*length > 0).then(|| format!("\"{}\"", "x".repeat(*length)));
+        let payload = text.map(|text| RawValue::from_string(text).expect("JSON").into());
+        let matcher = Matcher::Exact(format!("topic{at}").into());
+        Subscription { dialect: Dialect::V1, matcher, subscriber, payload }
+    };
+    let subscriptions: Arc<[_]> = payloads.iter().enumerate().map(subscription).collect();
+    let event = |subscription: &Subscription| {
+        let id = EventId::from_uuid(&uuid::Uuid::new_v4().to_string());
+        subscription.event(&HubUrl::default(), active, None, id)
+    };
+    let events = subscriptions.iter().map(event).collect();
+    Fact { subscriber, active, subscriptions, events }
+}
+
+fn told(fact: &Fact) -> Vec<&str> {
+    fact.events.iter().map(|event| event.id().as_str()).collect()
+}
+
+/// How many subscriptions there are.
+async fn listed(registry: &dyn Registry) -> usize {
+    registry.list(None).await.expect("list").len()
+}
+
+async fn abandoned(registry: &dyn Registry) -> usize {
+    registry.abandoned(1_000).await.expect("abandoned").len()
+}
+
+/// Whoever buries dies after it has turned the record into a departing one, before or after it has told that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_burial_that_was_broken_off_is_finished() {
+    let server = nats("");
+    let log = log(&url(&server), 100).await;
+    let registry = log.registry().expect("a registry");
+    let node = NodeId::new(1);
+    registry.renew(node).await.expect("renew");
+    registry.record(node, &[fact(1, true), fact(2, true)]).await.expect("record");
+    registry.resign(node).await.expect("resign");
+    // As the burial writes it.
+    let client = async_nats::connect(format!("127.0.0.1:{}", server.port)).await.expect("connect");
+    for number in [1, 2] {
+        let subject = format!("mercure.subscribers.{node}.{number:032x}");
+        let request = json!({"last_by_subj": subject});
+        let found = api(&server, "STREAM.MSG.GET.mercure+subscribers", &request).await;
+        let since = found["message"]["seq"].as_u64().expect("a sequence");
+        let data = found["message"]["data"].as_str().expect("data");
+        let present = base64::Engine::decode(&base64::prelude::BASE64_STANDARD, data).expect("base64");
+        // The event as the log keeps it: one that the log already has, as encoding is not public.
+        let source = json!({"seq": number});
+        let event = api(&server, "STREAM.MSG.GET.mercure", &source).await;
+        let event = event["message"]["data"].as_str().expect("data").to_owned();
+        let event = base64::Engine::decode(&base64::prelude::BASE64_STANDARD, event).expect("base64");
+        let mut departing = vec![b'-'];
+        departing.extend_from_slice(&since.to_le_bytes());
+        for part in [&present, &event] {
+            departing.extend_from_slice(&(part.len() as u32).to_le_bytes());
+            departing.extend_from_slice(part);
+        }
+        client.request(subject, departing.into()).await.expect("an answer");
+        if number == 2 {
+            let mut headers = async_nats::HeaderMap::new();
+            headers.insert("Nats-Msg-Id", format!("{node}.{number:032x}.{since}.0"));
+            client.request_with_headers("mercure.events", headers, event.into()).await.expect("an answer");
+        }
+    }
+    assert_eq!(registry.list(None).await.expect("list").len(), 0, "they depart");
+    assert_eq!(abandoned(registry).await, 2);
+    registry.bury(node, &[fact(1, false), fact(2, false)]).await.expect("bury");
+    assert_eq!(abandoned(registry).await, 0);
+    assert_eq!(kept(&*log).await.len(), 4, "each departure is told once");
+    // Subscriber 2 departs again, and its node comes back: it finishes the departure and tells an arrival.
+    registry.renew(node).await.expect("renew");
+    let again = fact(2, true);
+    registry.record(node, std::slice::from_ref(&again)).await.expect("record");
+    assert_eq!(names(&kept(&*log).await).last(), Some(&again.events[0].id().as_str()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscriber_that_is_larger_than_the_server_takes_is_left_out() {
+    let server = nats("max_payload: 10000");
+    let log = log(&url(&server), 100).await;
+    leaves_out(&*log, 9_600).await;
+    // The same bound for a stream alone.
+    let server = nats("");
+    let log = self::log(&url(&server), 100).await;
+    for stream in ["mercure", "mercure+subscribers"] {
+        let mut config = api(&server, &format!("STREAM.INFO.{stream}"), &Value::Null).await["config"].take();
+        config["max_msg_size"] = 10_000.into();
+        let updated = api(&server, &format!("STREAM.UPDATE.{stream}"), &config).await;
+        assert!(updated["error"].is_null(), "{updated}");
+    }
+    leaves_out(&*log, 9_600).await;
+}
+
+/// `nearly`: the bytes of a payload with which a record fits, but not its event.
+async fn leaves_out(log: &dyn Transport, nearly: usize) {
+    let registry = log.registry().expect("a registry");
+    let node = NodeId::new(1);
+    registry.renew(node).await.expect("renew");
+    let arrivals =
+        [fact(1, true), fact_with(2, true, &[20_000]), fact_with(3, true, &[nearly, 10]), fact(4, true)];
+    assert_eq!(registry.record(node, &arrivals).await.expect("record"), Lease::Kept);
+    let mut expected: Vec<_> = told(&arrivals[0]);
+    expected.push(told(&arrivals[2])[1]);
+    expected.extend(told(&arrivals[3]));
+    assert_eq!(names(&kept(log).await), expected);
+    assert_eq!(listed(registry).await, 4, "all but the second");
+    let departures = [fact_with(2, false, &[20_000]), fact_with(3, false, &[nearly, 10])];
+    registry.record(node, &departures).await.expect("record");
+    expected.push(told(&departures[1])[1]);
+    assert_eq!(names(&kept(log).await), expected);
+    assert_eq!(listed(registry).await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscriber_whose_departure_is_larger_than_the_server_takes_is_buried() {
+    let server = nats("max_payload: 10000");
+    let log = log(&url(&server), 100).await;
+    let registry = log.registry().expect("a registry");
+    let node = NodeId::new(1);
+    registry.renew(node).await.expect("renew");
+    // Its events fit, and so does its record, but not both together; one whose event does not fit; one with nothing.
+    let payloads: [&[usize]; 3] = [&[2_500, 2_500, 2_500], &[10, 9_600], &[0]];
+    let facts = |active| [0, 1, 2].map(|at: usize| fact_with(at as u128 + 1, active, payloads[at]));
+    registry.record(node, &facts(true)).await.expect("record");
+    let before = kept(&*log).await.len();
+    assert_eq!(before, 5);
+    registry.resign(node).await.expect("resign");
+    let departures = facts(false);
+    registry.bury(node, &departures).await.expect("bury");
+    assert_eq!((abandoned(registry).await, listed(registry).await), (0, 0));
+    let kept = kept(&*log).await;
+    let mut names = names(&kept)[before..].to_vec();
+    let mut expected = told(&departures[0]);
+    expected.extend([told(&departures[1])[0], told(&departures[2])[0]]);
+    names.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(names, expected);
+}
+
+/// Its records are larger than they might be now.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscriber_is_buried_by_a_server_that_takes_less_than_before() {
+    let mut server = Server::start(|directory, port| {
+        let store = directory.join("store");
+        let bound = if directory.join("less").exists() { "max_payload: 2000" } else { "" };
+        command(directory, port, &format!("jetstream {{ store_dir: {store:?} }}\n{bound}"))
+    });
+    let url = url(&server);
+    let node = NodeId::new(1);
+    let before = log(&url, 100).await;
+    let registry = before.registry().expect("a registry");
+    registry.renew(node).await.expect("renew");
+    registry.record(node, &[fact_with(1, true, &[3_000, 10])]).await.expect("record");
+    registry.resign(node).await.expect("resign");
+    drop(before);
+    std::fs::write(server.directory().join("less"), "").expect("a file");
+    server.stop();
+    server.restart();
+    let log = log(&url, 100).await;
+    let registry = log.registry().expect("a registry");
+    assert_eq!(abandoned(registry).await, 1);
+    let departure = fact_with(1, false, &[3_000, 10]);
+    registry.bury(node, std::slice::from_ref(&departure)).await.expect("bury");
+    assert_eq!(abandoned(registry).await, 0);
+    assert_eq!(names(&kept(&*log).await).last(), told(&departure).last());
+}
+
+/// The log takes only a part of what a batch tells; the batch is given again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_failed_in_its_middle_is_told_once() {
+    let server = nats("");
+    let log = log(&url(&server), 100).await;
+    let registry = log.registry().expect("a registry");
+    let node = NodeId::new(1);
+    registry.renew(node).await.expect("renew");
+    let before = [fact(1, true), fact(2, true), fact(3, true)];
+    registry.record(node, &before).await.expect("record");
+    let batch = [fact(1, false), fact(4, true), fact(2, false), fact(5, true), fact(3, false)];
+    let expected: Vec<_> = before.iter().chain(&batch).flat_map(told).collect();
+    for room in [1, 2, 4] {
+        bound(&server, 3 + room, 100).await;
+        let error = registry.record(node, &batch).await.expect_err("full");
+        assert!(matches!(error, TransportError::Full(_)), "{error}");
+        assert_eq!(kept(&*log).await.len(), 3 + room as usize);
+        // The server forgets what was told: time is what is waited for.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    bound(&server, -1, 100).await;
+    registry.record(node, &batch).await.expect("record");
+    registry.record(node, &batch).await.expect("record");
+    let kept = kept(&*log).await;
+    assert_eq!(names(&kept), expected);
+    assert_eq!(listed(registry).await, 2);
+}
+
+/// It was told, but its node does not know; then its node is taken for dead.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_buried_while_a_batch_failed_arrives_again() {
+    let server = nats("");
+    let log = log(&url(&server), 100).await;
+    let registry = log.registry().expect("a registry");
+    let node = NodeId::new(1);
+    registry.renew(node).await.expect("renew");
+    let arrivals = [fact(1, true), fact(2, true)];
+    bound(&server, 1, 120_000).await;
+    registry.record(node, &arrivals).await.expect_err("full");
+    bound(&server, -1, 120_000).await;
+    let departure = fact(1, false);
+    registry.resign(node).await.expect("resign");
+    registry.bury(node, std::slice::from_ref(&departure)).await.expect("bury");
+    registry.renew(node).await.expect("renew");
+    for _ in 0..2 {
+        registry.record(node, &arrivals).await.expect("record");
+    }
+    let expected: Vec<_> =
+        [&arrivals[0], &departure, &arrivals[0], &arrivals[1]].into_iter().flat_map(told).collect();
+    assert_eq!(names(&kept(&*log).await), expected);
+    assert_eq!(listed(registry).await, 2);
+}
+
+/// Bounds the messages of a log, and how long the server knows what is told twice.
+async fn bound(server: &Server, messages: i64, milliseconds: u64) {
+    let mut config = api(server, "STREAM.INFO.mercure", &Value::Null).await["config"].take();
+    config["max_msgs"] = messages.into();
+    config["duplicate_window"] = (milliseconds * 1_000_000).into();
+    let updated = api(server, "STREAM.UPDATE.mercure", &config).await;
+    assert!(updated["error"].is_null(), "{updated}");
+}
+
+/// Three servers on loopback, of which each may be killed.
+fn cluster() -> Vec<Server> {
+    let listeners: Vec<_> = (0..3).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
+    let ports: Vec<_> =
+        listeners.iter().map(|listener| listener.local_addr().expect("an address").port()).collect();
+    drop(listeners);
+    let routes: Vec<_> = ports.iter().map(|port| format!("\"nats-route://127.0.0.1:{port}\"")).collect();
+    let routes = routes.join(", ");
+    let start = |port: u16| {
+        let routes = routes.clone();
+        Server::start(move |directory, client| {
+            let store = directory.join("store");
+            let text = format!(
+                "server_name: n{port}\njetstream {{ store_dir: {store:?} }}\n\
+                 cluster {{ name: c, listen: \"127.0.0.1:{port}\", routes: [{routes}] }}"
+            );
+            command(directory, client, &text)
+        })
+    };
+    ports.into_iter().map(start).collect()
+}
+
+async fn open_when_ready(url: &str) -> Arc<dyn Transport> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match try_open(url, 1_000).await {
+            Ok(log) => return log,
+            Err(error) => assert!(Instant::now() < deadline, "the cluster has a leader: {error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+fn hosts(servers: &[Server]) -> String {
+    let hosts: Vec<_> = servers.iter().map(|server| format!("127.0.0.1:{}", server.port)).collect();
+    hosts.join(",")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn conformance_in_a_cluster() {
+    let servers = cluster();
+    let url = format!("nats://{}", hosts(&servers));
+    drop(open_when_ready(&format!("{url}?replicas=3")).await);
+    conforms(url, 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_survives_its_leader() {
+    let mut servers = cluster();
+    let url = format!("nats://{}?replicas=3&lease=2m&timeout=2s", hosts(&servers));
+    let (one, other) = (open_when_ready(&url).await, open_when_ready(&url).await);
+    let mut followers = [follow_from_head(&*one).await, follow_from_head(&*other).await];
+    let registry = one.registry().expect("a registry");
+    let node = NodeId::new(1);
+    registry.renew(node).await.expect("renew");
+    for number in 0..100 {
+        append_again(&*one, &format!("before-{number}")).await;
+    }
+    let info = api(&servers[0], "STREAM.INFO.mercure", &Value::Null).await;
+    let leader = info["cluster"]["leader"].as_str().expect("a leader").to_owned();
+    let is_leader = |server: &Server| {
+        let file = std::fs::read_to_string(server.directory().join("nats.conf")).expect("a configuration");
+        file.contains(&format!("server_name: {leader}\n"))
+    };
+    let at = servers.iter().position(is_leader).expect("the leader");
+    servers[at].kill();
+    for number in 0..100 {
+        append_again(&*other, &format!("after-{number}")).await;
+    }
+    append_again(&*one, "end").await;
+    let mut expected: Vec<_> = (0..100).map(|number| format!("before-{number}")).collect();
+    expected.extend((0..100).map(|number| format!("after-{number}")));
+    expected.push("end".to_owned());
+    let mut seen = Vec::new();
+    for follower in &mut followers {
+        let followed = take_to(&mut **follower, "end").await;
+        // An append whose answer was lost has been repeated.
+        let mut ids: Vec<_> = names(&followed).into_iter().map(str::to_owned).collect();
+        ids.dedup();
+        assert_eq!(ids, expected);
+        seen.push(followed.iter().map(|entry| entry.position).collect::<Vec<_>>());
+    }
+    assert_eq!(seen[0], seen[1]);
+    until("it is known to be back", || one.is_ready() && other.is_ready()).await;
+    assert_eq!(registry.renew(node).await.expect("renew"), Lease::Kept);
+    servers[at].restart();
+    append_again(&*one, "all are back").await;
+}
