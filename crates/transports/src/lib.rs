@@ -21,6 +21,8 @@ mod dsn;
 mod durable;
 #[cfg(feature = "nats")]
 mod nats;
+#[cfg(feature = "postgres")]
+mod postgres;
 #[cfg(feature = "redis")]
 mod redis;
 mod retry;
@@ -115,6 +117,8 @@ pub async fn open(dsn: &Dsn, options: &Options) -> Result<Arc<dyn Transport>, Op
         "durable" => durable::open(dsn, options).await,
         #[cfg(feature = "nats")]
         "nats" | "tls" => nats::open(dsn, options).await,
+        #[cfg(feature = "postgres")]
+        "postgres" | "postgresql" => postgres::open(dsn, options).await,
         #[cfg(feature = "redis")]
         scheme if scheme.starts_with("redis") => redis::open(dsn, options).await,
         _ => {
@@ -138,6 +142,10 @@ pub const SCHEMES: &[&str] = &[
     "nats",
     #[cfg(feature = "nats")]
     "tls",
+    #[cfg(feature = "postgres")]
+    "postgres",
+    #[cfg(feature = "postgres")]
+    "postgresql",
 ];
 
 impl Retention {

@@ -1,0 +1,139 @@
+//! A PostgreSQL of its own for a test.
+
+use std::{fs, path::Path, process::Command, sync::Arc, time::Duration};
+
+use petasos_hub::transport::Transport;
+use petasos_transports::{OpenError, Options, open};
+use tokio::time::Instant;
+use tokio_postgres::{Client, NoTls};
+
+use crate::support::Server;
+
+/// Far above what anything here needs.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running server whose superuser has the password "secret".
+pub struct Postgres(pub Server);
+
+/// Where Debian and others put it; otherwise it is found by its name.
+const DIRECTORIES: [&str; 4] =
+    ["/usr/lib/postgresql/17", "/usr/lib/postgresql/16", "/usr/lib/postgresql/15", "/usr/lib/postgresql/14"];
+
+impl Postgres {
+    pub async fn start() -> Self {
+        Self::with(&[]).await
+    }
+
+    /// With these settings more.
+    pub async fn with(settings: &'static [&'static str]) -> Self {
+        let server = Self(Server::start(move |directory, port| {
+            let data = directory.join("data");
+            if !data.exists() {
+                initialize(directory);
+            }
+            let mut command = program("postgres");
+            command.arg("-D").arg(&data).args(["-p", &port.to_string()]);
+            let defaults = ["listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=300"];
+            for setting in defaults.iter().chain(settings) {
+                command.args(["-c", setting]);
+            }
+            command
+        }));
+        // It listens before it answers.
+        server.client().await;
+        server
+    }
+
+    pub fn url(&self, database: &str, parameters: &str) -> String {
+        format!("postgres://postgres:secret@127.0.0.1:{}/{database}?{parameters}", self.0.port)
+    }
+
+    /// A log in the database postgres.
+    pub async fn open(&self, parameters: &str, options: &Options) -> Arc<dyn Transport> {
+        try_open(&self.url("postgres", parameters), options).await.expect("it opens")
+    }
+
+    /// A plain connection to the database postgres, waited for.
+    pub async fn client(&self) -> Client {
+        self.client_of("postgres").await
+    }
+
+    pub async fn client_of(&self, database: &str) -> Client {
+        let url = self.url(database, "");
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match tokio_postgres::connect(&url, NoTls).await {
+                Ok((client, connection)) => {
+                    // Its end is seen by the client.
+                    tokio::spawn(async move { drop(connection.await) });
+                    return client;
+                }
+                Err(error) => {
+                    assert!(Instant::now() < deadline, "the server answers: {error}");
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            }
+        }
+    }
+
+    /// Every process of the server, its own included, gets a signal.
+    pub fn signal_all(&self, name: &str) {
+        let server = self.0.id();
+        let parent = |process: u32| {
+            let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+            stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse::<u32>().ok()
+        };
+        let all = fs::read_dir("/proc")
+            .expect("/proc")
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+        let children: Vec<_> = all.filter(|process| parent(*process) == Some(server)).collect();
+        // The server first, so that it starts nothing anew.
+        for process in std::iter::once(server).chain(children) {
+            // A child may have ended meanwhile.
+            let _ = Command::new("kill").args(["-s", name, &process.to_string()]).status();
+        }
+    }
+
+    /// As when the machine loses its power, as far as processes go.
+    pub fn crash(&mut self) {
+        self.signal_all("KILL");
+        self.0.end("KILL");
+    }
+}
+
+pub async fn try_open(url: &str, options: &Options) -> Result<Arc<dyn Transport>, OpenError> {
+    open(&url.parse()?, options).await
+}
+
+fn initialize(directory: &Path) {
+    let (data, password) = (directory.join("data"), directory.join("password"));
+    fs::write(&password, "secret").expect("written");
+    // PostgreSQL refuses to run as root.
+    if is_root() {
+        let owner = Command::new("chown").args(["-R", "65534:65534"]).arg(directory).status();
+        assert!(owner.expect("chown").success());
+    }
+    let status = program("initdb")
+        .args(["--username=postgres", "--auth=scram-sha-256", "--encoding=UTF8", "--no-locale", "--no-sync"])
+        .arg(format!("--pwfile={}", password.display()))
+        .arg(&data)
+        .stdout(std::process::Stdio::null())
+        .status();
+    assert!(status.expect("initdb").success(), "initdb");
+}
+
+fn program(name: &str) -> Command {
+    let found = DIRECTORIES.iter().map(|directory| Path::new(directory).join("bin").join(name));
+    let path = found.into_iter().find(|path| path.exists()).unwrap_or_else(|| name.into());
+    if !is_root() {
+        return Command::new(path);
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(path);
+    command
+}
+
+fn is_root() -> bool {
+    let output = Command::new("id").arg("-u").output().expect("id");
+    output.stdout.starts_with(b"0\n")
+}
