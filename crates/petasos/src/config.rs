@@ -1,8 +1,8 @@
 //! Settings as people write them, and the one place where they are checked.
 
-use std::{fmt, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
+use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
-use petasos_hub::{Hub, MemoryTransport, StartError};
+use petasos_hub::Hub;
 use petasos_protocol::{
     Limits,
     token::{Role, TokenError},
@@ -13,6 +13,7 @@ use petasos_server::{
     Algorithm, Connections, Issuer, Issuers, Key, Keys, Origins, Proxies, RemoteKeys, Service, StreamLimits,
     Verified,
 };
+use petasos_transports::{Dsn, OpenError, Retention};
 use uuid::Uuid;
 
 /// What an operator or an application decides. [`Config::check`] turns it into something that can be started.
@@ -44,8 +45,15 @@ pub struct Config {
     pub lifetime_max: Duration,
     /// How long a peer may leave what it was sent unacknowledged. Default 60 s.
     pub write_timeout: Duration,
-    /// Updates that are kept for reconnections. Default 500.
-    pub history_max: usize,
+    /// Where the log is: a URL such as `durable:///var/lib/petasos` or `redis://localhost:6379`, which may hold a
+    /// password. The transports are those of [`petasos_transports`]. Default `memory:`.
+    pub transport: Secret,
+    /// Updates that are kept for reconnections. `None`: 500 in memory, 100,000 elsewhere.
+    pub history_max: Option<usize>,
+    /// Bytes of updates that are kept; `None`: no bound. Not in memory.
+    pub history_bytes_max: Option<u64>,
+    /// The age of updates that are kept; `None`: no bound. Not in memory.
+    pub history_age_max: Option<Duration>,
     /// Origins whose scripts may read answers; `*`: all, without credentials.
     pub cors_origins: Vec<String>,
     /// With `*`: credentials where page and hub are both on loopback names, for development.
@@ -115,7 +123,10 @@ impl Default for Config {
             keep_alive: Duration::from_secs(15),
             lifetime_max: Duration::from_secs(3600),
             write_timeout: Duration::from_secs(60),
-            history_max: 500,
+            transport: Secret::new(MEMORY),
+            history_max: None,
+            history_bytes_max: None,
+            history_age_max: None,
             cors_origins: Vec::new(),
             cors_loopback_credentials: false,
             publish_origins: Vec::new(),
@@ -138,12 +149,25 @@ pub struct ConfigError {
     pub problem: String,
 }
 
+/// Why a hub with correct settings did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The log cannot be opened: the setting `transport`, or what it names.
+    #[error("transport: {0}")]
+    Transport(#[from] OpenError),
+    /// The log cannot be read, or the system has no room for a hub.
+    #[error(transparent)]
+    Hub(#[from] petasos_hub::StartError),
+}
+
 /// Settings that have been checked.
 #[derive(Debug, Clone)]
 pub struct Checked {
     hub: petasos_hub::Settings,
     server: petasos_server::Settings,
-    history_max: usize,
+    transport: Dsn,
+    retention: Retention,
 }
 
 impl Config {
@@ -160,6 +184,18 @@ impl Config {
         let event_type =
             self.subscription_event_type.as_deref().map(|value| EventType::parse(value, &limits));
         let event_type = event_type.transpose().map_err(wrong("subscription_event_type"))?;
+        let transport = str::from_utf8(self.transport.expose())
+            .map_err(|_| wrong("transport")("the URL is not UTF-8"))?;
+        let transport: Dsn = transport.parse().map_err(wrong("transport"))?;
+        petasos_transports::check(&transport).map_err(wrong("transport"))?;
+        let retention = Retention {
+            entries_max: self.history_max.unwrap_or(match transport.scheme() {
+                "memory" => HISTORY_IN_MEMORY,
+                _ => HISTORY_STORED,
+            }),
+            bytes_max: self.history_bytes_max,
+            age_max: self.history_age_max,
+        };
         let resource = resource(self.resource, &url)?;
         if self.public_url.is_some() && resource != url.as_url().as_str() {
             tracing::warn!(
@@ -209,10 +245,18 @@ impl Config {
                 write_timeout: self.write_timeout,
                 ..petasos_server::Settings::default()
             },
-            history_max: self.history_max,
+            transport,
+            retention,
         })
     }
 }
+
+/// The transport's URL where none is given.
+const MEMORY: &str = "memory:";
+
+/// Updates that are kept where nothing else is said: in memory a burst, elsewhere a day of most applications.
+const HISTORY_IN_MEMORY: usize = 500;
+const HISTORY_STORED: usize = 100_000;
 
 /// A longer silence than a day is no keep-alive.
 const KEEP_ALIVE_MAX: Duration = Duration::from_secs(24 * 3600);
@@ -244,13 +288,20 @@ impl Checked {
         self.server.issuers.verify(token, role, &self.hub.url, now, &self.server.limits).await
     }
 
-    /// Starts a hub with its log in memory on the current tokio runtime.
+    /// Where the log is, without secrets.
+    pub fn transport(&self) -> &Dsn {
+        &self.transport
+    }
+
+    /// Opens the log and starts a hub on the current tokio runtime.
     ///
     /// # Errors
-    /// If the log cannot be read, or the system has no room for a hub.
+    /// If the log cannot be used, or the system has no room for a hub.
     pub async fn start(self) -> Result<Connections, StartError> {
         self.server.issuers.prepare();
-        let hub = Hub::start(Arc::new(MemoryTransport::new(self.history_max)), self.hub).await?;
+        let options = petasos_transports::Options { hub: self.hub.url.clone(), retention: self.retention };
+        let transport = petasos_transports::open(&self.transport, &options).await?;
+        let hub = Hub::start(transport, self.hub).await?;
         Ok(Connections::new(Service::new(hub, self.server)))
     }
 }
@@ -448,6 +499,7 @@ mod tests {
             ("issuers", Config { issuers: vec![IssuerConfig::default(); 2], ..Config::default() }),
             ("public_url", Config { public_url: text("example.com"), ..Config::default() }),
             ("resource", Config { resource: text(""), ..Config::default() }),
+            ("transport", Config { transport: Secret::new("redis:x"), ..Config::default() }),
             ("trusted_proxies", Config { trusted_proxies: strings(&["x"]), ..Config::default() }),
             ("cors_origins", Config { cors_origins: strings(&["example.com"]), ..Config::default() }),
             ("publish_origins", Config { publish_origins: strings(&["x y"]), ..Config::default() }),
@@ -466,7 +518,9 @@ mod tests {
     #[test]
     fn secrets_are_not_shown() {
         let secret = Secret::random();
-        let config = with_publisher(KeyConfig::of(Some(secret.clone())));
+        let url = format!("redis://user:{}@localhost", String::from_utf8_lossy(secret.expose()));
+        let config =
+            Config { transport: Secret::new(url), ..with_publisher(KeyConfig::of(Some(secret.clone()))) };
         let shown = format!("{config:?}{:?}", config.clone().check());
         assert!(!shown.as_bytes().windows(64).any(|part| part == secret.expose()));
         assert_ne!(secret, Secret::random());

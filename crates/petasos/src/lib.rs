@@ -22,4 +22,4 @@
 mod config;
 pub mod telemetry;
 
-pub use config::{Checked, Config, ConfigError, IssuerConfig, KeyConfig, Secret};
+pub use config::{Checked, Config, ConfigError, IssuerConfig, KeyConfig, Secret, StartError};

@@ -71,6 +71,11 @@ async fn serve(mut options: Options) -> Result<(), Failure> {
             "MERCURE_EXTRA_DIRECTIVES is not read: petasos has settings of its own, see petasos --help"
         );
     }
+    if std::env::var_os("MERCURE_TRANSPORT_URL").is_some_and(|value| !value.is_empty()) {
+        tracing::warn!(
+            "MERCURE_TRANSPORT_URL is not read: give the log's place with --transport or MERCURE_HUB_TRANSPORT"
+        );
+    }
     let (listen, drain) = (options.listen.clone(), options.drain);
     let (host, port) = cli::address(&listen)?;
     // Someone who tries the hub needs keys; someone who runs it has given some, and nothing secret is shown.

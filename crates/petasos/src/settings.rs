@@ -17,7 +17,7 @@ pub(crate) struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            config: Config { history_max: 1_000, ..Config::default() },
+            config: Config::default(),
             issuer: IssuerConfig::default(),
             listen: "0.0.0.0:5500".to_owned(),
             drain: Duration::from_secs(5),
@@ -83,6 +83,7 @@ macro_rules! setting {
 use Kind::{List, Switch, Tables, Text};
 
 const HUB: &str = "Hub";
+const LOG: &str = "Log";
 const TOKENS: &str = "Tokens";
 const BROWSERS: &str = "Browsers";
 const STREAMS: &str = "Streams";
@@ -120,12 +121,39 @@ pub(crate) const SETTINGS: &[Setting] = &[
         |options, text| store(&mut options.config.compat, switch(text))
     ),
     setting!(
-        HUB,
+        LOG,
+        "transport" | "MERCURE_HUB_TRANSPORT",
+        Kind::Secret("URL"),
+        "memory:",
+        "Where the log is: memory:, durable:///DIRECTORY, redis://HOST, nats://HOST or postgres://HOST/DATABASE",
+        |options, text| {
+            options.config.transport = Secret::new(text);
+            Ok(())
+        }
+    ),
+    setting!(
+        LOG,
         "history",
         Text("UPDATES"),
-        "1000",
-        "Updates that are kept in memory for reconnections",
-        |options, text| store(&mut options.config.history_max, number(text))
+        "500 in memory, 100000 elsewhere",
+        "Updates that are kept for reconnections",
+        |options, text| store(&mut options.config.history_max, number(text).map(Some))
+    ),
+    setting!(
+        LOG,
+        "history_bytes",
+        Text("BYTES"),
+        "",
+        "Bytes of updates that are kept, where the transport can bound them",
+        |options, text| store(&mut options.config.history_bytes_max, number(text).map(Some))
+    ),
+    setting!(
+        LOG,
+        "history_age",
+        Text("DURATION"),
+        "",
+        "The age of updates that are kept, where the transport can bound it",
+        |options, text| store(&mut options.config.history_age_max, duration(text).map(Some))
     ),
     setting!(
         HUB,
@@ -558,7 +586,7 @@ fn switch(text: &str) -> Result<bool, String> {
     }
 }
 
-fn number(text: &str) -> Result<usize, String> {
+fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
     text.parse().map_err(|_| "write a whole number, 0 or more".to_owned())
 }
 

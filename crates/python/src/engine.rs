@@ -2,12 +2,17 @@
 
 use std::{
     mem,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
 };
 
-use petasos::{Checked, telemetry};
+use petasos::{Checked, StartError, telemetry};
+use petasos_hub::TransportError;
 use petasos_server::Connections;
-use pyo3::{exceptions::PyRuntimeError, prelude::*};
+use petasos_transports::OpenError;
+use pyo3::{
+    exceptions::{PyConnectionError, PyOSError, PyRuntimeError},
+    prelude::*,
+};
 use tokio::runtime::{Builder, Runtime};
 
 /// A hub that runs, with the threads that run it.
@@ -25,8 +30,48 @@ pub(crate) struct Lazy {
 
 enum State {
     Idle,
+    /// A thread of the process with this number starts it; whoever wants it meanwhile waits for that.
+    Starting(u32, Arc<Started>),
     Running(Arc<Engine>),
     Stopped,
+}
+
+/// How a start has ended, once it has.
+#[derive(Default)]
+struct Started {
+    outcome: Mutex<Option<Result<(), Failure>>>,
+    ended: Condvar,
+}
+
+/// Why an engine did not start.
+#[derive(Clone)]
+struct Failure {
+    /// It may pass: the log is away.
+    may_pass: bool,
+    text: String,
+}
+
+impl From<Failure> for PyErr {
+    fn from(failure: Failure) -> Self {
+        match failure.may_pass {
+            true => PyConnectionError::new_err(failure.text),
+            false => PyRuntimeError::new_err(failure.text),
+        }
+    }
+}
+
+impl Started {
+    fn end(&self, outcome: Result<(), Failure>) {
+        *self.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
+        self.ended.notify_all();
+    }
+
+    fn wait(&self) -> Result<(), Failure> {
+        let outcome = self.outcome.lock().unwrap_or_else(PoisonError::into_inner);
+        let ended = self.ended.wait_while(outcome, |outcome| outcome.is_none());
+        let outcome = ended.unwrap_or_else(PoisonError::into_inner).clone();
+        outcome.expect("it is waited for")
+    }
 }
 
 /// Publishing takes microseconds, and the shards have threads of their own: two serve the requests of an embedded hub, and
@@ -41,28 +86,56 @@ impl Lazy {
         Self { settings, state: Mutex::new(State::Idle) }
     }
 
-    /// The engine of this process, started if need be.
+    /// The engine of this process, started if need be: with the interpreter released, as its log may be far away.
     ///
-    /// The lock is only ever taken with the interpreter attached, so no other thread can hold it while Python forks.
-    pub(crate) fn engine(&self, _attached: Python<'_>) -> PyResult<Arc<Engine>> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*state {
-            State::Running(engine) if engine.process == std::process::id() => return Ok(Arc::clone(engine)),
-            State::Stopped => return Err(PyRuntimeError::new_err("the hub has been stopped")),
-            State::Running(_) | State::Idle => {}
+    /// The lock is only ever taken with the interpreter attached and given back at once, so no other thread can hold it
+    /// while Python forks.
+    pub(crate) fn engine(&self, py: Python<'_>) -> PyResult<Arc<Engine>> {
+        let started = loop {
+            let mut state = self.lock();
+            let other = match &*state {
+                State::Running(engine) if engine.process == std::process::id() => {
+                    return Ok(Arc::clone(engine));
+                }
+                State::Stopped => return Err(PyRuntimeError::new_err("the hub has been stopped")),
+                State::Starting(process, started) if *process == std::process::id() => Arc::clone(started),
+                State::Running(_) | State::Starting(..) | State::Idle => {
+                    let started = Arc::<Started>::default();
+                    let starting = State::Starting(std::process::id(), Arc::clone(&started));
+                    // The parent's runtime has no threads here: dropping it would wait for them for ever.
+                    mem::forget(mem::replace(&mut *state, starting));
+                    break started;
+                }
+            };
+            drop(state);
+            // Who waits for a start that fails does not begin another: the next call does.
+            py.detach(|| other.wait())?;
+        };
+        let engine = py.detach(|| Engine::start(self.settings.clone()));
+        let mut state = self.lock();
+        let is_wanted = matches!(&*state, State::Starting(_, of) if Arc::ptr_eq(of, &started));
+        let engine = engine.map(Arc::new);
+        if is_wanted {
+            *state = match &engine {
+                Ok(engine) => State::Running(Arc::clone(engine)),
+                Err(_) => State::Idle,
+            };
         }
-        let engine = Arc::new(Engine::start(self.settings.clone())?);
-        let old = mem::replace(&mut *state, State::Running(Arc::clone(&engine)));
-        // The parent's runtime has no threads here: dropping it would wait for them for ever.
-        mem::forget(old);
-        Ok(engine)
+        drop(state);
+        started.end(engine.as_ref().map(drop).map_err(Failure::clone));
+        match is_wanted {
+            true => Ok(engine?),
+            false => Err(PyRuntimeError::new_err("the hub has been stopped")),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends the engine, if it runs in this process.
     pub(crate) fn stop(&self, py: Python<'_>) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let old = mem::replace(&mut *state, State::Stopped);
-        drop(state);
+        let old = mem::replace(&mut *self.lock(), State::Stopped);
         if let State::Running(engine) = old {
             if engine.process == std::process::id() {
                 py.detach(|| engine.block_on(engine.connections.stop()));
@@ -74,15 +147,22 @@ impl Lazy {
 }
 
 impl Engine {
-    fn start(settings: Checked) -> PyResult<Self> {
+    fn start(settings: Checked) -> Result<Self, Failure> {
         telemetry::init(LOGGED);
         let runtime = Builder::new_multi_thread()
             .worker_threads(THREADS)
             .thread_name("petasos")
             .enable_all()
-            .build()?;
-        let started = runtime.block_on(settings.start());
-        let connections = started.map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
+            .build()
+            .map_err(|error| Failure { may_pass: false, text: error.to_string() })?;
+        let connections = runtime.block_on(settings.start()).map_err(|error| Failure {
+            may_pass: matches!(
+                error,
+                StartError::Transport(OpenError::Transport(TransportError::Unavailable(_)))
+                    | StartError::Hub(petasos_hub::StartError::Transport(TransportError::Unavailable(_)))
+            ),
+            text: error.to_string(),
+        })?;
         Ok(Self { runtime: Some(runtime), connections, process: std::process::id() })
     }
 
@@ -93,6 +173,15 @@ impl Engine {
     /// Waits on the calling thread, which must have released the interpreter.
     pub(crate) fn block_on<F: Future>(&self, future: F) -> F::Output {
         self.runtime().block_on(future)
+    }
+}
+
+/// What a program catches: what may pass is an `OSError`.
+pub(crate) fn to_python(error: &TransportError) -> PyErr {
+    match error {
+        TransportError::Unavailable(_) => PyConnectionError::new_err(error.to_string()),
+        TransportError::Full(_) => PyOSError::new_err(error.to_string()),
+        _ => PyRuntimeError::new_err(error.to_string()),
     }
 }
 

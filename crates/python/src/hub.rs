@@ -8,6 +8,7 @@ use std::{
 };
 
 use petasos::{Config, IssuerConfig, KeyConfig, Secret};
+use petasos_hub::{Closed, TransportError};
 use petasos_protocol::{
     Limits, Reject,
     topic::{HubUrl, Topics},
@@ -24,7 +25,7 @@ use tokio::{
 
 use crate::{
     InvalidUpdate, KeyBytes,
-    engine::{Engine, Lazy},
+    engine::{Engine, Lazy, to_python},
 };
 
 #[pyclass(module = "flask_mercure_sse._native", frozen)]
@@ -43,13 +44,14 @@ impl Hub {
         subscriptions=true,
         publish=true,
         keep_alive=15.0,
-        history_max=500,
+        history_max=None,
         cors_origins=vec![],
         publish_origins=vec![],
         cookie_name="mercureAuthorization".to_owned(),
         subscription_event_type=Some("Subscription".to_owned()),
         cors_loopback_credentials=false,
         public_url=None,
+        transport=None,
     ))]
     #[expect(
         clippy::too_many_arguments,
@@ -63,13 +65,14 @@ impl Hub {
         subscriptions: bool,
         publish: bool,
         keep_alive: f64,
-        history_max: usize,
+        history_max: Option<usize>,
         cors_origins: Vec<String>,
         publish_origins: Vec<String>,
         cookie_name: String,
         subscription_event_type: Option<String>,
         cors_loopback_credentials: bool,
         public_url: Option<String>,
+        transport: Option<String>,
     ) -> PyResult<Self> {
         let keep_alive = Duration::try_from_secs_f64(keep_alive)
             .map_err(|_| InvalidUpdate::new_err("keep_alive: give seconds, 0 or more"))?;
@@ -80,6 +83,7 @@ impl Hub {
                 ..IssuerConfig::default()
             }],
             public_url,
+            transport: transport.map_or_else(|| Config::default().transport, Secret::new),
             compat: true,
             prefixes: true,
             anonymous,
@@ -115,8 +119,38 @@ impl Hub {
         let hub = engine.connections.service().hub();
         let draft = draft(hub.url(), &Vec::from(topics), data, private, id, r#type, retry)?;
         let published = py.detach(|| engine.block_on(hub.publish(draft)));
-        let id = published.map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
+        let id = published.map_err(|error| to_python(&error))?;
         Ok(id.as_str().to_owned())
+    }
+
+    /// What is read from the other end is one line: "ok" and the id, "away", "full" or "failed" and the reason.
+    #[pyo3(signature = (topics, data="", private=false, id=None, r#type=None, retry=None))]
+    #[expect(clippy::too_many_arguments, reason = "a Python signature")]
+    fn submit(
+        &self,
+        py: Python<'_>,
+        topics: TopicNames,
+        data: &str,
+        private: bool,
+        id: Option<&str>,
+        r#type: Option<&str>,
+        retry: Option<&str>,
+    ) -> PyResult<i32> {
+        let engine = self.engine(py)?;
+        let hub = engine.connections.service().hub().clone();
+        let draft = draft(hub.url(), &Vec::from(topics), data, private, id, r#type, retry)?;
+        let (client, mut server) = pair(&engine)?;
+        engine.runtime().spawn(async move {
+            let answer = match hub.publish(draft).await {
+                Ok(id) => format!("ok {}", id.as_str()),
+                Err(error @ TransportError::Unavailable(_)) => format!("away {error}"),
+                Err(error @ TransportError::Full(_)) => format!("full {error}"),
+                Err(error) => format!("failed {error}"),
+            };
+            // An error means that nobody waits for the answer any more.
+            let _ = server.write_all(answer.as_bytes()).await;
+        });
+        Ok(client.into_raw_fd())
     }
 
     /// The other end is served by the engine like any connection.
@@ -135,7 +169,8 @@ impl Hub {
     fn watch_subscriptions(&self, py: Python<'_>) -> PyResult<i32> {
         let engine = self.engine(py)?;
         let (client, server) = pair(&engine)?;
-        let opened = py.detach(|| engine.block_on(engine.connections.service().hub().watch_subscriptions()));
+        let hub = engine.connections.service().hub().clone();
+        let opened = py.detach(|| engine.block_on(hub.watch_subscriptions()));
         let mut session = opened.map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
         engine.runtime().spawn(async move {
             let (mut end, mut server) = server.into_split();
@@ -144,15 +179,30 @@ impl Hub {
                 let frame = tokio::select! {
                     frame = poll_fn(|cx| session.poll_next(cx)) => frame,
                     // It is never written to: whatever is read is its end.
-                    _ = end.read(&mut nothing) => None,
+                    _ = end.read(&mut nothing) => return,
                 };
-                let Some(frame) = frame else { return };
-                if server.write_all(&frame).await.is_err() {
-                    return;
+                match frame {
+                    Some(frame) if server.write_all(&frame).await.is_err() => return,
+                    Some(_) => {}
+                    // A log that was lost is followed by another, and a slow reader goes on with what comes.
+                    None if matches!(session.closed(), Some(Closed::LogLost | Closed::Lagged)) => {
+                        tracing::warn!(
+                            "subscription events were missed: signals are sent for those that follow"
+                        );
+                        match hub.watch_subscriptions().await {
+                            Ok(next) => session = next,
+                            Err(_) => return,
+                        }
+                    }
+                    None => return,
                 }
             }
         });
         Ok(client.into_raw_fd())
+    }
+
+    fn start(&self, py: Python<'_>) -> PyResult<()> {
+        self.engine(py).map(drop)
     }
 
     fn stop(&self, py: Python<'_>) {

@@ -42,6 +42,8 @@ pub(crate) enum Refusal {
         /// Under which the log says more.
         request: Option<Uuid>,
     },
+    /// The log's disk is full.
+    StorageFull,
 }
 
 /// After which time a client may try again, in seconds.
@@ -61,6 +63,7 @@ impl Refusal {
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::TooManyStreams(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::StorageFull => StatusCode::INSUFFICIENT_STORAGE,
         }
     }
 
@@ -80,6 +83,7 @@ impl Refusal {
             Self::BodyBroken => "body-broken",
             Self::TooManyStreams(_) => "too-many-streams",
             Self::Unavailable { .. } => "unavailable",
+            Self::StorageFull => "storage-full",
         }
     }
 
@@ -121,6 +125,10 @@ impl Refusal {
                 format!("{holder} as many streams as it may have: close one, or try again later")
             }
             Self::Unavailable { .. } => "the hub cannot do this at the moment: try again later".to_owned(),
+            Self::StorageFull => {
+                "the hub has no room to store the update: it was not published; its operator has to make room"
+                    .to_owned()
+            }
         }
     }
 
@@ -161,7 +169,7 @@ impl Refusal {
             Self::MethodNotAllowed { allow } => {
                 headers.insert(header::ALLOW, HeaderValue::from_static(allow));
             }
-            Self::TooManyStreams(_) | Self::Unavailable { .. } => {
+            Self::TooManyStreams(_) | Self::Unavailable { .. } | Self::StorageFull => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
             }
             _ => {}
@@ -178,8 +186,12 @@ impl From<Reject> for Refusal {
 
 impl From<TransportError> for Refusal {
     fn from(error: TransportError) -> Self {
-        tracing::error!(%error, "the log could not be used");
-        Self::Unavailable { request: None }
+        // A log says once that it goes away and once that it is back: not again for each request.
+        tracing::debug!(%error, "the log could not be used");
+        match error {
+            TransportError::Full(_) => Self::StorageFull,
+            _ => Self::Unavailable { request: None },
+        }
     }
 }
 

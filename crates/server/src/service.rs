@@ -10,7 +10,9 @@ use crate::{
     Issuers, Origins, Proxies, RequestBody, StreamLimits,
     admission::Streams,
     body::Body,
-    metadata, publish,
+    metadata,
+    probe::Probe,
+    publish,
     refusal::Refusal,
     subscribe,
     subscriptions::{self, Asked},
@@ -139,6 +141,12 @@ impl Service {
                 "POST" if self.settings.publish => publish::handle(self, request).await,
                 "OPTIONS" => Ok(Origins::preflight(allow)),
                 _ => Err(Refusal::MethodNotAllowed { allow }),
+            };
+        }
+        if let Some(probe) = Probe::parse(path) {
+            return match request.method() {
+                &Method::GET | &Method::HEAD => Ok(probe.answer(&self.hub)),
+                _ => Err(Refusal::MethodNotAllowed { allow: "GET, HEAD" }),
             };
         }
         let allow = "GET, HEAD, OPTIONS";

@@ -1,8 +1,8 @@
 //! A server on a free port, and a client that knows nothing of the hub.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use petasos_hub::{Hub, MemoryTransport};
+use petasos_hub::{Hub, MemoryTransport, transport::Transport};
 use petasos_server::{Connections, Issuer, Issuers, Key, Listener, Service, Settings};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
@@ -64,7 +64,15 @@ impl Server {
     }
 
     pub(crate) async fn start_with(settings: Settings, hub: petasos_hub::Settings) -> Self {
-        let hub = Hub::start(std::sync::Arc::new(MemoryTransport::new(100)), hub).await.expect("start");
+        Self::start_on(Arc::new(MemoryTransport::new(100)), settings, hub).await
+    }
+
+    pub(crate) async fn start_on(
+        log: Arc<dyn Transport>,
+        settings: Settings,
+        hub: petasos_hub::Settings,
+    ) -> Self {
+        let hub = Hub::start(log, hub).await.expect("start");
         let connections = Connections::new(Service::new(hub, settings));
         let listener = Listener::bind("127.0.0.1", 0).await.expect("bind");
         let address = listener.address();

@@ -32,7 +32,7 @@ fn subscriber(topics: &str) -> String {
 }
 
 impl Server {
-    async fn publish(&self, body: &str) -> Answer {
+    pub(crate) async fn publish(&self, body: &str) -> Answer {
         self.publish_with(&publisher("[\"*\"]"), body.as_bytes()).await
     }
 }

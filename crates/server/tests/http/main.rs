@@ -2,6 +2,7 @@
 
 mod client;
 mod legacy;
+mod log;
 mod v1;
 
 const DIRECT: bool = true;

@@ -1,0 +1,41 @@
+//! What an orchestrator or a load balancer asks: whether the process lives, and whether it can do its work now.
+
+use http::{HeaderValue, Response, StatusCode, header};
+use petasos_hub::Hub;
+
+use crate::body::Body;
+
+/// A question about the process.
+#[derive(Clone, Copy)]
+pub(crate) enum Probe {
+    /// `/healthz`: it answers. It does so while its log is away: to start it again would cut all streams and mend nothing.
+    Liveness,
+    /// `/readyz`: it takes updates. False while the log is away or has failed, and once the hub stops.
+    Readiness,
+}
+
+impl Probe {
+    /// `None`: it is another path.
+    pub(crate) fn parse(path: &str) -> Option<Self> {
+        match path {
+            "/healthz" => Some(Self::Liveness),
+            "/readyz" => Some(Self::Readiness),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn answer(self, hub: &Hub) -> Response<Body> {
+        let (status, text) = match self {
+            Self::Readiness if !hub.is_ready() => {
+                (StatusCode::SERVICE_UNAVAILABLE, "the log takes no updates, or the hub stops\n")
+            }
+            _ => (StatusCode::OK, "ok\n"),
+        };
+        let mut response = Response::new(Body::full(text.to_owned()));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        response
+    }
+}

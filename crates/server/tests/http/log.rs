@@ -1,0 +1,150 @@
+//! What clients and probes see while the log is away, full, failed or lost.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use petasos_hub::{
+    MemoryTransport, TransportError,
+    transport::{Entry, Follower, Head, Page, Position, Transport},
+};
+use petasos_protocol::update::Update;
+use tokio::sync::Notify;
+
+use crate::client::{HUB, Server, settings};
+
+type Fault = fn() -> TransportError;
+
+/// A log in memory that fails as it is told.
+#[derive(Clone)]
+struct Faulty {
+    log: Arc<MemoryTransport>,
+    fault: Arc<Mutex<Option<Fault>>>,
+    lost: Arc<Notify>,
+}
+
+impl Faulty {
+    fn check(&self) -> Result<(), TransportError> {
+        match *self.fault.lock().expect("no panic") {
+            Some(fault) => Err(fault()),
+            None => Ok(()),
+        }
+    }
+
+    fn fail(&self, fault: Option<Fault>) {
+        *self.fault.lock().expect("no panic") = fault;
+    }
+}
+
+#[async_trait::async_trait]
+impl Transport for Faulty {
+    async fn head(&self) -> Result<Head, TransportError> {
+        self.log.head().await
+    }
+
+    async fn append(&self, update: Update) -> Result<Position, TransportError> {
+        self.check()?;
+        self.log.append(update).await
+    }
+
+    async fn locate(&self, id: &str) -> Result<Option<Position>, TransportError> {
+        self.check()?;
+        self.log.locate(id).await
+    }
+
+    async fn read(&self, after: Position, limit: usize) -> Result<Page, TransportError> {
+        self.check()?;
+        self.log.read(after, limit).await
+    }
+
+    async fn follow(&self, after: Position) -> Result<Box<dyn Follower>, TransportError> {
+        let follower = self.log.follow(after).await?;
+        Ok(Box::new(Followed { follower, lost: Arc::clone(&self.lost) }))
+    }
+
+    fn is_ready(&self) -> bool {
+        self.check().is_ok()
+    }
+}
+
+struct Followed {
+    follower: Box<dyn Follower>,
+    lost: Arc<Notify>,
+}
+
+#[async_trait::async_trait]
+impl Follower for Followed {
+    async fn next(&mut self) -> Result<Vec<Entry>, TransportError> {
+        tokio::select! {
+            entries = self.follower.next() => entries,
+            () = self.lost.notified() => Err(TransportError::Trimmed),
+        }
+    }
+}
+
+async fn start() -> (Server, Faulty) {
+    let log =
+        Faulty { log: Arc::new(MemoryTransport::new(100)), fault: Arc::default(), lost: Arc::default() };
+    let hub = petasos_hub::Settings { keep_alive: None, log_wait_max: Duration::ZERO, ..Default::default() };
+    (Server::start_on(Arc::new(log.clone()), settings(), hub).await, log)
+}
+
+#[tokio::test]
+async fn while_the_log_is_away_updates_are_refused_and_streams_stay() {
+    let (server, log) = start().await;
+    let mut stream = server.subscribe("topic=a", &[]).await;
+    for probe in ["/healthz", "/readyz"] {
+        let answer = server.request("GET", probe, &[], b"").await;
+        assert_eq!((answer.status, answer.body.as_str()), (200, "ok\n"), "{probe}");
+    }
+    log.fail(Some(|| TransportError::unavailable("the password is secret")));
+    let answer = server.publish("topic=a&id=1").await;
+    assert_eq!((answer.status, answer.header("retry-after")), (503, Some("5")));
+    assert!(!answer.body.contains("secret"), "{}", answer.body);
+    assert_eq!(server.request("GET", "/healthz", &[], b"").await.status, 200, "it lives");
+    assert_eq!(server.request("HEAD", "/readyz", &[], b"").await.status, 503, "it takes no updates");
+    let with_cursor = server.request("GET", &format!("{HUB}?topic=a&lastEventID=x"), &[], b"").await;
+    assert_eq!((with_cursor.status, with_cursor.header("retry-after")), (503, Some("5")));
+    let mut newcomer = server.subscribe("topic=a", &[]).await;
+    log.fail(None);
+    assert_eq!(server.request("GET", "/readyz", &[], b"").await.status, 200);
+    assert_eq!(server.publish("topic=a&id=2&data=x").await.status, 200);
+    for stream in [&mut stream, &mut newcomer] {
+        assert_eq!(stream.event().await, "id: 2\ndata: x\n\n");
+    }
+}
+
+#[tokio::test]
+async fn a_full_log_answers_507_and_goes_on_when_there_is_room() {
+    let (server, log) = start().await;
+    let mut stream = server.subscribe("topic=a", &[]).await;
+    log.fail(Some(|| TransportError::Full("no space left on device".into())));
+    let answer = server.publish("topic=a&id=1").await;
+    assert_eq!((answer.status, answer.header("retry-after")), (507, Some("5")));
+    assert!(answer.body.contains("urn:petasos:problem:storage-full"), "{}", answer.body);
+    log.fail(None);
+    assert_eq!(server.publish("topic=a&id=2&data=x").await.status, 200);
+    assert_eq!(stream.event().await, "id: 2\ndata: x\n\n");
+}
+
+#[tokio::test]
+async fn a_log_that_failed_takes_nothing_and_is_not_ready() {
+    let (server, log) = start().await;
+    log.fail(Some(|| TransportError::Failed("it cannot be written".into())));
+    assert_eq!(server.publish("topic=a&id=1").await.status, 503);
+    assert_eq!(server.request("GET", "/readyz", &[], b"").await.status, 503);
+}
+
+#[tokio::test]
+async fn streams_end_properly_when_the_log_is_lost() {
+    let (server, log) = start().await;
+    let mut stream = server.subscribe("topic=a", &[]).await;
+    server.publish("topic=a&id=1&data=x").await;
+    assert_eq!(stream.event().await, "id: 1\ndata: x\n\n");
+    log.lost.notify_one();
+    assert_eq!(stream.chunk().await, None, "a proper end, so that the browser comes back");
+    let mut stream = server.subscribe("topic=a", &[]).await;
+    server.publish("topic=a&id=2&data=x").await;
+    assert_eq!(stream.event().await, "id: 2\ndata: x\n\n");
+}
