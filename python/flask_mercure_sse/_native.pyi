@@ -39,26 +39,28 @@ class Hub:
         subscriptions: bool = True,
         publish: bool = True,
         keep_alive: float = 15.0,
-        history_max: int = 500,
+        history_max: int | None = None,
         cors_origins: Sequence[str] = ...,
         publish_origins: Sequence[str] = ...,
         cookie_name: str = ...,
         subscription_event_type: str | None = ...,
         cors_loopback_credentials: bool = False,
         public_url: str | None = None,
+        transport: str | None = None,
     ) -> Self:
         """Check the settings.
 
-        publisher_key, subscriber_key: HMAC secrets of the 0.x tokens; None refuses every token of that role.
-        anonymous: whether a subscriber needs no token. subscriptions: whether subscription events and the API exist.
-        publish: whether POST is answered (else 405). keep_alive: seconds between comments on an idle stream, 0 turns
-        them off. history_max: how many updates are kept for reconnection. cors_origins: ("*",) or exact origins; by
-        default none. publish_origins: origins that may POST with the cookie, besides the hub's own; by default none.
-        cookie_name: the cookie that may carry a token; by default mercureAuthorization. subscription_event_type: the
-        type of subscription events; by default Subscription. cors_loopback_credentials: with ("*",), allow cookies
-        where page and hub are both on loopback names, as in development. public_url: the hub's URL as clients know it:
-        metadata is served under it, and 1.0 tokens name it as their audience; without it, they name
-        http://localhost/.well-known/mercure.
+        publisher_key, subscriber_key: HMAC secrets of the 0.x tokens; None refuses every token of that role. anonymous:
+        whether a subscriber needs no token. subscriptions: whether subscription events and the API exist. publish:
+        whether POST is answered (else 405). keep_alive: seconds between comments on an idle stream, 0 turns them off.
+        history_max: how many updates are kept for reconnection; None: 500 in memory, 100,000 elsewhere. cors_origins:
+        ("*",) or exact origins; by default none. publish_origins: origins that may POST with the cookie, besides the
+        hub's own; by default none. cookie_name: the cookie that may carry a token; by default mercureAuthorization.
+        subscription_event_type: the type of subscription events; by default Subscription. cors_loopback_credentials:
+        with ("*",), allow cookies where page and hub are both on loopback names, as in development. public_url: the
+        hub's URL as clients know it: metadata is served under it, and 1.0 tokens name it as their audience; without it,
+        they name http://localhost/.well-known/mercure. transport: where the log is, such as redis://localhost:6379;
+        None: in memory. Nothing is opened before the first use.
 
         Raises InvalidUpdate (a ValueError) that names the setting.
         """
@@ -76,14 +78,34 @@ class Hub:
 
         topics: one, or several of which the first is the canonical one. retry: milliseconds, in digits.
 
-        Raises InvalidUpdate, or RuntimeError once stopped.
+        Raises InvalidUpdate; ConnectionError while the log is away (the update may or may not have been published),
+        OSError while it is full; RuntimeError once stopped, or if the log cannot be used.
+        """
+
+    def submit(
+        self,
+        topics: str | Sequence[str],
+        data: str = "",
+        private: bool = False,
+        id: str | None = None,
+        type: str | None = None,
+        retry: str | None = None,
+    ) -> int:
+        """Begin to append one update and return a file descriptor to read the outcome from: for those whose waiting
+        must leave other greenlets alone.
+
+        Until its end it gives "ok", a space and the id, or "away", "full" or "failed", a space and the reason. The
+        caller owns the descriptor, which is in non-blocking mode. The arguments are those of publish.
+
+        Raises InvalidUpdate, and what connect raises.
         """
 
     def connect(self) -> int:
         """Open one HTTP/1.1 connection to this hub and return the file descriptor of the client's end.
 
         The caller owns the descriptor: socket.socket(fileno=hub.connect()). It is one end of a Unix socket pair, in
-        non-blocking mode. Raises OSError when the hub has no room for another connection.
+        non-blocking mode. Raises OSError when the hub has no room for another connection, ConnectionError (an
+        OSError) when it cannot start because its log is away, RuntimeError when the log cannot be used.
         """
 
     def watch_subscriptions(self) -> int:
@@ -91,6 +113,12 @@ class Hub:
 
         The events are in SSE format, without keep-alive. It is no subscription itself. The caller owns the descriptor,
         which is in non-blocking mode. Raises RuntimeError once stopped.
+        """
+
+    def start(self) -> None:
+        """Start the engine of this process now, if it does not run: what the first use of another method does.
+
+        Raises ConnectionError while the log is away, RuntimeError if it cannot be used, or once stopped.
         """
 
     def stop(self) -> None:

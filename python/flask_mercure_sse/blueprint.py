@@ -21,6 +21,7 @@ from urllib.parse import quote, unquote_to_bytes, urlencode, urlsplit
 from flask import Blueprint, Response, abort, current_app, request
 from werkzeug.routing import Rule
 
+from . import client
 from .errors import MercureError
 from .settings import HUB_PATH
 
@@ -102,7 +103,8 @@ def hub(rest: str = "") -> Response:
     state: MercureSSEState = current_app.extensions["mercure_sse"]
     if request.method in ("GET", "QUERY") and request.path == HUB_PATH:
         _refuse_a_server_that_a_stream_would_block()
-        _warn_of_workers()
+        if state.shared_transport is None:
+            _warn_of_workers()
     # Read whole before the hub is asked: it does not wait long for a request.
     message = _request()
     try:
@@ -131,7 +133,7 @@ def hub(rest: str = "") -> Response:
 
 def _refuse_a_server_that_a_stream_would_block() -> None:
     server: str = request.environ.get("SERVER_SOFTWARE", "")
-    if request.environ.get("wsgi.multithread", True) or _waits_for_others():
+    if request.environ.get("wsgi.multithread", True) or client.is_cooperative():
         return
     if server.startswith("gunicorn"):
         remedy = "start it with --worker-class gthread --threads 100, or with --worker-class gevent"
@@ -151,18 +153,14 @@ def _refuse_a_server_that_a_stream_would_block() -> None:
     abort(503, problem)
 
 
-def _waits_for_others() -> bool:
-    """Whether sockets let other greenlets go on: without a patch, they are the system's."""
-    return socket.socket.__module__.startswith("gevent.")
-
-
 def _warn_of_workers() -> None:
     if request.environ.get("wsgi.multiprocess") and _warned_in.get("process") != os.getpid():
         _warned_in["process"] = os.getpid()
         current_app.logger.warning(
             "The application runs in several processes, and each has an embedded Mercure hub of its own: a subscriber "
-            "hears what its own process publishes and nothing else. Run one hub for all "
-            "(python -m flask_mercure_sse.server) and set MERCURE_HUB_URL, or use one process with threads."
+            "hears what its own process publishes and nothing else. Give them one log (MERCURE_HUB_TRANSPORT, such as "
+            "redis://localhost:6379), or run one hub for all (python -m flask_mercure_sse.server) and set "
+            "MERCURE_HUB_URL, or use one process with threads."
         )
 
 

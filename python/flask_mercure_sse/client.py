@@ -43,6 +43,11 @@ class Timeouts(NamedTuple):
     """Until its whole answer is here."""
 
 
+def is_cooperative() -> bool:
+    """Whether waiting for a socket lets other greenlets go on: without gevent's patch, sockets are the system's."""
+    return socket.socket.__module__.startswith("gevent.")
+
+
 DEFAULT_TIMEOUTS: Final = Timeouts()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -53,8 +54,9 @@ class Delivery:
 
     @property
     def waits(self) -> bool:
-        """Whether sending waits for a hub elsewhere."""
-        return self.url is not None and not self.background and not self.state.captures
+        """Whether sending waits for a hub elsewhere, or for the log of the embedded one."""
+        is_elsewhere = self.url is not None or self.state.shared_transport is not None
+        return is_elsewhere and not self.background and not self.state.captures
 
     def send(self, update: Update, background: bool | None = None) -> str:
         """Send an update and return its id.
@@ -66,17 +68,13 @@ class Delivery:
             update = update.with_id()
             self.state.captures[-1].append(update)
             return str(update.id)
-        if self.url is None:
-            try:
-                return self.state.embedded_hub().publish(**update.arguments())
-            except InvalidUpdate as error:
-                raise InvalidUpdateError(str(error)) from None
-            except RuntimeError as error:
-                raise MercureError(f"the embedded hub: {error}") from None
+        if self.url is None and self.state.shared_transport is None:
+            return self._append(update)
         if not (self.background if background is None else background):
-            return self._post(self.url, update)
+            return self._append(update) if self.url is None else self._post(self.url, update)
         update = update.with_id()
-        self.state.queues.put(self.url, partial(self._post, self.url, update), topic=update.topic)
+        send = partial(self._append, update) if self.url is None else partial(self._post, self.url, update)
+        self.state.queues.put(self.url or "", send, topic=update.topic)
         return str(update.id)
 
     def send_with(self, session: Any, update: Update) -> str:
@@ -102,6 +100,22 @@ class Delivery:
             reason = describe(error)
             log.error("the update on topic %r was not published after the commit: %s", update.topic, reason)
 
+    def _append(self, update: Update) -> str:
+        """To the embedded hub."""
+        try:
+            hub, arguments = self.state.running_hub(), update.arguments()
+            if self.state.shared_transport is None or not client.is_cooperative():
+                return hub.publish(**arguments)
+            return _outcome(socket.socket(fileno=hub.submit(**arguments)))
+        except InvalidUpdate as error:
+            raise InvalidUpdateError(str(error)) from None
+        except ConnectionError as error:
+            raise HubError(f"the embedded hub: {error}", status=503) from None
+        except OSError as error:
+            raise HubError(f"the embedded hub: {error}", status=507) from None
+        except RuntimeError as error:
+            raise MercureError(f"the embedded hub: {error}") from None
+
     def _post(self, url: str, update: Update) -> str:
         token = self.jwt or self.state.publisher_jwt
         if not token:
@@ -112,6 +126,21 @@ class Delivery:
         answer = client.request("POST", url, token=token, body=update.form(), content_type=form, timeouts=timeouts)
         answer.raise_for_status()
         return _event_id(answer)
+
+
+def _outcome(waiting: socket.socket) -> str:
+    """The id that an update has got. Waiting for it leaves other greenlets alone.
+
+    Raises:
+        ConnectionError, OSError, RuntimeError: as ``Hub.publish``.
+    """
+    waiting.setblocking(True)
+    with waiting, waiting.makefile("rb") as answer:
+        outcome, _, text = answer.read().decode().partition(" ")
+    if outcome == "ok":
+        return text
+    failure = {"away": ConnectionError, "full": OSError}.get(outcome, RuntimeError)
+    raise failure(text or "the hub has been stopped")
 
 
 def _event_id(answer: client.Answer) -> str:

@@ -70,7 +70,7 @@ class MercureSSE:
         hub_allow_anonymous: bool | None = True,
         hub_subscriptions: bool | None = True,
         hub_keepalive_interval: float | None = 15,
-        hub_reconciliation_length: int = 500,
+        hub_reconciliation_length: int | None = None,
         authz_cookie_name: str | None = None,
         type_is_topic: bool | None = False,
         hub: bool | None = None,
@@ -83,6 +83,7 @@ class MercureSSE:
         publish_background: bool | None = False,
         publish_queue_length: int = 1000,
         publish_drain_seconds: float = 5,
+        hub_transport: str | None = None,
     ) -> None:
         """Set the extension up for an application; any number of them, each once.
 

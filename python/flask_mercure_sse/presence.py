@@ -61,7 +61,7 @@ class Watch:
         with self._lock:
             if self._has_begun:
                 return
-            events = socket.socket(fileno=state.embedded_hub().watch_subscriptions())
+            events = socket.socket(fileno=state.running_hub().watch_subscriptions())
             arguments = (weakref.ref(app), events)
             threading.Thread(target=_run, args=arguments, name="mercure-presence", daemon=True).start()
             self._has_begun = True

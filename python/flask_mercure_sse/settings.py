@@ -60,6 +60,7 @@ NAMES: Final = (
     "publish_background",
     "publish_queue_length",
     "publish_drain_seconds",
+    "hub_transport",
 )
 """The settings; their defaults are those of :meth:`flask_mercure_sse.MercureSSE.init_app`."""
 
@@ -69,6 +70,7 @@ COOKIE_NAMES: Final = {"0.x": "mercureAuthorization", "1.0": "__Secure-mercure_a
 _ENVIRONMENT: Final = {
     "subscriber_secret_key": "MERCURE_SUBSCRIBER_JWT_KEY",
     "publisher_secret_key": "MERCURE_PUBLISHER_JWT_KEY",
+    "hub_transport": "MERCURE_HUB_TRANSPORT",
 }
 
 
@@ -91,7 +93,8 @@ class MercureSSEState:
     hub_allow_anonymous: bool
     hub_subscriptions: bool
     hub_keepalive_interval: float
-    hub_reconciliation_length: int
+    hub_reconciliation_length: int | None
+    """None: 500 in memory, 100,000 in another log."""
     hub: bool | None
     protocol: Literal["0.x", "1.0"]
     jwt_ttl: int
@@ -106,6 +109,8 @@ class MercureSSEState:
     given_subscriber_key: str | bytes | None
     """Empty: none, and not the application's SECRET_KEY either."""
     given_publisher_key: str | bytes | None
+    hub_transport: str | None = None
+    """Where the embedded hub has its log, with the password; None: in memory."""
     cors_origins: tuple[str, ...] = ()
     """Origins whose pages may use the embedded hub, besides the application's own."""
     captures: list[list[Update]] = field(default_factory=list)
@@ -113,6 +118,7 @@ class MercureSSEState:
     watch: Watch = field(default_factory=Watch)
     """What sends the signals of :mod:`flask_mercure_sse.presence`."""
     _hub: Hub | None = None
+    _started_in: int | None = None
     _hub_keys: dict[str, str | bytes] = field(default_factory=dict)
     _queues: BackgroundQueues | None = None
     _own_jwt: tuple[Any, str, float] | None = None
@@ -252,11 +258,22 @@ class MercureSSEState:
 
         Asked for each time: ``app.debug`` and ``app.testing`` are often set after the extension is made. In debug mode
         a hub URL that was given wins; in testing mode it does not, so that no test publishes to the hub of production.
-        MERCURE_HUB wins over all.
+        A log elsewhere that was given is one for an embedded hub. MERCURE_HUB wins over all.
         """
         if self.hub is not None:
             return self.hub
-        return self.app.testing or (self.app.debug and not isinstance(self.hub_url, str))
+        if self.app.testing:
+            return True
+        return (self.app.debug or self.hub_transport is not None) and not isinstance(self.hub_url, str)
+
+    @property
+    def shared_transport(self) -> str | None:
+        """Where the embedded hub has its log, if not in memory.
+
+        In testing mode it is in memory, unless MERCURE_HUB says that the hub is embedded: no test writes into the log
+        of production.
+        """
+        return None if self.app.testing and not self.hub else self.hub_transport
 
     def connect_embedded(self) -> socket.socket:
         """A connection to the hub inside this process.
@@ -266,7 +283,7 @@ class MercureSSEState:
         """
         try:
             self.watch.ensure(self)
-            return socket.socket(fileno=self.embedded_hub().connect())
+            return socket.socket(fileno=self.running_hub().connect())
         except OSError as error:
             raise HubUnreachableError(f"the embedded hub: {error}") from None
         except RuntimeError as error:
@@ -298,11 +315,29 @@ class MercureSSEState:
                         cors_origins=self.cors_origins,
                         cors_loopback_credentials=True,
                         public_url=self.embedded_url,
+                        transport=self.shared_transport,
                     )
                 except InvalidUpdate as error:
                     raise ValueError(f"the embedded Mercure hub cannot start: {error}") from None
                 self._hub_keys = keys
             return self._hub
+
+    def running_hub(self) -> Hub:
+        """The same, started. Where other greenlets would wait while its log is looked for, a thread of gevent's does.
+
+        Raises:
+            ValueError: a setting that the hub cannot use.
+            ConnectionError: its log is away.
+            RuntimeError: its log cannot be used, or it has been stopped.
+        """
+        hub = self.embedded_hub()
+        if self.shared_transport is not None and self._started_in != os.getpid():
+            if client.is_cooperative():
+                from gevent import get_hub  # type: ignore[import-untyped]
+
+                get_hub().threadpool.apply(hub.start)
+            self._started_in = os.getpid()
+        return hub
 
 
 def load(app: Flask, instance: MercureSSE, given: Mapping[str, Any]) -> MercureSSEState:
@@ -330,9 +365,9 @@ def load(app: Flask, instance: MercureSSE, given: Mapping[str, Any]) -> MercureS
         hub_allow_anonymous=parse_bool("MERCURE_HUB_ALLOW_ANONYMOUS", values["hub_allow_anonymous"]),
         hub_subscriptions=parse_bool("MERCURE_HUB_SUBSCRIPTIONS", values["hub_subscriptions"]),
         hub_keepalive_interval=parse_number("MERCURE_HUB_KEEPALIVE_INTERVAL", values["hub_keepalive_interval"] or 0),
-        hub_reconciliation_length=parse_whole_number(
-            "MERCURE_HUB_RECONCILIATION_LENGTH", values["hub_reconciliation_length"]
-        ),
+        hub_reconciliation_length=None
+        if values["hub_reconciliation_length"] is None
+        else parse_whole_number("MERCURE_HUB_RECONCILIATION_LENGTH", values["hub_reconciliation_length"]),
         hub=None if values["hub"] is None else parse_bool("MERCURE_HUB", values["hub"]),
         protocol=protocol,
         jwt_ttl=jwt_ttl,
@@ -348,6 +383,7 @@ def load(app: Flask, instance: MercureSSE, given: Mapping[str, Any]) -> MercureS
         given_publisher_jwt=_token(values["publisher_jwt"]),
         given_subscriber_key=_secret(app, "subscriber_secret_key", values),
         given_publisher_key=_secret(app, "publisher_secret_key", values),
+        hub_transport=_transport(_secret(app, "hub_transport", values)),
     )
 
 
@@ -543,6 +579,18 @@ def _secret(app: Flask, name: str, values: Mapping[str, Any]) -> str | bytes | N
     if config_key(name) in app.config:
         return _key(config_key(name), values[name]) or ""
     return _key(config_key(name), values[name]) or os.environ.get(_ENVIRONMENT[name]) or None
+
+
+def _transport(url: str | bytes | None) -> str | None:
+    if not url:
+        return None
+    if not isinstance(url, str):
+        raise ValueError("MERCURE_HUB_TRANSPORT: write a text such as redis://localhost:6379")
+    try:
+        Hub(transport=url)
+    except InvalidUpdate as error:
+        raise ValueError(f"MERCURE_HUB_TRANSPORT: {str(error).partition(': ')[2]}") from None
+    return url
 
 
 def _key(key: str, value: Any) -> str | bytes | None:

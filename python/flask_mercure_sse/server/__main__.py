@@ -37,6 +37,12 @@ from .dotenv import Variables
     default=None,
     help="Whether subscriptions are announced and listed; on by default. [env: MERCURE_HUB_SUBSCRIPTIONS]",
 )
+@click.option(
+    "--transport",
+    metavar="URL",
+    help="Where the log is, such as durable:///var/lib/mercure or redis://localhost:6379; in memory by default. "
+    "[env: MERCURE_HUB_TRANSPORT]",
+)
 @click.option("--debug", is_flag=True, help="Log what the hub does, and the settings in use, on standard error.")
 def main(host: str, port: int, cors_origins: str, debug: bool, **options: Any) -> None:
     """Run a Mercure hub.
@@ -56,12 +62,12 @@ def main(host: str, port: int, cors_origins: str, debug: bool, **options: Any) -
             click.echo(f"Generated {role} secret key: {settings[f'{role}_key']}")
     if debug:
         os.environ.setdefault("PETASOS_LOG", "debug")
-        shown = {name: value for name, value in settings.items() if not name.endswith("_key")}
+        shown = {name: value for name, value in settings.items() if not name.endswith(("_key", "transport"))}
         click.echo(f"Settings: {shown}, cors_origins: {origins}", err=True)
     _block_signals()
     try:
         server = Server(Hub(**settings, cors_origins=origins, cors_loopback_credentials=True), host, port)
-    except InvalidUpdate as error:
+    except (InvalidUpdate, ConnectionError, RuntimeError) as error:
         raise click.ClickException(str(error)) from None
     except OSError as error:
         reason = f"cannot listen on {host}:{port}: {error}: choose another --host or --port"
@@ -93,7 +99,8 @@ def _settings(options: Mapping[str, Any], variables: Variables) -> dict[str, Any
         "anonymous": switch("allow_anonymous", "MERCURE_HUB_ALLOW_ANONYMOUS"),
         "subscriptions": switch("subscriptions", "MERCURE_HUB_SUBSCRIPTIONS"),
         "keep_alive": parse_number(keep_alive, variables.first(keep_alive) or "15"),
-        "history_max": parse_whole_number(history, variables.first(history) or "500"),
+        "history_max": parse_whole_number(history, given) if (given := variables.first(history)) else None,
+        "transport": options["transport"] or variables.first("MERCURE_HUB_TRANSPORT") or None,
         "cookie_name": variables.first("MERCURE_AUTHZ_COOKIE_NAME") or "mercureAuthorization",
     }
 
