@@ -31,7 +31,7 @@ run: $(RUN_VENV)/bin/pip
 
 test: test-rust test-python
 
-test-rust:
+test-rust: system-packages
 	@echo "== Rust tests"
 	cargo test --locked --workspace
 
@@ -42,9 +42,15 @@ test-python: $(TEST_VENV)/.tools system-packages
 	$(TEST_VENV)/bin/pip check --quiet
 	$(TEST_VENV)/bin/python -m pytest
 
+# Real servers for the logs beside memory, a real browser, a proxy.
+SERVERS := redis-server nats-server postgresql nginx-light iproute2 openssl
+
 system-packages:
 	@command -v chromium >/dev/null || $(call debian,chromium) \
 		|| echo "chromium is missing, so the browser tests are skipped: apt-get install chromium, as root"
+	@{ command -v redis-server && command -v nats-server && command -v nginx && command -v ip && command -v openssl \
+		&& ls /usr/lib/postgresql/*/bin/postgres; } >/dev/null 2>&1 || $(call debian,$(SERVERS)) \
+		|| { echo "servers that the tests start are missing: apt-get install $(SERVERS), as root"; exit 1; }
 
 check: $(TEST_VENV)/.tools
 	@echo "== Rust: format, lints, documentation"

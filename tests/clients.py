@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import http.client
 import json
+from contextlib import closing
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -24,8 +25,12 @@ class Stream:
     def __init__(self, url: str, headers: dict[str, str] | None = None) -> None:
         parts = urlsplit(url)
         self.connection = http.client.HTTPConnection(parts.netloc, timeout=PATIENCE)
-        self.connection.request("GET", f"{parts.path}?{parts.query}", headers=headers or {})
-        self.response = self.connection.getresponse()
+        try:
+            self.connection.request("GET", f"{parts.path}?{parts.query}", headers=headers or {})
+            self.response = self.connection.getresponse()
+        except BaseException:
+            self.connection.close()
+            raise
         self.status = self.response.status
         self.headers = self.response.headers
 
@@ -67,12 +72,10 @@ class Request:
         headers = dict(headers or {})
         if isinstance(form, list):
             headers["Content-Type"] = "application/x-www-form-urlencoded"
-        connection = http.client.HTTPConnection(parts.netloc, timeout=PATIENCE)
-        connection.request(method, f"{parts.path}?{parts.query}" if parts.query else parts.path, body, headers)
-        response = connection.getresponse()
-        self.status, self.headers, self.body = response.status, response.headers, response.read()
-        response.close()
-        connection.close()
+        with closing(http.client.HTTPConnection(parts.netloc, timeout=PATIENCE)) as connection:
+            connection.request(method, f"{parts.path}?{parts.query}" if parts.query else parts.path, body, headers)
+            with connection.getresponse() as response:
+                self.status, self.headers, self.body = response.status, response.headers, response.read()
 
 
 class Token:

@@ -21,6 +21,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 import hubs
 from clients import HUB_PATH, PATIENCE, SECRET, Request, Stream, Token
+from engines import ENGINES, Engine
 from flask_mercure_sse import MercureSSE
 
 
@@ -99,6 +100,14 @@ def subscribe_url(hub: str, *topics: str, **parameters: str) -> str:
 @pytest.fixture(name="subscribe_url")
 def _subscribe_url() -> Callable[..., str]:
     return subscribe_url
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest, stack: ExitStack, tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    """A store that several hubs can have their log in."""
+    engine = ENGINES[request.param](tmp_path_factory.mktemp(request.param))
+    stack.callback(engine.close)
+    return engine
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -23,14 +24,10 @@ RESOURCE = "https://hub.example" + HUB_PATH
 ISSUER = "https://issuer.example"
 
 
-def petasos() -> list[str]:
+def petasos(listen: str = "127.0.0.1:0") -> list[str]:
     """How to start petasos; protocol 0.x needs --compat, too."""
-    # What cargo has built for its own tests, with the same features.
-    build = ["cargo", "test", "--locked", "--workspace", "--no-run", "--quiet"]
-    subprocess.run(build, cwd=ROOT, check=True)
-    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
     options = {
-        "--listen": "127.0.0.1:0",
+        "--listen": listen,
         "--public-url": RESOURCE,
         "--issuer": ISSUER,
         "--publisher-key": PUBLISHER,
@@ -39,7 +36,15 @@ def petasos() -> list[str]:
         "--publish-origins": PAGE,
     }
     arguments = [part for pair in options.items() for part in pair]
-    return [str(target / "debug" / "petasos"), "--anonymous", *arguments]
+    return [_binary(), "--anonymous", *arguments]
+
+
+@cache
+def _binary() -> str:
+    # What cargo has built for its own tests, with the same features.
+    build = ["cargo", "test", "--locked", "--workspace", "--no-run", "--quiet"]
+    subprocess.run(build, cwd=ROOT, check=True)
+    return str(Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug" / "petasos")
 
 
 def reference(dialect: str) -> list[str]:

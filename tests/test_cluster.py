@@ -1,0 +1,207 @@
+"""Two and three nodes on one log, while nodes and log are killed, paused, started again and cut off."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import time
+
+import pytest
+
+from clients import HUB_PATH, PATIENCE, Request
+from cluster import PUBLISH, SUBSCRIBE, Node, Trial
+from engines import ENGINES, Engine
+
+
+@pytest.fixture(params=[int(os.environ.get("CLUSTER_SEED", time.time_ns() % 10**6))])
+def seed(request) -> int:
+    """The number in the name of a test that has failed: CLUSTER_SEED repeats its choices."""
+    seed: int = request.param
+    return seed
+
+
+@pytest.fixture
+def start(engine, stack):
+    def start(count: int) -> list[Node]:
+        nodes = []
+        for _ in range(count):
+            nodes.append(Node(engine))
+            stack.callback(nodes[-1].close)
+        return nodes
+
+    return start
+
+
+def ready(nodes: list[Node], expected: bool = True) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while any(node.is_ready() != expected for node in nodes):
+        assert time.monotonic() < deadline, f"ready: {expected}"
+        time.sleep(0.02)
+
+
+def test_nodes_that_die_pause_and_come_back_are_one_hub(start, seed):
+    nodes = start(3)
+    trial = Trial(nodes, seed)
+    trial.run_for(200)
+    nodes[1].kill()
+    trial.run_for(100)
+    nodes[1].start()
+    trial.run_for(100)
+    nodes[2].pause()
+    # Longer than its lease.
+    time.sleep(3)
+    nodes[2].resume()
+    trial.run_for(200)
+    assert trial.finish() >= 600
+
+
+def test_a_log_that_is_stopped_killed_and_paused_loses_nothing(start, engine: Engine, seed, open_stream):
+    nodes = start(2)
+    trial = Trial(nodes, seed)
+    streams = [open_stream(f"{each.url}?topic=quiet", SUBSCRIBE) for each in nodes]
+    trial.run_for(200)
+    for end in (engine.stop, engine.kill):
+        end()
+        ready(nodes, False)
+        assert all(Request("GET", each.url.replace(HUB_PATH, "/healthz")).status == 200 for each in nodes)
+        engine.start()
+        ready(nodes)
+        trial.run_for(100)
+    engine.pause()
+    ready(nodes, False)
+    engine.resume()
+    ready(nodes)
+    trial.run_for(100)
+    assert trial.finish() >= 500
+    # These have been open all the time.
+    assert Request("POST", nodes[0].url, PUBLISH, [("topic", "quiet"), ("data", "still here")]).status == 200
+    for stream in streams:
+        assert stream.event()["data"] == "still here"
+
+
+def test_subscriptions_of_a_node_that_dies_end_within_its_lease(start, open_stream):
+    nodes = start(3)
+    watcher = open_stream(
+        f"{nodes[0].url}?topic=/.well-known/mercure/subscriptions{{/topic}}{{/subscriber}}", SUBSCRIBE
+    )
+    watcher.first_bytes()
+    streams = {}
+    for number, each in enumerate(nodes):
+        streams[number] = open_stream(f"{each.url}?topic=room", SUBSCRIBE)
+        streams[number].first_bytes()
+    deadline = time.monotonic() + PATIENCE
+    while any(len(each.subscriptions("room")) != 3 for each in nodes):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    died = time.monotonic()
+    nodes[1].kill()
+    told: list[tuple[str, bool]] = []
+    while sum(not active for _, active in told) < 1:
+        event = watcher.event()
+        if '"topic":"room"' in event["data"]:
+            told.append((event["data"].split('"subscriber":"')[1].split('"')[0], '"active":true' in event["data"]))
+    # A lease of two seconds, and a third of one until somebody looks.
+    assert time.monotonic() - died < 2 + 2 / 3 + 1
+    assert all(len(each.subscriptions("room")) == 2 for each in (nodes[0], nodes[2]))
+    nodes[2].process.terminate()
+    event = watcher.event()
+    assert '"active":false' in event["data"], "told once, and nothing between"
+    assert '"topic":"room"' in event["data"]
+    assert (len({subscriber for subscriber, _ in told}), len(told)) == (3, 4)
+
+
+def test_a_log_that_is_lost_is_announced(start, engine: Engine, open_stream):
+    nodes = start(2)
+    stream = open_stream(f"{nodes[1].url}?topic=a", SUBSCRIBE)
+    stream.first_bytes()
+    assert Request("POST", nodes[0].url, PUBLISH, [("topic", "a"), ("id", "before")]).status == 200
+    assert stream.event()["id"] == "before"
+    wipe(engine)
+    with pytest.raises(EOFError):
+        stream.event()
+    ready(nodes)
+    for each in nodes:
+        again = open_stream(f"{each.url}?topic=a&lastEventID=before", SUBSCRIBE)
+        assert again.headers["Last-Event-ID"] == "earliest"
+    stream = open_stream(f"{nodes[1].url}?topic=a", SUBSCRIBE)
+    stream.first_bytes()
+    assert Request("POST", nodes[0].url, PUBLISH, [("topic", "a"), ("id", "after")]).status == 200
+    assert stream.event()["id"] == "after"
+
+
+def wipe(engine: Engine) -> None:
+    """Starts it again with nothing in it."""
+    engine.kill()
+    subprocess.run(["rm", "-rf", *map(str, engine.directory.iterdir())], check=True)
+    engine.prepare()
+    engine.start()
+
+
+@pytest.fixture
+def namespace(stack) -> Namespace:
+    if os.getuid() != 0:
+        pytest.skip("network namespaces need root")
+    return Namespace(stack)
+
+
+class Namespace:
+    """A network namespace with two links: one to the log, which can be cut, and one to the clients."""
+
+    numbers = itertools.count()
+
+    def __init__(self, stack) -> None:
+        # Links vanish some time after their namespace: no name is used twice.
+        self.name = f"petasos{os.getpid()}n{next(self.numbers)}"
+        number = os.getpid() % 200 + 20
+        self.engine_host, self.host = f"10.{number}.99.1", f"10.{number}.78.2"
+        self.inside = ["ip", "netns", "exec", self.name]
+        run(f"ip netns add {self.name}")
+        stack.callback(run, f"ip netns del {self.name}")
+        run(f"ip addr add {self.engine_host}/32 dev lo")
+        stack.callback(run, f"ip addr del {self.engine_host}/32 dev lo")
+        # A link's name has at most 15 characters.
+        self.links = [f"{kind}{self.name.removeprefix('petasos')}" for kind in ("l", "c")]
+        for link, subnet in zip(self.links, (f"10.{number}.77", f"10.{number}.78"), strict=True):
+            run(f"ip link add {link} type veth peer name inside netns {self.name}")
+            stack.callback(run, f"ip link del {link}")
+            run(f"ip addr add {subnet}.1/30 dev {link}")
+            run(f"ip link set {link} up")
+            # Its name is free for the next one then.
+            run(f"ip -n {self.name} link set inside name {link}")
+            run(f"ip -n {self.name} addr add {subnet}.2/30 dev {link}")
+            run(f"ip -n {self.name} link set {link} up")
+        run(f"ip -n {self.name} link set lo up")
+        run(f"ip -n {self.name} route add {self.engine_host} via 10.{number}.77.1")
+
+    def cut(self) -> None:
+        """What is sent to the log vanishes, and nobody is told."""
+        run(f"ip link set {self.links[0]} down")
+
+    def mend(self) -> None:
+        run(f"ip link set {self.links[0]} up")
+
+
+def run(command: str) -> None:
+    subprocess.run(command.split(), check=True)
+
+
+@pytest.mark.parametrize("make", ENGINES.values(), ids=list(ENGINES))
+def test_a_node_that_is_cut_off_from_the_log_refuses_and_comes_back(make, namespace, stack, tmp_path, seed):
+    engine = make(tmp_path, host=namespace.engine_host)
+    stack.callback(engine.close)
+    near = Node(engine)
+    stack.callback(near.close)
+    far = Node(engine, namespace.host, namespace.inside)
+    stack.callback(far.close)
+    trial = Trial([near, far], seed)
+    trial.run_for(100)
+    namespace.cut()
+    ready([far], False)
+    assert near.is_ready()
+    refused = Request("POST", far.url, PUBLISH, [("topic", "other")])
+    assert (refused.status, refused.headers["retry-after"]) == (503, "5")
+    namespace.mend()
+    ready([near, far])
+    trial.run_for(100)
+    assert trial.finish() >= 200
