@@ -1,6 +1,6 @@
 //! Logs that outlive a process or join several: implementations of [`petasos_hub::transport::Transport`].
 //!
-//! Each is a file and a feature of the same name. All write updates down alike ([`codec`](self)), keep subscribers with
+//! Each is a folder and a feature of the same name. All write updates down alike ([`codec`](self)), keep subscribers with
 //! leases, and pass the whole list of [`petasos_hub::conformance`] against a real server. None knows of subscribers,
 //! matchers or grants more than it has to store.
 //!
