@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 
 use crate::{
     TransportError,
-    transport::{Entry, Follower, Head, Page, Position, Transport, Trimmed},
+    transport::{Entry, Follower, Head, Page, Position, Transport, Trimmed, events_max},
 };
 
 /// A log in memory. See the module.
@@ -103,9 +103,6 @@ struct Progress {
 /// Publishers' updates and subscription events each keep at most this many bytes.
 const BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// Subscription events that are kept at least, when anything is: 1.5 MB of them. A subscriber's cursor is often one.
-const HUB_EVENTS_MIN: usize = 1_024;
-
 /// How far a follower may be behind before appending waits: a burst, not a memory problem.
 const WINDOW_ENTRIES: u64 = 1_024;
 const WINDOW_BYTES: usize = 64 * 1024 * 1024;
@@ -122,7 +119,7 @@ const EPOCH: u64 = 1;
 impl MemoryTransport {
     /// Keeps the last `history_max` updates of publishers. 0 keeps nothing for reconnections.
     pub fn new(history_max: usize) -> Self {
-        let events_max = if history_max == 0 { 0 } else { history_max.max(HUB_EVENTS_MIN) };
+        let events_max = events_max(history_max);
         let kept = |entries_max| Kept { entries: VecDeque::new(), entries_max, bytes: 0, trimmed: 0 };
         let log = Log {
             updates: kept(history_max),

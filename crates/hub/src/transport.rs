@@ -67,6 +67,14 @@ pub struct Trimmed {
     pub events: Position,
 }
 
+/// Subscription events that are kept at least, when anything is. A subscriber's cursor is often one.
+pub const HUB_EVENTS_MIN: usize = 1_024;
+
+/// How many subscription events a log keeps that keeps so many updates.
+pub fn events_max(updates_max: usize) -> usize {
+    if updates_max == 0 { 0 } else { updates_max.max(HUB_EVENTS_MIN) }
+}
+
 /// An ordered log of updates.
 #[async_trait]
 pub trait Transport: Send + Sync + 'static {

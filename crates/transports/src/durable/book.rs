@@ -2,6 +2,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
+use petasos_hub::transport::HUB_EVENTS_MIN;
 use petasos_protocol::update::Origin;
 use rusqlite::{Connection, params};
 use serde::{Deserialize, Serialize};
@@ -109,16 +110,13 @@ impl Bounds {
         match origin {
             Origin::Publisher => Self { entries_max, bytes_max, age_max: retention.age_max, entries_min: 0 },
             Origin::Hub => {
-                let entries_min = if entries_max == 0 { 0 } else { HUB_EVENTS_MIN };
+                let entries_min = if entries_max == 0 { 0 } else { HUB_EVENTS_MIN as u64 };
                 let entries_max = entries_max.max(entries_min);
                 Self { entries_max, bytes_max, age_max: None, entries_min }
             }
         }
     }
 }
-
-/// Subscription events that are kept at least, when anything is. A subscriber's cursor is often one.
-const HUB_EVENTS_MIN: u64 = 1_024;
 
 /// The oldest entries of one origin, as far as they have been looked up: what is trimmed next.
 pub(super) struct Oldest {

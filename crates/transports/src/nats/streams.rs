@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use petasos_hub::TransportError;
+use petasos_hub::transport::{HUB_EVENTS_MIN, events_max};
 use serde_json::{Value, json};
 
 use super::{
@@ -24,9 +25,6 @@ pub(super) struct Streams {
     lease: Duration,
     entries_max: usize,
 }
-
-/// Subscription events that are kept at least, when anything is. A subscriber's cursor is often one.
-const EVENTS_MIN: usize = 1_024;
 
 /// The server forgets the ids by which it knows events that are told twice after this time at the earliest: two nodes
 /// that bury the same do so at about the same time.
@@ -60,13 +58,13 @@ impl Streams {
 
     /// How many subscription events readers see.
     pub(super) fn events_max(&self) -> usize {
-        if self.entries_max == 0 { 0 } else { self.entries_max.max(EVENTS_MIN) }
+        events_max(self.entries_max)
     }
 
     /// How many messages of each subject the server keeps: what readers see, and what followers may still be on their
     /// way to.
     fn physical_max(&self) -> u64 {
-        let kept = self.entries_max.max(EVENTS_MIN).saturating_add(MARGIN_ENTRIES) as u64;
+        let kept = self.entries_max.max(HUB_EVENTS_MIN).saturating_add(MARGIN_ENTRIES) as u64;
         // What the server counts in.
         kept.min(i64::MAX as u64)
     }

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use petasos_hub::transport::events_max;
 use petasos_hub::transport::{Entry, Position};
 use petasos_protocol::{subscription::Subscription, topic::HubUrl};
 use tokio::sync::{Notify, watch};
@@ -80,9 +81,6 @@ const REASONS_MAX: usize = 4;
 /// Trimming costs a statement; until it is done, a little more is on disk than is promised to be there at least.
 const TRIM_ENTRIES: u64 = 1_024;
 const TRIM_INTERVAL: Duration = Duration::from_secs(10);
-
-/// Subscription events that are kept at least, when anything is. A subscriber's cursor is often one.
-const EVENTS_MIN: usize = 1_024;
 
 impl Core {
     pub(super) fn new(
@@ -290,12 +288,12 @@ impl Core {
 impl Bounds {
     fn new(retention: &Retention) -> Self {
         let entries = i64::try_from(retention.entries_max).unwrap_or(i64::MAX);
-        let events = i64::try_from(retention.entries_max.max(EVENTS_MIN)).unwrap_or(i64::MAX);
+        let events = i64::try_from(events_max(retention.entries_max)).unwrap_or(i64::MAX);
         Self {
             entries,
             bytes: retention.bytes_max.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
             age: retention.age_max.map(micros),
-            events: if entries == 0 { 0 } else { events },
+            events,
         }
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ::redis::cmd;
 use petasos_hub::transport::Position;
+use petasos_hub::transport::events_max;
 use petasos_protocol::update::{Origin, Update};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -38,12 +39,9 @@ const QUEUE_ENTRIES: usize = 1_024;
 const BATCH_ENTRIES: usize = 256;
 const BATCH_BYTES: usize = 1024 * 1024;
 
-/// Subscription events that are kept at least, when anything is: a subscriber's cursor is often one.
-const EVENTS_MIN: usize = 1_024;
-
 impl Bounds {
     pub(super) fn new(updates_max: usize) -> Self {
-        let events_max = if updates_max == 0 { 0 } else { updates_max.max(EVENTS_MIN) };
+        let events_max = events_max(updates_max);
         Self([updates_max, events_max, MARGIN_ENTRIES].map(|bound| bound.to_string()))
     }
 
