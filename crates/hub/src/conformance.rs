@@ -52,6 +52,15 @@ pub trait Subject: Send + Sync {
     async fn peer(&self) -> Option<Arc<dyn Transport>> {
         None
     }
+
+    /// Makes the store of the log that was made last answer nothing, without ending any connection. The log finds that
+    /// out within seconds of an append. False: its store always answers.
+    async fn pause(&self) -> bool {
+        false
+    }
+
+    /// Ends what [`Subject::pause`] began.
+    async fn resume(&self) {}
 }
 
 /// One guarantee.
@@ -74,6 +83,7 @@ pub const CHECKS: &[(&str, Check)] = &[
     ("a slow follower loses nothing", |s| Box::pin(a_slow_follower_loses_nothing(s))),
     ("a dropped follower holds nobody up", |s| Box::pin(a_dropped_follower_holds_nobody_up(s))),
     ("a dropped append is whole or nothing", |s| Box::pin(a_dropped_append_is_whole_or_nothing(s))),
+    ("an append that failed in this process is never added", |s| Box::pin(a_failed_append_is_never_added(s))),
     ("nodes see one order", |s| Box::pin(nodes_see_one_order(s))),
     ("nodes find what others have appended", |s| Box::pin(nodes_find_what_others_have_appended(s))),
     ("a fact is told once", |s| Box::pin(a_fact_is_told_once(s))),
@@ -356,6 +366,51 @@ async fn a_dropped_append_is_whole_or_nothing(subject: &dyn Subject) {
     let mut unique = ids.clone();
     unique.dedup();
     assert_eq!(ids, unique, "nothing twice");
+}
+
+/// A publisher that got an error publishes again: what was still in this process must not come later, too.
+async fn a_failed_append_is_never_added(subject: &dyn Subject) {
+    let log = subject.transport(1_000).await;
+    append(&*log, "before").await;
+    if !subject.pause().await {
+        return;
+    }
+    // An append that has left for the store when it stops to answer may be added.
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let mut sent = Vec::new();
+    while log.is_ready() {
+        assert!(tokio::time::Instant::now() < deadline, "an append finds out that the store does not answer");
+        let id = format!("sent-{}", sent.len());
+        let failed = log.append(update(&id)).await;
+        assert!(matches!(failed, Err(TransportError::Unavailable(_))), "{failed:?}");
+        sent.push(id);
+    }
+    let mut failing = tokio::task::JoinSet::new();
+    for number in 0..20 {
+        let log = Arc::clone(&log);
+        failing.spawn(async move { log.append(update(&format!("refused-{number}"))).await });
+    }
+    for number in 0..20 {
+        let id = format!("dropped-{number}");
+        let mut append = std::pin::pin!(log.append(update(&id)));
+        // Polled once, then dropped.
+        std::future::poll_fn(|cx| std::task::Poll::Ready(append.as_mut().poll(cx).is_ready())).await;
+    }
+    while let Some(failed) = failing.join_next().await {
+        let failed = failed.expect("no panic");
+        assert!(matches!(failed, Err(TransportError::Unavailable(_))), "{failed:?}");
+    }
+    subject.resume().await;
+    // By itself: nobody publishes to a node that is not ready.
+    while !log.is_ready() {
+        assert!(tokio::time::Instant::now() < deadline, "the log is ready again");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    append(&*log, "after").await;
+    let page = log.read(Position::EARLIEST, 1_000).await.expect("read");
+    let mut ids = names(&page.entries);
+    ids.retain(|id| !sent.contains(id));
+    assert_eq!(ids, ["before", "after"], "nothing that failed in this process was added");
 }
 
 /// Appenders and followers on two nodes: one order, the same for all.
@@ -669,6 +724,11 @@ fn names(entries: &[Entry]) -> Vec<String> {
 }
 
 async fn append(log: &dyn Transport, id: &str) -> Position {
+    let append = log.append(update(id));
+    tokio::time::timeout(PATIENCE, append).await.expect("the append ends").expect("append")
+}
+
+fn update(id: &str) -> Update {
     let limits = Limits::default();
     let draft = Draft {
         topics: Topics::parse(["topic"], &HubUrl::default(), &limits).expect("topic"),
@@ -678,8 +738,7 @@ async fn append(log: &dyn Transport, id: &str) -> Position {
         event_type: None,
         retry: None,
     };
-    let update = Update::publish(draft, || unreachable!("an id was given"));
-    tokio::time::timeout(PATIENCE, log.append(update)).await.expect("the append ends").expect("append")
+    Update::publish(draft, || unreachable!("an id was given"))
 }
 
 fn subscription_event() -> Update {

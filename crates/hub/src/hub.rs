@@ -160,8 +160,12 @@ impl Hub {
     /// Appends an update to the log and returns its id. It is then as durable as the transport promises, and on its way
     /// to every subscriber. A dropped future publishes the update whole or not at all.
     ///
+    /// An update that the log has taken is acknowledged even if the hub has begun to stop meanwhile, because other nodes
+    /// deliver it, or this one after its restart. A log that ends with the process is the exception: its streams may have
+    /// ended without the update.
+    ///
     /// # Errors
-    /// The update may or may not have been published. [`TransportError::Closed`] once the hub stops.
+    /// Those of [`Transport::append`]. [`TransportError::Closed`] once the hub stops.
     pub async fn publish(&self, draft: Draft) -> Result<EventId, TransportError> {
         if self.engine.is_stopping() {
             return Err(TransportError::Closed);
@@ -170,9 +174,8 @@ impl Hub {
         let id = update.id().clone();
         let position = self.engine.transport.append(update).await?;
         self.pace(position).await;
-        // Whoever is told that an update is published relies on it: the hub may have begun to stop meanwhile, and the
-        // streams may have ended without it.
-        if self.engine.is_stopping() {
+        // The log may end with the process, and the streams may have ended without the update.
+        if self.engine.is_stopping() && !self.engine.transport.outlives_process() {
             return Err(TransportError::Closed);
         }
         self.engine.published.fetch_add(1, Ordering::Relaxed);
@@ -238,8 +241,8 @@ impl Hub {
         self.engine.presence.is_some()
     }
 
-    /// Whether it takes updates, as far as is known without asking: false while the transport's backend is away, when
-    /// streams stay open, and once the hub stops.
+    /// Whether it takes updates, as far as is known without asking: false while the transport's backend does not answer
+    /// or is full, when streams stay open, and once the hub stops.
     pub fn is_ready(&self) -> bool {
         self.engine.transport.is_ready() && !self.engine.is_stopping()
     }
@@ -325,8 +328,8 @@ impl Engine {
     /// Where a stream begins that wants what comes: the end of the log, or of what this node has seen of it while its
     /// backend is away. Who comes then waits with the others.
     pub(crate) async fn head(&self) -> Result<Position, TransportError> {
-        // One that is known to be away is not asked: that may take long.
-        if self.transport.is_ready() {
+        // A log that is known not to answer is not asked: that may take long.
+        if self.transport.is_readable() {
             match self.transport.head().await {
                 Err(TransportError::Unavailable(_)) => {}
                 head => return Ok(head?.position),

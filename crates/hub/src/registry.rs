@@ -85,7 +85,8 @@ pub trait Registry: Send + Sync {
 
     /// Records facts of one node in their order and appends the events of those that are new: an arrival of someone who
     /// is not there, a departure of someone who is. An error means that each of the first facts may have been recorded:
-    /// the same facts can be given again. [`Lease::Ended`]: the node has no lease, and nothing was recorded.
+    /// the same facts can be given again. [`Lease::Ended`]: the node has no lease, and nothing was recorded. A lease that
+    /// ends after the first of the facts were recorded is an error, therefore.
     async fn record(&self, node: NodeId, facts: &[Fact]) -> Result<Lease, TransportError>;
 
     /// Subscribers of nodes that have no lease, at most `limit`.

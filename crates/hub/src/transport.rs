@@ -81,9 +81,21 @@ pub trait Transport: Send + Sync + 'static {
     /// The end of the log as it is now: everything whose append has returned lies at or before it.
     async fn head(&self) -> Result<Head, TransportError>;
 
-    /// Adds an update after all others. Returns when it is as durable as this transport promises; an error means that
-    /// it may or may not have been added. Waits while followers are too far behind. A dropped future adds the update
-    /// whole or not at all.
+    /// Adds an update after all others. Returns when it is as durable as this transport promises. Waits while followers
+    /// are too far behind. A dropped future adds the update whole or not at all.
+    ///
+    /// A publisher that gets an error may publish the same update again. So one rule holds in every transport: **an
+    /// update that still waits in this process when its publisher gets an error, or when its future is dropped, is never
+    /// added later**, however long the store takes to come back. Only an update that had left for the store may still be
+    /// added, because nobody can call it back. A transport sends nothing to a store that is known not to answer.
+    ///
+    /// # Errors
+    /// - [`TransportError::Full`]: it was not added. The store refused it for want of room, or it is too large.
+    /// - [`TransportError::Closed`]: it was not added.
+    /// - [`TransportError::Unavailable`]: it was not added if it still waited in this process; otherwise it may or may not
+    ///   have been added.
+    /// - [`TransportError::Failed`]: the log takes nothing any more. An update that was being written just then may or may
+    ///   not be there when the log is opened again; later ones were not added.
     async fn append(&self, update: Update) -> Result<Position, TransportError>;
 
     /// The place of the earliest kept update with that id. Indexed: never a scan.
@@ -99,9 +111,22 @@ pub trait Transport: Send + Sync + 'static {
     /// [`TransportError::Trimmed`] if updates after `after` are no longer kept.
     async fn follow(&self, after: Position) -> Result<Box<dyn Follower>, TransportError>;
 
-    /// Whether it can be used, as far as it knows without asking anyone: false while its backend does not answer.
+    /// Whether it takes appends, as far as it knows without asking anyone: false while its backend does not answer, and
+    /// while the backend refuses appends because it is full. A transport that is not ready looks by itself, now and then,
+    /// whether it is ready again: nobody publishes to a node that is not.
     fn is_ready(&self) -> bool {
         true
+    }
+
+    /// Whether it can be read, as far as it knows without asking anyone. A log that is full can.
+    fn is_readable(&self) -> bool {
+        self.is_ready()
+    }
+
+    /// Whether the log is still there when this process has ended, so that an update that was appended is not lost with
+    /// this node's streams.
+    fn outlives_process(&self) -> bool {
+        self.registry().is_some()
     }
 
     /// Who is subscribed on all nodes that share the log, and on those that did before it was closed. `None`: the log is

@@ -25,6 +25,7 @@ use petasos_protocol::{
     subscription::{SubscriberId, Subscription},
     update::{EventId, Update},
 };
+use tokio::sync::Semaphore;
 
 /// What all nodes share.
 #[derive(Clone)]
@@ -40,6 +41,8 @@ struct State {
     alive: HashSet<NodeId>,
     /// The next renewal has no answer.
     is_answer_lost: bool,
+    /// Answers to appends wait for permits.
+    answers: Option<Arc<Semaphore>>,
 }
 
 impl State {
@@ -53,6 +56,7 @@ impl State {
             recorded: 0,
             alive: HashSet::new(),
             is_answer_lost: false,
+            answers: None,
         }
     }
 
@@ -148,7 +152,12 @@ impl Transport for Store {
 
     async fn append(&self, update: Update) -> Result<Position, TransportError> {
         let (epoch, log) = self.log()?;
-        Ok(place(epoch, log.append(update).await?))
+        let position = log.append(update).await?;
+        let answers = self.lock().answers.clone();
+        if let Some(answers) = answers {
+            answers.acquire().await.expect("it is never closed").forget();
+        }
+        Ok(place(epoch, position))
     }
 
     async fn locate(&self, id: &str) -> Result<Option<Position>, TransportError> {
@@ -426,6 +435,27 @@ async fn a_stopping_node_says_that_its_subscribers_have_left() {
     there.stop().await;
     assert!(!told(&mut watcher, "a").await);
     assert_eq!(here.subscriptions(None).await.expect("list").active.len(), 1);
+}
+
+/// A publisher that were told otherwise would publish it again, at the next node.
+#[tokio::test]
+async fn an_update_that_the_store_has_is_acknowledged_while_its_node_stops() {
+    let store = Store::new();
+    let (here, there) = (start(&store).await, start(&store).await);
+    let mut session = subscribe(&there, "a", None).await;
+    let answers = Arc::new(Semaphore::new(0));
+    store.lock().answers = Some(Arc::clone(&answers));
+    let publishing = tokio::spawn({
+        let here = here.clone();
+        async move { publish(&here, "topic=a&id=1&data=x").await }
+    });
+    assert!(next(&mut session).await.is_some_and(|event| event.contains("id: 1")));
+    here.stop().await;
+    answers.add_permits(1);
+    let published = publishing.await.expect("no panic").expect("it is in the log");
+    assert_eq!(published.as_str(), "1");
+    let late = publish(&here, "topic=a&id=2&data=x").await;
+    assert!(matches!(late, Err(TransportError::Closed)), "{late:?}");
 }
 
 #[tokio::test]
