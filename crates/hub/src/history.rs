@@ -8,11 +8,15 @@ use std::{
 };
 
 use petasos_protocol::{cursor::Cursor, sse::Frame};
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep},
+};
 
 use crate::{
     Closed, TransportError,
     hub::Engine,
+    replay::Compared,
     subscriber::Subscriber,
     transport::{Entry, Page, Position, Trimmed},
 };
@@ -21,8 +25,16 @@ use crate::{
 pub(crate) struct History(State);
 
 enum State {
-    /// Entries of a page that have not been looked at yet, wanted or not.
-    Page {
+    /// A page whose entries have not been looked at yet, wanted or not.
+    Read(Page),
+    /// A page whose entries are being compared with what the subscriber wants.
+    Comparing {
+        wanted: oneshot::Receiver<Vec<Entry>>,
+        through: Position,
+        at_end: bool,
+    },
+    /// Entries of a page that the subscriber wants and may have.
+    Wanted {
         entries: std::vec::IntoIter<Entry>,
         through: Position,
         at_end: bool,
@@ -50,10 +62,6 @@ const PAGE_ENTRIES: usize = 256;
 /// How long before a log that is away is asked again, by each stream.
 const AWAY_PAUSE: Duration = Duration::from_secs(1);
 
-/// Entries that are asked for without a match before other tasks of the thread get their turn: the worst costs some
-/// microseconds for each matcher.
-const FILTERED_AT_ONCE: usize = 16;
-
 impl History {
     /// Nothing to read: the subscriber wants what follows the position, which is the end of the log.
     pub(crate) fn at_end(position: Position) -> Self {
@@ -79,7 +87,7 @@ impl History {
 
     /// A page that has been read, and what follows it.
     pub(crate) fn of(page: Page) -> Self {
-        Self(State::Page { entries: page.entries.into_iter(), through: page.through, at_end: page.at_end })
+        Self(State::Read(page))
     }
 
     /// The position up to which everything has been seen, if that is the end of the log.
@@ -94,15 +102,30 @@ impl History {
     pub(crate) fn poll(&mut self, subscriber: &Subscriber, cx: &mut Context<'_>) -> Poll<Step> {
         loop {
             match &mut self.0 {
-                State::Page { entries, through, at_end } => {
-                    // With the grants of now, not those of the time when the updates were published.
-                    let mut asked = entries.by_ref().take(FILTERED_AT_ONCE);
-                    if let Some(entry) = asked.find(|entry| subscriber.interest.wants(&entry.update)) {
-                        return Poll::Ready(Step::Frame(entry.update.frame().clone()));
+                State::Read(page) => {
+                    let (through, at_end) = (page.through, page.at_end);
+                    let entries = std::mem::take(&mut page.entries);
+                    let replays = &subscriber.engine.replays;
+                    self.0 = match replays.compare(&subscriber.interest, entries) {
+                        Compared::AtOnce(entries) => {
+                            State::Wanted { entries: entries.into_iter(), through, at_end }
+                        }
+                        Compared::Later(wanted) => State::Comparing { wanted, through, at_end },
+                    };
+                }
+                State::Comparing { wanted, through, at_end } => {
+                    match ready!(Pin::new(wanted).poll(cx)) {
+                        Ok(entries) => {
+                            let (through, at_end) = (*through, *at_end);
+                            self.0 = State::Wanted { entries: entries.into_iter(), through, at_end };
+                        }
+                        // The runtime ends.
+                        Err(_) => return Poll::Ready(Step::Closed(Closed::Stopping)),
                     }
-                    if entries.len() > 0 {
-                        cx.waker().wake_by_ref();
-                        return Poll::Pending;
+                }
+                State::Wanted { entries, through, at_end } => {
+                    if let Some(entry) = entries.next() {
+                        return Poll::Ready(Step::Frame(entry.update.frame().clone()));
                     }
                     *self = match *at_end {
                         true => Self::at_end(*through),

@@ -7,7 +7,7 @@ use petasos_protocol::{
     Limits,
     grants::Grants,
     matcher::Matcher,
-    topic::{HubUrl, Topic},
+    topic::{HubUrl, Topic, Topics},
     update::Update,
 };
 
@@ -15,9 +15,39 @@ use petasos_protocol::{
 pub(crate) struct Interest {
     pub(crate) matchers: Box<[Matcher]>,
     pub(crate) grants: Arc<Grants>,
+    /// What comparing a topic with all matchers costs, and with all matchers of the grants.
+    selecting: Cost,
+    granting: Cost,
 }
 
+/// The cost of comparing a topic with several matchers, in the unit of [`Matcher::cost`].
+#[derive(Clone, Copy)]
+struct Cost {
+    fixed: usize,
+    per_byte: usize,
+}
+
+impl Cost {
+    fn new(matchers: &[Matcher]) -> Self {
+        let of_length = |length| matchers.iter().map(|each| each.cost(length)).sum::<usize>();
+        let fixed = of_length(0);
+        Self { fixed, per_byte: of_length(1) - fixed }
+    }
+
+    fn topics(self, topics: &Topics) -> usize {
+        topics.iter().map(|topic| self.fixed + self.per_byte * topic.as_str().len()).sum()
+    }
+}
+
+/// What looking at an update costs that is not even compared, in the unit of [`Matcher::cost`].
+const GLANCE_COST: usize = 4;
+
 impl Interest {
+    pub(crate) fn new(matchers: Vec<Matcher>, grants: Arc<Grants>) -> Self {
+        let (selecting, granting) = (Cost::new(&matchers), Cost::new(&grants.subscribe));
+        Self { matchers: matchers.into(), grants, selecting, granting }
+    }
+
     /// All subscription events of both dialects, each once.
     pub(crate) fn in_subscriptions(hub: &HubUrl) -> Self {
         let under = |rest: &str| {
@@ -26,7 +56,7 @@ impl Interest {
         };
         let matchers = vec![under("{topic}/{subscriber}"), under("{match_type}/{match}/{subscriber}")];
         let grants = Arc::new(Grants { subscribe: matchers.clone(), ..Grants::default() });
-        Self { matchers: matchers.into(), grants }
+        Self::new(matchers, grants)
     }
 
     /// Whether the update is selected and allowed. Each topic may select; permission looks at the update as a whole.
@@ -39,6 +69,45 @@ impl Interest {
         update.topics().iter().any(selected) && self.may_have(update)
     }
 
+    /// The most that [`Interest::wants`] costs for the update, in the unit of [`Matcher::cost`]. Adding it up is much
+    /// cheaper than asking.
+    pub(crate) fn cost(&self, update: &Update) -> usize {
+        match update.is_private() {
+            false => GLANCE_COST + self.selecting.topics(update.topics()),
+            true if !self.sees_private() => GLANCE_COST,
+            true => {
+                let topics = update.topics();
+                GLANCE_COST + self.selecting.topics(topics) + self.granting.topics(topics)
+            }
+        }
+    }
+
+    /// The same as [`Interest::wants`], a few comparisons at a time: goes on where `search` is, until the answer is
+    /// known or what it has cost exceeds `budget`, from which it is taken.
+    pub(crate) fn search(&self, update: &Update, search: &mut Search, budget: &mut usize) -> Option<bool> {
+        let found = self.compare(update, search, budget)?;
+        *budget = budget.saturating_sub(GLANCE_COST);
+        Some(found)
+    }
+
+    fn compare(&self, update: &Update, search: &mut Search, budget: &mut usize) -> Option<bool> {
+        if update.is_private() && !self.sees_private() {
+            return Some(false);
+        }
+        if let Search::Selecting(at) = search {
+            if !any_matches(&self.matchers, update.topics(), at, budget)? {
+                return Some(false);
+            }
+            *search = Search::Granting(0);
+        }
+        match search {
+            Search::Granting(at) if update.is_private() => {
+                any_matches(&self.grants.subscribe, update.topics(), at, budget)
+            }
+            _ => Some(true),
+        }
+    }
+
     /// Whether an update that is selected may be delivered.
     pub(crate) fn may_have(&self, update: &Update) -> bool {
         !update.is_private() || self.grants.may_receive(update.topics())
@@ -47,5 +116,89 @@ impl Interest {
     /// Whether private updates, hence subscription events, can concern it at all.
     pub(crate) fn sees_private(&self) -> bool {
         !self.grants.subscribe.is_empty()
+    }
+}
+
+/// How far [`Interest::search`] has come with one update: how many pairs of a topic and a matcher have been compared.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Search {
+    /// With the subscriber's own matchers.
+    Selecting(usize),
+    /// With those of its token, once the update is selected.
+    Granting(usize),
+}
+
+impl Default for Search {
+    fn default() -> Self {
+        Self::Selecting(0)
+    }
+}
+
+/// Whether one of the matchers matches one of the topics, looked for from pair `at` on. `None`: the budget is used up.
+fn any_matches(matchers: &[Matcher], topics: &Topics, at: &mut usize, budget: &mut usize) -> Option<bool> {
+    let pairs = topics.iter().flat_map(|topic| matchers.iter().map(move |matcher| (topic, matcher)));
+    for (topic, matcher) in pairs.skip(*at) {
+        if *budget == 0 {
+            return None;
+        }
+        *budget = budget.saturating_sub(matcher.cost(topic.as_str().len()));
+        *at += 1;
+        if matcher.matches(topic) {
+            return Some(true);
+        }
+    }
+    Some(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use petasos_protocol::{form, matcher::MatcherType};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SELECTORS: [&str; 6] = ["a", "b", "/{id}", "*", "/x/{+rest}", "http://h/:id"];
+    const TOPICS: [&str; 5] = ["a", "b", "/1", "/x/1/2", "http://h/1"];
+
+    fn matchers(chosen: &[usize]) -> Vec<Matcher> {
+        let limits = Limits::default();
+        let parse = |text: &str| match text.contains("/:") {
+            true => Matcher::parse(MatcherType::UrlPattern, text, &HubUrl::default(), &limits),
+            false => Matcher::selector(text, &limits),
+        };
+        chosen.iter().map(|at| parse(SELECTORS[*at]).expect("valid")).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn a_search_in_pieces_finds_what_a_search_at_once_finds_and_costs_no_more_than_was_said(
+            selecting in prop::collection::vec(0..SELECTORS.len(), 1..4),
+            granting in prop::collection::vec(0..SELECTORS.len(), 0..4),
+            topics in prop::collection::vec(0..TOPICS.len(), 1..4),
+            private in any::<bool>(),
+            slice in 1_usize..200,
+        ) {
+            let body: String = topics.iter().map(|at| format!("topic={}&", TOPICS[*at])).collect();
+            let body = if private { format!("{body}private=on&id=1") } else { format!("{body}id=1") };
+            let draft = form::publish(body.as_bytes(), &HubUrl::default(), &Limits::default()).expect("valid");
+            let update = Update::publish(draft, || unreachable!("an id is given"));
+            let grants = Grants { subscribe: matchers(&granting), ..Grants::default() };
+            let interest = Interest::new(matchers(&selecting), Arc::new(grants));
+            let mut search = Search::default();
+            let mut pieces = 0;
+            let found = loop {
+                pieces += 1;
+                let mut budget = slice;
+                if let Some(found) = interest.search(&update, &mut search, &mut budget) {
+                    break found;
+                }
+                prop_assert_eq!(budget, 0);
+                prop_assert!(pieces <= 100, "it comes to an end");
+            };
+            prop_assert_eq!(found, interest.wants(&update));
+            let mut budget = interest.cost(&update) + 1;
+            prop_assert!(interest.search(&update, &mut Search::default(), &mut budget).is_some());
+            prop_assert!(budget > 0);
+        }
     }
 }

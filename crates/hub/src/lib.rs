@@ -46,6 +46,7 @@ mod outbox;
 mod patterns;
 mod presence;
 pub mod registry;
+mod replay;
 mod ring;
 mod session;
 mod shard;

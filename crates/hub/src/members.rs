@@ -15,6 +15,7 @@ use crate::{
     index::{Index, RegistrationKey},
     interest::Interest,
     outbox::Outbox,
+    replay::SLICE_COST,
     ring::{Place, Ring},
     transport::{Entry, Position},
     wire::{Batch, Gone, Parked},
@@ -85,6 +86,9 @@ pub(crate) enum Sink {
 /// what publishers wait for.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// Entries that are compared for a newcomer whatever that costs: what is published while it comes, so that it gets there.
+const MISSED_AT_LEAST: usize = 4;
+
 /// How much the ring grows before it is trimmed again: all who wait are looked at then.
 const TRIM_ENTRIES: usize = 256;
 const TRIM_BYTES: usize = 1024 * 1024;
@@ -117,8 +121,8 @@ impl Members {
         }
     }
 
-    /// Admits a member whose frames go into an outbox, from `after` on. `None`: that lies before the ring, or more is
-    /// missed than a queue holds.
+    /// Admits a member whose frames go into an outbox, from `after` on. `None`: that lies before the ring, more is missed
+    /// than a queue holds, or finding it takes too long.
     pub(crate) fn attach(
         &mut self,
         interest: Arc<Interest>,
@@ -128,8 +132,9 @@ impl Members {
             return None;
         }
         let outbox = Arc::<Outbox>::default();
-        let missed = self.ring.after(after).filter(|(_, update)| interest.wants(update));
-        if !outbox.push(missed.map(|(place, update)| (self.ring.before(place), update.frame().event()))) {
+        let missed = self.missed(&interest, after)?.into_iter();
+        let frame = |place| (self.ring.before(place), self.ring.update(place).frame().event());
+        if !outbox.push(missed.map(frame)) {
             return None;
         }
         let key = self.admit(Sink::Outbox(interest, Arc::clone(&outbox)), after);
@@ -138,14 +143,13 @@ impl Members {
 
     /// Admits a member whose frames go to its socket. One that has to read the history first goes back to a task.
     pub(crate) fn park(&mut self, mut parked: Parked, after: Position, now: Instant) {
-        if after < self.ring.start() {
+        let interest = Arc::clone(parked.interest());
+        let missed = if after < self.ring.start() { None } else { self.missed(&interest, after) };
+        let Some(missed) = missed else {
             self.runtime.spawn(parked.unpark(&self.ring).run(after));
             return;
-        }
-        let interest = Arc::clone(parked.interest());
-        let missed = self.ring.after(after).filter(|(_, update)| interest.wants(update));
-        let places = missed.map(|(place, _)| place);
-        let pushed = parked.push(places, &self.ring, &mut Batch::default(), now);
+        };
+        let pushed = parked.push(missed.into_iter(), &self.ring, &mut Batch::default(), now);
         let token = Token(self.members.vacant_key());
         // Edges: what a socket takes is always tried first.
         let both = Readiness::READABLE | Readiness::WRITABLE;
@@ -157,6 +161,23 @@ impl Members {
             self.due.insert(slot, due);
             self.list(slot);
         }
+    }
+
+    /// What a newcomer wants of the ring after a position. `None`: finding that would keep the other members waiting for
+    /// too long. The newcomer reads it from the log instead, and comes back nearer to the end.
+    fn missed(&self, interest: &Interest, after: Position) -> Option<Vec<Place>> {
+        let mut cost = 0_usize;
+        let mut missed = Vec::new();
+        for (number, (place, update)) in self.ring.after(after).enumerate() {
+            cost = cost.saturating_add(interest.cost(update));
+            if cost > SLICE_COST && number >= MISSED_AT_LEAST {
+                return None;
+            }
+            if interest.wants(update) {
+                missed.push(place);
+            }
+        }
+        Some(missed)
     }
 
     fn admit(&mut self, sink: Sink, after: Position) -> MemberKey {
@@ -578,7 +599,7 @@ mod tests {
 
     fn interest(selector: &str) -> Arc<Interest> {
         let matchers = vec![Matcher::selector(selector, &Limits::default()).expect("valid")];
-        Arc::new(Interest { matchers: matchers.into(), grants: Arc::new(Grants::default()) })
+        Arc::new(Interest::new(matchers, Arc::new(Grants::default())))
     }
 
     /// Members that nothing waits for, and the runtime that they send streams back to.

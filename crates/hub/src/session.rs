@@ -65,7 +65,7 @@ impl Session {
         close_at: Option<Instant>,
     ) -> Result<Self, SubscribeError> {
         let dialect = request.dialect;
-        let interest = Arc::new(Interest { matchers: request.matchers.into(), grants });
+        let interest = Arc::new(Interest::new(request.matchers, grants));
         let (history, cursor, forgiven) = match request.cursor {
             None => {
                 let head = engine.head().await?;

@@ -22,6 +22,7 @@ use petasos_protocol::sse::{self, Frame};
 use tokio::{
     io::AsyncWriteExt,
     net::TcpStream,
+    task::yield_now,
     time::{timeout, timeout_at},
 };
 
@@ -213,12 +214,27 @@ impl Carried {
         let _ = timeout(END_MAX, rest).await;
     }
 
+    /// Reads and writes, and notices meanwhile that the peer leaves: history may hold nothing for it for long.
     async fn carry(&mut self, history: &mut History) -> io::Result<Result<Position, Closed>> {
         let Self { socket, framing, unsent, stream } = self;
-        let keep_alive = stream.subscriber.engine.settings.keep_alive;
+        tokio::select! {
+            biased;
+            error = left(socket) => Err(error),
+            reached = Self::send(socket, *framing, unsent, &stream.subscriber, history) => reached,
+        }
+    }
+
+    async fn send(
+        socket: &TcpStream,
+        framing: Framing,
+        unsent: &mut Unsent,
+        subscriber: &Subscriber,
+        history: &mut History,
+    ) -> io::Result<Result<Position, Closed>> {
+        let keep_alive = subscriber.engine.settings.keep_alive;
         loop {
             flush(socket, unsent).await?;
-            let gathering = gather(history, &stream.subscriber, *framing, unsent);
+            let gathering = gather(history, subscriber, framing, unsent);
             let step = match keep_alive {
                 None => gathering.await,
                 Some(interval) => match timeout(interval, gathering).await {
@@ -235,6 +251,8 @@ impl Carried {
                 Some(Step::Closed(reason)) => return Ok(Err(reason)),
                 _ => {}
             }
+            // A peer that takes all that it is sent must not keep its thread from others.
+            yield_now().await;
         }
     }
 
@@ -251,15 +269,49 @@ impl Carried {
 /// How long the end of a stream may take a peer that is slow to read.
 const END_MAX: Duration = Duration::from_secs(5);
 
-async fn flush(socket: &mut TcpStream, unsent: &mut Unsent) -> io::Result<()> {
+async fn flush(socket: &TcpStream, unsent: &mut Unsent) -> io::Result<()> {
     while unsent.bytes > 0 {
-        let written = socket.write_vectored(&unsent.slices()).await?;
-        if written == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
+        socket.writable().await?;
+        match socket.try_write_vectored(&unsent.slices()) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => unsent.advance(written),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
         }
-        unsent.advance(written);
     }
     Ok(())
+}
+
+/// Waits until the peer has left, and says how.
+async fn left(socket: &TcpStream) -> io::Error {
+    let mut unasked = 0;
+    loop {
+        if let Err(error) = socket.readable().await {
+            return error;
+        }
+        if hear(&mut unasked, |buffer| socket.try_read(buffer)).is_err() {
+            return io::ErrorKind::UnexpectedEof.into();
+        }
+    }
+}
+
+/// Reads what a peer says, which is thrown away, and notices that it has left. `unasked` counts the bytes.
+fn hear(unasked: &mut u16, mut read: impl FnMut(&mut [u8]) -> io::Result<usize>) -> Result<(), Gone> {
+    let mut heard = [0; 1024];
+    loop {
+        match read(&mut heard) {
+            Ok(0) => return Err(Gone),
+            Ok(length) => {
+                *unasked = unasked.saturating_add(length as u16);
+                if *unasked > UNASKED_MAX {
+                    return Err(Gone);
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return Err(Gone),
+        }
+    }
 }
 
 /// Adds what the history has ready, and waits only if that is nothing. Returns what came after it, if anything did.
@@ -368,7 +420,7 @@ impl Parked {
     /// Does what the readiness of the socket allows.
     pub(crate) fn ready(&mut self, event: &Event, ring: &Ring, now: Instant) -> Result<(), Gone> {
         if event.is_readable() || event.is_error() {
-            self.hear()?;
+            hear(&mut self.unasked, |buffer| self.socket.read(buffer))?;
         }
         if event.is_writable() {
             self.flush(ring, now)?;
@@ -402,25 +454,6 @@ impl Parked {
     /// The oldest entry that waits.
     pub(crate) fn oldest(&self) -> Option<Place> {
         self.waiting.as_ref()?.places.front().copied()
-    }
-
-    /// Notices that the peer has left. What it says is thrown away.
-    fn hear(&mut self) -> Result<(), Gone> {
-        let mut heard = [0; 1024];
-        loop {
-            match self.socket.read(&mut heard) {
-                Ok(0) => return Err(Gone),
-                Ok(length) => {
-                    self.unasked = self.unasked.saturating_add(length as u16);
-                    if self.unasked > UNASKED_MAX {
-                        return Err(Gone);
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return Err(Gone),
-            }
-        }
     }
 
     /// When something is to be done at the latest: a comment, or the end.

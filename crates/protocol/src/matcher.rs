@@ -180,6 +180,16 @@ impl Matcher {
         LiteralPrefix::Text(&text[..cut(text)])
     }
 
+    /// The most that [`Self::matches`] takes for a topic of that length, in about nanoseconds; it grows evenly with the
+    /// length.
+    pub fn cost(&self, topic_bytes: usize) -> usize {
+        match self {
+            Self::Any(_) | Self::Exact(_) | Self::Prefix(_) => COMPARISON_COST,
+            Self::Pattern(pattern) => COMPARISON_COST + pattern.cost(topic_bytes),
+            Self::Template(template) => COMPARISON_COST + template.cost(topic_bytes),
+        }
+    }
+
     /// The heap that its regular expressions take, in bytes.
     pub fn weight(&self) -> usize {
         match self {
@@ -208,6 +218,9 @@ impl Matcher {
         }
     }
 }
+
+/// What comparing two texts takes at most that differ, as nearly all do, in nanoseconds.
+const COMPARISON_COST: usize = 8;
 
 /// The rules that matchers of both dialects share; the parameter and the length are for the message.
 fn check(parameter: &'static str, length: &'static str, value: &str, limits: &Limits) -> Result<(), Reject> {

@@ -3,6 +3,7 @@
 mod client;
 mod legacy;
 mod log;
+mod replay;
 mod v1;
 
 const DIRECT: bool = true;
