@@ -1,6 +1,9 @@
-//! Which peers are proxies, and whom they speak for.
+//! Which peers are proxies, and the client address that they forward.
+//!
+//! Only `X-Forwarded-For` is read. A proxy that sets this field usually passes `Forwarded` (RFC 7239) on as the client sent
+//! it, so a hub that read both fields would believe the client.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use http::HeaderMap;
 
@@ -26,7 +29,7 @@ impl Proxies {
             let address: IpAddr = address.parse().ok()?;
             let (_, width) = bits(address);
             let prefix = prefix.map_or(Some(width), |prefix| prefix.parse().ok())?;
-            (prefix <= width).then_some(Network { address, prefix })
+            (prefix <= width).then_some(Network { address, prefix }.canonical())
         };
         let wrong = |value| format!("\"{value}\" is no address or network: write 10.0.0.1 or 10.0.0.0/8");
         let networks = values.into_iter().map(|value| parse(value).ok_or_else(|| wrong(value)));
@@ -35,16 +38,20 @@ impl Proxies {
 
     /// The address of the client: that of the peer, or, where the peer is a proxy, the last one in the chain of
     /// `X-Forwarded-For` that is no proxy itself. What a client wrote into it stands before that and is not read.
+    ///
+    /// A hop that is no address (`unknown`, garbage) ends the chain: the hop after it counts.
     pub(crate) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let mut client = peer.to_canonical();
         if !self.holds(client) {
             return client;
         }
         let values: Vec<_> = headers.get_all("x-forwarded-for").iter().collect();
-        for hop in values.iter().rev().flat_map(|value| value.to_str().unwrap_or_default().rsplit(',')) {
-            // A chain that cannot be read on ends at what is known.
-            let Ok(address) = hop.trim().parse::<IpAddr>() else { break };
-            client = address.to_canonical();
+        // Bytes that are not ASCII are no address.
+        let hops = values.iter().rev().flat_map(|value| value.to_str().unwrap_or("unknown").rsplit(','));
+        // RFC 9110, section 5.6.1: empty elements of a list do not count.
+        for hop in hops.map(str::trim).filter(|hop| !hop.is_empty()) {
+            let Some(address) = address(hop) else { break };
+            client = address;
             if !self.holds(client) {
                 break;
             }
@@ -57,7 +64,36 @@ impl Proxies {
     }
 }
 
+/// The address of one hop, in the forms that proxies write: `1.2.3.4`, `1.2.3.4:5678`, `2001:db8::1`, `[2001:db8::1]`,
+/// `[2001:db8::1]:5678`, each perhaps in quotes, an IPv6 address perhaps with a zone (`fe80::1%eth0`).
+fn address(hop: &str) -> Option<IpAddr> {
+    let bare = hop.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(hop).trim();
+    let without_zone;
+    let bare = match bare.split_once('%') {
+        Some((address, zone)) => {
+            let end = zone.find(']').map_or("", |end| &zone[end..]);
+            without_zone = format!("{address}{end}");
+            &without_zone
+        }
+        None => bare,
+    };
+    let in_brackets = || bare.strip_prefix('[')?.strip_suffix(']')?.parse::<Ipv6Addr>().ok();
+    let address = bare.parse().ok();
+    let address = address.or_else(|| bare.parse().ok().map(|address: SocketAddr| address.ip()));
+    address.or_else(|| in_brackets().map(IpAddr::V6)).map(|address| address.to_canonical())
+}
+
 impl Network {
+    /// A network of IPv4 addresses that is written as IPv6 (`::ffff:10.0.0.0/104`) is one of IPv4.
+    fn canonical(self) -> Self {
+        match self.address.to_canonical() {
+            address @ IpAddr::V4(_) if self.address.is_ipv6() && self.prefix >= MAPPED_BITS => {
+                Self { address, prefix: self.prefix - MAPPED_BITS }
+            }
+            _ => self,
+        }
+    }
+
     fn holds(&self, address: IpAddr) -> bool {
         let ((own, width), (other, other_width)) = (bits(self.address), bits(address));
         let ignored = width - self.prefix;
@@ -65,6 +101,9 @@ impl Network {
         width == other_width && own.checked_shr(ignored) == other.checked_shr(ignored)
     }
 }
+
+/// The bits that come before an IPv4 address that is mapped into IPv6 (RFC 4291, section 2.5.5.2).
+const MAPPED_BITS: u32 = 96;
 
 /// The address as a number, and its width.
 fn bits(address: IpAddr) -> (u128, u32) {
@@ -100,6 +139,63 @@ mod tests {
         assert_eq!(client(&["127.0.0.1"], "::ffff:127.0.0.1", &["2001:db8::1"]), "2001:db8::1");
         assert_eq!(client(&["fd00::/8"], "fd12::1", &["1.2.3.4"]), "1.2.3.4");
         assert_eq!(client(&["0.0.0.0/0"], "9.9.9.9", &[]), "9.9.9.9");
+    }
+
+    #[test]
+    fn hops_are_read_in_every_form_that_proxies_write() {
+        let behind = |forwarded| client(&["10.0.0.0/8"], "10.0.0.1", &[forwarded]);
+        for (forwarded, expected) in [
+            ("1.2.3.4:5678", "1.2.3.4"),
+            ("[::1]:80", "::1"),
+            ("[2001:db8::1]", "2001:db8::1"),
+            ("\"[2001:db8::1]:4711\"", "2001:db8::1"),
+            ("\"1.2.3.4\"", "1.2.3.4"),
+            ("  1.2.3.4\t", "1.2.3.4"),
+            ("::ffff:1.2.3.4", "1.2.3.4"),
+            ("[::ffff:1.2.3.4]:80", "1.2.3.4"),
+            ("fe80::1%eth0", "fe80::1"),
+            ("[fe80::1%25eth0]:443", "fe80::1"),
+            ("6.6.6.6, 1.2.3.4:5678 , 10.9.9.9:80", "1.2.3.4"),
+            ("1.2.3.4, ,", "1.2.3.4"),
+            ("6.6.6.6, unknown, 10.9.9.9", "10.9.9.9"),
+        ] {
+            assert_eq!(behind(forwarded), expected, "{forwarded}");
+        }
+        assert_eq!(client(&["10.0.0.0/8"], "10.0.0.1", &["6.6.6.6", "1.2.3.4:1, 10.0.0.2:1", ""]), "1.2.3.4");
+    }
+
+    #[test]
+    fn hops_that_are_no_address_end_the_chain() {
+        for garbage in [
+            "unknown",
+            "_hidden",
+            "1.2.3.4:x",
+            "1.2.3.4:99999",
+            "1.2.3",
+            "[::1",
+            "::1]",
+            "[1.2.3.4]",
+            "[::1]80",
+            "\"",
+            "%",
+            "[%]",
+            "]%[",
+            "localhost",
+            "for=1.2.3.4",
+        ] {
+            assert_eq!(client(&["10.0.0.1"], "10.0.0.1", &[garbage]), "10.0.0.1", "{garbage}");
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert("x-forwarded-for", HeaderValue::from_bytes(b"1.2.3.4, \xff").expect("a value"));
+        let proxies = Proxies::parse(["10.0.0.1"]).expect("networks");
+        assert_eq!(proxies.client([10, 0, 0, 1].into(), &headers), IpAddr::from([10, 0, 0, 1]));
+    }
+
+    #[test]
+    fn networks_of_mapped_addresses_are_those_of_ipv4() {
+        assert_eq!(client(&["::ffff:10.0.0.0/104"], "10.1.2.3", &["1.2.3.4"]), "1.2.3.4");
+        assert_eq!(client(&["::ffff:10.0.0.1"], "::ffff:10.0.0.1", &["1.2.3.4"]), "1.2.3.4");
+        assert_eq!(client(&["::/0"], "2001:db8::1", &["1.2.3.4"]), "1.2.3.4");
     }
 
     #[test]
