@@ -99,6 +99,10 @@ def test_pages_of_other_origins_may_subscribe_as_the_option_says(standalone, sen
     listed = standalone(*SECRETS, "--cors-origins", "https://a.example, https://b.example")
     assert allowed(listed, "https://b.example") == ("https://b.example", "true")
     assert allowed(listed, "https://evil.example") == (None, None)
+    below = standalone(*SECRETS, "--cors-origins", "https://*.example.com")
+    assert allowed(below, "https://a.b.example.com") == ("https://a.b.example.com", "true")
+    for other in ("https://example.com", "https://evilexample.com", "http://a.example.com"):
+        assert allowed(below, other) == (None, None)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -115,7 +119,8 @@ def test_a_signal_ends_streams_and_the_process_with_success(number, standalone, 
 @pytest.mark.parametrize(
     ("options", "env", "message"),
     [
-        (["--cors-origins", "example.com"], {}, '"example.com" is no origin'),
+        (["--cors-origins", "example.com"], {}, '"example.com" is no origin: write "https://example.com"'),
+        (["--cors-origins", "https://*"], {}, '"https://*" is no origin'),
         ([], {"MERCURE_HUB_SUBSCRIPTIONS": "perhaps"}, "MERCURE_HUB_SUBSCRIPTIONS: write true or false"),
         ([], {"MERCURE_HUB_KEEPALIVE_INTERVAL": "x"}, "MERCURE_HUB_KEEPALIVE_INTERVAL: write a number"),
         (["--host", "no.such.host.invalid"], {}, "cannot listen on no.such.host.invalid"),

@@ -204,7 +204,8 @@ impl Config {
                  refuse it (RFC 9728, section 3.3)"
             );
         }
-        let mut cors = origins("cors_origins", &self.cors_origins)?;
+        let cors = Origins::parse(self.cors_origins.iter().map(String::as_str));
+        let mut cors = cors.map_err(wrong("cors_origins"))?;
         if self.cors_loopback_credentials {
             cors = cors.with_loopback_credentials();
         }
@@ -234,7 +235,8 @@ impl Config {
                     .map(|name| cookie_name("legacy_cookie_name", name))
                     .transpose()?,
                 cors,
-                publish_origins: origins("publish_origins", &self.publish_origins)?,
+                publish_origins: Origins::parse_listed(self.publish_origins.iter().map(String::as_str))
+                    .map_err(wrong("publish_origins"))?,
                 streams: self.streams,
                 connections_max: match self.streams.total {
                     0 => usize::MAX,
@@ -399,10 +401,6 @@ fn resource(resource: Option<String>, url: &HubUrl) -> Result<String, ConfigErro
     }
 }
 
-fn origins(setting: &'static str, values: &[String]) -> Result<Origins, ConfigError> {
-    Origins::parse(values.iter().map(String::as_str)).map_err(wrong(setting))
-}
-
 /// A cookie's name is a token (RFC 6265, section 4.1.1).
 fn cookie_name(setting: &'static str, name: String) -> Result<String, ConfigError> {
     let valid = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
@@ -502,7 +500,9 @@ mod tests {
             ("transport", Config { transport: Secret::new("redis:x"), ..Config::default() }),
             ("trusted_proxies", Config { trusted_proxies: strings(&["x"]), ..Config::default() }),
             ("cors_origins", Config { cors_origins: strings(&["example.com"]), ..Config::default() }),
+            ("cors_origins", Config { cors_origins: strings(&["https://a.*.example"]), ..Config::default() }),
             ("publish_origins", Config { publish_origins: strings(&["x y"]), ..Config::default() }),
+            ("publish_origins", Config { publish_origins: strings(&["*"]), ..Config::default() }),
             ("cookie_name", Config { cookie_name: "a b".to_owned(), ..Config::default() }),
             ("cookie_name", Config { cookie_name: String::new(), ..Config::default() }),
             ("legacy_cookie_name", Config { legacy_cookie_name: text(""), ..Config::default() }),

@@ -348,7 +348,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "cors_origins",
         List("ORIGIN"),
         "",
-        "Origins whose pages may use the hub, with cookies; \"*\": all, without cookies",
+        "Origins whose pages may use the hub, with cookies, also https://*.example.com; \"*\": all, without cookies",
         |options, text| {
             options.config.cors_origins = list(text);
             Ok(())
@@ -359,7 +359,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "publish_origins",
         List("ORIGIN"),
         "",
-        "Origins, beside the hub's own, whose pages may publish with a cookie",
+        "Origins, beside the hub's own, whose pages may publish with a cookie, also https://*.example.com",
         |options, text| {
             options.config.publish_origins = list(text);
             Ok(())

@@ -93,6 +93,15 @@ pub(crate) async fn form(
     bytes_max: usize,
     time_max: Duration,
 ) -> Result<Bytes, Refusal> {
+    // Compressed, a small body may hold a large form: none is decoded here.
+    let codings = headers
+        .get_all(header::CONTENT_ENCODING)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    let mut codings = codings.map(<[u8]>::trim_ascii).filter(|coding| !coding.is_empty());
+    if codings.any(|coding| !coding.eq_ignore_ascii_case(b"identity")) {
+        return Err(Refusal::ContentEncoded);
+    }
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let essence = content_type.unwrap_or_default().split(';').next().unwrap_or_default();
     if !essence.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded") {

@@ -3,47 +3,63 @@
 //! Credentials are allowed to listed origins only: with `*`, or by reflecting whatever origin comes, every site could
 //! read what a visitor's cookie allows.
 
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header, header::HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use petasos_protocol::topic::HubUrl;
 use url::Url;
 
-use crate::body::Body;
+use crate::{
+    body::Body,
+    origin::{Entry, Origin},
+};
 
 /// The origins whose scripts may read answers.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Origins {
     any: bool,
     any_loopback_credentials: bool,
-    listed: Vec<String>,
+    listed: Vec<Entry>,
 }
 
+/// Header fields that a script may always send: those that the hub reads.
+const REQUEST_HEADERS: &str = "authorization, cache-control, content-type, if-none-match, last-event-id";
+
+/// Names that a preflight may ask for beside these: several times what libraries for tracing and forms add to a request.
+const REQUEST_HEADERS_MAX: usize = 64;
+
+/// The longest of these names.
+const REQUEST_HEADER_BYTES_MAX: usize = 128;
+
 impl Origins {
-    /// From a list of origins such as `https://example.com`; `*` stands for all, without credentials.
+    /// From a list of origins such as `https://example.com`, or `https://*.example.com` for all hosts below
+    /// `example.com`; `*` stands for all, without credentials.
     ///
     /// # Errors
-    /// A sentence that names the wrong entry.
+    /// A sentence that names the wrong entry, which could never match, and says what to write instead.
     pub fn parse<'a>(values: impl IntoIterator<Item = &'a str>) -> Result<Self, String> {
         let mut origins = Self::default();
         for value in values {
-            if value == "*" {
-                origins.any = true;
-                continue;
+            match value {
+                "*" => origins.any = true,
+                value => origins.listed.push(Entry::parse(value)?),
             }
-            let wrong = || {
-                format!("\"{value}\" is no origin: write scheme://host or scheme://host:port, without a path")
-            };
-            let url = Url::parse(value).map_err(|_| wrong())?;
-            let origin = url.origin();
-            let bare = url.path() == "/"
-                && url.query().is_none()
-                && url.fragment().is_none()
-                && url.username().is_empty();
-            if !origin.is_tuple() || !bare {
-                return Err(wrong());
-            }
-            origins.listed.push(origin.ascii_serialization());
         }
         Ok(origins)
+    }
+
+    /// The same, for origins that may publish with a cookie: they must be listed.
+    ///
+    /// # Errors
+    /// Also for `*`, with which every site could publish in the name of its visitors.
+    pub fn parse_listed<'a>(values: impl IntoIterator<Item = &'a str>) -> Result<Self, String> {
+        let origins = Self::parse(values)?;
+        match origins.any {
+            true => Err(
+                "\"*\" would let every site publish with its visitors' cookies: list the origins, such as \
+                         https://example.com or https://*.example.com"
+                    .to_owned(),
+            ),
+            false => Ok(origins),
+        }
     }
 
     /// With `*`: also allows credentials where hub and page are both on this machine's loopback names, as in
@@ -54,9 +70,25 @@ impl Origins {
         self
     }
 
-    /// Whether the origin is listed by name.
-    pub(crate) fn lists(&self, origin: &str) -> bool {
-        self.listed.iter().any(|listed| listed == origin)
+    /// Whether the origin is listed, or below a listed one.
+    fn lists(&self, origin: &Origin) -> bool {
+        self.listed.iter().any(|entry| entry.matches(origin))
+    }
+
+    /// What a script of the request's origin may do.
+    fn access(&self, request: &HeaderMap) -> Access {
+        let Some(origin) = request.get(header::ORIGIN) else { return Access::None };
+        let text = origin.to_str().unwrap_or_default();
+        let is_listed = Origin::parse(text).is_some_and(|origin| self.lists(&origin));
+        let is_development = self.any
+            && self.any_loopback_credentials
+            && is_loopback_origin(text)
+            && is_loopback_host(request);
+        match is_listed || is_development {
+            true => Access::WithCredentials(origin.clone()),
+            false if self.any => Access::WithoutCredentials,
+            false => Access::None,
+        }
     }
 
     /// Adds what lets a browser hand the answer to a script of the request's origin.
@@ -64,18 +96,12 @@ impl Origins {
         if !self.any && self.listed.is_empty() {
             return;
         }
-        let origin = request.get(header::ORIGIN);
-        let text = origin.and_then(|origin| origin.to_str().ok()).unwrap_or_default();
-        let trusted = self.lists(text)
-            || (self.any
-                && self.any_loopback_credentials
-                && is_loopback_origin(text)
-                && is_loopback_host(request));
-        match origin {
-            Some(origin) if trusted => {
-                response.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+        match self.access(request) {
+            Access::WithCredentials(origin) => {
+                response.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
                 response.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
             }
+            // Also without an origin: a cache may keep this answer for the scripts of all origins.
             _ if self.any => {
                 response.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
             }
@@ -88,23 +114,37 @@ impl Origins {
         );
     }
 
-    /// The answer to a preflight request; [`Origins::apply`] adds who is allowed.
-    pub(crate) fn preflight(allow: &'static str) -> Response<Body> {
+    /// The answer to a preflight request, for a resource that has the methods `allow`; [`Origins::apply`] adds the origin.
+    ///
+    /// A script of an allowed origin may send whatever header fields it asks for: libraries add fields to each request
+    /// (`HX-Request`, `traceparent`), and the hub ignores those that it does not know. The names are given one by one:
+    /// `*` would not cover `Authorization`, and stands for itself where credentials are sent. An origin that is not
+    /// allowed learns nothing.
+    pub(crate) fn preflight(&self, request: &HeaderMap, allow: &'static str) -> Response<Body> {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NO_CONTENT;
         let headers = response.headers_mut();
-        let values: [(HeaderName, &'static str); 4] = [
-            (header::ALLOW, allow),
-            (header::ACCESS_CONTROL_ALLOW_METHODS, allow),
-            (
-                header::ACCESS_CONTROL_ALLOW_HEADERS,
-                "authorization, cache-control, content-type, if-none-match, last-event-id",
+        headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+        let access = self.access(request);
+        if matches!(access, Access::None) {
+            return response;
+        }
+        headers.append(
+            header::VARY,
+            HeaderValue::from_static(
+                "access-control-request-headers, access-control-request-private-network",
             ),
-            // A day, the longest that any browser honours.
-            (header::ACCESS_CONTROL_MAX_AGE, "86400"),
-        ];
-        for (name, value) in values {
-            headers.insert(name, HeaderValue::from_static(value));
+        );
+        headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(allow));
+        if let Ok(names) = HeaderValue::try_from(allowed_headers(request)) {
+            headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, names);
+        }
+        // A day, the longest that any browser honours.
+        headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
+        // A page of the public network asks for a hub in a private one. The operator knows the listed origins; with "*",
+        // any page could read what only the private network was meant to see.
+        if matches!(access, Access::WithCredentials(_)) && request.contains_key(&REQUEST_PRIVATE_NETWORK) {
+            headers.insert(ALLOW_PRIVATE_NETWORK, HeaderValue::from_static("true"));
         }
         response
     }
@@ -119,18 +159,47 @@ impl Origins {
             None => text(header::REFERER),
         };
         let Some(url) = claimed.and_then(|claimed| Url::parse(claimed).ok()) else { return false };
-        let origin = url.origin();
         let same = || {
             if let Some(hub) = hub {
-                return hub.as_url().origin() == origin;
+                return hub.as_url().origin() == url.origin();
             }
             // The hub may stand behind a proxy that ends TLS: the host must be its own, the scheme it cannot know.
             let host =
                 text(header::HOST).and_then(|host| Url::parse(&format!("{}://{host}", url.scheme())).ok());
-            host.is_some_and(|host| host.origin() == origin)
+            host.is_some_and(|host| host.origin() == url.origin())
         };
-        origin.is_tuple() && (self.lists(&origin.ascii_serialization()) || same())
+        Origin::of_url(&url).is_some_and(|origin| self.lists(&origin) || same())
     }
+}
+
+/// What a script of another origin may do.
+enum Access {
+    /// Read answers to requests that its visitor's cookies go with: it is of this origin.
+    WithCredentials(HeaderValue),
+    /// Read answers to other requests.
+    WithoutCredentials,
+    None,
+}
+
+const REQUEST_PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-request-private-network");
+const ALLOW_PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-allow-private-network");
+
+/// The names that a preflight asks for, after those that are always allowed. What is no name is left out.
+fn allowed_headers(request: &HeaderMap) -> String {
+    let mut allowed: Vec<_> = REQUEST_HEADERS.split(", ").map(HeaderName::from_static).collect();
+    let max = allowed.len() + REQUEST_HEADERS_MAX;
+    let asked = request.get_all(header::ACCESS_CONTROL_REQUEST_HEADERS).iter();
+    let names = asked.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    // "*" would allow names that nobody has asked for.
+    for name in names.filter(|name| name.len() <= REQUEST_HEADER_BYTES_MAX && *name != b"*") {
+        if allowed.len() == max {
+            break;
+        }
+        if let Some(name) = HeaderName::from_bytes(name).ok().filter(|name| !allowed.contains(name)) {
+            allowed.push(name);
+        }
+    }
+    allowed.iter().map(HeaderName::as_str).collect::<Vec<_>>().join(", ")
 }
 
 fn is_loopback_origin(origin: &str) -> bool {
@@ -206,12 +275,114 @@ mod tests {
     }
 
     #[test]
-    fn entries_that_are_no_origin_are_refused() {
-        for bad in ["example.com", "https://example.com/path", "null", "", "https://u@example.com", "data:x"]
-        {
-            assert!(Origins::parse([bad]).is_err(), "{bad}");
+    fn subdomains_of_a_listed_origin_get_credentials() {
+        let origins = Origins::parse(["https://*.example.com", "*"]).expect("origins");
+        for (origin, expected) in [
+            ("https://app.example.com", "https://app.example.com"),
+            ("https://a.b.example.com", "https://a.b.example.com"),
+            ("https://example.com", "*"),
+            ("https://evilexample.com", "*"),
+            ("http://app.example.com", "*"),
+        ] {
+            let found = allowed(&origins, &[(header::ORIGIN, origin)]);
+            assert_eq!(found, (Some(expected.to_owned()), expected != "*"), "{origin}");
         }
-        assert!(Origins::parse(["https://example.com/"]).expect("origins").lists("https://example.com"));
+    }
+
+    #[test]
+    fn a_star_does_not_let_every_site_publish() {
+        assert!(
+            Origins::parse_listed(["https://a.example", "*"]).expect_err("any").contains("list the origins")
+        );
+        let origins = Origins::parse_listed(["https://*.example.com"]).expect("origins");
+        let from = |origin| origins.may_publish(&headers(&[(header::ORIGIN, origin)]), None);
+        assert!(from("https://app.example.com"));
+        assert!(!from("https://example.com") && !from("https://evilexample.com"));
+    }
+
+    /// The fields of the answer to a preflight.
+    fn preflight(origins: &Origins, request: &HeaderMap) -> HeaderMap {
+        let mut response = origins.preflight(request, "GET");
+        origins.apply(request, response.headers_mut());
+        response.headers().clone()
+    }
+
+    #[test]
+    fn a_preflight_allows_the_names_that_an_allowed_origin_asks_for() {
+        let asked =
+            "HX-Request,hx-target, baggage,sentry-trace ,traceparent,X-CSRF-Token,authorization,,baggage";
+        for (origins, origin) in
+            [(vec!["https://a.example"], "https://a.example"), (vec!["*"], "https://b.example")]
+        {
+            let origins = Origins::parse(origins).expect("origins");
+            let asked = [(header::ORIGIN, origin), (header::ACCESS_CONTROL_REQUEST_HEADERS, asked)];
+            let answer = preflight(&origins, &headers(&asked));
+            assert_eq!(
+                answer[header::ACCESS_CONTROL_ALLOW_HEADERS],
+                format!(
+                    "{REQUEST_HEADERS}, hx-request, hx-target, baggage, sentry-trace, traceparent, x-csrf-token"
+                )
+            );
+            assert_eq!(answer[header::ACCESS_CONTROL_ALLOW_METHODS], "GET");
+            let vary: Vec<_> =
+                answer.get_all(header::VARY).iter().map(|value| value.to_str().expect("ASCII")).collect();
+            assert!(vary.join(", ").contains("access-control-request-headers") && vary.contains(&"origin"));
+        }
+    }
+
+    #[test]
+    fn a_preflight_tells_other_origins_nothing() {
+        let listed = Origins::parse(["https://a.example"]).expect("origins");
+        let asked = (header::ACCESS_CONTROL_REQUEST_HEADERS, "x-secret");
+        for (origins, origin) in [
+            (&listed, Some("https://evil.example")),
+            (&listed, Some("null")),
+            (&listed, None),
+            (&Origins::default(), Some("https://a.example")),
+        ] {
+            let origin = origin.map(|origin| (header::ORIGIN, origin));
+            let request: Vec<_> = origin.into_iter().chain([asked.clone()]).collect();
+            let answer = preflight(origins, &headers(&request));
+            for name in [
+                header::ACCESS_CONTROL_ALLOW_ORIGIN,
+                header::ACCESS_CONTROL_ALLOW_METHODS,
+                header::ACCESS_CONTROL_ALLOW_HEADERS,
+                header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
+            ] {
+                assert!(!answer.contains_key(&name), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_preflight_reflects_valid_names_only_and_not_too_many() {
+        let origins = Origins::parse(["https://a.example"]).expect("origins");
+        let ask = |names: &[u8]| {
+            let mut request = headers(&[(header::ORIGIN, "https://a.example")]);
+            request.insert(
+                header::ACCESS_CONTROL_REQUEST_HEADERS,
+                HeaderValue::from_bytes(names).expect("a value"),
+            );
+            let names = preflight(&origins, &request)[header::ACCESS_CONTROL_ALLOW_HEADERS].clone();
+            let names = names.to_str().expect("ASCII").to_owned();
+            names.strip_prefix(REQUEST_HEADERS).expect("the fixed names").trim_start_matches(", ").to_owned()
+        };
+        assert_eq!(ask(b"x-a, x b, x\xff, x:y, <x>, x/y, (x), \"x\", x\t, x-b;q=1, *"), "x-a, x");
+        assert_eq!(ask("x".repeat(REQUEST_HEADER_BYTES_MAX + 1).as_bytes()), "");
+        let many: Vec<_> = (0..1_000).map(|number| format!("x-{number}")).collect();
+        assert_eq!(ask(many.join(",").as_bytes()).split(", ").count(), REQUEST_HEADERS_MAX);
+    }
+
+    #[test]
+    fn the_private_network_is_open_to_listed_origins() {
+        let ask = |origins: &[&str]| {
+            let origins = Origins::parse(origins.iter().copied()).expect("origins");
+            let request =
+                headers(&[(header::ORIGIN, "https://a.example"), (REQUEST_PRIVATE_NETWORK, "true")]);
+            preflight(&origins, &request).contains_key(ALLOW_PRIVATE_NETWORK)
+        };
+        assert!(ask(&["https://a.example"]));
+        assert!(!ask(&["*"]) && !ask(&["https://b.example"]));
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod key_set;
 mod keys;
 mod listener;
 mod metadata;
+mod origin;
 mod probe;
 mod proxies;
 mod publish;

@@ -29,12 +29,16 @@ pub(crate) enum Refusal {
     ForeignOrigin,
     /// No such resource.
     NotFound,
+    /// No path of the subscription API, but a longer one that begins like that: encoded slashes were decoded on the way.
+    PathDecoded,
     /// The resource has no such method.
     MethodNotAllowed { allow: &'static str },
     /// The body did not arrive in time.
     BodyTimeout,
     /// The body ended early or was malformed.
     BodyBroken,
+    /// The body has a coding, such as gzip.
+    ContentEncoded,
     /// A limit on streams is reached.
     TooManyStreams(Full),
     /// The log or an issuer's keys cannot be reached, or the hub stops.
@@ -58,9 +62,10 @@ impl Refusal {
             }
             Self::TokenMissing | Self::TokenInvalid { .. } => StatusCode::UNAUTHORIZED,
             Self::Forbidden | Self::ForeignOrigin => StatusCode::FORBIDDEN,
-            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::NotFound | Self::PathDecoded => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::ContentEncoded => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooManyStreams(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::StorageFull => StatusCode::INSUFFICIENT_STORAGE,
@@ -77,10 +82,11 @@ impl Refusal {
             Self::TokenInvalid { .. } => "token-invalid",
             Self::Forbidden => "forbidden",
             Self::ForeignOrigin => "foreign-origin",
-            Self::NotFound => "not-found",
+            Self::NotFound | Self::PathDecoded => "not-found",
             Self::MethodNotAllowed { .. } => "method-not-allowed",
             Self::BodyTimeout => "body-timeout",
             Self::BodyBroken => "body-broken",
+            Self::ContentEncoded => "content-encoding",
             Self::TooManyStreams(_) => "too-many-streams",
             Self::Unavailable { .. } => "unavailable",
             Self::StorageFull => "storage-full",
@@ -113,9 +119,18 @@ impl Refusal {
                     .to_owned()
             }
             Self::NotFound => "there is nothing at this path".to_owned(),
+            Self::PathDecoded => {
+                "there is nothing at this path: it has more segments than a path of the subscription API. If a topic in it \
+                 had encoded slashes (%2F), a proxy has decoded them: with nginx, write proxy_pass without a path, also \
+                 without \"/\" at its end"
+                    .to_owned()
+            }
             Self::MethodNotAllowed { allow } => format!("this resource answers {allow} only"),
             Self::BodyTimeout => "the body did not arrive in time".to_owned(),
             Self::BodyBroken => "the body could not be read to its end".to_owned(),
+            Self::ContentEncoded => {
+                "the hub decodes no body: send it as it is, without the header Content-Encoding".to_owned()
+            }
             Self::TooManyStreams(full) => {
                 let holder = match full {
                     Full::Total => "the hub has",
@@ -168,6 +183,10 @@ impl Refusal {
         match self {
             Self::MethodNotAllowed { allow } => {
                 headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+            }
+            // RFC 9110, section 15.5.16.
+            Self::ContentEncoded => {
+                headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
             }
             Self::TooManyStreams(_) | Self::Unavailable { .. } | Self::StorageFull => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));

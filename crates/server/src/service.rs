@@ -139,7 +139,7 @@ impl Service {
             return match request.method().as_str() {
                 "GET" | "HEAD" | "QUERY" => subscribe::handle(self, request).await,
                 "POST" if self.settings.publish => publish::handle(self, request).await,
-                "OPTIONS" => Ok(Origins::preflight(allow)),
+                "OPTIONS" => Ok(self.settings.cors.preflight(request.headers(), allow)),
                 _ => Err(Refusal::MethodNotAllowed { allow }),
             };
         }
@@ -153,16 +153,33 @@ impl Service {
         let is_metadata = self.settings.advertise && path == self.metadata_path;
         let asked = Asked::parse(self, path);
         match (request.method(), asked) {
-            (_, None) if !is_metadata => Err(Refusal::NotFound),
-            (&Method::OPTIONS, _) => Ok(Origins::preflight(allow)),
+            (_, None) if !is_metadata => Err(self.nothing_at(path)),
+            (&Method::OPTIONS, _) => Ok(self.settings.cors.preflight(request.headers(), allow)),
             (&Method::GET | &Method::HEAD, Some(asked)) => {
-                subscriptions::handle(self, &request.into_parts().0, asked).await
+                let head = request.into_parts().0;
+                let answer = subscriptions::handle(self, &head, asked).await;
+                answer.map_err(|refusal| match refusal {
+                    Refusal::NotFound => self.nothing_at(head.uri.path()),
+                    refusal => refusal,
+                })
             }
             (&Method::GET | &Method::HEAD, None) => {
                 Ok(metadata::answer(self, request.method() == Method::GET))
             }
             _ => Err(Refusal::MethodNotAllowed { allow }),
         }
+    }
+
+    /// Why there is nothing at a path: perhaps it is one of the subscription API in which encoded slashes were decoded.
+    fn nothing_at(&self, path: &str) -> Refusal {
+        let below = path.strip_prefix(self.hub.url().path());
+        let Some(below) = below.and_then(|rest| rest.strip_prefix("/subscriptions/")) else {
+            return Refusal::NotFound;
+        };
+        // The segment before the slashes of "https://".
+        let has_scheme = below.split('/').any(|segment| segment.ends_with(':'));
+        let is_long = Asked::parse(self, path).is_none() && below.split('/').count() > 2;
+        if has_scheme || is_long { Refusal::PathDecoded } else { Refusal::NotFound }
     }
 
     /// The hub's URL as clients see it, if it is known.

@@ -33,7 +33,8 @@ def create_app(
     Args:
         publisher_secret, subscriber_secret: verify tokens.
         allow_anonymous: whether subscribers need no token.
-        cors_origins: origins whose pages may subscribe, separated by commas.
+        cors_origins: origins whose pages may subscribe, separated by commas; ``https://*.example.com`` stands for all
+            subdomains.
         subscriptions: whether subscriptions are announced and listed.
         settings: other settings of :class:`flask_mercure_sse.MercureSSE`. What is not given comes from the environment
             (``MERCURE_…``, ``FLASK_SECRET_KEY``), then from the file .env of the working directory.
@@ -60,6 +61,8 @@ def create_app(
     _print_keys(app.extensions["mercure_sse"])
     origins = tuple(origin.strip() for origin in cors_origins.split(",") if origin.strip())
     app.extensions["mercure_sse"].cors_origins = origins
+    # Origins that cannot match are an error here, and not at the first request. Nothing is started yet.
+    app.extensions["mercure_sse"].embedded_hub()
     return app
 
 

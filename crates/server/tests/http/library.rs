@@ -3,6 +3,7 @@
 mod client;
 mod legacy;
 mod log;
+mod proxied;
 mod replay;
 mod v1;
 
