@@ -45,6 +45,8 @@ pub struct Config {
     pub lifetime_max: Duration,
     /// How long a peer may leave what it was sent unacknowledged. Default 60 s.
     pub write_timeout: Duration,
+    /// How long a connection may wait for its next request. Default 75 s, longer than proxies keep theirs.
+    pub idle_timeout: Duration,
     /// Where the log is: a URL such as `durable:///var/lib/petasos` or `redis://localhost:6379`, which may hold a
     /// password. The transports are those of [`petasos_transports`]. Default `memory:`.
     pub transport: Secret,
@@ -123,6 +125,7 @@ impl Default for Config {
             keep_alive: Duration::from_secs(15),
             lifetime_max: Duration::from_secs(3600),
             write_timeout: Duration::from_secs(60),
+            idle_timeout: Duration::from_secs(75),
             transport: Secret::new(MEMORY),
             history_max: None,
             history_bytes_max: None,
@@ -204,6 +207,12 @@ impl Config {
                  refuse it (RFC 9728, section 3.3)"
             );
         }
+        if self.idle_timeout.is_zero() {
+            return Err(wrong("idle_timeout")(
+                "0 would close connections while the next request is on its way: give a duration, longer than the proxy in \
+                 front keeps its connections, such as 75s",
+            ));
+        }
         let cors = Origins::parse(self.cors_origins.iter().map(String::as_str));
         let mut cors = cors.map_err(wrong("cors_origins"))?;
         if self.cors_loopback_credentials {
@@ -245,6 +254,7 @@ impl Config {
                 proxies: Proxies::parse(self.trusted_proxies.iter().map(String::as_str))
                     .map_err(wrong("trusted_proxies"))?,
                 write_timeout: self.write_timeout,
+                idle_timeout: self.idle_timeout,
                 ..petasos_server::Settings::default()
             },
             transport,
@@ -499,6 +509,7 @@ mod tests {
             ("resource", Config { resource: text(""), ..Config::default() }),
             ("transport", Config { transport: Secret::new("redis:x"), ..Config::default() }),
             ("trusted_proxies", Config { trusted_proxies: strings(&["x"]), ..Config::default() }),
+            ("idle_timeout", Config { idle_timeout: Duration::ZERO, ..Config::default() }),
             ("cors_origins", Config { cors_origins: strings(&["example.com"]), ..Config::default() }),
             ("cors_origins", Config { cors_origins: strings(&["https://a.*.example"]), ..Config::default() }),
             ("publish_origins", Config { publish_origins: strings(&["x y"]), ..Config::default() }),

@@ -172,6 +172,14 @@ pub(crate) const SETTINGS: &[Setting] = &[
         |options, text| store(&mut options.drain, duration(text))
     ),
     setting!(
+        HUB,
+        "idle_timeout",
+        Text("DURATION"),
+        "75s",
+        "How long a connection may wait for its next request: longer than proxies in front keep it",
+        |options, text| store(&mut options.config.idle_timeout, duration(text))
+    ),
+    setting!(
         TOKENS,
         "resource",
         Text("ID"),

@@ -37,6 +37,10 @@ impl Body {
         Self(Content::Stream(Box::new((session, place))))
     }
 
+    pub(crate) fn is_stream(&self) -> bool {
+        matches!(self.0, Content::Stream(_))
+    }
+
     /// The stream, if it is one.
     pub(crate) fn into_stream(self) -> Result<(Session, Place), Self> {
         match self.0 {

@@ -1,40 +1,43 @@
 //! One HTTP/1.1 connection from its first byte to its last.
 //!
-//! hyper reads requests and writes answers. A stream on a TCP socket leaves it as soon as its request has been answered:
-//! the hub writes to the socket by itself from then on ([`petasos_hub::Wire`]), and hyper's buffers and the task are gone.
-//! A connection that begins with what subscribers send never gets there ([`first`]).
+//! hyper reads requests and writes answers, and is there only while it has something to do: a connection that waits for its
+//! next request is a socket and a timer. A stream on a TCP socket leaves hyper as soon as its request has been answered:
+//! the hub writes to the socket by itself from then on ([`petasos_hub::Wire`]). A connection that begins with what
+//! subscribers send never gets to hyper ([`first`]).
+//!
+//! A peer that shuts down its sending side still gets its answers; only on a stream does it leave with that. A connection
+//! on which the peer may still be sending when it ends is closed late ([`linger`]).
 
 use std::{
     convert::Infallible,
     future::poll_fn,
-    io::{self, IoSlice, Read as _},
+    io::{self, Read as _},
     net::{self, IpAddr},
     pin::Pin,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use bytes::Bytes;
-use http::{Request, Response, Version, response};
+use http::{HeaderValue, Request, Response, header};
+use http_body_util::Empty;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use petasos_hub::{Framing, Session, Wire};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
     sync::watch,
     task::JoinSet,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until},
 };
 
 use crate::{
-    Body, Service,
-    admission::Place,
-    first::{self, First},
+    Body, Service, first,
+    idle::Idle,
+    linger::linger,
+    link::{Asked, Link, Linked, Unlinked},
+    stream::Stream,
 };
 
 /// All connections of one service: what they are served by, how many there may be, and how they end.
@@ -42,6 +45,7 @@ use crate::{
 pub struct Connections {
     service: Arc<Service>,
     open: watch::Sender<usize>,
+    idle: Arc<Idle<Admission>>,
     stopping: watch::Sender<bool>,
 }
 
@@ -67,9 +71,11 @@ pub(crate) const GRACE: Duration = Duration::from_millis(250);
 const BUFFER_BYTES_MAX: usize = 64 * 1024;
 
 impl Connections {
-    /// For a service; the limit is its `connections_max`.
+    /// For a service; the limits are its `connections_max` and `idle_max`.
     pub fn new(service: Service) -> Self {
-        Self { service: Arc::new(service), open: watch::Sender::new(0), stopping: watch::Sender::new(false) }
+        let idle = Idle::new(service.settings.idle_max);
+        let (open, stopping) = (watch::Sender::new(0), watch::Sender::new(false));
+        Self { service: Arc::new(service), open, idle, stopping }
     }
 
     /// What serves them.
@@ -77,7 +83,8 @@ impl Connections {
         &self.service
     }
 
-    /// A place for one more connection; `None`: there is none, or the service stops.
+    /// A permit for one more connection. Where as many are open as may be, the one that has waited longest for a request
+    /// is closed. `None`: all are busy, or the service stops.
     pub fn admit(&self) -> Option<Admission> {
         if *self.stopping.borrow() {
             return None;
@@ -89,7 +96,7 @@ impl Connections {
             // Nobody waits for more.
             false
         });
-        has_room.then(|| Admission(self.open.clone()))
+        if has_room { Some(Admission(self.open.clone())) } else { self.idle.evict() }
     }
 
     /// Serves one connection on any stream of bytes until its peer leaves, its lifetime is over, or the service stops and
@@ -100,23 +107,23 @@ impl Connections {
         peer: Option<IpAddr>,
         admission: Admission,
     ) {
-        self.run(Watched::new(io), peer, None).await;
-        drop(admission);
+        let served = Served { io, peer, admission: Some(admission), direct: false };
+        self.serve_requests(served, Bytes::new(), None).await;
     }
 
     /// Begins to serve connections that have come together, each on a TCP socket that does not block, and returns when the
     /// last has ended or the hub writes to it by itself: see [`Settings::direct`](crate::Settings::direct).
     pub(crate) async fn serve_crowd(&self, crowd: Vec<Accepted>) {
-        let serve = |accepted| {
+        let begin = |accepted| {
             let connections = self.clone();
-            async move { connections.serve_socket(accepted).await }
+            async move { connections.begin(accepted).await }
         };
         let mut waiting = JoinSet::new();
         // Kilobytes, used again for the next.
         let mut place = None;
         for accepted in crowd {
-            let future = serve(accepted);
-            let mut serving = match place.take() {
+            let future = begin(accepted);
+            let mut beginning = match place.take() {
                 None => Box::pin(future),
                 Some(mut place) => {
                     Pin::set(&mut place, future);
@@ -124,147 +131,236 @@ impl Connections {
                 }
             };
             // What subscribers send is usually there already, and then nothing is waited for: no task is needed.
-            match poll_fn(|cx| Poll::Ready(serving.as_mut().poll(cx))).await {
-                Poll::Ready(()) => place = Some(serving),
-                Poll::Pending => drop(waiting.spawn(serving)),
+            match poll_fn(|cx| Poll::Ready(beginning.as_mut().poll(cx))).await {
+                Poll::Ready(rest) => {
+                    if let Some(rest) = rest {
+                        drop(waiting.spawn(rest));
+                    }
+                    place = Some(beginning);
+                }
+                Poll::Pending => drop(waiting.spawn(async move {
+                    // The larger of the two is gone when the other begins.
+                    if let Some(rest) = beginning.await {
+                        rest.await;
+                    }
+                })),
             }
         }
         while waiting.join_next().await.is_some() {}
     }
 
-    async fn serve_socket(&self, accepted: Accepted) {
-        // Its peer has left, or the system cannot wait for it.
-        let _ = self.try_serve_socket(accepted).await;
-    }
-
-    async fn try_serve_socket(&self, accepted: Accepted) -> io::Result<()> {
+    /// Answers what a connection begins with, if that is there already and plain. `Some`: it goes on.
+    async fn begin(&self, accepted: Accepted) -> Option<Rest> {
         let Accepted { socket, peer, admission } = accepted;
-        if !self.service.settings.direct {
-            self.serve(TcpStream::from_std(socket)?, Some(peer), admission).await;
-            return Ok(());
-        }
-        let (socket, first) = self.first(socket).await?;
-        let mut prepared = None;
-        if let Some(mut request) = first.request {
-            request.extensions_mut().insert(Peer(peer));
-            let version = request.version();
-            match Stream::of(version, self.service.call(request).await) {
-                Ok(stream) => {
-                    stream.carry(socket, admission).await;
-                    return Ok(());
-                }
-                Err(response) => prepared = Some(response),
-            }
-        }
-        let socket = TcpStream::from_std(socket)?;
-        let watched = Watched { read: first.read, direct: true, ..Watched::new(socket) };
-        // Boxed, since few get here.
-        if let Some((socket, stream)) = Box::pin(self.run(watched, Some(peer), prepared)).await {
-            stream.carry(socket.into_std()?, admission).await;
-        }
-        Ok(())
-    }
-
-    /// The first bytes of a connection, as soon as there are any.
-    ///
-    /// # Errors
-    /// If the peer has left, or none came in time or before the service stops.
-    async fn first(&self, socket: net::TcpStream) -> io::Result<(net::TcpStream, First)> {
-        if let Some(first) = first::read(|buffer| (&socket).read(buffer))? {
-            return Ok((socket, first));
-        }
-        let socket = TcpStream::from_std(socket)?;
-        let reading = async {
-            loop {
-                socket.readable().await?;
-                if let Some(first) = first::read(|buffer| socket.try_read(buffer))? {
-                    return io::Result::Ok(first);
+        let direct = self.service.settings.direct;
+        let (mut read, mut prepared) = (Bytes::new(), None);
+        // On an error, its peer has left.
+        if direct && let Some(first) = first::read(|buffer| (&socket).read(buffer)).ok()? {
+            if let Some(request) = first::plain(&first) {
+                match self.answer(request, peer).await {
+                    Ok(stream) => {
+                        stream.carry(socket, admission).await;
+                        return None;
+                    }
+                    Err(response) => prepared = Some(response),
                 }
             }
-        };
-        let first = tokio::select! {
-            first = timeout(self.service.settings.head_timeout, reading) => first??,
-            () = self.stopping() => return Err(io::ErrorKind::ConnectionAborted.into()),
-        };
-        Ok((socket.into_std()?, first))
+            read = first;
+        }
+        let connections = self.clone();
+        Some(Box::pin(async move {
+            // The system may be unable to wait for it.
+            let Ok(io) = TcpStream::from_std(socket) else { return };
+            let served = Served { io, peer: Some(peer), admission: Some(admission), direct };
+            if let Some((io, admission, stream)) = connections.serve_requests(served, read, prepared).await
+                && let Ok(socket) = io.into_std()
+            {
+                stream.carry(socket, admission).await;
+            }
+        }))
     }
 
-    /// Lets hyper serve a connection; the first answer may be prepared. `Some`: the stream that was asked for, and the
-    /// connection to carry it.
-    async fn run<Io>(
+    /// The answer to a plain request.
+    async fn answer(
         &self,
-        watched: Watched<Io>,
-        peer: Option<IpAddr>,
-        prepared: Option<Response<Body>>,
-    ) -> Option<(Io, Stream)>
+        mut request: Request<Empty<Bytes>>,
+        peer: IpAddr,
+    ) -> Result<Stream, Response<Body>> {
+        request.extensions_mut().insert(Peer(peer));
+        let version = request.version();
+        Stream::from_response(version, self.service.call(request).await)
+    }
+
+    /// Serves request after request, of which `read` has been read already; the first answer may be prepared. `Some`: the
+    /// stream that was asked for, and the connection to carry it.
+    async fn serve_requests<Io>(
+        &self,
+        served: Served<Io>,
+        mut read: Bytes,
+        mut prepared: Option<Response<Body>>,
+    ) -> Option<(Io, Admission, Stream)>
     where
         Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let direct = watched.direct;
-        let handover = Arc::clone(&watched.handover);
-        handover.prepare(prepared);
+        let Served { mut io, peer, mut admission, direct } = served;
+        // A connection that has sent nothing yet is no client that comes back.
+        let mut patience = self.service.settings.head_timeout;
+        let mut is_first = read.is_empty();
+        loop {
+            if read.is_empty() {
+                read = self.next(&mut io, &mut admission, patience).await?;
+            }
+            if direct
+                && std::mem::take(&mut is_first)
+                && let (Some(request), Some(peer)) = (first::plain(&read), peer)
+            {
+                match Box::pin(self.answer(request, peer)).await {
+                    Ok(stream) => return Some((io, admission?, stream)),
+                    Err(response) => prepared = Some(response),
+                }
+            }
+            // Boxed, so that a connection that waits is small.
+            let exchanged = Box::pin(self.exchange(io, read, prepared.take(), peer, direct)).await;
+            match exchanged {
+                Exchanged::Idle(idle) => (io, read) = (idle.io, without_breaks(idle.read)),
+                Exchanged::Stream(io, stream) => return Some((io, admission?, stream)),
+                Exchanged::Ended(ended) => {
+                    if let (Some(mut ended), Some(admission)) = (ended, admission)
+                        && ended.is_unread
+                    {
+                        // It has its answer: another may have its permit.
+                        let mut wait = self.idle.enter(admission);
+                        tokio::select! {
+                            () = linger(&mut ended.io) => {}
+                            () = wait.evicted() => {}
+                        }
+                    }
+                    return None;
+                }
+            }
+            patience = self.service.settings.idle_timeout;
+        }
+    }
+
+    /// Waits for the first bytes of the next request. `None`: the connection is over, since its peer has left, none came in
+    /// time, another connection needs its permit, or the service stops.
+    async fn next<Io: AsyncRead + Unpin>(
+        &self,
+        io: &mut Io,
+        admission: &mut Option<Admission>,
+        patience: Duration,
+    ) -> Option<Bytes> {
+        let mut wait = self.idle.enter(admission.take()?);
+        let read = tokio::select! {
+            biased;
+            read = poll_fn(|cx| poll_request(Pin::new(io), cx)) => read.ok(),
+            () = wait.evicted() => None,
+            () = self.stopping() => None,
+            () = sleep(patience) => None,
+        };
+        *admission = wait.leave();
+        read.filter(|_| admission.is_some())
+    }
+
+    /// Lets hyper answer what has been read, and the requests that follow it at once.
+    async fn exchange<Io>(
+        &self,
+        io: Io,
+        read: Bytes,
+        prepared: Option<Response<Body>>,
+        peer: Option<IpAddr>,
+        direct: bool,
+    ) -> Exchanged<Io>
+    where
+        Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let link = Link::new(io, read, prepared);
         let lifetime = Lifetime(watch::Sender::new(None));
         let mut end = lifetime.0.subscribe();
-        let from_service = Arc::clone(&handover);
-        let service = service_fn(move |mut request: Request<Incoming>| {
+        let from_service = Arc::clone(&link);
+        let service = service_fn(move |request: Request<Incoming>| {
             let service = Arc::clone(&self.service);
             let lifetime = lifetime.clone();
-            let handover = Arc::clone(&from_service);
+            let link = Arc::clone(&from_service);
             async move {
-                if let Some(response) = handover.prepared() {
-                    return Ok::<_, Infallible>(response);
+                if let Some(response) = link.begin() {
+                    return Ok::<_, Infallible>(link.answer(response, false));
                 }
                 // What a former request of this connection set has ended with its answer.
                 lifetime.0.send_if_modified(|end| end.take().is_some());
-                request.extensions_mut().insert(lifetime);
+                let (mut head, body) = request.into_parts();
+                head.extensions.insert(lifetime);
                 if let Some(peer) = peer {
-                    request.extensions_mut().insert(Peer(peer));
+                    head.extensions.insert(Peer(peer));
                 }
-                let version = request.version();
-                let response = service.call(request).await;
-                if !direct {
-                    return Ok(response);
-                }
-                match Stream::of(version, response) {
-                    Ok(stream) => {
-                        handover.give(stream);
-                        // hyper is given up before it could miss the answer.
-                        std::future::pending().await
+                let version = head.version;
+                // Reading a body that is expected asks its sender for it.
+                let is_expected = head.headers.contains_key(header::EXPECT);
+                let mut body = Asked::new(body);
+                let mut response = service.call(Request::from_parts(head, &mut body)).await;
+                if direct {
+                    match Stream::from_response(version, response) {
+                        Ok(stream) => {
+                            link.give(stream);
+                            // hyper is given up before it could miss the answer.
+                            return std::future::pending().await;
+                        }
+                        Err(other) => response = other,
                     }
-                    Err(response) => Ok(response),
                 }
+                let is_read =
+                    body.is_read() || !is_expected && poll_fn(|cx| Poll::Ready(body.poll_rest(cx))).await;
+                if !is_read {
+                    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok(link.answer(response, !is_read))
             }
         });
         let mut connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.service.settings.head_timeout)
+            .half_close(true)
             .max_buf_size(BUFFER_BYTES_MAX)
-            .serve_connection(TokioIo::new(watched), service);
+            .serve_connection(TokioIo::new(Linked(Arc::clone(&link))), service);
         let mut stopping = self.stopping.subscribe();
         let mut draining = false;
-        loop {
+        let step = loop {
             let deadline = *end.borrow_and_update();
-            let served = poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
-                Poll::Ready(result) => Poll::Ready(Err(result)),
-                Poll::Pending => handover.take().map_or(Poll::Pending, |stream| Poll::Ready(Ok(stream))),
+            let step = poll_fn(|cx| {
+                if let Poll::Ready(result) = Pin::new(&mut connection).poll(cx) {
+                    return Poll::Ready(Step::Ended(result));
+                }
+                if let Some(stream) = link.take() {
+                    return Poll::Ready(Step::Stream(stream));
+                }
+                if link.is_idle() { Poll::Ready(Step::Idle) } else { link.poll_left(cx).map(|()| Step::Over) }
             });
             tokio::select! {
-                result = served => match result {
-                    Ok(stream) => return Some((connection.into_parts().io.into_inner().io, stream)),
-                    Err(result) => {
-                        if let Err(error) = result {
-                            tracing::trace!(%error, "a connection ended early");
-                        }
-                        return None;
-                    }
-                },
+                step = step => break step,
                 Ok(()) = end.changed() => {}
-                () = over(deadline) => return None,
+                () = over(deadline) => break Step::Over,
                 _ = stopping.wait_for(|stopping| *stopping), if !draining => {
                     draining = true;
                     Pin::new(&mut connection).graceful_shutdown();
                 }
             }
+        };
+        // hyper goes, and with it all that else holds the link.
+        let buffered = connection.into_parts().read_buf;
+        let unlinked = link.unlink(buffered);
+        match (step, unlinked) {
+            (Step::Idle, Some(idle)) => Exchanged::Idle(idle),
+            (Step::Stream(stream), Some(unlinked)) => Exchanged::Stream(unlinked.io, stream),
+            (Step::Ended(Ok(())), ended) => Exchanged::Ended(ended),
+            // A head that breaks the rules has been answered, and more of it may come.
+            (Step::Ended(Err(error)), ended) if error.is_parse() => {
+                Exchanged::Ended(ended.map(|ended| Unlinked { is_unread: true, ..ended }))
+            }
+            (Step::Ended(Err(error)), _) => {
+                tracing::trace!(%error, "a connection ended early");
+                Exchanged::Ended(None)
+            }
+            _ => Exchanged::Ended(None),
         }
     }
 
@@ -295,7 +391,7 @@ pub(crate) struct Accepted {
     pub(crate) admission: Admission,
 }
 
-/// A connection's place; dropping it makes room.
+/// A connection's permit to be open; dropping it makes room.
 pub struct Admission(watch::Sender<usize>);
 
 impl Drop for Admission {
@@ -304,148 +400,68 @@ impl Drop for Admission {
     }
 }
 
-/// An answer that is a stream, on its way from hyper to the hub.
-struct Stream {
-    framing: Framing,
-    head: Bytes,
-    session: Session,
-    place: Place,
-}
+/// What is left to do for a connection that has begun.
+type Rest = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-impl Stream {
-    /// Of an answer to a request of that version, if it is a stream.
-    #[expect(clippy::result_large_err, reason = "both are moved once, neither is an error")]
-    fn of(version: Version, response: Response<Body>) -> Result<Self, Response<Body>> {
-        let (parts, body) = response.into_parts();
-        match body.into_stream() {
-            Ok((session, place)) => Ok(Self::new(version, &parts, session, place)),
-            Err(body) => Err(Response::from_parts(parts, body)),
-        }
-    }
-
-    async fn carry(self, socket: net::TcpStream, admission: Admission) {
-        let Self { framing, head, session, place } = self;
-        session.carry(Wire { socket, framing, head, held: Box::new((place, admission)) }).await;
-    }
-
-    fn new(version: Version, parts: &response::Parts, session: Session, place: Place) -> Self {
-        // HTTP/1.0 knows no chunks: its answer ends with the connection.
-        let (framing, name) = match version {
-            Version::HTTP_10 => (Framing::UntilClose, "HTTP/1.0"),
-            _ => (Framing::Chunked, "HTTP/1.1"),
-        };
-        let mut head = format!("{name} {}\r\n", parts.status).into_bytes();
-        for (name, value) in &parts.headers {
-            for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
-                head.extend_from_slice(part);
-            }
-        }
-        // The connection ends with the stream: what else was sent on it is not read.
-        let date = httpdate::HttpDate::from(SystemTime::now());
-        head.extend_from_slice(format!("connection: close\r\ndate: {date}\r\n").as_bytes());
-        if framing == Framing::Chunked {
-            head.extend_from_slice(b"transfer-encoding: chunked\r\n");
-        }
-        head.extend_from_slice(b"\r\n");
-        Self { framing, head: head.into(), session, place }
-    }
-}
-
-/// What passes between a connection and its service beside hyper: the first answer, if it is known already, and a stream,
-/// which waits until all that hyper has to write is out.
-#[derive(Default)]
-struct Handover {
-    prepared: Mutex<Option<Response<Body>>>,
-    stream: Mutex<Option<Stream>>,
-    /// Whether hyper has tried to write more than the connection has taken.
-    is_behind: AtomicBool,
-}
-
-impl Handover {
-    fn prepare(&self, response: Option<Response<Body>>) {
-        *self.prepared.lock().unwrap_or_else(PoisonError::into_inner) = response;
-    }
-
-    fn prepared(&self) -> Option<Response<Body>> {
-        self.prepared.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
-    fn give(&self, stream: Stream) {
-        *self.stream.lock().unwrap_or_else(PoisonError::into_inner) = Some(stream);
-    }
-
-    fn take(&self) -> Option<Stream> {
-        if self.is_behind.load(Ordering::Relaxed) {
-            return None;
-        }
-        self.stream.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
-
-/// A connection as hyper sees it. hyper tries to write what it has before it waits, so it is known here whether something
-/// of a former answer is left.
-struct Watched<Io> {
+/// A connection that is served.
+struct Served<Io> {
     io: Io,
-    /// What has been read of it already.
-    read: Bytes,
+    peer: Option<IpAddr>,
+    /// `None` once another connection has it.
+    admission: Option<Admission>,
     /// Whether streams leave hyper.
     direct: bool,
-    handover: Arc<Handover>,
 }
 
-impl<Io> Watched<Io> {
-    fn new(io: Io) -> Self {
-        Self { io, read: Bytes::new(), direct: false, handover: Arc::default() }
-    }
-
-    fn saw(&self, length: usize, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        let is_whole = matches!(result, Poll::Ready(Ok(written)) if written == length);
-        self.handover.is_behind.store(!is_whole, Ordering::Relaxed);
-        result
-    }
+/// How hyper is done.
+#[expect(clippy::large_enum_variant, reason = "there is one for each exchange, and it is moved once")]
+enum Step {
+    Ended(hyper::Result<()>),
+    Idle,
+    Stream(Stream),
+    /// The subscriber has left, or its time is over.
+    Over,
 }
 
-impl<Io: AsyncRead + Unpin> AsyncRead for Watched<Io> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if !self.read.is_empty() {
-            let length = self.read.len().min(buffer.remaining());
-            buffer.put_slice(&self.read.split_to(length));
-            return Poll::Ready(Ok(()));
+/// A connection after hyper.
+#[expect(clippy::large_enum_variant, reason = "there is one for each exchange, and it is moved once")]
+enum Exchanged<Io> {
+    /// All requests that came are answered.
+    Idle(Unlinked<Io>),
+    /// The answer to the last one is a stream.
+    Stream(Io, Stream),
+    /// It is over; `Some`: it may have to be closed late.
+    Ended(Option<Unlinked<Io>>),
+}
+
+/// Bytes of the first read of a request: most heads fit.
+const READ_BYTES: usize = 4 * 1024;
+
+/// The first bytes of a request.
+///
+/// # Errors
+/// The connection's; its end is one, too.
+fn poll_request(mut io: Pin<&mut impl AsyncRead>, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+    loop {
+        // On the stack, and not in the future: there may be many of these.
+        let mut buffer = [0; READ_BYTES];
+        let mut buffer = ReadBuf::new(&mut buffer);
+        std::task::ready!(io.as_mut().poll_read(cx, &mut buffer))?;
+        let read = buffer.filled();
+        if read.is_empty() {
+            return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
         }
-        Pin::new(&mut self.io).poll_read(cx, buffer)
+        let request = without_breaks(Bytes::copy_from_slice(read));
+        if !request.is_empty() {
+            return Poll::Ready(Ok(request));
+        }
     }
 }
 
-impl<Io: AsyncWrite + Unpin> AsyncWrite for Watched<Io> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.io).poll_write(cx, bytes);
-        self.saw(bytes.len(), result)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        parts: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.io).poll_write_vectored(cx, parts);
-        self.saw(parts.iter().map(|part| part.len()).sum(), result)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
+/// Some clients send a line break after a body: it begins no request (RFC 9112, section 2.2).
+fn without_breaks(mut read: Bytes) -> Bytes {
+    let breaks = read.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+    read.split_off(breaks)
 }
 
 async fn over(deadline: Option<Instant>) {

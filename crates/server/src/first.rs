@@ -10,12 +10,6 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header};
 use http_body_util::Empty;
 
-/// What has been read, and the request in it if it is a plain one.
-pub(crate) struct First {
-    pub(crate) read: Bytes,
-    pub(crate) request: Option<Request<Empty<Bytes>>>,
-}
-
 /// The longest head that is read here; that of a browser with large cookies.
 const HEAD_BYTES_MAX: usize = 4 * 1024;
 
@@ -29,7 +23,7 @@ const UNUSUAL: [HeaderName; 4] =
 ///
 /// # Errors
 /// The socket's; its end is one, too.
-pub(crate) fn read(read: impl FnOnce(&mut [u8]) -> io::Result<usize>) -> io::Result<Option<First>> {
+pub(crate) fn read(read: impl FnOnce(&mut [u8]) -> io::Result<usize>) -> io::Result<Option<Bytes>> {
     // Here, and not in a future: there would be one for each connection.
     let mut buffer = [0; HEAD_BYTES_MAX];
     let length = match read(&mut buffer) {
@@ -38,12 +32,11 @@ pub(crate) fn read(read: impl FnOnce(&mut [u8]) -> io::Result<usize>) -> io::Res
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
         Err(error) => return Err(error),
     };
-    let read = &buffer[..length];
-    Ok(Some(First { request: plain(read), read: Bytes::copy_from_slice(read) }))
+    Ok(Some(Bytes::copy_from_slice(&buffer[..length])))
 }
 
 /// The request, if the bytes are a plain one and nothing else.
-fn plain(bytes: &[u8]) -> Option<Request<Empty<Bytes>>> {
+pub(crate) fn plain(bytes: &[u8]) -> Option<Request<Empty<Bytes>>> {
     let mut fields = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut parsed = httparse::Request::new(&mut fields);
     let complete = parsed.parse(bytes).ok()?;

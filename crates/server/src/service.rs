@@ -46,8 +46,16 @@ pub struct Settings {
     pub proxies: Proxies,
     /// Open connections; beyond them a new one is closed at once. Default 110,000.
     pub connections_max: usize,
-    /// The time in which the head of a request must arrive. Default 10 s.
+    /// The time in which the head of a request must arrive, from its first byte on; also the time in which a new connection
+    /// must send its first byte. Default 10 s.
     pub head_timeout: Duration,
+    /// How long a connection may wait for its next request. Longer than the 60 s for which nginx and the load balancers of
+    /// clouds keep a connection: the side that sends requests must be the one that closes, or it sends one into a
+    /// connection that is just being closed. Default 75 s.
+    pub idle_timeout: Duration,
+    /// Connections that may wait for a request; of more, the one that has waited longest is closed. Default 10,000: those of
+    /// many publishers and proxies, at some kilobytes each.
+    pub idle_max: usize,
     /// The time in which a body must arrive. Default 30 s.
     pub body_timeout: Duration,
     /// How long a peer may leave what it was sent unacknowledged, or its window closed. Vanished and stalled peers are
@@ -75,6 +83,8 @@ impl Default for Settings {
             proxies: Proxies::default(),
             connections_max: 110_000,
             head_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(75),
+            idle_max: 10_000,
             body_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(60),
             direct: true,

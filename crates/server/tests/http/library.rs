@@ -1,6 +1,7 @@
 //! The same tests with streams that stay in the HTTP library.
 
 mod client;
+mod connections;
 mod legacy;
 mod log;
 mod proxied;

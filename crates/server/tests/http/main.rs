@@ -1,6 +1,7 @@
 //! The hub over real sockets: both dialects of the protocol, request by request. The hub writes its streams by itself.
 
 mod client;
+mod connections;
 mod legacy;
 mod log;
 mod proxied;

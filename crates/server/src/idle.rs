@@ -1,0 +1,131 @@
+//! Connections that wait for a request, and which of them is closed when another needs room.
+//!
+//! A client keeps a connection for its next request. Such connections must not shut out new ones: the one that has waited
+//! longest is closed first, when too many wait or when a new connection finds no room.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::oneshot;
+
+/// The connections that wait, each with its permit `T` to be open.
+pub(crate) struct Idle<T> {
+    max: usize,
+    waiting: Mutex<Waiting<T>>,
+}
+
+struct Waiting<T> {
+    /// Numbers are given in order of time, so that the first entry has waited longest.
+    next: u64,
+    entries: BTreeMap<u64, Entry<T>>,
+}
+
+struct Entry<T> {
+    permit: T,
+    #[expect(dead_code, reason = "its drop tells the connection to close")]
+    wait: oneshot::Sender<()>,
+}
+
+/// A connection's entry, which is removed when this is dropped.
+pub(crate) struct Wait<T> {
+    idle: Arc<Idle<T>>,
+    number: u64,
+    evicted: oneshot::Receiver<()>,
+}
+
+impl<T> Idle<T> {
+    /// For at most `max` connections.
+    pub(crate) fn new(max: usize) -> Arc<Self> {
+        let waiting = Mutex::new(Waiting { next: 0, entries: BTreeMap::new() });
+        Arc::new(Self { max, waiting })
+    }
+
+    /// Lists a connection. If too many wait, the one that has waited longest is closed.
+    pub(crate) fn enter(self: &Arc<Self>, permit: T) -> Wait<T> {
+        let (wait, evicted) = oneshot::channel();
+        let mut waiting = self.lock();
+        let number = waiting.next;
+        waiting.next += 1;
+        waiting.entries.insert(number, Entry { permit, wait });
+        let is_full = waiting.entries.len() > self.max;
+        let oldest = is_full.then(|| waiting.entries.pop_first()).flatten();
+        drop(waiting);
+        drop(oldest);
+        Wait { idle: Arc::clone(self), number, evicted }
+    }
+
+    /// Closes the connection that has waited longest, and gives its permit to another.
+    pub(crate) fn evict(&self) -> Option<T> {
+        let oldest = self.lock().entries.pop_first();
+        oldest.map(|(_, entry)| entry.permit)
+    }
+
+    fn remove(&self, number: u64) -> Option<T> {
+        self.lock().entries.remove(&number).map(|entry| entry.permit)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting<T>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> Wait<T> {
+    /// Returns when another connection has got the permit of this one, which must close.
+    pub(crate) async fn evicted(&mut self) {
+        let _ = (&mut self.evicted).await;
+    }
+
+    /// The permit. `None`: another connection has it.
+    pub(crate) fn leave(self) -> Option<T> {
+        self.idle.remove(self.number)
+    }
+}
+
+impl<T> Drop for Wait<T> {
+    fn drop(&mut self) {
+        drop(self.idle.remove(self.number));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_one_that_has_waited_longest_is_evicted_first() {
+        let idle = Idle::new(10);
+        let (mut first, second) = (idle.enter(1), idle.enter(2));
+        let mut third = idle.enter(3);
+        assert_eq!(second.leave(), Some(2));
+        assert_eq!(idle.evict(), Some(1));
+        first.evicted().await;
+        assert_eq!(first.leave(), None);
+        // It has begun to wait again, and later than the third.
+        let second = idle.enter(2);
+        assert_eq!((idle.evict(), idle.evict(), idle.evict()), (Some(3), Some(2), None));
+        third.evicted().await;
+        drop(second);
+    }
+
+    #[tokio::test]
+    async fn no_more_wait_than_may() {
+        let idle = Idle::new(2);
+        let mut waits: Vec<_> = (0..3).map(|number| idle.enter(number)).collect();
+        waits[0].evicted().await;
+        let permits: Vec<_> = waits.into_iter().map(Wait::leave).collect();
+        assert_eq!(permits, [None, Some(1), Some(2)]);
+        let mut alone = Idle::new(0).enter(1);
+        alone.evicted().await;
+    }
+
+    #[test]
+    fn a_dropped_wait_gives_its_permit_back() {
+        let idle = Idle::new(10);
+        let permit = Arc::new(());
+        drop(idle.enter(Arc::clone(&permit)));
+        assert_eq!(Arc::strong_count(&permit), 1);
+        assert!(idle.evict().is_none());
+    }
+}

@@ -1,0 +1,313 @@
+//! A connection as the HTTP library sees it, and what passes between the two beside the library.
+//!
+//! hyper shows neither when it waits for a request nor when its peer has shut down its sending side. Both are seen here:
+//! hyper reads and writes through a [`Link`], and drops the body of an answer when it has taken all of it.
+
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+};
+
+use bytes::{Bytes, BytesMut};
+use http::Response;
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::{Body, stream::Stream};
+
+/// Shared between a connection, hyper and the service that hyper calls. All three belong to one task, so nobody waits for
+/// the lock.
+pub(crate) struct Link<Io>(Mutex<State<Io>>);
+
+struct State<Io> {
+    io: Io,
+    /// Bytes that have been read already, and that hyper reads first.
+    read: Bytes,
+    /// Whether the peer has shut down its sending side, or is gone.
+    has_ended: bool,
+    /// Whether hyper has tried to write more than the connection has taken.
+    is_behind: bool,
+    phase: Phase,
+    /// The first answer, if it is known already.
+    prepared: Option<Response<Body>>,
+    /// A stream that leaves hyper.
+    leaving: Option<Stream>,
+    /// Whether a request was answered before all of its body was read.
+    is_unread: bool,
+}
+
+/// What hyper does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// It reads the head of the first request.
+    Beginning,
+    /// A request is being answered.
+    Answering,
+    /// The answer is a stream, which hyper carries.
+    Streaming,
+    /// Everything that was answered has been taken by hyper.
+    Answered,
+}
+
+/// The connection after hyper.
+pub(crate) struct Unlinked<Io> {
+    pub(crate) io: Io,
+    /// What hyper was to read and has not read.
+    pub(crate) read: Bytes,
+    /// Whether the peer may still be sending what nobody reads.
+    pub(crate) is_unread: bool,
+}
+
+/// What a peer may send during a stream, where nothing it says is heard: what some clients pipeline.
+const UNASKED_BYTES_MAX: usize = 16 * 1024;
+
+impl<Io: AsyncRead + AsyncWrite + Unpin> Link<Io> {
+    /// For a connection of which `read` has been read already; the first answer may be prepared.
+    pub(crate) fn new(io: Io, read: Bytes, prepared: Option<Response<Body>>) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(State {
+            io,
+            read,
+            has_ended: false,
+            is_behind: false,
+            phase: Phase::Beginning,
+            prepared,
+            leaving: None,
+            is_unread: false,
+        })))
+    }
+
+    /// A request has come: returns its answer, if that is known already.
+    pub(crate) fn begin(&self) -> Option<Response<Body>> {
+        let mut state = self.lock();
+        state.phase = Phase::Answering;
+        state.prepared.take()
+    }
+
+    /// An answer leaves for hyper.
+    pub(crate) fn answer(
+        self: &Arc<Self>,
+        response: Response<Body>,
+        is_unread: bool,
+    ) -> Response<Answer<Io>> {
+        let mut state = self.lock();
+        state.is_unread |= is_unread;
+        if response.body().is_stream() {
+            state.phase = Phase::Streaming;
+        }
+        drop(state);
+        response.map(|body| Answer { body, link: Arc::clone(self) })
+    }
+
+    /// A stream leaves hyper once everything before it is written.
+    pub(crate) fn give(&self, stream: Stream) {
+        self.lock().leaving = Some(stream);
+    }
+
+    /// The stream that leaves, if hyper has nothing left to write.
+    pub(crate) fn take(&self) -> Option<Stream> {
+        let mut state = self.lock();
+        if state.is_behind { None } else { state.leaving.take() }
+    }
+
+    /// Whether hyper has answered everything and waits for the next request. Never after a request that was not read to
+    /// its end: the rest of its body would be taken for the next one.
+    pub(crate) fn is_idle(&self) -> bool {
+        let state = self.lock();
+        state.phase == Phase::Answered && !state.is_behind && !state.is_unread
+    }
+
+    /// Whether the subscriber of a stream that hyper carries has left: hyper does not look.
+    pub(crate) fn poll_left(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.lock();
+        if state.phase != Phase::Streaming {
+            return Poll::Pending;
+        }
+        loop {
+            let mut part = [0; 1024];
+            let mut part = ReadBuf::new(&mut part);
+            match Pin::new(&mut state.io).poll_read(cx, &mut part) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(())) if !part.filled().is_empty() => {
+                    let mut read = BytesMut::from(&*state.read);
+                    read.extend_from_slice(part.filled());
+                    state.read = read.freeze();
+                    if state.read.len() > UNASKED_BYTES_MAX {
+                        return Poll::Ready(());
+                    }
+                }
+                Poll::Ready(_) => {
+                    state.has_ended = true;
+                    return Poll::Ready(());
+                }
+            }
+        }
+    }
+
+    /// The connection itself, when hyper and the service are gone. `buffered` is what hyper has read beyond the last
+    /// request.
+    pub(crate) fn unlink(self: Arc<Self>, buffered: Bytes) -> Option<Unlinked<Io>> {
+        let State { io, read, has_ended, is_unread, .. } =
+            Arc::into_inner(self)?.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let read = match (buffered.is_empty(), read.is_empty()) {
+            (true, _) => read,
+            (false, true) => buffered,
+            (false, false) => [buffered, read].concat().into(),
+        };
+        Some(Unlinked { io, is_unread: !has_ended && (is_unread || !read.is_empty()), read })
+    }
+}
+
+impl<Io> Link<Io> {
+    fn lock(&self) -> MutexGuard<'_, State<Io>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The body of an answer as hyper takes it.
+pub(crate) struct Answer<Io> {
+    body: Body,
+    link: Arc<Link<Io>>,
+}
+
+impl<Io> http_body::Body for Answer<Io> {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl<Io> Drop for Answer<Io> {
+    fn drop(&mut self) {
+        self.link.lock().phase = Phase::Answered;
+    }
+}
+
+/// The body of a request, and whether it was read to its end.
+pub(crate) struct Asked {
+    body: Incoming,
+    is_read: bool,
+}
+
+impl Asked {
+    pub(crate) fn new(body: Incoming) -> Self {
+        let is_read = body.is_end_stream();
+        Self { body, is_read }
+    }
+
+    pub(crate) fn is_read(&self) -> bool {
+        self.is_read
+    }
+
+    /// Reads what has come of the body, and waits for nothing. True: that was all.
+    pub(crate) fn poll_rest(&mut self, cx: &mut Context<'_>) -> bool {
+        while !self.is_read {
+            match Pin::new(&mut *self).poll_frame(cx) {
+                Poll::Ready(Some(Ok(_)) | None) => {}
+                Poll::Ready(Some(Err(_))) | Poll::Pending => return false,
+            }
+        }
+        true
+    }
+}
+
+impl http_body::Body for Asked {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        self.is_read |= matches!(frame, Poll::Ready(None));
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// What hyper reads from and writes to. It tries to write what it has before it waits, so it is known here whether
+/// something of an answer is left.
+pub(crate) struct Linked<Io>(pub(crate) Arc<Link<Io>>);
+
+impl<Io: AsyncRead + Unpin> AsyncRead for Linked<Io> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut state = self.0.lock();
+        if !state.read.is_empty() {
+            let length = state.read.len().min(buffer.remaining());
+            buffer.put_slice(&state.read.split_to(length));
+            return Poll::Ready(Ok(()));
+        }
+        let before = buffer.filled().len();
+        let result = Pin::new(&mut state.io).poll_read(cx, buffer);
+        state.has_ended |= match &result {
+            Poll::Ready(Ok(())) => buffer.filled().len() == before,
+            Poll::Ready(Err(_)) => true,
+            Poll::Pending => false,
+        };
+        result
+    }
+}
+
+impl<Io: AsyncWrite + Unpin> AsyncWrite for Linked<Io> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let mut state = self.0.lock();
+        let result = Pin::new(&mut state.io).poll_write(cx, bytes);
+        state.is_behind = !is_whole(&result, bytes.len());
+        result
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let mut state = self.0.lock();
+        let result = Pin::new(&mut state.io).poll_write_vectored(cx, parts);
+        state.is_behind = !is_whole(&result, parts.iter().map(|part| part.len()).sum());
+        result
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.lock().io.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0.lock().io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0.lock().io).poll_shutdown(cx)
+    }
+}
+
+/// Whether a write has taken everything.
+fn is_whole(result: &Poll<io::Result<usize>>, length: usize) -> bool {
+    matches!(result, Poll::Ready(Ok(written)) if *written == length)
+}
