@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -23,6 +22,7 @@ import hubs
 from clients import HUB_PATH, PATIENCE, SECRET, Request, Stream, Token
 from engines import ENGINES, Engine
 from flask_mercure_sse import MercureSSE
+from waiting import wait_until
 
 
 class QuietHandler(WSGIRequestHandler):
@@ -120,17 +120,9 @@ def send() -> type[Request]:
     return Request
 
 
-@pytest.fixture
-def wait_until() -> Callable[[Callable[[], bool]], None]:
-    """Waits until a fact of another thread or process is true, with a deadline far above what it takes."""
-
-    def wait(condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + PATIENCE
-        while not condition():
-            assert time.monotonic() < deadline, "it never became true"
-            os.sched_yield()
-
-    return wait
+@pytest.fixture(name="wait_until")
+def _wait_until() -> Callable[..., None]:
+    return wait_until
 
 
 class Standalone:

@@ -1,20 +1,17 @@
-"""Real stores for the hub's log, each in a process of its own on a free port: to stop, kill, pause and start again."""
+"""Real stores for the hub's log, each a process: to stop, kill, pause and start again on the same port."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
-from clients import PATIENCE
+from ports import Port
+from servers import ServerProcess, needs
 
-POSTGRES = Path("/usr/lib/postgresql/15/bin")
 NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
 """PostgreSQL does not run as root."""
 
@@ -23,12 +20,13 @@ class Engine:
     """A server whose command is made of a directory, a host and a port."""
 
     stop_signal = signal.SIGTERM
+    ready: str
+    """What it writes when it accepts connections."""
 
     def __init__(self, directory: Path, host: str = "127.0.0.1") -> None:
         self.directory, self.host = directory, host
-        with socket.socket() as taken:
-            taken.bind(("127.0.0.1", 0))
-            self.port = taken.getsockname()[1]
+        self.held = Port(host)
+        self.port = self.held.number
         self.prepare()
         self.start()
 
@@ -44,45 +42,28 @@ class Engine:
         raise NotImplementedError
 
     def start(self) -> None:
-        self.process = subprocess.Popen(self.command(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + PATIENCE
-        while not self.answers():
-            assert self.process.poll() is None, f"{self.command()[0]} ended"
-            assert time.monotonic() < deadline, f"{self.command()[0]} does not start"
-            time.sleep(0.01)
-
-    def answers(self) -> bool:
-        return listens(self.host, self.port)
+        self.server = ServerProcess(self.command(), self.ready)
 
     def pause(self) -> None:
-        self.signal(signal.SIGSTOP)
+        self.server.send(signal.SIGSTOP)
 
     def resume(self) -> None:
-        self.signal(signal.SIGCONT)
-
-    def signal(self, number: int) -> None:
-        """To all of its processes."""
-        for process in [self.process.pid, *_children(self.process.pid)]:
-            # One that serves a client may end at any time.
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process, number)
+        self.server.send(signal.SIGCONT)
 
     def stop(self) -> None:
-        """As an operator does; in the end it has written everything."""
-        self.process.send_signal(self.stop_signal)
-        self.process.wait(PATIENCE)
+        self.server.stop(self.stop_signal)
 
     def kill(self) -> None:
-        self.signal(signal.SIGKILL)
-        self.process.wait(PATIENCE)
+        self.server.kill()
 
     def close(self) -> None:
-        if self.process.poll() is None:
-            self.resume()
-            self.kill()
+        self.kill()
+        self.held.close()
 
 
 class Redis(Engine):
+    ready = "eady to accept connections"
+
     @property
     def url(self) -> str:
         return f"redis://{self.host}:{self.port}"
@@ -95,6 +76,8 @@ class Redis(Engine):
 
 
 class Nats(Engine):
+    ready = "Server is ready"
+
     @property
     def url(self) -> str:
         return f"nats://{self.host}:{self.port}"
@@ -110,6 +93,7 @@ class Nats(Engine):
 class Postgres(Engine):
     # It would wait for its clients on SIGTERM.
     stop_signal = signal.SIGINT
+    ready = "ready to accept connections"
 
     @property
     def url(self) -> str:
@@ -124,35 +108,20 @@ class Postgres(Engine):
                     directory.chmod(directory.stat().st_mode | 0o711)
             shutil.chown(self.directory, 65534, 65534)
         data = ["--pgdata", str(self.directory / "data")]
-        initdb = [str(POSTGRES / "initdb"), *data, "--username=petasos", "--auth=trust", "--no-sync"]
+        initdb = [postgres("initdb"), *data, "--username=petasos", "--auth=trust", "--no-sync", "--no-locale"]
         subprocess.run([*self.as_user, *initdb], check=True, stdout=subprocess.DEVNULL, cwd=self.directory)
         with (self.directory / "data" / "pg_hba.conf").open("a") as rules:
             rules.write("host all all 0.0.0.0/0 trust\n")
 
     def command(self) -> list[str]:
         options = ["-c", "unix_socket_directories=", "-c", f"listen_addresses={self.host}", "-c", f"port={self.port}"]
-        return [*self.as_user, str(POSTGRES / "postgres"), "-D", str(self.directory / "data"), *options]
+        return [*self.as_user, postgres("postgres"), "-D", str(self.directory / "data"), *options]
 
-    def answers(self) -> bool:
-        command = [str(POSTGRES / "pg_isready"), "--host", self.host, "--port", str(self.port), "--quiet"]
-        return subprocess.run(command).returncode == 0
+
+def postgres(program: str) -> str:
+    """Where Debian puts it, or on the path."""
+    found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{program}"), reverse=True)
+    return str(found[0]) if found else needs(program)
 
 
 ENGINES: dict[str, Callable[..., Engine]] = {"redis": Redis, "nats": Nats, "postgres": Postgres}
-
-
-def listens(host: str, port: int) -> bool:
-    try:
-        socket.create_connection((host, port), timeout=1).close()
-    except OSError:
-        return False
-    return True
-
-
-def _children(parent: int) -> list[int]:
-    path = Path(f"/proc/{parent}/task/{parent}/children")
-    try:
-        children = [int(child) for child in path.read_text().split()]
-    except OSError:
-        return []
-    return [*children, *(grandchild for child in children for grandchild in _children(child))]

@@ -10,6 +10,7 @@ import threading
 import pytest
 from flask import Flask
 
+from clients import PATIENCE
 from flask_mercure_sse import BackgroundStats, InvalidUpdateError, MercureSSE, background, client
 
 
@@ -176,7 +177,7 @@ def test_a_thread_without_work_ends_and_another_begins(make, mercure_hub, monkey
         thread = queue._thread
         assert mercure.flush(20)
         if thread is not None:
-            thread.join(20)
+            thread.join(PATIENCE)
             assert not thread.is_alive()
     assert mercure.background.published == 3
 
@@ -222,7 +223,7 @@ def run(*arguments):
         [sys.executable, "-W", "error", "-c", SCRIPT, *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=2 * PATIENCE,
         check=False,
     )
 

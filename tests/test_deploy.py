@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-import socket
-import subprocess
-import time
 
 import pytest
 
 import hubs
-from clients import HUB_PATH, PATIENCE, Request
+from clients import HUB_PATH, Request
 from cluster import PUBLISH, SUBSCRIBE, Node
-from engines import Redis, listens
+from engines import Redis
+from ports import Port
+from servers import ServerProcess
 
 DEPLOY = hubs.ROOT / "deploy"
 
@@ -31,30 +30,21 @@ def nodes(stack, tmp_path_factory):
 
 @pytest.fixture
 def start_nginx(stack, tmp_path):
-    """Starts nginx as deploy/nginx.conf has it, with some of its lines replaced; returns the URL of the hub behind it."""
+    """Starts nginx with deploy/nginx.conf, in which lines may be replaced; returns the URL of the hub behind it."""
 
     def start(listen: list[str], replaced: dict[str, str] | None = None) -> str:
-        with socket.socket() as taken:
-            taken.bind(("127.0.0.1", 0))
-            port = taken.getsockname()[1]
+        port = stack.enter_context(Port())
         server = (DEPLOY / "nginx.conf").read_text()
         nodes = {f"petasos{number}:5500": node for number, node in enumerate(listen, start=1)}
-        for old, new in {**nodes, **(replaced or {}), "listen 80;": f"listen 127.0.0.1:{port};"}.items():
+        for old, new in {**nodes, **(replaced or {}), "listen 80;": f"listen {port};"}.items():
             assert old in server
             server = server.replace(old, new)
-        main = "daemon off; pid nginx.pid; error_log stderr; events {} http { access_log off;"
+        main = "daemon off; pid nginx.pid; error_log stderr notice; events {} http { access_log off;"
         paths = "".join(f"{kind}_temp_path {kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
         (tmp_path / "nginx.conf").write_text(f"{main} {paths}\n{server}\n}}")
         command = ["nginx", "-p", str(tmp_path), "-c", "nginx.conf", "-e", "stderr"]
-        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        stack.callback(process.wait)
-        stack.callback(process.terminate)
-        deadline = time.monotonic() + PATIENCE
-        while not listens("127.0.0.1", port):
-            assert process.poll() is None, "nginx runs"
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        return f"http://127.0.0.1:{port}{HUB_PATH}"
+        stack.callback(ServerProcess(command, "start worker process").stop)
+        return f"http://{port}{HUB_PATH}"
 
     return start
 

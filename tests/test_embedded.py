@@ -11,6 +11,7 @@ from flask import Flask, request, url_for
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from clients import PATIENCE
 from flask_mercure_sse import InvalidUpdateError, MercureSSE, mercure_publish
 
 
@@ -119,7 +120,7 @@ def test_a_chunked_body_is_passed_on(app, serve):
     other.config["SECRET_KEY"] = app.config["SECRET_KEY"]
     mercure = MercureSSE(other, hub=True, hub_allow_publish=True)
     jwt = mercure.create_jwt("publisher_secret_key", publish=["*"])
-    connection = http.client.HTTPConnection(serve(other).removeprefix("http://"), timeout=20)
+    connection = http.client.HTTPConnection(serve(other).removeprefix("http://"), timeout=PATIENCE)
     headers = {"Authorization": f"Bearer {jwt}", "Content-Type": "application/x-www-form-urlencoded"}
     connection.request("POST", "/.well-known/mercure", iter([b"topic=a", b"&id=7"]), headers, encode_chunked=True)
     response = connection.getresponse()
@@ -243,7 +244,7 @@ def test_a_child_process_has_a_hub_of_its_own(mercure, hub_url):
         os.write(writer.fileno(), mercure.publish("topic", "x", id="of the child").encode())
         os._exit(0)
     with reader, writer:
-        reader.settimeout(20)
+        reader.settimeout(PATIENCE)
         assert reader.recv(100) == b"of the child"
     assert os.waitpid(child, 0)[1] == 0
     assert mercure.publish("topic", "x", id="of the parent") == "of the parent"

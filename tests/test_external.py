@@ -5,7 +5,6 @@ import json
 import os
 import socket
 import threading
-import time
 from urllib.parse import parse_qsl
 
 import pytest
@@ -22,6 +21,7 @@ from flask_mercure_sse import (
     TokenRefusedError,
     client,
 )
+from ports import Port
 
 
 def answer(status, body=b"", content_type="text/plain"):
@@ -86,11 +86,10 @@ def test_each_status_has_its_error_with_the_hubs_own_words(status, error, fake_h
 
 
 def test_a_hub_that_is_not_there_fails_fast_and_says_where():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    mercure = make(f"http://127.0.0.1:{port}/.well-known/mercure")
-    with pytest.raises(HubUnreachableError, match=f"127.0.0.1:{port}.*is the hub running"):
-        mercure.publish("a", "b")
+    with Port() as port:
+        mercure = make(f"http://{port}/.well-known/mercure")
+        with pytest.raises(HubUnreachableError, match=f"{port}.*is the hub running"):
+            mercure.publish("a", "b")
 
 
 @pytest.mark.parametrize(
@@ -248,17 +247,14 @@ def test_an_answer_whose_head_trickles_is_given_up_in_time(stack):
         with connection:
             connection.recv(65536)
             with contextlib.suppress(OSError):
-                # A byte at a time, each well within the time.
-                for _ in range(200):
-                    if not done.wait(0.05):
-                        connection.sendall(b"H")
+                # A byte at a time, each well within the time, without end.
+                while not done.wait(0.05):
+                    connection.sendall(b"H")
 
     threading.Thread(target=trickle, daemon=True).start()
     mercure = make(f"http://127.0.0.1:{listener.getsockname()[1]}/x", read_timeout=0.4)
-    began = time.monotonic()
     with pytest.raises(HubTimeoutError):
         mercure.publish("a", "b")
-    assert time.monotonic() - began < 5
 
 
 def test_a_hub_that_has_moved_is_named(fake_hub):

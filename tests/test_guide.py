@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from clients import PATIENCE
+
 GUIDE = Path(__file__).parent.parent / "docs" / "flask.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```", GUIDE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 
@@ -68,5 +70,5 @@ def test_the_test_of_the_guide_passes(tmp_path):
     imports = "from flask import Flask\nfrom flask_mercure_sse import MercureSSE\n"
     (tmp_path / "test_books.py").write_text(imports + block("test_a_new_title_is_announced"))
     command = [sys.executable, "-W", "error", "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
-    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=2 * PATIENCE, check=False)
     assert ran.returncode == 0, ran.stdout

@@ -5,7 +5,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -84,7 +83,7 @@ if __name__ == "__main__":
         app.run("127.0.0.1", 0, threaded=sys.argv[1] != "one at a time", debug=sys.argv[1] == "reloader")
 """
 
-GUNICORN = ["-m", "gunicorn", "--bind", "127.0.0.1:0", "served:app", "--graceful-timeout", "20"]
+GUNICORN = ["-m", "gunicorn", "--bind", "127.0.0.1:0", "served:app", "--graceful-timeout", "3600"]
 GTHREAD = [*GUNICORN, "--worker-class", "gthread", "--threads", "8"]
 GEVENT = [*GUNICORN, "--worker-class", "gevent"]
 
@@ -172,12 +171,10 @@ def test_a_worker_that_ends_lets_its_streams_go(command, start, open_stream):
     server = start(*command)
     stream = open_stream(server.url + "/.well-known/mercure?topic=topic")
     assert stream.first_bytes() == b":\n"
-    began = time.monotonic()
     server.process.send_signal(signal.SIGTERM)
     with pytest.raises(EOFError):
         stream.event()
-    assert server.process.wait(PATIENCE) == 0
-    assert time.monotonic() - began < 15, "it waited for the graceful timeout of 20 s"
+    assert server.process.wait(PATIENCE) == 0, "it does not wait for the graceful timeout"
 
 
 @pytest.mark.parametrize("command", [GTHREAD, GEVENT], ids=["gthread", "gevent"])
@@ -187,12 +184,10 @@ def test_a_worker_that_ends_lets_streams_with_traffic_go(command, start, open_st
     assert send("GET", server.url + "/traffic").status == 200
     assert stream.event()["data"] == "more"
     assert send("GET", server.url + "/evaluated").body == b"", "a stream looks for its worker, and runs no other code"
-    began = time.monotonic()
     server.process.send_signal(signal.SIGTERM)
     with pytest.raises(EOFError):
         list(iter(stream.event, None))
-    assert server.process.wait(PATIENCE) == 0
-    assert time.monotonic() - began < 15, "it waited for the graceful timeout of 20 s"
+    assert server.process.wait(PATIENCE) == 0, "it does not wait for the graceful timeout"
 
 
 @pytest.mark.parametrize("command", [GTHREAD, GEVENT], ids=["gthread", "gevent"])
@@ -212,51 +207,50 @@ def test_a_worker_that_is_recycled_ends_its_streams_cleanly(command, start, open
 
 GREENLETS = """
 import sys
-LIBRARY = sys.argv[1]
-if LIBRARY == "gevent":
+if sys.argv[1] == "gevent":
     from gevent import monkey
     monkey.patch_all()
-    from gevent import sleep, spawn
 else:
     import warnings
     warnings.simplefilter("ignore")
     import eventlet
     eventlet.monkey_patch()
-    from eventlet import sleep, spawn
-import socket
+import socket, threading
 from flask import Flask
 from flask_mercure_sse import HubTimeoutError, MercureSSE
 
-listener = socket.create_server(("127.0.0.1", 0))  # accepts and never answers
+listener = socket.create_server(("127.0.0.1", 0))
 url = f"http://127.0.0.1:{listener.getsockname()[1]}/.well-known/mercure"
-mercure = MercureSSE(Flask("greenlets"), hub_url=url, publisher_jwt="j.w.t", read_timeout=0.5)
-steps, result = [], []
+mercure = MercureSSE(Flask("greenlets"), hub_url=url, publisher_jwt="j.w.t", read_timeout=float(sys.argv[2]))
 
 
-def others():
-    while not result:
-        steps.append(1)
-        sleep(0.01)
+def hub():
+    # A greenlet of this thread: it answers only if publishing lets it.
+    connection, _ = listener.accept()
+    connection.recv(65536)
+    connection.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\nConnection: close\\r\\n\\r\\nid")
+    connection.close()
 
 
-def publish():
-    try:
-        mercure.publish("a", "b")
-    except HubTimeoutError:
-        result.append("timed out")
-
-
-other = spawn(others)
-publishing = spawn(publish)
-while not result:
-    sleep(0.01)
-print(len(steps) > 5, *result)
+answering = threading.Thread(target=hub, daemon=True)
+answering.start()
+print(mercure.publish("a", "b"))
+answering.join()
+mercure = MercureSSE(Flask("impatient"), hub_url=url, publisher_jwt="j.w.t", read_timeout=0.5)
+try:
+    mercure.publish("a", "b")
+except HubTimeoutError:
+    print("timed out")
 """
 
 
 @pytest.mark.parametrize("library", ["gevent", "eventlet"])
 def test_other_greenlets_go_on_while_a_hub_does_not_answer(library):
     ran = subprocess.run(
-        [sys.executable, "-c", GREENLETS, library], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", GREENLETS, library, str(PATIENCE)],
+        capture_output=True,
+        text=True,
+        timeout=2 * PATIENCE,
+        check=False,
     )
-    assert ran.stdout == "True timed out\n", ran.stderr
+    assert ran.stdout == "id\ntimed out\n", ran.stderr

@@ -9,6 +9,7 @@ import sys
 import pytest
 from flask import Flask
 
+from clients import PATIENCE
 from flask_mercure_sse import ForbiddenTopicError, MercureSSE, TokenRefusedError
 
 SECRETS = ["--publisher-secret", "p" * 32, "--subscriber-secret", "s" * 32]
@@ -128,7 +129,7 @@ def test_a_signal_ends_streams_and_the_process_with_success(number, standalone, 
 )
 def test_what_cannot_work_is_said_in_one_line(options, env, message, standalone):
     hub = standalone(*options, env=env)
-    assert hub.process.wait(20) == 1
+    assert hub.process.wait(PATIENCE) == 1
     error = hub.process.stderr.read()
     assert message in error
     assert len(error.splitlines()) == 1
@@ -137,7 +138,7 @@ def test_what_cannot_work_is_said_in_one_line(options, env, message, standalone)
 def test_a_malformed_env_file_is_named_by_its_line_only(standalone, tmp_path):
     (tmp_path / ".env").write_text("GOOD=1\nMERCURE_PUBLISHER_SECRET_KEY='the secret\n")
     hub = standalone(cwd=tmp_path)
-    assert hub.process.wait(20) == 1
+    assert hub.process.wait(PATIENCE) == 1
     error = hub.process.stderr.read()
     assert ".env, line 2: close the quote" in error
     assert "the secret" not in error
@@ -171,7 +172,7 @@ def test_a_port_in_use_is_said_in_one_line(standalone):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         command = [sys.executable, "-m", "flask_mercure_sse.server", "--host", "127.0.0.1", "--port", port, *SECRETS]
-        result = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+        result = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert result.returncode == 1
     assert f"cannot listen on 127.0.0.1:{port}" in result.stderr
     assert len(result.stderr.splitlines()) == 1

@@ -6,6 +6,7 @@ import sys
 import pytest
 from flask import Flask
 
+from clients import PATIENCE
 from flask_mercure_sse import MercureSSE, TokenRefusedError, URLPattern
 from flask_mercure_sse.testing import HubForTests
 
@@ -73,5 +74,5 @@ def test_the_fixtures_are_there_by_themselves(tmp_path):
         "    assert subscriber.received(1)[0].data == 'b'\n"
     )
     command = [sys.executable, "-W", "error", "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
-    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=2 * PATIENCE, check=False)
     assert ran.returncode == 0, ran.stdout

@@ -8,8 +8,8 @@
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
-    fs,
-    net::{TcpListener, TcpStream},
+    fs, io,
+    net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
@@ -18,6 +18,7 @@ use std::{
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+use socket2::{Domain, Socket, Type};
 
 use crate::{Failure, report::number};
 
@@ -198,7 +199,8 @@ impl Run {
 
 impl Contestant {
     fn start(&self) -> Result<Running, Failure> {
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let held = hold_port()?;
+        let port = held.local_addr()?.as_socket().ok_or("the port has no address")?.port();
         let directory = std::env::temp_dir().join(format!("petasos-bench-{}-{port}", std::process::id()));
         let tool = std::env::current_exe()?;
         fs::create_dir_all(&directory)?;
@@ -222,7 +224,7 @@ impl Contestant {
             .spawn()
             .map_err(|error| format!("{}: {program}: {error}", self.name))?;
         let arguments = self.arguments.iter().map(fill).collect();
-        let mut running = Running { child, directory, tool, arguments };
+        let mut running = Running { child, directory, tool, arguments, _held: held };
         let writes_url = running.arguments.iter().any(|argument| argument.contains("{url}"));
         let ready = if writes_url {
             running.await_ready(|| url(&fs::read_to_string(&output).unwrap_or_default()))
@@ -252,6 +254,16 @@ struct Running {
     directory: PathBuf,
     tool: PathBuf,
     arguments: Vec<String>,
+    _held: Socket,
+}
+
+/// A port for a server that is told its number. The socket is bound and does not listen, so that nobody else gets the
+/// port; a server that sets SO_REUSEADDR, as all do, can listen on it.
+fn hold_port() -> io::Result<Socket> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())?;
+    Ok(socket)
 }
 
 impl Running {

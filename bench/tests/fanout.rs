@@ -85,7 +85,7 @@ fn an_update_that_nobody_gets_is_lost() {
     setup.target.publish =
         Place::parse(&format!("http://{}/?topic={{topic}}", server.address)).expect("a URL");
     // The time after which nothing more is expected.
-    setup.manner.patience = Duration::from_secs(1);
+    setup.manner.patience = Duration::from_secs(3);
     let plan = Plan { pace: Pace::Closed, extent: Extent::Updates(3) };
     // With the topic in the URL the form has none, and the floor does not look there.
     let fanout = Fanout { subscribers: 2, publishers: 1, plan, bytes: 100 };

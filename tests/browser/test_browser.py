@@ -16,7 +16,7 @@ import pytest
 from flask import Flask, make_response, render_template_string
 from playwright.sync_api import expect, sync_playwright
 
-from clients import HUB_PATH
+from clients import HUB_PATH, PATIENCE
 from flask_mercure_sse import MercureSSE
 
 ROOT = Path(__file__).parent.parent.parent
@@ -25,7 +25,7 @@ CHROMIUM = shutil.which("chromium")
 # Names of hosts that are this machine, for cookies that several hosts share.
 HOSTS = "--host-resolver-rules=MAP *.example.test 127.0.0.1"
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 
 PAGE = """
 <!doctype html><title>page</title><ul id="heard"></ul>
@@ -44,6 +44,7 @@ es.onmessage = (event) => {
 @pytest.fixture(scope="module")
 def browser():
     with sync_playwright() as playwright:
+        expect.set_options(timeout=PATIENCE * 1000)
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", HOSTS])
         yield browser
         browser.close()
@@ -52,6 +53,7 @@ def browser():
 @pytest.fixture
 def context(browser):
     context = browser.new_context()
+    context.set_default_timeout(PATIENCE * 1000)
     yield context
     context.close()
 
@@ -59,6 +61,7 @@ def context(browser):
 @pytest.fixture
 def other_context(browser):
     context = browser.new_context()
+    context.set_default_timeout(PATIENCE * 1000)
     yield context
     context.close()
 

@@ -402,9 +402,10 @@ async fn a_failed_append_is_never_added(subject: &dyn Subject) {
     }
     subject.resume().await;
     // By itself: nobody publishes to a node that is not ready.
+    let mut looks = tokio::time::interval(LOOK);
     while !log.is_ready() {
         assert!(tokio::time::Instant::now() < deadline, "the log is ready again");
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        looks.tick().await;
     }
     append(&*log, "after").await;
     let page = log.read(Position::EARLIEST, 1_000).await.expect("read");
@@ -684,19 +685,23 @@ async fn listed(registry: &dyn Registry, text: Option<&str>) -> Vec<SubscriberId
 /// Asks again and again, as what is waited for is time; `alive` lives on meanwhile.
 async fn wait_for_abandoned(registry: &dyn Registry, alive: NodeId) -> Vec<Abandoned> {
     let deadline = tokio::time::Instant::now() + PATIENCE;
+    let mut looks = tokio::time::interval(LOOK);
     loop {
+        looks.tick().await;
         registry.renew(alive).await.expect("renew");
         let abandoned = registry.abandoned(100).await.expect("abandoned");
         if !abandoned.is_empty() {
             return abandoned;
         }
         assert!(tokio::time::Instant::now() < deadline, "a lease ends");
-        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
 /// More than any window of what may be pending; few enough for a store that synchronizes each.
 const MANY: usize = 5_000;
+
+/// How often a check looks for a fact that nobody announces. No result depends on it.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// No check waits longer for one thing; far above what any backend needs.
 const PATIENCE: Duration = Duration::from_secs(60);

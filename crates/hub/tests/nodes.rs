@@ -25,11 +25,11 @@ use petasos_protocol::{
     subscription::{SubscriberId, Subscription},
     update::{EventId, Update},
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
-/// What all nodes share.
+/// What all nodes share: its state, whether it is away, and whether it has refused to read since it went away or came back.
 #[derive(Clone)]
-struct Store(Arc<Mutex<State>>, Arc<AtomicBool>);
+struct Store(Arc<Mutex<State>>, Arc<AtomicBool>, Arc<watch::Sender<bool>>);
 
 struct State {
     /// Pages that have been read.
@@ -68,7 +68,7 @@ impl State {
 
 impl Store {
     fn new() -> Self {
-        Self(Arc::new(Mutex::new(State::new(1))), Arc::default())
+        Self(Arc::new(Mutex::new(State::new(1))), Arc::default(), Arc::default())
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -83,7 +83,18 @@ impl Store {
     }
 
     fn go_away(&self, away: bool) {
+        self.2.send_replace(false);
         self.1.store(away, Ordering::SeqCst);
+    }
+
+    /// Waits until somebody has tried to read while it was away.
+    async fn has_refused_to_read(&self) {
+        let mut refused = self.2.subscribe();
+        let has_refused = refused.wait_for(|refused| *refused);
+        tokio::time::timeout(PATIENCE, has_refused)
+            .await
+            .expect("somebody reads")
+            .expect("the store is there");
     }
 
     /// The leases of all nodes end, as if nobody had been heard of for long.
@@ -166,7 +177,7 @@ impl Transport for Store {
     }
 
     async fn read(&self, after: Position, limit: usize) -> Result<Page, TransportError> {
-        let (epoch, log) = self.log()?;
+        let (epoch, log) = self.log().inspect_err(|_| self.2.send_modify(|refused| *refused = true))?;
         self.lock().reads += 1;
         let Page { entries: all, through, at_end, trimmed } = log.read(inner(epoch, after), limit).await?;
         let trimmed =
@@ -291,7 +302,7 @@ async fn told(session: &mut Session, topic: &str) -> bool {
 
 const EVENTS: &str = "/.well-known/mercure/subscriptions/{topic}/{subscriber}";
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn streams_end_when_the_log_is_lost_and_the_hub_goes_on_with_the_new_one() {
@@ -345,8 +356,7 @@ async fn a_stream_that_reads_its_history_outlasts_a_log_that_is_away() {
         let hub = hub.clone();
         async move { hub.subscribe(request, Arc::default(), None).await }
     });
-    // It has begun to wait.
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    store.has_refused_to_read().await;
     assert!(!subscribing.is_finished());
     store.go_away(false);
     let mut session = subscribing.await.expect("no panic").expect("subscribe");
@@ -365,7 +375,7 @@ async fn a_stream_that_reads_its_history_outlasts_a_log_that_is_away() {
             assert!(next(&mut session).await.is_some_and(|event| event.contains(&format!("id: {id}\n"))));
         }
     });
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    store.has_refused_to_read().await;
     assert!(!reading.is_finished());
     store.go_away(false);
     reading.await.expect("everything comes");

@@ -16,7 +16,7 @@ use petasos_protocol::{
 use proptest::prelude::*;
 use tokio::time::timeout;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A text of pieces that could be confused when they are joined, split, decoded or normalized.
 fn text() -> impl Strategy<Value = String> {

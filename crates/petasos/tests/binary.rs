@@ -67,7 +67,7 @@ impl Binary {
 
 fn connect(address: &str) -> TcpStream {
     let stream = TcpStream::connect(address).expect("connect");
-    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("time-out");
+    stream.set_read_timeout(Some(Duration::from_secs(60))).expect("time-out");
     stream
 }
 

@@ -558,7 +558,10 @@ mod tests {
         let slow = RemoteKeys::at(&origin, &[]).expect("an address");
         let slow = paced(slow, Pace { timeout: Duration::from_millis(1), ..STILL });
         assert_eq!(problem(slow.keys(None).await), FetchError::Timeout);
-        let nobody = TcpListener::bind("127.0.0.1:0").await.expect("bind").local_addr().expect("an address");
+        // It is bound, so that nobody else gets the port, and does not listen.
+        let silent = tokio::net::TcpSocket::new_v4().expect("a socket");
+        silent.bind(([127, 0, 0, 1], 0).into()).expect("bind");
+        let nobody = silent.local_addr().expect("an address");
         let keys = RemoteKeys::at(&format!("http://{nobody}/"), &[]).expect("an address");
         assert!(matches!(problem(keys.keys(None).await), FetchError::Unreachable(_)));
     }

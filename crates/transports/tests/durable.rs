@@ -1,6 +1,8 @@
 //! The durable log: what it guarantees, what it keeps, what it survives. Faults of the disk have a file of their own.
 #![cfg(feature = "durable")]
 
+mod support;
+
 use std::{
     fs,
     os::unix::fs::{FileExt, PermissionsExt},
@@ -24,10 +26,8 @@ use petasos_protocol::{
     update::{Draft, EventId, Origin, Update},
 };
 use petasos_transports::{OpenError, Options, Retention, open};
+use support::{PATIENCE, Wait, until};
 use tempfile::TempDir;
-
-/// Far above what anything here takes.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Default)]
 struct Durable {
@@ -191,8 +191,11 @@ async fn age_bounds_updates_when_they_are_read() {
     let old = append(&*log, "old", 10).await;
     let kept = ids(&*log).await;
     assert!(kept == ["old"] || start.elapsed() > age_max);
-    // What is waited for is time.
-    tokio::time::sleep((age_max + Duration::from_millis(50)).saturating_sub(start.elapsed())).await;
+    let mut wait = Wait::new("it grows old");
+    while !ids(&*log).await.is_empty() {
+        wait.goes_on().await;
+    }
+    assert!(start.elapsed() > age_max);
     let page = log.read(Position::EARLIEST, 10).await.expect("read");
     assert_eq!((page.entries.len(), page.trimmed.updates), (0, old));
     assert_eq!(log.locate("old").await.expect("locate"), None);
@@ -213,11 +216,7 @@ async fn what_is_too_old_leaves_the_disk_when_nobody_asks() {
     let file = rusqlite::Connection::open(directory.path().join("mercure.sqlite3")).expect("open");
     let rows =
         || file.query_row("SELECT count(*) FROM updates", [], |row| row.get::<_, i64>(0)).expect("rows");
-    let deadline = Instant::now() + PATIENCE;
-    while rows() > 0 {
-        assert!(Instant::now() < deadline);
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until("the rows are deleted", || rows() == 0).await;
 }
 
 /// What a crash leaves is what is in the files: a copy, taken while the log is open.
@@ -230,7 +229,7 @@ async fn a_crash_after_a_smaller_bound_and_before_the_next_append_loses_nothing_
     }
     drop(log);
     let log = open_in(directory.path(), entries(500)).await;
-    let deadline = Instant::now() + PATIENCE;
+    let mut wait = Wait::new("the rows are deleted though nobody publishes");
     let crashed = loop {
         let copy = TempDir::new().expect("a directory");
         for file in ["mercure.sqlite3", "mercure.sqlite3-wal"] {
@@ -242,8 +241,7 @@ async fn a_crash_after_a_smaller_bound_and_before_the_next_append_loses_nothing_
         if rows.is_ok_and(|rows| rows <= 500) {
             break copy;
         }
-        assert!(Instant::now() < deadline, "the rows are deleted though nobody publishes");
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        wait.goes_on().await;
     };
     drop(log);
     let log = open_in(crashed.path(), entries(500)).await;
@@ -266,11 +264,10 @@ async fn a_smaller_bound_holds_at_once_and_gives_the_disk_back() {
     assert!(before > 50_000_000, "{before}");
     let log = open_in(directory.path(), entries(100)).await;
     assert_eq!(ids(&*log).await.len(), 100);
-    let deadline = Instant::now() + PATIENCE;
+    let mut wait = Wait::new("the file becomes smaller");
     while fs::metadata(&file).expect("there").len() > before / 4 {
-        assert!(Instant::now() < deadline, "{}", fs::metadata(&file).expect("there").len());
         append(&*log, "more", 10).await;
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        wait.goes_on().await;
     }
     assert_eq!(ids(&*log).await.len(), 100);
     assert_eq!(check_file(&file), "ok");
@@ -492,11 +489,7 @@ async fn a_file_that_is_taken_away_is_noticed() {
     let log = open_in(directory.path(), entries(10)).await;
     append(&*log, "1", 10).await;
     fs::remove_file(directory.path().join("mercure.sqlite3")).expect("removed");
-    let deadline = Instant::now() + PATIENCE;
-    while log.is_ready() {
-        assert!(Instant::now() < deadline);
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until("it is noticed", || !log.is_ready()).await;
     assert!(matches!(log.append(update("2", 10)).await, Err(TransportError::Failed(_))));
 }
 
@@ -518,11 +511,7 @@ async fn open_in(directory: &Path, retention: Retention) -> Arc<dyn Transport> {
 /// The log's thread tidies up after the log has been dropped.
 async fn wait_until_left(directory: &Path) {
     let file = fs::File::options().write(true).open(directory.join("mercure.lock")).expect("there");
-    let deadline = Instant::now() + PATIENCE;
-    while file.try_lock().is_err() {
-        assert!(Instant::now() < deadline, "the log is left");
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    until("the log is left", || file.try_lock().is_ok()).await;
 }
 
 async fn ids(log: &dyn Transport) -> Vec<String> {

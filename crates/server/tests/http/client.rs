@@ -12,7 +12,7 @@ use tokio::{
 };
 
 pub(crate) const HUB: &str = "/.well-known/mercure";
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,

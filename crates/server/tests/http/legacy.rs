@@ -398,10 +398,11 @@ async fn streams_and_connections_are_limited() {
 #[tokio::test]
 async fn a_slow_head_and_a_slow_body_are_cut_off() {
     let short = Duration::from_millis(50);
-    let server = Server::start(Settings { head_timeout: short, body_timeout: short, ..settings() }).await;
+    let server = Server::start(Settings { head_timeout: short, ..settings() }).await;
     let mut slow_head = server.open("GET / HT", b"").await;
     let mut rest = String::new();
     timeout(PATIENCE, slow_head.read_to_string(&mut rest)).await.expect("an end").expect("UTF-8");
+    let server = Server::start(Settings { body_timeout: short, ..settings() }).await;
     let head = format!(
         "POST {HUB} HTTP/1.1\r\nHost: x\r\n{}\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 50\r\n\r\n",
         publisher("[\"*\"]")

@@ -543,12 +543,12 @@ async fn streams_are_limited_by_address_and_by_token() {
 async fn a_stream_ends_with_its_token_and_with_its_longest_life() {
     let server = Server::start(settings()).await;
     let mut claims = claims(&json!([detail("subscribe", &json!([{"match": "a"}]))]));
-    claims["exp"] = json!(now() + 2);
+    claims["exp"] = json!(now() + 5);
     let mut stream = server.subscribe("match=a", &[&bearer(&sign("subscriber", &claims))]).await;
     assert_eq!(stream.chunk().await, None);
     let hub = petasos_hub::Settings {
         keep_alive: None,
-        lifetime_max: Some(Duration::from_millis(300)),
+        lifetime_max: Some(Duration::from_secs(1)),
         ..Default::default()
     };
     let server = Server::start_with(settings(), hub).await;

@@ -6,6 +6,7 @@ use petasos_transports::Options;
 
 use crate::{
     server::{Postgres, try_open},
+    support::{Port, output},
     updates::{append, read_all},
 };
 
@@ -27,9 +28,9 @@ async fn errors_say_what_to_do() {
     assert!(error.contains("colour"), "{error}");
     let error = refusal(&server.url("postgres", "sslmode=require")).await;
     assert!(error.contains("TLS"), "{error}");
-    let closed =
-        std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").port();
-    let error = refusal(&format!("postgres://postgres:hunter2@127.0.0.1:{closed}/postgres")).await;
+    let closed = Port::hold();
+    let url = format!("postgres://postgres:hunter2@127.0.0.1:{}/postgres", closed.number());
+    let error = refusal(&url).await;
     assert!(error.contains("refused"), "{error}");
     let later = server.open("name=later", &Options::default()).await;
     server.client().await.batch_execute("UPDATE later_meta SET version = 2").await.expect("it works");
@@ -113,16 +114,14 @@ async fn tls_is_verified_as_far_as_it_is_asked_for() {
     let mut server = Postgres::start().await;
     let directory = server.0.directory().to_owned();
     let certificate = directory.join("data/server.crt");
-    let made = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"])
+    let mut make = Command::new("openssl");
+    make.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"])
         .args(["-addext", "subjectAltName=DNS:localhost", "-addext", "basicConstraints=critical,CA:TRUE"])
         .arg("-keyout")
         .arg(directory.join("data/server.key"))
         .arg("-out")
-        .arg(&certificate)
-        .stderr(std::process::Stdio::null())
-        .status();
-    assert!(made.expect("openssl").success());
+        .arg(&certificate);
+    assert!(output(&mut make).status.success());
     std::fs::copy(&certificate, directory.join("ca.pem")).expect("copied");
     let owned = Command::new("chown")
         .arg("--reference")

@@ -1,11 +1,8 @@
 //! The server goes away and comes back.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    time::{Duration, Instant},
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use petasos_hub::{TransportError, transport::Transport};
@@ -13,7 +10,8 @@ use petasos_transports::{Options, Retention};
 
 use crate::{
     server::Postgres,
-    updates::{append, append_in_the_end, follow_to, read_all, until, update},
+    support::{Wait, until},
+    updates::{append, append_in_the_end, follow_to, read_all, update},
 };
 
 fn options() -> Options {
@@ -111,13 +109,11 @@ async fn a_paused_server_is_noticed_and_waited_for() {
     append(&*log, "before").await;
     assert_eq!(follow_to(&mut *follower, "before").await, ["before"]);
     server.signal_all("STOP");
-    let began = Instant::now();
     assert!(matches!(log.append(update("during")).await, Err(TransportError::Unavailable(_))));
     assert!(matches!(log.head().await, Err(TransportError::Unavailable(_))));
     assert!(matches!(log.locate("before").await, Err(TransportError::Unavailable(_))));
     let registry = log.registry().expect("there is one");
     assert!(matches!(registry.list(None).await, Err(TransportError::Unavailable(_))));
-    assert!(began.elapsed() < Duration::from_secs(10), "each in its time: {:?}", began.elapsed());
     until("it is known not to answer", || !log.is_ready()).await;
     server.signal_all("CONT");
     // Nobody publishes.
@@ -179,9 +175,9 @@ async fn what_a_stand_by_server_has_not_got_is_not_acknowledged() {
     client.batch_execute(&wait("nobody")).await.expect("set");
     client.batch_execute("SELECT pg_reload_conf()").await.expect("reload");
     let is_set = "SELECT setting FROM pg_settings WHERE name = 'synchronous_standby_names'";
-    let deadline = Instant::now() + crate::server::PATIENCE;
+    let mut reading = Wait::new("the server reads its settings");
     while client.query_one(is_set, &[]).await.expect("query").get::<_, String>(0) != "nobody" {
-        assert!(Instant::now() < deadline, "the server reads its settings");
+        reading.goes_on().await;
     }
     // The writer's session may read its settings later than ours.
     let mut appended = 0;

@@ -1,16 +1,12 @@
 //! A PostgreSQL of its own for a test.
 
-use std::{fs, path::Path, process::Command, sync::Arc, time::Duration};
+use std::{env, fs, path::Path, process::Command, sync::Arc};
 
 use petasos_hub::transport::Transport;
 use petasos_transports::{OpenError, Options, open};
-use tokio::time::Instant;
 use tokio_postgres::{Client, NoTls};
 
-use crate::support::Server;
-
-/// Far above what anything here needs.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+use crate::support::{Server, Wait, output, skip};
 
 /// A running server whose superuser has the password "secret".
 pub struct Postgres(pub Server);
@@ -39,8 +35,6 @@ impl Postgres {
             }
             command
         }));
-        // It listens before it answers.
-        server.client().await;
         server
     }
 
@@ -60,19 +54,14 @@ impl Postgres {
 
     pub async fn client_of(&self, database: &str) -> Client {
         let url = self.url(database, "");
-        let deadline = Instant::now() + PATIENCE;
+        let mut wait = Wait::new("the server answers");
         loop {
-            match tokio_postgres::connect(&url, NoTls).await {
-                Ok((client, connection)) => {
-                    // Its end is seen by the client.
-                    tokio::spawn(async move { drop(connection.await) });
-                    return client;
-                }
-                Err(error) => {
-                    assert!(Instant::now() < deadline, "the server answers: {error}");
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                }
+            if let Ok((client, connection)) = tokio_postgres::connect(&url, NoTls).await {
+                // Its end is seen by the client.
+                tokio::spawn(async move { drop(connection.await) });
+                return client;
             }
+            wait.goes_on().await;
         }
     }
 
@@ -113,18 +102,27 @@ fn initialize(directory: &Path) {
         let owner = Command::new("chown").args(["-R", "65534:65534"]).arg(directory).status();
         assert!(owner.expect("chown").success());
     }
-    let status = program("initdb")
-        .args(["--username=postgres", "--auth=scram-sha-256", "--encoding=UTF8", "--no-locale", "--no-sync"])
-        .arg(format!("--pwfile={}", password.display()))
-        .arg(&data)
-        .stdout(std::process::Stdio::null())
-        .status();
-    assert!(status.expect("initdb").success(), "initdb");
+    let made = output(
+        program("initdb")
+            .args([
+                "--username=postgres",
+                "--auth=scram-sha-256",
+                "--encoding=UTF8",
+                "--no-locale",
+                "--no-sync",
+            ])
+            .arg(format!("--pwfile={}", password.display()))
+            .arg(&data),
+    );
+    assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
 }
 
 fn program(name: &str) -> Command {
-    let found = DIRECTORIES.iter().map(|directory| Path::new(directory).join("bin").join(name));
-    let path = found.into_iter().find(|path| path.exists()).unwrap_or_else(|| name.into());
+    let directories = DIRECTORIES.iter().map(|directory| Path::new(directory).join("bin"));
+    let others = env::var_os("PATH").unwrap_or_default();
+    let directories = directories.chain(env::split_paths(&others));
+    let path = directories.map(|directory| directory.join(name)).find(|path| path.exists());
+    let path = path.unwrap_or_else(|| skip("postgres is not installed"));
     if !is_root() {
         return Command::new(path);
     }

@@ -1,7 +1,5 @@
 //! Updates for tests, and what is done with them.
 
-use std::time::Duration;
-
 use petasos_hub::{
     TransportError,
     transport::{Follower, Position, Transport},
@@ -11,9 +9,8 @@ use petasos_protocol::{
     topic::HubUrl,
     update::{EventId, Update},
 };
-use tokio::time::Instant;
 
-use crate::server::PATIENCE;
+use crate::support::{PATIENCE, Wait};
 
 pub fn update(id: &str) -> Update {
     large_update(id, 10)
@@ -31,13 +28,12 @@ pub async fn append(log: &dyn Transport, id: &str) -> Position {
 
 /// Until the log takes it, which it may do more than once.
 pub async fn append_in_the_end(log: &dyn Transport, id: &str) -> Position {
-    let deadline = Instant::now() + PATIENCE;
+    let mut wait = Wait::new("the log takes updates again");
     loop {
-        match log.append(update(id)).await {
-            Ok(position) => return position,
-            Err(error) => assert!(Instant::now() < deadline, "the log takes updates again: {error}"),
+        if let Ok(position) = log.append(update(id)).await {
+            return position;
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        wait.goes_on().await;
     }
 }
 
@@ -75,13 +71,4 @@ pub async fn end_of(follower: &mut dyn Follower) -> TransportError {
         }
     };
     tokio::time::timeout(PATIENCE, end).await.expect("the follower ends")
-}
-
-/// Polls until something is so.
-pub async fn until(what: &str, is_so: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "{what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
 }

@@ -10,7 +10,6 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
 };
 
 use petasos_hub::{
@@ -29,10 +28,8 @@ use petasos_transports::{OpenError, Options, Retention, open};
 
 use tracing::{field::Field, span};
 
-use crate::support::Server;
-
-/// No wait for one thing is longer; far above what any needs.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub use crate::support::{PATIENCE, until};
+use crate::support::{Server, output};
 
 pub fn durable() -> Server {
     Server::start(redis)
@@ -59,12 +56,16 @@ pub async fn replica_of(primary: &Server) -> Server {
         command.args(["--replicaof", "127.0.0.1", &of]);
         command
     });
-    until(|| cli(&replica, &["INFO", "replication"]).contains("master_link_status:up")).await;
+    until("the replica follows", || {
+        cli(&replica, &["INFO", "replication"]).contains("master_link_status:up")
+    })
+    .await;
     replica
 }
 
 pub fn certificate(directory: &Path) {
-    let status = Command::new("openssl")
+    let mut command = Command::new("openssl");
+    command
         .args([
             "req",
             "-x509",
@@ -81,21 +82,14 @@ pub fn certificate(directory: &Path) {
         .arg("-keyout")
         .arg(directory.join("key.pem"))
         .arg("-out")
-        .arg(directory.join("cert.pem"))
-        .output()
-        .expect("openssl");
-    assert!(status.status.success(), "{}", String::from_utf8_lossy(&status.stderr));
-}
-
-pub fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("an address").port()
+        .arg(directory.join("cert.pem"));
+    let made = output(&mut command);
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
 }
 
 /// What redis-cli prints, without the line end.
 pub fn cli(server: &Server, command: &[&str]) -> String {
-    let output = Command::new("redis-cli").args(["-p", &server.port.to_string()]).args(command).output();
-    let output = output.expect("redis-cli");
+    let output = output(Command::new("redis-cli").args(["-p", &server.port.to_string()]).args(command));
     String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
 }
 
@@ -173,15 +167,6 @@ pub fn ids(entries: &[Entry]) -> Vec<String> {
     entries.iter().map(|entry| entry.update.id().as_str().to_owned()).collect()
 }
 
-/// Polls what the servers do by themselves.
-pub async fn until(condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "it becomes so");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
 pub async fn ends_with_trimmed(follower: &mut dyn Follower) {
     let end = async {
         loop {
@@ -197,7 +182,7 @@ pub async fn ends_with_trimmed(follower: &mut dyn Follower) {
 /// The follower of a log that was lost ends, and the new log can be used at once.
 pub async fn lost_and_found(log: &dyn Transport, mut follower: Box<dyn Follower>, before: Position) {
     ends_with_trimmed(&mut *follower).await;
-    until(|| log.is_ready()).await;
+    until("the server is known to be back", || log.is_ready()).await;
     let head = log.head().await.expect("head");
     assert!(head.position.epoch > before.epoch && head.id.is_none(), "{head:?}");
     assert!(log.locate("before").await.expect("locate").is_none());

@@ -2,9 +2,12 @@
 
 #![allow(unreachable_pub, reason = "a test is a crate of its own")]
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use tokio::{
@@ -17,6 +20,8 @@ use tokio::{
 pub struct Proxy {
     pub port: u16,
     rule: Arc<Mutex<Option<Rule>>>,
+    /// Numbers of the connections that are open.
+    open: Arc<Mutex<HashSet<u64>>>,
     task: JoinHandle<()>,
 }
 
@@ -38,18 +43,22 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("an address").port();
         let rule = Arc::new(Mutex::new(None));
-        let rule_of_all = Arc::clone(&rule);
+        let open = Arc::new(Mutex::new(HashSet::new()));
+        let (rule_of_all, open_of_all) = (Arc::clone(&rule), Arc::clone(&open));
         let task = tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                let rule = Arc::clone(&rule_of_all);
+            for number in 0.. {
+                let Ok((client, _)) = listener.accept().await else { return };
+                let (rule, open) = (Arc::clone(&rule_of_all), Arc::clone(&open_of_all));
+                open.lock().expect("lock").insert(number);
                 tokio::spawn(async move {
                     if let Ok(server) = TcpStream::connect(("127.0.0.1", server)).await {
                         relay(client, server, &rule).await;
                     }
+                    open.lock().expect("lock").remove(&number);
                 });
             }
         });
-        Self { port, rule, task }
+        Self { port, rule, open, task }
     }
 
     pub fn lose_answer_to(&self, argument: &str) {
@@ -61,6 +70,11 @@ impl Proxy {
         let script = format!("return redis.error_reply('{error}')");
         let command = format!("*3\r\n$4\r\nEVAL\r\n${}\r\n{script}\r\n$1\r\n0\r\n", script.len());
         self.set(argument, Deed::Replace(command.into_bytes()));
+    }
+
+    /// Numbers of the connections that are open.
+    pub fn connections(&self) -> HashSet<u64> {
+        self.open.lock().expect("lock").clone()
     }
 
     /// Whether there was such a command.

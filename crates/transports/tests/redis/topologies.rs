@@ -1,13 +1,16 @@
 //! More than one server, and TLS.
 
-use std::{path::Path, process::Command, sync::Arc};
+use std::{process::Command, sync::Arc};
 
 use petasos_hub::{
     TransportError,
     registry::{Lease, NodeId},
 };
 
-use crate::{kit::*, support::Server};
+use crate::{
+    kit::*,
+    support::{Port, Server},
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tls_needs_a_certificate_that_is_trusted() {
@@ -45,20 +48,22 @@ async fn tls_needs_a_certificate_that_is_trusted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_is_asked_which_of_its_nodes_has_the_log() {
-    let command = |directory: &Path, port: u16| {
-        let mut command = redis(directory, port);
-        command.args(["--cluster-enabled", "yes", "--cluster-port", &free_port().to_string()]);
-        command
+    let start = |bus: u16| {
+        Server::start(move |directory, port| {
+            let mut command = redis(directory, port);
+            command.args(["--cluster-enabled", "yes", "--cluster-port", &bus.to_string()]);
+            command
+        })
     };
-    let (one, other) = (Server::start(command), Server::start(command));
+    let buses = [Port::hold(), Port::hold()];
+    let [one, other] = [&buses[0], &buses[1]].map(|bus| start(bus.number()));
     cli(&one, &["CLUSTER", "ADDSLOTSRANGE", "0", "8000"]);
     cli(&other, &["CLUSTER", "ADDSLOTSRANGE", "8001", "16383"]);
-    let bus = cli(&other, &["CONFIG", "GET", "cluster-port"]);
-    let bus = bus.lines().last().expect("a port");
-    cli(&one, &["CLUSTER", "MEET", "127.0.0.1", &other.port.to_string(), bus]);
+    let bus = buses[1].number().to_string();
+    cli(&one, &["CLUSTER", "MEET", "127.0.0.1", &other.port.to_string(), &bus]);
     for server in [&one, &other] {
-        until(|| cli(server, &["CLUSTER", "INFO"]).contains("cluster_state:ok")).await;
-        until(|| cli(server, &["CLUSTER", "SLOTS"]).contains("8001")).await;
+        until("the cluster works", || cli(server, &["CLUSTER", "INFO"]).contains("cluster_state:ok")).await;
+        until("the other node is known", || cli(server, &["CLUSTER", "SLOTS"]).contains("8001")).await;
     }
     // The slots of these names lie on both nodes.
     for name in ["a", "b", "c", "d", "e", "f"] {
@@ -110,6 +115,8 @@ struct Sentinels {
     primary: Server,
     replica: Server,
     sentinel: Server,
+    /// A sentinel that is not there.
+    missing: Port,
 }
 
 impl Sentinels {
@@ -120,21 +127,21 @@ impl Sentinels {
             &primary,
             "sentinel down-after-milliseconds main 500\nsentinel failover-timeout main 5000\n",
         );
-        until(|| cli(&sentinel, &["SENTINEL", "REPLICAS", "main"]).contains("127.0.0.1")).await;
-        Self { primary, replica, sentinel }
+        let knows_replica = || cli(&sentinel, &["SENTINEL", "REPLICAS", "main"]).contains("127.0.0.1");
+        until("the sentinel knows the replica", knows_replica).await;
+        Self { primary, replica, sentinel, missing: Port::hold() }
     }
 
     fn url(&self, parameters: &str) -> String {
-        // The first sentinel is not there.
         format!(
             "redis+sentinel://127.0.0.1:{},127.0.0.1:{}/main/0?lease=2s{parameters}",
-            free_port(),
+            self.missing.number(),
             self.sentinel.port
         )
     }
 
     async fn promoted(&self) {
-        until(|| cli(&self.replica, &["ROLE"]).starts_with("master")).await;
+        until("the replica is promoted", || cli(&self.replica, &["ROLE"]).starts_with("master")).await;
     }
 }
 
@@ -185,9 +192,9 @@ async fn a_fail_over_loses_and_repeats_nothing_that_replicas_have() {
         append(&*log, &number.to_string()).await.expect("append");
     }
     servers.primary.kill();
-    until(|| !log.is_ready()).await;
+    until("the server is known to be away", || !log.is_ready()).await;
     servers.promoted().await;
-    until(|| log.is_ready()).await;
+    until("the server is known to be back", || log.is_ready()).await;
     // There is no replica now.
     let missed = append(&*log, "unconfirmed").await;
     let Err(TransportError::Unavailable(reason)) = missed else { panic!("{missed:?}") };
@@ -211,7 +218,7 @@ async fn a_fail_over_that_loses_updates_is_noticed() {
     registry.renew(node).await.expect("renew");
     let kept = append(&*log, "kept").await.expect("append");
     let url = format!("redis://127.0.0.1:{}", replica.port);
-    until(|| cli(&replica, &["XLEN", "{mercure}:updates"]) == "1").await;
+    until("the replica has it", || cli(&replica, &["XLEN", "{mercure}:updates"]) == "1").await;
     // It becomes a primary without what follows.
     cli(&replica, &["REPLICAOF", "NO", "ONE"]);
     let mut follower = follow(&*log).await;
@@ -250,8 +257,8 @@ async fn a_replica_is_refused() {
     cli(&primary, &["REPLICAOF", "127.0.0.1", &replica.port.to_string()]);
     let refused = append(&*log, "refused").await;
     assert!(matches!(refused, Err(TransportError::Unavailable(_))), "{refused:?}");
-    until(|| !log.is_ready()).await;
+    until("the server is known to be away", || !log.is_ready()).await;
     cli(&primary, &["REPLICAOF", "NO", "ONE"]);
-    until(|| log.is_ready()).await;
+    until("the server is known to be back", || log.is_ready()).await;
     append(&*log, "taken").await.expect("append");
 }
