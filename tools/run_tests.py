@@ -20,9 +20,9 @@ from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parent.parent
 CARGO = ["cargo", "test", "--locked", "--workspace", "--no-fail-fast"]
-# The wheel is built as a user's pip does it, only with the profile that the Rust tests have compiled.
+# The wheel is built as a user's pip does it, only with the profile and the features that the Rust tests have compiled.
 INSTALL = ["pip", "install", "--quiet", "--force-reinstall", "--no-deps", "."]
-WHEEL = {"MATURIN_PEP517_ARGS": "--profile dev --locked"}
+WHEEL = {"MATURIN_PEP517_ARGS": "--profile dev --locked --features as-in-tests"}
 PYTEST = ["python", "-m", "pytest", "--durations=10"]
 
 
