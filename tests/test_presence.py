@@ -1,14 +1,22 @@
 """The signals that tell who subscribes to the embedded hub."""
 
+import asyncio
 import gc
+import os
+import socket
+import subprocess
+import sys
 import threading
+import time
 import weakref
 
 import pytest
 from flask import Flask, current_app
+from gevent import GreenletExit
 
 from clients import PATIENCE
-from flask_mercure_sse import MercureSSE, subscriber_connected, subscriber_disconnected
+from engines import ENGINES
+from flask_mercure_sse import MercureSSE, presence, subscriber_connected, subscriber_disconnected
 
 
 class Seen:
@@ -135,3 +143,147 @@ def test_an_application_that_nobody_uses_any_more_ends_with_its_hub_and_thread()
     gc.collect()
     assert not thread.is_alive()
     assert gone() is None
+
+
+class Breaking:
+    """The hub of an application, whose first streams of subscription events end as a broken log ends them."""
+
+    def __init__(self, hub, *answers):
+        self.hub, self.answers = hub, list(answers)
+
+    def watch_subscriptions(self):
+        if not self.answers:
+            return self.hub.watch_subscriptions()
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        here, there = socket.socketpair()
+        with there:
+            there.sendall(answer)
+        return here.detach()
+
+    def __getattr__(self, name):
+        return getattr(self.hub, name)
+
+
+@pytest.fixture
+def pauses(monkeypatch):
+    pauses = []
+    monkeypatch.setattr(presence, "_sleep", pauses.append)
+    return pauses
+
+
+def test_a_watch_that_ends_is_begun_again_later_and_later(app, mercure, monkeypatch, pauses, caplog):
+    seen = Seen(app)
+    answers = (b":\n", b":\n", b"", OSError("no room"), RuntimeError("the log cannot be used"), b":\n", b":\n", b":\n")
+    hub = Breaking(mercure.hub, *answers)
+    monkeypatch.setattr(type(mercure.state), "running_hub", lambda _: hub)
+    with mercure.subscribe("a"):
+        wait_for_thread(app, hub)
+        with mercure.subscribe("b"):
+            wait_until(lambda: ("connected", "b") in [each[:2] for each in seen.all])
+    assert len(pauses) == len(answers)
+    for number, pause in enumerate(pauses):
+        least = min(presence.PAUSE_MIN * 2**number, presence.PAUSE_MAX)
+        assert least <= pause <= 1.5 * least
+    assert len([each for each in caplog.records if "signals are sent again" in each.message]) == 1
+
+
+def wait_for_thread(app, hub):
+    """Until the last of the streams that break has been replaced by one that lasts."""
+    while hub.answers:
+        os.sched_yield()
+    marker = threading.Event()
+
+    def mark(app, topic, **_):
+        marker.set()
+
+    subscriber_connected.connect(mark, app)
+    extension = app.extensions["mercure_sse"].instance
+    while not marker.wait(0.01):
+        extension.subscribe("marker").close()
+    subscriber_connected.disconnect(mark, app)
+
+
+def test_a_hub_that_was_stopped_ends_the_thread(app, mercure, pauses):
+    seen = Seen(app)
+    with mercure.subscribe("a"):
+        seen.first(1)
+        thread = next(
+            each for each in threading.enumerate() if each.name == "mercure-presence" and each._args[0]() is app
+        )
+        mercure.hub.stop()
+        thread.join(20)
+    assert not thread.is_alive()
+    assert not mercure.state.watch._has_begun
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, asyncio.CancelledError, GreenletExit])
+def test_whatever_a_receiver_raises_the_next_subscription_is_told_of(error, app, mercure, caplog):
+    raised = []
+
+    def fail(app, **_):
+        if not raised:
+            raised.append(error)
+            raise error
+
+    subscriber_connected.connect(fail, app)
+    seen = Seen(app)
+    with mercure.subscribe("a"):
+        wait_until(lambda: "a receiver of mercure-subscriber-connected failed" in caplog.text)
+    if error is GreenletExit:
+        wait_until(lambda: not mercure.state.watch._has_begun)
+    with mercure.subscribe("b"):
+        wait_until(lambda: ("connected", "b") in [each[:2] for each in seen.all])
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        os.sched_yield()
+
+
+GREENLETS = """
+from gevent import monkey
+monkey.patch_all()
+import sys
+from gevent import sleep, spawn
+from flask import Flask
+from flask_mercure_sse import MercureSSE, subscriber_connected
+
+app = Flask("greenlets")
+mercure = MercureSSE(app, hub=True, hub_transport=sys.argv[1])
+subscriber_connected.connect(lambda app, **_: None, app, weak=False)
+mercure.publish("a", "the hub has begun")
+print("begun", flush=True)
+sys.stdin.readline()
+ended = []
+
+
+def watch():
+    mercure.state.watch.ensure(mercure.state)
+    ended.append(True)
+
+
+spawn(watch)
+ticks = 0
+while not ended:
+    sleep(0.01)
+    ticks += 1
+print(ticks > 50, mercure.state.watch._has_begun)
+"""
+
+
+def test_other_greenlets_go_on_while_the_store_does_not_say_where_the_log_ends(tmp_path, stack):
+    engine = ENGINES["redis"](tmp_path)
+    stack.callback(engine.close)
+    command = [sys.executable, "-c", GREENLETS, engine.url]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    stack.callback(process.communicate)
+    stack.callback(process.kill)
+    assert process.stdout.readline() == "begun\n"
+    engine.pause()
+    process.stdin.write("\n")
+    process.stdin.flush()
+    assert process.stdout.readline() == "True True\n"

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 
+import gevent
 import pytest
 from flask import Flask
 from sqlalchemy import create_engine, event, text
@@ -14,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from clients import PATIENCE
-from flask_mercure_sse import InvalidUpdateError, MercureSSE
+from flask_mercure_sse import InvalidUpdateError, MercureSSE, client
 
 
 @pytest.fixture
@@ -232,3 +233,20 @@ def test_something_else_than_a_session_is_named(mercure):
 def test_sqlalchemy_is_imported_only_when_it_is_used():
     script = "import flask_mercure_sse, flask_mercure_sse.testing, sys; sys.exit('sqlalchemy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_an_interruption_reaches_the_commit_and_every_update_is_accounted_for(session, monkeypatch, caplog):
+    app = Flask("interrupted")
+    mercure = MercureSSE(app, hub_url="http://localhost/x", publisher_jwt="j.w.t")
+
+    def interrupt(*_args, **_kwargs):
+        raise gevent.Timeout
+
+    monkeypatch.setattr(client, "request", interrupt)
+    for number in range(3):
+        mercure.publish(f"topic/{number}", "", after_commit=session)
+    with pytest.raises(gevent.Timeout):
+        session.commit()
+    assert "'topic/0' may not have been published after the commit: Timeout" in caplog.text
+    assert "'topic/1' was dropped after the commit" in caplog.text
+    assert "'topic/2' was dropped after the commit" in caplog.text

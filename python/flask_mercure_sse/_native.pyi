@@ -8,7 +8,12 @@ from typing import Final, Self, final
 
 __all__ = [
     "Hub",
+    "HubFailed",
+    "HubStopped",
     "InvalidUpdate",
+    "LogFull",
+    "LogUnavailable",
+    "NoRoom",
     "Server",
     "__version__",
     "check_update",
@@ -21,6 +26,22 @@ __version__: Final[str]
 
 class InvalidUpdate(ValueError):
     """An update, topic, matcher or setting breaks a rule of the protocol; the message says which and what to change."""
+
+class LogUnavailable(ConnectionError):
+    """The store of the log does not answer. The update may or may not have been published; a later call may succeed."""
+
+class LogFull(OSError):
+    """The log has no room for the update: it was not published."""
+
+class NoRoom(OSError):
+    """The process has no room: it may open no more files or threads, or the hub may have no more connections. Nothing
+    was published."""
+
+class HubFailed(RuntimeError):
+    """The log cannot be used, or the hub broke down while it started."""
+
+class HubStopped(RuntimeError):
+    """The hub has been stopped: it publishes nothing any more."""
 
 @final
 class Hub:
@@ -78,8 +99,7 @@ class Hub:
 
         topics: one, or several of which the first is the canonical one. retry: milliseconds, in digits.
 
-        Raises InvalidUpdate; ConnectionError while the log is away (the update may or may not have been published),
-        OSError while it is full; RuntimeError once stopped, or if the log cannot be used.
+        Raises InvalidUpdate, LogUnavailable, LogFull, NoRoom, HubFailed, HubStopped.
         """
 
     def submit(
@@ -94,8 +114,8 @@ class Hub:
         """Begin to append one update and return a file descriptor to read the outcome from: for those whose waiting
         must leave other greenlets alone.
 
-        Until its end it gives "ok", a space and the id, or "away", "full" or "failed", a space and the reason. The
-        caller owns the descriptor, which is in non-blocking mode. The arguments are those of publish.
+        Until its end it gives "ok", a space and the id, or the name of an exception of publish, a space and its text.
+        The caller owns the descriptor, which is in non-blocking mode. The arguments are those of publish.
 
         Raises InvalidUpdate, and what connect raises.
         """
@@ -104,21 +124,21 @@ class Hub:
         """Open one HTTP/1.1 connection to this hub and return the file descriptor of the client's end.
 
         The caller owns the descriptor: socket.socket(fileno=hub.connect()). It is one end of a Unix socket pair, in
-        non-blocking mode. Raises OSError when the hub has no room for another connection, ConnectionError (an
-        OSError) when it cannot start because its log is away, RuntimeError when the log cannot be used.
+        non-blocking mode. Raises NoRoom when the hub has no room for another connection, and what start raises.
         """
 
     def watch_subscriptions(self) -> int:
         """Open a stream of the subscription events that follow, and return the file descriptor to read it from.
 
-        The events are in SSE format, without keep-alive. It is no subscription itself. The caller owns the descriptor,
-        which is in non-blocking mode. Raises RuntimeError once stopped.
+        The events are in SSE format. The first comment says that the stream has begun; there is none while it is idle.
+        It ends with the hub, or when the log is lost. It is no subscription itself. The caller owns the descriptor,
+        which is in non-blocking mode. Raises what start raises.
         """
 
     def start(self) -> None:
         """Start the engine of this process now, if it does not run: what the first use of another method does.
 
-        Raises ConnectionError while the log is away, RuntimeError if it cannot be used, or once stopped.
+        Raises LogUnavailable, NoRoom, HubFailed if the log cannot be used, HubStopped.
         """
 
     def stop(self) -> None:

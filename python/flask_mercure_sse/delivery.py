@@ -6,12 +6,12 @@ import asyncio
 import socket
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from . import client, transactions
-from ._native import InvalidUpdate
+from ._native import HubFailed, HubStopped, InvalidUpdate, LogFull, LogUnavailable, NoRoom
 from .client import check_token
-from .errors import HubError, InvalidUpdateError, MercureError, describe, may_pass
+from .errors import HubError, InvalidUpdateError, MercureError, describe, from_native, may_pass
 from .settings import check_url
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Delivery:
 
     def _send_after_commit(self, update: Update, failed: set[str]) -> None:
         log, hub = self.state.app.logger, self.url or ""
-        if hub in failed:
+        if hub in failed or transactions.INTERRUPTED in failed:
             # A commit waits for a hub that is away once, not once for each update.
             log.error(
                 "the update on topic %r was dropped after the commit: the hub failed the one before", update.topic
@@ -99,6 +99,11 @@ class Delivery:
                 failed.add(hub)
             reason = describe(error)
             log.error("the update on topic %r was not published after the commit: %s", update.topic, reason)
+        except BaseException as error:
+            # A time-out of gevent, the end of the process: for the caller of commit().
+            reason = describe(error)
+            log.error("the update on topic %r may not have been published after the commit: %s", update.topic, reason)
+            raise
 
     def _append(self, update: Update) -> str:
         """To the embedded hub."""
@@ -107,14 +112,8 @@ class Delivery:
             if self.state.shared_transport is None or not client.is_cooperative():
                 return hub.publish(**arguments)
             return _outcome(socket.socket(fileno=hub.submit(**arguments)))
-        except InvalidUpdate as error:
-            raise InvalidUpdateError(str(error)) from None
-        except ConnectionError as error:
-            raise HubError(f"the embedded hub: {error}", status=503) from None
-        except OSError as error:
-            raise HubError(f"the embedded hub: {error}", status=507) from None
-        except RuntimeError as error:
-            raise MercureError(f"the embedded hub: {error}") from None
+        except (InvalidUpdate, OSError, RuntimeError) as error:
+            raise from_native(error) from None
 
     def _post(self, url: str, update: Update) -> str:
         token = self.jwt or self.state.publisher_jwt
@@ -132,15 +131,24 @@ def _outcome(waiting: socket.socket) -> str:
     """The id that an update has got. Waiting for it leaves other greenlets alone.
 
     Raises:
-        ConnectionError, OSError, RuntimeError: as ``Hub.publish``.
+        OSError, RuntimeError: as ``Hub.publish``.
+        HubError: the hub ended before it said what became of the update.
     """
     waiting.setblocking(True)
-    with waiting, waiting.makefile("rb") as answer:
-        outcome, _, text = answer.read().decode().partition(" ")
+    try:
+        with waiting, waiting.makefile("rb") as answer:
+            outcome, _, text = answer.read().decode().partition(" ")
+    except OSError as error:
+        outcome, text = "", f": {error}"
     if outcome == "ok":
         return text
-    failure = {"away": ConnectionError, "full": OSError}.get(outcome, RuntimeError)
-    raise failure(text or "the hub has been stopped")
+    failure = _FAILURES.get(outcome)
+    if failure is None:
+        raise HubError(f"the embedded hub did not say whether the update was published{text}")
+    raise failure(text)
+
+
+_FAILURES: Final = {each.__name__: each for each in (HubFailed, HubStopped, LogFull, LogUnavailable, NoRoom)}
 
 
 def _event_id(answer: client.Answer) -> str:

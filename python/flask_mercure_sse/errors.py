@@ -5,6 +5,8 @@ Messages carry the hub's own explanation. They never hold a token or the data of
 
 from __future__ import annotations
 
+from ._native import HubStopped, InvalidUpdate, LogFull, LogUnavailable
+
 
 class MercureError(Exception):
     """A hub did not do what it was asked.
@@ -26,7 +28,8 @@ class MercureError(Exception):
 
 
 class HubUnreachableError(MercureError):
-    """No connection to the hub: it is not running, or the URL is wrong."""
+    """No connection to the hub: it is not running, or the URL is wrong; or this process may open no more files or
+    threads."""
 
 
 class HubTimeoutError(MercureError):
@@ -54,6 +57,27 @@ class HubError(MercureError):
     """The hub failed, or answered something that no hub answers."""
 
 
+def from_native(error: Exception) -> MercureError:
+    """What an exception of the embedded hub means for the application. The statuses are those of a hub over HTTP.
+
+    >>> from_native(OSError("no file descriptor is left"))
+    HubUnreachableError('the embedded hub: no file descriptor is left')
+    """
+    if isinstance(error, InvalidUpdate):
+        return InvalidUpdateError(str(error))
+    text = f"the embedded hub: {error}"
+    if isinstance(error, LogUnavailable):
+        return HubError(text, status=503)
+    if isinstance(error, LogFull):
+        return HubError(text, status=507)
+    if isinstance(error, HubStopped):
+        return MercureError(text)
+    if isinstance(error, OSError):
+        # The process has no room (NoRoom, or what the system says): nothing has reached the hub.
+        return HubUnreachableError(text)
+    return HubError(text, status=500)
+
+
 def may_pass(error: MercureError) -> bool:
     """Whether the same request may succeed later.
 
@@ -75,7 +99,7 @@ def is_away(error: MercureError) -> bool:
     return isinstance(error, HubUnreachableError) or error.status in (429, 502, 503, 504)
 
 
-def describe(error: Exception) -> str:
+def describe(error: BaseException) -> str:
     """An error for the log: those of others may quote tokens or data.
 
     >>> describe(HubUnreachableError("no connection")), describe(ValueError("a secret"))

@@ -5,13 +5,17 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import time
 import weakref
 from typing import TYPE_CHECKING, Any, Final
 
 from blinker import Namespace
 
 from . import forks
+from ._native import HubStopped
+from .backoff import Backoff
 from .events import Parser
+from .greenlets import ends_this_thread
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -37,6 +41,14 @@ subscriber_disconnected: Final = _signals.signal("mercure-subscriber-disconnecte
 
 _PART_BYTES: Final = 64 * 1024
 
+OPENING_SECONDS: Final = 10.0
+"""How long the first subscriber waits until the hub watches: longer than a store has to say where its log ends."""
+
+PAUSE_MIN: Final = 0.5
+PAUSE_MAX: Final = 30.0
+"""Seconds before a watch that has ended is begun again: the pauses grow until an event comes, or a watch has lasted as
+long as the longest of them. Each is up to half longer, at random."""
+
 
 class Watch:
     """Sends the signals of one application, as soon as somebody listens to them."""
@@ -51,7 +63,13 @@ class Watch:
         self._lock = threading.Lock()
 
     def ensure(self, state: MercureSSEState) -> None:
-        """Begin, unless it has begun in this process or nobody listens. Subscriptions that follow are told of."""
+        """Begin, unless it has begun in this process or nobody listens. Subscriptions that follow are told of.
+
+        Only this thread or greenlet waits until the hub watches.
+
+        Raises:
+            OSError, RuntimeError: the hub cannot start.
+        """
         app = state.app
         forks.check()
         if self._has_begun or not state.hub_subscriptions:
@@ -61,25 +79,99 @@ class Watch:
         with self._lock:
             if self._has_begun:
                 return
-            events = socket.socket(fileno=state.running_hub().watch_subscriptions())
-            arguments = (weakref.ref(app), events)
+            events = _open(state)
+            arguments = (weakref.ref(app), events, _first_part(events))
             threading.Thread(target=_run, args=arguments, name="mercure-presence", daemon=True).start()
             self._has_begun = True
 
+    def end(self) -> None:
+        """The thread has ended: the next subscription begins another."""
+        self._has_begun = False
 
-def _run(application: weakref.ref[Flask], events: socket.socket) -> None:
+
+def _open(state: MercureSSEState) -> socket.socket:
+    return socket.socket(fileno=state.running_hub().watch_subscriptions())
+
+
+def _first_part(events: socket.socket) -> bytes:
+    """What comes once the hub watches; nothing if it does not, or takes too long."""
+    try:
+        events.settimeout(OPENING_SECONDS)
+        return events.recv(_PART_BYTES)
+    except OSError:
+        return b""
+
+
+def _run(application: weakref.ref[Flask], events: socket.socket, first: bytes) -> None:
     """Until the hub ends, which an application takes with it that nobody uses any more."""
-    parser = Parser()
-    events.setblocking(True)
+    end: BaseException | None = None
+    try:
+        _watch(application, events, first)
+    except BaseException as error:
+        # This greenlet is ended: the next subscription begins another.
+        end = error
+    app = application()
+    if app is not None:
+        _state(app).watch.end()
+    if isinstance(end, (KeyboardInterrupt, SystemExit)):
+        raise end
+
+
+def _watch(application: weakref.ref[Flask], events: socket.socket | None, first: bytes) -> None:
+    backoff = Backoff()
+    while True:
+        began = time.monotonic()
+        if events is not None and (_listen(application, events, first) or time.monotonic() - began >= PAUSE_MAX):
+            backoff.succeed()
+        app = application()
+        if app is None:
+            return
+        pause = backoff.next(PAUSE_MIN, PAUSE_MAX)
+        if backoff.failures == 1:
+            app.logger.warning(
+                "the embedded Mercure hub has ended the stream of its subscription events, and some may be missed: "
+                "signals are sent again once it is open"
+            )
+        # While it waits, it keeps nothing alive.
+        del app
+        _sleep(pause)
+        app = application()
+        if app is None:
+            return
+        try:
+            events, first = _open(_state(app)), b""
+        except HubStopped:
+            return
+        except (OSError, RuntimeError):
+            events = None
+        del app
+
+
+def _listen(application: weakref.ref[Flask], events: socket.socket, first: bytes) -> bool:
+    """Send a signal for each event until the stream ends; whether there was any."""
+    parser, part, heard = Parser(), first, False
     with events, contextlib.suppress(OSError):
-        while part := events.recv(_PART_BYTES):
+        events.setblocking(True)
+        while part or (part := events.recv(_PART_BYTES)):
             for event in parser.feed(part):
                 app = application()
                 if app is None:
-                    return
+                    return heard
+                heard = True
                 _send(app, event.json())
                 # While it waits, it keeps nothing alive.
                 del app
+            part = b""
+    return heard
+
+
+def _sleep(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+def _state(app: Flask) -> MercureSSEState:
+    state: MercureSSEState = app.extensions["mercure_sse"]
+    return state
 
 
 def _send(app: Flask, document: dict[str, Any]) -> None:
@@ -93,5 +185,8 @@ def _send(app: Flask, document: dict[str, Any]) -> None:
                 payload=document.get("payload"),
                 subscription=document,
             )
-        except Exception:
+        except BaseException as error:
+            # Whatever one receiver raises, the others hear of the next subscription.
             app.logger.exception("a receiver of %s failed", signal.name)
+            if ends_this_thread(error):
+                raise

@@ -19,7 +19,7 @@ from . import client, forks, tokens
 from ._native import Hub, InvalidUpdate
 from .background import BackgroundQueues
 from .client import Timeouts
-from .errors import HubUnreachableError, MercureError, TokenRefusedError
+from .errors import TokenRefusedError, from_native
 from .presence import Watch
 from .update import Update
 
@@ -279,15 +279,13 @@ class MercureSSEState:
         """A connection to the hub inside this process.
 
         Raises:
-            MercureError: it has been stopped, or (HubUnreachableError) has no room.
+            MercureError: the subclass says why; see :func:`flask_mercure_sse.errors.from_native`.
         """
         try:
             self.watch.ensure(self)
             return socket.socket(fileno=self.running_hub().connect())
-        except OSError as error:
-            raise HubUnreachableError(f"the embedded hub: {error}") from None
-        except RuntimeError as error:
-            raise MercureError(f"the embedded hub: {error}") from None
+        except (OSError, RuntimeError) as error:
+            raise from_native(error) from None
 
     def embedded_hub(self) -> Hub:
         """The hub inside this process, made when it is first needed.
@@ -327,8 +325,8 @@ class MercureSSEState:
 
         Raises:
             ValueError: a setting that the hub cannot use.
-            ConnectionError: its log is away.
-            RuntimeError: its log cannot be used, or it has been stopped.
+            OSError: its log is unavailable (LogUnavailable), or the process has no room for it (NoRoom).
+            RuntimeError: its log cannot be used (HubFailed), or it has been stopped (HubStopped).
         """
         hub = self.embedded_hub()
         if self.shared_transport is not None and self._started_in != os.getpid():

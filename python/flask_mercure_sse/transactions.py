@@ -17,6 +17,10 @@ Publish = Callable[[set[str]], None]
 """Called with the hubs that have failed the updates of this commit before, to which it adds."""
 
 
+INTERRUPTED: Final = "interrupted"
+"""Among the hubs that have failed: nothing more of this commit is sent, to no hub."""
+
+
 class _Pending:
     """What waits for the transactions of one session."""
 
@@ -90,6 +94,18 @@ def _on_end(session: Any, transaction: Any) -> None:
     own = [publish for each, publish in pending.updates if each is transaction]
     pending.updates = [(each, publish) for each, publish in pending.updates if each is not transaction]
     if is_committed:
-        failed: set[str] = set()
-        for publish in own:
+        _publish_all(own)
+
+
+def _publish_all(waiting: list[Publish]) -> None:
+    failed: set[str] = set()
+    interruption: BaseException | None = None
+    for publish in waiting:
+        try:
             publish(failed)
+        except BaseException as error:
+            # Nothing can be sent any more, and each of the others is still accounted for.
+            interruption = interruption or error
+            failed.add(INTERRUPTED)
+    if interruption is not None:
+        raise interruption

@@ -1,19 +1,20 @@
 //! An engine with its runtime, started at first use and bound to one process.
 
 use std::{
-    mem,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    io, mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
 };
 
-use petasos::{Checked, StartError, telemetry};
-use petasos_hub::TransportError;
+use petasos::{Checked, telemetry};
 use petasos_server::Connections;
-use petasos_transports::OpenError;
-use pyo3::{
-    exceptions::{PyConnectionError, PyOSError, PyRuntimeError},
-    prelude::*,
-};
+use pyo3::prelude::*;
 use tokio::runtime::{Builder, Runtime};
+
+use crate::{
+    failure::Failure,
+    started::{Started, catch},
+};
 
 /// A hub that runs, with the threads that run it.
 pub(crate) struct Engine {
@@ -31,47 +32,9 @@ pub(crate) struct Lazy {
 enum State {
     Idle,
     /// A thread of the process with this number starts it; whoever wants it meanwhile waits for that.
-    Starting(u32, Arc<Started>),
+    Starting(u32, Arc<Started<Failure>>),
     Running(Arc<Engine>),
     Stopped,
-}
-
-/// How a start has ended, once it has.
-#[derive(Default)]
-struct Started {
-    outcome: Mutex<Option<Result<(), Failure>>>,
-    ended: Condvar,
-}
-
-/// Why an engine did not start.
-#[derive(Clone)]
-struct Failure {
-    /// It may pass: the log is away.
-    may_pass: bool,
-    text: String,
-}
-
-impl From<Failure> for PyErr {
-    fn from(failure: Failure) -> Self {
-        match failure.may_pass {
-            true => PyConnectionError::new_err(failure.text),
-            false => PyRuntimeError::new_err(failure.text),
-        }
-    }
-}
-
-impl Started {
-    fn end(&self, outcome: Result<(), Failure>) {
-        *self.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
-        self.ended.notify_all();
-    }
-
-    fn wait(&self) -> Result<(), Failure> {
-        let outcome = self.outcome.lock().unwrap_or_else(PoisonError::into_inner);
-        let ended = self.ended.wait_while(outcome, |outcome| outcome.is_none());
-        let outcome = ended.unwrap_or_else(PoisonError::into_inner).clone();
-        outcome.expect("it is waited for")
-    }
 }
 
 /// Publishing takes microseconds, and the shards have threads of their own: two serve the requests of an embedded hub, and
@@ -97,10 +60,10 @@ impl Lazy {
                 State::Running(engine) if engine.process == std::process::id() => {
                     return Ok(Arc::clone(engine));
                 }
-                State::Stopped => return Err(PyRuntimeError::new_err("the hub has been stopped")),
+                State::Stopped => return Err(Failure::stopped().into()),
                 State::Starting(process, started) if *process == std::process::id() => Arc::clone(started),
                 State::Running(_) | State::Starting(..) | State::Idle => {
-                    let started = Arc::<Started>::default();
+                    let started = Arc::<Started<Failure>>::default();
                     let starting = State::Starting(std::process::id(), Arc::clone(&started));
                     // The parent's runtime has no threads here: dropping it would wait for them for ever.
                     mem::forget(mem::replace(&mut *state, starting));
@@ -111,7 +74,7 @@ impl Lazy {
             // Who waits for a start that fails does not begin another: the next call does.
             py.detach(|| other.wait())?;
         };
-        let engine = py.detach(|| Engine::start(self.settings.clone()));
+        let engine = py.detach(|| catch(|| Engine::start(self.settings.clone()), Failure::broke_down));
         let mut state = self.lock();
         let is_wanted = matches!(&*state, State::Starting(_, of) if Arc::ptr_eq(of, &started));
         let engine = engine.map(Arc::new);
@@ -125,7 +88,7 @@ impl Lazy {
         started.end(engine.as_ref().map(drop).map_err(Failure::clone));
         match is_wanted {
             true => Ok(engine?),
-            false => Err(PyRuntimeError::new_err("the hub has been stopped")),
+            false => Err(Failure::stopped().into()),
         }
     }
 
@@ -149,20 +112,13 @@ impl Lazy {
 impl Engine {
     fn start(settings: Checked) -> Result<Self, Failure> {
         telemetry::init(LOGGED);
+        room_for_threads()?;
         let runtime = Builder::new_multi_thread()
             .worker_threads(THREADS)
             .thread_name("petasos")
             .enable_all()
-            .build()
-            .map_err(|error| Failure { may_pass: false, text: error.to_string() })?;
-        let connections = runtime.block_on(settings.start()).map_err(|error| Failure {
-            may_pass: matches!(
-                error,
-                StartError::Transport(OpenError::Transport(TransportError::Unavailable(_)))
-                    | StartError::Hub(petasos_hub::StartError::Transport(TransportError::Unavailable(_)))
-            ),
-            text: error.to_string(),
-        })?;
+            .build()?;
+        let connections = runtime.block_on(settings.start())?;
         Ok(Self { runtime: Some(runtime), connections, process: std::process::id() })
     }
 
@@ -176,13 +132,23 @@ impl Engine {
     }
 }
 
-/// What a program catches: what may pass is an `OSError`.
-pub(crate) fn to_python(error: &TransportError) -> PyErr {
-    match error {
-        TransportError::Unavailable(_) => PyConnectionError::new_err(error.to_string()),
-        TransportError::Full(_) => PyOSError::new_err(error.to_string()),
-        _ => PyRuntimeError::new_err(error.to_string()),
+/// Whether the system has room for the runtime's threads, which panics where it has not, and then waits for ever for the
+/// threads that it has begun.
+fn room_for_threads() -> io::Result<()> {
+    let mut threads = Vec::new();
+    let refused = (0..THREADS).find_map(|_| match thread::Builder::new().spawn(thread::park) {
+        Ok(thread) => {
+            threads.push(thread);
+            None
+        }
+        Err(error) => Some(error),
+    });
+    for thread in threads {
+        thread.thread().unpark();
+        // Parking does not panic.
+        let _ = thread.join();
     }
+    refused.map_or(Ok(()), Err)
 }
 
 impl Drop for Engine {

@@ -2,30 +2,29 @@
 
 use std::{
     future::poll_fn,
+    mem,
     os::{fd::IntoRawFd, unix::net::UnixStream as Pair},
     sync::Arc,
     time::Duration,
 };
 
 use petasos::{Config, IssuerConfig, KeyConfig, Secret};
-use petasos_hub::{Closed, TransportError};
+use petasos_hub::Closed;
 use petasos_protocol::{
     Limits, Reject,
     topic::{HubUrl, Topics},
     update::{Draft, EventId, EventType, Retry},
 };
-use pyo3::{
-    exceptions::{PyOSError, PyRuntimeError},
-    prelude::*,
-};
+use pyo3::prelude::*;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::UnixStream,
+    net::{UnixStream, unix::OwnedWriteHalf},
 };
 
 use crate::{
     InvalidUpdate, KeyBytes,
-    engine::{Engine, Lazy, to_python},
+    engine::{Engine, Lazy},
+    failure::Failure,
 };
 
 #[pyclass(module = "flask_mercure_sse._native", frozen)]
@@ -119,11 +118,11 @@ impl Hub {
         let hub = engine.connections.service().hub();
         let draft = draft(hub.url(), &Vec::from(topics), data, private, id, r#type, retry)?;
         let published = py.detach(|| engine.block_on(hub.publish(draft)));
-        let id = published.map_err(|error| to_python(&error))?;
+        let id = published.map_err(Failure::from)?;
         Ok(id.as_str().to_owned())
     }
 
-    /// What is read from the other end is one line: "ok" and the id, "away", "full" or "failed" and the reason.
+    /// The other end gives one line: "ok" and the id, or the name of an exception and its text.
     #[pyo3(signature = (topics, data="", private=false, id=None, r#type=None, retry=None))]
     #[expect(clippy::too_many_arguments, reason = "a Python signature")]
     fn submit(
@@ -143,9 +142,7 @@ impl Hub {
         engine.runtime().spawn(async move {
             let answer = match hub.publish(draft).await {
                 Ok(id) => format!("ok {}", id.as_str()),
-                Err(error @ TransportError::Unavailable(_)) => format!("away {error}"),
-                Err(error @ TransportError::Full(_)) => format!("full {error}"),
-                Err(error) => format!("failed {error}"),
+                Err(error) => Failure::from(error).line(),
             };
             // An error means that nobody waits for the answer any more.
             let _ = server.write_all(answer.as_bytes()).await;
@@ -157,7 +154,9 @@ impl Hub {
     fn connect(&self, py: Python<'_>) -> PyResult<i32> {
         let engine = self.engine(py)?;
         let Some(admission) = engine.connections.admit() else {
-            return Err(PyOSError::new_err("the hub has as many connections as it may have, or it stops"));
+            return Err(
+                Failure::no_room("the hub has as many connections as it may have, or it stops").into()
+            );
         };
         let (client, server) = pair(&engine)?;
         let connections = engine.connections.clone();
@@ -165,37 +164,18 @@ impl Hub {
         Ok(client.into_raw_fd())
     }
 
-    /// Each frame is one event; the task ends with the hub, or when the reader has left.
+    /// Returns before the log has been asked where it ends: that may take seconds.
     fn watch_subscriptions(&self, py: Python<'_>) -> PyResult<i32> {
         let engine = self.engine(py)?;
         let (client, server) = pair(&engine)?;
         let hub = engine.connections.service().hub().clone();
-        let opened = py.detach(|| engine.block_on(hub.watch_subscriptions()));
-        let mut session = opened.map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
         engine.runtime().spawn(async move {
             let (mut end, mut server) = server.into_split();
             let mut nothing = [0];
-            loop {
-                let frame = tokio::select! {
-                    frame = poll_fn(|cx| session.poll_next(cx)) => frame,
-                    // It is never written to: whatever is read is its end.
-                    _ = end.read(&mut nothing) => return,
-                };
-                match frame {
-                    Some(frame) if server.write_all(&frame).await.is_err() => return,
-                    Some(_) => {}
-                    // A log that was lost is followed by another, and a slow reader goes on with what comes.
-                    None if matches!(session.closed(), Some(Closed::LogLost | Closed::Lagged)) => {
-                        tracing::warn!(
-                            "subscription events were missed: signals are sent for those that follow"
-                        );
-                        match hub.watch_subscriptions().await {
-                            Ok(next) => session = next,
-                            Err(_) => return,
-                        }
-                    }
-                    None => return,
-                }
+            tokio::select! {
+                () = write_subscription_events(&hub, &mut server) => {}
+                // It is never written to: whatever is read is its end.
+                _ = end.read(&mut nothing) => {}
             }
         });
         Ok(client.into_raw_fd())
@@ -207,6 +187,31 @@ impl Hub {
 
     fn stop(&self, py: Python<'_>) {
         self.lazy.stop(py);
+    }
+}
+
+/// Ends with the hub, with its log, and when nobody reads any more.
+async fn write_subscription_events(hub: &petasos_hub::Hub, to: &mut OwnedWriteHalf) {
+    let mut begins = true;
+    loop {
+        let mut session = match hub.watch_subscriptions().await {
+            Ok(session) => session,
+            Err(error) => return tracing::warn!(%error, "subscription events cannot be watched"),
+        };
+        // A comment tells the reader that it misses nothing from here on.
+        if mem::take(&mut begins) && to.write_all(b":\n").await.is_err() {
+            return;
+        }
+        while let Some(frame) = poll_fn(|cx| session.poll_next(cx)).await {
+            if to.write_all(&frame).await.is_err() {
+                return;
+            }
+        }
+        // A log that was lost is followed by another, and a slow reader goes on with what comes.
+        if !matches!(session.closed(), Some(Closed::LogLost | Closed::Lagged)) {
+            return;
+        }
+        tracing::warn!("subscription events were missed: signals are sent for those that follow");
     }
 }
 
@@ -261,7 +266,7 @@ pub(crate) fn draft(
 }
 
 /// Two ends of a connection: one for Python, in non-blocking mode, and one for the engine.
-fn pair(engine: &Engine) -> PyResult<(Pair, UnixStream)> {
+fn pair(engine: &Engine) -> Result<(Pair, UnixStream), Failure> {
     let (client, server) = Pair::pair()?;
     client.set_nonblocking(true)?;
     server.set_nonblocking(true)?;

@@ -4,8 +4,10 @@
 //! may wait does so with the interpreter released.
 
 mod engine;
+mod failure;
 mod hub;
 mod server;
+mod started;
 
 use petasos_protocol::{legacy, matcher::MatcherType, subscription::SubscriptionsPath, topic::HubUrl};
 use petasos_server::Signer;
@@ -91,6 +93,7 @@ fn expand_subscriptions_path(
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add("InvalidUpdate", module.py().get_type::<InvalidUpdate>())?;
+    failure::add_to(module)?;
     module.add_class::<hub::Hub>()?;
     module.add_class::<server::Server>()?;
     module.add_function(wrap_pyfunction!(sign_token, module)?)?;

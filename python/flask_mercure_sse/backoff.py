@@ -1,0 +1,39 @@
+"""How long to wait before another attempt: for a hub that is away, and for one that takes connections and ends them."""
+
+from __future__ import annotations
+
+import random
+from typing import Final
+
+_DOUBLINGS_MAX: Final = 30
+"""Far beyond every cap; a power of two stays a number that floats can hold."""
+
+
+class Backoff:
+    """Pauses that double with each failure in a row, up to a cap.
+
+    Each pause is up to half longer, at random, so that many clients of one hub do not come back at the same moment.
+
+    >>> backoff = Backoff()
+    >>> [0.5 <= backoff.next(0.5, 30) <= 0.75, 1 <= backoff.next(0.5, 30) <= 1.5, backoff.failures]
+    [True, True, 2]
+    """
+
+    def __init__(self) -> None:
+        self.failures = 0
+        """In a row, since the last success."""
+
+    def next(self, first: float, most: float) -> float:
+        """Count a failure and return the pause after it, in seconds.
+
+        Args:
+            first: the pause after the first failure.
+            most: the cap, before the random part.
+        """
+        pause = min(first * 2.0 ** min(self.failures, _DOUBLINGS_MAX), most)
+        self.failures += 1
+        return pause * random.uniform(1, 1.5)
+
+    def succeed(self) -> None:
+        """Begin again with the first pause: something was received, or accepted."""
+        self.failures = 0
