@@ -1,5 +1,6 @@
 """Updates that wait in a queue while the hub is away."""
 
+import asyncio
 import logging
 import os
 import socket
@@ -9,9 +10,17 @@ import threading
 
 import pytest
 from flask import Flask
+from gevent import GreenletExit
 
 from clients import PATIENCE
-from flask_mercure_sse import BackgroundStats, InvalidUpdateError, MercureSSE, background, client
+from flask_mercure_sse import (
+    BackgroundStats,
+    HubUnreachableError,
+    InvalidUpdateError,
+    MercureSSE,
+    background,
+    client,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -204,6 +213,134 @@ def test_while_the_process_ends_the_reason_is_said(make, nowhere, caplog):
     mercure.publish("a", "c")
     assert "was not published: the process ends" in caplog.text
     assert "are waiting" not in caplog.text
+
+
+class Timeout(BaseException):
+    """As that of gevent is, which needs a loop to be made."""
+
+
+INTERRUPTIONS = [SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError, Timeout, GreenletExit]
+"""What is no Exception, and can come up in any thread or greenlet."""
+
+
+@pytest.mark.parametrize("interruption", INTERRUPTIONS)
+@pytest.mark.parametrize("times", [1, 3])
+def test_what_is_no_exception_does_not_end_the_queue_and_loses_nothing(
+    interruption, times, make, nowhere, monkeypatch, caplog
+):
+    sent = []
+
+    def interrupted(*_args, body, **_kwargs):
+        sent.append(body)
+        if len(sent) <= times:
+            raise interruption("secret")
+        return client.Answer(200, "text/plain", b"urn:x:1")
+
+    monkeypatch.setattr(client, "request", interrupted)
+    mercure = make(nowhere)
+    mercure.publish("a", "1")
+    mercure.publish("a", "2")
+    assert mercure.flush(20)
+    stats = mercure.background
+    assert (stats.published, stats.retried, stats.dropped, stats.refused) == (2, times, 0, 0)
+    assert len(set(sent)) == 2, "sent again with the same id"
+    assert interruption.__name__ in caplog.text
+    assert "secret" not in caplog.text
+
+
+@pytest.mark.parametrize("interruption", INTERRUPTIONS)
+def test_an_update_that_always_interrupts_is_dropped_and_counted(interruption, make, nowhere, monkeypatch, caplog):
+    def interrupted(*_args, body, **_kwargs):
+        if b"never" in body:
+            raise interruption
+        return client.Answer(200, "text/plain", b"urn:x:1")
+
+    monkeypatch.setattr(client, "request", interrupted)
+    mercure = make(nowhere)
+    mercure.publish("never", "1")
+    mercure.publish("a", "2")
+    assert mercure.flush(20)
+    stats = mercure.background
+    assert (stats.published, stats.dropped, stats.retried) == (1, 1, background.ATTEMPTS_MAX - 1)
+    assert f"the update on topic 'never' was not published: {interruption.__name__}" in caplog.text
+
+
+def test_a_queue_whose_thread_is_interrupted_between_attempts_goes_on(make, nowhere, monkeypatch, caplog):
+    waits = []
+
+    def interrupted(self, seconds):
+        waits.append(seconds)
+        if len(waits) == 1:
+            raise GreenletExit
+
+    attempts = []
+
+    def request(*_args, **_kwargs):
+        attempts.append(1)
+        if len(attempts) < 3:
+            raise HubUnreachableError("away")
+        return client.Answer(200, "text/plain", b"urn:x:1")
+
+    monkeypatch.setattr(background._Queue, "_wait", interrupted)
+    monkeypatch.setattr(client, "request", request)
+    mercure = make(nowhere)
+    mercure.publish("a", "1")
+    assert mercure.flush(20)
+    assert (mercure.background.published, mercure.background.retried) == (1, 2)
+    assert "the thread that publishes in the background was ended: GreenletExit" in caplog.text
+
+
+def test_a_queue_without_a_thread_gets_one_when_there_is_room(make, mercure_hub, monkeypatch, caplog):
+    mercure = make(mercure_hub.url, publisher_secret_key=mercure_hub.config["MERCURE_PUBLISHER_SECRET_KEY"])
+
+    def refuse(_):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", refuse)
+        mercure.publish("a", "1")
+        mercure.publish("a", "2")
+    assert "wait for a thread" in caplog.text
+    assert mercure.background.waiting == 2
+    assert mercure.flush(20)
+    assert mercure.background.published == 2
+
+
+KILLED = """
+import sys
+from gevent import monkey
+monkey.patch_all()
+import gc
+import gevent
+from flask import Flask
+from flask_mercure_sse import MercureSSE, background
+
+background.PAUSE_MIN, background.PAUSE_MAX = 0.01, 0.02
+mercure = MercureSSE(Flask("killed"), hub_url=sys.argv[1], publisher_secret_key=sys.argv[2], publish_background=True)
+mercure.publish("a", "1", hub_url="http://127.0.0.1:1/x")
+while not mercure.background.retried:
+    gevent.sleep(0.01)
+running = [each for each in gc.get_objects() if isinstance(each, gevent.Greenlet) and each is not gevent.getcurrent()]
+gevent.killall(running, timeout=20)
+print(len(running) > 0, all(each.dead for each in running))
+retried = mercure.background.retried
+while mercure.background.retried < retried + 3:
+    gevent.sleep(0.01)
+mercure.publish("a", "2")
+print(mercure.background.waiting >= 1, [queue.flush(20) for queue in mercure.state.queues.queues[1:]])
+mercure.state.queues.queues[0]._queue.clear()
+"""
+
+
+def test_greenlets_that_are_killed_end_and_the_queue_goes_on(mercure_hub):
+    ran = subprocess.run(
+        [sys.executable, "-c", KILLED, mercure_hub.url, mercure_hub.config["MERCURE_PUBLISHER_SECRET_KEY"]],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ran.stdout == "True True\nTrue [True]\n", ran.stderr
 
 
 SCRIPT = """

@@ -1,18 +1,17 @@
 """Publishing in the background: a bounded queue for each hub, one thread each, and retries until the hub is back.
 
 The policy: updates leave in the order in which they came. While the hub is away they wait, and the first of them is
-tried again after a pause that grows. One that the hub receives and does not take holds up the others for ATTEMPTS_MAX
-attempts, and is dropped then. A full queue takes no more: the new update is dropped. One that the hub refuses is
-dropped. At the end of the process, what waits gets a few more seconds. Each drop is counted; the log tells of each
-refusal, and of the first update that a full queue drops. An update that was sent twice because its first answer was
-lost has the same id both times.
+tried again after a pause. The pauses grow until the hub accepts or refuses an update. One that the hub receives and
+does not take holds up the others for ATTEMPTS_MAX attempts, and is dropped then. A full queue takes no more: the new
+update is dropped. One that the hub refuses is dropped. At the end of the process, what waits gets a few more seconds.
+Each drop is counted; the log tells of each refusal, and of the first update that a full queue drops. An update that was
+sent twice because its first answer was lost has the same id both times.
 """
 
 from __future__ import annotations
 
 import atexit
 import logging
-import random
 import threading
 import time
 import weakref
@@ -23,7 +22,9 @@ from functools import cache
 from typing import Final
 
 from . import forks
+from .backoff import Backoff
 from .errors import MercureError, describe, is_away, may_pass
+from .greenlets import ends_this_thread
 
 PAUSE_MIN: Final = 0.5
 PAUSE_MAX: Final = 30.0
@@ -121,6 +122,10 @@ class _Queue:
         self._queue: deque[tuple[str, Send]] = deque()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
+        self._attempts = 0
+        """For the first update in the queue."""
+        self._backoff = Backoff()
+        """For the hub: an update that is dropped leaves the next one the pauses that it has reached."""
         self._ending = self._is_full = False
         self._published = self._retried = self._dropped = self._refused = 0
 
@@ -142,11 +147,21 @@ class _Queue:
                 return False
             self._is_full = False
             self._queue.append((topic, send))
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="mercure-publish", daemon=True)
-                self._thread.start()
+            self._ensure_thread()
             self._changed.notify_all()
         return True
+
+    def _ensure_thread(self) -> None:
+        if self._thread is not None or not self._queue:
+            return
+        thread = threading.Thread(target=self._run, name="mercure-publish", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            # The next update, and whoever waits for the queue, tries again.
+            self._log.error("%d updates for the Mercure hub wait for a thread: %s", len(self._queue), error)
+            return
+        self._thread = thread
 
     @property
     def stats(self) -> BackgroundStats:
@@ -155,37 +170,57 @@ class _Queue:
 
     def flush(self, timeout: float) -> bool:
         with self._changed:
+            self._ensure_thread()
             return self._changed.wait_for(lambda: not self._queue, timeout)
 
     def _run(self) -> None:
-        attempts = 0
+        end: BaseException | None = None
+        try:
+            self._work()
+        except BaseException as error:
+            end = error
+            self._log.error("the thread that publishes in the background was ended: %s", describe(error))
+        with self._changed:
+            self._thread = None
+            # What waits is sent by another thread.
+            self._ensure_thread()
+        if isinstance(end, (KeyboardInterrupt, SystemExit)):
+            raise end
+
+    def _work(self) -> None:
         while True:
             with self._changed:
                 if not self._changed.wait_for(lambda: bool(self._queue), IDLE_SECONDS):
-                    self._thread = None
                     return
                 topic, send = self._queue[0]
             error = _attempt(send)
-            attempts += 1
             with self._changed:
-                if self._is_worth_another(error, attempts):
+                self._attempts += 1
+                if self._is_worth_another(error):
                     self._retried += 1
-                    self._wait(min(PAUSE_MIN * 2 ** min(attempts - 1, 10), PAUSE_MAX) * random.uniform(1, 1.5))
+                    if error is not None and ends_this_thread(error):
+                        raise error
+                    self._wait(self._backoff.next(PAUSE_MIN, PAUSE_MAX))
                     continue
-                attempts = 0
+                if _is_an_answer(error):
+                    self._backoff.succeed()
+                self._attempts = 0
                 if self._queue and self._queue[0][1] is send:
                     self._queue.popleft()
                     self._count(topic, error)
                 self._changed.notify_all()
 
-    def _is_worth_another(self, error: Exception | None, attempts: int) -> bool:
-        if not isinstance(error, MercureError) or not may_pass(error):
+    def _is_worth_another(self, error: BaseException | None) -> bool:
+        if isinstance(error, Exception) and not (isinstance(error, MercureError) and may_pass(error)):
             return False
-        if attempts == 1:
-            self._log.warning("an update waits for the Mercure hub (%d in the queue): %s", len(self._queue), error)
-        return is_away(error) or attempts < ATTEMPTS_MAX
+        if error is None:
+            return False
+        if self._attempts == 1:
+            waiting = len(self._queue)
+            self._log.warning("an update waits for the Mercure hub (%d in the queue): %s", waiting, describe(error))
+        return (isinstance(error, MercureError) and is_away(error)) or self._attempts < ATTEMPTS_MAX
 
-    def _count(self, topic: str, error: Exception | None) -> None:
+    def _count(self, topic: str, error: BaseException | None) -> None:
         if error is None:
             self._published += 1
         elif isinstance(error, MercureError) and error.status is not None and 200 <= error.status < 300:
@@ -193,7 +228,7 @@ class _Queue:
             self._published += 1
             self._log.error("the update on topic %r may not have been published: %s", topic, error)
         else:
-            if isinstance(error, MercureError) and may_pass(error):
+            if not isinstance(error, Exception) or (isinstance(error, MercureError) and may_pass(error)):
                 self._dropped += 1
             else:
                 self._refused += 1
@@ -222,12 +257,19 @@ class _Queue:
             self._log.error("%d updates were not published: the process ended before the Mercure hub took them", left)
 
 
-def _attempt(send: Send) -> Exception | None:
+def _attempt(send: Send) -> BaseException | None:
+    """Also what is no Exception (SystemExit, a time-out of gevent, a panic) is a failure of one update and not of the
+    queue. It says nothing about what the hub has done: the update is sent again, with the same id."""
     try:
         send()
-    except Exception as error:
+    except BaseException as error:
         return error
     return None
+
+
+def _is_an_answer(error: BaseException | None) -> bool:
+    """Whether the hub is there: it has accepted the update, or refused it."""
+    return error is None or (isinstance(error, MercureError) and not may_pass(error))
 
 
 _all: Final[weakref.WeakSet[BackgroundQueues]] = weakref.WeakSet()

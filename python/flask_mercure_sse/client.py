@@ -157,6 +157,10 @@ def request(
         connection.close()
         reason = f"{type(error).__name__}: what was asked for may or may not have happened"
         raise HubError(f"{_name(parts)} broke the connection: {reason}") from error
+    except BaseException:
+        # A time-out of gevent: an answer that comes later belongs to no other request.
+        connection.close()
+        raise
     if response.will_close or through is not None:
         connection.close()
     else:
@@ -215,7 +219,8 @@ class Stream:
         except (OSError, http.client.HTTPException) as error:
             self.close()
             raise HubError(f"{_name(parts)} broke the connection: {type(error).__name__}") from error
-        except MercureError:
+        except BaseException:
+            # Also a time-out of gevent.
             self.close()
             raise
         deadline.at = None

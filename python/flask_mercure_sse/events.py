@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import json
 import logging
-import random
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
+from .backoff import Backoff
 from .client import Stream
 from .errors import HubError, HubTimeoutError, MercureError, may_pass
 
 PAUSE_MIN: Final = 0.5
 PAUSE_MAX: Final = 30.0
-"""Seconds before a broken subscription is opened again; each pause is up to half longer, at random."""
+"""Seconds before a broken subscription is opened again: the pauses grow from break to break until an event comes, or a
+stream has lasted as long as the longest of them. Each pause is up to half longer, at random."""
 
 EVENT_BYTES_MAX: Final = 16 * 1024 * 1024
 """The longest event that is read; hubs take far shorter ones."""
@@ -76,10 +78,13 @@ class Parser:
         Raises:
             HubError: an event of more than EVENT_BYTES_MAX bytes.
         """
-        if self._ends_with_cr and part.startswith(b"\n"):
+        if not part:
+            return
+        # A part may end between the CR and the LF of one line end.
+        completes_crlf = self._ends_with_cr and part.startswith(b"\n")
+        self._ends_with_cr = part.endswith(b"\r")
+        if completes_crlf:
             part = part[1:]
-        if part:
-            self._ends_with_cr = part.endswith(b"\r")
         # Line ends are CR, LF and CRLF, and nothing else that Python takes for one: bytes know only these.
         *lines, rest = part.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
         for line in lines:
@@ -88,36 +93,36 @@ class Parser:
             if self._is_first:
                 whole = whole.removeprefix(b"\xef\xbb\xbf")
                 self._is_first = False
-            self._grow(len(line))
-            event = self._line(whole.decode(errors="replace"))
+            self._bound(len(whole))
+            event = self._line(whole)
             if event is not None:
                 yield event
-        self._grow(len(rest))
         self._rest += rest
+        self._bound(len(self._rest))
 
-    def _grow(self, size: int) -> None:
-        self._size += size
-        if self._size > EVENT_BYTES_MAX:
+    def _bound(self, line_bytes: int) -> None:
+        if self._size + line_bytes > EVENT_BYTES_MAX:
             raise HubError(f"the hub sent an event of more than {EVENT_BYTES_MAX} bytes")
 
-    def _line(self, line: str) -> Event | None:
+    def _line(self, line: bytes) -> Event | None:
         if not line:
             self.last_event_id = self.last_event_id if self._id is None else self._id
             event = Event(self.last_event_id, self._type or "message", "\n".join(self._data)) if self._data else None
             self._clear()
             return event
-        name, _, value = line.partition(":")
+        name, _, value = line.decode(errors="replace").partition(":")
         value = value.removeprefix(" ")
         if name == "data":
             self._data.append(value)
+            # Only lines of data add up: the others replace each other, or are not kept.
+            self._size += len(line)
         elif name == "event":
             self._type = value
         elif name == "id" and "\0" not in value:
             self._id = value
         elif name == "retry" and value.isascii() and value.isdigit():
-            self.retry = min(int(value[:12]) / 1000, PAUSE_MAX)
-        elif not name:
-            self._size = len(self._data)
+            # A number of any length is a number; Python parses no more than some thousand digits.
+            self.retry = min(int(value.lstrip("0")[:12] or 0) / 1000, PAUSE_MAX)
         return None
 
 
@@ -129,16 +134,26 @@ class Subscription:
     ends the loop.
     """
 
-    def __init__(self, connect: Callable[[str | None], Stream], last_event_id: str | None, log: logging.Logger) -> None:
-        """connect: opens the stream from a cursor on, or from now."""
+    def __init__(
+        self,
+        connect: Callable[[str | None], Stream],
+        last_event_id: str | None,
+        log: logging.Logger,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wait: Callable[[float], object] | None = None,
+    ) -> None:
+        """connect: opens the stream from a cursor on, or from now. clock, wait: in seconds; for tests."""
         self._connect, self._log = connect, log
         self._cursor = last_event_id
         self._stream: Stream | None = None
+        self._opened_at = 0.0
         self._events: deque[Event] = deque()
         self._parser = Parser()
         self._retry: float | None = None
-        self._failures = 0
+        self._backoff = Backoff()
         self._closed = threading.Event()
+        self._clock, self._sleep = clock, wait or self._closed.wait
 
     @property
     def last_event_id(self) -> str | None:
@@ -153,6 +168,7 @@ class Subscription:
         """
         if self._stream is None and not self._closed.is_set():
             self._stream = self._connect(self._cursor)
+            self._opened_at = self._clock()
             # Before its first event, too, a stream that breaks is taken up where it was.
             self._cursor = self._cursor or self._stream.position
             self._parser = Parser()
@@ -181,14 +197,32 @@ class Subscription:
                 continue
             part = self._stream.read()
             if part:
-                self._failures = 0
-                self._events.extend(self._parser.feed(part))
-                self._retry = self._parser.retry if self._parser.retry is not None else self._retry
+                self._take(part)
             else:
-                self._stream.close()
-                self._stream = None
+                self._end_stream()
                 self._wait()
         raise StopIteration
+
+    def _take(self, part: bytes) -> None:
+        try:
+            for event in self._parser.feed(part):
+                # An event shows that the hub serves this subscription. A comment does not: each stream begins with one,
+                # also a stream that ends at once.
+                self._backoff.succeed()
+                self._events.append(event)
+        except HubError:
+            # What follows belongs to an event whose beginning is lost.
+            self._end_stream()
+            raise
+        self._retry = self._parser.retry if self._parser.retry is not None else self._retry
+
+    def _end_stream(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+            # A stream on which nothing was published for long was served all the same.
+            if self._clock() - self._opened_at >= PAUSE_MAX:
+                self._backoff.succeed()
 
     def _open_or_wait(self) -> None:
         try:
@@ -196,15 +230,13 @@ class Subscription:
         except MercureError as error:
             if not may_pass(error):
                 raise
-            if self._failures == 0 or isinstance(error, HubTimeoutError):
+            if self._backoff.failures == 0 or isinstance(error, HubTimeoutError):
                 self._log.warning("a subscription waits for the Mercure hub: %s", error)
             self._wait()
 
     def _wait(self) -> None:
         first = PAUSE_MIN if self._retry is None else max(self._retry, PAUSE_MIN / 5)
-        pause = min(first * 2**self._failures, PAUSE_MAX)
-        self._failures = min(self._failures + 1, 10)
-        self._closed.wait(pause * random.uniform(1, 1.5))
+        self._sleep(self._backoff.next(first, PAUSE_MAX))
 
     def close(self) -> None:
         """End the subscription; the loop ends with it. Idempotent."""
