@@ -3,8 +3,10 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -18,7 +20,7 @@ from flask_mercure_sse import MercureSSE, subscriber_connected, subscriber_disco
 from werkzeug.local import LocalProxy
 
 app = Flask(__name__)
-app.config.update(SECRET_KEY="k" * 32, MERCURE_HUB=True)
+app.config.update(SECRET_KEY="k" * 32, MERCURE_HUB=True, MERCURE_HUB_ALLOW_PUBLISH=True)
 mercure = MercureSSE(app)
 mercure.publish("topic", "the engine runs in the master before it forks")
 seen = []
@@ -203,6 +205,30 @@ def test_a_worker_that_is_recycled_ends_its_streams_cleanly(command, start, open
     # The browser comes back and finds another worker.
     again = open_stream(server.url + "/.well-known/mercure?topic=topic")
     assert again.first_bytes() == b":\n"
+
+
+@pytest.mark.parametrize("command", [GTHREAD, GEVENT, ["served.py", "waitress"]], ids=["gthread", "gevent", "waitress"])
+def test_a_form_that_is_cut_is_not_published(command, start, open_stream, send, token):
+    url = start(*command).url
+    stream = open_stream(url + "/.well-known/mercure?topic=topic")
+    address = urlsplit(url)
+    form = b"topic=topic&data=hidden&private=on"
+    authorization = token.bearer(publish=["*"], key="k" * 32)["Authorization"]
+    head = f"POST /.well-known/mercure HTTP/1.1\r\nHost: x\r\nAuthorization: {authorization}\r\nConnection: close\r\n"
+    head += "Content-Type: application/x-www-form-urlencoded\r\n"
+    for framing, body in (
+        (f"Content-Length: {len(form)}", form[:-11]),
+        ("Transfer-Encoding: chunked", b"%x\r\n%s" % (len(form), form[:-11])),
+        ("Transfer-Encoding: chunked", b"%x\r\n%s\r\n" % (len(form) - 11, form[:-11])),
+    ):
+        with socket.create_connection((address.hostname, address.port), PATIENCE) as connection:
+            connection.sendall(f"{head}{framing}\r\n\r\n".encode() + body)
+            connection.shutdown(socket.SHUT_WR)
+            # Some servers answer nobody who has gone.
+            with connection.makefile("rb") as answer:
+                assert b" 200 " not in answer.readline(), framing
+    send("GET", url + "/publish")
+    assert stream.event()["data"] == "message"
 
 
 GREENLETS = """

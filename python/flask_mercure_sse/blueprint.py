@@ -15,14 +15,17 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from http.client import parse_headers
-from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote, unquote_to_bytes, urlencode, urlsplit
+from typing import IO, TYPE_CHECKING, Any, Final, NoReturn
+from urllib.parse import quote, unquote_to_bytes, urlsplit
 
-from flask import Blueprint, Response, abort, current_app, request
+from flask import Blueprint, Flask, Response, abort, current_app, json, request, request_started
+from werkzeug.exceptions import HTTPException
+from werkzeug.http import HTTP_STATUS_CODES
 from werkzeug.routing import Rule
 
 from . import client
 from .errors import MercureError
+from .hosts import request_host
 from .settings import HUB_PATH
 
 if TYPE_CHECKING:
@@ -56,6 +59,11 @@ _OF_THE_SERVER: Final = frozenset(("connection", "date", "keep-alive", "transfer
 
 _BODY_BYTES_MAX: Final = 1024 * 1024
 """What the hub accepts; it refuses a longer body by its announced length, so the rest need not be read."""
+
+_METHODS_WITH_BODY: Final = frozenset(("POST", "QUERY", "PUT", "PATCH"))
+
+_BODY: Final = "flask_mercure_sse.body"
+"""Where the body of a request is kept, in its environment."""
 
 _PART_BYTES: Final = 64 * 1024
 
@@ -96,17 +104,19 @@ def _add_rules(setup: BlueprintSetupState) -> None:
         rule = _EmbeddedRule(path, endpoint, methods, is_embedded)
         app.url_map.add(rule)
         app.view_functions[rule.endpoint] = hub
+    request_started.connect(_keep_body, app)
 
 
 def hub(rest: str = "") -> Response:
     """Pass a request to the embedded hub."""
     state: MercureSSEState = current_app.extensions["mercure_sse"]
+    request_host()
     if request.method in ("GET", "QUERY") and request.path == HUB_PATH:
         _refuse_a_server_that_a_stream_would_block()
         if state.shared_transport is None:
             _warn_of_workers()
     # Read whole before the hub is asked: it does not wait long for a request.
-    message = _request()
+    message = _request(*_body())
     try:
         connection = state.connect_embedded()
     except MercureError as error:
@@ -167,37 +177,92 @@ def _warn_of_workers() -> None:
 _warned_in: Final[dict[str, int]] = {}
 
 
-def _request() -> bytes:
+def _request(body: bytes, length: int | None) -> bytes:
     """The request as the client wrote it, as HTTP/1.0: the answer then comes without chunks and ends with the close."""
     lines = [f"{request.method} {_target(request.environ)} HTTP/1.0"]
-    body, is_rewritten = b"", False
-    if request.method in ("POST", "QUERY", "PUT", "PATCH"):
-        length = request.content_length
-        if length is None or length <= _BODY_BYTES_MAX:
-            body, is_rewritten = _body()
-            length = len(body)
-        lines.append(f"Content-Length: {length}")
-    if is_rewritten:
-        lines.append("Content-Type: application/x-www-form-urlencoded")
-    passed = (item for item in request.headers if item[0].lower() not in _HOP_BY_HOP)
-    lines += [f"{name}: {value}" for name, value in passed if not (is_rewritten and name.lower() == "content-type")]
+    lines += [] if length is None else [f"Content-Length: {length}"]
+    lines += [f"{name}: {value}" for name, value in request.headers if name.lower() not in _HOP_BY_HOP]
     if any("\r" in line or "\n" in line for line in lines):
         abort(400)
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
 
 
-def _body() -> tuple[bytes, bool]:
-    """The body, and whether it is a form that was written anew: the hub knows one kind only, and what runs before a
-    request (a check of CSRF tokens) may have read it."""
-    body = b""
-    if request.mimetype != "multipart/form-data":
-        # Once it is read, the stream is empty; what has read it may have kept it.
-        body = request.stream.read(_BODY_BYTES_MAX + 1) or request.get_data()
-    elif request.content_length is None:
-        abort(411)
-    if body or not request.form:
-        return body, False
-    return urlencode(list(request.form.items(multi=True))).encode(), True
+def _keep_body(app: Flask, **_: Any) -> None:
+    """Read the body of a request to the hub before the functions of the application do that run before each request.
+
+    A function that looks into ``request.form`` (a check of CSRF tokens) leaves nothing of the body, and what it leaves
+    in the form is not the same: files, bytes that are no UTF-8 and what exceeds a limit are missing. The application
+    still finds its form. A receiver of Flask's signal ``request_started``.
+    """
+    if request.blueprint == hub_blueprint.name:
+        try:
+            request.environ[_BODY] = _read_body()
+        except HTTPException as refusal:
+            # For the view, if the application lets it come so far. It must not read again: a server that has said once
+            # that a body is cut gives what it has of it the next time.
+            request.environ[_BODY] = refusal
+
+
+def _body() -> tuple[bytes, int | None]:
+    """The body to the byte, and its length; of a body that is too long only the length.
+
+    Raises:
+        HTTPException: the body has not come whole, or something else has read it.
+    """
+    kept: tuple[bytes, int | None] | HTTPException | None = request.environ.get(_BODY)
+    if isinstance(kept, HTTPException):
+        raise kept
+    return _read_body() if kept is None else kept
+
+
+def _read_body() -> tuple[bytes, int | None]:
+    if request.method not in _METHODS_WITH_BODY:
+        return b"", None
+    length = request.content_length
+    if length is None and "HTTP_TRANSFER_ENCODING" in request.environ and not _ends_by_itself(request.environ):
+        _refuse(411, "this server does not tell where a chunked body ends: send it with a Content-Length")
+    if length is not None and length > _BODY_BYTES_MAX:
+        return b"", length
+    try:
+        body = request.get_data() if length is not None else _read_all(request.stream)
+    except OSError:
+        _refuse(400, "the body could not be read to its end")
+    is_whole = len(body) == length if length is not None else bool(body) or not _was_read()
+    if not is_whole:
+        # A form without its last fields could be public where the whole is private.
+        _refuse(
+            400,
+            "the body has not come whole to the hub: either the client has not sent all of it, or something in the "
+            "application has read it before, such as a WSGI middleware",
+        )
+    return body, len(body)
+
+
+def _read_all(stream: IO[bytes]) -> bytes:
+    """A body of unknown length, one byte beyond the limit at most. Streams may give less at once than was asked for."""
+    parts, left = [], _BODY_BYTES_MAX + 1
+    while left and (part := stream.read(min(left, _PART_BYTES))):
+        parts.append(part)
+        left -= len(part)
+    body = b"".join(parts)
+    # For what else reads the request.
+    request.stream = io.BytesIO(body)
+    return body
+
+
+def _ends_by_itself(environ: dict[str, Any]) -> bool:
+    return bool(environ.get("wsgi.input_terminated"))
+
+
+def _was_read() -> bool:
+    """Whether the form has been parsed from the stream, of which nothing is left then."""
+    return "form" in vars(request._get_current_object()) and bool(request.form or request.files)  # type: ignore[attr-defined]
+
+
+def _refuse(status: int, detail: str) -> NoReturn:
+    """As the hub refuses: RFC 9457."""
+    problem = {"type": "about:blank", "title": HTTP_STATUS_CODES[status], "status": status, "detail": detail}
+    abort(Response(json.dumps(problem), status, content_type="application/problem+json"))
 
 
 def _target(environ: dict[str, Any]) -> str:
