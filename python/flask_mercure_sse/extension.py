@@ -11,7 +11,6 @@ from urllib.parse import quote, urljoin, urlsplit
 
 from flask import current_app, has_app_context, has_request_context, json, request
 from markupsafe import Markup
-from werkzeug.exceptions import BadRequest
 
 from . import client, transactions
 from ._native import Hub, expand_subscription_topic, expand_subscriptions_path
@@ -22,6 +21,7 @@ from .cookies import shared_domain
 from .delivery import Delivery
 from .errors import HubError, InvalidUpdateError, MercureError, may_pass
 from .events import Subscription
+from .hosts import base_url, request_host
 from .settings import HUB_PATH, NAMES, MercureSSEState, check_url, current_extension, load
 from .signals import publish_signal
 from .topics import URLPattern, as_topic, as_topics
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 PayloadGetter = Callable[[Any], "Mapping[str, Any] | None"]
 _Getter = TypeVar("_Getter", bound=PayloadGetter)
 _Response = TypeVar("_Response", bound="Response")
-
-_HOST: Final = re.compile(r"([A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]*)?")
 
 
 class MercureSSE:
@@ -316,9 +314,9 @@ class MercureSSE:
             return state.public_hub_url
         # The application's own tokens never go to a host that a client has named.
         if state.is_embedded:
-            return _request_url(is_mounted=True) + HUB_PATH
+            return base_url(is_mounted=True) + HUB_PATH
         if public and True in (state.public_hub_url, state.hub_url):
-            return _request_url(is_mounted=False) + HUB_PATH
+            return base_url(is_mounted=False) + HUB_PATH
         return state.external_url
 
     def hub_url(
@@ -500,7 +498,7 @@ class MercureSSE:
 
     def _cookie_scope(self, secure: bool | None) -> dict[str, Any]:
         state = self.state
-        page_url = request.host_url if has_request_context() else ""
+        page_url = f"{request.scheme}://{request_host()}/" if has_request_context() else ""
         # The hub's URL may lack what the page has.
         hub = urlsplit(urljoin(page_url, self.hub_base_url()))
         host, page = (hub.hostname or "").rstrip("."), (urlsplit(page_url).hostname or "").rstrip(".")
@@ -659,22 +657,4 @@ def _matches(payload: Any, wanted: dict[str, Any]) -> bool:
         return True
     return isinstance(payload, dict) and all(
         name in payload and payload[name] == value for name, value in wanted.items()
-    )
-
-
-def _request_url(is_mounted: bool) -> str:
-    """Scheme and host of the request, and perhaps where the application is mounted."""
-    if has_request_context():
-        scheme, host = request.scheme, request.host
-        # The Host header is the client's; it ends up in pages.
-        if scheme in ("http", "https") and _HOST.fullmatch(host):
-            return f"{scheme}://{host}" + (quote(request.script_root) if is_mounted else "")
-        raise BadRequest("The Host header is no host name.")
-    app = current_app if has_app_context() else None
-    if app is not None and app.config.get("SERVER_NAME"):
-        root: str = app.config["APPLICATION_ROOT"].rstrip("/") if is_mounted else ""
-        return f"{app.config['PREFERRED_URL_SCHEME']}://{app.config['SERVER_NAME']}{quote(root)}"
-    raise RuntimeError(
-        "the hub is at the host of the request, and there is no request: call this in a view, or set SERVER_NAME or "
-        "MERCURE_HUB_URL"
     )
