@@ -37,7 +37,6 @@ app.config.update(
 )
 mercure = MercureSSE(app)
 
-# Neither "*" nor braces: in a grant they would select the topics of others.
 NICKNAME: Final = re.compile(r"(?!everyone$)\w[\w .'-]{0,29}", re.IGNORECASE)
 MESSAGE_MAX: Final = 2000
 ONLINE: Final = "chat/online"  # nothing is published here: who is subscribed is online
@@ -67,9 +66,14 @@ def payload(topics: list[str]) -> dict[str, Any]:  # what others see of this use
     return {"name": current_user()}
 
 
+def user_topic(nickname: str) -> str:
+    """Where one user's private messages go. topic() sees to it that no nickname is a selector in the grant."""
+    return mercure.topic("chat/user/{}", nickname)
+
+
 def grant(response: Response, nickname: str) -> Response:
     """Let the browser read this user's private messages and see who comes and goes, nothing else that is private."""
-    return mercure.set_authz_cookie(response, topics=[f"chat/user/{nickname}", ONLINE_EVENTS])
+    return mercure.set_authz_cookie(response, topics=[user_topic(nickname), ONLINE_EVENTS])
 
 
 @app.errorhandler(MercureError)
@@ -137,7 +141,7 @@ def send(room: str) -> ResponseReturnValue:
     with _lock:
         if recipient is not None and (not isinstance(recipient, str) or recipient not in _logins):
             return {"error": "This user has left. The message was not sent."}, 404
-    topics = [f"chat/user/{each}" for each in {recipient, sender}] if recipient else [f"chat/room/{room}"]
+    topics = [user_topic(each) for each in {recipient, sender}] if recipient else [mercure.topic("chat/room/{}", room)]
     data = {"from": sender, "to": recipient, "text": text, "time": datetime.now(timezone.utc).isoformat()}
     mercure.publish(topics, data, private=recipient is not None)
     return "", 204

@@ -28,7 +28,7 @@ from .hub import format_subscriptions_response, get_subscription_id
 from .presence import subscriber_connected, subscriber_disconnected
 from .settings import HUB_URL_FROM_REQUEST, MercureSSEState
 from .signals import publish_signal
-from .topics import URLPattern, as_topic
+from .topics import Selector, URLPattern, as_topic, topic
 from .update import Update
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "MercureError",
     "MercureSSE",
     "MercureSSEState",
+    "Selector",
     "Subscription",
     "TokenRefusedError",
     "URLPattern",
@@ -58,4 +59,5 @@ __all__ = [
     "publish_signal",
     "subscriber_connected",
     "subscriber_disconnected",
+    "topic",
 ]

@@ -21,10 +21,12 @@ from .cookies import shared_domain
 from .delivery import Delivery
 from .errors import HubError, InvalidUpdateError, MercureError, may_pass
 from .events import Subscription
+from .grants import EVERYTHING, warn_of_selectors
 from .hosts import base_url, request_host
 from .settings import HUB_PATH, NAMES, MercureSSEState, check_url, current_extension, load
 from .signals import publish_signal
-from .topics import URLPattern, as_topic, as_topics
+from .tokens import check_dialect
+from .topics import Selector, URLPattern, as_topic, as_topics, topic
 from .update import Update
 
 if TYPE_CHECKING:
@@ -101,7 +103,7 @@ class MercureSSE:
             mercure_hub_url=self._template_hub_url,
             mercure_authentified_hub_url=self._template_authentified_hub_url,
             mercure_subscriber_jwt=self.create_subscription_jwt,
-            mercure_topic=as_topic,
+            mercure_topic=_template_topic,
             mercure_subscription_topic=self._template_subscription_topic,
             mercure_subscriptions=self._template_subscriptions,
         )
@@ -297,7 +299,16 @@ class MercureSSE:
         kwargs["sse"] = self
         publish_signal(signal, *args, **kwargs)
 
-    # URLs
+    # Topics and URLs
+
+    @staticmethod
+    def topic(template: str, /, *values: Any, **named: Any) -> str:
+        """Put values into a topic so that they cannot select others: see :func:`flask_mercure_sse.topic`.
+
+        >>> MercureSSE.topic("/users/{}", "*")
+        '/users/%2A'
+        """
+        return topic(template, *values, **named)
 
     def hub_base_url(self, public: bool = True) -> str:
         """The hub's URL, without a query: the one for browsers, or the one for the application itself.
@@ -351,8 +362,8 @@ class MercureSSE:
         self, topics: Any = None, payload: dict[str, Any] | None = None, with_subscriptions: bool = False
     ) -> str:
         """The URL that subscribes to topics with a token for just these topics in it."""
-        granted = self._selected(topics or ["*"], with_subscriptions)
-        jwt = self._subscription_jwt(granted, topics or ["*"], payload)
+        topics = topics or [EVERYTHING]
+        jwt = self._subscription_jwt(self._selected(topics, with_subscriptions), topics, payload)
         return self.hub_url(topics, jwt, with_subscriptions)
 
     def subscription_topic(self, topic: Any, subscriber: Any = None) -> str:
@@ -385,7 +396,7 @@ class MercureSSE:
         events = [self.subscription_topic(topic) for topic in selected]
         if self.state.protocol == "0.x":
             # What every hub publishes is under the topic of one subscriber.
-            events = [f"{topic}/{{subscriber}}" for topic in events]
+            events = [Selector(f"{topic}/{{subscriber}}") for topic in events]
         return selected + events
 
     def add_link(self, response: _Response, topic: Any = None) -> _Response:
@@ -440,7 +451,11 @@ class MercureSSE:
         state, role = self.state, key.removesuffix("_secret_key")
         if role not in ("publisher", "subscriber"):
             raise ValueError('create_jwt: write "publisher_secret_key" or "subscriber_secret_key", the name of the key')
-        return state.sign(state.key_of(role), data)
+        token = state.sign(state.key_of(role), data)
+        # Publishers mostly publish on everything, and say so.
+        published = [topic for topic in as_topics(data.get("publish")) if topic != "*"]
+        warn_of_selectors(state, [*published, *as_topics(data.get("subscribe"))])
+        return token
 
     def create_subscription_jwt(self, topics: Any, payload: dict[str, Any] | None = None) -> str:
         """Sign a token that receives private updates of ``topics``; ``payload`` is merged over the payload getter's."""
@@ -474,7 +489,7 @@ class MercureSSE:
             secure: whether it is sent over TLS only; by default, if the hub's URL says https.
             set_cookie_kwargs: what Flask's ``set_cookie`` takes, instead of what was found out.
         """
-        token = jwt or self.create_subscription_jwt(["*"] if topics is None else topics, payload)
+        token = jwt or self.create_subscription_jwt([EVERYTHING] if topics is None else topics, payload)
         scope = self._cookie_scope(secure)
         if jwt is None and self.state.jwt_ttl and "expires" not in set_cookie_kwargs:
             # A cookie with an expired token would keep the browser out even where no token is needed.
@@ -586,7 +601,20 @@ class MercureSSE:
         ...     next(events).data
         'Walden'
         """
-        state, selected = self.state, as_topics(topics)
+        selected = as_topics(topics)
+        if not jwt:
+            warn_of_selectors(self.state, selected)
+        return self._subscribe(selected, last_event_id, jwt, hub_url)
+
+    def _subscribe(
+        self,
+        selected: list[str],
+        last_event_id: str | None = None,
+        jwt: str | None = None,
+        hub_url: str | None = None,
+    ) -> Subscription:
+        """What :meth:`subscribe` does, for selectors that the caller vouches for: none is warned of."""
+        state = self.state
         query = "&".join(f"{_parameter(state, topic)}={quote(topic, safe='')}" for topic in selected)
         is_embedded = state.is_embedded and hub_url is None
         url = "" if is_embedded else check_url("hub_url", hub_url) or state.external_url
@@ -614,6 +642,11 @@ class MercureSSE:
         return list(self.get_subscriptions(topic)["subscriptions"])
 
 
+def _template_topic(subject: Any, *values: Any, **named: Any) -> str:
+    """With values, the topic that they make; without, the topic of an object, as in 0.4.1."""
+    return topic(subject, *values, **named) if values or named else as_topic(subject)
+
+
 def mercure_publish(topic: Any, data: Any = None, **kwargs: Any) -> str:
     """Publish with the extension of the current application: see :meth:`MercureSSE.publish`.
 
@@ -628,10 +661,9 @@ _OF_AN_UPDATE: Final = ("topic", "data", "private", "id", "type", "retry")
 
 def _parameter(state: MercureSSEState, topic: str) -> str:
     """The query parameter that selects a topic."""
+    check_dialect(topic, state.protocol)
     if state.protocol == "1.0":
         return "match_urlpattern" if isinstance(topic, URLPattern) else "match"
-    if isinstance(topic, URLPattern):
-        raise ValueError("URL patterns need protocol 1.0: set MERCURE_PROTOCOL, or write a URI template")
     return "topic"
 
 

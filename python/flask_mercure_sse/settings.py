@@ -117,6 +117,8 @@ class MercureSSEState:
     """Where updates go instead of a hub: see :meth:`flask_mercure_sse.MercureSSE.capture`."""
     watch: Watch = field(default_factory=Watch)
     """What sends the signals of :mod:`flask_mercure_sse.presence`."""
+    warned_sites: set[tuple[str, int, str]] = field(default_factory=set)
+    """Lines of the application of which :mod:`flask_mercure_sse.grants` has warned, with the kind of selector."""
     _hub: Hub | None = None
     _started_in: int | None = None
     _hub_keys: dict[str, str | bytes] = field(default_factory=dict)

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from flask import json
 
 from ._native import sign_token
-from .topics import URLPattern, as_topics
+from .topics import Selector, URLPattern, as_topics
 
 DETAIL_TYPE: Final = "https://mercure.rocks/authorization-detail"
 
@@ -22,11 +22,12 @@ def sign_legacy(key: str | bytes, grants: Mapping[str, Any], ttl: int) -> str:
     Raises:
         ValueError: a topic is a URL pattern, which 0.x does not know.
     """
-    for topics in (grants.get("publish"), grants.get("subscribe")):
-        if any(isinstance(topic, URLPattern) for topic in topics or ()):
-            raise ValueError("URL patterns need protocol 1.0: set MERCURE_PROTOCOL, or write a URI template")
+    claim = dict(grants)
+    for action in ("publish", "subscribe"):
+        if claim.get(action) is not None:
+            claim[action] = [check_dialect(topic, "0.x") for topic in as_topics(claim[action])]
     expiry = {"exp": int(time.time()) + ttl} if ttl else {}
-    return sign_token(json.dumps({"mercure": dict(grants), **expiry}), key)
+    return sign_token(json.dumps({"mercure": claim, **expiry}), key)
 
 
 def sign(key: str | bytes, grants: Mapping[str, Any], ttl: int, *, audience: str, issuer: str | None = None) -> str:
@@ -67,13 +68,27 @@ def sign(key: str | bytes, grants: Mapping[str, Any], ttl: int, *, audience: str
     return sign_token(json.dumps(claims), key, "at+jwt")
 
 
+def check_dialect(topic: str, protocol: str) -> str:
+    """The topic, if the dialect knows how to select what it selects.
+
+    Raises:
+        ValueError: a URL pattern in 0.x; a URI template or a prefix in 1.0.
+    """
+    if protocol == "0.x" and isinstance(topic, URLPattern):
+        raise ValueError("URL patterns need protocol 1.0: set MERCURE_PROTOCOL, or write a URI template")
+    if protocol == "1.0" and isinstance(topic, Selector) and topic != "*":
+        raise ValueError("protocol 1.0 has no URI templates and no prefixes: write a URLPattern")
+    return topic
+
+
 def matchers(topics: Iterable[str]) -> list[dict[str, str]]:
-    """Topics as a token of protocol 1.0 names them.
+    """Topics as a token of protocol 1.0 names them. All but URL patterns are exact, whatever characters they hold, but
+    for ``*`` alone, which is every topic.
 
     >>> matchers(["a", URLPattern("/books/:id")])
     [{'match': 'a'}, {'match': '/books/:id', 'match_type': 'urlpattern'}]
     """
     return [
         {"match": str(topic), "match_type": "urlpattern"} if isinstance(topic, URLPattern) else {"match": topic}
-        for topic in topics
+        for topic in (check_dialect(each, "1.0") for each in topics)
     ]

@@ -1,8 +1,12 @@
-"""From the objects of an application to topics and data: the object protocol."""
+"""From the objects and values of an application to topics and data."""
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from itertools import count
+from string import Formatter
+from typing import Any, Final
+from urllib.parse import quote
 
 from flask import json
 
@@ -20,6 +24,80 @@ class URLPattern(str):
         return f"URLPattern({str(self)!r})"
 
 
+class Selector(str):
+    """A selector of protocol 0.x that is meant as one, where a topic to subscribe to or to grant is expected: a URI
+    template, ``*`` for every topic, or a prefix before ``*``.
+
+    The same text without the mark means the same, and the log warns of it where a token grants it: a value that came
+    from outside may have made a selector of what was meant as a topic.
+
+    >>> as_topic(Selector("/books/{id}"))
+    Selector('/books/{id}')
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"Selector({str(self)!r})"
+
+
+def topic(template: str, /, *values: Any, **named: Any) -> str:
+    """Put values into a topic so that it names one thing, whatever they hold: the result is never a selector.
+
+    Every character of a value is percent-encoded as UTF-8, but for ASCII letters, digits and ``-._~``. So different
+    values give different topics where something else stands between two of them, such as a slash.
+
+    Args:
+        template: the topic, written in the code, with ``{}`` or ``{name}`` where the values belong.
+
+    Raises:
+        ValueError: the template has a selector of its own, or other values than were given; or a value is None, empty,
+            or would make a segment ``.`` or ``..``, which URLs leave out.
+
+    >>> topic("/users/{}", "b*"), topic("/rooms/{room}/{user}", room="a/b", user=7)
+    ('/users/b%2A', '/rooms/a%2Fb/7')
+    >>> topic("/users/{}", "{id}")
+    '/users/%7Bid%7D'
+    """
+    given = {str(at): value for at, value in enumerate(values)} | named
+    parts: list[str] = []
+    used: set[str] = set()
+    numbers = count()
+    for literal, name, spec, conversion in Formatter().parse(template):
+        if _MEANS_SOMETHING.search(literal):
+            raise ValueError(
+                "topic: a topic has no braces and no *: mark what selects topics with Selector or URLPattern"
+            )
+        parts.append(literal)
+        if name is None:
+            continue
+        if spec or conversion:
+            raise ValueError("topic: write {} or {name} where a value belongs, without a format")
+        name = name or str(next(numbers))
+        if name not in given:
+            raise ValueError(f"topic: there is no value for {{{name}}}")
+        used.add(name)
+        parts.append(_encode(given[name]))
+    if used != set(given):
+        raise ValueError("topic: the template has no place for one of the values")
+    made = "".join(parts)
+    if used and _DOTS.search(made):
+        raise ValueError("topic: a value makes a segment of dots, which a URL does not have")
+    return made
+
+
+def _encode(value: Any) -> str:
+    text = "" if value is None else as_topic(value)
+    if not text:
+        raise ValueError("topic: a value is None or empty: the topic would be that of nobody, or of several")
+    return quote(text, safe="")
+
+
+_MEANS_SOMETHING: Final = re.compile(r"[{}*]")
+
+_DOTS: Final = re.compile(r"(?:^|[/\\])(?:\.|%2[Ee]){1,2}(?:$|[/\\?#])")
+
+
 def as_topic(obj: Any) -> str:
     """The topic of an object: its ``__mercure_sse_topic__`` (an attribute, a property or a method), else ``str(obj)``.
 
@@ -28,14 +106,15 @@ def as_topic(obj: Any) -> str:
     >>> as_topic(Book()), as_topic("news")
     ('/books/1', 'news')
     """
-    if isinstance(obj, URLPattern):
+    if isinstance(obj, (URLPattern, Selector)):
         return obj
     if isinstance(obj, (bytes, bytearray)):
         return bytes(obj).decode()
-    topic = getattr(obj, "__mercure_sse_topic__", None)
-    if topic is None:
+    found = getattr(obj, "__mercure_sse_topic__", None)
+    if found is None:
         return str(obj)
-    return str(topic() if callable(topic) else topic)
+    found = found() if callable(found) else found
+    return found if isinstance(found, (URLPattern, Selector)) else str(found)
 
 
 def as_topics(topics: Any) -> list[str]:
@@ -47,7 +126,7 @@ def as_topics(topics: Any) -> list[str]:
     if topics is None:
         return []
     if isinstance(topics, (list, tuple, set, frozenset)):
-        return [as_topic(topic) for topic in topics]
+        return [as_topic(each) for each in topics]
     return [as_topic(topics)]
 
 
@@ -67,18 +146,18 @@ def as_data(data: Any) -> str:
     return as_data(hook()) if callable(hook) else json.dumps(data)
 
 
-def as_publication(topic: Any, data: Any) -> tuple[list[str], str]:
+def as_publication(subject: Any, data: Any) -> tuple[list[str], str]:
     """Topics and data of ``publish(topic, data)``.
 
     An object that is published alone brings both: ``__mercure_sse__()`` returns (topic, data); otherwise its topic is
     its ``__mercure_sse_topic__`` or the name of its class, and its data is what :func:`as_data` makes of it.
     """
-    if data is None and not isinstance(topic, (str, bytes, list, tuple, set, frozenset)):
-        pair = getattr(topic, "__mercure_sse__", None)
+    if data is None and not isinstance(subject, (str, bytes, list, tuple, set, frozenset)):
+        pair = getattr(subject, "__mercure_sse__", None)
         if callable(pair):
-            topic, data = pair()
-        elif hasattr(topic, "__mercure_sse_topic__"):
-            topic, data = as_topic(topic), topic
+            subject, data = pair()
+        elif hasattr(subject, "__mercure_sse_topic__"):
+            subject, data = as_topic(subject), subject
         else:
-            topic, data = type(topic).__name__, topic
-    return as_topics(topic), as_data(data)
+            subject, data = type(subject).__name__, subject
+    return as_topics(subject), as_data(data)
