@@ -74,7 +74,7 @@ def test_the_other_names_of_secrets_are_read(name, standalone, token):
 def test_numbers_of_the_environment_are_numbers(standalone, open_stream, token, send, subscribe_url):
     hub = standalone(*SECRETS, env={"MERCURE_HUB_KEEPALIVE_INTERVAL": "0.05", "MERCURE_HUB_RECONCILIATION_LENGTH": "2"})
     stream = open_stream(hub.hub + "?topic=nothing")
-    assert [stream.response.readline() for _ in range(6)] == [b":\n", b"\n"] * 3, "keep-alive comments"
+    assert [stream.response.readline() for _ in range(3)] == [b":\n"] * 3, "keep-alive comments"
     watcher = open_stream(hub.hub + "?topic=a")
     for number in range(4):
         send("POST", hub.hub, token.bearer(publish=["*"], key="p" * 32), [("topic", "a"), ("id", str(number))])

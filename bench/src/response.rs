@@ -214,7 +214,7 @@ impl<'a> Line<'a> {
 mod tests {
     use super::*;
 
-    const STREAM: &[u8] = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n:\n\n\r\n\
+    const STREAM: &[u8] = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n:\n\r\n\
         1d;name=x\r\nid: a\ndata: one\n\nid:b\r\ndata:t\r\n8\r\nwo\r\n\r\n:\n\r\n0\r\n\r\n";
 
     /// What is read when the response arrives in pieces of that size.

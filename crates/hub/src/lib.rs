@@ -25,7 +25,7 @@
 //! let draft = form::publish(b"topic=news&data=hello&id=1", hub.url(), &limits)?;
 //! hub.publish(draft).await?;
 //!
-//! assert_eq!(session.next().await.as_deref(), Some(&b":\n\n"[..]), "first bytes flow at once");
+//! assert_eq!(session.next().await.as_deref(), Some(&b":\n"[..]), "first bytes flow at once");
 //! assert_eq!(session.next().await.as_deref(), Some(&b"id: 1\ndata: hello\n\n"[..]));
 //! # Ok(())
 //! # }

@@ -281,7 +281,7 @@ async fn subscribe(hub: &Hub, selector: &str, cursor: Option<&str>) -> Session {
     let request = SubscribeRequest { dialect: Dialect::Legacy, matchers: vec![matcher(selector)], cursor };
     let grants = Grants { subscribe: vec![matcher("*")], ..Grants::default() };
     let mut session = hub.subscribe(request, Arc::new(grants), None).await.expect("subscribe");
-    assert_eq!(next(&mut session).await.as_deref(), Some(":\n\n"));
+    assert_eq!(next(&mut session).await.as_deref(), Some(":\n"));
     session
 }
 
@@ -360,7 +360,7 @@ async fn a_stream_that_reads_its_history_outlasts_a_log_that_is_away() {
     assert!(!subscribing.is_finished());
     store.go_away(false);
     let mut session = subscribing.await.expect("no panic").expect("subscribe");
-    assert_eq!(next(&mut session).await.as_deref(), Some(":\n\n"));
+    assert_eq!(next(&mut session).await.as_deref(), Some(":\n"));
     assert!(next(&mut session).await.is_some_and(|event| event.contains("id: 0\n")));
 
     // More than the first page.

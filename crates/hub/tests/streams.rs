@@ -38,7 +38,7 @@ async fn subscribe(hub: &Hub, selectors: &[&str], cursor: Option<&str>, grants: 
     let cursor = cursor.map(Cursor::parse);
     let request = SubscribeRequest { dialect: Dialect::Legacy, matchers: matchers(selectors), cursor };
     let mut session = hub.subscribe(request, grants, None).await.expect("subscribe");
-    assert_eq!(next(&mut session).await.as_deref(), Some(":\n\n"), "the first bytes are a comment");
+    assert_eq!(next(&mut session).await.as_deref(), Some(":\n"), "the first bytes are a comment");
     session
 }
 
@@ -124,7 +124,7 @@ async fn an_idle_stream_sends_comments_and_a_busy_one_none() {
     let mut session = subscribe(&hub, &["a"], None, Arc::default()).await;
     let mut last = Instant::now();
     for _ in 0..5 {
-        assert_eq!(next(&mut session).await.as_deref(), Some(":\n\n"));
+        assert_eq!(next(&mut session).await.as_deref(), Some(":\n"));
         assert!(last.elapsed() <= interval + Duration::from_millis(5), "{:?}", last.elapsed());
         assert!(last.elapsed() >= interval / 2, "{:?}", last.elapsed());
         last = Instant::now();

@@ -7,11 +7,15 @@ use bytes::Bytes;
 
 use crate::update::{EventId, EventType, Retry};
 
-/// A comment: makes an idle stream show that it lives, and the first bytes flow at once.
-pub const COMMENT: &[u8] = b":\n\n";
+/// A comment: it shows that an idle stream is alive, and makes the first bytes flow at once.
+///
+/// It is one line without a blank line behind it. A blank line ends an event: the standard's parser drops an event
+/// without data, but several client libraries deliver it as an empty message. A comment may stand only between two
+/// whole events.
+pub const COMMENT: &[u8] = b":\n";
 
 /// A chunk of HTTP/1.1's chunked coding (RFC 9112, section 7.1) with [`COMMENT`] in it.
-pub const COMMENT_CHUNK: &[u8] = b"3\r\n:\n\n\r\n";
+pub const COMMENT_CHUNK: &[u8] = b"2\r\n:\n\r\n";
 
 /// The chunk that ends a chunked body.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";

@@ -72,7 +72,8 @@ fn answer(body: Body, dialect: Dialect, cursor: Option<&str>) -> Response<Body> 
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(
         header::CACHE_CONTROL,
-        HeaderValue::from_static("private, no-cache, no-store, must-revalidate, max-age=0"),
+        // "no-transform": a proxy that compresses would collect events, and the client would get nothing.
+        HeaderValue::from_static("private, no-cache, no-store, must-revalidate, max-age=0, no-transform"),
     );
     // nginx would collect events in its buffer.
     headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));

@@ -68,7 +68,8 @@ async fn a_stream_has_the_headers_that_proxies_and_browsers_need() {
     let server = Server::start(settings()).await;
     let stream = server.subscribe("topic=a", &[]).await;
     assert_eq!(header(&stream.head, "content-type"), Some("text/event-stream"));
-    assert!(header(&stream.head, "cache-control").is_some_and(|value| value.contains("no-store")));
+    let caching = header(&stream.head, "cache-control").expect("a field");
+    assert!(caching.contains("no-store") && caching.contains("no-transform"), "{caching}");
     assert_eq!(header(&stream.head, "x-accel-buffering"), Some("no"));
     assert_eq!(header(&stream.head, "last-event-id"), None);
 }
@@ -125,6 +126,30 @@ async fn every_spelling_of_a_cursor_replays_and_is_answered() {
         let mut stream = server.subscribe(&format!("topic=a&lastEventID={cursor}"), &[]).await;
         assert_eq!(header(&stream.head, "last-event-id"), Some("earliest"));
         assert!(stream.event().await.starts_with("id: 1\n"));
+    }
+}
+
+/// A blank line behind a comment is an empty message to several client libraries.
+#[tokio::test]
+async fn a_comment_is_one_line_in_every_framing() {
+    let keep_alive = Some(Duration::from_millis(5));
+    let hub = petasos_hub::Settings { keep_alive, subscriptions: false, ..Default::default() };
+    let server = Server::start_with(settings(), hub).await;
+    for (version, comments) in
+        [("HTTP/1.0", ":\n:\n:\n"), ("HTTP/1.1", "2\r\n:\n\r\n2\r\n:\n\r\n2\r\n:\n\r\n")]
+    {
+        let mut stream = server.open(&format!("GET {HUB}?topic=a {version}\r\nHost: h\r\n\r\n"), b"").await;
+        let mut line = String::new();
+        while line != "\r\n" {
+            line.clear();
+            assert_ne!(
+                timeout(PATIENCE, stream.read_line(&mut line)).await.expect("a head").expect("UTF-8"),
+                0
+            );
+        }
+        let mut body = vec![0; comments.len()];
+        timeout(PATIENCE, stream.read_exact(&mut body)).await.expect("comments").expect("open");
+        assert_eq!(String::from_utf8(body).expect("UTF-8"), comments, "{version}");
     }
 }
 
