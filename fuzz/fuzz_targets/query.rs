@@ -12,7 +12,7 @@ fuzz_target!(|query: &[u8]| {
     let limits = Limits::default();
     let Ok(form) = Form::parse(query, Part::Query, &limits) else { return };
     for compat in [false, true] {
-        let Ok(request) = SubscribeRequest::parse(&form, None, compat, &HubUrl::default(), &limits) else {
+        let Ok(request) = SubscribeRequest::parse(&form, &[], compat, &HubUrl::default(), &limits) else {
             continue;
         };
         assert!(compat || request.dialect == Dialect::V1);

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use petasos_protocol::{cursor::Cursor, sse::Frame};
+use petasos_protocol::{cursor::Cursor, sse::Frame, update::EventId};
 use tokio::{
     sync::oneshot,
     time::{Instant, sleep},
@@ -18,7 +18,7 @@ use crate::{
     hub::Engine,
     replay::Compared,
     subscriber::Subscriber,
-    transport::{Entry, Page, Position, Trimmed},
+    transport::{Entry, Head, Page, Position, Trimmed},
 };
 
 /// A place in the log from which a subscriber reads on. It holds at most a page.
@@ -158,6 +158,18 @@ pub(crate) struct Beginning {
 }
 
 impl Beginning {
+    /// At the end of the log, or of what this node has seen of it while the log is away: nothing is read.
+    pub(crate) async fn at_end(engine: &Engine) -> Result<Self, TransportError> {
+        let Head { position, id } = engine.head().await?;
+        let answer = id.as_ref().map_or(Cursor::EARLIEST, EventId::as_str).into();
+        Ok(Self::caught_up(position, answer))
+    }
+
+    fn caught_up(position: Position, answer: Box<str>) -> Self {
+        let trimmed = Trimmed { updates: position, events: position };
+        Self { history: History::at_end(position), trimmed, answer }
+    }
+
     /// After the cursor. What follows `recent` is in the memory of the shard: a crowd that comes back at once after a
     /// moment reads nothing of the log, which may be far away and has one reader for each node otherwise.
     ///
@@ -182,22 +194,37 @@ impl Beginning {
 
     async fn look(engine: &Engine, cursor: &Cursor, recent: Position) -> Result<Self, TransportError> {
         let located = match cursor {
+            Cursor::Blank => return Self::at_end(engine).await,
             Cursor::Earliest => None,
-            Cursor::After(id) => engine.transport.locate(id).await?,
+            Cursor::After(id) => Self::newest(engine, std::slice::from_ref(id)).await?,
+            Cursor::AfterNewest(ids) => Self::newest(engine, ids).await?,
         };
-        if let (Cursor::After(id), Some(after)) = (cursor, located)
+        if let Some((after, id)) = located
             && after >= recent
         {
-            let trimmed = Trimmed { updates: after, events: after };
-            return Ok(Self { history: History::at_end(after), trimmed, answer: (&**id).into() });
+            return Ok(Self::caught_up(after, id.into()));
         }
-        let after = located.unwrap_or(Position::EARLIEST);
+        let after = located.map_or(Position::EARLIEST, |(position, _)| position);
         let page = engine.transport.read(after, PAGE_ENTRIES).await?;
         // What was trimmed after the cursor, also since it was located, makes it a cursor of the past.
-        let answer = match cursor {
-            Cursor::After(id) if located.is_some() && page.trimmed.updates <= after => id,
+        let answer = match located {
+            Some((_, id)) if page.trimmed.updates <= after => id,
             _ => Cursor::EARLIEST,
         };
         Ok(Self { trimmed: page.trimmed, answer: answer.into(), history: History::of(page) })
+    }
+
+    /// The newest of the events with these ids that is kept. The log is asked once for each id; a request has few of
+    /// them.
+    async fn newest<'a>(
+        engine: &Engine,
+        ids: &'a [Arc<str>],
+    ) -> Result<Option<(Position, &'a str)>, TransportError> {
+        let mut newest = None;
+        for id in ids {
+            let located = engine.transport.locate(id).await?;
+            newest = newest.max(located.map(|position| (position, &**id)));
+        }
+        Ok(newest)
     }
 }

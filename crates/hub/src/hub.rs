@@ -32,7 +32,7 @@ use crate::{
     replay::Replays,
     shard::Shard,
     tail,
-    transport::{Position, Transport},
+    transport::{Head, Position, Transport},
 };
 
 /// How a hub behaves, whatever its transport.
@@ -112,7 +112,7 @@ pub(crate) struct Engine {
     published: AtomicU64,
     arrivals: AtomicUsize,
     /// How far the tail has come.
-    delivered: watch::Receiver<Position>,
+    delivered: watch::Receiver<Head>,
     stopping: AtomicBool,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -128,7 +128,7 @@ impl Hub {
     pub async fn start(transport: Arc<dyn Transport>, settings: Settings) -> Result<Self, StartError> {
         let (head, follower) = tail::follow_head(&*transport).await?;
         let shards: Arc<[Shard]> =
-            (0..settings.shards.max(1)).map(|_| Shard::start(head)).collect::<io::Result<_>>()?;
+            (0..settings.shards.max(1)).map(|_| Shard::start(head.position)).collect::<io::Result<_>>()?;
         let (deliver, delivered) = watch::channel(head);
         let tail = tail::run(Arc::clone(&transport), follower, Arc::clone(&shards), deliver);
         let mut tasks = vec![tokio::spawn(tail)];
@@ -281,7 +281,7 @@ impl Hub {
             if let Ok(head) = self.engine.transport.head().await {
                 let mut delivered = self.engine.delivered.clone();
                 // An error means that the tail has ended: nothing more will be delivered.
-                let _ = delivered.wait_for(|position| *position >= head.position).await;
+                let _ = delivered.wait_for(|delivered| delivered.position >= head.position).await;
             }
         };
         // Without an end, the log is away or the tail has ended.
@@ -330,15 +330,15 @@ impl fmt::Debug for Hub {
 impl Engine {
     /// Where a stream begins that wants what comes: the end of the log, or of what this node has seen of it while its
     /// backend is away. Who comes then waits with the others.
-    pub(crate) async fn head(&self) -> Result<Position, TransportError> {
+    pub(crate) async fn head(&self) -> Result<Head, TransportError> {
         // A log that is known not to answer is not asked: that may take long.
         if self.transport.is_readable() {
             match self.transport.head().await {
                 Err(TransportError::Unavailable(_)) => {}
-                head => return Ok(head?.position),
+                head => return head,
             }
         }
-        Ok(*self.delivered.borrow())
+        Ok(self.delivered.borrow().clone())
     }
 
     pub(crate) fn is_stopping(&self) -> bool {

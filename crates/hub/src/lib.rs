@@ -19,7 +19,7 @@
 //!
 //! let limits = Limits::default();
 //! let query = Form::parse(b"match=news", Part::Query, &limits)?;
-//! let request = SubscribeRequest::parse(&query, None, false, hub.url(), &limits)?;
+//! let request = SubscribeRequest::parse(&query, &[], false, hub.url(), &limits)?;
 //! let mut session = hub.subscribe(request, Arc::new(Grants::default()), None).await?;
 //!
 //! let draft = form::publish(b"topic=news&data=hello&id=1", hub.url(), &limits)?;

@@ -29,7 +29,7 @@ use crate::{
     outbox::{End, Next},
     shard::{Attached, Membership, Shard},
     subscriber::{Counted, Subscriber},
-    transport::{Position, Trimmed},
+    transport::Position,
     wire,
 };
 
@@ -66,17 +66,11 @@ impl Session {
     ) -> Result<Self, SubscribeError> {
         let dialect = request.dialect;
         let interest = Arc::new(Interest::new(request.matchers, grants));
-        let (history, cursor, forgiven) = match request.cursor {
-            None => {
-                let head = engine.head().await?;
-                (History::at_end(head), None, Trimmed { updates: head, events: head })
-            }
-            Some(cursor) => {
-                let Beginning { history, trimmed, answer } =
-                    Beginning::find(&engine, &cursor, || shard.recent()).await?;
-                (history, Some(answer), trimmed)
-            }
+        let Beginning { history, trimmed: forgiven, answer } = match &request.cursor {
+            None => Beginning::at_end(&engine).await?,
+            Some(cursor) => Beginning::find(&engine, cursor, || shard.recent()).await?,
         };
+        let cursor = request.cursor.map(|_| answer);
         let presence = match &engine.presence {
             Some(presence) => {
                 Some(presence.enter(subscriptions(dialect, &interest, &engine.settings.url)).await)
@@ -103,8 +97,7 @@ impl Session {
         shard: Shard,
         interest: Interest,
     ) -> Result<Self, SubscribeError> {
-        let head = engine.head().await?;
-        let forgiven = Trimmed { updates: head, events: head };
+        let Beginning { history, trimmed: forgiven, .. } = Beginning::at_end(&engine).await?;
         let interest = Arc::new(interest);
         Ok(Self {
             subscriber: Subscriber {
@@ -116,7 +109,7 @@ impl Session {
                 presence: None,
                 counted: None,
             },
-            state: State::History(History::at_end(head)),
+            state: State::History(history),
             stopping: false,
             cursor: None,
             opening: None,

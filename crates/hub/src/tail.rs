@@ -7,7 +7,7 @@ use tokio::{sync::watch, time::sleep};
 use crate::{
     Closed, TransportError,
     shard::Shard,
-    transport::{Follower, Position, Transport},
+    transport::{Follower, Head, Transport},
 };
 
 /// Gives every batch of the log to every shard, until the log or a shard ends, and tells how far it has come. Where the
@@ -17,10 +17,10 @@ pub(crate) async fn run(
     transport: Arc<dyn Transport>,
     mut follower: Box<dyn Follower>,
     shards: Arc<[Shard]>,
-    delivered: watch::Sender<Position>,
+    delivered: watch::Sender<Head>,
 ) {
     loop {
-        let began = *delivered.borrow();
+        let began = delivered.borrow().position;
         match deliver(&mut *follower, &shards, &delivered).await {
             End::Shard => {
                 tracing::error!("nothing can be delivered any more: a part of the hub has ended");
@@ -33,7 +33,7 @@ pub(crate) async fn run(
             }
         }
         drop(follower);
-        if *delivered.borrow() == began {
+        if delivered.borrow().position == began {
             // One that ends at once may do so again.
             sleep(PAUSE).await;
         }
@@ -42,7 +42,7 @@ pub(crate) async fn run(
             "the log, or a part of it, was lost to this node: streams end, and go on from its end"
         );
         for shard in &*shards {
-            shard.restart(head).await;
+            shard.restart(head.position).await;
         }
         delivered.send_replace(head);
         follower = next;
@@ -58,13 +58,14 @@ enum End {
     Shard,
 }
 
-async fn deliver(follower: &mut dyn Follower, shards: &[Shard], delivered: &watch::Sender<Position>) -> End {
+async fn deliver(follower: &mut dyn Follower, shards: &[Shard], delivered: &watch::Sender<Head>) -> End {
     loop {
         let batch = match follower.next().await {
             Ok(batch) => batch,
             Err(error) => return End::Log(error),
         };
-        let through = batch.last().map(|entry| entry.position);
+        let through =
+            batch.last().map(|entry| Head { position: entry.position, id: Some(entry.update.id().clone()) });
         let batch = Arc::from(batch);
         for shard in shards {
             if !shard.deliver(Arc::clone(&batch)).await {
@@ -80,10 +81,10 @@ async fn deliver(follower: &mut dyn Follower, shards: &[Shard], delivered: &watc
 /// A follower of what comes after the head.
 pub(crate) async fn follow_head(
     transport: &dyn Transport,
-) -> Result<(Position, Box<dyn Follower>), TransportError> {
+) -> Result<(Head, Box<dyn Follower>), TransportError> {
     for _ in 0..HEADS_MAX {
-        let head = transport.head().await?.position;
-        match transport.follow(head).await {
+        let head = transport.head().await?;
+        match transport.follow(head.position).await {
             // Others have appended more than is kept, in between.
             Err(TransportError::Trimmed) => {}
             follower => return Ok((head, follower?)),
@@ -93,7 +94,7 @@ pub(crate) async fn follow_head(
 }
 
 /// The same, as soon as there is one. `None`: there will be none.
-async fn follow_again(transport: &dyn Transport) -> Option<(Position, Box<dyn Follower>)> {
+async fn follow_again(transport: &dyn Transport) -> Option<(Head, Box<dyn Follower>)> {
     loop {
         match follow_head(transport).await {
             Ok(followed) => return Some(followed),

@@ -116,6 +116,58 @@ async fn the_answer_to_a_cursor_is_the_id_before_the_first_event() {
     assert_eq!(subscribe(&hub, &["a"], None, Arc::default()).await.cursor(), None);
 }
 
+#[tokio::test]
+async fn of_several_cursors_the_newest_that_is_kept_counts() {
+    let hub = start(4, quiet()).await;
+    let mut live = subscribe(&hub, &["a"], None, Arc::default()).await;
+    for id in ["0", "1", "same", "2", "same", "3"] {
+        publish(&hub, &format!("topic=a&id={id}")).await;
+    }
+    ids(&mut live, 6).await;
+    let everything = vec!["same", "2", "same", "3"];
+    for (cursors, answer, expected) in [
+        (&["2", "3"][..], "3", vec![]),
+        (&["3", "2"], "3", vec![]),
+        (&["earliest", "2"], "2", vec!["same", "3"]),
+        (&["unknown", "2", "1"], "2", vec!["same", "3"]),
+        (&["2", "same"], "2", vec!["same", "3"]),
+        (&["same", "1"], "same", vec!["2", "same", "3"]),
+        (&["unknown", "1"], "earliest", everything.clone()),
+        (&["unknown", "1", "earliest"], "earliest", everything),
+    ] {
+        let cursor = Cursor::newest(cursors.iter().copied(), &Limits::default()).expect("few");
+        let resolved = hub.resolve(cursor.as_ref().expect("some")).await.expect("resolved");
+        assert_eq!(&*resolved, answer, "{cursors:?}");
+        let request = SubscribeRequest { dialect: Dialect::Legacy, matchers: matchers(&["a"]), cursor };
+        let mut session = hub.subscribe(request, Arc::default(), None).await.expect("subscribe");
+        assert_eq!(session.cursor(), Some(answer), "{cursors:?}");
+        assert_eq!(next(&mut session).await.as_deref(), Some(":\n"));
+        assert_eq!(ids(&mut session, expected.len()).await, expected, "{cursors:?}");
+    }
+    let cursor = Cursor::newest(["2", "3"], &Limits::default()).expect("few");
+    let request = SubscribeRequest { dialect: Dialect::Legacy, matchers: matchers(&["a"]), cursor };
+    let mut session = hub.subscribe(request, Arc::default(), None).await.expect("subscribe");
+    assert_eq!(next(&mut session).await.as_deref(), Some(":\n"));
+    publish(&hub, "topic=a&id=4").await;
+    assert_eq!(ids(&mut session, 1).await, ["4"], "nothing is replayed after the last");
+}
+
+#[tokio::test]
+async fn a_blank_cursor_replays_nothing_and_the_answer_names_the_end_of_the_log() {
+    let hub = start(3, quiet()).await;
+    let mut first = subscribe(&hub, &["a"], Some(""), Arc::default()).await;
+    assert_eq!(first.cursor(), Some("earliest"), "nothing precedes");
+    publish(&hub, "topic=a&id=1").await;
+    assert_eq!(ids(&mut first, 1).await, ["1"]);
+    // Whatever the last event is, and whoever may see it.
+    publish(&hub, "topic=b&id=2&private").await;
+    let mut second = subscribe(&hub, &["a"], Some(""), Arc::default()).await;
+    assert_eq!(second.cursor(), Some("2"));
+    assert_eq!(&*hub.resolve(&Cursor::Blank).await.expect("resolved"), "2");
+    publish(&hub, "topic=a&id=3").await;
+    assert_eq!(ids(&mut second, 1).await, ["3"]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_idle_stream_sends_comments_and_a_busy_one_none() {
     let interval = Duration::from_secs(15);

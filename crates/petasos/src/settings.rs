@@ -468,6 +468,14 @@ pub(crate) const SETTINGS: &[Setting] = &[
     )),
     setting!(
         LIMITS,
+        "max_cursors",
+        Text("NUMBER"),
+        "16",
+        "Different last event ids in one request",
+        |options, text| store(&mut options.config.limits.cursors_max, number(text))
+    ),
+    setting!(
+        LIMITS,
         "max_token_bytes",
         Text("BYTES"),
         "16384",

@@ -32,7 +32,11 @@ impl Part {
 }
 
 /// Decoded name/value pairs, in order.
-pub struct Form<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
+pub struct Form<'a> {
+    pairs: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+    /// How many of them are those of the form itself; the others were added with [`Form::and`].
+    own: usize,
+}
 
 impl<'a> Form<'a> {
     /// Decodes `input`. A stray `%` stands for itself; an unknown parameter of a query is left out if its
@@ -62,7 +66,7 @@ impl<'a> Form<'a> {
                 (Err(reject), _) | (_, Err(reject)) => return Err(reject),
             }
         }
-        Ok(Self(pairs))
+        Ok(Self { own: pairs.len(), pairs })
     }
 
     /// The first value of that name.
@@ -77,14 +81,23 @@ impl<'a> Form<'a> {
 
     /// All values of that name, in order.
     pub fn all(&self, name: &str) -> impl Iterator<Item = &str> {
-        self.0.iter().filter(move |(field, _)| field == name).map(|(_, value)| &**value)
+        self.pairs.iter().filter(move |(field, _)| field == name).map(|(_, value)| &**value)
     }
 
     /// The union with another form, whose pairs come after (section "Subscription": query component and body).
     #[must_use]
     pub fn and(mut self, other: Self) -> Self {
-        self.0.extend(other.0);
+        self.pairs.extend(other.pairs);
         self
+    }
+
+    /// The values of all names in `spellings` where each is a spelling of one parameter, in order. If both components
+    /// have the parameter, those of the first count (section "Subscription").
+    fn one_parameter(&self, spellings: &[&str]) -> impl Iterator<Item = &str> {
+        let (own, added) = self.pairs.split_at(self.own);
+        let is_named = move |(name, _): &&(Cow<'_, str>, Cow<'_, str>)| spellings.contains(&&**name);
+        let counted = if own.iter().any(|pair| is_named(&pair)) { own } else { added };
+        counted.iter().filter(is_named).map(|(_, value)| &**value)
     }
 }
 
@@ -131,8 +144,8 @@ pub struct SubscribeRequest {
 }
 
 impl SubscribeRequest {
-    /// Section "Subscription" of either dialect: the parameters, and the cursor from the `Last-Event-ID` header field
-    /// before the query's. Unless `compat`, only 1.0.
+    /// Section "Subscription" of either dialect: the parameters, and the cursor. The values of `Last-Event-ID` header
+    /// fields count before those of the parameter; a blank one counts if there is no other. Unless `compat`, only 1.0.
     ///
     /// # Errors
     /// [`Reject::MatcherMissing`], [`Reject::MatcherUnsupported`] for a name that 1.0 reserves,
@@ -143,20 +156,20 @@ impl SubscribeRequest {
     /// use petasos_protocol::{Dialect, Limits, form::{Form, Part, SubscribeRequest}, topic::HubUrl};
     /// let limits = Limits::default();
     /// let query = Form::parse(b"match=books%2F1&match_urlpattern=/books/:id", Part::Query, &limits)?;
-    /// let request = SubscribeRequest::parse(&query, None, false, &HubUrl::default(), &limits)?;
+    /// let request = SubscribeRequest::parse(&query, &[], false, &HubUrl::default(), &limits)?;
     /// assert_eq!((request.dialect, request.matchers.len()), (Dialect::V1, 2));
     /// # Ok::<(), petasos_protocol::Reject>(())
     /// ```
     pub fn parse(
         parameters: &Form<'_>,
-        last_event_id: Option<&str>,
+        last_event_ids: &[&str],
         compat: bool,
         hub: &HubUrl,
         limits: &Limits,
     ) -> Result<Self, Reject> {
         let (mut matchers, mut weight) = (Vec::new(), 0);
         let mut dialect = None;
-        for (name, value) in &parameters.0 {
+        for (name, value) in &parameters.pairs {
             let language = match &**name {
                 "topic" if compat => Dialect::Legacy,
                 "topic" => return Err(Reject::SelectorUnsupported),
@@ -189,9 +202,14 @@ impl SubscribeRequest {
             Dialect::Legacy => &LEGACY_CURSORS[..],
             Dialect::V1 => &LEGACY_CURSORS[..1],
         };
-        let spelling = || spellings.iter().find_map(|name| parameters.given(name));
-        let cursor = last_event_id.filter(|value| !value.is_empty()).or_else(spelling);
-        Ok(Self { dialect, matchers, cursor: cursor.map(Cursor::parse) })
+        let in_header = Cursor::newest(last_event_ids.iter().copied(), limits)?;
+        let cursor = match in_header {
+            None | Some(Cursor::Blank) => {
+                Cursor::newest(parameters.one_parameter(spellings), limits)?.or(in_header)
+            }
+            given => given,
+        };
+        Ok(Self { dialect, matchers, cursor })
     }
 }
 
@@ -228,16 +246,16 @@ mod tests {
         publish(body.as_bytes(), &HubUrl::default(), &Limits::default())
     }
 
-    fn request(query: &str, header: Option<&str>) -> Result<SubscribeRequest, Reject> {
+    fn request(query: &str, headers: &[&str]) -> Result<SubscribeRequest, Reject> {
         let limits = Limits::default();
         let query = Form::parse(query.as_bytes(), Part::Query, &limits)?;
-        SubscribeRequest::parse(&query, header, true, &HubUrl::default(), &limits)
+        SubscribeRequest::parse(&query, headers, true, &HubUrl::default(), &limits)
     }
 
     fn request_v1(query: &str) -> Result<SubscribeRequest, Reject> {
         let limits = Limits::default();
         let query = Form::parse(query.as_bytes(), Part::Query, &limits)?;
-        SubscribeRequest::parse(&query, None, false, &HubUrl::default(), &limits)
+        SubscribeRequest::parse(&query, &[], false, &HubUrl::default(), &limits)
     }
 
     #[test]
@@ -258,8 +276,8 @@ mod tests {
             [(exact, "*".to_owned()), (pattern, "*".to_owned())]
         );
         assert_eq!(matchers("match"), [(exact, String::new())]);
-        assert_eq!(request("match=a", None).expect("valid").dialect, Dialect::V1);
-        assert_eq!(request("topic=a", None).expect("valid").dialect, Dialect::Legacy);
+        assert_eq!(request("match=a", &[]).expect("valid").dialect, Dialect::V1);
+        assert_eq!(request("topic=a", &[]).expect("valid").dialect, Dialect::Legacy);
     }
 
     #[test]
@@ -270,7 +288,7 @@ mod tests {
             assert_eq!(request_v1(&format!("match=a&{name}=x")).expect("valid").cursor, None, "{name}");
         }
         assert!(request_v1("match=a&last_event_id=x").expect("valid").cursor.is_some());
-        assert_eq!(request("match=a&lastEventID=x", None).expect("valid").cursor, None);
+        assert_eq!(request("match=a&lastEventID=x", &[]).expect("valid").cursor, None);
     }
 
     #[test]
@@ -289,10 +307,22 @@ mod tests {
     fn parameters_of_body_and_query_are_united_and_the_query_has_the_cursor() {
         let limits = Limits::default();
         let form = |text: &'static str| Form::parse(text.as_bytes(), Part::Query, &limits).expect("a form");
-        let united = form("match=a&last_event_id=q").and(form("match=b&last_event_id=b"));
-        let request =
-            SubscribeRequest::parse(&united, None, false, &HubUrl::default(), &limits).expect("valid");
-        assert_eq!((request.matchers.len(), request.cursor), (2, Some(Cursor::After("q".into()))));
+        let united = |query, body| {
+            let united = form(query).and(form(body));
+            let request = SubscribeRequest::parse(&united, &[], true, &HubUrl::default(), &limits);
+            let request = request.expect("valid");
+            (request.matchers.len(), request.cursor)
+        };
+        let after = |id: &str| Some(Cursor::After(id.into()));
+        assert_eq!(united("match=a&last_event_id=q", "match=b&last_event_id=b"), (2, after("q")));
+        assert_eq!(united("match=a", "match=b&last_event_id=b"), (2, after("b")));
+        assert_eq!(united("", "match=b&last_event_id=b"), (1, after("b")));
+        assert_eq!(
+            united("match=a&last_event_id=", "last_event_id=b"),
+            (1, Some(Cursor::Blank)),
+            "to the letter"
+        );
+        assert_eq!(united("topic=a&lastEventID=q", "lastEventId=b&topic=b"), (2, after("q")));
     }
 
     #[test]
@@ -360,16 +390,39 @@ mod tests {
 
     #[test]
     fn cursor_header_wins_and_every_spelling_is_read() {
-        let cursor = |query: &str, header| request(query, header).expect("valid").cursor;
+        let cursor = |query: &str, headers: &[&str]| request(query, headers).expect("valid").cursor;
         let after = |id: &str| Some(Cursor::After(id.into()));
-        assert_eq!(cursor("topic=a", None), None);
-        assert_eq!(cursor("topic=a&lastEventID=q", Some("h")), after("h"));
-        assert_eq!(cursor("topic=a&lastEventID=q", Some("")), after("q"));
-        for name in ["last_event_id", "lastEventID", "lastEventId", "Last-Event-ID"] {
-            assert_eq!(cursor(&format!("topic=a&{name}=q"), None), after("q"), "{name}");
+        assert_eq!(cursor("topic=a", &[]), None);
+        assert_eq!(cursor("topic=a&lastEventID=q", &["h"]), after("h"));
+        assert_eq!(cursor("topic=a&lastEventID=q", &[""]), after("q"));
+        assert_eq!(cursor("topic=a&lastEventID=q", &["", "h"]), after("h"));
+        assert_eq!(cursor("topic=a&lastEventID=q", &["earliest"]), Some(Cursor::Earliest));
+        for name in LEGACY_CURSORS {
+            assert_eq!(cursor(&format!("topic=a&{name}=q"), &[]), after("q"), "{name}");
+            assert_eq!(cursor(&format!("topic=a&{name}="), &[]), Some(Cursor::Blank), "{name}");
+            assert_eq!(cursor(&format!("topic=a&{name}"), &["h"]), after("h"), "{name}");
         }
-        assert_eq!(cursor("topic=a&lastEventID=&Last-Event-ID=x", None), after("x"));
-        assert_eq!(cursor("topic=a&lastEventID=earliest", None), Some(Cursor::Earliest));
+        assert_eq!(cursor("topic=a", &[""]), Some(Cursor::Blank));
+        assert_eq!(cursor("match=a&last_event_id=", &[]), Some(Cursor::Blank));
+        assert_eq!(cursor("match=a&lastEventID=", &[]), None);
+        assert_eq!(cursor("topic=a&lastEventID=&Last-Event-ID=x", &[]), after("x"));
+        assert_eq!(cursor("topic=a&lastEventID=earliest", &[]), Some(Cursor::Earliest));
+    }
+
+    #[test]
+    fn several_cursors_are_kept_and_the_log_will_choose_among_them() {
+        let cursor = |query: &str, headers: &[&str]| request(query, headers).expect("valid").cursor;
+        let all = |ids: &[&str]| Some(Cursor::AfterNewest(ids.iter().map(|id| (*id).into()).collect()));
+        let query = "topic=a&lastEventID=1&x=0&Last-Event-ID=2&lastEventId=3&last_event_id=4&lastEventId=1";
+        assert_eq!(cursor(query, &[]), all(&["1", "2", "3", "4"]));
+        assert_eq!(cursor(query, &["5"]), Some(Cursor::After("5".into())));
+        assert_eq!(cursor(query, &["6", "5", "6"]), all(&["6", "5"]));
+        let repeated = "match=a&last_event_id=1&lastEventId=3&last_event_id=2";
+        assert_eq!(cursor(repeated, &[]), all(&["1", "2"]));
+        let many: String = (0..17).map(|number| format!("&lastEventId={number}")).collect();
+        assert_eq!(request(&format!("topic=a{many}"), &[]).expect_err("too many").code(), "too-many");
+        assert!(request(&format!("topic=a{many}"), &["h"]).is_ok(), "not looked at");
+        assert!(request(&format!("match=a{many}"), &[]).is_ok(), "no parameters of 1.0");
     }
 
     #[test]
@@ -390,10 +443,10 @@ mod tests {
             ("topic=%FF", "not-utf8"),
             ("topic=%0A", "character-forbidden"),
         ] {
-            assert_eq!(request(query, None).expect_err(query).code(), code, "{query}");
+            assert_eq!(request(query, &[]).expect_err(query).code(), code, "{query}");
         }
         let many: Vec<_> = (0..101).map(|i| format!("topic={i}")).collect();
-        assert_eq!(request(&many.join("&"), None).expect_err("too many").code(), "too-many");
+        assert_eq!(request(&many.join("&"), &[]).expect_err("too many").code(), "too-many");
     }
 
     #[test]
@@ -408,7 +461,7 @@ mod tests {
 
     #[test]
     fn the_same_selector_twice_is_one_subscription() {
-        assert_eq!(request("topic=a&topic=b&topic=a", None).expect("valid").matchers.len(), 2);
+        assert_eq!(request("topic=a&topic=b&topic=a", &[]).expect("valid").matchers.len(), 2);
     }
 
     proptest! {
@@ -423,7 +476,7 @@ mod tests {
             let reference: Vec<_> = url::form_urlencoded::parse(input.as_bytes()).into_owned().collect();
             match Form::parse(input.as_bytes(), Part::Form, &limits) {
                 Ok(form) => {
-                    let ours: Vec<_> = form.0.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect();
+                    let ours: Vec<_> = form.pairs.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect();
                     prop_assert_eq!(ours, reference);
                 }
                 Err(_) => {

@@ -18,6 +18,9 @@ pub struct Limits {
     pub matchers_max: usize,
     /// One matcher. Default 4,096.
     pub matcher_bytes_max: usize,
+    /// Different last event ids in one request, as each costs a look into the log. Default 16: the spellings that clients
+    /// add to a URL are four.
+    pub cursors_max: usize,
     /// A token as presented. Default 16 KiB.
     pub token_bytes_max: usize,
     /// Matchers of one token, over all its grants. Default 1,000.
@@ -39,6 +42,7 @@ impl Default for Limits {
             token_bytes_max: 16 * 1024,
             token_matchers_max: 1_000,
             token_details_max: 100,
+            cursors_max: 16,
         }
     }
 }

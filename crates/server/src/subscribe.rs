@@ -39,11 +39,13 @@ pub(crate) async fn handle(
         _ => Bytes::new(),
     };
     // Bytes that are no text are an id that nobody has published.
-    let last_event_id =
-        head.headers.get(&LAST_EVENT_ID).map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let last_event_ids = head.headers.get_all(&LAST_EVENT_ID).iter();
+    let last_event_ids: Vec<_> =
+        last_event_ids.map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
+    let last_event_ids: Vec<_> = last_event_ids.iter().map(AsRef::as_ref).collect();
     let parameters = query.and(Form::parse(&content, Part::Query, limits)?);
     let compat = settings.issuers.compat;
-    let request = SubscribeRequest::parse(&parameters, last_event_id.as_deref(), compat, hub.url(), limits)?;
+    let request = SubscribeRequest::parse(&parameters, &last_event_ids, compat, hub.url(), limits)?;
     let dialect = request.dialect;
     if head.method == Method::HEAD {
         let cursor = match &request.cursor {

@@ -153,6 +153,63 @@ async fn a_comment_is_one_line_in_every_framing() {
     }
 }
 
+/// A polyfill adds the id of its last event, in its own spelling, to a URL that its page has made with an older one.
+#[tokio::test]
+async fn of_several_cursors_in_a_url_the_newest_that_is_known_counts() {
+    let server = Server::start(settings()).await;
+    for id in ["1", "2", "3"] {
+        server.publish(&format!("topic=a&id={id}")).await;
+    }
+    for (query, headers, answer) in [
+        ("topic=a&lastEventID=1&lastEventId=2", vec![], "2"),
+        ("topic=a&lastEventId=2&lastEventID=1", vec![], "2"),
+        ("topic=a&Last-Event-ID=1&lastEventID=unknown&last_event_id=2", vec![], "2"),
+        ("lastEventID=2&topic=a&lastEventID=1", vec![], "2"),
+        ("topic=a&lastEventID=earliest&lastEventId=2", vec![], "2"),
+        ("topic=a&lastEventID=&lastEventId=2&Last-Event-ID=", vec![], "2"),
+        ("topic=a&lastEventID=unknown&lastEventId=other", vec![], "earliest"),
+        ("topic=a&lastEventID=3&lastEventId=1", vec!["Last-Event-ID: 2"], "2"),
+        ("topic=a&lastEventID=2&lastEventId=1", vec!["Last-Event-ID: unknown"], "earliest"),
+        ("topic=a&lastEventID=3", vec!["Last-Event-ID: 1", "Last-Event-ID: 2"], "2"),
+    ] {
+        let mut stream = server.subscribe(query, &headers).await;
+        for name in ["last-event-id", "mercure-last-event-id"] {
+            assert_eq!(header(&stream.head, name), Some(answer), "{query} {headers:?}");
+        }
+        let first = if answer == "2" { "id: 3\n" } else { "id: 1\n" };
+        assert!(stream.event().await.starts_with(first), "{query} {headers:?}");
+        let head = server.request("HEAD", &format!("{HUB}?{query}"), &headers, b"").await;
+        assert_eq!(head.header("last-event-id"), Some(answer), "{query} {headers:?}");
+    }
+    let many: String = (0..17).map(|number| format!("&lastEventID={number}")).collect();
+    let refused = server.request("GET", &format!("{HUB}?topic=a{many}"), &[], b"").await;
+    assert_eq!(refused.status, 400);
+    assert!(refused.body.contains("different last event ids exceeds the limit of 16"), "{}", refused.body);
+}
+
+#[tokio::test]
+async fn a_blank_cursor_is_answered_and_replays_nothing() {
+    // Subscription events would be the last in the log.
+    let hub = petasos_hub::Settings { subscriptions: false, ..Default::default() };
+    let server = Server::start_with(settings(), hub).await;
+    let blank = ["lastEventID", "lastEventId", "Last-Event-ID", "last_event_id"];
+    let mut requests: Vec<_> = blank.iter().map(|name| (format!("topic=a&{name}="), vec![])).collect();
+    requests.push(("topic=a".to_owned(), vec!["Last-Event-ID:"]));
+    let mut answer = "earliest".to_owned();
+    for (query, headers) in &requests {
+        let mut stream = server.subscribe(query, headers).await;
+        for name in ["last-event-id", "mercure-last-event-id"] {
+            assert_eq!(header(&stream.head, name), Some(&*answer), "{query} {headers:?}");
+        }
+        let head = server.request("HEAD", &format!("{HUB}?{query}"), headers, b"").await;
+        assert_eq!(head.header("last-event-id"), Some(&*answer), "{query} {headers:?}");
+        answer = server.publish("topic=a").await.body;
+        assert!(stream.event().await.starts_with(&format!("id: {answer}\n")), "{query} {headers:?}");
+        // The event before the first that is sent may be one that the subscriber does not see.
+        answer = server.publish("topic=elsewhere&private=").await.body;
+    }
+}
+
 #[tokio::test]
 async fn bad_requests_are_refused_with_a_reason_and_publish_nothing() {
     let server = Server::start(settings()).await;

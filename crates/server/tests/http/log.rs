@@ -10,9 +10,9 @@ use petasos_hub::{
     transport::{Entry, Follower, Head, Page, Position, Transport},
 };
 use petasos_protocol::update::Update;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::timeout};
 
-use crate::client::{HUB, Server, settings};
+use crate::client::{HUB, PATIENCE, Server, header, settings};
 
 type Fault = fn() -> TransportError;
 
@@ -86,7 +86,15 @@ impl Follower for Followed {
 async fn start() -> (Server, Faulty) {
     let log =
         Faulty { log: Arc::new(MemoryTransport::new(100)), fault: Arc::default(), lost: Arc::default() };
-    let hub = petasos_hub::Settings { keep_alive: None, log_wait_max: Duration::ZERO, ..Default::default() };
+    let hub = petasos_hub::Settings {
+        keep_alive: None,
+        log_wait_max: Duration::ZERO,
+        // Their events would be the last in the log.
+        subscriptions: false,
+        // With several, a subscriber may come to one that is still to restart when the log is lost.
+        shards: 1,
+        ..Default::default()
+    };
     (Server::start_on(Arc::new(log.clone()), settings(), hub).await, log)
 }
 
@@ -107,12 +115,27 @@ async fn while_the_log_is_away_updates_are_refused_and_streams_stay() {
     let with_cursor = server.request("GET", &format!("{HUB}?topic=a&lastEventID=x"), &[], b"").await;
     assert_eq!((with_cursor.status, with_cursor.header("retry-after")), (503, Some("5")));
     let mut newcomer = server.subscribe("topic=a", &[]).await;
+    // Its stream begins where this node stands, which the answer names.
+    let mut blank = server.subscribe("topic=a&lastEventID=", &[]).await;
+    assert_eq!(header(&blank.head, "last-event-id"), Some("earliest"));
     log.fail(None);
     assert_eq!(server.request("GET", "/readyz", &[], b"").await.status, 200);
     assert_eq!(server.publish("topic=a&id=2&data=x").await.status, 200);
-    for stream in [&mut stream, &mut newcomer] {
+    for stream in [&mut stream, &mut newcomer, &mut blank] {
         assert_eq!(stream.event().await, "id: 2\ndata: x\n\n");
     }
+    log.fail(Some(|| TransportError::unavailable("away again")));
+    let answer = async {
+        loop {
+            let head = server.request("HEAD", &format!("{HUB}?topic=a&lastEventID="), &[], b"").await;
+            match head.header("last-event-id").expect("an answer") {
+                // A subscriber has an event a moment before the node has passed it.
+                "earliest" => {}
+                id => return id.to_owned(),
+            }
+        }
+    };
+    assert_eq!(timeout(PATIENCE, answer).await.expect("the id of the last"), "2");
 }
 
 #[tokio::test]

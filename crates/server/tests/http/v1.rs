@@ -433,6 +433,67 @@ async fn the_header_is_the_first_cursor_and_the_answer_names_what_precedes() {
 }
 
 #[tokio::test]
+async fn a_blank_cursor_is_answered_with_the_end_of_the_log_and_replays_nothing() {
+    // Subscription events would be the last in the log.
+    let hub = petasos_hub::Settings { subscriptions: false, ..Default::default() };
+    let server = Server::start_with(settings(), hub).await;
+    let mut answer = "earliest".to_owned();
+    for (number, (method, target, header, body)) in [
+        ("GET", "?match=a&last_event_id=", "X: y", ""),
+        ("GET", "?match=a&last_event_id", "X: y", ""),
+        ("GET", "?match=a", "Last-Event-ID:", ""),
+        ("GET", "?match=a&last_event_id=&last_event_id=", "Last-Event-ID: ", ""),
+        ("QUERY", "", "X: y", "match=a&last_event_id="),
+        ("QUERY", "?last_event_id=", "X: y", "match=a&last_event_id=0"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let length = format!("Content-Length: {}", body.len());
+        let form = "Content-Type: application/x-www-form-urlencoded";
+        let mut stream =
+            server.stream(method, &format!("{HUB}{target}"), &[header, form, &length], body.as_bytes()).await;
+        assert!(
+            stream.head.contains(&format!("mercure-last-event-id: {answer}\r\n")),
+            "{target} {body}: {}",
+            stream.head
+        );
+        assert!(!stream.head.contains("\r\nlast-event-id"));
+        answer = number.to_string();
+        publish(&server, &format!("topic=a&id={answer}")).await;
+        assert_eq!(field(&mut stream, "id").await, Some(answer.clone()), "{target} {body}");
+    }
+}
+
+#[tokio::test]
+async fn of_a_repeated_cursor_the_newest_that_is_known_counts() {
+    let server = Server::start(settings()).await;
+    for id in ["1", "2", "3"] {
+        publish(&server, &format!("topic=a&id={id}")).await;
+    }
+    let form = "Content-Type: application/x-www-form-urlencoded";
+    for (target, header, body, answer) in [
+        ("?last_event_id=1&last_event_id=2", "X: y", "match=a", "2"),
+        ("?last_event_id=2&last_event_id=1&last_event_id=x", "X: y", "match=a", "2"),
+        ("", "X: y", "match=a&last_event_id=2&last_event_id=1", "2"),
+        ("?last_event_id=2", "X: y", "match=a&last_event_id=3", "2"),
+        ("?last_event_id=x", "X: y", "match=a&last_event_id=3", "earliest"),
+        ("?last_event_id=3", "Last-Event-ID: 2", "match=a", "2"),
+        ("?last_event_id=2&lastEventID=3", "X: y", "match=a", "2"),
+    ] {
+        let headers = [header, form, &format!("Content-Length: {}", body.len())];
+        let mut stream = server.stream("QUERY", &format!("{HUB}{target}"), &headers, body.as_bytes()).await;
+        assert!(
+            stream.head.contains(&format!("mercure-last-event-id: {answer}\r\n")),
+            "{target}: {}",
+            stream.head
+        );
+        let first = if answer == "2" { "3" } else { "1" };
+        assert_eq!(field(&mut stream, "id").await.as_deref(), Some(first), "{target}");
+    }
+}
+
+#[tokio::test]
 async fn subscriptions_are_announced_and_listed_in_the_form_of_1_0() {
     let server = Server::start(settings()).await;
     let everything = subscriber(&json!([{"match": "*"}]));
