@@ -345,7 +345,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "legacy_cookie_name",
         Text("NAME"),
         "mercureAuthorization",
-        "With compat: the cookie that is read where the other is absent",
+        "With compat: another cookie that may carry a token",
         |options, text| {
             options.config.legacy_cookie_name = Some(text.to_owned());
             Ok(())
@@ -473,6 +473,14 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "16",
         "Different last event ids in one request",
         |options, text| store(&mut options.config.limits.cursors_max, number(text))
+    ),
+    setting!(
+        LIMITS,
+        "max_cookie_tokens",
+        Text("NUMBER"),
+        "8",
+        "Different tokens in cookies of one request that are verified",
+        |options, text| store(&mut options.config.limits.cookie_tokens_max, number(text))
     ),
     setting!(
         LIMITS,

@@ -23,6 +23,9 @@ pub struct Limits {
     pub cursors_max: usize,
     /// A token as presented. Default 16 KiB.
     pub token_bytes_max: usize,
+    /// Different tokens in the hub's cookies of one request that are verified, as each may cost a signature check.
+    /// Default 8: stale cookies of other paths and domains beside the one in force are few.
+    pub cookie_tokens_max: usize,
     /// Matchers of one token, over all its grants. Default 1,000.
     pub token_matchers_max: usize,
     /// Mercure authorization details of one token. Default 100.
@@ -39,10 +42,11 @@ impl Default for Limits {
             id_bytes_max: 1_024,
             matchers_max: 100,
             matcher_bytes_max: 4_096,
+            cursors_max: 16,
             token_bytes_max: 16 * 1024,
+            cookie_tokens_max: 8,
             token_matchers_max: 1_000,
             token_details_max: 100,
-            cursors_max: 16,
         }
     }
 }

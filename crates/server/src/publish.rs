@@ -21,11 +21,11 @@ pub(crate) async fn handle(
     let Service { hub, settings, .. } = service;
     let (head, body) = request.into_parts();
     let query = Form::parse(head.uri.query().unwrap_or_default().as_bytes(), Part::Query, &settings.limits)?;
-    let presented = Presented::find(&head.headers, &query, settings)?.ok_or(Refusal::TokenMissing)?;
-    if presented.by_cookie && !settings.publish_origins.may_publish(&head.headers, service.public_url()) {
+    let tokens = Presented::find(&head.headers, &query, settings)?.needed()?;
+    if tokens.by_cookie && !settings.publish_origins.may_publish(&head.headers, service.public_url()) {
         return Err(Refusal::ForeignOrigin);
     }
-    let grants = presented.verify(service, Role::Publisher).await?.grants;
+    let grants = tokens.verify(service, Role::Publisher).await?.grants;
     let body = body::form(&head.headers, body, settings.limits.body_bytes_max, settings.body_timeout).await?;
     let draft = form::publish(&body, hub.url(), &settings.limits)?;
     if !grants.may_publish(&draft.topics) {

@@ -15,13 +15,18 @@ pub(crate) enum Refusal {
     /// HTTP/1.1 without the one `Host` that it demands (RFC 9112, section 3.2).
     HostMissing,
     /// A token is needed and there is none (RFC 6750, section 3.1: no error code).
-    TokenMissing,
+    TokenMissing {
+        /// Whether there is an `Authorization` header with another scheme than Bearer.
+        other_scheme: bool,
+    },
     /// A token was presented in a way that RFC 6750 does not know.
     TokenMalformed(&'static str),
     /// The token is not valid. One reason for all; the precise one is in the log.
     TokenInvalid {
         /// Under which the log has it.
         request: Uuid,
+        /// What was presented and verified.
+        presented: Tried,
     },
     /// The token is valid and does not allow this.
     Forbidden,
@@ -50,6 +55,17 @@ pub(crate) enum Refusal {
     StorageFull,
 }
 
+/// The tokens of a refused request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tried {
+    /// The only token that was presented.
+    One,
+    /// Each of several different tokens in the hub's cookies.
+    Several,
+    /// The first of so many different tokens in the hub's cookies; the others were not looked at.
+    First(usize),
+}
+
 /// After which time a client may try again, in seconds.
 const RETRY_AFTER: &str = "5";
 
@@ -60,7 +76,7 @@ impl Refusal {
             Self::Reject(_) | Self::HostMissing | Self::TokenMalformed(_) | Self::BodyBroken => {
                 StatusCode::BAD_REQUEST
             }
-            Self::TokenMissing | Self::TokenInvalid { .. } => StatusCode::UNAUTHORIZED,
+            Self::TokenMissing { .. } | Self::TokenInvalid { .. } => StatusCode::UNAUTHORIZED,
             Self::Forbidden | Self::ForeignOrigin => StatusCode::FORBIDDEN,
             Self::NotFound | Self::PathDecoded => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
@@ -77,7 +93,7 @@ impl Refusal {
         match self {
             Self::Reject(reject) => reject.code(),
             Self::HostMissing => "host-missing",
-            Self::TokenMissing => "token-missing",
+            Self::TokenMissing { .. } => "token-missing",
             Self::TokenMalformed(_) => "token-malformed",
             Self::TokenInvalid { .. } => "token-invalid",
             Self::Forbidden => "forbidden",
@@ -98,15 +114,29 @@ impl Refusal {
         match self {
             Self::Reject(reject) => reject.to_string(),
             Self::HostMissing => "an HTTP/1.1 request needs exactly one Host header".to_owned(),
-            Self::TokenMissing => {
+            Self::TokenMissing { other_scheme: false } => {
                 "a token is needed: send it in the Authorization header (Bearer) or in the hub's cookie"
                     .to_owned()
             }
-            Self::TokenMalformed(detail) => (*detail).to_owned(),
-            Self::TokenInvalid { .. } => {
-                "the token is not valid for this hub: the hub's log names the reason under this \
-                 request's id, as does the command \"petasos explain\""
+            Self::TokenMissing { other_scheme: true } => {
+                "a token is needed, and the request has none: the scheme of its Authorization header is not Bearer. \
+                 Send the token with that scheme, or in the hub's cookie"
                     .to_owned()
+            }
+            Self::TokenMalformed(detail) => (*detail).to_owned(),
+            Self::TokenInvalid { presented, .. } => {
+                let what = match presented {
+                    Tried::One => "the token is not valid for this hub:".to_owned(),
+                    Tried::Several => "none of the tokens in the hub's cookies is valid for this hub:".to_owned(),
+                    Tried::First(tried) => format!(
+                        "none of the first {tried} tokens in the hub's cookies is valid for this hub, and the others \
+                         were not verified: delete stale cookies;"
+                    ),
+                };
+                format!(
+                    "{what} the hub's log names the reason under this request's id, as does the command \
+                     \"petasos explain\""
+                )
             }
             Self::Forbidden => {
                 "the token does not allow this: it must grant every topic that is published, or the path \
@@ -156,7 +186,7 @@ impl Refusal {
             "status": status.as_u16(),
             "detail": self.detail(),
         });
-        if let Self::TokenInvalid { request } | Self::Unavailable { request: Some(request) } = &self {
+        if let Self::TokenInvalid { request, .. } | Self::Unavailable { request: Some(request) } = &self {
             problem["instance"] = request.urn().to_string().into();
         }
         let body = if method == Method::HEAD { Body::empty() } else { Body::full(problem.to_string()) };
@@ -166,7 +196,7 @@ impl Refusal {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         let challenge = match &self {
-            Self::TokenMissing => Some(""),
+            Self::TokenMissing { .. } => Some(""),
             Self::TokenInvalid { .. } => Some(", error=\"invalid_token\""),
             Self::TokenMalformed(_) => Some(", error=\"invalid_request\""),
             Self::Forbidden => Some(", error=\"insufficient_scope\""),

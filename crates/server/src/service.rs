@@ -31,7 +31,7 @@ pub struct Settings {
     pub publish: bool,
     /// The name of the cookie that may carry a token. Default `__Secure-mercure_access_token`.
     pub cookie_name: String,
-    /// With 0.x: the cookie that is read where the other is absent. Default `mercureAuthorization`.
+    /// With 0.x: another cookie that may carry a token; it is tried after the other. Default `mercureAuthorization`.
     pub legacy_cookie_name: Option<String>,
     /// Whether the hub's URL is the one that clients use: metadata is then served under it and named in challenges.
     /// Default false: it is not known.

@@ -27,13 +27,14 @@ pub(crate) async fn handle(
     let limits = &settings.limits;
     let (head, content) = request.into_parts();
     let query = Form::parse(head.uri.query().unwrap_or_default().as_bytes(), Part::Query, limits)?;
-    let presented = Presented::find(&head.headers, &query, settings)?;
-    let credentials = match &presented {
-        Some(token) => Some(token.verify(service, Role::Subscriber).await?),
-        None if settings.anonymous => None,
-        None => return Err(Refusal::TokenMissing),
+    let (grants, expiry, token) = match Presented::find(&head.headers, &query, settings)? {
+        Presented::Tokens(tokens) => {
+            let found = tokens.verify(service, Role::Subscriber).await?;
+            (found.grants, found.close_at, service.streams.token(found.token))
+        }
+        Presented::Nothing { .. } if settings.anonymous => (Arc::clone(&service.nothing), None, None),
+        Presented::Nothing { other_scheme } => return Err(Refusal::TokenMissing { other_scheme }),
     };
-    let token = presented.and_then(|presented| service.streams.token(presented.token));
     let content = match head.method.as_str() {
         "QUERY" => body::form(&head.headers, content, limits.body_bytes_max, settings.body_timeout).await?,
         _ => Bytes::new(),
@@ -56,10 +57,6 @@ pub(crate) async fn handle(
     }
     let address = head.extensions.get::<Peer>().map(|peer| settings.proxies.client(peer.0, &head.headers));
     let place = service.streams.enter(address, token).map_err(Refusal::TooManyStreams)?;
-    let (grants, expiry) = match credentials {
-        Some(found) => (found.grants, found.close_at),
-        None => (Arc::clone(&service.nothing), None),
-    };
     let session = hub.subscribe(request, grants, expiry).await?;
     if let (Some(lifetime), Some(close_at)) = (head.extensions.get::<Lifetime>(), session.close_at()) {
         lifetime.end_at(close_at);

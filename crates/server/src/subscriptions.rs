@@ -44,8 +44,8 @@ pub(crate) async fn handle(service: &Service, head: &Parts, asked: Asked) -> Res
     if !hub.tracks_subscriptions() {
         return Err(Refusal::NotFound);
     }
-    let presented = Presented::find(&head.headers, &query, settings)?.ok_or(Refusal::TokenMissing)?;
-    let credentials = presented.verify(service, Role::Subscriber).await?;
+    let tokens = Presented::find(&head.headers, &query, settings)?.needed()?;
+    let credentials = tokens.verify(service, Role::Subscriber).await?;
     let path = head.uri.path();
     let (kind, last, revision, document) = match credentials.dialect {
         Dialect::V1 => {

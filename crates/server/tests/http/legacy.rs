@@ -210,6 +210,105 @@ async fn a_blank_cursor_is_answered_and_replays_nothing() {
     }
 }
 
+/// As with a site behind Basic authentication, whose browsers send that to every path.
+#[tokio::test]
+async fn another_scheme_in_the_authorization_header_is_no_token() {
+    let server = Server::start(settings()).await;
+    let token = subscriber_token(r#"["a"]"#);
+    let cookie = format!("Cookie: mercureAuthorization={token}");
+    for other in ["Basic eDp5", "Negotiate YII=", "Digest username=\"a\", uri=\"/\"", "ApiKey k", ""] {
+        let other = format!("Authorization: {other}");
+        let mut by_cookie = server.subscribe("topic=a", &[&other, &cookie]).await;
+        let mut by_query = server.subscribe(&format!("topic=a&authorization={token}"), &[&other]).await;
+        let mut by_header =
+            server.subscribe("topic=a", &[&other, &format!("Authorization: Bearer {token}")]).await;
+        let mut anonymous = server.subscribe("topic=a", &[&other]).await;
+        server.publish("topic=a&id=secret&private=").await;
+        server.publish("topic=a&id=open").await;
+        for stream in [&mut by_cookie, &mut by_query, &mut by_header] {
+            assert!(stream.event().await.starts_with("id: secret\n"), "{other}");
+        }
+        assert!(anonymous.event().await.starts_with("id: open\n"), "{other}");
+    }
+    let published = server.request("POST", HUB, &["Authorization: Basic eDp5"], b"topic=a").await;
+    assert_eq!(published.status, 401);
+    assert!(!published.header("www-authenticate").expect("a challenge").contains("error="));
+    assert!(
+        published.body.contains("the scheme of its Authorization header is not Bearer"),
+        "{}",
+        published.body
+    );
+    let bare = server.request("POST", HUB, &[&format!("Authorization: {token}")], b"topic=a").await;
+    assert_eq!(bare.status, 400, "a token without its scheme is an error of its sender");
+    assert!(bare.body.contains("send \\\"Bearer\\\", a space and the token"), "{}", bare.body);
+    assert!(!bare.body.contains(&token));
+}
+
+/// A browser keeps a cookie for each path and domain, and sends all of them.
+#[tokio::test]
+async fn among_cookies_one_that_verifies_is_enough() {
+    let server = Server::start(settings()).await;
+    let expired = token("subscriber", r#"{"mercure":{"subscribe":["*"]},"exp":1}"#);
+    let (valid, forged) =
+        (subscriber_token(r#"["a"]"#), token("another key", r#"{"mercure":{"subscribe":["*"]}}"#));
+    let legacy = |token: &str| format!("mercureAuthorization={token}");
+    let present = |token: &str| format!("__Secure-mercure_access_token={token}");
+    for cookies in [
+        [legacy(&expired), legacy(&valid)],
+        [legacy(&valid), legacy(&expired)],
+        [legacy(""), legacy(&valid)],
+        [legacy("no token"), legacy(&valid)],
+        [present(&expired), legacy(&valid)],
+        [present(&forged), present(&valid)],
+        [legacy(&forged), present(&valid)],
+    ] {
+        let one_field = format!("Cookie: a=b; {}; {}", cookies[0], cookies[1]);
+        let [first, second] = cookies.each_ref().map(|cookie| format!("Cookie: {cookie}"));
+        for headers in [vec![&*one_field], vec![&*first, &*second]] {
+            let mut stream = server.subscribe("topic=a", &headers).await;
+            server.publish("topic=a&id=secret&private=").await;
+            assert!(stream.event().await.starts_with("id: secret\n"), "{cookies:?}");
+        }
+    }
+    let refuse = async |cookies: &[String]| {
+        let refused = server
+            .request("GET", &format!("{HUB}?topic=a"), &[&format!("Cookie: {}", cookies.join("; "))], b"")
+            .await;
+        assert_eq!(refused.status, 401, "{cookies:?}");
+        assert!(refused.header("www-authenticate").is_some_and(|value| value.contains("invalid_token")));
+        refused.body
+    };
+    assert!(refuse(&[legacy(&expired)]).await.contains("the token is not valid"));
+    assert!(refuse(&[legacy(&expired), legacy("")]).await.contains("the token is not valid"));
+    assert!(
+        refuse(&[legacy(&expired), present(&forged)])
+            .await
+            .contains("none of the tokens in the hub's cookies")
+    );
+    // No more are verified than the limit says, and the answer does not claim more.
+    let stale: Vec<_> = (0..100)
+        .map(|number| legacy(&token("another key", &format!(r#"{{"mercure":{{}},"jti":"{number}"}}"#))))
+        .collect();
+    let body = refuse(&[&stale[..], &[legacy(&valid)]].concat()).await;
+    assert!(body.contains("none of the first 8 tokens in the hub's cookies is valid"), "{body}");
+    let cookie = format!("Cookie: {}; {}", legacy(&valid), stale.join("; "));
+    drop(server.subscribe("topic=a", &[&cookie]).await);
+}
+
+#[tokio::test]
+async fn a_publishers_cookies_are_tried_one_after_the_other_and_keep_their_rules_of_origin() {
+    let server = Server::start(settings()).await;
+    let [stale, valid] =
+        ["another key", "publisher"].map(|key| token(key, r#"{"mercure":{"publish":["*"]}}"#));
+    let cookies = format!("Cookie: mercureAuthorization={stale}; mercureAuthorization={valid}");
+    let own = format!("Origin: http://{}", server.address);
+    for (origin, status) in [(&*own, 200), ("Origin: https://evil.example", 403), ("X: no origin", 403)] {
+        let form = "Content-Type: application/x-www-form-urlencoded";
+        let headers = [&*cookies, form, "Authorization: Basic eDp5", origin];
+        assert_eq!(server.request("POST", HUB, &headers, b"topic=a").await.status, status, "{origin}");
+    }
+}
+
 #[tokio::test]
 async fn bad_requests_are_refused_with_a_reason_and_publish_nothing() {
     let server = Server::start(settings()).await;
