@@ -77,6 +77,44 @@ def test_a_reconnection_gets_all_that_it_missed_and_goes_on(mercure, hub_url, op
     assert [stream.event()["data"] for _ in range(51)] == [str(number) for number in range(10, 60)] + ["live"]
 
 
+def test_of_several_cursors_the_newest_counts_and_a_blank_one_is_answered(
+    mercure, hub_url, open_stream, send, subscribe_url
+):
+    ids = [mercure.publish("topic", str(number)) for number in range(3)]
+    # HEAD subscribes nobody: a subscription event would be the last in the log.
+    for parameters, headers in (
+        ({"lastEventID": ""}, {}),
+        ({"last_event_id": ""}, {}),
+        ({}, {"Last-Event-ID": ""}),
+    ):
+        head = send("HEAD", subscribe_url(hub_url, "topic", **parameters), headers)
+        assert head.headers["Last-Event-ID"] == head.headers["Mercure-Last-Event-ID"] == ids[2]
+    stream = open_stream(subscribe_url(hub_url, "topic", lastEventID=ids[0], lastEventId=ids[1]))
+    assert stream.headers["Last-Event-ID"] == ids[1]
+    assert stream.event() == {"id": ids[2], "data": "2"}
+
+
+def test_a_stream_opens_with_one_line_and_no_proxy_may_change_it(hub_url, mercure, open_stream, subscribe_url):
+    stream = open_stream(subscribe_url(hub_url, "topic"))
+    assert {"no-store", "no-transform"} <= {each.strip() for each in stream.headers["Cache-Control"].split(",")}
+    assert stream.headers["X-Accel-Buffering"] == "no"
+    mercure.publish("topic", "x", id="urn:x:1")
+    lines = [stream.response.readline() for _ in range(4)]
+    assert lines == [b":\n", b"id: urn:x:1\n", b"data: x\n", b"\n"]
+
+
+def test_basic_authentication_and_a_stale_cookie_hide_no_valid_token(
+    mercure, hub_url, open_stream, subscribe_url, token
+):
+    jwt = mercure.create_subscription_jwt("topic")
+    stale = token.sign({"mercure": {"subscribe": ["*"]}, "exp": 1})
+    cookies = f"mercureAuthorization={stale}; mercureAuthorization={jwt}"
+    stream = open_stream(subscribe_url(hub_url, "topic"), {"Authorization": "Basic eDp5", "Cookie": cookies})
+    assert stream.status == 200
+    mercure.publish("topic", "secret", private=True)
+    assert stream.event()["data"] == "secret"
+
+
 def test_a_burst_from_many_threads_arrives_whole(mercure, hub_url, open_stream, subscribe_url):
     streams = [open_stream(subscribe_url(hub_url, "topic")) for _ in range(5)]
     threads = [

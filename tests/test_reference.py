@@ -164,6 +164,17 @@ def publications(hub: Hub) -> Iterator[tuple[str, Any]]:
     json_form = {**all_topics, "Content-Type": "application/json"}
     yield "JSON", answer(hub.send("POST", "", json_form, b'{"topic":"a"}'))
     yield "no form at all", answer(hub.send("POST", "", all_topics))
+    for count in (100, 101, 1001):
+        topics = [("topic", str(number)) for number in range(count)]
+        yield f"{count} topics", answer(hub.send("POST", "", all_topics, [*topics, data]))
+    for exp in ("9999999999", "1"):
+        seen = answer(hub.send("POST", "", hub.bearer(publish=["*"], exp=exp), [topic, data]))
+        yield f"exp as the string {exp}", {"status": seen["status"]}
+    if hub.dialect == "0.x":
+        claims = {"mercure": {"publish": ["*"]}}
+        access = Token.sign(claims, PUBLISHER, {"alg": "HS256", "typ": "at+jwt"})
+        seen = answer(hub.send("POST", "", {"Authorization": f"Bearer {access}"}, [topic, data]))
+        yield "token of 1.0 with the claim of 0.x", {"status": seen["status"]}
     for method in ("PUT", "DELETE", "PATCH"):
         yield method, answer(hub.send(method, "", all_topics))
 
@@ -185,6 +196,11 @@ def cookies(hub: Hub) -> Iterator[tuple[str, Any]]:
         yield f"publish by cookie, {name}", answer(hub.send("POST", "", {**cookie, **headers}, form))
     own = {"Cookie": cookie["Cookie"].replace(hub.token(publish=["*"]), hub.token(subscribe=["*"]))}
     yield "subscribe by cookie", hub.head(f"?{hub.topic}=a", own)
+    stale = f"{own['Cookie'].partition('=')[0]}={hub.token(subscribe=['*'], exp=1)}"
+    several = {"Cookie": f"{stale}; {own['Cookie']}"}
+    yield "subscribe by the second of two cookies", {"status": hub.head(f"?{hub.topic}=a", several)["status"]}
+    basic = {**own, "Authorization": "Basic eDp5"}
+    yield "subscribe by cookie, Basic authentication", {"status": hub.head(f"?{hub.topic}=a", basic)["status"]}
 
 
 def cross_origin(hub: Hub) -> Iterator[tuple[str, Any]]:
@@ -219,6 +235,12 @@ def subscriptions(hub: Hub) -> Iterator[tuple[str, Any]]:
     yield "Last-Event-ID earliest", hub.head(f"?{hub.topic}=a", {"Last-Event-ID": "earliest"})
     for name in ("lastEventID", "last_event_id", "Last-Event-ID", "lastEventId"):
         yield f"parameter {name}", hub.head(f"?{hub.topic}=a&{name}=urn:x:1")
+    parameter = "lastEventID" if hub.dialect == "0.x" else "last_event_id"
+    two = f"?{hub.topic}=a&{parameter}=urn:x:1&{parameter}=urn:x:2"
+    yield "two cursors in a URL", hub.head(two)
+    yield "two cursors in a URL, another in the header", hub.head(two, {"Last-Event-ID": "urn:x:1"})
+    yield "a blank parameter", hub.head(f"?{hub.topic}=a&{parameter}=")
+    yield "a blank Last-Event-ID", hub.head(f"?{hub.topic}=a", {"Last-Event-ID": ""})
     if hub.dialect == "0.x":
         token = hub.token(subscribe=["a"])
         yield "token in the URL", hub.head(f"?topic=a&authorization={token}")
@@ -230,7 +252,6 @@ def subscriptions(hub: Hub) -> Iterator[tuple[str, Any]]:
         yield "another case", hub.head("?MATCH=a")
         yield "topic of 0.x", hub.head("?topic=a")
         yield "token in the URL", hub.head(f"?match=a&authorization={hub.token(subscribe=['a'])}")
-        yield "match and last_event_id twice", hub.head("?match=a&last_event_id=urn:x:1&last_event_id=urn:x:2")
         form = "application/x-www-form-urlencoded"
         for kind in (form, "application/json"):
             connection = http.client.HTTPConnection(urlsplit(hub.url).netloc, timeout=PATIENCE)

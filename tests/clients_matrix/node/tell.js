@@ -1,0 +1,20 @@
+// What every client does with what its library delivers: a line of JSON for the test.
+
+export const url = process.argv[2];
+
+// A library may let its process end while it waits to connect again. The pipe from the test keeps the process, and ends it.
+process.stdin.resume().on("end", () => process.exit(1));
+
+export function tell(data, id) {
+  let message;
+  try {
+    message = JSON.parse(data);
+  } catch {
+    process.stdout.write(JSON.stringify({ broken: String(data) }) + "\n");
+    return;
+  }
+  process.stdout.write(JSON.stringify({ message, id }) + "\n");
+  if (message.last) {
+    process.exit(0);
+  }
+}
