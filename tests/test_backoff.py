@@ -3,6 +3,7 @@
 import pytest
 from flask import Flask
 
+from clients import PATIENCE
 from flask_mercure_sse import Event, MercureSSE, background, events
 from flask_mercure_sse.backoff import Backoff
 from flask_mercure_sse.events import Subscription
@@ -91,7 +92,7 @@ def test_the_background_queue_tries_later_and_later_whichever_update_is_first(fa
     mercure = MercureSSE(app, hub_url=hub, publish_background=True)
     for name in ("dropped", "dropped", "published", "refused", "published"):
         mercure.publish(name, "")
-    assert mercure.flush(20)
+    assert mercure.flush(PATIENCE)
     stats = mercure.background
     assert (stats.published, stats.refused, stats.dropped) == (2, 1, 2)
     # The last attempt of an update that is dropped is followed by the first of the next.

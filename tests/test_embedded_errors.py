@@ -183,7 +183,7 @@ used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 1024 * 1024, before[1]))
 go.set()
 for thread in threads:
-    thread.join(20)
+    thread.join(60)
 resource.setrlimit(resource.RLIMIT_AS, before)
 print(any(thread.is_alive() for thread in threads), len(said), said[0], {*said} <= {True, "published"})
 print(mercure.publish("a", "b", id="urn:x:1"))

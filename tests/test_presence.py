@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import weakref
 
 import pytest
@@ -17,6 +16,7 @@ from gevent import GreenletExit
 from clients import PATIENCE
 from engines import ENGINES
 from flask_mercure_sse import MercureSSE, presence, subscriber_connected, subscriber_disconnected
+from waiting import wait_until
 
 
 class Seen:
@@ -213,7 +213,7 @@ def test_a_hub_that_was_stopped_ends_the_thread(app, mercure, pauses):
             each for each in threading.enumerate() if each.name == "mercure-presence" and each._args[0]() is app
         )
         mercure.hub.stop()
-        thread.join(20)
+        thread.join(PATIENCE)
     assert not thread.is_alive()
     assert not mercure.state.watch._has_begun
 
@@ -237,18 +237,12 @@ def test_whatever_a_receiver_raises_the_next_subscription_is_told_of(error, app,
         wait_until(lambda: ("connected", "b") in [each[:2] for each in seen.all])
 
 
-def wait_until(condition):
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        os.sched_yield()
-
-
 GREENLETS = """
 from gevent import monkey
 monkey.patch_all()
+import socket
 import sys
-from gevent import sleep, spawn
+from gevent import spawn
 from flask import Flask
 from flask_mercure_sse import MercureSSE, subscriber_connected
 
@@ -256,8 +250,8 @@ app = Flask("greenlets")
 mercure = MercureSSE(app, hub=True, hub_transport=sys.argv[1])
 subscriber_connected.connect(lambda app, **_: None, app, weak=False)
 mercure.publish("a", "the hub has begun")
-print("begun", flush=True)
-sys.stdin.readline()
+other = socket.create_connection(("127.0.0.1", int(sys.argv[2])))
+other.recv(1)
 ended = []
 
 
@@ -266,24 +260,31 @@ def watch():
     ended.append(True)
 
 
-spawn(watch)
-ticks = 0
-while not ended:
-    sleep(0.01)
-    ticks += 1
-print(ticks > 50, mercure.state.watch._has_begun)
+watching = spawn(watch)
+# Each answer says whether the wait is over.
+while other.recv(1):
+    other.sendall(b"%d" % len(ended))
+watching.join()
+print(mercure.state.watch._has_begun)
 """
 
 
 def test_other_greenlets_go_on_while_the_store_does_not_say_where_the_log_ends(tmp_path, stack):
     engine = ENGINES["redis"](tmp_path)
     stack.callback(engine.close)
-    command = [sys.executable, "-c", GREENLETS, engine.url]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    stack.callback(process.communicate)
-    stack.callback(process.kill)
-    assert process.stdout.readline() == "begun\n"
-    engine.pause()
-    process.stdin.write("\n")
-    process.stdin.flush()
-    assert process.stdout.readline() == "True True\n"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(PATIENCE)
+        command = [sys.executable, "-c", GREENLETS, engine.url, str(listener.getsockname()[1])]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        stack.callback(process.communicate)
+        stack.callback(process.kill)
+        other, _ = listener.accept()
+    with other:
+        other.settimeout(PATIENCE)
+        engine.pause()
+        for number in range(5):
+            other.sendall(b"?")
+            # The first one begins the wait.
+            if number > 0:
+                assert other.recv(1) == b"0", "the greenlet that watches still waits"
+    assert process.stdout.readline() == "True\n"

@@ -75,8 +75,9 @@ class Hub:
         whether a subscriber needs no token. subscriptions: whether subscription events and the API exist. publish:
         whether POST is answered (else 405). keep_alive: seconds between comments on an idle stream, 0 turns them off.
         history_max: how many updates are kept for reconnection; None: 500 in memory, 100,000 elsewhere. cors_origins:
-        ("*",), or origins such as https://example.com and https://*.example.com; by default none. publish_origins: origins that may POST with the cookie, besides the
-        hub's own; by default none. cookie_name: the cookie that may carry a token; by default mercureAuthorization.
+        ("*",), or origins such as https://example.com and https://*.example.com; by default none. publish_origins:
+        origins that may POST with the cookie, besides the hub's own; by default none. cookie_name: the cookie that may
+        carry a token; by default mercureAuthorization.
         subscription_event_type: the type of subscription events; by default Subscription. cors_loopback_credentials:
         with ("*",), allow cookies where page and hub are both on loopback names, as in development. public_url: the
         hub's URL as clients know it: metadata is served under it, and 1.0 tokens name it as their audience; without it,

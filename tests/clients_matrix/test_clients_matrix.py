@@ -184,7 +184,7 @@ def publish(hub: str, number: int, **more: Any) -> None:
 def test_every_event_comes_once_and_in_order_and_nothing_else(name: str, outcomes: dict[str, Outcome]) -> None:
     outcome = outcomes[name]
     if outcome.missing is not None:
-        pytest.skip(f"{outcome.missing}: {name} is not tried")
+        pytest.skip(outcome.missing)
     numbers = [line.get("message", line).get("number", line) for line in outcome.lines]
     assert numbers == [*range(1, EVENTS + 2)], outcome.errors
     assert [line["id"] for line in outcome.lines] == [f"urn:x:{number}" for number in numbers]

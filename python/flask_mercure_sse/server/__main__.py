@@ -30,8 +30,8 @@ from .dotenv import Variables
     "--cors-origins",
     default="*",
     show_default=True,
-    help="Origins whose pages may subscribe, separated by commas; listed ones with cookies. https://*.example.com stands "
-    "for all subdomains.",
+    help="Origins whose pages may subscribe, separated by commas; listed ones with cookies. "
+    "https://*.example.com stands for all subdomains.",
 )
 @click.option(
     "--subscriptions/--no-subscriptions",
