@@ -10,7 +10,7 @@ use crate::body::Body;
 pub(crate) enum Probe {
     /// `/healthz`: it answers. It does so while its log is away: to start it again would cut all streams and mend nothing.
     Liveness,
-    /// `/readyz`: it takes updates. False while the log is away or has failed, and once the hub stops.
+    /// `/readyz`: it takes updates. False while the log does not answer, is full or has failed, and once the hub stops.
     Readiness,
 }
 

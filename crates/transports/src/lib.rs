@@ -15,6 +15,10 @@
 //! # }
 //! ```
 
+#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
+mod capacity;
+#[cfg(any(feature = "durable", feature = "postgres", feature = "redis"))]
+mod chunks;
 mod codec;
 mod dsn;
 #[cfg(feature = "durable")]
@@ -25,6 +29,8 @@ mod nats;
 mod postgres;
 #[cfg(feature = "redis")]
 mod redis;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod reported;
 mod retry;
 mod window;
 

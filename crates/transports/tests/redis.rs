@@ -4,6 +4,8 @@
 
 #[path = "redis/faults.rs"]
 mod faults;
+#[path = "faults/mod.rs"]
+mod faults_of_disks;
 #[path = "redis/kit.rs"]
 mod kit;
 #[path = "redis/proxy.rs"]
@@ -49,6 +51,15 @@ impl Subject for Redis {
     async fn peer(&self) -> Option<Arc<dyn Transport>> {
         let (url, history_max) = self.last.lock().expect("lock").clone().expect("a log");
         Some(open_with(&url, history_max).await.expect("open"))
+    }
+
+    async fn pause(&self) -> bool {
+        self.server.pause();
+        true
+    }
+
+    async fn resume(&self) {
+        self.server.resume();
     }
 }
 
@@ -300,7 +311,10 @@ async fn a_full_server_refuses_updates_and_is_read() {
     assert_eq!(ids(&page.entries), ["before"]);
     let other = open_at(&server, "").await;
     assert!(other.locate("before").await.expect("locate").is_some());
+    assert!(!log.is_ready() && log.is_readable());
     cli(&server, &["CONFIG", "SET", "maxmemory", "0"]);
+    // Nobody publishes to a node that is not ready.
+    until("it is ready by itself", || log.is_ready()).await;
     append(&*log, "after").await.expect("append");
     assert!(log.locate("full").await.expect("locate").is_none());
 }

@@ -146,7 +146,10 @@ async fn a_full_log_answers_507_and_goes_on_when_there_is_room() {
     let answer = server.publish("topic=a&id=1").await;
     assert_eq!((answer.status, answer.header("retry-after")), (507, Some("5")));
     assert!(answer.body.contains("urn:petasos:problem:storage-full"), "{}", answer.body);
+    assert_eq!(server.request("GET", "/readyz", &[], b"").await.status, 503, "it takes no updates");
+    assert_eq!(server.request("GET", "/healthz", &[], b"").await.status, 200, "it lives");
     log.fail(None);
+    assert_eq!(server.request("GET", "/readyz", &[], b"").await.status, 200);
     assert_eq!(server.publish("topic=a&id=2&data=x").await.status, 200);
     assert_eq!(stream.event().await, "id: 2\ndata: x\n\n");
 }

@@ -20,7 +20,7 @@ use super::{
     schema::{Greeting, Tables},
     statements::Statements,
 };
-use crate::{Retention, codec, window::Window};
+use crate::{Retention, capacity::Capacity, codec, reported::Reported, window::Window};
 
 pub(super) struct Core {
     address: Address,
@@ -40,10 +40,12 @@ pub(super) struct Core {
     server: watch::Sender<String>,
     health: Mutex<Health>,
     is_ready: watch::Sender<bool>,
-    /// The newest damaged record that was reported.
-    damaged: AtomicU64,
-    /// The same of the subscribers' records.
-    damaged_records: AtomicU64,
+    /// Whether appends find room.
+    pub(super) capacity: Capacity,
+    /// Damaged updates.
+    damaged: Reported<Position>,
+    /// The numbers of damaged subscribers.
+    damaged_records: Reported<i64>,
     /// Entries of this process since it trimmed the log last.
     appended: AtomicU64,
     trim: Notify,
@@ -92,6 +94,7 @@ impl Core {
     ) -> Self {
         Self {
             timeout: address.timeout,
+            capacity: Capacity::new(shown.clone()),
             address,
             tables,
             shown,
@@ -104,8 +107,8 @@ impl Core {
             server: watch::Sender::default(),
             health: Mutex::new(Health { lanes_down: lanes, has_been_up: false, reasons: Vec::new() }),
             is_ready: watch::Sender::new(false),
-            damaged: AtomicU64::new(0),
-            damaged_records: AtomicU64::new(0),
+            damaged: Reported::default(),
+            damaged_records: Reported::default(),
             appended: AtomicU64::new(0),
             trim: Notify::new(),
         }
@@ -189,7 +192,7 @@ impl Core {
         match codec::decode(record, &self.hub) {
             Ok(update) => Some(Entry { position, update: Arc::new(update) }),
             Err(damage) => {
-                if self.damaged.fetch_max(position.sequence, Ordering::Relaxed) < position.sequence {
+                if self.damaged.is_news(position) {
                     let sequence = position.sequence;
                     tracing::error!(%damage, sequence, "an update in {} is left out", self.shown);
                 }
@@ -204,8 +207,7 @@ impl Core {
         match text.and_then(|text| codec::decode_subscriber(text, &self.hub)) {
             Ok(subscriptions) => Some(subscriptions),
             Err(damage) => {
-                let key = number.cast_unsigned();
-                if self.damaged_records.fetch_max(key, Ordering::Relaxed) < key {
+                if self.damaged_records.is_news(number) {
                     tracing::error!(%damage, number, "a subscriber in {} is left out", self.shown);
                 }
                 None

@@ -51,6 +51,12 @@ impl Failure {
         self.code.as_ref().is_some_and(|code| known.contains(code))
     }
 
+    /// Whether the server had no room.
+    pub(super) fn is_full(&self) -> bool {
+        let known = [SqlState::DISK_FULL, SqlState::OUT_OF_MEMORY];
+        self.code.as_ref().is_some_and(|code| known.contains(code))
+    }
+
     /// Whether the statement had no effect and can be given again at once.
     pub(super) fn is_conflict(&self) -> bool {
         let known = [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED];
@@ -94,11 +100,9 @@ impl From<Failure> for OpenError {
 
 impl From<Failure> for TransportError {
     fn from(failure: Failure) -> Self {
-        match &failure.code {
-            Some(code) if [SqlState::DISK_FULL, SqlState::OUT_OF_MEMORY].contains(code) => {
-                Self::Full(failure.into())
-            }
-            _ => Self::unavailable(failure),
+        match failure.is_full() {
+            true => Self::Full(failure.into()),
+            false => Self::unavailable(failure),
         }
     }
 }

@@ -57,7 +57,10 @@ impl Lane {
     /// The connection, waited for.
     pub(super) async fn session(&self, deadline: Instant) -> Result<Arc<Session>, TransportError> {
         let mut session = self.session.clone();
-        match timeout_at(deadline, session.wait_for(Option::is_some)).await {
+        // One that is broken goes on until its task has seen that, and could still send.
+        let is_whole =
+            |session: &Option<Arc<Session>>| session.as_ref().is_some_and(|session| !session.is_broken());
+        match timeout_at(deadline, session.wait_for(is_whole)).await {
             Ok(Ok(session)) => Ok(Arc::clone(session.as_ref().expect("it was waited for"))),
             // The task has ended with the transport.
             Ok(Err(_)) => Err(TransportError::Closed),
@@ -156,9 +159,13 @@ impl Session {
         }
     }
 
+    fn is_broken(&self) -> bool {
+        self.broken.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     /// Returns when a broken session is not the lane's any more; at once if it is whole.
     async fn gone(&self, lane: &watch::Receiver<Option<Arc<Session>>>) {
-        if self.broken.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
+        if !self.is_broken() {
             return;
         }
         let is_other = |current: &Option<Arc<Self>>| {

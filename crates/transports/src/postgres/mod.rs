@@ -77,6 +77,7 @@ pub(crate) async fn open(dsn: &Dsn, options: &Options) -> Result<Arc<dyn Transpo
     let (writer, task) = Writer::new(Arc::clone(&core), appends);
     tasks.spawn(task);
     tasks.spawn(trimmer::trim(Arc::clone(&core), others.clone()));
+    tasks.spawn(writer::look_for_room(Arc::clone(&core), others.clone()));
     let is_ready = tokio::time::timeout(core.timeout, core.until_ready()).await;
     is_ready
         .map_err(|_| Failure::new(format!("the server does not take {} connections", READERS + OTHERS)))?;
@@ -115,6 +116,10 @@ impl Transport for PostgresTransport {
     }
 
     fn is_ready(&self) -> bool {
+        self.core.is_ready() && self.core.capacity.has_room()
+    }
+
+    fn is_readable(&self) -> bool {
         self.core.is_ready()
     }
 

@@ -23,7 +23,7 @@ use super::{
     lane::{Lane, Session},
     log::field,
 };
-use crate::codec;
+use crate::{chunks::Chunks, codec};
 
 pub(super) struct PostgresRegistry {
     pub(super) core: Arc<Core>,
@@ -56,6 +56,7 @@ impl Registry for PostgresRegistry {
     }
 
     async fn record(&self, node: NodeId, facts: &[Fact]) -> Result<Lease, TransportError> {
+        let mut chunks = Chunks::default();
         for facts in facts.chunks(FACTS) {
             let recorded = Facts::new(node, facts);
             let recorded = &recorded;
@@ -69,8 +70,7 @@ impl Registry for PostgresRegistry {
                 has_meta(&row)?;
                 Ok(row)
             });
-            let is_alive: bool = field(&row.await?, 0)?;
-            if !is_alive {
+            if chunks.has_ended(lease_of(field(&row.await?, 0)?))? {
                 return Ok(Lease::Ended);
             }
             self.core.has_appended(recorded.events.len());

@@ -26,6 +26,7 @@ pub(super) struct Statements {
     pub(super) use_bitmaps: Statement,
     pub(super) list: Statement,
     pub(super) forget_leases: Statement,
+    pub(super) try_room: Statement,
 }
 
 impl Statements {
@@ -50,6 +51,7 @@ impl Statements {
             use_bitmaps: client.prepare("SELECT set_config('enable_bitmapscan', 'on', true)").await?,
             list: client.prepare(&list(tables)).await?,
             forget_leases: client.prepare(&forget_leases(tables)).await?,
+            try_room: client.prepare(&try_room(tables)).await?,
         })
     }
 }
@@ -395,6 +397,16 @@ fn abandoned(Tables { records, leases, .. }: &Tables) -> String {
 /// All records in their order, or those with the hash $1.
 fn list(Tables { records, .. }: &Tables) -> String {
     format!("SELECT number, record FROM {records} WHERE $1::integer[] IS NULL OR texts @> $1 ORDER BY number")
+}
+
+/// Writes a record of $1 bytes at a place that no entry has and that is this session's. To be rolled back: it says
+/// whether there is room.
+fn try_room(Tables { log, .. }: &Tables) -> String {
+    format!(
+        "INSERT INTO {log} (is_event, sequence, ordinal, bytes_before, created_at, id, record)
+        VALUES (true, -pg_backend_pid(), -pg_backend_pid(), 0, clock_timestamp(), '',
+            decode(repeat('00', $1::integer), 'hex'))"
+    )
 }
 
 /// Leases that ended an hour ago are of nobody.

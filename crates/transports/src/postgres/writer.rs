@@ -2,6 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
+use futures_util::future::join3;
 use petasos_hub::{TransportError, transport::Position};
 use petasos_protocol::update::{Origin, Update};
 use tokio::{
@@ -80,6 +81,33 @@ impl Writer {
     }
 }
 
+/// Looks for room whenever an append found none, for ever: tries to write as much, and takes it back.
+pub(super) async fn look_for_room(core: Arc<Core>, lane: Lane) {
+    loop {
+        let bytes = i32::try_from(core.capacity.is_due().await).unwrap_or(i32::MAX);
+        let bytes = &bytes;
+        let looked = lane.ask(|session: Arc<Session>| async move {
+            let Session { client, statements, .. } = &*session;
+            let parameters: [&(dyn ToSql + Sync); 1] = [bytes];
+            // Polled in this order, and each sends when it is polled first.
+            let (begun, tried, undone) = join3(
+                client.batch_execute("BEGIN"),
+                client.execute(&statements.try_room, &parameters),
+                client.batch_execute("ROLLBACK"),
+            )
+            .await;
+            begun?;
+            tried?;
+            undone?;
+            Ok(())
+        });
+        match looked.await {
+            Ok(()) => core.capacity.took(),
+            Err(error) => tracing::debug!(%error, "{} has no room yet", core.shown()),
+        }
+    }
+}
+
 async fn write_all(core: Arc<Core>, lane: Lane, mut waiting: mpsc::Receiver<Pending>) {
     let mut queue = VecDeque::new();
     let mut arrived = Vec::new();
@@ -114,6 +142,14 @@ async fn write_all(core: Arc<Core>, lane: Lane, mut waiting: mpsc::Receiver<Pend
             Ok(session) => write(&core, &session, &batch).await,
             Err(_) => Err(Failure::new("there is no connection to the server")),
         };
+        match &written {
+            Ok(_) => core.capacity.took(),
+            Err(failure) if failure.is_full() => {
+                let largest = batch.iter().map(|pending| pending.record.len()).max();
+                core.capacity.refused(largest.unwrap_or_default(), failure);
+            }
+            Err(_) => {}
+        }
         if let Ok(first) = written {
             core.has_appended(batch.len());
             let last = Position { sequence: first.sequence + batch.len() as u64 - 1, ..first };
@@ -166,7 +202,9 @@ async fn write(core: &Core, session: &Session, batch: &[Pending]) -> Result<Posi
             Ok(Err(error)) => error.into(),
             Err(_) => Failure::silent(core.timeout),
         };
-        if failure.is_conflict() && attempt < ATTEMPTS {
+        // A batch that had no effect waits here again: a publisher that has given up must not be in it.
+        let is_waited_for = || !batch.iter().any(|pending| pending.done.is_closed());
+        if failure.is_conflict() && attempt < ATTEMPTS && is_waited_for() {
             attempt += 1;
             continue;
         }

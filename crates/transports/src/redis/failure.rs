@@ -44,6 +44,12 @@ impl Failure {
         self.has_code("OOM")
     }
 
+    /// Whether the server takes nothing that is written: it has no memory, cannot write to its disk, or has too few
+    /// replicas.
+    pub(super) fn refuses_writes(&self) -> bool {
+        ["OOM", "MISCONF", "NOREPLICAS"].iter().any(|code| self.has_code(code))
+    }
+
     /// Whether another attempt may do better, for what can be done twice.
     pub(super) fn may_pass(&self) -> bool {
         match self {

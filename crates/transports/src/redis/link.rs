@@ -1,13 +1,6 @@
 //! The connections of a node, and the task that keeps them: it notices when the server goes away, and when it is back.
 
-use std::{
-    future::Future,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use ::redis::{Script, ToRedisArgs, aio::MultiplexedConnection, cmd};
 use tokio::{
@@ -22,7 +15,10 @@ use super::{
     script::{Answer, HEAD, Log, NONE},
     settings::Settings,
 };
-use crate::retry::Backoff;
+use crate::{
+    capacity::{Capacity, LOOK},
+    retry::Backoff,
+};
 
 /// What connects a node with its log. Its task ends with it.
 pub(super) struct Link {
@@ -36,9 +32,11 @@ pub(super) struct Link {
 struct Shared {
     lines: watch::Sender<Option<Lines>>,
     /// Whether the server has answered last.
-    is_ready: AtomicBool,
+    answers: watch::Sender<bool>,
     /// Somebody got no answer, or a bad one.
     doubt: Notify,
+    /// Whether the server takes what is written.
+    capacity: Capacity,
 }
 
 /// Two connections: answers to readers do not wait behind large batches, nor behind what waits for replicas.
@@ -61,8 +59,9 @@ impl Link {
         let lines = connect(&settings, &log, &endpoint).await?;
         let shared = Arc::new(Shared {
             lines: watch::Sender::new(Some(lines)),
-            is_ready: AtomicBool::new(true),
+            answers: watch::Sender::new(true),
             doubt: Notify::new(),
+            capacity: Capacity::new("Redis"),
         });
         let keeper = tokio::spawn(keep(
             Arc::clone(&shared),
@@ -74,15 +73,22 @@ impl Link {
     }
 
     pub(super) fn is_ready(&self) -> bool {
-        self.shared.is_ready.load(Ordering::Relaxed)
+        *self.shared.answers.borrow()
     }
 
     /// Has the keeper look at its connections now. After silence the server counts as gone until it answers.
     pub(super) fn doubt(&self, failure: &Failure) {
         if let Failure::Silence = failure {
-            self.shared.is_ready.store(false, Ordering::Relaxed);
+            self.shared.answers.send_replace(false);
+        }
+        if failure.refuses_writes() {
+            self.shared.capacity.refused(0, failure);
         }
         self.shared.doubt.notify_one();
+    }
+
+    pub(super) fn capacity(&self) -> &Capacity {
+        &self.shared.capacity
     }
 
     /// Tells of new connections, which are a reason to give up older ones: the server may be another.
@@ -96,6 +102,16 @@ impl Link {
         let wait = time::timeout_at(deadline, lines.wait_for(Option::is_some));
         // The sender lives as long as this value.
         wait.await.ok().and_then(Result::ok).and_then(|lines| lines.clone()).ok_or(Failure::Silence)
+    }
+
+    /// The connections, as soon as the server answers: what is sent to a server that does not is done when it goes on, and
+    /// whoever sent it has got an error by then.
+    pub(super) async fn lines_that_answer(&self, deadline: Instant) -> Result<Lines, Failure> {
+        let mut answers = self.shared.answers.subscribe();
+        let wait = time::timeout_at(deadline, answers.wait_for(|answers| *answers)).await;
+        // The sender lives as long as this value.
+        wait.map_err(|_| Failure::Silence)?.map_err(|_| Failure::Silence)?;
+        self.lines(deadline).await
     }
 
     /// Runs a script that can be run twice, as often as it takes until the time is up.
@@ -128,8 +144,9 @@ impl Link {
         arguments: impl ToRedisArgs,
         deadline: Instant,
     ) -> Result<Answer, Failure> {
-        let mut lines = self.lines(deadline).await?;
-        let answer = within(deadline, self.log.call(&mut lines.reads, script, arguments)).await;
+        // Not both connections: a writer's connection that is given up must end, with what waits in it.
+        let mut reads = self.lines(deadline).await?.reads;
+        let answer = within(deadline, self.log.call(&mut reads, script, arguments)).await;
         answer.inspect_err(|failure| self.doubt(failure))
     }
 }
@@ -161,7 +178,7 @@ async fn keep(shared: Arc<Shared>, settings: Arc<Settings>, log: Arc<Log>, endpo
         if let Some(mut lines) = current {
             let failure = watch_over(&shared, &settings, &log, &mut lines).await;
             tracing::warn!(reason = %failure, "Redis has gone away: nothing is published until it is back");
-            shared.is_ready.store(false, Ordering::Relaxed);
+            shared.answers.send_replace(false);
             shared.lines.send_replace(None);
         }
         let mut backoff = Backoff::new();
@@ -174,12 +191,13 @@ async fn keep(shared: Arc<Shared>, settings: Arc<Settings>, log: Arc<Log>, endpo
         };
         tracing::info!("Redis is back");
         shared.lines.send_replace(Some(lines));
-        shared.is_ready.store(true, Ordering::Relaxed);
+        shared.answers.send_replace(true);
     }
 }
 
 /// Asks again and again until there is no answer, or one that ends the use of these connections.
 async fn watch_over(shared: &Shared, settings: &Settings, log: &Log, lines: &mut Lines) -> Failure {
+    let mut looked_at = Instant::now();
     loop {
         // An error of the timer is the interval's end.
         let _ = time::timeout(PING_INTERVAL, shared.doubt.notified()).await;
@@ -192,7 +210,15 @@ async fn watch_over(shared: &Shared, settings: &Settings, log: &Log, lines: &mut
         if let Err(failure) = one.and(other) {
             return failure;
         }
-        shared.is_ready.store(true, Ordering::Relaxed);
+        shared.answers.send_replace(true);
+        // By trying: why the server refuses what is written differs, and not every user may ask for its settings.
+        if !shared.capacity.has_room() && looked_at.elapsed() >= LOOK {
+            looked_at = Instant::now();
+            match within(deadline, log.probe(&mut lines.writes)).await {
+                Ok(()) => shared.capacity.took(),
+                Err(failure) => tracing::debug!(reason = %failure, "Redis has no room yet"),
+            }
+        }
     }
 }
 

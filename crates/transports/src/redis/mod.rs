@@ -19,10 +19,7 @@ mod server;
 mod settings;
 mod writer;
 
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use petasos_hub::{
@@ -43,7 +40,7 @@ use self::{
     settings::Settings,
     writer::{Bounds, Writer},
 };
-use crate::{Dsn, OpenError, Options, codec::Damaged, window::Window};
+use crate::{Dsn, OpenError, Options, codec::Damaged, reported::Reported, window::Window};
 
 /// One node's end of the log.
 struct RedisTransport {
@@ -55,15 +52,12 @@ struct RedisTransport {
     hub: HubUrl,
     /// The newest entry that this node has appended.
     newest: Mutex<Position>,
-    /// Subscribers whose damaged records have been reported.
-    reported: Mutex<BTreeSet<Box<str>>>,
+    /// Subscribers with damaged records.
+    damaged: Reported<Box<str>>,
 }
 
 /// The bytes of one page or batch, so that whoever holds one pins little.
 const PAGE_BYTES: usize = 256 * 1024;
-
-/// More damaged records than these, of either kind, are no news.
-const REPORTS_MAX: usize = 256;
 
 /// Opens the log, and checks that the server and its user can do what it needs.
 pub(crate) async fn open(dsn: &Dsn, options: &Options) -> Result<Arc<dyn Transport>, OpenError> {
@@ -94,7 +88,7 @@ pub(crate) async fn open(dsn: &Dsn, options: &Options) -> Result<Arc<dyn Transpo
         window: Arc::default(),
         hub: options.hub.clone(),
         newest: Mutex::new(Position::EARLIEST),
-        reported: Mutex::default(),
+        damaged: Reported::default(),
     }))
 }
 
@@ -166,6 +160,10 @@ impl Transport for RedisTransport {
     }
 
     fn is_ready(&self) -> bool {
+        self.link.is_ready() && self.link.capacity().has_room()
+    }
+
+    fn is_readable(&self) -> bool {
         self.link.is_ready()
     }
 
@@ -186,7 +184,7 @@ impl RedisTransport {
             let room = time::timeout_at(self.deadline(), self.window.room(newest)).await;
             match room {
                 Ok(()) => return Ok(()),
-                Err(_) if self.is_ready() => {}
+                Err(_) if self.link.is_ready() => {}
                 Err(_) => return Err(Failure::Silence.into()),
             }
         }
@@ -198,8 +196,7 @@ impl RedisTransport {
     }
 
     fn report_subscriber(&self, subscriber: &str, damage: Damaged) {
-        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
-        if reported.len() < REPORTS_MAX && reported.insert(subscriber.into()) {
+        if self.damaged.is_news(subscriber.into()) {
             tracing::error!(
                 subscriber,
                 reason = %damage,

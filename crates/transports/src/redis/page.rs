@@ -1,26 +1,22 @@
 //! Entries as the server gives them: two streams, merged into one order.
 
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::Arc;
 
 use ::redis::Value;
 use petasos_hub::transport::{Entry, Position};
 use petasos_protocol::topic::HubUrl;
 
 use super::{
-    REPORTS_MAX,
     failure::Failure,
     script::{Answer, State, number, unexpected},
 };
-use crate::codec;
+use crate::{codec, reported::Reported};
 
 /// Makes entries of records.
 pub(super) struct Reader {
     hub: HubUrl,
-    /// Places of damaged records that have been reported.
-    reported: Mutex<BTreeSet<Position>>,
+    /// Places of damaged records.
+    damaged: Reported<Position>,
 }
 
 /// What one call has found.
@@ -35,7 +31,7 @@ pub(super) struct Found {
 
 impl Reader {
     pub(super) fn new(hub: HubUrl) -> Arc<Self> {
-        Arc::new(Self { hub, reported: Mutex::default() })
+        Arc::new(Self { hub, damaged: Reported::default() })
     }
 
     /// What `read.lua` has found after a place, at most `limit` entries.
@@ -75,8 +71,7 @@ impl Reader {
         match codec::decode(record, &self.hub) {
             Ok(update) => Some(Entry { position, update: Arc::new(update) }),
             Err(damage) => {
-                let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
-                if reported.len() < REPORTS_MAX && reported.insert(position) {
+                if self.damaged.is_news(position) {
                     tracing::error!(?position, reason = %damage, "a record in Redis cannot be read: it is left out");
                 }
                 None

@@ -12,10 +12,12 @@ use petasos_protocol::subscription::Subscription;
 
 use super::{
     RedisTransport,
-    failure::Failure,
     script::{ABANDONED, LIST, RECORD, RENEW, RESIGN},
 };
-use crate::codec::{self, Damaged};
+use crate::{
+    chunks::Chunks,
+    codec::{self, Damaged},
+};
 
 /// What goes in one call: the server does nothing else meanwhile.
 const RECORD_EVENTS: usize = 256;
@@ -41,17 +43,11 @@ impl Registry for RedisTransport {
     }
 
     async fn record(&self, node: NodeId, facts: &[Fact]) -> Result<Lease, TransportError> {
-        let mut is_first = true;
+        let mut chunks = Chunks::default();
         for batch in batches(facts) {
-            match self.record_batch(node, "record", &batch).await? {
-                Lease::Kept => is_first = false,
-                Lease::Ended if is_first => return Ok(Lease::Ended),
-                // Something was recorded already, which "ended" would deny.
-                Lease::Ended => {
-                    let failure =
-                        Failure::Other("the node's lease ended while facts were recorded".to_owned());
-                    return Err(failure.into());
-                }
+            let lease = self.record_batch(node, "record", &batch).await?;
+            if chunks.has_ended(lease)? {
+                return Ok(Lease::Ended);
             }
         }
         Ok(Lease::Kept)
@@ -122,6 +118,7 @@ impl RedisTransport {
         let mut answer = self.link.call(&RECORD, arguments).await?;
         let lease = lease_of(answer.next_flag()?);
         if let Lease::Kept = lease {
+            self.link.capacity().took();
             self.appended(answer.state.position);
         }
         Ok(lease)

@@ -107,14 +107,22 @@ async fn run(link: Arc<Link>, bounds: Arc<Bounds>, mut requests: mpsc::Receiver<
 async fn write(link: &Link, bounds: &Bounds, mut batch: Vec<Request>) {
     let mut backoff = Backoff::new();
     let outcome = loop {
-        // Whoever has given up has been told that nothing is certain: it is better not to append it.
-        batch.retain(|request| !request.reply.is_closed());
         let Some(deadline) = batch.iter().map(|request| request.deadline).max() else { return };
-        let failure = match append(link, bounds, &batch, deadline).await {
-            // From here on nothing is tried again, whatever fails: it would be appended twice.
-            Ok((position, mut lines)) => {
-                break confirm(link, &mut lines, deadline).await.map(|()| position);
-            }
+        let lines = link.lines_that_answer(deadline).await;
+        // A publisher that has got an error while its update waited here may publish it again.
+        batch.retain(|request| !request.reply.is_closed());
+        if batch.is_empty() {
+            return;
+        }
+        let failure = match lines {
+            Ok(mut lines) => match append(link, bounds, &batch, &mut lines, deadline).await {
+                // From here on nothing is tried again, whatever fails: it would be appended twice.
+                Ok(position) => {
+                    link.capacity().took();
+                    break confirm(link, &mut lines, deadline).await.map(|()| position);
+                }
+                Err(failure) => failure,
+            },
             Err(failure) => failure,
         };
         link.doubt(&failure);
@@ -131,20 +139,20 @@ async fn write(link: &Link, bounds: &Bounds, mut batch: Vec<Request>) {
     }
 }
 
-/// Returns the position of the last, and the connection that it was appended on.
+/// Returns the position of the last.
 async fn append(
     link: &Link,
     bounds: &Bounds,
     batch: &[Request],
+    lines: &mut Lines,
     deadline: Instant,
-) -> Result<(Position, Lines), Failure> {
-    let mut lines = link.lines(deadline).await?;
+) -> Result<Position, Failure> {
     let mut arguments = bounds.as_arguments();
     for request in batch {
         arguments.extend([request.stream.as_bytes(), request.id.as_bytes(), &request.record]);
     }
     let answer = within(deadline, link.log.call(&mut lines.writes, &APPEND, arguments)).await?;
-    Ok((answer.state.position, lines))
+    Ok(answer.state.position)
 }
 
 /// Waits until as many replicas as are wanted have what was appended on the connection.

@@ -3,7 +3,8 @@
  * Of files below DISK_DIRECTORY, but for locks and shared memory:
  *  - DISK_ORDERS names a file whose text says what fails: "full <bytes>" leaves so many bytes by which files can grow
  *    (files that are removed or cut give theirs back); "write" and "sync" fail with EIO, "sync <suffix>" those of files
- *    with that suffix. A failed synchronization has not happened.
+ *    with that suffix. A failed synchronization has not happened. "hang <number>" lets so many synchronizations pass, and
+ *    the next one waits until there is another order, and with it every change.
  *  - DISK_JOURNAL names a file to which every change is written with what was there before, and every synchronization
  *    after it has succeeded: from it, what a disk may hold after a loss of power can be computed.
  */
@@ -32,6 +33,13 @@ static const char *directory, *orders_path;
 static int journal = -1;
 static char orders[128];
 static int64_t room;
+static long passing;
+
+/* Some servers write their title over their environment. */
+static const char *copy_of(const char *name) {
+    const char *value = getenv(name);
+    return value ? strdup(value) : NULL;
+}
 
 __attribute__((constructor)) static void start(void) {
     real_write = dlsym(RTLD_NEXT, "write");
@@ -40,8 +48,8 @@ __attribute__((constructor)) static void start(void) {
     real_fsync = dlsym(RTLD_NEXT, "fsync");
     real_fdatasync = dlsym(RTLD_NEXT, "fdatasync");
     real_unlink = dlsym(RTLD_NEXT, "unlink");
-    directory = getenv("DISK_DIRECTORY");
-    orders_path = getenv("DISK_ORDERS");
+    directory = copy_of("DISK_DIRECTORY");
+    orders_path = copy_of("DISK_ORDERS");
     const char *path = getenv("DISK_JOURNAL");
     if (path) journal = open(path, O_WRONLY | O_CREAT | O_APPEND, 0600);
 }
@@ -80,6 +88,7 @@ static void read_orders(void) {
     if (strcmp(now, orders)) {
         strcpy(orders, now);
         if (!strncmp(orders, "full", 4)) room = atoll(orders + 4);
+        if (!strncmp(orders, "hang", 4)) passing = atol(orders + 4);
     }
 }
 
@@ -180,6 +189,11 @@ static int synchronize(int fd, int (*real)(int)) {
     if (!path_of(fd, path, sizeof path)) return real(fd);
     pthread_mutex_lock(&lock);
     read_orders();
+    while (!strncmp(orders, "hang", 4) && passing <= 0) {
+        usleep(2000);
+        read_orders();
+    }
+    if (!strncmp(orders, "hang", 4)) passing--;
     int fails = !strncmp(orders, "sync", 4) && (!orders[4] || has_suffix(path, orders + 5));
     /* Nobody writes meanwhile, so that it is plain what was synchronized. */
     int result = fails ? -1 : real(fd);

@@ -1,9 +1,12 @@
 //! A disk that fails: a library between a child process and its C library, and what such a disk holds after a loss of
 //! power.
 
+#![allow(dead_code, reason = "each test uses what it needs")]
+
 use std::{
     collections::BTreeMap,
     fs,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -24,6 +27,9 @@ impl Disk {
         compile.args(["-shared", "-fPIC", "-O1", "-o"]);
         compile.arg(built.path().join("disk.so")).arg(source).arg("-ldl").arg("-lpthread");
         assert!(compile.status().expect("a C compiler").success());
+        // A server may run as another user.
+        let mode = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(built.path(), mode).expect("permissions");
         Self { built }
     }
 
@@ -37,6 +43,18 @@ impl Disk {
     pub(crate) fn orders(&self) -> PathBuf {
         self.built.path().join("orders")
     }
+
+    /// Says what fails from now on.
+    pub(crate) fn order(&self, text: &str) {
+        order(&self.orders(), text);
+    }
+}
+
+/// Says what fails from now on. Whoever reads the file meanwhile reads one order or the other.
+pub(crate) fn order(orders: &Path, text: &str) {
+    let file = orders.with_extension("new");
+    fs::write(&file, text).expect("written");
+    fs::rename(file, orders).expect("renamed");
 }
 
 /// A change that was made, or a synchronization.

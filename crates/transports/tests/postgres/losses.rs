@@ -11,6 +11,7 @@ use tokio_postgres::Client;
 
 use crate::{
     server::Postgres,
+    support::told::Told,
     updates::{append, append_in_the_end, end_of, follow_to, read_all},
 };
 
@@ -136,4 +137,30 @@ async fn a_damaged_update_is_left_out() {
     assert_eq!(damaged.expect("query").len(), 1, "it is kept for whoever can read it");
     append_in_the_end(&*log, "d").await;
     assert_eq!(follow_to(&mut *follower, "d").await, ["d"]);
+}
+
+/// On one thread, whose log is listened to. The newest is read first.
+#[tokio::test]
+async fn each_damaged_record_is_reported_once_in_whatever_order_they_are_read() {
+    let told = Told::default();
+    let _guard = tracing::subscriber::set_default(told.clone());
+    let server = Postgres::start().await;
+    let log = server.open("", &options()).await;
+    let mut places = Vec::new();
+    for id in ["a", "b", "c", "d"] {
+        places.push(append(&*log, id).await);
+    }
+    let damage = "UPDATE mercure_log SET record = set_byte(record, 20, 0) WHERE id IN ('b', 'd')";
+    assert_eq!(server.client().await.execute(damage, &[]).await.expect("it works"), 2);
+    for _ in 0..2 {
+        for after in [places[2], places[0], Position::EARLIEST] {
+            log.read(after, 10).await.expect("read");
+        }
+    }
+    let mut follower = log.follow(places[0]).await.expect("follow");
+    append(&*log, "e").await;
+    assert_eq!(follow_to(&mut *follower, "e").await, ["c", "e"]);
+    for place in [places[1], places[3]] {
+        assert_eq!(told.count(&format!("sequence={} ", place.sequence)), 1, "{told:?}");
+    }
 }

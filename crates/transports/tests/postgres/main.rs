@@ -3,6 +3,8 @@
 #![cfg(feature = "postgres")]
 #![expect(unreachable_pub, reason = "a test's modules are seen by nobody else")]
 
+#[path = "../faults/mod.rs"]
+mod faults;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -42,6 +44,15 @@ impl Subject for Logs {
         let options = Options { retention, ..Options::default() };
         *self.last.lock().expect("whole") = options.clone();
         self.server.open(&format!("name=log-{number}&lease=2s"), &options).await
+    }
+
+    async fn pause(&self) -> bool {
+        self.server.signal_all("STOP");
+        true
+    }
+
+    async fn resume(&self) {
+        self.server.signal_all("CONT");
     }
 
     async fn peer(&self) -> Option<Arc<dyn Transport>> {

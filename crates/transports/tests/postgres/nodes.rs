@@ -139,6 +139,26 @@ fn fact(number: u128) -> Fact {
     Fact { subscriber: subscription.subscriber, active: true, subscriptions: [subscription].into(), events }
 }
 
+/// The server ends the lease as soon as the first of several chunks is recorded.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_ends_while_facts_are_recorded_is_an_error() {
+    let server = Postgres::start().await;
+    let log = server.open("", &options()).await;
+    let (registry, node) = (log.registry().expect("there is one"), NodeId::new(1));
+    registry.renew(node).await.expect("renew");
+    let ends = "CREATE FUNCTION ends() RETURNS trigger LANGUAGE plpgsql AS
+            'BEGIN DELETE FROM mercure_leases; RETURN NULL; END';
+        CREATE TRIGGER ends AFTER INSERT ON mercure_records FOR EACH STATEMENT EXECUTE FUNCTION ends()";
+    server.client().await.batch_execute(ends).await.expect("it works");
+    let facts: Vec<_> = (0..1_000).map(fact).collect();
+    let recorded = registry.record(node, &facts).await;
+    assert!(matches!(recorded, Err(TransportError::Unavailable(_))), "{recorded:?}");
+    let listed = registry.list(None).await.expect("list").len();
+    assert!(listed > 0 && listed < facts.len(), "{listed} were recorded");
+    let recorded = registry.record(node, &facts).await;
+    assert_eq!(recorded.expect("record"), Lease::Ended, "nothing more was recorded");
+}
+
 const URL: &str = "PETASOS_TEST_URL";
 
 /// What the test below starts and pauses: a node that appends without end.

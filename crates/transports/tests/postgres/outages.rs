@@ -9,9 +9,10 @@ use petasos_hub::{TransportError, transport::Transport};
 use petasos_transports::{Options, Retention};
 
 use crate::{
+    faults::Disk,
     server::Postgres,
     support::{Wait, until},
-    updates::{append, append_in_the_end, follow_to, read_all, update},
+    updates::{append, append_in_the_end, follow_to, large_update, read_all, update},
 };
 
 fn options() -> Options {
@@ -162,6 +163,25 @@ async fn another_host_that_takes_writes_is_found() {
     let log = crate::server::try_open(&url, &options()).await.expect("it opens");
     append(&*log, "again").await;
     one.signal_all("CONT");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_whose_disk_is_full_is_not_ready_until_it_has_room() {
+    let disk = Arc::new(Disk::build());
+    let server = Postgres::on(&disk).await;
+    let log = server.open("", &options()).await;
+    append(&*log, "before").await;
+    disk.order("full 0");
+    let large = || large_update("large", 100_000);
+    let full = log.append(large()).await;
+    assert!(matches!(full, Err(TransportError::Full(_))), "{full:?}");
+    assert!(!log.is_ready() && log.is_readable());
+    assert_eq!(read_all(&*log).await, ["before"], "what is there can be read");
+    disk.order("");
+    // Nobody publishes to a node that is not ready.
+    until("it is ready by itself", || log.is_ready()).await;
+    log.append(large()).await.expect("there is room");
+    assert_eq!(read_all(&*log).await, ["before", "large"], "nothing is left of the look for room");
 }
 
 /// A commit that stand-by servers have not confirmed is none, even where the server stops waiting for them.

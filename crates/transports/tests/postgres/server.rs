@@ -6,7 +6,10 @@ use petasos_hub::transport::Transport;
 use petasos_transports::{OpenError, Options, open};
 use tokio_postgres::{Client, NoTls};
 
-use crate::support::{Server, Wait, output, skip};
+use crate::{
+    faults::Disk,
+    support::{Server, Wait, output, skip},
+};
 
 /// A running server whose superuser has the password "secret".
 pub struct Postgres(pub Server);
@@ -22,20 +25,33 @@ impl Postgres {
 
     /// With these settings more.
     pub async fn with(settings: &'static [&'static str]) -> Self {
-        let server = Self(Server::start(move |directory, port| {
+        Self::with_environment(settings, |_, _| {}).await
+    }
+
+    /// The tables are on a disk that does as it is told.
+    pub async fn on(disk: &Arc<Disk>) -> Self {
+        let disk = Arc::clone(disk);
+        Self::with_environment(&[], move |command, data| disk.give(command, &data.join("base"))).await
+    }
+
+    async fn with_environment(
+        settings: &'static [&'static str],
+        environment: impl Fn(&mut Command, &Path) + Send + Sync + 'static,
+    ) -> Self {
+        Self(Server::start(move |directory, port| {
             let data = directory.join("data");
             if !data.exists() {
                 initialize(directory);
             }
             let mut command = program("postgres");
+            environment(&mut command, &data);
             command.arg("-D").arg(&data).args(["-p", &port.to_string()]);
             let defaults = ["listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=300"];
             for setting in defaults.iter().chain(settings) {
                 command.args(["-c", setting]);
             }
             command
-        }));
-        server
+        }))
     }
 
     pub fn url(&self, database: &str, parameters: &str) -> String {

@@ -9,6 +9,7 @@ use petasos_hub::{
 };
 
 use crate::{
+    faults_of_disks::Disk,
     kit::*,
     proxy::Proxy,
     support::{Server, Wait},
@@ -126,6 +127,28 @@ async fn damaged_subscribers_do_not_keep_others_from_being_buried() {
     }
     assert!(registry.abandoned(1).await.expect("abandoned").is_empty());
     assert_eq!(cli(&server, &["HLEN", "{mercure}:subscribers"]), DAMAGED.to_string(), "they are kept");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_whose_disk_is_full_is_not_ready_until_it_has_room() {
+    let disk = std::sync::Arc::new(Disk::build());
+    let server = Server::start({
+        let disk = std::sync::Arc::clone(&disk);
+        move |directory, port| {
+            let mut command = redis(directory, port);
+            disk.give(&mut command, directory);
+            command
+        }
+    });
+    let log = open_at(&server, "&timeout=1s").await;
+    append(&*log, "before").await.expect("append");
+    disk.order("full 0");
+    // The server finds out when it has acknowledged one.
+    while append(&*log, "full").await.is_ok() {}
+    assert!(!log.is_ready() && log.is_readable());
+    disk.order("");
+    until("it is ready by itself", || log.is_ready()).await;
+    append(&*log, "after").await.expect("append");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,11 +3,10 @@
 #![allow(unreachable_pub, reason = "a test is a crate of its own")]
 
 use std::{
-    fmt,
     path::Path,
     process::Command,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -26,9 +25,7 @@ use petasos_protocol::{
 };
 use petasos_transports::{OpenError, Options, Retention, open};
 
-use tracing::{field::Field, span};
-
-pub use crate::support::{PATIENCE, until};
+pub use crate::support::{PATIENCE, told::Told, until};
 use crate::support::{Server, output};
 
 pub fn durable() -> Server {
@@ -193,41 +190,4 @@ pub async fn lost_and_found(log: &dyn Transport, mut follower: Box<dyn Follower>
     let page = log.read(before, 10).await.expect("read");
     assert!(page.trimmed.updates > before && page.trimmed.events > before);
     assert_eq!(ids(&page.entries), ["after"]);
-}
-
-/// What has been logged, from INFO on.
-#[derive(Debug, Clone, Default)]
-pub struct Told(Arc<Mutex<Vec<String>>>);
-
-impl Told {
-    /// How often something with that text was.
-    pub fn count(&self, part: &str) -> usize {
-        self.0.lock().expect("lock").iter().filter(|line| line.contains(part)).count()
-    }
-}
-
-impl tracing::Subscriber for Told {
-    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        *metadata.level() <= tracing::Level::INFO
-    }
-
-    fn event(&self, event: &tracing::Event<'_>) {
-        let mut line = String::new();
-        event.record(&mut |field: &Field, value: &dyn fmt::Debug| {
-            line.push_str(&format!("{field}={value:?} "));
-        });
-        self.0.lock().expect("lock").push(line);
-    }
-
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-
-    fn enter(&self, _: &span::Id) {}
-
-    fn exit(&self, _: &span::Id) {}
 }

@@ -4,6 +4,7 @@
 
 mod port;
 mod server;
+pub mod told;
 mod wait;
 
 use std::time::Duration;

@@ -1,0 +1,41 @@
+//! Facts that are recorded in several chunks, each of which a store records as one.
+
+use petasos_hub::{TransportError, registry::Lease};
+
+/// What the chunks so far have been answered with.
+#[derive(Default)]
+pub(crate) struct Chunks {
+    is_recorded: bool,
+}
+
+impl Chunks {
+    /// Takes the answer to the next chunk. True: the node had no lease, and nothing was recorded.
+    ///
+    /// # Errors
+    /// The lease ended after a part had been recorded, which [`Lease::Ended`] would deny. The facts can be given again.
+    pub(crate) fn has_ended(&mut self, lease: Lease) -> Result<bool, TransportError> {
+        match lease {
+            Lease::Kept => {
+                self.is_recorded = true;
+                Ok(false)
+            }
+            Lease::Ended if !self.is_recorded => Ok(true),
+            Lease::Ended => Err(TransportError::unavailable(
+                "the node's lease ended after a part of its facts was recorded",
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_that_ends_after_a_part_was_recorded_is_an_error() {
+        let mut chunks = Chunks::default();
+        assert!(matches!(chunks.has_ended(Lease::Ended), Ok(true)));
+        assert!(matches!(chunks.has_ended(Lease::Kept), Ok(false)));
+        assert!(matches!(chunks.has_ended(Lease::Ended), Err(TransportError::Unavailable(_))));
+    }
+}

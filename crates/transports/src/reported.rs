@@ -1,0 +1,48 @@
+//! Which damaged records were reported: each once, in whatever order they are read, and a bounded number of them.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, PoisonError},
+};
+
+/// The keys of records that were reported.
+pub(crate) struct Reported<K>(Mutex<BTreeSet<K>>);
+
+/// Beyond that a store is beyond saving, and a line for each record helps nobody.
+const REPORTS_MAX: usize = 1_024;
+
+impl<K> Default for Reported<K> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K: Ord> Reported<K> {
+    /// Whether the record is to be reported now: it was not yet, and not too many were.
+    pub(crate) fn is_news(&self, key: K) -> bool {
+        let mut reported = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if reported.len() == REPORTS_MAX || !reported.insert(key) {
+            return false;
+        }
+        if reported.len() == REPORTS_MAX {
+            tracing::error!(
+                "{REPORTS_MAX} damaged records were reported; further ones are not: restore a copy"
+            );
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_is_reported_once_in_any_order_and_not_too_many_are() {
+        let reported = Reported::default();
+        assert!(reported.is_news(5) && reported.is_news(3) && reported.is_news(7));
+        assert!(!reported.is_news(5) && !reported.is_news(3) && !reported.is_news(7));
+        let news = (0..2 * REPORTS_MAX).filter(|key| reported.is_news(*key)).count();
+        assert_eq!(news, REPORTS_MAX - 3);
+    }
+}
