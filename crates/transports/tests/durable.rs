@@ -484,13 +484,70 @@ async fn a_torn_end_is_cut_off() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_is_taken_away_is_noticed() {
+async fn files_that_are_taken_away_are_noticed_before_anything_more_is_acknowledged() {
+    type Harm = fn(&Path);
+    let harms: [(&str, Harm); 6] = [
+        ("the database", |log| fs::remove_file(log.join("mercure.sqlite3")).expect("removed")),
+        ("the write-ahead log", |log| fs::remove_file(log.join("mercure.sqlite3-wal")).expect("removed")),
+        ("the lock", |log| fs::remove_file(log.join("mercure.lock")).expect("removed")),
+        ("everything", |log| fs::remove_dir_all(log).expect("removed")),
+        ("the directory's name", |log| fs::rename(log, log.with_extension("old")).expect("renamed")),
+        ("the database, for a copy", |log| {
+            let file = log.join("mercure.sqlite3");
+            fs::copy(&file, log.join("copy")).expect("copied");
+            fs::rename(log.join("copy"), file).expect("renamed");
+        }),
+    ];
+    for (what, harm) in harms {
+        let outside = TempDir::new().expect("a directory");
+        let directory = outside.path().join("log");
+        let log = open_in(&directory, entries(10)).await;
+        append(&*log, "1", 10).await;
+        harm(&directory);
+        let refused = log.append(update("2", 10)).await;
+        let Err(TransportError::Failed(reason)) = refused else { panic!("{what}: {refused:?}") };
+        assert!(reason.to_string().contains("removed, moved or replaced"), "{what}: {reason}");
+        assert!(!log.is_ready(), "{what}");
+        assert_eq!(ids(&*log).await, ["1"], "{what}: what is there can be read");
+        assert!(matches!(log.append(update("3", 10)).await, Err(TransportError::Failed(_))), "{what}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_taken_away_is_noticed_when_nobody_publishes() {
     let directory = TempDir::new().expect("a directory");
     let log = open_in(directory.path(), entries(10)).await;
     append(&*log, "1", 10).await;
-    fs::remove_file(directory.path().join("mercure.sqlite3")).expect("removed");
+    fs::remove_file(directory.path().join("mercure.sqlite3-wal")).expect("removed");
     until("it is noticed", || !log.is_ready()).await;
-    assert!(matches!(log.append(update("2", 10)).await, Err(TransportError::Failed(_))));
+    // What was in it has been saved.
+    drop(log);
+    wait_until_left(directory.path()).await;
+    let log = open_in(directory.path(), entries(10)).await;
+    assert_eq!(ids(&*log).await, ["1"]);
+    append(&*log, "2", 10).await;
+}
+
+/// Many more than a commit takes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_ends_while_facts_are_recorded_is_an_error() {
+    let directory = TempDir::new().expect("a directory");
+    let log = open_in(directory.path(), entries(10)).await;
+    let node = NodeId::new(1);
+    let registry = log.registry().expect("a registry");
+    registry.renew(node).await.expect("renew");
+    let recording = tokio::spawn({
+        let log = Arc::clone(&log);
+        let facts: Vec<_> = (1..=50_000).map(|number| numbered_fact(number, true)).collect();
+        async move { log.registry().expect("a registry").record(node, &facts).await }
+    });
+    let mut wait = Wait::new("a part is recorded");
+    while registry.list(None).await.expect("list").is_empty() {
+        wait.goes_on().await;
+    }
+    registry.resign(node).await.expect("resign");
+    let recorded = recording.await.expect("no panic");
+    assert!(matches!(recorded, Err(TransportError::Unavailable(_))), "{recorded:?}");
 }
 
 const PAGE: usize = 4_096;
@@ -559,10 +616,14 @@ fn update(id: &str, bytes: usize) -> Update {
 }
 
 fn fact(active: bool) -> Fact {
+    numbered_fact(1, active)
+}
+
+fn numbered_fact(number: u128, active: bool) -> Fact {
     let subscription = Subscription {
         dialect: Dialect::V1,
         matcher: Matcher::Exact("topic".into()),
-        subscriber: SubscriberId::from_uuid(1),
+        subscriber: SubscriberId::from_uuid(number),
         payload: None,
     };
     let id = EventId::from_uuid(if active { "arrival" } else { "departure" });

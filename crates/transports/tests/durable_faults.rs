@@ -14,8 +14,10 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use async_trait::async_trait;
 use petasos_hub::{
     TransportError,
+    conformance::{CHECKS, Subject},
     transport::{Position, Transport},
 };
 use petasos_protocol::{
@@ -25,8 +27,9 @@ use petasos_protocol::{
 };
 use petasos_transports::{Options, Retention, open};
 use tempfile::TempDir;
+use uuid::Uuid;
 
-use self::faults::{Disk, lose_power};
+use self::faults::{Disk, lose_power, order};
 
 /// Far above what anything here takes.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -88,6 +91,18 @@ fn a_full_disk_refuses_updates_until_there_is_room() {
 }
 
 #[test]
+fn what_a_publisher_was_told_to_have_failed_is_not_there_when_the_disk_goes_on() {
+    let (disk, directory) = (Disk::build(), TempDir::new().expect("a directory"));
+    assert!(run("child_whose_disk_hangs", &directory, &disk), "see the child's output");
+}
+
+#[test]
+fn a_disk_that_hangs_keeps_the_contract() {
+    let (disk, directory) = (Disk::build(), TempDir::new().expect("a directory"));
+    assert!(run("child_that_is_paused", &directory, &disk), "see the child's output");
+}
+
+#[test]
 fn a_log_at_its_bound_goes_on_on_a_full_disk() {
     let (disk, directory) = (Disk::build(), TempDir::new().expect("a directory"));
     assert!(run("child_at_its_bound", &directory, &disk), "see the child's output");
@@ -102,11 +117,11 @@ fn child_whose_disk_fails() {
         for number in 0..10 {
             append(&*log, &number.to_string(), 100).await.expect("append");
         }
-        fs::write(&orders, "sync").expect("written");
+        order(&orders, "sync");
         let error = append(&*log, "lost", 100).await.expect_err("the disk fails");
         assert!(matches!(error, TransportError::Failed(_)), "{error}");
         assert!(!log.is_ready());
-        fs::write(&orders, "").expect("written");
+        order(&orders, "");
         let error = append(&*log, "too late", 100).await.expect_err("it is final");
         assert!(matches!(error, TransportError::Failed(_)), "{error}");
         assert!(!log.is_ready());
@@ -122,7 +137,7 @@ fn child_whose_checkpoint_fails() {
     let (directory, orders) = of_child();
     block_on(async {
         let log = open_in(&directory, 100_000).await;
-        fs::write(&orders, "sync sqlite3").expect("written");
+        order(&orders, "sync sqlite3");
         let mut acknowledged = 0;
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -135,7 +150,7 @@ fn child_whose_checkpoint_fails() {
                 }
             }
         }
-        fs::write(&orders, "").expect("written");
+        order(&orders, "");
         assert!(append(&*log, "too late", 100).await.is_err() && !log.is_ready());
         assert_eq!(ids(&*log).await.len(), acknowledged);
         fs::write(directory.join("acknowledged"), acknowledged.to_string()).expect("written");
@@ -151,7 +166,7 @@ fn child_whose_disk_is_full() {
         let mut follower = log.follow(Position::EARLIEST).await.expect("follow");
         let mut acknowledged = Vec::new();
         for round in 0..3 {
-            fs::write(&orders, format!("full {}", 1_000_000 + round)).expect("written");
+            order(&orders, &format!("full {}", 1_000_000 + round));
             let error = loop {
                 let id = format!("{round}-{}", acknowledged.len());
                 match append(&*log, &id, 20_000).await {
@@ -166,8 +181,10 @@ fn child_whose_disk_is_full() {
                 let both = tokio::join!(append(&*log, "a", 200_000), append(&*log, "b", 200_000));
                 assert!(both.0.is_err() && both.1.is_err());
             }
-            assert!(log.is_ready(), "it can be read");
-            fs::write(&orders, "").expect("written");
+            assert!(!log.is_ready() && log.is_readable());
+            order(&orders, "");
+            // Nobody publishes to a node that is not ready.
+            until("it is ready by itself", || log.is_ready()).await;
             let id = format!("{round}-again");
             append(&*log, &id, 20_000).await.expect("there is room");
             acknowledged.push(id);
@@ -186,6 +203,104 @@ fn child_whose_disk_is_full() {
     });
 }
 
+/// Each append is told to have failed before the disk goes on, and published again then.
+#[test]
+#[ignore = "the other tests run it as a process of its own"]
+fn child_whose_disk_hangs() {
+    let (directory, orders) = of_child();
+    block_on(async {
+        let url = format!("durable://{}?timeout=4s", directory.display());
+        let log = open(&url.parse().expect("a URL"), &Options::default()).await.expect("open");
+        append(&*log, "before", 100).await.expect("append");
+        order(&orders, "hang 0");
+        let publish = |ids: &'static [&'static str]| {
+            let log = Arc::clone(&log);
+            tokio::spawn(async move {
+                let appends = ids.iter().map(|id| append(&*log, id, 100));
+                futures_util::future::join_all(appends).await
+            })
+        };
+        let refused = ["a", "b", "c", "d"];
+        // The first is being written, and the others wait for that.
+        let (first, others) = (publish(&["a"]), publish(&["b", "c", "d"]));
+        for failed in first.await.expect("no panic").into_iter().chain(others.await.expect("no panic")) {
+            assert!(matches!(failed, Err(TransportError::Unavailable(_))), "{failed:?}");
+        }
+        assert!(!log.is_ready());
+        order(&orders, "");
+        until("it is ready by itself", || log.is_ready()).await;
+        let mut expected = vec!["before"];
+        for id in refused {
+            append(&*log, id, 100).await.expect("append");
+            expected.push(id);
+        }
+        assert_eq!(ids(&*log).await, expected, "each once");
+
+        // Of two that are written together, one publisher gives up.
+        order(&orders, "hang 0");
+        let first = publish(&["first"]);
+        // It is being written as soon as the disk hangs with it, which nothing tells.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let (gone, stays) = (publish(&["gone"]), publish(&["stays", "too"]));
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        order(&orders, "hang 1");
+        assert!(first.await.expect("no panic")[0].is_ok());
+        gone.abort();
+        // What is waited for is time: the commit has to be a slow one.
+        tokio::time::sleep(Duration::from_millis(1_100)).await;
+        order(&orders, "");
+        let stayed: Vec<_> =
+            stays.await.expect("no panic").into_iter().collect::<Result<_, _>>().expect("append");
+        expected.extend(["first", "stays", "too"]);
+        assert_eq!(ids(&*log).await, expected);
+        for (position, id) in stayed.iter().zip(["stays", "too"]) {
+            assert_eq!(log.locate(id).await.expect("locate"), Some(*position));
+        }
+        append(&*log, "gone", 100).await.expect("append");
+        expected.push("gone");
+        let mut follower = log.follow(Position::EARLIEST).await.expect("follow");
+        let followed = follower.next().await.expect("next");
+        let followed: Vec<_> = followed.iter().map(|entry| entry.update.id().as_str()).collect();
+        assert_eq!(followed, expected);
+        drop((log, follower));
+        let log = open_in(&directory, 500).await;
+        assert_eq!(ids(&*log).await, expected);
+        assert!(log.locate("gone").await.expect("locate").is_some());
+    });
+}
+
+/// A log whose disk hangs when it is told to.
+struct OnDisk(PathBuf);
+
+#[async_trait]
+impl Subject for OnDisk {
+    async fn transport(&self, history_max: usize) -> Arc<dyn Transport> {
+        let (directory, _) = of_child();
+        let url = format!("durable://{}?timeout=1s", directory.join(Uuid::new_v4().to_string()).display());
+        let retention = Retention { entries_max: history_max, ..Retention::default() };
+        let options = Options { retention, ..Options::default() };
+        open(&url.parse().expect("a URL"), &options).await.expect("open")
+    }
+
+    async fn pause(&self) -> bool {
+        order(&self.0, "hang 0");
+        true
+    }
+
+    async fn resume(&self) {
+        order(&self.0, "");
+    }
+}
+
+#[test]
+#[ignore = "the other tests run it as a process of its own"]
+fn child_that_is_paused() {
+    let (_, orders) = of_child();
+    let is_of_pauses = |name: &str| name.starts_with("an append that failed");
+    let (_, check) = CHECKS.iter().find(|(name, _)| is_of_pauses(name)).expect("the check");
+    block_on(check(&OnDisk(orders)));
+}
+
 #[test]
 #[ignore = "run by other tests as a process of its own"]
 fn child_at_its_bound() {
@@ -195,7 +310,7 @@ fn child_at_its_bound() {
         for number in 0..6_000 {
             append(&*log, &number.to_string(), 1_000).await.expect("append");
         }
-        fs::write(&orders, "full 0").expect("written");
+        order(&orders, "full 0");
         for number in 6_000..12_000 {
             append(&*log, &number.to_string(), 1_000)
                 .await
@@ -338,7 +453,7 @@ fn run(child_test: &str, directory: &TempDir, disk: &Disk) -> bool {
     disk.give(&mut child, directory.path());
     let ran = child.output().expect("a child");
     // Shown with the test that fails.
-    println!("{}{}", String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+    eprintln!("{}{}", String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
     ran.status.success()
 }
 
@@ -369,6 +484,14 @@ async fn open_in(directory: &Path, entries_max: usize) -> Arc<dyn Transport> {
     let retention = Retention { entries_max, ..Retention::default() };
     let options = Options { retention, ..Options::default() };
     open(&url.parse().expect("a URL"), &options).await.expect("open")
+}
+
+async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 async fn ids(log: &dyn Transport) -> Vec<String> {

@@ -81,6 +81,17 @@ impl Book {
         }
     }
 
+    /// Back to how the book was before some entries were added. The places of their ids stay in the index, where they lead
+    /// to nothing, so the count of ids goes on.
+    pub(super) fn take_back(&mut self, before: &Self) {
+        let added = [self.updates.added, self.events.added];
+        *self = before.clone();
+        for (tally, added) in [&mut self.updates, &mut self.events].into_iter().zip(added) {
+            tally.skipped += added - tally.added;
+            tally.added = added;
+        }
+    }
+
     pub(super) fn tally(&mut self, origin: Origin) -> &mut Tally {
         match origin {
             Origin::Publisher => &mut self.updates,

@@ -20,9 +20,14 @@ pub(super) struct Directory {
     _lock: File,
 }
 
-/// What the file system calls a file, whatever its name.
+/// The files that must stay what they are while the log is open: device and inode of each, in the order of [`FILES`].
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct FileIdentity(u64, u64);
+pub(super) struct Files([(u64, u64); FILES.len()]);
+
+/// The database, its write-ahead log, and the lock that keeps other processes away. Without any of them a restart would
+/// lose what was acknowledged, or another process could write to the log, too.
+const FILES: [(&str, &str); 3] =
+    [("sqlite3", "database"), ("sqlite3-wal", "write-ahead log"), ("lock", "lock file")];
 
 /// How long a new process waits for the one that it replaces: a hub that drains takes some seconds.
 const HAND_OVER_MAX: Duration = Duration::from_secs(5);
@@ -100,18 +105,37 @@ impl Directory {
     }
 
     pub(super) fn database(&self) -> PathBuf {
-        self.path.join(format!("{}.sqlite3", self.name))
+        self.file("sqlite3")
     }
 
-    /// Which file has the database's name now.
-    pub(super) fn database_identity(&self) -> io::Result<FileIdentity> {
-        fs::metadata(self.database()).map(|metadata| FileIdentity(metadata.dev(), metadata.ino()))
+    fn file(&self, suffix: &str) -> PathBuf {
+        self.path.join(format!("{}.{suffix}", self.name))
+    }
+
+    /// Which files have the names of the log's files now. Opens none of them: to close a descriptor of the database would
+    /// end the locks that SQLite has on it.
+    pub(super) fn files(&self) -> io::Result<Files> {
+        let mut files = [(0, 0); FILES.len()];
+        for ((suffix, _), file) in FILES.iter().zip(&mut files) {
+            let metadata = fs::metadata(self.file(suffix))?;
+            *file = (metadata.dev(), metadata.ino());
+        }
+        Ok(Files(files))
+    }
+
+    /// Which of the files is not there any more under its name, if any: it was removed, moved or replaced.
+    pub(super) fn missing(&self, known: &Files) -> Option<&'static str> {
+        FILES.iter().zip(known.0).find_map(|((suffix, what), (device, inode))| {
+            let metadata = fs::metadata(self.file(suffix));
+            let is_same = metadata.is_ok_and(|found| (found.dev(), found.ino()) == (device, inode));
+            (!is_same).then_some(*what)
+        })
     }
 
     /// Makes the write-ahead log as long as it will be: to overwrite takes a disk a fraction of what it takes to grow a
     /// file, and needs no room on a full one. Zeros in it are no frames.
     pub(super) fn extend_log(&self) -> io::Result<()> {
-        let path = self.path.join(format!("{}.sqlite3-wal", self.name));
+        let path = self.file("sqlite3-wal");
         let mut file = OpenOptions::new().create(true).append(true).mode(FILE_MODE).open(path)?;
         let missing = WAL_BYTES.saturating_sub(file.metadata()?.len());
         let length = usize::try_from(missing).expect("the whole of it is some megabytes");
@@ -120,7 +144,7 @@ impl Directory {
     }
 
     fn ballast(&self) -> PathBuf {
-        self.path.join(format!("{}.ballast", self.name))
+        self.file("ballast")
     }
 
     /// Sets room aside, unless that has been done.

@@ -63,6 +63,8 @@ struct Durable {
     /// Bytes that may wait for the writer.
     room: Arc<Semaphore>,
     ticker: AbortHandle,
+    /// An append that is not on disk by then has failed, as far as its publisher is concerned.
+    timeout: Duration,
 }
 
 /// What may wait for the writer, beside what it is committing; more would only wait longer. Whoever comes then waits
@@ -70,15 +72,17 @@ struct Durable {
 const QUEUE_JOBS_MAX: usize = 4_096;
 const QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// An append that is not on disk by then has failed, as far as its publisher is concerned.
-const CONFIRM_MAX: Duration = Duration::from_secs(10);
+/// The parameter `timeout`: far above what a busy disk takes, and below the minute after which proxies give up.
+const TIMEOUT: Duration = Duration::from_secs(10);
+const TIMEOUT_MIN: Duration = Duration::from_secs(1);
+const TIMEOUT_MAX: Duration = Duration::from_secs(60);
 
 /// How often the log is tidied when nobody publishes: updates that are too old leave the disk by then.
 const TICK: Duration = Duration::from_secs(2);
 
-/// Opens the log in a directory: `durable:///path?name=mercure&lease=30s`.
+/// Opens the log in a directory: `durable:///path?name=mercure&lease=30s&timeout=10s`.
 pub(crate) async fn open(dsn: &Dsn, options: &Options) -> Result<Arc<dyn Transport>, OpenError> {
-    dsn.has_only(&["lease", "name"])?;
+    dsn.has_only(&["lease", "name", "timeout"])?;
     if !dsn.hosts().is_empty() || dsn.user().is_some() {
         return Err(OpenError::url(
             "a durable log has no host: write three slashes before an absolute path, as in durable:///var/lib/petasos",
@@ -90,6 +94,7 @@ pub(crate) async fn open(dsn: &Dsn, options: &Options) -> Result<Arc<dyn Transpo
         return Err(OpenError::url("it names no directory: write for example durable:///var/lib/petasos"));
     }
     let leases = Arc::new(Leases::new(dsn.lease()?));
+    let timeout = timeout(dsn)?;
     let directory = Directory::lock(Path::new(&*path), dsn.name()?).await?;
     let (hub, retention) = (options.hub.clone(), options.retention.clone());
     let opening = {
@@ -105,7 +110,14 @@ pub(crate) async fn open(dsn: &Dsn, options: &Options) -> Result<Arc<dyn Transpo
         .map_err(TransportError::unavailable)?;
     let ticker = tokio::spawn(tick(jobs.clone())).abort_handle();
     let room = Arc::new(Semaphore::new(QUEUE_BYTES_MAX));
-    Ok(Arc::new(Durable { shared, leases, jobs, room, ticker }))
+    Ok(Arc::new(Durable { shared, leases, jobs, room, ticker, timeout }))
+}
+
+fn timeout(dsn: &Dsn) -> Result<Duration, OpenError> {
+    let Some(text) = dsn.parameter("timeout") else { return Ok(TIMEOUT) };
+    let timeout = humantime::parse_duration(text).ok();
+    let timeout = timeout.filter(|timeout| (TIMEOUT_MIN..=TIMEOUT_MAX).contains(timeout));
+    timeout.ok_or_else(|| OpenError::url("timeout: write a time from 1s to 1m, such as 10s"))
 }
 
 /// Everything that blocks before the log can be used.
@@ -137,8 +149,7 @@ fn prepare(
     }
     // Without room for either the log works for now.
     let _ = directory.extend_log().and_then(|()| directory.load_ballast());
-    let identity =
-        directory.database_identity().map_err(|error| refused(Fault::Fatal(error.to_string().into())))?;
+    let files = directory.files().map_err(|error| refused(Fault::Fatal(error.to_string().into())))?;
     let records =
         Arc::new(Records { epoch: book.epoch, key: book.key, hub, damage: damage::Damage::default() });
     let mut oldest = Oldest::both(&retention, &book);
@@ -161,7 +172,7 @@ fn prepare(
         shared,
         leases,
         directory,
-        identity,
+        files,
         retention,
         book,
         oldest,
@@ -219,9 +230,10 @@ impl Durable {
             self.jobs.send(job(room, reply)).await.map_err(|_| ended())?;
             answer.await.map_err(|_| ended())?
         };
-        tokio::time::timeout(CONFIRM_MAX, answer).await.unwrap_or_else(|_| {
+        let limit = self.timeout;
+        tokio::time::timeout(limit, answer).await.unwrap_or_else(|_| {
             self.shared.set_health(Health::Stalled);
-            Err(TransportError::unavailable(format!("the disk did not confirm it within {CONFIRM_MAX:?}")))
+            Err(TransportError::unavailable(format!("the disk did not confirm it within {limit:?}")))
         })
     }
 
@@ -238,7 +250,7 @@ impl Durable {
             }
         };
         // Whoever reads is better served late than not at all.
-        let _ = tokio::time::timeout(CONFIRM_MAX, expired).await;
+        let _ = tokio::time::timeout(self.timeout, expired).await;
     }
 }
 
@@ -252,7 +264,7 @@ impl Transport for Durable {
         self.shared.takes_appends()?;
         let head = self.shared.lock().head;
         let room = self.shared.window.room(self.shared.records.position(head));
-        if tokio::time::timeout(CONFIRM_MAX, room).await.is_err() {
+        if tokio::time::timeout(self.timeout, room).await.is_err() {
             return Err(TransportError::unavailable("what was published before cannot be delivered in time"));
         }
         let record = codec::encode(&update);
@@ -313,6 +325,10 @@ impl Transport for Durable {
 
     fn is_ready(&self) -> bool {
         self.shared.is_ready()
+    }
+
+    fn is_readable(&self) -> bool {
+        self.shared.is_open().is_ok()
     }
 
     fn registry(&self) -> Option<&dyn Registry> {

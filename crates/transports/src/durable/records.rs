@@ -140,17 +140,16 @@ impl Records {
             let (chunk, bucket) = (chunk_name(origin, last), bucket_name(origin, (added - 1) >> BUCKET_BITS));
             connection
                 .prepare_cached(
-                    "INSERT INTO ids (bucket, hash, seq)
+                    "INSERT OR IGNORE INTO ids (bucket, hash, seq)
                         SELECT ?2, hash, seq FROM ids WHERE bucket = ?1 ORDER BY hash, seq",
                 )?
                 .execute([chunk, bucket])?;
             connection.prepare_cached("DELETE FROM ids WHERE bucket = ?1")?.execute([chunk])?;
         }
-        connection.prepare_cached("INSERT INTO ids (bucket, hash, seq) VALUES (?1, ?2, ?3)")?.execute([
-            chunk_name(origin, chunk),
-            self.hash(update.id().as_str()),
-            sequence as i64,
-        ])?;
+        // The same place may be there already, of an update that was taken back.
+        connection
+            .prepare_cached("INSERT OR IGNORE INTO ids (bucket, hash, seq) VALUES (?1, ?2, ?3)")?
+            .execute([chunk_name(origin, chunk), self.hash(update.id().as_str()), sequence as i64])?;
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use petasos_protocol::subscription::Subscription;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{Durable, database::is_damage, leases::Leases, records::Records, writer};
-use crate::codec;
+use crate::{chunks::Chunks, codec};
 
 /// The facts of one node, as they are recorded.
 pub(super) struct Facts {
@@ -136,12 +136,14 @@ impl Durable {
         if facts.is_empty() {
             return Ok(if self.leases.is_live(node) { Lease::Kept } else { Lease::Ended });
         }
+        let mut chunks = Chunks::default();
         for facts in facts.chunks(FACTS_MAX) {
             let facts: Vec<_> = facts.iter().map(Pending::new).collect();
             let bytes = facts.iter().map(Pending::bytes).sum();
             let ask =
                 |room, reply| writer::Job::Record { facts: Facts { node, is_burial, facts }, room, reply };
-            if self.ask(bytes, ask).await? == Lease::Ended && !is_burial {
+            let lease = self.ask(bytes, ask).await?;
+            if !is_burial && chunks.has_ended(lease)? {
                 return Ok(Lease::Ended);
             }
         }

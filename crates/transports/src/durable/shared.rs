@@ -103,7 +103,7 @@ impl Shared {
 
     pub(super) fn is_ready(&self) -> bool {
         let published = self.lock();
-        !published.is_closed && matches!(published.health, Health::Good | Health::Full)
+        !published.is_closed && published.health == Health::Good
     }
 
     pub(super) fn health(&self) -> Health {

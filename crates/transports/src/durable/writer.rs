@@ -1,9 +1,12 @@
 //! The only writer: a thread that commits whatever waits for it as one, and tidies up in between.
 //!
 //! Nothing is published before its commit is on disk, and nothing is answered before it is published. After a fault that
-//! leaves open what the disk holds, nothing is written any more.
+//! leaves open what the disk holds, nothing is written any more. A job that nobody waits for any more is not done.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use petasos_hub::{TransportError, registry::Lease, transport::Entry};
 use petasos_protocol::update::Update;
@@ -14,14 +17,14 @@ use super::{
     book::{Book, Oldest},
     checkpoints::{Checkpointer, checkpoint},
     chores::{Chores, unsynced},
-    database::Fault,
-    directory::{Directory, FileIdentity},
+    database::{Fault, table},
+    directory::{Directory, Files},
     leases::Leases,
     records::ORIGINS,
     registry::{self, Facts},
     shared::{Health, Shared, now},
 };
-use crate::Retention;
+use crate::{Retention, codec};
 
 /// What the writer is asked for.
 pub(super) enum Job {
@@ -54,7 +57,7 @@ pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
     pub(super) leases: Arc<Leases>,
     pub(super) directory: Directory,
-    pub(super) identity: FileIdentity,
+    pub(super) files: Files,
     pub(super) retention: Retention,
     pub(super) book: Book,
     pub(super) oldest: [Oldest; 2],
@@ -64,11 +67,30 @@ pub(super) struct Writer {
     pub(super) is_starved: bool,
 }
 
-/// What became of a job, before its commit is known to be on disk.
-enum Outcome {
+/// What a commit has made of its jobs, before it is published.
+#[derive(Default)]
+struct Written {
+    entries: Vec<Entry>,
+    /// Of each job.
+    outcomes: Vec<Outcome>,
+}
+
+/// What became of a job.
+struct Outcome {
+    kind: OutcomeKind,
+    /// How many entries there were after it.
+    end: usize,
+}
+
+#[derive(Clone, Copy)]
+enum OutcomeKind {
     Appended(u64),
     Recorded(Lease),
 }
+
+/// A commit that took this long may have outlasted the patience of its publishers. What they published is taken back
+/// then. Of a faster commit, a publisher that is gone has left by itself, and its update stays.
+const SLOW: Duration = Duration::from_secs(1);
 
 impl Writer {
     /// Serves until nobody can ask any more, then leaves the file tidy.
@@ -129,45 +151,77 @@ impl Writer {
         }
     }
 
-    fn commit(&mut self, batch: Vec<Job>) {
+    fn commit(&mut self, mut batch: Vec<Job>) {
         if let Health::Failed(reason) = self.shared.health() {
             return refuse(batch, &Fault::Fatal(reason));
         }
+        let (began, before) = (Instant::now(), self.book.clone());
         let mut known = self.shared.records.damage.count();
-        let mut result = self.write(&batch);
+        let mut result = self.write(&mut batch);
         if let Err(Fault::Full(_)) = result
             && self.make_room()
         {
-            result = self.write(&batch);
+            result = self.write(&mut batch);
         }
         // Damage that was met while looking for what to trim spoils the transaction; the next one keeps away from it.
         while matches!(result, Err(Fault::Damaged(_))) && self.shared.records.damage.count() > known {
             known = self.shared.records.damage.count();
-            result = self.write(&batch);
+            result = self.write(&mut batch);
         }
         if let Err(Fault::Index(reason)) = &result {
             self.shared.records.damage.report_thing("index of ids", reason);
             self.book.skip_buckets();
-            result = self.write(&batch);
+            result = self.write(&mut batch);
         }
-        match result {
-            Ok((entries, outcomes)) => {
-                self.shared.set_health(Health::Good);
-                self.shared.lock().stored = self.book.trimmed();
-                self.publish(entries);
-                for (job, outcome) in batch.into_iter().zip(outcomes) {
-                    job.answer(outcome);
-                }
-            }
+        if batch.is_empty() {
+            return;
+        }
+        let mut written = match result {
+            Ok(written) => written,
             Err(fault) => {
                 self.shared.suffer(&fault);
-                refuse(batch, &fault);
+                return refuse(batch, &fault);
             }
+        };
+        if let Err(fault) = self.look_after_files() {
+            return refuse(batch, &fault);
+        }
+        if began.elapsed() >= SLOW && batch.iter().any(Job::is_given_up) {
+            written = self.take_back(&before, &mut batch, written);
+        }
+        if self.can_write() {
+            self.shared.set_health(Health::Good);
+        }
+        self.shared.lock().stored = self.book.trimmed();
+        self.publish(written.entries);
+        for (job, outcome) in batch.into_iter().zip(written.outcomes) {
+            job.answer(outcome.kind);
         }
     }
 
-    /// One transaction, on disk when it returns; or nothing has changed.
-    fn write(&mut self, batch: &[Job]) -> Result<(Vec<Entry>, Vec<Outcome>), Fault> {
+    /// Fails the log if one of its files is not there any more. What was committed and is not in the database yet is
+    /// moved there, so that a restart finds as much as there is.
+    fn look_after_files(&mut self) -> Result<(), Fault> {
+        let Some(what) = self.directory.missing(&self.files) else { return Ok(()) };
+        let moved =
+            self.checkpointer.wait().and_then(|()| checkpoint(&self.connection, CheckpointMode::FULL));
+        let is_moved = matches!(moved, Ok((frames, moved)) if frames == moved);
+        let reason: Arc<str> = format!(
+            "the {what} was removed, moved or replaced while it was in use; what was acknowledged is {} in the \
+             database file that was opened",
+            if is_moved { "whole" } else { "not whole" }
+        )
+        .into();
+        self.fail(&reason);
+        Err(Fault::Fatal(reason))
+    }
+
+    /// One transaction of the jobs that somebody still waits for, on disk when it returns; or nothing has changed.
+    fn write(&mut self, batch: &mut Vec<Job>) -> Result<Written, Fault> {
+        batch.retain(|job| !job.is_given_up());
+        if batch.is_empty() {
+            return Ok(Written::default());
+        }
         let result = self.try_write(batch);
         if result.is_err() {
             self.roll_back();
@@ -175,7 +229,67 @@ impl Writer {
         result
     }
 
-    fn try_write(&mut self, batch: &[Job]) -> Result<(Vec<Entry>, Vec<Outcome>), Fault> {
+    /// Undoes the appends whose publishers have got an error while the disk did not answer. Nobody has seen any entry of
+    /// the commit yet, so the others move up. Should the disk refuse that, the commit stays as it is.
+    fn take_back(&mut self, before: &Book, batch: &mut Vec<Job>, written: Written) -> Written {
+        let is_kept: Vec<_> = batch.iter().map(|job| !job.is_given_up()).collect();
+        match self.try_take_back(before, &is_kept, &written) {
+            Ok(rest) => {
+                let mut kept = is_kept.iter();
+                batch.retain(|_| kept.next().copied().unwrap_or(true));
+                tracing::warn!(
+                    "the disk was slow: updates whose publishers had got an error meanwhile were not added"
+                );
+                rest
+            }
+            Err(fault) => {
+                self.roll_back();
+                self.shared.suffer(&fault);
+                written
+            }
+        }
+    }
+
+    fn try_take_back(
+        &mut self,
+        before: &Book,
+        is_kept: &[bool],
+        written: &Written,
+    ) -> Result<Written, Fault> {
+        let now = now();
+        self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        for origin in ORIGINS {
+            let sql = format!("DELETE FROM {} WHERE seq > ?1", table(origin));
+            self.connection.prepare_cached(&sql)?.execute([before.head as i64])?;
+        }
+        self.book.take_back(before);
+        self.oldest = Oldest::both(&self.retention, &self.book);
+        let (mut rest, mut start) = (Written::default(), 0);
+        for (outcome, is_kept) in written.outcomes.iter().zip(is_kept) {
+            let entries = &written.entries[start..outcome.end];
+            start = outcome.end;
+            let mut kind = outcome.kind;
+            // Facts are recorded, whoever waits for that: they are given again, and make no event then.
+            if !is_kept && matches!(kind, OutcomeKind::Appended(_)) {
+                continue;
+            }
+            for entry in entries {
+                let record = codec::encode(&entry.update);
+                let pending = Pending { update: Arc::clone(&entry.update), record };
+                let sequence = self.add(&pending, now, &mut rest.entries)?;
+                if let OutcomeKind::Appended(_) = kind {
+                    kind = OutcomeKind::Appended(sequence);
+                }
+            }
+            if *is_kept {
+                rest.outcomes.push(Outcome { kind, end: rest.entries.len() });
+            }
+        }
+        self.conclude(now, &rest.entries)?;
+        Ok(rest)
+    }
+
+    fn try_write(&mut self, batch: &[Job]) -> Result<Written, Fault> {
         let now = now();
         let (mut entries, mut outcomes) = (Vec::new(), Vec::with_capacity(batch.len()));
         self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
@@ -183,7 +297,7 @@ impl Writer {
             match job {
                 Job::Append { update, .. } => {
                     let sequence = self.add(update, now, &mut entries)?;
-                    outcomes.push(Outcome::Appended(sequence));
+                    outcomes.push(Outcome { kind: OutcomeKind::Appended(sequence), end: entries.len() });
                 }
                 Job::Record { facts, .. } => {
                     let is_live = self.leases.is_live(facts.node);
@@ -197,18 +311,25 @@ impl Writer {
                             }
                         }
                     }
-                    outcomes.push(Outcome::Recorded(if is_live { Lease::Kept } else { Lease::Ended }));
+                    let lease = if is_live { Lease::Kept } else { Lease::Ended };
+                    outcomes.push(Outcome { kind: OutcomeKind::Recorded(lease), end: entries.len() });
                 }
                 Job::Expire { .. } | Job::Tick => {}
             }
         }
+        self.conclude(now, &entries)?;
+        Ok(Written { entries, outcomes })
+    }
+
+    /// The end of a transaction that adds entries.
+    fn conclude(&mut self, now: i64, entries: &[Entry]) -> Result<(), Fault> {
         self.trim(now)?;
         if let Some(last) = entries.last() {
             self.book.head_id = Some(last.update.id().as_str().to_owned());
         }
         self.book.store(&self.connection)?;
         self.connection.prepare_cached("COMMIT")?.execute([])?;
-        Ok((entries, outcomes))
+        Ok(())
     }
 
     fn add(&mut self, pending: &Pending, now: i64, entries: &mut Vec<Entry>) -> Result<u64, Fault> {
@@ -328,9 +449,8 @@ impl Writer {
         if !self.can_write() {
             return;
         }
-        match self.directory.database_identity() {
-            Ok(identity) if identity == self.identity => {}
-            _ => return self.fail("its file was removed or replaced while it was in use"),
+        if self.look_after_files().is_err() {
+            return;
         }
         let is_full = self.is_starved || self.shared.health() == Health::Full;
         if is_full {
@@ -338,7 +458,7 @@ impl Writer {
             self.make_room();
         }
         let has_room = self.directory.load_ballast().is_ok();
-        if !is_full || has_room && !self.is_starved {
+        if !is_full || has_room && self.has_room() && !self.is_starved {
             self.shared.set_health(Health::Good);
         }
         self.chores.tick(&self.connection, &self.shared);
@@ -346,6 +466,13 @@ impl Writer {
             let result = self.checkpointer.tend(&self.connection, true);
             self.settle(result);
         }
+    }
+
+    /// Whether appends find room after they had found none: what was appended before has moved to the database, so that the
+    /// write-ahead log begins anew, and that has its full length.
+    fn has_room(&self) -> bool {
+        let moved = checkpoint(&self.connection, CheckpointMode::PASSIVE);
+        matches!(moved, Ok((frames, moved)) if frames == moved) && self.directory.extend_log().is_ok()
     }
 
     /// Frees what trimming left to be freed, with the room that was set aside for that. True: it is worth another try.
@@ -418,11 +545,20 @@ impl Job {
         }
     }
 
-    fn answer(self, outcome: Outcome) {
+    /// Whether nobody waits for it any more: its publisher has got an error, or is gone.
+    fn is_given_up(&self) -> bool {
+        match self {
+            Self::Append { reply, .. } => reply.is_closed(),
+            Self::Record { reply, .. } => reply.is_closed(),
+            Self::Expire { .. } | Self::Tick => false,
+        }
+    }
+
+    fn answer(self, outcome: OutcomeKind) {
         // Whoever asked may have gone.
         match (self, outcome) {
-            (Self::Append { reply, .. }, Outcome::Appended(sequence)) => drop(reply.send(Ok(sequence))),
-            (Self::Record { reply, .. }, Outcome::Recorded(lease)) => drop(reply.send(Ok(lease))),
+            (Self::Append { reply, .. }, OutcomeKind::Appended(sequence)) => drop(reply.send(Ok(sequence))),
+            (Self::Record { reply, .. }, OutcomeKind::Recorded(lease)) => drop(reply.send(Ok(lease))),
             _ => {}
         }
     }
