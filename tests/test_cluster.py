@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import http.client
 import itertools
 import os
 import subprocess
+import threading
 import time
 
 import pytest
@@ -55,6 +57,35 @@ def test_nodes_that_die_pause_and_come_back_are_one_hub(start, seed, open_stream
     nodes[2].resume()
     trial.run_for(200)
     assert trial.finish() >= 600
+
+
+def test_what_a_stopping_node_refuses_is_not_in_the_log(start, open_stream):
+    """A publisher goes on at the next node with what the first has refused: in the log already, it would be there twice."""
+    nodes = start(2)
+    answers: dict[str, int] = {}
+
+    def publish(publisher: int) -> None:
+        # Fewer than what the history keeps.
+        for number in range(50):
+            name = f"{publisher}-{number}"
+            try:
+                answers[name] = Request("POST", nodes[0].url, PUBLISH, [("topic", "a"), ("id", name)]).status
+            except (OSError, http.client.HTTPException):
+                return
+
+    publishers = [threading.Thread(target=publish, args=(number,)) for number in range(8)]
+    for each in publishers:
+        each.start()
+    while len(answers) < 100:
+        time.sleep(0.002)
+    nodes[0].process.terminate()
+    for each in publishers:
+        each.join()
+    assert Request("POST", nodes[1].url, PUBLISH, [("topic", "a"), ("id", "end")]).status == 200
+    stream = open_stream(f"{nodes[1].url}?topic=a&lastEventID=earliest", SUBSCRIBE)
+    kept = set(iter(lambda: stream.event()["id"], "end"))
+    assert kept >= {name for name, status in answers.items() if status == 200}
+    assert kept.isdisjoint({name for name, status in answers.items() if status != 200})
 
 
 def test_a_log_that_is_stopped_killed_and_paused_loses_nothing(start, engine: Engine, seed, open_stream):

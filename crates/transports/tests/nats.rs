@@ -11,7 +11,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -31,6 +31,7 @@ use petasos_protocol::{
 use petasos_transports::{Dsn, OpenError, Options, Retention, open};
 use serde_json::{Value, json, value::RawValue};
 use support::{PATIENCE, Port, Server, Wait, output, until};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 fn nats(configuration: &'static str) -> Server {
     Server::start(move |directory, port| {
@@ -130,6 +131,7 @@ async fn api(server: &Server, subject: &str, request: &Value) -> Value {
 
 /// Makes logs with names of their own on one server or cluster.
 struct OnServer {
+    servers: Vec<Server>,
     /// Without the parameters.
     url: String,
     replicas: usize,
@@ -150,16 +152,26 @@ impl Subject for OnServer {
         let (url, history_max) = self.last.lock().expect("no panic").clone();
         Some(log(&url, history_max).await)
     }
+
+    async fn pause(&self) -> bool {
+        self.servers.iter().for_each(Server::pause);
+        true
+    }
+
+    async fn resume(&self) {
+        self.servers.iter().for_each(Server::resume);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn conformance() {
     let server = nats("");
-    conforms(format!("nats://127.0.0.1:{}", server.port), 1).await;
+    let url = format!("nats://127.0.0.1:{}", server.port);
+    conforms(vec![server], url, 1).await;
 }
 
-async fn conforms(url: String, replicas: usize) {
-    let subject = OnServer { url, replicas, made: AtomicUsize::new(0), last: Mutex::default() };
+async fn conforms(servers: Vec<Server>, url: String, replicas: usize) {
+    let subject = OnServer { servers, url, replicas, made: AtomicUsize::new(0), last: Mutex::default() };
     for (name, check) in CHECKS {
         eprintln!("{name}");
         check(&subject).await;
@@ -664,8 +676,197 @@ async fn fills(server: &Server) {
         assert!(count < 100, "it is full some time");
     };
     assert!(matches!(error, TransportError::Full(_)), "{error:?}");
-    assert!(log.is_ready());
+    assert!(!log.is_ready() && log.is_readable());
     assert_eq!(kept(&*log).await.len(), count, "what is kept can be read");
+    // An operator makes room, and nobody publishes to a node that is not ready.
+    let purged = api(server, "STREAM.PURGE.mercure", &json!({"keep": 1})).await;
+    assert!(purged["error"].is_null(), "{purged}");
+    until("it is ready by itself", || log.is_ready()).await;
+    append(&*log, "room").await;
+    let leases = api(server, "STREAM.INFO.mercure+leases", &Value::Null).await;
+    assert_eq!(leases["state"]["messages"], 0, "nothing is left of the look for room");
+}
+
+/// What waited for a connection that was lost must not be sent over the next one.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_failed_while_the_server_was_gone_is_not_there_when_it_is_back() {
+    let mut server = nats("");
+    let log = log(&format!("nats://127.0.0.1:{}?timeout=500ms", server.port), 10_000).await;
+    append(&*log, "before").await;
+    let stop = Arc::new(AtomicUsize::new(0));
+    let mut publishers = tokio::task::JoinSet::new();
+    for publisher in 0..64 {
+        let (log, stop) = (Arc::clone(&log), Arc::clone(&stop));
+        publishers.spawn(async move {
+            let mut failed = Vec::new();
+            for number in 0.. {
+                if stop.load(Ordering::Relaxed) > 0 {
+                    break;
+                }
+                let id = format!("{publisher}-{number}");
+                let is_away = !log.is_ready();
+                if log.append(update(&id, "d")).await.is_err() && is_away {
+                    failed.push(id);
+                }
+            }
+            failed
+        });
+    }
+    server.kill();
+    until("it is known to be away", || !log.is_ready()).await;
+    // Some appends fail in this time, each after the time-out.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    server.restart();
+    until("it is known to be back", || log.is_ready()).await;
+    stop.store(1, Ordering::Relaxed);
+    let failed: Vec<_> = publishers.join_all().await.into_iter().flatten().collect();
+    assert!(failed.len() >= 64, "{} failed", failed.len());
+    append_again(&*log, "after").await;
+    let kept = kept(&*log).await;
+    let kept: std::collections::HashSet<_> = names(&kept).into_iter().collect();
+    let late: Vec<_> = failed.iter().filter(|id| kept.contains(id.as_str())).collect();
+    assert!(late.is_empty(), "{} of {} were added later: {late:?}", late.len(), failed.len());
+}
+
+/// Updates that a node has not read yet are purged, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purge_does_not_change_whether_the_log_is_ready() {
+    let server = nats("");
+    let log = log(&url(&server), 1_000).await;
+    let mut follower = follow_from_head(&*log).await;
+    append_many(&log, "a", 100).await;
+    append(&*log, "last").await;
+    take_to(&mut *follower, "last").await;
+    let mut followed = tokio::spawn(async move {
+        let next = follower.next().await;
+        (follower, next)
+    });
+    let was_away = tokio::spawn({
+        let log = Arc::clone(&log);
+        async move {
+            let until = Instant::now() + Duration::from_secs(15);
+            while Instant::now() < until {
+                if !log.is_ready() {
+                    return true;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            false
+        }
+    });
+    let client = async_nats::connect(format!("127.0.0.1:{}", server.port)).await.expect("connect");
+    for round in 0..20 {
+        // What an operator does by hand, and removes at once.
+        for _ in 0..10 {
+            client.publish("mercure.updates", "nonsense".into()).await.expect("publish");
+        }
+        client.flush().await.expect("flush");
+        api(&server, "STREAM.PURGE.mercure", &json!({})).await;
+        let info = api(&server, "STREAM.INFO.mercure", &Value::Null).await;
+        let last = info["state"]["last_seq"].as_u64().expect("a number");
+        assert_eq!(log.head().await.expect("head").position.sequence, last, "round {round}");
+    }
+    assert!(!was_away.await.expect("no panic"), "it is ready all the time");
+    append(&*log, "after").await;
+    let end =
+        tokio::time::timeout(PATIENCE, &mut followed).await.expect("it ends or goes on").expect("no panic");
+    match end {
+        (_, Ok(entries)) => assert_eq!(names(&entries), ["after"]),
+        (_, Err(error)) => assert!(matches!(error, TransportError::Trimmed), "{error}"),
+    }
+}
+
+/// What a node does every third of its lease.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewal_costs_the_same_whatever_the_number_of_subscribers() {
+    const SUBSCRIBERS: u128 = 5_000;
+    let server = Server::start(|directory, port| {
+        let (store, ports) = (directory.join("store"), directory);
+        let text = format!(
+            "jetstream {{ store_dir: {store:?} }}\nhttp: \"127.0.0.1:-1\"\nports_file_dir: {ports:?}"
+        );
+        command(directory, port, &text)
+    });
+    let mut costs = Vec::new();
+    for subscribers in [1, SUBSCRIBERS] {
+        let url = format!("nats://127.0.0.1:{}?lease=10m&name=of-{subscribers}", server.port);
+        let (log, node) = (log(&url, 10).await, NodeId::new(subscribers));
+        let registry = log.registry().expect("a registry");
+        registry.renew(node).await.expect("renew");
+        let facts: Vec<_> = (0..subscribers).map(|number| fact(number, true)).collect();
+        for facts in facts.chunks(100) {
+            registry.record(node, facts).await.expect("record");
+        }
+        // The first look is at everything.
+        let begin = traffic(&server).await;
+        assert!(registry.abandoned(32).await.expect("abandoned").is_empty());
+        let before = traffic(&server).await;
+        eprintln!(
+            "{subscribers} subscribers, the first look: {} messages, {} bytes",
+            before[0] - begin[0],
+            before[1] - begin[1]
+        );
+        for _ in 0..RENEWALS {
+            assert_eq!(registry.renew(node).await.expect("renew"), Lease::Kept);
+            assert!(registry.abandoned(32).await.expect("abandoned").is_empty());
+        }
+        let after = traffic(&server).await;
+        costs.push([after[0] - before[0], after[1] - before[1]]);
+        eprintln!("{subscribers} subscribers, {RENEWALS} renewals: {:?} messages and bytes", costs.last());
+    }
+    for cost in costs {
+        // A renewal and a look are a question and an answer each; the rest is what else goes on meanwhile.
+        assert!(cost[0] < RENEWALS * 8 && cost[1] < RENEWALS * 4_096, "{cost:?}");
+    }
+}
+
+const RENEWALS: u64 = 20;
+
+/// Where a server tells what it has done: at a port that it chose itself.
+fn monitor(server: &Server) -> String {
+    let file = server.directory().join(format!("nats-server_{}.ports", server.id()));
+    let ports: Value = serde_json::from_slice(&std::fs::read(file).expect("written")).expect("JSON");
+    let url = ports["monitoring"][0].as_str().expect("a URL");
+    url.strip_prefix("http://").expect("HTTP").to_owned()
+}
+
+/// Messages and bytes that a server has taken and given.
+async fn traffic(server: &Server) -> [u64; 2] {
+    let mut request = tokio::net::TcpStream::connect(monitor(server)).await.expect("connect");
+    request.write_all(b"GET /varz HTTP/1.0\r\n\r\n").await.expect("asked");
+    let mut answer = String::new();
+    request.read_to_string(&mut answer).await.expect("answered");
+    let answer: Value =
+        serde_json::from_str(answer.split_once("\r\n\r\n").expect("an answer").1).expect("JSON");
+    let number = |name: &str| answer[name].as_u64().expect("a number");
+    [number("in_msgs") + number("out_msgs"), number("in_bytes") + number("out_bytes")]
+}
+
+/// A node whose subscribers are left behind is found by one that looks at the leases alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_that_others_have_seen_alive_or_not_are_found_when_they_are_gone() {
+    let server = nats("");
+    let url = format!("nats://127.0.0.1:{}?lease=2s", server.port);
+    let (log, other) = (log(&url, 100).await, log(&url, 100).await);
+    let (registry, others) = (log.registry().expect("one"), other.registry().expect("one"));
+    assert!(registry.abandoned(10).await.expect("abandoned").is_empty(), "everything has been looked at");
+    // One that comes and gives its lease up between two looks.
+    let short = NodeId::new(1);
+    others.renew(short).await.expect("renew");
+    others.record(short, &[fact(1, true)]).await.expect("record");
+    others.resign(short).await.expect("resign");
+    assert_eq!(registry.abandoned(10).await.expect("abandoned").len(), 1);
+    registry.bury(short, &[fact(1, false)]).await.expect("bury");
+    assert!(registry.abandoned(10).await.expect("abandoned").is_empty());
+    // One that dies.
+    let dies = NodeId::new(2);
+    others.renew(dies).await.expect("renew");
+    others.record(dies, &[fact(2, true)]).await.expect("record");
+    assert!(registry.abandoned(10).await.expect("abandoned").is_empty());
+    let mut wait = Wait::new("its lease ends");
+    while registry.abandoned(10).await.expect("abandoned").is_empty() {
+        wait.goes_on().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -674,7 +875,7 @@ async fn an_update_that_is_larger_than_the_server_takes_is_refused() {
     let log = log(&url(&server), 10).await;
     let error = log.append(update("a", &"x".repeat(20_000))).await.expect_err("too large");
     assert!(matches!(error, TransportError::Full(_)), "{error:?}");
-    assert!(log.is_ready());
+    assert!(log.is_ready(), "others fit");
     append(&*log, "b").await;
 }
 
@@ -978,7 +1179,7 @@ async fn conformance_in_a_cluster() {
     let servers = cluster();
     let url = format!("nats://{}", hosts(&servers));
     drop(open_when_ready(&format!("{url}?replicas=3")).await);
-    conforms(url, 3).await;
+    conforms(servers, url, 3).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,9 @@
 //! The requests of the JetStream API that a log needs, in the form that servers have understood since 2.9.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    collections::HashMap,
+    time::{Duration, SystemTime},
+};
 
 use async_nats::Message;
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -21,6 +24,7 @@ pub(super) struct Info {
 #[derive(Debug, Clone, Copy, Deserialize)]
 pub(super) struct State {
     pub(super) messages: u64,
+    pub(super) bytes: u64,
     pub(super) first_seq: u64,
     pub(super) last_seq: u64,
 }
@@ -55,6 +59,8 @@ pub(super) struct ConsumerConfig<'a> {
     pub(super) name: &'a str,
     pub(super) from: u64,
     pub(super) headers_only: bool,
+    /// Only messages of these subjects.
+    pub(super) filter: Option<&'a str>,
 }
 
 /// The answer to a publish.
@@ -76,6 +82,22 @@ impl Link {
         self.call(&format!("STREAM.INFO.{stream}"), &Value::Null).await
     }
 
+    /// The subjects of a stream's messages that a filter selects.
+    pub(super) async fn subjects(&self, stream: &str, filter: &str) -> Result<Vec<String>, Failure> {
+        #[derive(Deserialize)]
+        struct Answer {
+            state: Subjects,
+        }
+        #[derive(Deserialize)]
+        struct Subjects {
+            #[serde(default)]
+            subjects: HashMap<String, u64>,
+        }
+        let request = json!({"subjects_filter": filter});
+        let answer = self.call::<Answer>(&format!("STREAM.INFO.{stream}"), &request).await?;
+        Ok(answer.state.subjects.into_keys().collect())
+    }
+
     pub(super) async fn create(&self, stream: &str, config: &Value) -> Result<Info, Failure> {
         self.call(&format!("STREAM.CREATE.{stream}"), config).await
     }
@@ -90,7 +112,7 @@ impl Link {
         struct Created {
             num_pending: u64,
         }
-        let request = json!({"stream_name": stream, "config": {
+        let mut request = json!({"stream_name": stream, "config": {
             "name": config.name,
             "deliver_policy": "by_start_sequence",
             "opt_start_seq": config.from.max(1),
@@ -101,7 +123,11 @@ impl Link {
             "mem_storage": true,
             "num_replicas": 1,
         }});
-        let subject = format!("CONSUMER.CREATE.{stream}.{}", config.name);
+        let mut subject = format!("CONSUMER.CREATE.{stream}.{}", config.name);
+        if let Some(filter) = config.filter {
+            request["config"]["filter_subject"] = filter.into();
+            subject = format!("{subject}.{filter}");
+        }
         self.call::<Created>(&subject, &request).await.map(|created| created.num_pending)
     }
 

@@ -10,7 +10,7 @@ use petasos_hub::{
 
 use super::{
     log::Log,
-    reader::{End, Raw, Reader},
+    reader::{End, Raw, Reader, Start},
 };
 use crate::{retry::Backoff, window::Seat};
 
@@ -24,6 +24,8 @@ pub(super) struct LogFollower {
     /// Read and not looked at yet.
     waiting: VecDeque<Raw>,
     backoff: Backoff,
+    /// Everything up to here was read or is not there any more, and nothing after it had been read then.
+    end: u64,
     /// Let go of at the end, so that appenders do not wait for what follows nothing any more.
     seat: Option<Seat>,
 }
@@ -34,7 +36,7 @@ impl LogFollower {
         let reader = Reader::new(Arc::clone(&log.link), &log.streams.log, false, epoch, sequence);
         let seat = Some(log.window.enter(after));
         let (waiting, backoff) = (VecDeque::new(), Backoff::new());
-        Self { log, reader, epoch, through: sequence, waiting, backoff, seat }
+        Self { log, reader, epoch, through: sequence, waiting, backoff, end: 0, seat }
     }
 
     /// What has been read, up to the first gap that has to be asked about. Cancel-safe.
@@ -53,6 +55,10 @@ impl LogFollower {
             if let Some(update) = self.log.decode(position, &raw.payload) {
                 entries.push(Entry { position, update: Arc::new(update) });
             }
+        }
+        if entries.is_empty() && self.waiting.is_empty() && self.end > self.through {
+            self.cross(self.end + 1).await?;
+            self.through = self.end;
         }
         if let Some(seat) = &self.seat {
             seat.move_to(Position { epoch: self.epoch, sequence: self.through });
@@ -89,14 +95,16 @@ impl LogFollower {
                 return Ok(entries);
             }
             let batch = tokio::select! {
-                batch = self.reader.next() => batch,
+                batch = read(&mut self.reader) => batch,
                 () = stalled(&self.log, self.epoch, self.through) => {
+                    // Another consumer says whether there is anything: what was there may have been removed.
                     self.reader.detach();
-                    Err(End::Away("the consumer delivers nothing".to_owned()))
+                    continue;
                 }
             };
             match batch {
-                Ok(batch) => {
+                Ok(Next::Nothing { through }) => self.end = through,
+                Ok(Next::Batch(batch)) => {
                     self.backoff.reset();
                     self.waiting.extend(batch);
                 }
@@ -112,6 +120,22 @@ impl LogFollower {
                 }
             }
         }
+    }
+}
+
+/// What a reader has found.
+enum Next {
+    Batch(Vec<Raw>),
+    /// There is nothing up to here that has not been read.
+    Nothing {
+        through: u64,
+    },
+}
+
+async fn read(reader: &mut Reader) -> Result<Next, End> {
+    match reader.attach().await? {
+        Some(Start { last, pending: 0 }) => Ok(Next::Nothing { through: last }),
+        _ => Ok(Next::Batch(reader.next().await?)),
     }
 }
 

@@ -1,14 +1,13 @@
 //! Whether the server answers, said once when it changes.
 
-use std::sync::{
-    Mutex, PoisonError,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::{Mutex, PoisonError};
+
+use tokio::sync::watch;
 
 /// What is known of the server.
 pub(super) struct Health {
     name: String,
-    ready: AtomicBool,
+    ready: watch::Sender<bool>,
     /// What the server refused last: it drops such requests without an answer, which would look as if it were away.
     refused: Mutex<Option<String>>,
 }
@@ -18,23 +17,29 @@ const SAID_BYTES_MAX: usize = 512;
 
 impl Health {
     pub(super) fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), ready: AtomicBool::new(true), refused: Mutex::new(None) }
+        Self { name: name.to_owned(), ready: watch::Sender::new(true), refused: Mutex::new(None) }
     }
 
     pub(super) fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::Acquire)
+        *self.ready.borrow()
+    }
+
+    /// Returns when the server answers, as far as is known.
+    pub(super) async fn answers(&self) {
+        // The sender is ours.
+        let _ = self.ready.subscribe().wait_for(|is_ready| *is_ready).await;
     }
 
     /// It does not answer.
     pub(super) fn is_away(&self, reason: &str) {
-        if self.ready.swap(false, Ordering::AcqRel) {
+        if self.ready.send_replace(false) {
             tracing::warn!(log = self.name, reason, "NATS JetStream does not answer");
         }
     }
 
     /// It has answered.
     pub(super) fn is_back(&self) {
-        if !self.ready.swap(true, Ordering::AcqRel) {
+        if !self.ready.send_replace(true) {
             tracing::info!(log = self.name, "NATS JetStream answers again");
         }
     }

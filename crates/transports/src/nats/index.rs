@@ -116,9 +116,25 @@ impl Index {
     /// The server has nothing before `first` any more: somebody has removed it.
     pub(super) fn removed_before(&mut self, first: u64) {
         for origin in [Origin::Publisher, Origin::Hub] {
+            let mut is_removed = false;
             while self.kept(origin).entries.front().is_some_and(|place| place.seq < first) {
                 self.trim_first(origin);
+                is_removed = true;
             }
+            if is_removed {
+                self.kept(origin).lose_trimmed();
+            }
+        }
+    }
+
+    /// Messages up to `seq` that have not been pushed are not there any more. Each may have been an update that a follower
+    /// has not seen.
+    pub(super) fn lost_through(&mut self, seq: u64) {
+        if seq > self.through {
+            for kept in [&mut self.updates, &mut self.events] {
+                kept.lost = kept.lost.max(seq);
+            }
+            self.skip_to(seq);
         }
     }
 
@@ -130,6 +146,7 @@ impl Index {
                 while self.kept(origin).entries.front().is_some_and(|place| place.seq <= seq) {
                     self.trim_first(origin);
                 }
+                self.kept(origin).lose_trimmed();
             }
         }
     }
@@ -207,6 +224,12 @@ impl Index {
 }
 
 impl Kept {
+    /// The server has nothing any more of what was trimmed: followers that have not seen it have missed it.
+    fn lose_trimmed(&mut self) {
+        self.margin.clear();
+        self.lost = self.trimmed;
+    }
+
     fn after(&self, after: u64) -> impl Iterator<Item = u64> {
         let from = self.entries.partition_point(|place| place.seq <= after);
         self.entries.range(from..).map(|place| place.seq)
@@ -278,7 +301,11 @@ mod tests {
         }
         index.removed_before(3);
         assert_eq!((index.after(0, 10), index.trimmed().updates.sequence), (vec![3, 4, 5, 6], 2));
+        assert_eq!(index.updates_lost(), 2);
         index.removed(4);
+        assert_eq!((index.after(0, 10), index.trimmed().updates.sequence), (vec![5, 6], 4));
+        index.lost_through(8);
+        assert_eq!((index.updates_lost(), index.head().sequence), (8, 8));
         assert_eq!((index.after(0, 10), index.trimmed().updates.sequence), (vec![5, 6], 4));
     }
 

@@ -24,7 +24,7 @@ use tokio::{
 use super::{health::Health, settings::Settings};
 use crate::OpenError;
 
-/// A connection that is made anew should the client end it for good.
+/// A connection that is made anew whenever it is lost, with another client: what waited in the old one is dropped with it.
 pub(super) struct Link {
     pub(super) settings: Settings,
     pub(super) health: Arc<Health>,
@@ -119,6 +119,11 @@ impl Refusal {
 }
 
 impl Failure {
+    /// Whether the server had no room, for this or anything else.
+    pub(super) fn is_full(&self) -> bool {
+        matches!(self, Self::Refused(refusal) if refusal.is_full()) && !self.is_too_large()
+    }
+
     pub(super) fn is(&self, err_code: u16) -> bool {
         matches!(self, Self::Refused(refusal) if refusal.err_code == err_code)
     }
@@ -153,7 +158,7 @@ impl From<Failure> for TransportError {
 impl Link {
     pub(super) async fn open(settings: Settings) -> Result<Self, OpenError> {
         let health = Arc::new(Health::new(&settings.name));
-        let connection = Connection::open(&settings, &health).await?;
+        let connection = Connection::open(&settings, &health, &[]).await?;
         let in_flight = Arc::new(Semaphore::new(IN_FLIGHT_MAX));
         Ok(Self { settings, health, connection: Mutex::new(Arc::new(connection)), in_flight })
     }
@@ -166,10 +171,12 @@ impl Link {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Connects anew if the client has given up, which it does when a server refuses its credentials.
+    /// Connects anew if the connection is lost.
     pub(super) async fn revive(&self) -> Result<(), OpenError> {
-        if self.connection().dispatch.is_finished() {
-            let connection = Connection::open(&self.settings, &self.health).await?;
+        let last = self.connection();
+        if last.dispatch.is_finished() {
+            let others = last.client.server_info().connect_urls;
+            let connection = Connection::open(&self.settings, &self.health, &others).await?;
             *self.connection_slot() = Arc::new(connection);
         }
         Ok(())
@@ -195,6 +202,22 @@ impl Link {
     ) -> Result<Sent, Failure> {
         let deadline = Instant::now() + self.settings.timeout;
         self.noted(timeout_at(deadline, self.ask(subject, headers, payload, deadline)).await)
+    }
+
+    /// Sends a message that the server is to store. While the server is known not to answer, the message waits here and not
+    /// on its way: the server would store it when it goes on, and its publisher has got an error by then.
+    pub(super) async fn publish(
+        &self,
+        subject: &str,
+        headers: HeaderMap,
+        payload: Bytes,
+    ) -> Result<Sent, Failure> {
+        let deadline = Instant::now() + self.settings.timeout;
+        let sending = async {
+            self.health.answers().await;
+            self.ask(subject, Some(headers), payload, deadline).await
+        };
+        self.noted(timeout_at(deadline, sending).await)
     }
 
     /// Waits for the answer to a request that has been sent.
@@ -242,8 +265,9 @@ impl Link {
 }
 
 impl Connection {
-    async fn open(settings: &Settings, health: &Arc<Health>) -> Result<Self, OpenError> {
-        let client = settings.connect(health).await?;
+    /// `others`: addresses of servers that the last one has told of.
+    async fn open(settings: &Settings, health: &Arc<Health>, others: &[String]) -> Result<Self, OpenError> {
+        let client = settings.connect(health, others).await?;
         let inbox = client.new_inbox();
         let mut answers = client
             .subscribe(format!("{inbox}.*"))

@@ -18,6 +18,7 @@ use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
     task::JoinHandle,
 };
+use uuid::Uuid;
 
 use super::{
     api::Info,
@@ -28,6 +29,7 @@ use super::{
 };
 use crate::{
     OpenError,
+    capacity::Capacity,
     codec::{self, Damaged},
     retry::Backoff,
     window::Window,
@@ -49,6 +51,8 @@ pub(super) struct Log {
     newest: Mutex<Position>,
     soundings: mpsc::Sender<Sounding>,
     reported: Mutex<VecDeque<String>>,
+    /// Whether appends find room.
+    pub(super) capacity: Capacity,
 }
 
 /// Ends the tasks of a log when it is dropped.
@@ -79,9 +83,6 @@ const SOUNDINGS_MAX: usize = 1_024;
 
 /// How often a server that has not answered is asked again.
 const PROBE: Duration = Duration::from_millis(500);
-
-/// Looks after which a consumer counts as stuck that says that it is there and delivers nothing of what is.
-const STALLED_MAX: u32 = 6;
 
 /// What has been reported and is not reported again.
 const REPORTED_MAX: usize = 1_024;
@@ -125,6 +126,7 @@ impl Log {
             newest: Mutex::new(Position::EARLIEST),
             soundings,
             reported: Mutex::default(),
+            capacity: Capacity::new(format!("the stream \"{}\" in NATS", streams.log)),
             streams,
             link,
         });
@@ -138,6 +140,7 @@ impl Log {
         let tasks = vec![
             tokio::spawn(keep_index(Arc::clone(&log), reader)),
             tokio::spawn(sound(Arc::clone(&log.link), log.streams.log.clone(), asked)),
+            tokio::spawn(look_for_room(Arc::clone(&log))),
         ];
         Ok((log, Tasks(tasks)))
     }
@@ -166,7 +169,13 @@ impl Log {
                 if end.epoch != known.epoch {
                     self.doubted.notify_one();
                 }
-                reached.wait_for(|head| *head >= end).await.map_err(|_| TransportError::Closed)?;
+                // What is still to come may have been removed: then only whoever keeps the index can tell.
+                loop {
+                    match tokio::time::timeout(PROBE, reached.wait_for(|head| *head >= end)).await {
+                        Ok(head) => break head.map(drop).map_err(|_| TransportError::Closed)?,
+                        Err(_) => self.doubted.notify_one(),
+                    }
+                }
                 let mut index = self.index();
                 // It may have been begun anew since.
                 if index.epoch == end.epoch && index.head() >= end {
@@ -193,7 +202,12 @@ impl Log {
     pub(super) async fn append(&self, update: &Update) -> Result<Position, TransportError> {
         self.room().await?;
         let begun = self.begin(update, None).await?;
-        let (before, ack) = (begun.before, self.link.published(begun.sent).await?);
+        let (before, ack) = (begun.before, self.link.published(begun.sent).await);
+        let ack = ack.inspect_err(|failure| {
+            if failure.is_full() {
+                self.capacity.refused(update.size(), failure);
+            }
+        })?;
         let mut position = Position { epoch: before.epoch, sequence: ack.seq };
         if ack.seq <= before.sequence {
             // Sequences grow unless the log was lost.
@@ -248,11 +262,12 @@ impl Log {
         if let Some(told) = told {
             headers.insert(TOLD, told);
         }
-        let sent = self.link.send(subject, Some(headers), codec::encode(update).into()).await?;
+        let sent = self.link.publish(subject, headers, codec::encode(update).into()).await?;
         Ok(Append { before, sent })
     }
 
     fn has_appended(&self, position: Position) {
+        self.capacity.took();
         let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
         *newest = position.max(*newest);
     }
@@ -336,7 +351,10 @@ impl Log {
             self.apply(batch, has_begun)?;
         }
         // What is still missing was removed by somebody.
-        self.index().skip_to(last);
+        match has_begun {
+            true => self.index().lost_through(last),
+            false => self.index().skip_to(last),
+        }
         self.tell();
         Ok(())
     }
@@ -437,9 +455,8 @@ async fn follow_index(log: &Log, reader: &mut Reader, backoff: &mut Backoff) -> 
     }
     log.link.health.is_back();
     backoff.reset();
-    // Where the log was known to end when somebody waited in vain, how far the index was at the last look, and for how
-    // many looks it has been there.
-    let (mut awaited, mut seen, mut stalled) = (0, 0, 0);
+    // Where the log was known to end when somebody waited in vain, and how far the index was at the last look.
+    let (mut awaited, mut seen) = (0, 0);
     let mut probe = tokio::time::interval(PROBE);
     probe.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -461,10 +478,13 @@ async fn follow_index(log: &Log, reader: &mut Reader, backoff: &mut Backoff) -> 
             },
             _ = probe.tick() => {
                 let through = log.index().through;
-                stalled = if awaited > through && seen == through { stalled + 1 } else { 0 };
-                seen = through;
-                if stalled > STALLED_MAX {
-                    return End::Away("the consumer delivers nothing".to_owned());
+                let is_stalled = awaited > through && std::mem::replace(&mut seen, through) == through;
+                if is_stalled {
+                    // What is awaited may have been removed, or the consumer is stuck: another one says which.
+                    reader.detach();
+                    if let Err(end) = attach_index(log, reader).await {
+                        return end;
+                    }
                 }
                 if !log.link.health.is_ready() {
                     if let Err(end) = reader.check().await {
@@ -483,6 +503,37 @@ async fn attach_index(log: &Log, reader: &mut Reader) -> Result<(), End> {
     let info = log.streams.ensure(&log.link).await.map_err(|error| End::Away(error.to_string()))?;
     log.is_same(&info)?;
     log.load(reader).await
+}
+
+/// Looks for room whenever an append found none, for ever.
+async fn look_for_room(log: Arc<Log>) {
+    loop {
+        let bytes = log.capacity.is_due().await;
+        match has_room(&log, bytes).await {
+            Ok(true) => log.capacity.took(),
+            Ok(false) => {}
+            Err(failure) => tracing::debug!(%failure, "nobody can say whether there is room"),
+        }
+    }
+}
+
+/// Whether the stream's own bounds and those of account and server have room for so many bytes. The latter are not told to
+/// everybody, so a message of that size is stored where it disturbs nobody, and removed.
+async fn has_room(log: &Log, bytes: usize) -> Result<bool, Failure> {
+    let info = log.link.info(&log.streams.log).await?;
+    let bound = |name: &str| info.config[name].as_u64().filter(|bound| *bound > 0).unwrap_or(u64::MAX);
+    if info.state.messages >= bound("max_msgs")
+        || info.state.bytes.saturating_add(bytes as u64) >= bound("max_bytes")
+    {
+        return Ok(false);
+    }
+    let subject = log.streams.lease_of(&format!("room-{}", Uuid::new_v4().simple()));
+    let sent = log.link.publish(&subject, HeaderMap::new(), vec![0; bytes].into()).await?;
+    match log.link.published(sent).await {
+        Ok(ack) => log.link.delete(&log.streams.leases, ack.seq).await.map(|_| true),
+        Err(failure) if failure.is_full() => Ok(false),
+        Err(failure) => Err(failure),
+    }
 }
 
 /// Asks where the log ends: one question for all who wait.

@@ -9,6 +9,7 @@
 //! its disk at once and lets the system decide when that reaches the medium, at the latest after `sync_interval`.
 
 mod api;
+mod census;
 mod follower;
 mod health;
 mod index;
@@ -131,6 +132,10 @@ impl Transport for NatsTransport {
     }
 
     fn is_ready(&self) -> bool {
+        self.log.link.health.is_ready() && self.log.capacity.has_room()
+    }
+
+    fn is_readable(&self) -> bool {
         self.log.link.health.is_ready()
     }
 

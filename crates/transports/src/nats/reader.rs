@@ -46,6 +46,8 @@ pub(super) struct Reader {
     headers_only: bool,
     /// Whether it ends where the stream ends: it gives nothing then.
     ends: bool,
+    /// Only messages of these subjects.
+    filter: Option<String>,
     epoch: u64,
     /// What was delivered last: its sequence, and its time if it is known.
     after: u64,
@@ -104,12 +106,28 @@ impl Reader {
     /// Reads what follows `after` in the stream that was made at `epoch`.
     pub(super) fn new(link: Arc<Link>, stream: &str, headers_only: bool, epoch: u64, after: u64) -> Self {
         let stream = stream.to_owned();
-        Self { link, stream, headers_only, ends: false, epoch, after, after_time: None, attached: None }
+        Self {
+            link,
+            stream,
+            headers_only,
+            ends: false,
+            filter: None,
+            epoch,
+            after,
+            after_time: None,
+            attached: None,
+        }
     }
 
     /// Ends where the stream ends: [`Reader::next`] gives nothing then.
     pub(super) fn that_ends(mut self) -> Self {
         self.ends = true;
+        self
+    }
+
+    /// Gives messages of these subjects only.
+    pub(super) fn of_subjects(mut self, filter: Option<String>) -> Self {
+        self.filter = filter;
         self
     }
 
@@ -126,7 +144,8 @@ impl Reader {
         let inbox = connection.client.new_inbox();
         let messages = connection.client.subscribe(format!("{inbox}.*")).await;
         let messages = messages.map_err(|_| End::Away("the connection is closed".to_owned()))?;
-        let config = ConsumerConfig { name: &consumer, from, headers_only: self.headers_only };
+        let filter = self.filter.as_deref();
+        let config = ConsumerConfig { name: &consumer, from, headers_only: self.headers_only, filter };
         let pending = self.link.consume(&self.stream, &config).await.map_err(|failure| away(&failure))?;
         let attached = Attached {
             link: Arc::clone(&self.link),
@@ -146,8 +165,9 @@ impl Reader {
         // Had it been made anew in between, the consumer would be one of the new stream.
         self.check().await?;
         self.attached = Some(attached);
-        // The one that is compared does not count.
-        let pending = pending.saturating_sub(u64::from(compare));
+        // The one that is compared does not count, unless somebody has removed it.
+        let is_compared = compare && before.state.first_seq <= self.after;
+        let pending = pending.saturating_sub(u64::from(is_compared));
         Ok(Some(Start { last: before.state.last_seq, pending }))
     }
 

@@ -14,9 +14,9 @@
 //! - What is larger than the server takes is reported and left out: it would be in the way of all others for ever.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_nats::HeaderMap;
@@ -34,6 +34,7 @@ use petasos_protocol::{
 };
 
 use super::{
+    census::Census,
     link::{Failure, Sent, codes, fitting, is_too_large},
     log::Log,
     reader::{End, Raw, Reader},
@@ -57,6 +58,9 @@ struct Memory {
     begun: HashSet<NodeId>,
     /// Nodes whose last record did not succeed: what it told is not told again.
     unfinished: HashSet<NodeId>,
+    /// The revisions of the leases that this process has renewed: the next renewal need not ask.
+    leases: HashMap<NodeId, u64>,
+    census: Census,
 }
 
 /// A record at its revision.
@@ -72,6 +76,9 @@ const REQUESTS: usize = 128;
 
 /// Somebody else may change a record between a look and a change: the look is repeated this often.
 const ATTEMPTS: usize = 8;
+
+/// Follows the name of a node in the subject of the sign that it has given up its lease.
+const RESIGNED: &str = "-resigned";
 
 const EXPECTED: &str = "Nats-Expected-Last-Subject-Sequence";
 /// The header with the arrival that a record tells of: the id of its first event, percent-encoded by whoever made it,
@@ -122,7 +129,7 @@ impl Subscribers {
         if let Some(arrival) = arrival {
             headers.insert(ARRIVAL, arrival);
         }
-        Ok(self.log.link.send(subject, Some(headers), payload).await?)
+        Ok(self.log.link.publish(subject, headers, payload).await?)
     }
 
     async fn written(&self, sent: Sent) -> Result<Option<u64>, TransportError> {
@@ -381,16 +388,18 @@ impl Subscribers {
         }
     }
 
-    /// Everything in a stream as it is now, in its order, given to `each` until that says that it is enough.
+    /// Everything in a stream as it is now, or what a filter of subjects selects of it, in its order, given to `each` until that says that it is enough.
     async fn scan(
         &self,
         stream: &str,
+        filter: Option<String>,
         headers_only: bool,
         mut each: impl FnMut(&Raw) -> bool + Send,
     ) -> Result<(), TransportError> {
         let link = &self.log.link;
         let epoch = self.known(link.info(stream).await.and_then(|info| info.epoch()))?;
-        let mut reader = Reader::new(Arc::clone(link), stream, headers_only, epoch, 0).that_ends();
+        let mut reader = Reader::new(Arc::clone(link), stream, headers_only, epoch, 0);
+        reader = reader.that_ends().of_subjects(filter);
         let away = |end| match end {
             End::Away(reason) | End::Lost(reason) => TransportError::unavailable(reason),
         };
@@ -404,6 +413,61 @@ impl Subscribers {
             }
         }
         Ok(())
+    }
+
+    /// Finds out which nodes have a lease, and which of the others may have left subscribers behind. A node that begins to
+    /// live meanwhile may count as dead here. It is not buried, as burying looks again.
+    async fn look(&self) -> Result<(), TransportError> {
+        let streams = &self.log.streams;
+        let subjects = self.log.link.subjects(&streams.leases, &streams.lease_of("*")).await;
+        let (mut alive, mut resigned) = (HashSet::new(), HashSet::new());
+        for subject in self.known(subjects)? {
+            let token = subject.rsplit('.').next().unwrap_or_default();
+            match token.strip_suffix(RESIGNED) {
+                Some(node) => resigned.extend(NodeId::parse(node)),
+                None => alive.extend(NodeId::parse(token)),
+            }
+        }
+        if !self.memory().census.look(alive, resigned, Instant::now()) {
+            return Ok(());
+        }
+        let mut nodes = BTreeSet::new();
+        self.scan(&streams.subscribers, None, true, |raw| {
+            nodes.extend(raw.subject.rsplit('.').nth(1).and_then(NodeId::parse));
+            true
+        })
+        .await?;
+        let census = &mut self.memory().census;
+        nodes.retain(|node| !census.is_alive(*node));
+        census.counted(nodes, Instant::now());
+        Ok(())
+    }
+
+    fn suspects(&self) -> Vec<NodeId> {
+        self.memory().census.suspects()
+    }
+
+    /// Subscribers that a node has recorded, at most so many.
+    async fn subscribers_of(&self, node: NodeId, limit: usize) -> Result<Vec<Abandoned>, TransportError> {
+        let streams = &self.log.streams;
+        let filter = streams.subscriber(&node.to_string(), "*");
+        // Records that cannot be read must not hide the others: then all of the node's are read.
+        for at_most in [limit, usize::MAX] {
+            let mut sequences = Vec::new();
+            self.scan(&streams.subscribers, Some(filter.clone()), true, |raw| {
+                sequences.push(raw.seq);
+                sequences.len() < at_most
+            })
+            .await?;
+            let is_all = sequences.len() < at_most;
+            let found = sequences.into_iter().map(|seq| self.abandoned_at(node, seq)).collect();
+            let mut found: Vec<_> = all(found).await?.into_iter().flatten().collect();
+            if is_all || !found.is_empty() {
+                found.truncate(limit);
+                return Ok(found);
+            }
+        }
+        Ok(Vec::new())
     }
 
     async fn abandoned_at(&self, node: NodeId, seq: u64) -> Result<Option<Abandoned>, TransportError> {
@@ -491,12 +555,19 @@ impl Registry for Subscribers {
 
     async fn renew(&self, node: NodeId) -> Result<Lease, TransportError> {
         let subject = self.log.streams.lease_of(&node.to_string());
+        // Not remembered any more if anything goes wrong.
+        let mut remembered = self.memory().leases.remove(&node);
         for _ in 0..ATTEMPTS {
-            let revision = self.lease_revision(node).await?;
+            let revision = match remembered.take() {
+                Some(revision) => Some(revision),
+                None => self.lease_revision(node).await?,
+            };
             if revision.is_none() {
                 self.memory().begun.insert(node);
             }
-            if self.write(&subject, revision.unwrap_or(0), None, Bytes::new()).await?.is_some() {
+            let renewed = self.write(&subject, revision.unwrap_or(0), None, Bytes::new()).await?;
+            if let Some(renewed) = renewed {
+                self.memory().leases.insert(node, renewed);
                 // One that began while nobody heard of it has not been told of yet.
                 let begun = self.memory().begun.remove(&node);
                 return Ok(if begun { Lease::Ended } else { Lease::Kept });
@@ -524,26 +595,19 @@ impl Registry for Subscribers {
     }
 
     async fn abandoned(&self, limit: usize) -> Result<Vec<Abandoned>, TransportError> {
-        // Nodes that begin to live in between count as dead here and are not buried, as burying looks again.
-        let mut alive = HashSet::new();
-        let leases = &self.log.streams.leases;
-        self.scan(leases, true, |raw| {
-            alive.extend(raw.subject.rsplit('.').next().and_then(NodeId::parse));
-            true
-        })
-        .await?;
-        let mut dead = Vec::new();
-        let subscribers = &self.log.streams.subscribers;
-        self.scan(subscribers, true, |raw| {
-            let node = raw.subject.rsplit('.').nth(1).and_then(NodeId::parse);
-            if let Some(node) = node.filter(|node| !alive.contains(node)) {
-                dead.push((node, raw.seq));
+        self.look().await?;
+        let mut abandoned = Vec::new();
+        for node in self.suspects() {
+            if abandoned.len() >= limit {
+                break;
             }
-            dead.len() < limit
-        })
-        .await?;
-        let found = dead.into_iter().map(|(node, seq)| self.abandoned_at(node, seq)).collect();
-        Ok(all(found).await?.into_iter().flatten().collect())
+            let found = self.subscribers_of(node, limit - abandoned.len()).await?;
+            if found.is_empty() {
+                self.memory().census.has_none(node);
+            }
+            abandoned.extend(found);
+        }
+        Ok(abandoned)
     }
 
     async fn bury(&self, node: NodeId, departures: &[Fact]) -> Result<(), TransportError> {
@@ -561,6 +625,10 @@ impl Registry for Subscribers {
     async fn resign(&self, node: NodeId) -> Result<(), TransportError> {
         for _ in 0..ATTEMPTS {
             let Some(revision) = self.lease_revision(node).await? else { return Ok(()) };
+            // Before the lease ends, so that no node misses both. There may be one already.
+            let sign = self.log.streams.lease_of(&format!("{node}{RESIGNED}"));
+            self.write(&sign, 0, None, Bytes::new()).await?;
+            self.memory().leases.remove(&node);
             let removed = self.log.link.delete(&self.log.streams.leases, revision).await;
             if self.known(removed)? {
                 return Ok(());
@@ -572,7 +640,7 @@ impl Registry for Subscribers {
     async fn list(&self, text: Option<&str>) -> Result<Vec<Subscription>, TransportError> {
         let mut found = Vec::new();
         let subscribers = &self.log.streams.subscribers;
-        self.scan(subscribers, false, |raw| {
+        self.scan(subscribers, None, false, |raw| {
             let record = Record::decode(&raw.payload).unwrap_or(Record::Damaged);
             if !matches!(record, Record::Departing { .. })
                 && let Some(subscriptions) = self.subscriptions(&record, raw.seq)

@@ -1,10 +1,18 @@
 //! What the URL says, and the connection that follows from it.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
-use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
+use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ReconnectToServer, ServerAddr};
 use percent_encoding::percent_decode_str;
 use petasos_hub::TransportError;
+use uuid::Uuid;
 
 use super::health::Health;
 use crate::{Dsn, OpenError};
@@ -45,8 +53,8 @@ const REPLICAS_MAX: u64 = 5;
 /// The client pings this often, and gives a server up that has left two unanswered.
 const PING_INTERVAL: Duration = Duration::from_secs(2);
 
-/// The longest time between attempts to connect.
-const RECONNECT_MAX: Duration = Duration::from_secs(2);
+/// Where nobody listens.
+const NOWHERE: &str = "nats://127.0.0.1:0";
 
 impl Settings {
     pub(super) fn new(dsn: &Dsn) -> Result<Self, OpenError> {
@@ -85,16 +93,37 @@ impl Settings {
         })
     }
 
-    /// Connects to one of the servers.
-    pub(super) async fn connect(&self, health: &Arc<Health>) -> Result<Client, OpenError> {
+    /// Connects to one of the servers, or of the `others` that a server has told of, once: a client whose connection is
+    /// lost ends.
+    ///
+    /// A client that connects again by itself sends then what had waited in it, and whoever had published that has got an
+    /// error by then. The client has no setting against that; so for its second connection it is sent where nobody listens,
+    /// as often as it may try.
+    pub(super) async fn connect(&self, health: &Arc<Health>, others: &[String]) -> Result<Client, OpenError> {
+        let nowhere: ServerAddr = NOWHERE.parse().expect("a valid address");
+        let mut servers = self.servers.clone();
+        servers.extend(others.iter().filter_map(|other| other.parse::<ServerAddr>().ok()));
+        // Nodes that have the same list should not all use its first server.
+        let first = Uuid::new_v4().as_u128() % servers.len() as u128;
+        servers.rotate_left(first as usize);
+        // The error of the last one is shown.
+        servers.insert(0, nowhere.clone());
+        let has_connected = Arc::new(AtomicBool::new(false));
+        let again = {
+            let has_connected = Arc::clone(&has_connected);
+            move |_, _| {
+                let target = ReconnectToServer { addr: nowhere.clone(), delay: Some(Duration::ZERO) };
+                std::future::ready(has_connected.load(Ordering::Acquire).then_some(target))
+            }
+        };
         let mut options = ConnectOptions::new()
             .name(format!("petasos {}", self.name))
             .connection_timeout(self.timeout)
             .ping_interval(PING_INTERVAL)
-            .reconnect_delay_callback(|attempts| {
-                let doubled = Duration::from_millis(25).saturating_mul(1 << attempts.min(10));
-                if attempts <= 1 { Duration::ZERO } else { doubled.min(RECONNECT_MAX) }
-            });
+            .retain_servers_order()
+            .reconnect_delay_callback(|_| Duration::ZERO)
+            .reconnect_to_server_callback(again)
+            .max_reconnects(servers.len());
         if let Some(path) = &self.ca {
             readable("ca", path)?;
             options = options.add_root_certificates(path.clone());
@@ -131,7 +160,8 @@ impl Settings {
                 }
             }
         });
-        let connected = options.connect(&self.servers[..]).await;
+        let connected = options.connect(&servers[..]).await;
+        has_connected.store(true, Ordering::Release);
         connected.map_err(|error| match error.kind() {
             ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => {
                 OpenError::Refused(

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use petasos_hub::TransportError;
+use petasos_hub::registry::NodeId;
 use petasos_hub::transport::{HUB_EVENTS_MIN, events_max};
 use serde_json::{Value, json};
 
@@ -100,7 +101,12 @@ impl Streams {
         if age == self.lease.as_nanos() as u64 {
             return Ok(());
         }
-        if info.state.messages > 0 {
+        let leases =
+            link.subjects(&self.leases, &subjects).await.map_err(|failure| refused(link, &failure))?;
+        // Not the signs of leases that were given up.
+        let is_lease =
+            |subject: &String| subject.rsplit('.').next().is_some_and(|node| NodeId::parse(node).is_some());
+        if leases.iter().any(is_lease) {
             return Err(OpenError::Refused(format!(
                 "nodes run with a lease of {}: write ?lease={0}, or stop them all first",
                 humantime::format_duration(Duration::from_nanos(age))
