@@ -24,13 +24,13 @@ from waiting import wait_until
 class Durable:
     """A hub process over one directory, as often as it is started."""
 
-    def __init__(self, directory: Path, *options: str) -> None:
-        self.directory, self.options = directory, options
+    def __init__(self, directory: Path, *options: str, log: str = os.devnull) -> None:
+        self.directory, self.options, self.log = directory, options, log
         self.start()
 
     def start(self) -> None:
         transport = ["--transport", f"durable://{self.directory}"]
-        self.hub = hubs.HubProcess([*hubs.petasos(), "--compat", *transport, *self.options])
+        self.hub = hubs.HubProcess([*hubs.petasos(), "--compat", *transport, *self.options], self.log)
         self.url = self.hub.url
 
     def kill(self) -> None:
@@ -44,8 +44,8 @@ class Durable:
 
 @pytest.fixture
 def start(stack, tmp_path):
-    def start(*options: str, directory: Path = tmp_path / "log") -> Durable:
-        hub = Durable(directory, *options)
+    def start(*options: str, directory: Path = tmp_path / "log", log: str = os.devnull) -> Durable:
+        hub = Durable(directory, *options, log=log)
         stack.callback(hub.kill)
         return hub
 
@@ -187,9 +187,11 @@ def small_disk(stack, tmp_path) -> Path:
     return directory
 
 
-def test_a_full_disk_answers_507_and_streams_go_on(start, small_disk, open_stream):
+# The log of the process is often on the disk that is full.
+@pytest.mark.parametrize("log", [os.devnull, "/dev/full"])
+def test_a_full_disk_answers_507_and_streams_go_on(log, start, small_disk, open_stream):
     filler = small_disk / "filler"
-    hub = start("--history", "1000000", directory=small_disk / "log")
+    hub = start("--history", "1000000", directory=small_disk / "log", log=log)
     stream = open_stream(f"{hub.url}?topic=a", SUBSCRIBE)
     stream.first_bytes()
     with filler.open("wb") as file:

@@ -17,8 +17,11 @@ __all__ = [
     "Server",
     "__version__",
     "check_update",
+    "end_process_after_drain",
     "expand_subscription_topic",
     "expand_subscriptions_path",
+    "flush_lines",
+    "print_line",
     "sign_token",
 ]
 
@@ -68,6 +71,7 @@ class Hub:
         cors_loopback_credentials: bool = False,
         public_url: str | None = None,
         transport: str | None = None,
+        own_process: bool = False,
     ) -> Self:
         """Check the settings.
 
@@ -82,7 +86,8 @@ class Hub:
         with ("*",), allow cookies where page and hub are both on loopback names, as in development. public_url: the
         hub's URL as clients know it: metadata is served under it, and 1.0 tokens name it as their audience; without it,
         they name http://localhost/.well-known/mercure. transport: where the log is, such as redis://localhost:6379;
-        None: in memory. Nothing is opened before the first use.
+        None: in memory. own_process: whether the process does nothing else; its soft limit of open files is then raised
+        to the hard limit at the start. Nothing is opened before the first use.
 
         Raises InvalidUpdate (a ValueError) that names the setting.
         """
@@ -143,7 +148,7 @@ class Hub:
         """
 
     def stop(self) -> None:
-        """End every stream and refuse what follows. Idempotent."""
+        """End every stream and refuse what follows, in five seconds at the latest. Idempotent."""
 
 @final
 class Server:
@@ -158,13 +163,36 @@ class Server:
     def port(self) -> int:
         """The bound port; the system's choice when port was 0."""
 
+    @property
+    def streams_max(self) -> int:
+        """The streams that may be open at once, which the limit of open files has room for."""
+
     def stop(self, drain_seconds: float = 5.0) -> None:
-        """Stop accepting, end the hub's streams, wait at most that long for requests under way. Idempotent."""
+        """Stop accepting, end the hub's streams, wait at most that long for requests under way. Idempotent.
+
+        It returns within two seconds after that time, also if the hub's log does not answer.
+        """
 
 def sign_token(claims: str, key: str | bytes, typ: str = "JWT") -> str:
     """Sign a JSON object as a JWS, with HS256 for a shared secret. typ: "at+jwt" for a token of protocol 1.0.
 
     Raises ValueError for an empty key or claims that are no JSON object.
+    """
+
+def print_line(line: str, *, error: bool = False) -> None:
+    """Write one line to standard output, or to standard error. It neither waits nor fails: what the stream does not
+    take is dropped, be it closed, full, or a pipe that nobody reads.
+    """
+
+def flush_lines(seconds: float = 0.2) -> None:
+    """Wait until printed and logged lines are written, for at most that time for each of the two streams.
+
+    Raises ValueError for a negative number.
+    """
+
+def end_process_after_drain(drain_seconds: float, code: int) -> None:
+    """End the process with that exit code 1.75 seconds after the drain, whatever hangs in it: a thread that needs no
+    interpreter sees to that. Raises ValueError for a negative number, OSError if there is no thread.
     """
 
 def check_update(

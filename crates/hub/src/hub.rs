@@ -274,28 +274,33 @@ impl Hub {
     }
 
     /// Refuses new updates and streams, delivers what has been acknowledged, and ends all streams with
-    /// [`Closed::Stopping`].
+    /// [`Closed::Stopping`]. It returns within seconds, whatever the transport does: streams end after two at the latest,
+    /// and what is then left to do is to tell other nodes.
     pub async fn stop(&self) {
         self.engine.stopping.store(true, Ordering::SeqCst);
         let delivery = async {
-            if let Ok(head) = self.engine.transport.head().await {
-                let mut delivered = self.engine.delivered.clone();
-                // An error means that the tail has ended: nothing more will be delivered.
-                let _ = delivered.wait_for(|delivered| delivered.position >= head.position).await;
-            }
+            let Ok(head) = self.engine.transport.head().await else { return false };
+            let mut delivered = self.engine.delivered.clone();
+            // An error means that the tail has ended: nothing more will be delivered.
+            let _ = delivered.wait_for(|delivered| delivered.position >= head.position).await;
+            true
         };
-        // Without an end, the log is away or the tail has ended.
-        let _ = timeout(DELIVERY_MAX, delivery).await;
+        let has_answered = timeout(DELIVERY_MAX, delivery).await.unwrap_or(false);
         // First the tail, wholly: to it, a shard that ends is a failure.
         let mut tasks = self.engine.tasks().into_iter();
         if let Some(tail) = tasks.next() {
             end(tail).await;
         }
-        for shard in &*self.shards {
-            shard.close(Closed::Stopping).await;
-        }
+        let close = async {
+            for shard in &*self.shards {
+                shard.close(Closed::Stopping).await;
+            }
+        };
+        let _ = timeout(PART_MAX, close).await;
+        // A log that did not answer takes no departures either. The lease of this node ends, and another node announces them.
         if let Some(presence) = &self.engine.presence
             && tasks.len() > 0
+            && has_answered
         {
             presence.retire().await;
         }
@@ -307,7 +312,7 @@ impl Hub {
 
 async fn end(task: JoinHandle<()>) {
     task.abort();
-    let _ = task.await;
+    let _ = timeout(PART_MAX, task).await;
 }
 
 /// Entries that may be under way on this node while publishers are answered at once. One round takes them along in one
@@ -319,7 +324,10 @@ const AHEAD_ENTRIES: u64 = 128;
 const AHEAD_MAX: Duration = Duration::from_secs(1);
 
 /// The time that a stopping hub waits for its own tail, which is a matter of milliseconds.
-const DELIVERY_MAX: Duration = Duration::from_secs(2);
+const DELIVERY_MAX: Duration = Duration::from_secs(1);
+
+/// The time that a stopping hub waits for a part of it that has been told to end: at its next step, unless that hangs.
+const PART_MAX: Duration = Duration::from_millis(500);
 
 impl fmt::Debug for Hub {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

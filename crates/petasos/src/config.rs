@@ -16,6 +16,8 @@ use petasos_server::{
 use petasos_transports::{Dsn, OpenError, Retention};
 use uuid::Uuid;
 
+use crate::open_files::{self, Bounds};
+
 /// What an operator or an application decides. [`Config::check`] turns it into something that can be started.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -66,8 +68,12 @@ pub struct Config {
     pub cookie_name: String,
     /// With 0.x: the cookie that is read where the other is absent. Default `mercureAuthorization`.
     pub legacy_cookie_name: Option<String>,
-    /// Streams that may be open at once.
+    /// Streams that may be open at once; fewer, if the limit of open files of this process has no room for them.
     pub streams: StreamLimits,
+    /// Whether the process is the hub's alone. Its soft limit of open files is then raised to the hard limit. Default
+    /// false: an application that has other things to do decides on its limit by itself, since a raised one breaks what
+    /// uses `select`; and each connection of the hub takes further files of the application.
+    pub own_process: bool,
     /// Addresses and networks of proxies, whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<String>,
     /// Bounds on requests and tokens.
@@ -136,6 +142,7 @@ impl Default for Config {
             cookie_name: "__Secure-mercure_access_token".to_owned(),
             legacy_cookie_name: Some("mercureAuthorization".to_owned()),
             streams: StreamLimits::default(),
+            own_process: false,
             trusted_proxies: Vec::new(),
             limits: Limits::default(),
         }
@@ -171,6 +178,7 @@ pub struct Checked {
     server: petasos_server::Settings,
     transport: Dsn,
     retention: Retention,
+    own_process: bool,
 }
 
 impl Config {
@@ -259,6 +267,7 @@ impl Config {
             },
             transport,
             retention,
+            own_process: self.own_process,
         })
     }
 }
@@ -275,6 +284,9 @@ const KEEP_ALIVE_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// Connections beyond the streams: publishers, and subscribers who are told to come back later.
 const CONNECTIONS_SPARE: usize = 10_000;
+
+/// Files that an application has open for one connection of its hub: its client's socket and both ends of a pair.
+const FILES_IN_APPLICATION: usize = 3;
 
 impl Checked {
     /// Where the hub lives.
@@ -305,17 +317,43 @@ impl Checked {
         &self.transport
     }
 
+    /// The streams that may be open at once, if there is a bound. [`Connections::streams_max`] is what the process has
+    /// room for.
+    pub fn streams_max(&self) -> Option<usize> {
+        Some(self.server.streams.total).filter(|max| *max > 0)
+    }
+
     /// Opens the log and starts a hub on the current tokio runtime.
     ///
     /// # Errors
     /// If the log cannot be used, or the system has no room for a hub.
-    pub async fn start(self) -> Result<Connections, StartError> {
+    pub async fn start(mut self) -> Result<Connections, StartError> {
+        if self.own_process {
+            open_files::raise_limit();
+        }
         self.server.issuers.prepare();
         let options = petasos_transports::Options { hub: self.hub.url.clone(), retention: self.retention };
         let transport = petasos_transports::open(&self.transport, &options).await?;
         let hub = Hub::start(transport, self.hub).await?;
+        // Now that the log is open, its files are known.
+        bound_by_open_files(&mut self.server, self.own_process);
         Ok(Connections::new(Service::new(hub, self.server)))
     }
+}
+
+/// Leaves streams and connections no more than the limit of open files has room for.
+fn bound_by_open_files(server: &mut petasos_server::Settings, own_process: bool) {
+    let files_per_connection = if own_process { 1 } else { FILES_IN_APPLICATION };
+    let Some(Bounds { connections_max, streams_max }) = open_files::bounds(files_per_connection) else {
+        return;
+    };
+    server.connections_max = server.connections_max.min(connections_max);
+    let wanted = match server.streams.total {
+        0 => usize::MAX,
+        total => total,
+    };
+    // 0 would be no bound. Where there is no room for any stream, there is none for its connection either.
+    server.streams.total = wanted.min(streams_max).max(1);
 }
 
 fn issuers(configs: Vec<IssuerConfig>, url: &HubUrl) -> Result<Vec<Issuer>, ConfigError> {

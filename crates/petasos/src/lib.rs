@@ -20,6 +20,9 @@
 //! ```
 
 mod config;
+pub mod deadline;
+mod open_files;
+pub mod output;
 pub mod telemetry;
 
 pub use config::{Checked, Config, ConfigError, IssuerConfig, KeyConfig, Secret, StartError};

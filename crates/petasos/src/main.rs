@@ -6,30 +6,59 @@ use std::{
     time::Duration,
 };
 
-use petasos::{Checked, IssuerConfig, KeyConfig, Secret, telemetry};
+use petasos::{
+    Checked, IssuerConfig, KeyConfig, Secret,
+    deadline::{LAST_LINES_MAX, STOP_MAX},
+    output::{STANDARD_ERROR, STANDARD_OUTPUT},
+    telemetry,
+};
 use petasos_server::{Connections, Listener};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{runtime, time::timeout};
 
-use crate::{cli::Task, settings::Options, token::Mint};
+use crate::{cli::Task, settings::Options, stop::Stop, token::Mint};
 
 mod cli;
 mod settings;
+mod stop;
 mod token;
 
 fn main() -> ExitCode {
-    let matches = cli::command().get_matches();
+    let matches = match cli::command().try_get_matches() {
+        Ok(matches) => matches,
+        // --help and --version come here, too.
+        Err(answer) => {
+            let code = u8::try_from(answer.exit_code()).unwrap_or(1);
+            return answer.print().map_or(ExitCode::FAILURE, |()| code.into());
+        }
+    };
     if !telemetry::init("info") && std::env::var_os(telemetry::FILTER_VARIABLE).is_some() {
         tracing::warn!("{} is no filter: logging at info", telemetry::FILTER_VARIABLE);
     }
-    let task = cli::task(&matches).map_err(Failure::from);
-    let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    match task.and_then(|task| runtime()?.block_on(run(task))) {
+    match cli::task(&matches).map_err(Failure::from).and_then(run_to_end) {
         Ok(code) => code,
         Err(failure) => {
-            let _ = writeln!(io::stderr(), "petasos: {failure}");
+            STANDARD_ERROR.print(&format!("petasos: {failure}"));
+            STANDARD_ERROR.flush(FAILURE_MAX);
             ExitCode::FAILURE
         }
     }
+}
+
+/// How long a process that fails waits for standard error to take the reason.
+const FAILURE_MAX: Duration = Duration::from_secs(2);
+
+/// How long the threads of a runtime may take to end: one that waits for a name server or for a disk may never do.
+const THREADS_MAX: Duration = Duration::from_millis(200);
+
+fn run_to_end(task: Task) -> Result<ExitCode, Failure> {
+    let runtime = runtime::Builder::new_multi_thread().enable_all().build()?;
+    // A hub has to end in time, and a command has to have said all.
+    let lines_max = if matches!(task, Task::Serve(_)) { LAST_LINES_MAX } else { FAILURE_MAX };
+    let code = runtime.block_on(run(task));
+    runtime.shutdown_timeout(THREADS_MAX);
+    STANDARD_OUTPUT.flush(lines_max);
+    STANDARD_ERROR.flush(lines_max);
+    code
 }
 
 type Failure = Box<dyn std::error::Error>;
@@ -39,12 +68,12 @@ async fn run(task: Task) -> Result<ExitCode, Failure> {
         Task::Serve(options) => serve(*options).await?,
         Task::Mint(options, mint) => {
             let issuer = options.issuer.clone();
-            say(&mint.sign(&issuer, &check(*options)?).await?)?;
+            answer(&mint.sign(&issuer, &check(*options)?).await?)?;
         }
-        Task::Inspect(token) => say(&token::inspect(&token)?)?,
+        Task::Inspect(token) => answer(&token::inspect(&token)?)?,
         Task::Explain(options, explain) => {
             let (allowed, text) = explain.run(&check(*options)?).await;
-            say(&text)?;
+            answer(&text)?;
             return Ok(if allowed { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
     }
@@ -62,6 +91,7 @@ fn check(options: Options) -> Result<Checked, Failure> {
         });
     }
     config.issuers.insert(0, issuer);
+    config.own_process = true;
     Ok(config.check().map_err(|error| settings::explain(&error))?)
 }
 
@@ -97,19 +127,37 @@ async fn serve(mut options: Options) -> Result<(), Failure> {
     let compat = options.config.compat;
     let checked = check(options)?;
     let greeting = if generated { greeting(&issuer, &checked, compat).await? } else { Vec::new() };
-    let connections = checked.start().await?;
-    let listener = Listener::bind(&host, port).await.map_err(|error| {
-        format!("cannot listen on {listen}: {error}: choose another address with --listen")
-    })?;
+    let wanted = checked.streams_max();
+    let mut stop = Stop::on_signals(drain)?;
+    let start = async {
+        let connections = checked.start().await?;
+        let listener = Listener::bind(&host, port).await.map_err(|error| {
+            format!("cannot listen on {listen}: {error}: choose another address with --listen")
+        })?;
+        Ok::<_, Failure>((connections, listener))
+    };
+    let (connections, listener) = tokio::select! {
+        started = start => started?,
+        // Nothing has been acknowledged that could be lost.
+        () = stop.asked() => return Ok(()),
+    };
+    let possible = connections.streams_max();
+    if let Some(wanted) = wanted.filter(|wanted| *wanted > possible) {
+        tracing::warn!(
+            setting = "max_subscribers",
+            "the limit of open files has room for {possible} streams, not for {wanted}: raise it (LimitNOFILE= in a \
+             systemd unit, --ulimit nofile= of a container, ulimit -n in a shell), or lower max_subscribers"
+        );
+    }
     for line in greeting {
-        say(&line)?;
+        STANDARD_OUTPUT.print(&line);
     }
     let path = connections.service().hub().url().path();
-    say(&format!("Serving on http://{}{path}", listener.address()))?;
-    let stopper = tokio::spawn(stop_on_signal(connections.clone()));
+    STANDARD_OUTPUT.print(&format!("Serving on http://{}{path}", listener.address()));
+    let stopper = tokio::spawn(stop_on_signal(stop, connections.clone(), drain));
     // On a thread of the runtime: to wake this one for each connection would cost a call of the system.
     tokio::spawn(listener.serve(connections, drain)).await?;
-    stopper.await??;
+    stopper.await?;
     Ok(())
 }
 
@@ -136,20 +184,16 @@ async fn greeting(issuer: &IssuerConfig, hub: &Checked, compat: bool) -> Result<
 /// Longer than a hub with random keys is run.
 const TRIAL: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// One line on standard output, at once, also through a pipe.
-fn say(line: &str) -> io::Result<()> {
+/// The output of a command that ends: an error if it cannot be written.
+fn answer(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    writeln!(out, "{line}")?;
+    writeln!(out, "{text}")?;
     out.flush()
 }
 
-async fn stop_on_signal(connections: Connections) -> io::Result<()> {
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+async fn stop_on_signal(mut stop: Stop, connections: Connections, drain: Duration) {
+    stop.asked().await;
+    if timeout(drain.saturating_add(STOP_MAX), connections.stop()).await.is_err() {
+        tracing::warn!("the hub did not stop in time: what it had left to do is left undone");
     }
-    tracing::info!("stopping: streams end, open requests are answered");
-    connections.stop().await;
-    Ok(())
 }

@@ -1,8 +1,17 @@
-//! Where the log goes: standard error, one line for each event.
+//! The log of the process: standard error, one line for each event, as far as standard error takes them.
+//!
+//! Logging never fails, never waits and never panics: see [`output`](crate::output).
 
-use std::io::IsTerminal;
+use std::{
+    io::{self, IsTerminal},
+    panic::{self, PanicHookInfo},
+    sync::Once,
+    thread,
+};
 
-use tracing_subscriber::{EnvFilter, fmt};
+use tracing_subscriber::{EnvFilter, fmt, fmt::MakeWriter};
+
+use crate::output::STANDARD_ERROR;
 
 /// The environment variable that chooses what is logged, in the syntax of `tracing_subscriber::EnvFilter`.
 pub const FILTER_VARIABLE: &str = "PETASOS_LOG";
@@ -10,14 +19,60 @@ pub const FILTER_VARIABLE: &str = "PETASOS_LOG";
 /// Logs to standard error from now on: what the environment asks for, else what `default` does. Returns false if this
 /// process logs already, or the environment's filter is malformed, in which case the default is used.
 pub fn init(default: &str) -> bool {
+    log_panics();
     let asked = EnvFilter::try_from_env(FILTER_VARIABLE);
     let understood = asked.is_ok() || std::env::var_os(FILTER_VARIABLE).is_none();
     let filter = asked.unwrap_or_else(|_| EnvFilter::new(default));
     let subscriber = fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(Log)
+        // It would print to standard error by itself, which waits, and panics where that fails.
+        .log_internal_errors(false)
+        .with_ansi(io::stderr().is_terminal())
         .with_target(false)
         .finish();
     tracing::subscriber::set_global_default(subscriber).is_ok() && understood
+}
+
+/// Has panics logged like everything else, from now on: the standard library's own hook writes to standard error and
+/// waits. Only the place is logged, since a message may hold what a peer has sent.
+pub fn log_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| panic::set_hook(Box::new(log_panic)));
+}
+
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let thread = thread::current();
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    tracing::error!(thread = thread.name().unwrap_or_default(), %place, "a defect of the hub: a thread or task panicked");
+}
+
+/// Log lines of this process that standard error did not take.
+pub fn lines_dropped() -> u64 {
+    STANDARD_ERROR.dropped()
+}
+
+/// Hands each event to standard error's buffer.
+#[derive(Clone, Copy)]
+struct Log;
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        *self
+    }
+}
+
+impl io::Write for Log {
+    /// One call is one event.
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(event);
+        STANDARD_ERROR.print(text.strip_suffix('\n').unwrap_or(&text));
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

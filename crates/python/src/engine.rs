@@ -2,8 +2,13 @@
 
 use std::{
     io, mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     thread,
+    time::Duration,
 };
 
 use petasos::{Checked, telemetry};
@@ -13,6 +18,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::{
     failure::Failure,
+    has_stream,
     started::{Started, catch},
 };
 
@@ -41,6 +47,9 @@ enum State {
 /// its application keeps the rest of the machine.
 const THREADS: usize = 2;
 
+/// How long an application waits for its hub to stop: what that takes if the log does not answer.
+const HUB_STOP_MAX: Duration = Duration::from_secs(5);
+
 /// What a hub inside a Flask application says unasked: trouble, and why a token was refused.
 const LOGGED: &str = "warn,petasos_server::credentials=info";
 
@@ -54,6 +63,7 @@ impl Lazy {
     /// The lock is only ever taken with the interpreter attached and given back at once, so no other thread can hold it
     /// while Python forks.
     pub(crate) fn engine(&self, py: Python<'_>) -> PyResult<Arc<Engine>> {
+        log(py);
         let started = loop {
             let mut state = self.lock();
             let other = match &*state {
@@ -101,7 +111,8 @@ impl Lazy {
         let old = mem::replace(&mut *self.lock(), State::Stopped);
         if let State::Running(engine) = old {
             if engine.process == std::process::id() {
-                py.detach(|| engine.block_on(engine.connections.stop()));
+                let connections = engine.connections.clone();
+                py.detach(|| engine.run_for(HUB_STOP_MAX, async move { connections.stop().await }));
             } else {
                 mem::forget(engine);
             }
@@ -109,9 +120,24 @@ impl Lazy {
     }
 }
 
+/// Logs to standard error from now on, if this process has one.
+fn log(py: Python<'_>) {
+    static ONCE: AtomicBool = AtomicBool::new(false);
+    if ONCE.load(Ordering::Relaxed) || ONCE.swap(true, Ordering::Relaxed) {
+        return;
+    }
+    telemetry::log_panics();
+    if has_stream(py, "__stderr__") {
+        telemetry::init(LOGGED);
+        // The thread that writes ends with the process, so the last lines have to be waited for.
+        let flush = wrap_pyfunction!(crate::flush_lines, py);
+        let atexit = py.import("atexit");
+        let _ = atexit.and_then(|atexit| atexit.call_method1("register", (flush?,)));
+    }
+}
+
 impl Engine {
     fn start(settings: Checked) -> Result<Self, Failure> {
-        telemetry::init(LOGGED);
         room_for_threads()?;
         let runtime = Builder::new_multi_thread()
             .worker_threads(THREADS)
@@ -124,6 +150,17 @@ impl Engine {
 
     pub(crate) fn runtime(&self) -> &Runtime {
         self.runtime.as_ref().expect("it is taken by drop only")
+    }
+
+    /// Waits for at most that time, whatever the runtime does, on the calling thread, which must have released the
+    /// interpreter.
+    pub(crate) fn run_for(&self, time_max: Duration, future: impl Future<Output = ()> + Send + 'static) {
+        let (tell, ended) = mpsc::channel();
+        self.runtime().spawn(async move {
+            future.await;
+            let _ = tell.send(());
+        });
+        let _ = ended.recv_timeout(time_max);
     }
 
     /// Waits on the calling thread, which must have released the interpreter.

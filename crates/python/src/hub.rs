@@ -51,6 +51,7 @@ impl Hub {
         cors_loopback_credentials=false,
         public_url=None,
         transport=None,
+        own_process=false,
     ))]
     #[expect(
         clippy::too_many_arguments,
@@ -72,6 +73,7 @@ impl Hub {
         cors_loopback_credentials: bool,
         public_url: Option<String>,
         transport: Option<String>,
+        own_process: bool,
     ) -> PyResult<Self> {
         let keep_alive = Duration::try_from_secs_f64(keep_alive)
             .map_err(|_| InvalidUpdate::new_err("keep_alive: give seconds, 0 or more"))?;
@@ -96,6 +98,7 @@ impl Hub {
             publish_origins,
             cookie_name,
             legacy_cookie_name: None,
+            own_process,
             ..Config::default()
         };
         let settings = config.check().map_err(|error| InvalidUpdate::new_err(error.to_string()))?;

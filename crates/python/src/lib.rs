@@ -9,6 +9,12 @@ mod hub;
 mod server;
 mod started;
 
+use std::time::Duration;
+
+use petasos::{
+    deadline::{AFTER_DRAIN, LAST_LINES_MAX, end_process_after},
+    output::{STANDARD_ERROR, STANDARD_OUTPUT},
+};
 use petasos_protocol::{legacy, matcher::MatcherType, subscription::SubscriptionsPath, topic::HubUrl};
 use petasos_server::Signer;
 use pyo3::{create_exception, exceptions::PyValueError, prelude::*};
@@ -88,6 +94,46 @@ fn expand_subscriptions_path(
     Ok(path.canonical(&HubUrl::default()))
 }
 
+/// Write one line to standard output, or to standard error, without waiting for it.
+#[pyfunction]
+#[pyo3(signature = (line, *, error=false))]
+fn print_line(py: Python<'_>, line: &str, error: bool) {
+    let (name, output) = match error {
+        true => ("__stderr__", &STANDARD_ERROR),
+        false => ("__stdout__", &STANDARD_OUTPUT),
+    };
+    if has_stream(py, name) {
+        output.print(line);
+    }
+}
+
+/// Whether this process was started with a standard stream of that name: else its number may be that of a file or a
+/// socket of the application.
+pub(crate) fn has_stream(py: Python<'_>, name: &str) -> bool {
+    py.import("sys").and_then(|sys| sys.getattr(name)).is_ok_and(|stream| !stream.is_none())
+}
+
+/// Wait a moment for the lines that have been printed and logged.
+#[pyfunction]
+#[pyo3(signature = (seconds=LAST_LINES_MAX.as_secs_f64()))]
+fn flush_lines(py: Python<'_>, seconds: f64) -> PyResult<()> {
+    let time_max =
+        Duration::try_from_secs_f64(seconds).map_err(|_| PyValueError::new_err("seconds: give 0 or more"))?;
+    py.detach(|| {
+        STANDARD_OUTPUT.flush(time_max);
+        STANDARD_ERROR.flush(time_max);
+    });
+    Ok(())
+}
+
+/// End the process in so many seconds beyond the drain, whatever hangs in it.
+#[pyfunction]
+fn end_process_after_drain(drain_seconds: f64, code: u8) -> PyResult<()> {
+    let drain = Duration::try_from_secs_f64(drain_seconds)
+        .map_err(|_| PyValueError::new_err("drain_seconds: give 0 or more"))?;
+    Ok(end_process_after(drain.saturating_add(AFTER_DRAIN), code)?)
+}
+
 /// The compiled half of flask_mercure_sse.
 #[pymodule(gil_used = true)]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -97,6 +143,9 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<hub::Hub>()?;
     module.add_class::<server::Server>()?;
     module.add_function(wrap_pyfunction!(sign_token, module)?)?;
+    module.add_function(wrap_pyfunction!(print_line, module)?)?;
+    module.add_function(wrap_pyfunction!(flush_lines, module)?)?;
+    module.add_function(wrap_pyfunction!(end_process_after_drain, module)?)?;
     module.add_function(wrap_pyfunction!(check_update, module)?)?;
     module.add_function(wrap_pyfunction!(expand_subscription_topic, module)?)?;
     module.add_function(wrap_pyfunction!(expand_subscriptions_path, module)?)

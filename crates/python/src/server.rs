@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use petasos::deadline::STOP_MAX;
 use petasos_server::Listener;
 use pyo3::{exceptions::PyValueError, prelude::*};
 use tokio::{task::JoinHandle, time::timeout};
@@ -18,6 +19,8 @@ pub(crate) struct Server {
     host: String,
     #[pyo3(get)]
     port: u16,
+    #[pyo3(get)]
+    streams_max: usize,
     /// Taken by the first stop.
     task: Mutex<Option<JoinHandle<()>>>,
 }
@@ -37,6 +40,7 @@ impl Server {
         Ok(Self {
             host: address.ip().to_string(),
             port: address.port(),
+            streams_max: engine.connections.streams_max(),
             task: Mutex::new(Some(task)),
             engine,
         })
@@ -48,14 +52,18 @@ impl Server {
             .map_err(|_| PyValueError::new_err("drain_seconds: give 0 or more"))?;
         let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(mut task) = task else { return Ok(()) };
-        py.detach(|| {
-            self.engine.block_on(async {
-                self.engine.connections.stop().await;
+        let connections = self.engine.connections.clone();
+        let time_max = drain.saturating_add(STOP_MAX);
+        let stop = async move {
+            let stop = timeout(time_max, connections.stop());
+            let serve = async {
                 if timeout(drain, &mut task).await.is_err() {
                     task.abort();
                 }
-            });
-        });
+            };
+            let _ = tokio::join!(stop, serve);
+        };
+        py.detach(|| self.engine.run_for(time_max, stop));
         Ok(())
     }
 }

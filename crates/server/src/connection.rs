@@ -83,6 +83,11 @@ impl Connections {
         &self.service
     }
 
+    /// The streams that may be open at once; 0: any number.
+    pub fn streams_max(&self) -> usize {
+        self.service.settings.streams.total
+    }
+
     /// A permit for one more connection. Where as many are open as may be, the one that has waited longest for a request
     /// is closed. `None`: all are busy, or the service stops.
     pub fn admit(&self) -> Option<Admission> {

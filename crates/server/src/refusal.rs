@@ -210,6 +210,10 @@ impl Refusal {
                 headers.insert(header::WWW_AUTHENTICATE, value);
             }
         }
+        if matches!(self, Self::TooManyStreams(_)) {
+            // Many clients are refused when streams run out. If they kept their connections, no publisher had one.
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         match self {
             Self::MethodNotAllowed { allow } => {
                 headers.insert(header::ALLOW, HeaderValue::from_static(allow));

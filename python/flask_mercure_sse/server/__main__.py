@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import secrets
-import signal
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import click
 
-from .._native import Hub, InvalidUpdate, Server, sign_token
+from .._native import Hub, InvalidUpdate, Server, flush_lines, print_line, sign_token
 from ..settings import parse_bool, parse_number, parse_whole_number
-from .app import PUBLISH_ALL
+from .app import FLUSH_SECONDS, PUBLISH_ALL
 from .dotenv import Variables
+from .stop import Stop
 
 
 @click.command()
@@ -52,33 +52,58 @@ def main(host: str, port: int, cors_origins: str, debug: bool, **options: Any) -
     MERCURE_HUB_KEEPALIVE_INTERVAL (seconds), MERCURE_HUB_RECONCILIATION_LENGTH (updates), MERCURE_AUTHZ_COOKIE_NAME,
     and FLASK_SECRET_KEY for secrets that are not given.
     """
+    _open_standard_streams()
     try:
         settings = _settings(options, Variables())
     except ValueError as error:
-        raise click.ClickException(str(error)) from None
+        raise StartError(str(error)) from None
     origins = [origin.strip() for origin in cors_origins.split(",") if origin.strip()]
     for role in ("publisher", "subscriber"):
         if not settings[f"{role}_key"]:
             settings[f"{role}_key"] = secrets.token_hex(32)
-            click.echo(f"Generated {role} secret key: {settings[f'{role}_key']}")
+            print_line(f"Generated {role} secret key: {settings[f'{role}_key']}")
     if debug:
         os.environ.setdefault("PETASOS_LOG", "debug")
         shown = {name: value for name, value in settings.items() if not name.endswith(("_key", "transport"))}
-        click.echo(f"Settings: {shown}, cors_origins: {origins}", err=True)
-    _block_signals()
+        print_line(f"Settings: {shown}, cors_origins: {origins}", error=True)
+    stop = Stop(_DRAIN_SECONDS)
     try:
-        server = Server(Hub(**settings, cors_origins=origins, cors_loopback_credentials=True), host, port)
+        hub = Hub(**settings, cors_origins=origins, cors_loopback_credentials=True, own_process=True)
+        server = Server(hub, host, port)
     except (InvalidUpdate, ConnectionError, RuntimeError) as error:
-        raise click.ClickException(str(error)) from None
+        raise StartError(str(error)) from None
     except OSError as error:
         reason = f"cannot listen on {host}:{port}: {error}: choose another --host or --port"
-        raise click.ClickException(reason) from None
-    # click.echo flushes: whoever waits for these lines may read them through a pipe.
-    click.echo(f"Publisher JWT: {sign_token(PUBLISH_ALL, settings['publisher_key'])}")
+        raise StartError(reason) from None
+    if server.streams_max < _FEW_STREAMS:
+        print_line(
+            f"Warning: the limit of open files has room for {server.streams_max} streams only: raise it "
+            "(LimitNOFILE= in a systemd unit, --ulimit nofile= of a container, ulimit -n in a shell)",
+            error=True,
+        )
+    print_line(f"Publisher JWT: {sign_token(PUBLISH_ALL, settings['publisher_key'])}")
     bound = f"[{server.host}]" if ":" in server.host else server.host
-    click.echo(f"Serving on http://{bound}:{server.port}")
-    _wait_for_signal()
-    server.stop()
+    print_line(f"Serving on http://{bound}:{server.port}")
+    stop.wait()
+    server.stop(_DRAIN_SECONDS)
+    flush_lines()
+
+
+class StartError(click.ClickException):
+    """Why the hub does not start, on standard error as far as that takes it."""
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        print_line(f"Error: {self.format_message()}", error=True)
+        flush_lines(FLUSH_SECONDS)
+
+
+def _open_standard_streams() -> None:
+    """Give the numbers of standard streams that are closed to the null device: a socket of the hub would get them
+    otherwise, and with it what is meant for the log."""
+    descriptor = os.open(os.devnull, os.O_RDWR)
+    while descriptor <= 2:
+        descriptor = os.open(os.devnull, os.O_RDWR)
+    os.close(descriptor)
 
 
 def _settings(options: Mapping[str, Any], variables: Variables) -> dict[str, Any]:
@@ -106,19 +131,11 @@ def _settings(options: Mapping[str, Any], variables: Variables) -> dict[str, Any
     }
 
 
-def _block_signals() -> None:
-    """Leave SIGINT and SIGTERM to :func:`_wait_for_signal`: threads that are started from now on do not take them."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+_FEW_STREAMS: Final = 10_000
+"""So many streams fit where nobody has lowered the limit of open files: fewer are worth a warning."""
 
-
-def _wait_for_signal() -> None:
-    signal.sigwait(_SIGNALS)
-    # A second one, while streams are ended, ends the process at once.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-
-
-_SIGNALS: Final = {signal.SIGINT, signal.SIGTERM}
+_DRAIN_SECONDS: Final = 5.0
+"""Time that open requests get when the hub stops."""
 
 
 if __name__ == "__main__":

@@ -10,10 +10,9 @@ import contextlib
 import secrets
 from typing import Any, Final
 
-import click
 from flask import Flask
 
-from .._native import sign_token
+from .._native import flush_lines, print_line, sign_token
 from ..extension import MercureSSE
 from ..settings import NAMES, MercureSSEState, config_key
 from .dotenv import Variables
@@ -72,12 +71,17 @@ def _print_keys(state: MercureSSEState) -> None:
         name = f"{role}_secret_key"
         if not getattr(state, name):
             setattr(state, name, secrets.token_urlsafe(32))
-            click.echo(f"Generated {role} secret key: {getattr(state, name)}")
+            print_line(f"Generated {role} secret key: {getattr(state, name)}")
     # A public key signs nothing.
     with contextlib.suppress(ValueError):
         jwt = state.given_publisher_jwt or sign_token(PUBLISH_ALL, state.key_of("publisher"))
-        click.echo(f"Publisher JWT: {jwt}")
+        print_line(f"Publisher JWT: {jwt}")
+    flush_lines(FLUSH_SECONDS)
 
+
+FLUSH_SECONDS: Final = 2.0
+"""How long a line is waited for that must be there before something else happens; it is there in microseconds, unless
+nobody reads it."""
 
 PUBLISH_ALL: Final = '{"mercure":{"publish":["*"]}}'
 """The claims of a token for every topic, which never expires."""

@@ -1,0 +1,60 @@
+//! The limit of open files: raised where the process is the hub's alone, and shared out among streams and everything else.
+
+use std::fs;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Files that a hub opens beside its connections once it runs: a store's connections when it comes back, readers of the
+/// log on disk, key sets that are fetched, names that are looked up. Of few free files it is a quarter.
+const RESERVE: usize = 64;
+
+/// One connection of so many is kept from streams: publishers, probes, and subscribers that are told to come back later.
+const SPARE: usize = 8;
+
+/// How many connections and streams there may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Bounds {
+    pub(crate) connections_max: usize,
+    pub(crate) streams_max: usize,
+}
+
+/// Raises the soft limit of this process to the hard limit. The soft limit is low for the sake of programs that use
+/// `select`, which takes no file with a number of 1,024 or more.
+pub(crate) fn raise_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current == limit.maximum {
+        return;
+    }
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::debug!(%error, "the soft limit of open files stays as it is");
+    }
+}
+
+/// What the limit of this process leaves room for, where each connection takes so many files. `None`: there is no limit.
+pub(crate) fn bounds(files_per_connection: usize) -> Option<Bounds> {
+    let limit = getrlimit(Resource::Nofile).current?;
+    // Without a list of them, they are taken from the reserve.
+    let open = fs::read_dir("/dev/fd").map_or(0, Iterator::count);
+    Some(share(usize::try_from(limit).unwrap_or(usize::MAX), open, files_per_connection))
+}
+
+fn share(limit: usize, open: usize, files_per_connection: usize) -> Bounds {
+    let free = limit.saturating_sub(open);
+    let connections_max = (free - RESERVE.min(free / 4)) / files_per_connection;
+    let streams_max = connections_max - connections_max.div_ceil(SPARE);
+    Bounds { connections_max, streams_max }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_leave_room_for_other_connections_and_these_for_the_hub() {
+        assert_eq!(share(1_024, 24, 1), Bounds { connections_max: 936, streams_max: 819 });
+        assert_eq!(share(1_024, 124, 3), Bounds { connections_max: 278, streams_max: 243 });
+        assert_eq!(share(64, 24, 1), Bounds { connections_max: 30, streams_max: 26 });
+        assert_eq!(share(20, 24, 1), Bounds { connections_max: 0, streams_max: 0 });
+        assert!(share(usize::MAX, 24, 1).streams_max > 1_000_000_000);
+    }
+}

@@ -1,0 +1,290 @@
+//! Lines for standard error and standard output that nothing waits for.
+//!
+//! A line goes into a buffer, bounded in number and bytes, and a thread of its own writes it. A line that does not fit, or
+//! that the system does not take, is dropped and counted: a full disk, a pipe that nobody reads or whose reader has gone
+//! delays no request and no stop. The rule here: the caller never waits, and no failure comes back to it.
+//!
+//! A forked process has none of its parent's threads, and a lock may be held for ever by one of them. It gets a buffer and
+//! a thread of its own with its first line; what waited in its parent is written by the parent alone.
+
+use std::{
+    collections::VecDeque,
+    io,
+    os::fd::{AsFd, BorrowedFd},
+    process,
+    sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    io::Errno,
+};
+use tracing_subscriber::fmt::{
+    format::Writer,
+    time::{FormatTime, SystemTime},
+};
+
+/// Lines that may wait: those of several seconds in which the hub refuses as fast as it can.
+const LINES_MAX: usize = 4_096;
+
+/// Bytes of the lines that may wait.
+const BYTES_MAX: usize = 1024 * 1024;
+
+/// Bytes of one line; the rest is cut off. A field that a peer has chosen must not push all other lines out.
+const LINE_BYTES_MAX: usize = 16 * 1024;
+
+/// How long the dropped lines stay unreported after a failed write, if no other line is written meanwhile.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// One of the two standard streams of this process.
+pub struct Output {
+    stream: Stream,
+    /// The buffer of the process that wrote first; see [`Buffer::of_child`].
+    buffer: OnceLock<Box<Buffer>>,
+}
+
+/// Standard error: the log.
+pub static STANDARD_ERROR: Output = Output { stream: Stream::Error, buffer: OnceLock::new() };
+
+/// Standard output: what a hub prints when it starts.
+pub static STANDARD_OUTPUT: Output = Output { stream: Stream::Output, buffer: OnceLock::new() };
+
+impl Output {
+    /// Takes one line, without its end. Never waits for the stream.
+    pub fn print(&'static self, line: &str) {
+        let mut text = String::with_capacity(line.len() + 1);
+        text.push_str(line);
+        text.push('\n');
+        self.push(text);
+    }
+
+    /// Waits until all lines are written or have failed, for at most that time.
+    pub fn flush(&'static self, time_max: Duration) {
+        self.buffer().flush(time_max);
+    }
+
+    /// Lines of this process that were dropped.
+    pub fn dropped(&'static self) -> u64 {
+        self.buffer().lock().dropped
+    }
+
+    fn push(&'static self, line: String) {
+        let buffer = self.buffer();
+        let mut state = buffer.lock();
+        let line = cut(line);
+        if !state.has_room_for(line.len()) {
+            state.drop_line(self.stream);
+            return;
+        }
+        state.bytes += line.len();
+        state.waiting.push_back(line);
+        // If the system has no thread to give, the next line asks again.
+        if !state.has_writer {
+            let writer = thread::Builder::new().name("petasos-output".to_owned());
+            state.has_writer = writer.spawn(move || buffer.write_all_to(self.stream)).is_ok();
+        }
+        drop(state);
+        buffer.pushed.notify_one();
+    }
+
+    /// The buffer of this process.
+    fn buffer(&'static self) -> &'static Buffer {
+        let process = process::id();
+        let mut slot = &self.buffer;
+        loop {
+            // Nothing slow happens in here: a fork at this moment would leave the child a slot that is never filled.
+            let buffer = slot.get_or_init(|| Box::new(Buffer::new(process)));
+            if buffer.process == process {
+                return buffer;
+            }
+            slot = &buffer.of_child;
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stream {
+    Error,
+    Output,
+}
+
+impl Stream {
+    /// Writes all of it, and waits as long as that takes; returns how many bytes were written, which are fewer if the
+    /// system failed. Not through the standard library's own handles: their lock would be held meanwhile.
+    fn write(self, bytes: &[u8]) -> usize {
+        match self {
+            Self::Error => write_all(io::stderr().as_fd(), bytes),
+            Self::Output => write_all(io::stdout().as_fd(), bytes),
+        }
+    }
+}
+
+fn write_all(stream: BorrowedFd<'_>, bytes: &[u8]) -> usize {
+    let mut written = 0;
+    while written < bytes.len() {
+        match rustix::io::write(stream, &bytes[written..]) {
+            Ok(length) if length > 0 => written += length,
+            Err(Errno::INTR) => {}
+            // Another process that has the same stream may have set it to non-blocking mode.
+            Err(Errno::AGAIN) => {
+                if poll(&mut [PollFd::from_borrowed_fd(stream, PollFlags::OUT)], None).is_err() {
+                    break;
+                }
+            }
+            _ => break,
+        }
+    }
+    written
+}
+
+/// What waits for a stream in one process.
+struct Buffer {
+    process: u32,
+    state: Mutex<State>,
+    pushed: Condvar,
+    written: Condvar,
+    /// The buffer of a process that was forked from this one and writes, too.
+    of_child: OnceLock<Box<Buffer>>,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: VecDeque<String>,
+    /// Of the lines that wait and of the one that is being written.
+    bytes: usize,
+    is_writing: bool,
+    has_writer: bool,
+    /// Lines that were dropped, ever.
+    dropped: u64,
+    /// Lines that were dropped and not reported yet; always 0 for standard output, which is no place for reports.
+    unreported: u64,
+    /// Before this, dropped lines are not reported: the stream has just failed.
+    report_at: Option<Instant>,
+}
+
+/// What the writer does next.
+enum Next {
+    Line(String),
+    Report(u64),
+    Wait(Option<Duration>),
+}
+
+impl State {
+    fn has_room_for(&self, bytes: usize) -> bool {
+        self.waiting.len() < LINES_MAX && self.bytes + bytes <= BYTES_MAX
+    }
+
+    fn drop_line(&mut self, stream: Stream) {
+        self.dropped += 1;
+        self.unreported += u64::from(stream == Stream::Error);
+    }
+
+    fn next(&mut self) -> Next {
+        // While lines are still being dropped, one report for each that fits would take the place of half of them.
+        let has_room = self.waiting.len() <= LINES_MAX / 2 && self.bytes <= BYTES_MAX / 2;
+        let pause = self.report_at.map(|time| time.saturating_duration_since(Instant::now()));
+        let may_report = pause.is_none_or(|pause| pause.is_zero());
+        if self.unreported > 0 && has_room && may_report {
+            return Next::Report(std::mem::take(&mut self.unreported));
+        }
+        match self.waiting.pop_front() {
+            Some(line) => Next::Line(line),
+            None => Next::Wait(pause.filter(|_| self.unreported > 0)),
+        }
+    }
+}
+
+impl Buffer {
+    fn new(process: u32) -> Self {
+        Self {
+            process,
+            state: Mutex::default(),
+            pushed: Condvar::new(),
+            written: Condvar::new(),
+            of_child: OnceLock::new(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The writer's thread, which lasts as long as the process.
+    fn write_all_to(&self, stream: Stream) {
+        // Whether a line was written in part, to which the next one must not be glued.
+        let mut is_torn = false;
+        let mut state = self.lock();
+        loop {
+            let (text, reported) = match state.next() {
+                Next::Line(line) => (line, 0),
+                Next::Report(count) => (report(count), count),
+                Next::Wait(pause) => {
+                    self.written.notify_all();
+                    state = match pause {
+                        None => self.pushed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                        Some(pause) => {
+                            let waited = self.pushed.wait_timeout(state, pause);
+                            waited.unwrap_or_else(PoisonError::into_inner).0
+                        }
+                    };
+                    continue;
+                }
+            };
+            state.is_writing = true;
+            drop(state);
+            is_torn = is_torn && stream.write(b"\n") == 0;
+            let written = if is_torn { 0 } else { stream.write(text.as_bytes()) };
+            let has_failed = written < text.len();
+            is_torn |= has_failed && written > 0;
+            state = self.lock();
+            state.is_writing = false;
+            state.report_at = has_failed.then(|| Instant::now() + RETRY);
+            match reported {
+                0 => {
+                    state.bytes -= text.len();
+                    if has_failed {
+                        state.drop_line(stream);
+                    }
+                }
+                reported if has_failed => state.unreported += reported,
+                _ => {}
+            }
+        }
+    }
+
+    fn flush(&self, time_max: Duration) {
+        let is_busy = |state: &mut State| {
+            state.is_writing
+                || !state.waiting.is_empty()
+                || (state.unreported > 0 && state.report_at.is_none())
+        };
+        drop(self.written.wait_timeout_while(self.lock(), time_max, is_busy));
+    }
+}
+
+/// The line that says how many were dropped, in the format of the log.
+fn report(count: u64) -> String {
+    let mut line = String::new();
+    // A time that cannot be formatted is left out.
+    let _ = SystemTime.format_time(&mut Writer::new(&mut line));
+    line.push_str("  WARN ");
+    line.push_str(&match count {
+        1 => "1 log line was".to_owned(),
+        count => format!("{count} log lines were"),
+    });
+    line.push_str(" dropped: standard error did not take them in time\n");
+    line
+}
+
+/// A line of bounded length.
+fn cut(mut line: String) -> String {
+    if line.len() > LINE_BYTES_MAX {
+        line.truncate(line.floor_char_boundary(LINE_BYTES_MAX));
+        line.push_str("…\n");
+    }
+    // What was allocated counts, and it is kept for a while.
+    line.shrink_to_fit();
+    line
+}

@@ -1,0 +1,48 @@
+"""The signals that end the server."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from typing import Final, NoReturn
+
+from .._native import end_process_after_drain, flush_lines
+
+
+class Stop:
+    """Waits for SIGINT and SIGTERM from when it is made, in a thread of its own.
+
+    The first signal asks the hub to stop, and the process ends within two seconds after the drain even if the hub does
+    not; while the hub is still starting, it ends at once. The second signal ends the process at once.
+    """
+
+    def __init__(self, drain_seconds: float) -> None:
+        self._drain_seconds = drain_seconds
+        self._serving, self._asked = threading.Event(), threading.Event()
+        # Threads that are started from now on do not take these signals either.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        threading.Thread(target=self._run, name="mercure-signals", daemon=True).start()
+
+    def wait(self) -> None:
+        """Wait for the first signal. The hub has started."""
+        self._serving.set()
+        self._asked.wait()
+
+    def _run(self) -> None:
+        signal.sigwait(_SIGNALS)
+        end_process_after_drain(self._drain_seconds, 1)
+        if not self._serving.is_set():
+            _end_process(0)
+        self._asked.set()
+        # Shells report a process that a signal has ended so.
+        _end_process(128 + signal.sigwait(_SIGNALS))
+
+
+def _end_process(code: int) -> NoReturn:
+    flush_lines()
+    # Not by an exception: the main thread may wait for something that never comes.
+    os._exit(code)
+
+
+_SIGNALS: Final = {signal.SIGINT, signal.SIGTERM}
