@@ -15,7 +15,13 @@ from gevent import GreenletExit
 
 from clients import PATIENCE
 from engines import ENGINES
-from flask_mercure_sse import MercureSSE, presence, subscriber_connected, subscriber_disconnected
+from flask_mercure_sse import (
+    HubUnreachableError,
+    MercureSSE,
+    presence,
+    subscriber_connected,
+    subscriber_disconnected,
+)
 from waiting import wait_until
 
 
@@ -203,6 +209,20 @@ def wait_for_thread(app, hub):
     while not marker.wait(0.01):
         extension.subscribe("marker").close()
     subscriber_connected.disconnect(mark, app)
+
+
+def test_a_watch_without_a_thread_is_begun_when_there_is_room(app, mercure, monkeypatch):
+    seen = Seen(app)
+
+    def refuse(_):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(HubUnreachableError, match="raise the limit of threads"):
+            mercure.state.connect_embedded()
+    with mercure.subscribe("b"):
+        assert seen.first(1)[0][:2] == ("connected", "b")
 
 
 def test_a_hub_that_was_stopped_ends_the_thread(app, mercure, pauses):

@@ -147,6 +147,11 @@ class TestWarning:
         # Once for each line and kind.
         assert warnings() == [warning]
 
+    def test_templates_mark_theirs_too(self, app, mercure, warnings):
+        with app.test_request_context():
+            render_template_string("{{ mercure_subscriber_jwt(mercure_selector('/books/{id}')) }}")
+        assert warnings() == []
+
     @pytest.mark.parametrize("call", CALLS)
     @pytest.mark.parametrize(
         "granted",

@@ -104,6 +104,7 @@ class MercureSSE:
             mercure_authentified_hub_url=self._template_authentified_hub_url,
             mercure_subscriber_jwt=self.create_subscription_jwt,
             mercure_topic=_template_topic,
+            mercure_selector=Selector,
             mercure_subscription_topic=self._template_subscription_topic,
             mercure_subscriptions=self._template_subscriptions,
         )

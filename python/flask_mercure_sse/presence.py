@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from blinker import Namespace
 
 from . import forks
-from ._native import HubStopped
+from ._native import HubStopped, NoRoom
 from .backoff import Backoff
 from .events import Parser
 from .greenlets import ends_this_thread
@@ -81,7 +81,11 @@ class Watch:
                 return
             events = _open(state)
             arguments = (weakref.ref(app), events, _first_part(events))
-            threading.Thread(target=_run, args=arguments, name="mercure-presence", daemon=True).start()
+            try:
+                threading.Thread(target=_run, args=arguments, name="mercure-presence", daemon=True).start()
+            except RuntimeError as error:
+                events.close()
+                raise NoRoom(f"raise the limit of threads: {error}") from None
             self._has_begun = True
 
     def end(self) -> None:
