@@ -44,6 +44,8 @@ use crate::{
 #[derive(Clone)]
 pub struct Connections {
     service: Arc<Service>,
+    /// How hyper serves, once for all exchanges.
+    http: Arc<http1::Builder>,
     open: watch::Sender<usize>,
     idle: Arc<Idle<Admission>>,
     stopping: watch::Sender<bool>,
@@ -75,7 +77,13 @@ impl Connections {
     pub fn new(service: Service) -> Self {
         let idle = Idle::new(service.settings.idle_max);
         let (open, stopping) = (watch::Sender::new(0), watch::Sender::new(false));
-        Self { service: Arc::new(service), open, idle, stopping }
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new())
+            .header_read_timeout(service.settings.head_timeout)
+            // Its peer may stop sending and wait for the answer.
+            .half_close(true)
+            .max_buf_size(BUFFER_BYTES_MAX);
+        Self { service: Arc::new(service), http: Arc::new(http), open, idle, stopping }
     }
 
     /// What serves them.
@@ -321,12 +329,8 @@ impl Connections {
                 Ok(link.answer(response, !is_read))
             }
         });
-        let mut connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.service.settings.head_timeout)
-            .half_close(true)
-            .max_buf_size(BUFFER_BYTES_MAX)
-            .serve_connection(TokioIo::new(Linked(Arc::clone(&link))), service);
+        let linked = TokioIo::new(Linked(Arc::clone(&link)));
+        let mut connection = self.http.serve_connection(linked, service);
         let mut stopping = self.stopping.subscribe();
         let mut draining = false;
         let step = loop {

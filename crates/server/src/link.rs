@@ -151,11 +151,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Link<Io> {
     pub(crate) fn unlink(self: Arc<Self>, buffered: Bytes) -> Option<Unlinked<Io>> {
         let State { io, read, has_ended, is_unread, .. } =
             Arc::into_inner(self)?.0.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let read = match (buffered.is_empty(), read.is_empty()) {
-            (true, _) => read,
-            (false, true) => buffered,
-            (false, false) => [buffered, read].concat().into(),
-        };
+        // A copy, mostly of nothing: a slice, even an empty one, would keep all of hyper's buffer.
+        let read = Bytes::from([buffered, read].concat());
         Some(Unlinked { io, is_unread: !has_ended && (is_unread || !read.is_empty()), read })
     }
 }
