@@ -16,6 +16,7 @@ __all__ = [
     "NoRoom",
     "Server",
     "__version__",
+    "check_key",
     "check_update",
     "end_process_after_drain",
     "expand_subscription_topic",
@@ -72,6 +73,7 @@ class Hub:
         public_url: str | None = None,
         transport: str | None = None,
         own_process: bool = False,
+        exposed: bool = False,
     ) -> Self:
         """Check the settings.
 
@@ -88,9 +90,15 @@ class Hub:
         they name http://localhost/.well-known/mercure. transport: where the log is, such as redis://localhost:6379;
         None: in memory. own_process: whether the process does nothing else; its soft limit of open files is then raised
         to the hard limit at the start. Nothing is opened before the first use.
+        exposed: whether others than this machine reach it by itself; if so, a secret that documentation publishes is
+        refused.
 
         Raises InvalidUpdate (a ValueError) that names the setting.
         """
+
+    @property
+    def warnings(self) -> list[str]:
+        """What was accepted and is probably not meant: sentences that begin with the argument's name and a colon."""
 
     def publish(
         self,
@@ -193,6 +201,16 @@ def flush_lines(seconds: float = 0.2) -> None:
 def end_process_after_drain(drain_seconds: float, code: int) -> None:
     """End the process with that exit code 1.75 seconds after the drain, whatever hangs in it: a thread that needs no
     interpreter sees to that. Raises ValueError for a negative number, OSError if there is no thread.
+    """
+
+def check_key(key: str | bytes) -> str | None:
+    """Check a shared secret, or a public key in PEM, and start nothing.
+
+    Returns what is weak about the secret (it is short, or an example from documentation) and the remedy, in words; None
+    if nothing is.
+
+    Raises ValueError that says what to give instead, above all for a public key that would be taken for a secret, in
+    whatever encoding.
     """
 
 def check_update(

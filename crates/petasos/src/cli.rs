@@ -1,10 +1,10 @@
 //! The command line: what can be asked of the binary, and the settings that all of it shares.
 
-use std::{collections::BTreeMap, env, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, env, net::IpAddr, path::PathBuf, time::Duration};
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use petasos::Secret;
-use petasos_protocol::token::Role;
+use petasos_protocol::{token::Role, topic::HubUrl};
 
 use crate::{
     settings::{Kind, Options, SETTINGS},
@@ -223,6 +223,19 @@ pub(crate) fn address(listen: &str) -> Result<(String, u16), String> {
     Ok((host.to_owned(), port.parse().map_err(|_| wrong())?))
 }
 
+/// Whether only this machine reaches a hub that listens there and is known under that URL: a public URL elsewhere says
+/// that a proxy passes requests on.
+pub(crate) fn is_local(listen: &str, public_url: Option<&str>) -> Result<bool, String> {
+    let is_loopback = |host: &str| {
+        host == "localhost"
+            || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
+    };
+    let (host, _) = address(listen)?;
+    let url = public_url.and_then(|url| HubUrl::parse(url).ok());
+    let host_of_url = url.as_ref().and_then(|url| url.as_url().host_str());
+    Ok(is_loopback(&host) && host_of_url.is_none_or(|host| is_loopback(host.trim_matches(['[', ']']))))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -230,6 +243,22 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         command().debug_assert();
+    }
+
+    #[test]
+    fn a_hub_is_local_if_it_listens_on_loopback_and_no_public_url_leads_to_it() {
+        for (listen, public_url, local) in [
+            ("127.0.0.1:5500", None, true),
+            ("[::1]:0", Some("http://[::1]:80/.well-known/mercure"), true),
+            ("localhost:1", Some("https://localhost/.well-known/mercure"), true),
+            ("127.8.0.1:1", Some("https://hub.example/.well-known/mercure"), false),
+            ("0.0.0.0:5500", None, false),
+            ("[::]:5500", Some("http://localhost/.well-known/mercure"), false),
+            ("192.168.0.1:1", None, false),
+            ("localhost.example:1", None, false),
+        ] {
+            assert_eq!(is_local(listen, public_url), Ok(local), "{listen} {public_url:?}");
+        }
     }
 
     #[test]

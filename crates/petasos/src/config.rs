@@ -11,12 +11,15 @@ use petasos_protocol::{
 };
 use petasos_server::{
     Algorithm, Connections, Issuer, Issuers, Key, Keys, Origins, Proxies, RemoteKeys, Service, StreamLimits,
-    Verified,
+    Verified, Weakness,
 };
 use petasos_transports::{Dsn, OpenError, Retention};
 use uuid::Uuid;
 
-use crate::open_files::{self, Bounds};
+use crate::{
+    Warning,
+    open_files::{self, Bounds},
+};
 
 /// What an operator or an application decides. [`Config::check`] turns it into something that can be started.
 #[derive(Debug, Clone)]
@@ -33,6 +36,9 @@ pub struct Config {
     pub prefixes: bool,
     /// Whose tokens are accepted. The first one's keys also verify 0.x tokens that name no issuer.
     pub issuers: Vec<IssuerConfig>,
+    /// Whether more than this machine reaches the hub. If so, a secret that documentation publishes as an example is an
+    /// error, else a warning. Default true.
+    pub exposed: bool,
     /// Whether a subscriber needs no token.
     pub anonymous: bool,
     /// Whether subscriptions are announced and listed.
@@ -98,6 +104,8 @@ pub struct IssuerConfig {
 pub struct KeyConfig {
     /// A shared secret, or a public key in a PEM document.
     pub key: Option<Secret>,
+    /// The file that the key was read from: only its permissions are looked at.
+    pub key_file: Option<PathBuf>,
     /// A file with a JWK Set.
     pub jwks: Option<PathBuf>,
     /// The URL of a JWK Set, or [`DISCOVER`](Self::DISCOVER).
@@ -124,6 +132,7 @@ impl Default for Config {
             compat: false,
             prefixes: false,
             issuers: Vec::new(),
+            exposed: true,
             anonymous: false,
             subscriptions: true,
             subscription_event_type: None,
@@ -179,6 +188,7 @@ pub struct Checked {
     transport: Dsn,
     retention: Retention,
     own_process: bool,
+    warnings: Vec<Warning>,
 }
 
 impl Config {
@@ -187,6 +197,8 @@ impl Config {
     /// # Errors
     /// The first that is wrong.
     pub fn check(self) -> Result<Checked, ConfigError> {
+        let mut warnings = Vec::new();
+        self.check_zeros()?;
         let limits = self.limits;
         let url = match &self.public_url {
             Some(url) => HubUrl::parse(url).map_err(wrong("public_url"))?,
@@ -209,11 +221,13 @@ impl Config {
         };
         let resource = resource(self.resource, &url)?;
         if self.public_url.is_some() && resource != url.as_url().as_str() {
-            tracing::warn!(
-                setting = "resource",
-                "the resource identifier is not the public URL: clients that discover the hub by its metadata must \
-                 refuse it (RFC 9728, section 3.3)"
-            );
+            warnings.push(Warning {
+                setting: "resource",
+                problem:
+                    "the resource identifier is not the public URL: clients that discover the hub by its \
+                          metadata must refuse it (RFC 9728, section 3.3)"
+                        .to_owned(),
+            });
         }
         if self.idle_timeout.is_zero() {
             return Err(wrong("idle_timeout")(
@@ -223,6 +237,8 @@ impl Config {
         }
         let cors = Origins::parse(self.cors_origins.iter().map(String::as_str));
         let mut cors = cors.map_err(wrong("cors_origins"))?;
+        let trusted = issuers(self.issuers, &url, self.exposed, &mut warnings)?;
+        let proxies = proxies(&self.trusted_proxies, &self.streams, &mut warnings)?;
         if self.cors_loopback_credentials {
             cors = cors.with_loopback_credentials();
         }
@@ -237,12 +253,7 @@ impl Config {
             },
             server: petasos_server::Settings {
                 limits,
-                issuers: Issuers {
-                    trusted: issuers(self.issuers, &url)?,
-                    resource,
-                    compat: self.compat,
-                    prefixes: self.prefixes,
-                },
+                issuers: Issuers { trusted, resource, compat: self.compat, prefixes: self.prefixes },
                 advertise: self.public_url.is_some(),
                 anonymous: self.anonymous,
                 publish: self.publish,
@@ -259,8 +270,7 @@ impl Config {
                     0 => usize::MAX,
                     total => total.saturating_add(CONNECTIONS_SPARE),
                 },
-                proxies: Proxies::parse(self.trusted_proxies.iter().map(String::as_str))
-                    .map_err(wrong("trusted_proxies"))?,
+                proxies,
                 write_timeout: self.write_timeout,
                 idle_timeout: self.idle_timeout,
                 ..petasos_server::Settings::default()
@@ -268,9 +278,47 @@ impl Config {
             transport,
             retention,
             own_process: self.own_process,
+            warnings,
         })
     }
+
+    /// Bounds of 0 that would refuse everything, or mean nothing. Elsewhere 0 means what the setting's text says.
+    fn check_zeros(&self) -> Result<(), ConfigError> {
+        let limits = &self.limits;
+        for (setting, bound) in [
+            ("max_body_bytes", limits.body_bytes_max),
+            ("max_fields", limits.fields_max),
+            ("max_topics", limits.topics_max),
+            ("max_topic_bytes", limits.topic_bytes_max),
+            ("max_id_bytes", limits.id_bytes_max),
+            ("max_matchers", limits.matchers_max),
+            ("max_matcher_bytes", limits.matcher_bytes_max),
+            ("max_token_bytes", limits.token_bytes_max),
+            ("max_token_details", limits.token_details_max),
+            ("max_token_matchers", limits.token_matchers_max),
+        ] {
+            if bound == 0 {
+                return Err(wrong(setting)("0 would refuse every request that has one: write 1 or more"));
+            }
+        }
+        if self.write_timeout.as_millis() == 0 {
+            return Err(wrong("write_timeout")(
+                "0 is no time to take anything in: write how long, such as 1m",
+            ));
+        }
+        if self.history_bytes_max == Some(0) {
+            return Err(wrong("history_bytes")(NO_HISTORY));
+        }
+        if self.history_age_max.is_some_and(|age| age.is_zero()) {
+            return Err(wrong("history_age")(NO_HISTORY));
+        }
+        Ok(())
+    }
 }
+
+/// There is one way to say it.
+const NO_HISTORY: &str =
+    "0 keeps nothing: leave it out for no bound, or write history = 0 if nothing is to be kept";
 
 /// The transport's URL where none is given.
 const MEMORY: &str = "memory:";
@@ -310,6 +358,11 @@ impl Checked {
     /// Why it refuses it.
     pub async fn verify(&self, token: &str, role: Role, now: f64) -> Result<Verified, TokenError> {
         self.server.issuers.verify(token, role, &self.hub.url, now, &self.server.limits).await
+    }
+
+    /// What was accepted and is probably not meant.
+    pub fn warnings(&self) -> &[Warning] {
+        &self.warnings
     }
 
     /// Where the log is, without secrets.
@@ -356,7 +409,12 @@ fn bound_by_open_files(server: &mut petasos_server::Settings, own_process: bool)
     server.streams.total = wanted.min(streams_max).max(1);
 }
 
-fn issuers(configs: Vec<IssuerConfig>, url: &HubUrl) -> Result<Vec<Issuer>, ConfigError> {
+fn issuers(
+    configs: Vec<IssuerConfig>,
+    url: &HubUrl,
+    exposed: bool,
+    warnings: &mut Vec<Warning>,
+) -> Result<Vec<Issuer>, ConfigError> {
     let mut issuers: Vec<Issuer> = Vec::new();
     for config in configs {
         let id = config.id.unwrap_or_else(|| url.as_url().origin().ascii_serialization());
@@ -368,9 +426,23 @@ fn issuers(configs: Vec<IssuerConfig>, url: &HubUrl) -> Result<Vec<Issuer>, Conf
                 "the issuer \"{id}\" is there twice: write its keys in one place"
             )));
         }
+        let publisher = keys(&PUBLISHER, &id, &config.publisher, exposed, warnings)?;
+        let subscriber = keys(&SUBSCRIBER, &id, &config.subscriber, exposed, warnings)?;
+        if publisher
+            .fixed()
+            .iter()
+            .any(|key| subscriber.fixed().iter().any(|other| key.is_same_secret(other)))
+        {
+            warnings.push(Warning {
+                setting: if config.subscriber.jwks.is_some() { SUBSCRIBER.jwks } else { SUBSCRIBER.key },
+                problem: "publishers and subscribers share one secret: whoever signs tokens for subscribers can sign \
+                          tokens for publishers, too: give each role a secret of its own"
+                    .to_owned(),
+            });
+        }
         issuers.push(Issuer {
-            publisher: keys(&PUBLISHER, &id, &config.publisher)?,
-            subscriber: keys(&SUBSCRIBER, &id, &config.subscriber)?,
+            publisher: publisher.into(),
+            subscriber: subscriber.into(),
             authorization_server: config.authorization_server,
             id,
         });
@@ -378,9 +450,34 @@ fn issuers(configs: Vec<IssuerConfig>, url: &HubUrl) -> Result<Vec<Issuer>, Conf
     Ok(issuers)
 }
 
+/// The keys of a role, as its settings give them.
+enum Found {
+    Fixed(Vec<Key>),
+    Remote(RemoteKeys),
+}
+
+impl Found {
+    fn fixed(&self) -> &[Key] {
+        match self {
+            Self::Fixed(keys) => keys,
+            Self::Remote(_) => &[],
+        }
+    }
+}
+
+impl From<Found> for Keys {
+    fn from(found: Found) -> Self {
+        match found {
+            Found::Fixed(keys) => keys.into(),
+            Found::Remote(keys) => keys.into(),
+        }
+    }
+}
+
 /// The settings that give the keys of a role.
 struct KeySettings {
     key: &'static str,
+    key_file: &'static str,
     jwks: &'static str,
     jwks_url: &'static str,
     algorithms: &'static str,
@@ -388,6 +485,7 @@ struct KeySettings {
 
 const PUBLISHER: KeySettings = KeySettings {
     key: "publisher_key",
+    key_file: "publisher_key_file",
     jwks: "publisher_jwks",
     jwks_url: "publisher_jwks_url",
     algorithms: "publisher_algorithms",
@@ -395,39 +493,50 @@ const PUBLISHER: KeySettings = KeySettings {
 
 const SUBSCRIBER: KeySettings = KeySettings {
     key: "subscriber_key",
+    key_file: "subscriber_key_file",
     jwks: "subscriber_jwks",
     jwks_url: "subscriber_jwks_url",
     algorithms: "subscriber_algorithms",
 };
 
-fn keys(settings: &KeySettings, issuer: &str, config: &KeyConfig) -> Result<Keys, ConfigError> {
+fn keys(
+    settings: &KeySettings,
+    issuer: &str,
+    config: &KeyConfig,
+    exposed: bool,
+    warnings: &mut Vec<Warning>,
+) -> Result<Found, ConfigError> {
     let parse = |name: &String| name.parse::<Algorithm>();
     let algorithms: Vec<_> =
         config.algorithms.iter().map(parse).collect::<Result<_, _>>().map_err(wrong(settings.algorithms))?;
     match (&config.key, &config.jwks, &config.jwks_url) {
-        (None, None, None) => Ok(vec![].into()),
+        (None, None, None) => Ok(Found::Fixed(vec![])),
         (Some(secret), None, None) => {
             let key = Key::parse(secret.expose(), &algorithms).map_err(wrong(settings.key))?;
-            if key.is_short() {
-                tracing::warn!(
-                    setting = settings.key,
-                    "the secret is shorter than 32 bytes and can be guessed: use a longer one in production"
-                );
-            }
-            Ok(vec![key].into())
+            warnings.extend(weakness(settings.key, &key, exposed)?);
+            let file = config.key_file.as_deref();
+            warnings.extend(
+                file.and_then(|path| Warning::for_open_file(settings.key_file, path, key.is_secret())),
+            );
+            Ok(Found::Fixed(vec![key]))
         }
         (None, Some(path), None) => {
             let json = std::fs::read(path).map_err(|error| {
                 wrong(settings.jwks)(format!("{} cannot be read: {error}", path.display()))
             })?;
-            Ok(Key::parse_set(&json, &algorithms, true).map_err(wrong(settings.jwks))?.into())
+            let keys = Key::parse_set(&json, &algorithms, true).map_err(wrong(settings.jwks))?;
+            for key in &keys {
+                warnings.extend(weakness(settings.jwks, key, exposed)?);
+            }
+            warnings.extend(Warning::for_open_file(settings.jwks, path, Key::is_set_secret(&json)));
+            Ok(Found::Fixed(keys))
         }
         (None, None, Some(url)) => {
             let remote = match url.as_str() {
                 KeyConfig::DISCOVER => RemoteKeys::of_issuer(issuer, &algorithms),
                 url => RemoteKeys::at(url, &algorithms),
             };
-            Ok(remote.map_err(wrong(settings.jwks_url))?.into())
+            Ok(Found::Remote(remote.map_err(wrong(settings.jwks_url))?))
         }
         _ => {
             let KeySettings { key, jwks, jwks_url, .. } = settings;
@@ -437,6 +546,37 @@ fn keys(settings: &KeySettings, issuer: &str, config: &KeyConfig) -> Result<Keys
             )))
         }
     }
+}
+
+/// What is wrong with a secret that can be used. Everybody can sign tokens for a hub with a published one, so that a hub
+/// which others reach does not start with it; one that only this machine reaches does, for examples and tests.
+fn weakness(setting: &'static str, key: &Key, exposed: bool) -> Result<Option<Warning>, ConfigError> {
+    let Some(weakness) = key.weakness() else { return Ok(None) };
+    let name = key.id().map(|id| format!("the key {id:?}: ")).unwrap_or_default();
+    if exposed && weakness == Weakness::Published {
+        return Err(wrong(setting)(format!(
+            "{name}{weakness}; only a hub that listens on loopback, such as 127.0.0.1, starts with this one"
+        )));
+    }
+    Ok(Some(Warning { setting, problem: format!("{name}{weakness}") }))
+}
+
+fn proxies(
+    networks: &[String],
+    streams: &StreamLimits,
+    warnings: &mut Vec<Warning>,
+) -> Result<Proxies, ConfigError> {
+    const SETTING: &str = "trusted_proxies";
+    let proxies = Proxies::parse(networks.iter().map(String::as_str)).map_err(wrong(SETTING))?;
+    if proxies.are_most_addresses() {
+        let problem = "nearly every address is a proxy, so any client can name itself in X-Forwarded-For and pass for \
+                       another: name the addresses of your proxies only, such as 10.0.0.0/8";
+        if streams.per_address > 0 {
+            return Err(wrong(SETTING)(format!("{problem}; max_subscribers_per_address would limit nobody")));
+        }
+        warnings.push(Warning { setting: SETTING, problem: problem.to_owned() });
+    }
+    Ok(proxies)
 }
 
 fn resource(resource: Option<String>, url: &HubUrl) -> Result<String, ConfigError> {

@@ -24,5 +24,7 @@ pub mod deadline;
 mod open_files;
 pub mod output;
 pub mod telemetry;
+mod warning;
 
 pub use config::{Checked, Config, ConfigError, IssuerConfig, KeyConfig, Secret, StartError};
+pub use warning::Warning;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use petasos::{
-    Checked, IssuerConfig, KeyConfig, Secret,
+    Checked, IssuerConfig, KeyConfig, Secret, Warning,
     deadline::{LAST_LINES_MAX, STOP_MAX},
     output::{STANDARD_ERROR, STANDARD_OUTPUT},
     telemetry,
@@ -68,11 +68,11 @@ async fn run(task: Task) -> Result<ExitCode, Failure> {
         Task::Serve(options) => serve(*options).await?,
         Task::Mint(options, mint) => {
             let issuer = options.issuer.clone();
-            answer(&mint.sign(&issuer, &check(*options)?).await?)?;
+            answer(&mint.sign(&issuer, &check(*options, false)?).await?)?;
         }
         Task::Inspect(token) => answer(&token::inspect(&token)?)?,
         Task::Explain(options, explain) => {
-            let (allowed, text) = explain.run(&check(*options)?).await;
+            let (allowed, text) = explain.run(&check(*options, false)?).await;
             answer(&text)?;
             return Ok(if allowed { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
@@ -80,9 +80,10 @@ async fn run(task: Task) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The settings of a hub that listens where they say.
-fn check(options: Options) -> Result<Checked, Failure> {
-    let Options { mut config, issuer, listen, .. } = options;
+/// The settings of a hub that listens where they say, or, unless it is started, of one that nobody reaches.
+fn check(options: Options, starts: bool) -> Result<Checked, Failure> {
+    let Options { mut config, issuer, listen, warnings, .. } = options;
+    config.exposed = starts && !cli::is_local(&listen, config.public_url.as_deref())?;
     if config.public_url.is_none() {
         let (_, port) = cli::address(&listen)?;
         config.public_url = Some(match port {
@@ -92,7 +93,11 @@ fn check(options: Options) -> Result<Checked, Failure> {
     }
     config.issuers.insert(0, issuer);
     config.own_process = true;
-    Ok(config.check().map_err(|error| settings::explain(&error))?)
+    let checked = config.check().map_err(|error| settings::explain(&error))?;
+    for Warning { setting, problem } in warnings.iter().chain(checked.warnings()) {
+        tracing::warn!(setting, "{problem}");
+    }
+    Ok(checked)
 }
 
 async fn serve(mut options: Options) -> Result<(), Failure> {
@@ -125,7 +130,7 @@ async fn serve(mut options: Options) -> Result<(), Failure> {
     }
     let issuer = options.issuer.clone();
     let compat = options.config.compat;
-    let checked = check(options)?;
+    let checked = check(options, true)?;
     let greeting = if generated { greeting(&issuer, &checked, compat).await? } else { Vec::new() };
     let wanted = checked.streams_max();
     let mut stop = Stop::on_signals(drain)?;

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
-use petasos::{Config, ConfigError, IssuerConfig, KeyConfig, Secret};
+use petasos::{Config, ConfigError, IssuerConfig, KeyConfig, Secret, Warning};
 
 /// What an operator has decided.
 pub(crate) struct Options {
@@ -12,6 +12,8 @@ pub(crate) struct Options {
     pub(crate) issuer: IssuerConfig,
     pub(crate) listen: String,
     pub(crate) drain: Duration,
+    /// What is probably not meant in the places where settings stand.
+    pub(crate) warnings: Vec<Warning>,
 }
 
 impl Default for Options {
@@ -21,6 +23,7 @@ impl Default for Options {
             issuer: IssuerConfig::default(),
             listen: "0.0.0.0:5500".to_owned(),
             drain: Duration::from_secs(5),
+            warnings: Vec::new(),
         }
     }
 }
@@ -136,7 +139,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "history",
         Text("UPDATES"),
         "500 in memory, 100000 elsewhere",
-        "Updates that are kept for reconnections",
+        "Updates that are kept for reconnections; 0: none",
         |options, text| store(&mut options.config.history_max, number(text).map(Some))
     ),
     setting!(
@@ -168,7 +171,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "drain",
         Text("DURATION"),
         "5s",
-        "Time that open requests get when the hub stops",
+        "Time that open requests get when the hub stops; 0: none",
         |options, text| store(&mut options.drain, duration(text))
     ),
     setting!(
@@ -520,6 +523,9 @@ impl Options {
     ) -> Result<Self, String> {
         let mut options = Self::default();
         let mut written = file.map(read_file).transpose()?.unwrap_or_default();
+        options.warnings.extend(
+            file.and_then(|path| Warning::for_open_file("config", path, written.iter().any(is_secret))),
+        );
         for setting in SETTINGS {
             let in_file = written.remove(setting.key);
             // An empty variable is one that was not set: compose files write them so.
@@ -549,6 +555,16 @@ pub(crate) fn explain(error: &ConfigError) -> String {
 }
 
 type Written = BTreeMap<String, (String, String)>;
+
+/// Whether a value of the file is one that nobody else may read: a key, or a URL with a password.
+fn is_secret((key, (text, _)): (&String, &(String, String))) -> bool {
+    match SETTINGS.iter().find(|setting| setting.key == key).map(|setting| setting.kind) {
+        Some(Kind::Secret("URL")) => text.contains('@'),
+        Some(Kind::Secret(_)) => !text.contains("-----BEGIN"),
+        Some(Tables) => text.contains("publisher_key ") || text.contains("subscriber_key "),
+        _ => false,
+    }
+}
 
 /// The file's values as text, each with its place.
 fn read_file(path: &Path) -> Result<Written, String> {
@@ -635,6 +651,7 @@ fn key_from_file(keys: &mut KeyConfig, path: &str) -> Result<(), String> {
     if keys.key.is_some() {
         return Err("the key itself is given, too: leave out one of them".to_owned());
     }
+    keys.key_file = Some(path.into());
     store(&mut keys.key, key_file(path).map(Some))
 }
 
@@ -679,7 +696,8 @@ fn issuers(text: &str) -> Result<Vec<IssuerConfig>, String> {
     })?;
     let keys = |key: Option<String>, file: Option<String>, jwks: Option<String>, jwks_url, algorithms| {
         let key = key.map(Secret::new);
-        let mut keys = KeyConfig { key, jwks: jwks.map(Into::into), jwks_url, algorithms };
+        let jwks = jwks.map(Into::into);
+        let mut keys = KeyConfig { key, jwks, jwks_url, algorithms, ..KeyConfig::default() };
         if let Some(path) = file {
             key_from_file(&mut keys, &path)?;
         }
@@ -742,7 +760,7 @@ mod tests {
     fn the_defaults_that_are_documented_are_those_in_force() {
         let gathered = |flags: BTreeMap<&'static str, String>| {
             let options = Options::gather(&flags, |_| None, None).expect("valid");
-            let Options { config, issuer, listen, drain } = options;
+            let Options { config, issuer, listen, drain, .. } = options;
             format!("{config:?}{issuer:?}{listen}{drain:?}")
         };
         let stated = SETTINGS
@@ -750,6 +768,23 @@ mod tests {
             .filter(|setting| !setting.default.is_empty() && !setting.default.contains([' ', '/']));
         let written = stated.map(|setting| (setting.key, setting.default.to_owned())).collect();
         assert_eq!(gathered(written), gathered(BTreeMap::new()));
+    }
+
+    #[test]
+    fn zero_is_refused_unless_the_setting_says_what_it_means() {
+        const NUMBERS: [&str; 5] = ["UPDATES", "BYTES", "DURATION", "STREAMS", "NUMBER"];
+        let is_number = |setting: &&Setting| matches!(setting.kind, Text(name) if NUMBERS.contains(&name));
+        assert!(SETTINGS.iter().filter(is_number).count() > 15);
+        for setting in SETTINGS.iter().filter(is_number) {
+            let written = BTreeMap::from([(setting.key, "0".to_owned())]);
+            let outcome = Options::gather(&written, |_| None, None)
+                .and_then(|options| options.config.check().map_err(|error| explain(&error)));
+            assert_eq!(outcome.is_ok(), setting.help.contains("; 0: "), "{}", setting.key);
+            if let Err(text) = outcome {
+                let remedy = ["write ", "give "].iter().any(|word| text.contains(word));
+                assert!(text.contains(setting.key) && text.contains(": 0 ") && remedy, "{text}");
+            }
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use petasos::{Checked, IssuerConfig, Secret};
+use petasos::{Checked, IssuerConfig, Secret, Warning};
 use petasos_protocol::{
     Dialect,
     details::DETAIL_TYPE,
@@ -15,7 +15,7 @@ use petasos_protocol::{
     token::{Role, TokenError},
     topic::Topic,
 };
-use petasos_server::Signer;
+use petasos_server::{KeyError, Signer};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
@@ -74,10 +74,18 @@ impl Mint {
                 return Err("no key to sign with: give the hub's settings, or --signing-key-file".to_owned());
             }
         };
-        let signer = Signer::parse(&key, None).map_err(|_| {
-            "the key cannot sign: a public key only verifies, give the private one as --signing-key-file"
-                .to_owned()
+        let signer = Signer::parse(&key, None).map_err(|error| match error {
+            KeyError::Mismatch => {
+                "the key cannot sign: a public key only verifies, give the private one as --signing-key-file, in PEM \
+                 of the form PKCS#8 (openssl pkcs8 -topk8 -nocrypt)"
+                    .to_owned()
+            }
+            error => format!("the key cannot sign: {error}"),
         })?;
+        let file = self.signing_key_file.as_deref();
+        if let Some(open) = file.and_then(|path| Warning::for_open_file("signing_key_file", path, true)) {
+            tracing::warn!(setting = open.setting, "{}", open.problem);
+        }
         let payload: Option<Value> = match &self.payload {
             Some(text) => match serde_json::from_str(text) {
                 Ok(Value::Object(object)) => Some(Value::Object(object)),

@@ -14,6 +14,9 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
 
+#[path = "../../server/tests/keys/spellings.rs"]
+mod spellings;
+
 /// Killed on drop, whatever the test does.
 struct Binary {
     child: Child,
@@ -265,7 +268,7 @@ fn a_refused_token_is_explained_precisely_and_never_shown() {
 struct File(std::path::PathBuf);
 
 impl File {
-    fn new(name: &str, content: &str) -> Self {
+    fn new(name: &str, content: impl AsRef<[u8]>) -> Self {
         let path = std::env::temp_dir().join(format!("petasos-{}-{name}", std::process::id()));
         std::fs::write(&path, content).expect("written");
         Self(path)
@@ -393,4 +396,184 @@ fn keys_are_fetched_from_an_issuer_that_its_certificate_proves() {
     let log = std::fs::read_to_string(log.path()).expect("a log");
     assert!(log.contains("keys cannot be fetched") && log.contains("invalid peer certificate"), "{log}");
     assert!(!log.contains(&token));
+}
+
+/// What a hub says that does not start.
+fn refusal(arguments: &[&str], environment: &[(&str, &str)]) -> String {
+    let output = command(arguments).envs(environment.iter().copied()).output().expect("runs");
+    let text = String::from_utf8(output.stderr).expect("UTF-8");
+    assert!(!output.status.success() && text.lines().count() == 1, "{arguments:?}: {text}");
+    text
+}
+
+/// As a secret, a public key would let everybody sign tokens.
+#[test]
+fn a_public_key_in_any_spelling_is_refused_wherever_it_is_given() {
+    let all = spellings::spellings(include_str!("../../server/tests/keys/rsa.pub.pem"));
+    assert!(all.len() > 40);
+    for (name, spelled) in all {
+        let file = File::new("spelled.key", &spelled);
+        let text = refusal(&["--anonymous", "--publisher-key-file", file.path()], &[]);
+        assert!(text.contains("--publisher-key (publisher_key in a file): this is a "), "{name}: {text}");
+        // Neither a flag nor a variable can hold the others.
+        let Ok(spelled) = String::from_utf8(spelled) else { continue };
+        if spelled.contains('\0') {
+            continue;
+        }
+        let text = refusal(&["--anonymous"], &[("PETASOS_SUBSCRIBER_KEY", &spelled)]);
+        assert!(text.contains("--subscriber-key (subscriber_key in a file): this is a "), "{name}: {text}");
+        let is_of_key = |part: &&[u8]| part.iter().all(u8::is_ascii_alphanumeric);
+        let shown = |part: &[u8]| text.as_bytes().windows(part.len()).any(|window| window == part);
+        assert!(!spelled.as_bytes().windows(14).filter(is_of_key).any(shown), "{name}: {text}");
+    }
+    let pem = include_str!("../../server/tests/keys/p256.pub.pem");
+    let digits = spellings::body(pem).concat();
+    let flag = format!("--publisher-key={digits}");
+    assert!(refusal(&["--anonymous", &flag], &[]).contains("this is a public key and no secret"));
+    let file = File::new("spelled.toml", format!("anonymous = true\npublisher_key = \"{digits}\""));
+    assert!(refusal(&["--config", file.path()], &[]).contains("this is a public key and no secret"));
+    let table = format!(
+        "anonymous = true\n[[issuers]]\nissuer = \"https://b.example\"\nsubscriber_key = \"{digits}\""
+    );
+    let file = File::new("spelled.toml", table);
+    assert!(
+        refusal(&["--config", file.path()], &[]).contains("subscriber_key in a file): this is a public key")
+    );
+    let secret = spellings::spellings(pem).swap_remove(0).1;
+    let k = base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, secret);
+    let set = File::new("spelled.json", format!(r#"{{"keys":[{{"kty":"oct","k":"{k}"}}]}}"#));
+    let text = refusal(&["--anonymous", "--publisher-jwks", set.path()], &[]);
+    assert!(text.contains("--publisher-jwks (publisher_jwks in a file): this is a public key"), "{text}");
+    let text = refusal(&["token", "mint", "--publish", "a"], &[("PETASOS_PUBLISHER_KEY", &digits)]);
+    assert!(text.contains("this is a public key and no secret"), "{text}");
+    let private = spellings::body(include_str!("../../server/tests/keys/p256.pem")).concat();
+    let file = File::new("private.key", &private);
+    let environment = [("PETASOS_PUBLISHER_KEY", pem)];
+    let text = refusal(&["token", "mint", "--publish", "a", "--signing-key-file", file.path()], &environment);
+    assert!(
+        text.contains("the key cannot sign: this is a private key") && !text.contains(&private[..20]),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_pem_document_with_written_line_breaks_is_taken() {
+    let signing_key = format!("{}/../server/tests/keys/ed25519.pem", env!("CARGO_MANIFEST_DIR"));
+    let mint = ["token", "mint", "--publish", "a", "--signing-key-file", &signing_key];
+    let public = include_str!("../../server/tests/keys/ed25519.pub.pem");
+    let written = public.replace('\n', "\\n");
+    for spelled in
+        [written.clone(), public.replace('\n', "\\r\\n"), format!("\"{written}\""), public.replace('\n', " ")]
+    {
+        let environment = [("PETASOS_PUBLISHER_KEY", &*spelled)];
+        let token = output(&mint, &environment);
+        let explained = output(&["explain", "--publish", "a", "--token", &token], &environment);
+        assert!(explained.contains("granted by exact \"a\""), "{explained}");
+    }
+}
+
+/// What is said about settings that work, before a token is made with them.
+fn warnings(arguments: &[&str], environment: &[(&str, &str)]) -> String {
+    let mint = [&["token", "mint", "--publish", "a"][..], arguments].concat();
+    let output = command(&mint).envs(environment.iter().copied()).output().expect("runs");
+    let text = String::from_utf8(output.stderr).expect("UTF-8");
+    assert!(output.status.success(), "{arguments:?}: {text}");
+    text
+}
+
+const LONG: &str = "0123456789abcdef0123456789abcdef-1";
+const OTHER: &str = "0123456789abcdef0123456789abcdef-2";
+
+#[test]
+fn a_published_secret_is_refused_unless_only_this_machine_reaches_the_hub() {
+    for example in ["!ChangeThisMercureHubJWTSecretKey!", "!ChangeMe!", "your-256-bit-secret", "SECRET"] {
+        for more in [
+            &["--listen", "0.0.0.0:0"][..],
+            &["--listen", "[::]:0"],
+            &["--listen", "127.0.0.1:0", "--public-url", "https://hub.example/.well-known/mercure"],
+        ] {
+            let text = refusal(&[&["--anonymous", "--publisher-key", example], more].concat(), &[]);
+            assert!(
+                text.contains("--publisher-key (publisher_key in a file): the secret is an example"),
+                "{text}"
+            );
+            assert!(text.contains("openssl rand -hex 32") && !text.contains(example), "{text}");
+        }
+        let mut binary =
+            Binary::start_with(&["--anonymous", "--publisher-key", example], &[], Stdio::piped());
+        binary.address();
+        let mut log = BufReader::new(binary.child.stderr.take().expect("piped")).lines();
+        let warned = log.find(|line| line.as_ref().is_ok_and(|line| line.contains("publisher_key")));
+        assert!(warned.expect("a warning").expect("UTF-8").contains("the secret is an example"));
+    }
+}
+
+#[test]
+fn what_is_probably_not_meant_is_said_with_the_setting_and_the_remedy() {
+    let pair = |publisher, subscriber| {
+        [("PETASOS_PUBLISHER_KEY", publisher), ("PETASOS_SUBSCRIBER_KEY", subscriber)]
+    };
+    assert_eq!(warnings(&[], &pair(LONG, OTHER)), "");
+    let same = warnings(&[], &pair(LONG, LONG));
+    assert!(same.contains("share one secret") && same.contains("subscriber_key"), "{same}");
+    assert!(!same.contains(LONG));
+    let short = warnings(&[], &pair("p", LONG));
+    assert!(short.contains("shorter than 32 bytes") && short.contains("publisher_key"), "{short}");
+    let algorithm =
+        [pair(LONG, OTHER)[0], ("PETASOS_PUBLISHER_ALGORITHMS", "HS512"), ("PETASOS_ANONYMOUS", "1")];
+    let outcome =
+        command(&["explain", "--token", "x", "--publish", "a"]).envs(algorithm).output().expect("runs");
+    let short = String::from_utf8(outcome.stderr).expect("UTF-8");
+    assert!(short.contains("shorter than 64 bytes") && short.contains("openssl rand -hex 64"), "{short}");
+    for networks in ["0.0.0.0/0", "::/0", "0.0.0.0/1,128.0.0.0/1", "10.0.0.1 ::/1 8000::/1"] {
+        let text = warnings(&["--trusted-proxies", networks], &pair(LONG, OTHER));
+        assert!(
+            text.contains("nearly every address is a proxy") && text.contains("trusted_proxies"),
+            "{text}"
+        );
+        let limited = ["--anonymous", "--trusted-proxies", networks, "--max-subscribers-per-address", "3"];
+        assert!(refusal(&limited, &[]).contains("would limit nobody"));
+    }
+    assert_eq!(warnings(&["--trusted-proxies", "10.0.0.0/8,fd00::/8"], &pair(LONG, OTHER)), "");
+}
+
+#[test]
+fn a_file_with_secrets_that_everybody_may_read_is_named_with_the_remedy() {
+    use std::os::unix::fs::PermissionsExt;
+    let oct = r#"{"keys":[{"kty":"oct","kid":"one","alg":"HS512","k":"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWYtMQ"}]}"#;
+    let public = include_str!("../../server/tests/keys/p256.pub.pem");
+    let issuers = format!("[[issuers]]\nissuer = \"https://b.example\"\npublisher_key = \"{LONG}\"");
+    let others = [("PETASOS_SUBSCRIBER_KEY", OTHER), ("PETASOS_PUBLISHER_KEY", LONG)];
+    for (name, content, flag, setting, secret) in [
+        ("key", LONG, "--publisher-key-file", "publisher_key_file", true),
+        ("pem", public, "--subscriber-key-file", "subscriber_key_file", false),
+        ("json", oct, "--subscriber-jwks", "subscriber_jwks", true),
+        ("toml", &*format!("publisher_key = \"{LONG}\""), "--config", "config", true),
+        ("toml", "transport = \"redis://user:hidden@localhost\"", "--config", "config", true),
+        ("toml", &*issuers, "--config", "config", true),
+        ("toml", "keep_alive = 20", "--config", "config", false),
+    ] {
+        let file = File::new(&format!("open.{name}"), content);
+        let given: &[_] = match flag {
+            "--publisher-key-file" => &[],
+            "--config" => &others,
+            _ => &others[1..],
+        };
+        let said = |mode: u32| {
+            let mode = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(file.path(), mode).expect("changed");
+            warnings(&[flag, file.path()], given)
+        };
+        let text = said(0o644);
+        let expected = format!("every user of this machine may read {0}: run chmod o-rwx '{0}'", file.path());
+        assert_eq!(text.contains(&expected) && text.contains(setting), secret, "{setting}: {text}");
+        assert!(!text.contains(LONG) && !text.contains("hidden"), "{text}");
+        assert!(!said(0o640).contains("every user"));
+        assert!(said(0o646).contains("every user"));
+        assert_eq!(
+            text.contains("the key \"one\": the secret is shorter than 64 bytes"),
+            name == "json",
+            "{text}"
+        );
+    }
 }

@@ -30,6 +30,9 @@ use crate::{
 #[pyclass(module = "flask_mercure_sse._native", frozen)]
 pub(crate) struct Hub {
     lazy: Lazy,
+    /// What was accepted and is probably not meant, in words that begin with the argument's name.
+    #[pyo3(get)]
+    warnings: Vec<String>,
 }
 
 #[pymethods]
@@ -52,6 +55,7 @@ impl Hub {
         public_url=None,
         transport=None,
         own_process=false,
+        exposed=false,
     ))]
     #[expect(
         clippy::too_many_arguments,
@@ -74,6 +78,7 @@ impl Hub {
         public_url: Option<String>,
         transport: Option<String>,
         own_process: bool,
+        exposed: bool,
     ) -> PyResult<Self> {
         let keep_alive = Duration::try_from_secs_f64(keep_alive)
             .map_err(|_| InvalidUpdate::new_err("keep_alive: give seconds, 0 or more"))?;
@@ -87,6 +92,7 @@ impl Hub {
             transport: transport.map_or_else(|| Config::default().transport, Secret::new),
             compat: true,
             prefixes: true,
+            exposed,
             anonymous,
             subscriptions,
             subscription_event_type,
@@ -102,7 +108,8 @@ impl Hub {
             ..Config::default()
         };
         let settings = config.check().map_err(|error| InvalidUpdate::new_err(error.to_string()))?;
-        Ok(Self { lazy: Lazy::new(settings) })
+        let warnings = settings.warnings().iter().map(ToString::to_string).collect();
+        Ok(Self { lazy: Lazy::new(settings), warnings })
     }
 
     #[pyo3(signature = (topics, data="", private=false, id=None, r#type=None, retry=None))]

@@ -16,7 +16,7 @@ use petasos::{
     output::{STANDARD_ERROR, STANDARD_OUTPUT},
 };
 use petasos_protocol::{legacy, matcher::MatcherType, subscription::SubscriptionsPath, topic::HubUrl};
-use petasos_server::Signer;
+use petasos_server::{Key, Signer};
 use pyo3::{create_exception, exceptions::PyValueError, prelude::*};
 
 create_exception!(
@@ -51,6 +51,13 @@ fn sign_token(claims: &str, key: KeyBytes, typ: &str) -> PyResult<String> {
     let signer =
         Signer::parse(Vec::from(key), None).map_err(|error| PyValueError::new_err(error.to_string()))?;
     Ok(signer.sign(typ, claims))
+}
+
+/// Check a key as the hub does: a shared secret, or a public key in PEM. What is weak about it comes back in words.
+#[pyfunction]
+fn check_key(key: KeyBytes) -> PyResult<Option<String>> {
+    let key = Key::parse(Vec::from(key), &[]).map_err(|error| PyValueError::new_err(error.to_string()))?;
+    Ok(key.weakness().map(|weakness| weakness.to_string()))
 }
 
 /// Check an update by the rules of the protocol and publish nothing.
@@ -146,6 +153,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(print_line, module)?)?;
     module.add_function(wrap_pyfunction!(flush_lines, module)?)?;
     module.add_function(wrap_pyfunction!(end_process_after_drain, module)?)?;
+    module.add_function(wrap_pyfunction!(check_key, module)?)?;
     module.add_function(wrap_pyfunction!(check_update, module)?)?;
     module.add_function(wrap_pyfunction!(expand_subscription_topic, module)?)?;
     module.add_function(wrap_pyfunction!(expand_subscriptions_path, module)?)

@@ -7,6 +7,11 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{AlgorithmFamily, DecodingKey, DecodingKeyKind, crypto};
 use serde::Deserialize;
 
+use crate::{
+    key_form::{self, KeyForm, holds},
+    weakness::Weakness,
+};
+
 /// A signature algorithm of RFC 7518 and RFC 8037.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "their names are their documentation")]
@@ -59,7 +64,17 @@ impl Algorithm {
 
     /// Whether it takes a shared secret.
     pub(crate) fn is_symmetric(self) -> bool {
-        matches!(self, HS256 | HS384 | HS512)
+        self.secret_bytes_min().is_some()
+    }
+
+    /// The bytes that a shared secret must have for it: those of the hash (RFC 7518, section 3.2).
+    pub(crate) fn secret_bytes_min(self) -> Option<usize> {
+        match self {
+            HS256 => Some(32),
+            HS384 => Some(48),
+            HS512 => Some(64),
+            _ => None,
+        }
     }
 }
 
@@ -98,9 +113,9 @@ pub enum KeyError {
          certificate, not the private key"
     )]
     Pem,
-    /// A public key that would be taken for a secret.
-    #[error("this is a key in the form of DER, SSH or JWK: give it in PEM, or in a JWK Set")]
-    Form,
+    /// A key of another kind that would be taken for a secret.
+    #[error("{0}")]
+    Form(KeyForm),
     /// A key that can be broken.
     #[error("the RSA key is shorter than 2048 bits: make a longer one")]
     Weak,
@@ -124,8 +139,8 @@ pub enum KeyError {
 }
 
 impl Key {
-    /// A shared secret, or the public key in a PEM document (SPKI, PKCS#1 or an X.509 certificate). Without algorithms:
-    /// all that fit the key.
+    /// A shared secret, or the public key in a PEM document (SPKI, PKCS#1 or an X.509 certificate), whose line breaks may
+    /// be written `\n`. Without algorithms: all that fit the key.
     ///
     /// # Errors
     /// [`KeyError`].
@@ -142,13 +157,12 @@ impl Key {
             return Err(KeyError::Empty);
         }
         let verifying = match pem(text) {
-            None if is_public(text) => return Err(KeyError::Form),
-            None => DecodingKey::from_secret(text),
+            None => secret(text)?,
             // The library takes some of them and then verifies nothing.
-            Some(pem) if find(pem, PRIVATE).is_some() => return Err(KeyError::Pem),
-            Some(pem) => DecodingKey::from_rsa_pem(pem)
-                .or_else(|_| DecodingKey::from_ec_pem(pem))
-                .or_else(|_| DecodingKey::from_ed_pem(pem))
+            Some(_) if holds(text, PRIVATE) => return Err(KeyError::Pem),
+            Some(pem) => DecodingKey::from_rsa_pem(&pem)
+                .or_else(|_| DecodingKey::from_ec_pem(&pem))
+                .or_else(|_| DecodingKey::from_ed_pem(&pem))
                 .map_err(|_| KeyError::Pem)?,
         };
         Self::new(None, verifying, algorithms)
@@ -158,7 +172,8 @@ impl Key {
     /// section 5 asks. Shared secrets only if `secrets`.
     ///
     /// # Errors
-    /// [`KeyError::Set`], [`KeyError::SetUnusable`].
+    /// [`KeyError::Set`], [`KeyError::SetUnusable`], and [`KeyError::Form`] for a shared secret that is another kind of
+    /// key.
     pub fn parse_set(json: &[u8], algorithms: &[Algorithm], secrets: bool) -> Result<Vec<Self>, KeyError> {
         #[derive(Deserialize)]
         struct Set {
@@ -166,7 +181,8 @@ impl Key {
         }
         let set: Set = serde_json::from_slice(json).map_err(|_| KeyError::Set)?;
         let jwks = set.keys.into_iter().take(SET_KEYS_MAX).filter_map(|key| serde_json::from_value(key).ok());
-        let usable: Vec<_> = jwks.filter_map(|jwk: Jwk| jwk.key(algorithms, secrets)).collect();
+        let keys = jwks.map(|jwk: Jwk| jwk.key(algorithms, secrets));
+        let usable: Vec<_> = keys.filter_map(Result::transpose).collect::<Result<_, _>>()?;
         if usable.is_empty() { Err(KeyError::SetUnusable) } else { Ok(usable) }
     }
 
@@ -205,14 +221,48 @@ impl Key {
         Ok(Self { id, verifying, algorithms })
     }
 
-    /// Whether it is a shared secret shorter than the output of the hash, which RFC 7518 (section 3.2) asks for at least.
-    pub fn is_short(&self) -> bool {
-        self.verifying.family() == AlgorithmFamily::Hmac
-            && self.verifying.try_get_as_bytes().is_ok_and(|secret| secret.len() < 32)
+    /// Whether a JWK Set in a file holds something that nobody else may read: a shared secret or a private key.
+    pub fn is_set_secret(json: &[u8]) -> bool {
+        #[derive(Deserialize)]
+        struct Set {
+            keys: Vec<Secret>,
+        }
+        #[derive(Deserialize)]
+        struct Secret {
+            k: Option<serde::de::IgnoredAny>,
+            d: Option<serde::de::IgnoredAny>,
+            r#priv: Option<serde::de::IgnoredAny>,
+        }
+        let is_secret = |key: &Secret| key.k.is_some() || key.d.is_some() || key.r#priv.is_some();
+        serde_json::from_slice::<Set>(json).is_ok_and(|set| set.keys.iter().any(is_secret))
+    }
+
+    /// The shared secret that it is.
+    fn secret(&self) -> Option<&[u8]> {
+        if self.verifying.family() != AlgorithmFamily::Hmac {
+            return None;
+        }
+        self.verifying.try_get_as_bytes().ok()
+    }
+
+    /// Whether it is a shared secret, which signs what it verifies.
+    pub fn is_secret(&self) -> bool {
+        self.secret().is_some()
+    }
+
+    /// Whether both are the same shared secret.
+    pub fn is_same_secret(&self, other: &Self) -> bool {
+        self.is_secret() && self.secret() == other.secret()
+    }
+
+    /// Why others may know or find the secret, if it is one.
+    pub fn weakness(&self) -> Option<Weakness> {
+        let bytes_min = self.algorithms.iter().filter_map(|each| each.secret_bytes_min()).min();
+        Weakness::find(self.secret()?, bytes_min?)
     }
 
     /// Its name in a JWK Set.
-    pub(crate) fn id(&self) -> Option<&str> {
+    pub fn id(&self) -> Option<&str> {
         self.id.as_deref()
     }
 
@@ -254,29 +304,53 @@ const P521_POINT_BYTES: usize = 133;
 /// Keys of one set; issuers have a handful.
 const SET_KEYS_MAX: usize = 100;
 
-/// The PEM document in a text that holds one: what is before it explains it (RFC 7468, section 2). A text without is a
-/// secret.
-pub(crate) fn pem(text: &[u8]) -> Option<&[u8]> {
-    find(text, b"-----BEGIN").map(|at| &text[at..])
+/// The first PEM document in a text that holds one, as the standard writes it: what is before it explains it (RFC 7468,
+/// section 2), and its line breaks may be written `\n`, or be lost, as happens in environment variables. A text without
+/// is a secret.
+pub(crate) fn pem(text: &[u8]) -> Option<Vec<u8>> {
+    const BEGIN: &[u8] = b"-----BEGIN ";
+    let start = position(text, &BEGIN[..BEGIN.len() - 1])?;
+    let document = || {
+        let (label, rest) = split(text[start..].strip_prefix(BEGIN)?, b"-----")?;
+        let (body, _) = split(rest, &[b"-----END ", label, b"-----"].concat())?;
+        let mut digits = Vec::with_capacity(body.len());
+        let mut escaped = false;
+        for byte in body {
+            match byte {
+                b'\\' => escaped = true,
+                b'n' | b'r' | b't' if escaped => escaped = false,
+                b'"' | b'\'' => {}
+                byte if byte.is_ascii_whitespace() => {}
+                byte => {
+                    escaped = false;
+                    digits.push(*byte);
+                }
+            }
+        }
+        let lines = digits.chunks(64).flat_map(|line| [line, b"\n"]).flatten().copied();
+        let mut document = [BEGIN, label, b"-----\n"].concat();
+        document.extend(lines);
+        document.extend([b"-----END ", label, b"-----\n"].concat());
+        Some(document)
+    };
+    Some(document().unwrap_or_else(|| text[start..].to_owned()))
 }
 
-fn find(text: &[u8], part: &[u8]) -> Option<usize> {
+fn split<'a>(text: &'a [u8], at: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
+    let position = position(text, at)?;
+    Some((&text[..position], &text[position + at.len()..]))
+}
+
+fn position(text: &[u8], part: &[u8]) -> Option<usize> {
     text.windows(part.len()).position(|window| window == part)
 }
 
-/// Whether a text is a public key in another form than PEM. As a secret, everybody would know it.
-fn is_public(text: &[u8]) -> bool {
-    let trimmed = text.trim_ascii();
-    let ssh = [&b"ssh-"[..], b"ecdsa-sha2-", b"sk-"].iter().any(|kind| trimmed.starts_with(kind));
-    let jwk = trimmed.starts_with(b"{") && find(trimmed, b"\"kty\"").is_some();
-    // A DER sequence whose length is that of the text.
-    let der = match text {
-        [0x30, 0x81, length, rest @ ..] => usize::from(*length) == rest.len(),
-        [0x30, 0x82, high, low, rest @ ..] => usize::from(u16::from_be_bytes([*high, *low])) == rest.len(),
-        [0x30, length @ ..=0x7F, rest @ ..] => usize::from(*length) == rest.len(),
-        _ => false,
-    };
-    ssh || jwk || der
+/// A shared secret, which is no other kind of key.
+fn secret(bytes: &[u8]) -> Result<DecodingKey, KeyError> {
+    match key_form::find(bytes) {
+        Some(form) => Err(KeyError::Form(form)),
+        None => Ok(DecodingKey::from_secret(bytes)),
+    }
 }
 
 impl fmt::Debug for Key {
@@ -307,7 +381,17 @@ struct Jwk {
 
 impl Jwk {
     /// The key, if it may verify signatures with one of the algorithms.
-    fn key(self, algorithms: &[Algorithm], secrets: bool) -> Option<Key> {
+    ///
+    /// # Errors
+    /// [`KeyError::Form`].
+    fn key(mut self, algorithms: &[Algorithm], secrets: bool) -> Result<Option<Key>, KeyError> {
+        let shared = self.k.take().filter(|_| secrets && self.kty == "oct");
+        let shared = shared.and_then(|text| URL_SAFE_NO_PAD.decode(text).ok());
+        let shared = shared.filter(|bytes| !bytes.is_empty()).map(|bytes| secret(&bytes)).transpose()?;
+        Ok(self.usable(algorithms, shared))
+    }
+
+    fn usable(self, algorithms: &[Algorithm], shared: Option<DecodingKey>) -> Option<Key> {
         let for_signatures = self.usage.as_deref().is_none_or(|usage| usage == "sig")
             && self.key_ops.as_ref().is_none_or(|all| all.iter().any(|each| each == "verify"));
         if !for_signatures {
@@ -325,10 +409,7 @@ impl Jwk {
                 (DecodingKey::from_ec_components(&self.x?, &self.y?).ok()?, Some(bytes))
             }
             ("OKP", Some("Ed25519")) => (DecodingKey::from_ed_components(&self.x?).ok()?, Some(32)),
-            ("oct", _) if secrets => {
-                let secret = URL_SAFE_NO_PAD.decode(self.k?).ok().filter(|secret| !secret.is_empty())?;
-                (DecodingKey::from_secret(&secret), None)
-            }
+            ("oct", _) => (shared?, None),
             _ => return None,
         };
         // A key that is not of its curve would be taken for one of another.

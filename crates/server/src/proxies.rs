@@ -59,6 +59,34 @@ impl Proxies {
         client
     }
 
+    /// Whether they are half of all IPv4 addresses, or all IPv6 addresses that are in use (2000::/3): nobody has so many
+    /// proxies.
+    pub fn are_most_addresses(&self) -> bool {
+        self.are_most(32, 1) || self.are_most(128, 3)
+    }
+
+    /// Whether the addresses of that width are at least one in two to the power of `share`.
+    fn are_most(&self, width: u32, share: u32) -> bool {
+        let networks = self.0.iter().filter(|network| bits(network.address).1 == width);
+        let mut ranges: Vec<_> = networks
+            .map(|network| {
+                let hosts = 1_u128.checked_shl(width - network.prefix).map_or(u128::MAX, |count| count - 1);
+                let (address, _) = bits(network.address);
+                (address & !hosts, address | hosts)
+            })
+            .collect();
+        ranges.sort_unstable();
+        let (mut count, mut next) = (0_u128, 0_u128);
+        for (first, last) in ranges {
+            let first = first.max(next);
+            if first <= last {
+                count = count.saturating_add(last - first).saturating_add(1);
+                next = last.saturating_add(1);
+            }
+        }
+        count >= 1 << (width - share)
+    }
+
     fn holds(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.holds(address))
     }
@@ -196,6 +224,24 @@ mod tests {
         assert_eq!(client(&["::ffff:10.0.0.0/104"], "10.1.2.3", &["1.2.3.4"]), "1.2.3.4");
         assert_eq!(client(&["::ffff:10.0.0.1"], "::ffff:10.0.0.1", &["1.2.3.4"]), "1.2.3.4");
         assert_eq!(client(&["::/0"], "2001:db8::1", &["1.2.3.4"]), "1.2.3.4");
+    }
+
+    #[test]
+    fn networks_of_nearly_all_addresses_are_known_however_they_are_cut() {
+        let most = |networks: &[&str]| {
+            Proxies::parse(networks.iter().copied()).expect("networks").are_most_addresses()
+        };
+        assert!(most(&["0.0.0.0/0"]) && most(&["::/0"]) && most(&["10.0.0.1", "9.9.9.9/0"]));
+        assert!(most(&["0.0.0.0/1", "128.0.0.0/1"]) && most(&["128.0.0.0/2", "64.0.0.0/2"]));
+        assert!(most(&["2000::/3"]) && most(&["::/1", "8000::/1"]) && most(&["::ffff:0.0.0.0/96"]));
+        for few in [
+            &[][..],
+            &["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "127.0.0.0/8", "fd00::/8", "::1", "fe80::/10"],
+            &["0.0.0.0/2", "0.0.0.0/2", "1.0.0.0/8"],
+            &["0.0.0.0", "::"],
+        ] {
+            assert!(!most(few), "{few:?}");
+        }
     }
 
     #[test]

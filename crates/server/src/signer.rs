@@ -9,7 +9,7 @@ use aws_lc_rs::{
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{EncodingKey, crypto};
 
-use crate::{Algorithm, KeyError, keys::pem};
+use crate::{Algorithm, KeyError, key_form, keys::pem};
 
 /// A key that signs tokens with one algorithm.
 pub struct Signer {
@@ -28,10 +28,11 @@ impl Signer {
     /// for a secret, else the first that fits the key, of RS256, ES256, ES384, ES512 and EdDSA.
     ///
     /// # Errors
-    /// [`KeyError::Empty`], [`KeyError::Mismatch`] for a key that cannot sign with the algorithm.
+    /// [`KeyError::Empty`], [`KeyError::Form`] for a key in another form than PEM, which is no shared secret,
+    /// [`KeyError::Mismatch`] for a key that cannot sign with the algorithm.
     ///
     /// ```
-    /// let signer = petasos_server::Signer::parse("!ChangeThisMercureHubJWTSecretKey!", None)?;
+    /// let signer = petasos_server::Signer::parse("a shared secret of at least 32 bytes", None)?;
     /// let token = signer.sign("JWT", r#"{"mercure":{"publish":["*"]}}"#);
     /// assert_eq!(token.split('.').count(), 3);
     /// # Ok::<(), petasos_server::KeyError>(())
@@ -42,8 +43,13 @@ impl Signer {
             return Err(KeyError::Empty);
         }
         let document = pem(text);
+        if document.is_none()
+            && let Some(form) = key_form::find(text)
+        {
+            return Err(KeyError::Form(form));
+        }
         let fits = |each: &Algorithm| each.is_symmetric() == document.is_none();
-        let text = document.unwrap_or(text);
+        let text = document.as_deref().unwrap_or(text);
         let candidates = Algorithm::ALL
             .into_iter()
             .filter(|each| fits(each) && algorithm.is_none_or(|only| only == *each));
