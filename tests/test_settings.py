@@ -1,9 +1,13 @@
 """Where settings come from, and what is said about wrong ones."""
 
+import base64
+import secrets
+
 import pytest
 from flask import Flask
 
 from flask_mercure_sse import MercureSSE
+from key_spellings import pem, spellings
 
 
 def state(config=None, **settings):
@@ -164,3 +168,100 @@ def test_tests_publish_on_no_hub_elsewhere_unless_they_say_so(fake_hub):
     app = Flask("integration")
     app.testing = True
     assert MercureSSE(app, hub_url="https://staging.example/.well-known/mercure", hub=False).hub is None
+
+
+@pytest.mark.parametrize("name", ["rsa.pub.pem", "ed25519.pub.pem", "p256.crt.pem", "p256.pem"])
+def test_no_spelling_of_a_key_becomes_a_secret(name, monkeypatch):
+    document = pem(name)
+    for spelling, key in spellings(document).items():
+        for config, keywords in (
+            ({"SECRET_KEY": key}, {}),
+            ({"MERCURE_PUBLISHER_SECRET_KEY": key}, {}),
+            ({}, {"subscriber_secret_key": key}),
+        ):
+            setting = next(iter(config), "MERCURE_SUBSCRIBER_SECRET_KEY")
+            with pytest.raises(ValueError, match=f"^{setting}: this is a ") as error:
+                state(config, **keywords)
+            assert "give" in str(error.value), spelling
+            assert document.splitlines()[1][:16] not in str(error.value), spelling
+        if isinstance(key, str) and "\0" not in key:
+            monkeypatch.setenv("MERCURE_PUBLISHER_JWT_KEY", key)
+            with pytest.raises(ValueError, match=r"^MERCURE_PUBLISHER_JWT_KEY: this is a "):
+                state({"SECRET_KEY": "s" * 32})
+            monkeypatch.delenv("MERCURE_PUBLISHER_JWT_KEY")
+
+
+def test_a_key_that_is_set_later_is_looked_at_too():
+    parsed = state()
+    line = "".join(pem("rsa.pub.pem").splitlines()[1:-1])
+    with pytest.raises(ValueError, match=r"^MERCURE_SUBSCRIBER_SECRET_KEY: this is a public key"):
+        parsed.subscriber_secret_key = line
+    parsed.app.config["SECRET_KEY"] = line
+    with pytest.raises(ValueError, match=r"^SECRET_KEY: this is a public key"):
+        parsed.instance.create_subscription_jwt("a")
+
+
+@pytest.mark.parametrize("line_break", ["\\n", "\\r\\n", " ", "\r\n"])
+def test_a_pem_document_is_taken_however_its_lines_are_broken(line_break, monkeypatch):
+    document = pem("p256.pub.pem").replace("\n", line_break)
+    monkeypatch.setenv("MERCURE_SUBSCRIBER_JWT_KEY", document)
+    app = Flask("pem")
+    app.testing = True
+    mercure = MercureSSE(app, publisher_secret_key="p" * 32)
+    assert app.extensions["mercure_sse"].subscriber_secret_key == document
+    assert mercure.publish("a", "b").startswith("urn:uuid:"), "the embedded hub takes it, too"
+
+
+def test_random_secrets_are_taken():
+    for length in (*range(16, 80), 256, 1024):
+        key = secrets.token_bytes(length)
+        for secret in (key, key.hex(), base64.b64encode(key).decode(), base64.urlsafe_b64encode(key), f"M{key.hex()}"):
+            assert state({"SECRET_KEY": secret}).publisher_secret_key == secret
+
+
+def test_a_text_that_is_none_is_named_and_not_shown():
+    with pytest.raises(ValueError, match=r"^SECRET_KEY: write bytes, or a text that UTF-8 can hold$"):
+        state({"SECRET_KEY": "hidden\udc80"})
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("dev", "the secret is an example from public documentation"),
+        ("!ChangeThisMercureHubJWTSecretKey!", "the secret is an example from public documentation"),
+        (b"short-and-hidden", "the secret is shorter than 32 bytes"),
+    ],
+)
+def test_a_weak_secret_is_warned_of_once_outside_debug_and_testing_mode(key, said, caplog):
+    shown = key.decode() if isinstance(key, bytes) else key
+    for mode in ("debug", "testing"):
+        app = Flask("weak")
+        app.config["SECRET_KEY"] = key
+        mercure = MercureSSE(app)
+        setattr(app, mode, True)  # as late as applications set it
+        mercure.create_subscription_jwt("a")
+        mercure.publish("a", "b")
+        assert caplog.text == ""
+    app = Flask("weak")
+    mercure = MercureSSE(app, subscriber_secret_key=key, publisher_secret_key="p" * 32, hub=True)
+    for _ in range(3):
+        mercure.create_subscription_jwt("a")
+    mercure.publish("a", "b")
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    message = caplog.records[0].getMessage()
+    assert message.startswith(f"MERCURE_SUBSCRIBER_SECRET_KEY: {said}")
+    assert "openssl rand" in message
+    assert f" {shown} " not in message
+    caplog.clear()
+    MercureSSE(Flask("default"), subscriber_secret_key="s" * 32)
+    app = Flask("both")
+    app.config["SECRET_KEY"] = key
+    MercureSSE(app).create_subscription_jwt("a")
+    assert caplog.records[0].getMessage().startswith(f"SECRET_KEY: {said}")
+
+
+def test_one_good_secret_for_both_roles_is_the_default_and_not_warned_of(caplog):
+    app = Flask("default")
+    app.config["SECRET_KEY"] = "0123456789abcdef" * 2
+    MercureSSE(app, hub=True).publish("a", "b")
+    assert caplog.text == ""

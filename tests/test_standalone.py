@@ -11,6 +11,7 @@ from flask import Flask
 
 from clients import PATIENCE
 from flask_mercure_sse import ForbiddenTopicError, MercureSSE, TokenRefusedError
+from key_spellings import pem, spellings
 
 SECRETS = ["--publisher-secret", "p" * 32, "--subscriber-secret", "s" * 32]
 FORM = [("topic", "a"), ("data", "x")]
@@ -133,6 +134,50 @@ def test_what_cannot_work_is_said_in_one_line(options, env, message, standalone)
     error = hub.process.stderr.read()
     assert message in error
     assert len(error.splitlines()) == 1
+
+
+def test_a_published_secret_is_refused_unless_only_this_machine_reaches_the_hub(standalone):
+    example = "!ChangeThisMercureHubJWTSecretKey!"
+    local = standalone("--subscriber-secret", example, "--publisher-secret", "p" * 32)
+    assert local.stop() == 0
+    error = local.process.stderr.read()
+    assert error.startswith("Warning: --subscriber-secret, MERCURE_SUBSCRIBER_SECRET_KEY or FLASK_SECRET_KEY: the ")
+    assert example not in error
+    for host in ("0.0.0.0", "::"):
+        exposed = standalone("--host", host, env={"FLASK_SECRET_KEY": example})
+        assert exposed.process.wait(20) == 1
+        error = exposed.process.stderr.read()
+        assert "--publisher-secret, MERCURE_PUBLISHER_SECRET_KEY or FLASK_SECRET_KEY: the secret is an example" in error
+        assert "only a hub that listens on loopback" in error
+        assert example not in error
+        assert len(error.splitlines()) == 1
+
+
+def test_one_secret_for_both_roles_and_short_ones_are_warned_of(standalone):
+    hub = standalone("--subscriber-secret", "x", "--publisher-secret", "x")
+    assert hub.stop() == 0
+    error = hub.process.stderr.read()
+    assert error.count("shorter than 32 bytes") == 2
+    assert "share one secret" in error
+    assert len(error.splitlines()) == 3
+
+
+def test_no_spelling_of_a_public_key_becomes_a_secret(standalone, tmp_path):
+    document = pem("p256.pub.pem")
+    keys = [key for key in spellings(document).values() if isinstance(key, str)]
+    assert len(keys) >= 25
+    for number, key in enumerate(keys):
+        if number % 8 == 0 and "'" not in key:
+            (tmp_path / ".env").write_text(f"MERCURE_PUBLISHER_SECRET_KEY='{key}'\n")
+            hub = standalone(cwd=tmp_path)
+        elif number % 8 == 4:
+            hub = standalone(env={"MERCURE_PUBLISHER_SECRET_KEY": key})
+        else:
+            continue
+        assert hub.process.wait(20) == 1
+        error = hub.process.stderr.read()
+        assert "MERCURE_PUBLISHER_SECRET_KEY or FLASK_SECRET_KEY: this is a" in error
+        assert document.splitlines()[1][:16] not in error
 
 
 def test_a_malformed_env_file_is_named_by_its_line_only(standalone, tmp_path):

@@ -10,13 +10,14 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import urlsplit
 
 from flask import current_app
 
 from . import client, forks, tokens
-from ._native import Hub, InvalidUpdate
+from ._native import Hub, InvalidUpdate, check_key
 from .background import BackgroundQueues
 from .client import Timeouts
 from .errors import TokenRefusedError, from_native
@@ -140,7 +141,7 @@ class MercureSSEState:
     @property
     def subscriber_secret_key(self) -> str | bytes | None:
         """Signs and verifies subscribers' tokens."""
-        return self._configured(self.given_subscriber_key)
+        return self._configured("subscriber_secret_key", self.given_subscriber_key)
 
     @subscriber_secret_key.setter
     def subscriber_secret_key(self, key: str | bytes | None) -> None:
@@ -149,14 +150,21 @@ class MercureSSEState:
     @property
     def publisher_secret_key(self) -> str | bytes | None:
         """Signs and verifies publishers' tokens."""
-        return self._configured(self.given_publisher_key)
+        return self._configured("publisher_secret_key", self.given_publisher_key)
 
     @publisher_secret_key.setter
     def publisher_secret_key(self, key: str | bytes | None) -> None:
         self.given_publisher_key = _key("MERCURE_PUBLISHER_SECRET_KEY", key)
 
-    def _configured(self, given: str | bytes | None) -> str | bytes | None:
-        return (_key("SECRET_KEY", self.app.config.get("SECRET_KEY")) if given is None else given) or None
+    def _configured(self, name: str, given: str | bytes | None) -> str | bytes | None:
+        setting = "SECRET_KEY" if given is None else config_key(name)
+        key = _key(setting, self.app.config.get("SECRET_KEY")) if given is None else given
+        # Debug and testing mode are often set later than the key, and need no good one.
+        if key and not self.app.debug and not self.app.testing:
+            weakness = _weakness(key)
+            if weakness is not None:
+                self.warn_once(f"weak {setting}", f"{setting}: {weakness}")
+        return key or None
 
     def key_of(self, role: str) -> str | bytes:
         """The secret key of "publisher" or "subscriber": the one that the embedded hub has begun with, if it has.
@@ -383,7 +391,7 @@ def load(app: Flask, instance: MercureSSE, given: Mapping[str, Any]) -> MercureS
         given_publisher_jwt=_token(values["publisher_jwt"]),
         given_subscriber_key=_secret(app, "subscriber_secret_key", values),
         given_publisher_key=_secret(app, "publisher_secret_key", values),
-        hub_transport=_transport(_secret(app, "hub_transport", values)),
+        hub_transport=_transport(_given(app, "hub_transport", values)[1]),
     )
 
 
@@ -575,13 +583,20 @@ _COOKIE_NAME: Final = re.compile(f"[A-Za-z0-9{re.escape(_COOKIE_SIGNS)}]+")
 
 
 def _secret(app: Flask, name: str, values: Mapping[str, Any]) -> str | bytes | None:
-    """From the config; if it is not there, from the keyword, then the environment. "": none, as the config says."""
-    if config_key(name) in app.config:
-        return _key(config_key(name), values[name]) or ""
-    return _key(config_key(name), values[name]) or os.environ.get(_ENVIRONMENT[name]) or None
+    """A key. "": none, as the config says."""
+    setting, value = _given(app, name, values)
+    return _key(setting, value) or ("" if config_key(name) in app.config else None)
 
 
-def _transport(url: str | bytes | None) -> str | None:
+def _given(app: Flask, name: str, values: Mapping[str, Any]) -> tuple[str, Any]:
+    """From the config; if it is not there, from the keyword, then the environment; with its name there."""
+    key, variable = config_key(name), _ENVIRONMENT[name]
+    if key in app.config or values[name]:
+        return key, values[name]
+    return variable, os.environ.get(variable)
+
+
+def _transport(url: Any) -> str | None:
     if not url:
         return None
     if not isinstance(url, str):
@@ -594,11 +609,29 @@ def _transport(url: str | bytes | None) -> str | None:
 
 
 def _key(key: str, value: Any) -> str | bytes | None:
-    if value is not None and not isinstance(value, (str, bytes)):
+    """A secret, or a public key in PEM, as the hub takes it; None if there is none."""
+    if value is None:
+        return None
+    if not isinstance(value, (str, bytes)):
         raise ValueError(f"{key}: write a text or bytes")
-    if value and (b"-----BEGIN" if isinstance(value, bytes) else "-----BEGIN") in value:  # type: ignore[operator]
-        try:
-            Hub(subscriber_key=value)
-        except InvalidUpdate as error:
-            raise ValueError(f"{key}: {str(error).partition(': ')[2]}") from None
-    return value or None
+    if not value:
+        return None
+    try:
+        _weakness(value)
+    except UnicodeEncodeError:
+        raise ValueError(f"{key}: write bytes, or a text that UTF-8 can hold") from None
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from None
+    return value
+
+
+@lru_cache(maxsize=64)
+def _weakness(key: str | bytes) -> str | None:
+    """What is weak about a key. SECRET_KEY is looked at whenever it is used: it may be set later, or change.
+
+    Raises:
+        ValueError: it is no key, or would be no secret.
+    """
+    if isinstance(key, str):
+        key.encode()
+    return check_key(key)

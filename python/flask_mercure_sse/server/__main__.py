@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import secrets
 from collections.abc import Mapping
@@ -68,10 +69,18 @@ def main(host: str, port: int, cors_origins: str, debug: bool, **options: Any) -
         print_line(f"Settings: {shown}, cors_origins: {origins}", error=True)
     stop = Stop(_DRAIN_SECONDS)
     try:
-        hub = Hub(**settings, cors_origins=origins, cors_loopback_credentials=True, own_process=True)
+        hub = Hub(
+            **settings,
+            cors_origins=origins,
+            cors_loopback_credentials=True,
+            own_process=True,
+            exposed=not _is_loopback(host),
+        )
+        for warning in hub.warnings:
+            print_line(f"Warning: {_by_option(warning)}", error=True)
         server = Server(hub, host, port)
     except (InvalidUpdate, ConnectionError, RuntimeError) as error:
-        raise StartError(str(error)) from None
+        raise StartError(_by_option(str(error))) from None
     except OSError as error:
         reason = f"cannot listen on {host}:{port}: {error}: choose another --host or --port"
         raise StartError(reason) from None
@@ -104,6 +113,22 @@ def _open_standard_streams() -> None:
     while descriptor <= 2:
         descriptor = os.open(os.devnull, os.O_RDWR)
     os.close(descriptor)
+
+
+def _by_option(message: str) -> str:
+    """What the hub says of a key, with the names that it can be given by here."""
+    setting, _, problem = message.partition(": ")
+    if setting not in ("publisher_key", "subscriber_key"):
+        return message
+    role = setting.removesuffix("_key")
+    return f"--{role}-secret, MERCURE_{role.upper()}_SECRET_KEY or FLASK_SECRET_KEY: {problem}"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _settings(options: Mapping[str, Any], variables: Variables) -> dict[str, Any]:
