@@ -27,8 +27,12 @@ class Engine:
         self.directory, self.host = directory, host
         self.held = Port(host)
         self.port = self.held.number
-        self.prepare()
-        self.start()
+        try:
+            self.prepare()
+            self.start()
+        except BaseException:
+            self.held.close()
+            raise
 
     @property
     def url(self) -> str:
