@@ -23,18 +23,20 @@ def found(pattern: re.Pattern[str], *allowed: str) -> list[str]:
         # A program with a client library is no test: it waits before it connects again, as its users do.
         if path.name in ("test_rules.py", *allowed) or path.match("clients_matrix/python/with_*.py"):
             continue
-        is_paused = False
+        is_paused, before = False, ""
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
             if "::test" in line:
                 is_paused = "start_paused = true" in line
             # Where the clock is paused, a sleep moves it and takes no time.
-            if pattern.search(line) and not is_paused:
+            if pattern.search(line) and not is_paused and "Sleeps: " not in before:
                 places.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()}")
+            before = line
     return places
 
 
 def test_no_test_sleeps():
-    """It waits for an event, or with ``wait_until`` (Python) and ``until`` or ``Wait`` (Rust) for a fact."""
+    """It waits for an event, or with ``wait_until`` (Python) and ``until`` or ``Wait`` (Rust) for a fact. Where only time
+    can be waited for, the line before says why: ``Sleeps: …``."""
     assert found(SLEEP) == []
 
 

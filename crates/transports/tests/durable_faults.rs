@@ -239,14 +239,15 @@ fn child_whose_disk_hangs() {
         // Of two that are written together, one publisher gives up.
         order(&orders, "hang 0");
         let first = publish(&["first"]);
-        // It is being written as soon as the disk hangs with it, which nothing tells.
+        // Sleeps: it is being written as soon as the disk hangs with it, which nothing tells.
         tokio::time::sleep(Duration::from_millis(300)).await;
         let (gone, stays) = (publish(&["gone"]), publish(&["stays", "too"]));
+        // Sleeps: both are queued, which nothing tells.
         tokio::time::sleep(Duration::from_millis(300)).await;
         order(&orders, "hang 1");
         assert!(first.await.expect("no panic")[0].is_ok());
         gone.abort();
-        // What is waited for is time: the commit has to be a slow one.
+        // Sleeps: the commit has to be a slow one.
         tokio::time::sleep(Duration::from_millis(1_100)).await;
         order(&orders, "");
         let stayed: Vec<_> =
@@ -491,6 +492,7 @@ async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !is_so() {
         assert!(Instant::now() < deadline, "{what}");
+        // Sleeps: how often it looks decides nothing.
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

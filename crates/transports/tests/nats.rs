@@ -714,7 +714,7 @@ async fn what_failed_while_the_server_was_gone_is_not_there_when_it_is_back() {
     }
     server.kill();
     until("it is known to be away", || !log.is_ready()).await;
-    // Some appends fail in this time, each after the time-out.
+    // Sleeps: some appends fail in this time, each after the time-out.
     tokio::time::sleep(Duration::from_secs(2)).await;
     server.restart();
     until("it is known to be back", || log.is_ready()).await;
@@ -749,6 +749,7 @@ async fn a_purge_does_not_change_whether_the_log_is_ready() {
                 if !log.is_ready() {
                     return true;
                 }
+                // Sleeps: how often it looks decides nothing.
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
             false
