@@ -35,8 +35,8 @@ def found(pattern: re.Pattern[str], *allowed: str) -> list[str]:
 
 
 def test_no_test_sleeps():
-    """It waits for an event, or with ``wait_until`` (Python) and ``until`` or ``Wait`` (Rust) for a fact. Where only time
-    can be waited for, the line before says why: ``Sleeps: …``."""
+    """It waits for an event, or with ``wait_until`` (Python) and ``until`` or ``Wait`` (Rust) for a fact.
+    Where only time can be waited for, the line before says why: ``Sleeps: …``."""
     assert found(SLEEP) == []
 
 
