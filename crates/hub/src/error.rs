@@ -1,5 +1,7 @@
 //! The two families of failure that the engine knows. What a peer does wrong is `petasos_protocol::Reject`.
 
+use crate::budget::NoRoom;
+
 /// Why a transport could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -25,6 +27,12 @@ impl TransportError {
     /// [`Self::Unavailable`], whatever the cause.
     pub fn unavailable(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Unavailable(cause.into())
+    }
+}
+
+impl From<NoRoom> for SubscribeError {
+    fn from(_: NoRoom) -> Self {
+        Self::NoRoom
     }
 }
 
@@ -68,4 +76,7 @@ pub enum SubscribeError {
     /// The hub stops.
     #[error("the hub stops")]
     Stopping,
+    /// What the subscribers of this hub have brought takes as much memory as it may.
+    #[error("there is no room for another subscriber: raise subscribers_bytes_max, or try again later")]
+    NoRoom,
 }

@@ -13,7 +13,6 @@ use petasos_protocol::{
     cursor::Cursor,
     form::SubscribeRequest,
     grants::Grants,
-    subscription::Subscription,
     topic::HubUrl,
     update::{Draft, EventId, EventType, Update},
 };
@@ -24,7 +23,8 @@ use tokio::{
 };
 
 use crate::{
-    Closed, Session, StartError, SubscribeError, TransportError,
+    Closed, Session, StartError, SubscribeError, Subscriptions, TransportError,
+    budget::Budget,
     history::Beginning,
     ids,
     interest::Interest,
@@ -52,6 +52,10 @@ pub struct Settings {
     pub subscription_event_type: Option<EventType>,
     /// Parts that fan out side by side; default: one per core.
     pub shards: usize,
+    /// Bytes that the matchers of all subscribers, the grants of their tokens and their payloads may take together; beyond,
+    /// newcomers are refused ([`SubscribeError::NoRoom`]). Half of it is for small subscribers only. Default 128 MiB: 1.3
+    /// KB for each of 100,000 streams, and one topic takes about half of that.
+    pub subscribers_bytes_max: usize,
     /// How long a subscriber with a cursor waits for a log that is away before it is refused. Default 30 s: longer than
     /// most restarts, and below the minute after which proxies give up.
     pub log_wait_max: Duration,
@@ -66,6 +70,7 @@ impl Default for Settings {
             subscriptions: true,
             subscription_event_type: None,
             shards: std::thread::available_parallelism().map_or(1, usize::from),
+            subscribers_bytes_max: 128 * 1024 * 1024,
             log_wait_max: Duration::from_secs(30),
         }
     }
@@ -82,18 +87,6 @@ pub struct Stats {
     pub lagged: u64,
 }
 
-/// Who is subscribed at one moment.
-#[derive(Debug, Clone)]
-pub struct Subscriptions {
-    /// The last event before the moment: whoever subscribes to subscription events from it on misses none. `None`:
-    /// nothing has been published yet.
-    pub last_event_id: Option<EventId>,
-    /// In the order in which they began.
-    pub active: Vec<Subscription>,
-    /// Changes with every subscription that begins or ends.
-    pub revision: u64,
-}
-
 /// A running hub. Clones are the same hub.
 #[derive(Clone)]
 pub struct Hub {
@@ -107,6 +100,7 @@ pub(crate) struct Engine {
     pub(crate) settings: Settings,
     pub(crate) presence: Option<Arc<Presence>>,
     pub(crate) replays: Replays,
+    pub(crate) budget: Arc<Budget>,
     pub(crate) subscribers: AtomicUsize,
     pub(crate) lagged: AtomicU64,
     published: AtomicU64,
@@ -139,11 +133,13 @@ impl Hub {
         if let Some(presence) = &presence {
             tasks.push(tokio::spawn(Arc::clone(presence).announce()));
         }
+        let budget = Budget::new(settings.subscribers_bytes_max);
         let engine = Engine {
             transport,
             settings,
             presence,
             replays: Replays::start(),
+            budget,
             subscribers: AtomicUsize::new(0),
             lagged: AtomicU64::new(0),
             published: AtomicU64::new(0),
@@ -251,17 +247,17 @@ impl Hub {
     }
 
     /// The active subscriptions on all nodes that share the log, those whose matcher has that text or all; none if they
-    /// are not tracked.
+    /// are not tracked. They are read from it page by page.
     ///
     /// # Errors
     /// If the log cannot be read.
     pub async fn subscriptions(&self, text: Option<&str>) -> Result<Subscriptions, TransportError> {
+        let presence = self.engine.presence.clone();
+        if let Some(presence) = &presence {
+            presence.settle().await;
+        }
         let last_event_id = self.engine.transport.head().await?.id;
-        let (active, revision) = match &self.engine.presence {
-            Some(presence) => presence.list(text).await?,
-            None => (Vec::new(), 0),
-        };
-        Ok(Subscriptions { last_event_id, active, revision })
+        Ok(Subscriptions::new(last_event_id, presence, text))
     }
 
     /// Counters as of now.

@@ -31,6 +31,7 @@
 //! # }
 //! ```
 
+mod budget;
 mod clock;
 pub mod conformance;
 mod error;
@@ -39,6 +40,7 @@ mod hub;
 mod ids;
 mod index;
 mod interest;
+mod listing;
 mod members;
 mod memo;
 pub mod memory;
@@ -56,7 +58,8 @@ pub mod transport;
 mod wire;
 
 pub use error::{Closed, StartError, SubscribeError, TransportError};
-pub use hub::{Hub, Settings, Stats, Subscriptions};
+pub use hub::{Hub, Settings, Stats};
+pub use listing::Subscriptions;
 pub use memory::MemoryTransport;
 pub use session::Session;
 pub use wire::{Framing, Wire};

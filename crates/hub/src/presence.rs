@@ -7,6 +7,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
+    ops::Bound,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -22,8 +23,10 @@ use tokio::{
 };
 
 use crate::{
-    TransportError, ids,
-    registry::{Abandoned, Fact, Lease, NodeId, Registry},
+    TransportError,
+    budget::Weight,
+    ids,
+    registry::{Abandoned, Fact, Lease, NodeId, PAGE_SUBSCRIBERS, Page, Registry},
     transport::Transport,
 };
 
@@ -46,32 +49,75 @@ pub(crate) struct Presence {
 #[derive(Default)]
 struct State {
     /// By arrival, which is the order in which they are listed.
-    arrivals: BTreeMap<u64, Arc<[Subscription]>>,
+    arrivals: BTreeMap<u64, Arrival>,
     arrived: u64,
     /// Arrivals and departures ever.
     revision: u64,
-    by_selector: HashMap<String, BTreeSet<u64>>,
+    by_selector: HashMap<Arc<str>, BTreeSet<u64>>,
     /// What the worker has still to announce. Newcomers wait when it is long, leavers never do: at most the threshold
     /// and two entries for each subscriber.
-    queue: VecDeque<(Arc<[Subscription]>, bool)>,
+    queue: VecDeque<(Arrival, bool)>,
+    /// What the subscribers in the queue have brought, in bytes.
+    queue_bytes: usize,
     /// Announcements that have ever been queued.
     queued: u64,
 }
 
+/// What a subscriber subscribes to, and its part of the budget, which it takes until its end has been announced.
+#[derive(Clone)]
+struct Arrival {
+    subscriptions: Arc<[Subscription]>,
+    weight: Arc<Weight>,
+}
+
 impl State {
-    fn queue(&mut self, subscriptions: Arc<[Subscription]>, active: bool) {
-        self.queue.push_back((subscriptions, active));
+    fn page(&self, selector: Option<&str>, after: u64) -> Page {
+        let arrivals = (Bound::Excluded(after), Bound::Unbounded);
+        let share = |(number, arrival): (&u64, &Arrival)| (*number, Arc::clone(&arrival.subscriptions));
+        let page: Vec<_> = match selector {
+            None => self.arrivals.range(arrivals).take(PAGE_SUBSCRIBERS).map(share).collect(),
+            Some(selector) => {
+                let of_selector =
+                    self.by_selector.get(selector).into_iter().flat_map(|all| all.range(arrivals));
+                let known = |arrival| self.arrivals.get_key_value(arrival);
+                of_selector.take(PAGE_SUBSCRIBERS).filter_map(known).map(share).collect()
+            }
+        };
+        let next = page.last().map(|(arrival, _)| *arrival).filter(|_| page.len() == PAGE_SUBSCRIBERS);
+        Page { subscribers: page.into_iter().map(|(_, all)| all).collect(), next }
+    }
+
+    fn queue(&mut self, arrival: Arrival, active: bool) {
+        self.queue_bytes += arrival.weight.bytes();
+        self.queue.push_back((arrival, active));
         self.queued += 1;
+    }
+
+    /// Takes the first so many from the queue.
+    fn take(&mut self, count: usize) -> Vec<(Arrival, bool)> {
+        let taken: Vec<_> = self.queue.drain(..count).collect();
+        self.queue_bytes -= taken.iter().map(|(arrival, _)| arrival.weight.bytes()).sum::<usize>();
+        taken
+    }
+
+    fn has_room(&self) -> bool {
+        self.queue.len() < QUEUE_NEWCOMERS_MAX && self.queue_bytes < QUEUE_BYTES_MAX
     }
 }
 
 /// Announcements that may wait before newcomers do.
 const QUEUE_NEWCOMERS_MAX: usize = 4_096;
 
+/// What the subscribers of these may have brought before newcomers wait.
+const QUEUE_BYTES_MAX: usize = 16 * 1024 * 1024;
+
 /// Announcements that are recorded together, and the subscriptions in them, each of which is an event: a store takes them
 /// as one message or statement.
 const BATCH_FACTS: usize = 128;
 const BATCH_SUBSCRIPTIONS: usize = 512;
+
+/// What the subscribers of these may have brought: an event is some times as long as its matcher.
+const BATCH_BYTES: usize = 1024 * 1024;
 
 /// Subscribers of dead nodes that are ended together: few, as each may have a hundred subscriptions.
 const BATCH_ABANDONED: usize = 32;
@@ -110,23 +156,29 @@ impl Presence {
     }
 
     /// Registers a subscriber's subscriptions and announces them. Waits while announcements pile up.
-    pub(crate) async fn enter(self: &Arc<Self>, subscriptions: Arc<[Subscription]>) -> Guard {
+    pub(crate) async fn enter(
+        self: &Arc<Self>,
+        subscriptions: Arc<[Subscription]>,
+        weight: Arc<Weight>,
+    ) -> Guard {
+        let entering = Arrival { subscriptions, weight };
         loop {
             let drained = self.drained.notified();
             tokio::pin!(drained);
             drained.as_mut().enable();
             {
                 let mut state = self.lock();
-                if state.queue.len() < QUEUE_NEWCOMERS_MAX {
-                    let arrival = state.arrived;
+                if state.has_room() {
+                    // From 1: pages begin after 0.
                     state.arrived += 1;
+                    let arrival = state.arrived;
                     state.revision += 1;
-                    for subscription in &*subscriptions {
-                        let selector = subscription.matcher.as_str().to_owned();
+                    for subscription in &*entering.subscriptions {
+                        let selector = subscription.matcher.shared();
                         state.by_selector.entry(selector).or_default().insert(arrival);
                     }
-                    state.arrivals.insert(arrival, Arc::clone(&subscriptions));
-                    state.queue(subscriptions, true);
+                    state.arrivals.insert(arrival, entering.clone());
+                    state.queue(entering, true);
                     self.queued.notify_one();
                     return Guard { presence: Arc::clone(self), arrival };
                 }
@@ -137,9 +189,9 @@ impl Presence {
 
     fn leave(&self, arrival: u64) {
         let mut state = self.lock();
-        let Some(subscriptions) = state.arrivals.remove(&arrival) else { return };
+        let Some(left) = state.arrivals.remove(&arrival) else { return };
         state.revision += 1;
-        for subscription in &*subscriptions {
+        for subscription in &*left.subscriptions {
             let selector = subscription.matcher.as_str();
             if let Some(arrivals) = state.by_selector.get_mut(selector) {
                 arrivals.remove(&arrival);
@@ -148,44 +200,39 @@ impl Presence {
                 }
             }
         }
-        state.queue(subscriptions, false);
+        state.queue(left, false);
         self.queued.notify_one();
     }
 
-    /// The active subscriptions, those of one selector or all, in the order of their arrival, and a number that changes
-    /// with them.
+    /// Waits until the registry has heard of the subscribers that are here, if the transport has a registry.
+    pub(crate) async fn settle(&self) {
+        if self.transport.registry().is_some() {
+            let queued = self.lock().queued;
+            let mut announced = self.announced.subscribe();
+            // Without an end: the registry is away, and says so itself, or busy, and the list is a moment old.
+            let _ = timeout(ANNOUNCED_MAX, announced.wait_for(|announced| *announced >= queued)).await;
+        }
+    }
+
+    /// A number that changes with the subscriptions of this process, if there are no others. Where nodes share a log, its
+    /// events tell all changes: a fact and its events are recorded as one.
+    pub(crate) fn revision(&self) -> u64 {
+        match self.transport.registry() {
+            Some(_) => 0,
+            None => self.lock().revision,
+        }
+    }
+
+    /// Subscribers that have come after a place, those of one selector or all, in the order of their arrival. The lock is
+    /// held for as long as it takes to share a page of them.
     ///
     /// # Errors
     /// If the transport has a registry that cannot be read.
-    pub(crate) async fn list(
-        &self,
-        selector: Option<&str>,
-    ) -> Result<(Vec<Subscription>, u64), TransportError> {
-        let Some(registry) = self.transport.registry() else { return Ok(self.list_own(selector)) };
-        let queued = self.lock().queued;
-        let mut announced = self.announced.subscribe();
-        // Without an end: the registry is away, and says so itself, or busy, and the list is a moment old.
-        let _ = timeout(ANNOUNCED_MAX, announced.wait_for(|announced| *announced >= queued)).await;
-        let active = registry.list(selector).await?;
-        let revision = active.iter().fold(active.len() as u64, |revision, subscription| {
-            let subscriber = subscription.subscriber.as_uuid();
-            revision.rotate_left(7) ^ (subscriber as u64) ^ (subscriber >> 64) as u64
-        });
-        Ok((active, revision))
-    }
-
-    fn list_own(&self, selector: Option<&str>) -> (Vec<Subscription>, u64) {
-        let state = self.lock();
-        let active = match selector {
-            None => state.arrivals.values().flat_map(|all| all.iter()).cloned().collect(),
-            Some(selector) => {
-                let arrivals = state.by_selector.get(selector).into_iter().flatten();
-                let all =
-                    arrivals.filter_map(|arrival| state.arrivals.get(arrival)).flat_map(|all| all.iter());
-                all.filter(|each| each.matcher.as_str() == selector).cloned().collect()
-            }
-        };
-        (active, state.revision)
+    pub(crate) async fn page(&self, selector: Option<&str>, after: u64) -> Result<Page, TransportError> {
+        match self.transport.registry() {
+            Some(registry) => registry.page(selector, after, PAGE_SUBSCRIBERS).await,
+            None => Ok(self.lock().page(selector, after)),
+        }
     }
 
     /// Announces what is queued, in order, for ever.
@@ -199,8 +246,12 @@ impl Presence {
     /// No other node is told and none is listened to: a log of this process alone.
     async fn announce_alone(&self) {
         loop {
-            let next = self.lock().queue.pop_front();
-            let Some((subscriptions, active)) = next else {
+            let next = {
+                let mut state = self.lock();
+                let count = state.queue.len().min(1);
+                state.take(count).pop()
+            };
+            let Some((Arrival { subscriptions, weight: _held }, active)) = next else {
                 self.queued.notified().await;
                 continue;
             };
@@ -342,11 +393,12 @@ impl Work<'_> {
         let taken: Vec<_> = {
             let mut state = self.presence.lock();
             let count = batch(&state.queue);
-            state.queue.drain(..count).collect()
+            state.take(count)
         };
         self.presence.drained.notify_waiters();
         self.taken = taken.len() as u64;
-        self.facts = taken.into_iter().filter_map(|(all, active)| self.presence.fact(all, active)).collect();
+        let fact = |(arrival, active): (Arrival, bool)| self.presence.fact(arrival.subscriptions, active);
+        self.facts = taken.into_iter().filter_map(fact).collect();
         !self.facts.is_empty()
     }
 
@@ -360,8 +412,9 @@ impl Work<'_> {
         let here: Vec<_> = state.arrivals.values().cloned().collect();
         state.queued += here.len() as u64;
         self.anew_until = *self.presence.announced.borrow() + self.taken + here.len() as u64;
-        for subscriptions in here.into_iter().rev() {
-            state.queue.push_front((subscriptions, true));
+        state.queue_bytes += here.iter().map(|arrival| arrival.weight.bytes()).sum::<usize>();
+        for arrival in here.into_iter().rev() {
+            state.queue.push_front((arrival, true));
         }
     }
 
@@ -383,15 +436,18 @@ impl Work<'_> {
 
 /// How many of the first announcements are recorded together. Nobody's arrival and departure are: recorded again after an
 /// unknown end, both would be news again.
-fn batch(queue: &VecDeque<(Arc<[Subscription]>, bool)>) -> usize {
+fn batch(queue: &VecDeque<(Arrival, bool)>) -> usize {
     let mut subscribers = HashSet::new();
-    let mut count = 0;
-    let mut fits = |all: &[Subscription]| {
+    let (mut count, mut bytes) = (0, 0);
+    let mut fits = |arrival: &Arrival| {
+        let all = &arrival.subscriptions;
         let is_first = all.first().is_none_or(|first| subscribers.insert(first.subscriber));
         count += all.len();
-        is_first && (count <= BATCH_SUBSCRIPTIONS || subscribers.len() == 1)
+        bytes += arrival.weight.bytes();
+        let is_small = count <= BATCH_SUBSCRIPTIONS && bytes <= BATCH_BYTES;
+        is_first && (is_small || subscribers.len() == 1)
     };
-    queue.iter().take(BATCH_FACTS).take_while(|(all, _)| fits(all)).count()
+    queue.iter().take(BATCH_FACTS).take_while(|(arrival, _)| fits(arrival)).count()
 }
 
 impl Drop for Guard {

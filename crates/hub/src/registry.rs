@@ -64,6 +64,15 @@ pub struct Abandoned {
     pub subscriptions: Arc<[Subscription]>,
 }
 
+/// Some of the subscribers that are there, in the order in which they were recorded.
+#[derive(Debug, Clone, Default)]
+pub struct Page {
+    /// What each of them subscribes to.
+    pub subscribers: Vec<Arc<[Subscription]>>,
+    /// After which place the next page begins; `None`: there is none.
+    pub next: Option<u64>,
+}
+
 /// Whether a node's lease ran when it was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lease {
@@ -72,6 +81,9 @@ pub enum Lease {
     /// It did not run. Others may have ended some or all of what the node had recorded.
     Ended,
 }
+
+/// Subscribers of a page that is asked for: each may have a hundred matchers.
+pub const PAGE_SUBSCRIBERS: usize = 64;
 
 /// The subscribers of all nodes.
 #[async_trait]
@@ -99,6 +111,22 @@ pub trait Registry: Send + Sync {
     /// Ends the node's lease now.
     async fn resign(&self, node: NodeId) -> Result<(), TransportError>;
 
+    /// Subscribers recorded after a place, all or those of whom a matcher has that text, in the order in which they were
+    /// recorded; the first page comes after 0. It has at most `limit`, and may have fewer, even none, though more follow.
+    /// Nothing is compiled for it.
+    ///
+    /// A subscriber that stays from the first page to the last is in one of them.
+    async fn page(&self, text: Option<&str>, after: u64, limit: usize) -> Result<Page, TransportError>;
+
     /// All subscriptions, or those whose matcher has that text, in the order in which they were recorded.
-    async fn list(&self, text: Option<&str>) -> Result<Vec<Subscription>, TransportError>;
+    async fn list(&self, text: Option<&str>) -> Result<Vec<Subscription>, TransportError> {
+        let (mut found, mut after) = (Vec::new(), Some(0));
+        while let Some(place) = after {
+            let page = self.page(text, place, PAGE_SUBSCRIBERS).await?;
+            let all = page.subscribers.iter().flat_map(|all| all.iter());
+            found.extend(all.filter(|each| text.is_none_or(|text| each.matcher.as_str() == text)).cloned());
+            after = page.next;
+        }
+        Ok(found)
+    }
 }

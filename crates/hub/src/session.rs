@@ -65,6 +65,9 @@ impl Session {
         close_at: Option<Instant>,
     ) -> Result<Self, SubscribeError> {
         let dialect = request.dialect;
+        // Before anything else is done for it.
+        let weight = engine.budget.take_matchers(&request.matchers)?;
+        let granted = engine.budget.take_grants(&grants)?;
         let interest = Arc::new(Interest::new(request.matchers, grants));
         let Beginning { history, trimmed: forgiven, answer } = match &request.cursor {
             None => Beginning::at_end(&engine).await?,
@@ -73,7 +76,8 @@ impl Session {
         let cursor = request.cursor.map(|_| answer);
         let presence = match &engine.presence {
             Some(presence) => {
-                Some(presence.enter(subscriptions(dialect, &interest, &engine.settings.url)).await)
+                let subscriptions = subscriptions(dialect, &interest, &engine.settings.url);
+                Some(presence.enter(subscriptions, Arc::clone(&weight)).await)
             }
             None => None,
         };
@@ -82,7 +86,16 @@ impl Session {
         let close_at = close_at.into_iter().chain(outlived).min();
         let counted = Some(Counted::new(&engine));
         Ok(Self {
-            subscriber: Subscriber { engine, shard, interest, forgiven, close_at, presence, counted },
+            subscriber: Subscriber {
+                engine,
+                shard,
+                interest,
+                forgiven,
+                close_at,
+                presence,
+                counted,
+                weight: Some((weight, granted)),
+            },
             state: State::History(history),
             stopping: false,
             cursor,
@@ -108,6 +121,7 @@ impl Session {
                 close_at: None,
                 presence: None,
                 counted: None,
+                weight: None,
             },
             state: State::History(history),
             stopping: false,
@@ -240,7 +254,7 @@ fn subscriptions(dialect: Dialect, interest: &Interest, hub: &HubUrl) -> Arc<[Su
     let subscriber = ids::subscriber();
     let subscription = |matcher: &Matcher| Subscription {
         dialect,
-        matcher: matcher.clone(),
+        matcher: matcher.into(),
         subscriber,
         payload: interest.grants.payload(matcher, hub).cloned(),
     };

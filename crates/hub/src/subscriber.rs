@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use crate::{
     Closed,
+    budget::{GrantsWeight, Weight},
     hub::Engine,
     interest::Interest,
     presence,
@@ -27,6 +28,9 @@ pub(crate) struct Subscriber {
     pub(crate) presence: Option<presence::Guard>,
     #[expect(dead_code, reason = "held for its Drop")]
     pub(crate) counted: Option<Counted>,
+    /// What its matchers and its grants take of the budget.
+    #[expect(dead_code, reason = "held for its Drop")]
+    pub(crate) weight: Option<(Arc<Weight>, Option<Arc<GrantsWeight>>)>,
 }
 
 impl Subscriber {

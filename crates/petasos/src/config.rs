@@ -17,7 +17,7 @@ use petasos_transports::{Dsn, OpenError, Retention};
 use uuid::Uuid;
 
 use crate::{
-    Warning,
+    Warning, memory,
     open_files::{self, Bounds},
 };
 
@@ -80,6 +80,9 @@ pub struct Config {
     /// false: an application that has other things to do decides on its limit by itself, since a raised one breaks what
     /// uses `select`; and each connection of the hub takes further files of the application.
     pub own_process: bool,
+    /// Bytes that the matchers, grants and payloads of all subscribers may take together; 0: any number. `None`: a quarter
+    /// of the memory that the process may use, 512 MiB at most.
+    pub subscribers_bytes_max: Option<usize>,
     /// Addresses and networks of proxies, whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<String>,
     /// Bounds on requests and tokens.
@@ -152,6 +155,7 @@ impl Default for Config {
             legacy_cookie_name: Some("mercureAuthorization".to_owned()),
             streams: StreamLimits::default(),
             own_process: false,
+            subscribers_bytes_max: None,
             trusted_proxies: Vec::new(),
             limits: Limits::default(),
         }
@@ -249,6 +253,11 @@ impl Config {
                 keep_alive: (!self.keep_alive.is_zero()).then_some(self.keep_alive.min(KEEP_ALIVE_MAX)),
                 subscriptions: self.subscriptions,
                 subscription_event_type: event_type,
+                subscribers_bytes_max: match self.subscribers_bytes_max {
+                    None => memory::subscribers_bytes_max(),
+                    Some(0) => usize::MAX,
+                    Some(bytes) => bytes,
+                },
                 ..petasos_hub::Settings::default()
             },
             server: petasos_server::Settings {

@@ -21,6 +21,7 @@
 
 mod config;
 pub mod deadline;
+mod memory;
 mod open_files;
 pub mod output;
 pub mod telemetry;

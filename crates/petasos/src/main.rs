@@ -51,7 +51,10 @@ const FAILURE_MAX: Duration = Duration::from_secs(2);
 const THREADS_MAX: Duration = Duration::from_millis(200);
 
 fn run_to_end(task: Task) -> Result<ExitCode, Failure> {
-    let runtime = runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = runtime::Builder::new_multi_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .build()?;
     // A hub has to end in time, and a command has to have said all.
     let lines_max = if matches!(task, Task::Serve(_)) { LAST_LINES_MAX } else { FAILURE_MAX };
     let code = runtime.block_on(run(task));
@@ -60,6 +63,10 @@ fn run_to_end(task: Task) -> Result<ExitCode, Failure> {
     STANDARD_ERROR.flush(lines_max);
     code
 }
+
+/// Threads that look up names and read the disk, a few at a time. Each reserves two megabytes of address space, and tokio
+/// begins as many as 512.
+const BLOCKING_THREADS_MAX: usize = 16;
 
 type Failure = Box<dyn std::error::Error>;
 

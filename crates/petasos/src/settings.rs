@@ -410,6 +410,14 @@ pub(crate) const SETTINGS: &[Setting] = &[
     ),
     setting!(
         STREAMS,
+        "max_subscribers_bytes",
+        Text("BYTES"),
+        "a quarter of the memory, 536870912 at most",
+        "What the matchers and tokens of all subscribers may take in memory; 0: any number",
+        |options, text| store(&mut options.config.subscribers_bytes_max, number(text).map(Some))
+    ),
+    setting!(
+        STREAMS,
         "max_subscribers_per_address",
         Text("STREAMS"),
         "0",
@@ -484,6 +492,14 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "8",
         "Different tokens in cookies of one request that are verified",
         |options, text| store(&mut options.config.limits.cookie_tokens_max, number(text))
+    ),
+    setting!(
+        LIMITS,
+        "max_matchers_bytes",
+        Text("BYTES"),
+        "262144",
+        "All matchers of one subscriber, with what it takes to match them",
+        |options, text| store(&mut options.config.limits.matchers_bytes_max, number(text))
     ),
     setting!(
         LIMITS,

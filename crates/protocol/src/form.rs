@@ -167,7 +167,7 @@ impl SubscribeRequest {
         hub: &HubUrl,
         limits: &Limits,
     ) -> Result<Self, Reject> {
-        let (mut matchers, mut weight) = (Vec::new(), 0);
+        let (mut matchers, mut bytes) = (Vec::new(), 0);
         let mut dialect = None;
         for (name, value) in &parameters.pairs {
             let language = match &**name {
@@ -191,8 +191,8 @@ impl SubscribeRequest {
                 let what = "the number of different \"match\" or \"topic\" parameters";
                 return Err(Reject::TooMany { what, max: limits.matchers_max });
             }
-            weight += matcher.weight();
-            if weight > EXPRESSIONS_BYTES_MAX {
+            bytes += matcher.bytes();
+            if bytes > limits.matchers_bytes_max {
                 return Err(Reject::MatcherTooComplex);
             }
             matchers.push(matcher);
@@ -212,9 +212,6 @@ impl SubscribeRequest {
         Ok(Self { dialect, matchers, cursor })
     }
 }
-
-/// Heap that the regular expressions of one subscriber may take: a hundred patterns with a few groups each.
-const EXPRESSIONS_BYTES_MAX: usize = 256 * 1024;
 
 /// Whether a query parameter of that name means something in either dialect.
 fn is_known(name: &str) -> bool {
@@ -292,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn the_expressions_of_one_subscriber_are_bounded_together() {
+    fn the_matchers_of_one_subscriber_are_bounded_together() {
         let query = |count: usize, pattern: &str| {
             let one = |number| format!("match_urlpattern={}&", pattern.replace('N', &format!("{number}")));
             (0..count).map(one).collect::<String>()
@@ -301,6 +298,12 @@ mod tests {
         let heavy = "https://e/N(a{200})/(b{200})";
         assert!(request_v1(&query(1, heavy)).is_ok());
         assert_eq!(request_v1(&query(100, heavy)), Err(Reject::MatcherTooComplex));
+        let long = "a".repeat(4_000);
+        assert!(request_v1(&query(60, &format!("/N/{long}"))).is_ok());
+        assert_eq!(request_v1(&query(80, &format!("/N/{long}"))), Err(Reject::MatcherTooComplex));
+        let texts = |count| (0..count).map(|number| format!("match={number}{long}&")).collect::<String>();
+        assert!(request_v1(&texts(60)).is_ok());
+        assert_eq!(request_v1(&texts(80)), Err(Reject::MatcherTooComplex));
     }
 
     #[test]

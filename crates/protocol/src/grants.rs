@@ -38,6 +38,16 @@ impl Grants {
         allows(&self.subscribe, path)
     }
 
+    /// About what they take in memory, in bytes, as if nothing in them were shared; empty ones take nothing.
+    pub fn bytes(&self) -> usize {
+        let Self { publish, subscribe, payloads } = self;
+        let granted = payloads.iter().flat_map(|(granted, _)| granted);
+        let matchers = publish.iter().chain(subscribe).chain(granted).map(Matcher::bytes);
+        let payloads =
+            payloads.iter().map(|(_, payload)| 64 + payload.as_ref().map_or(0, |it| it.get().len()));
+        matchers.sum::<usize>() + payloads.sum::<usize>()
+    }
+
     /// The payload of a subscription to `matcher`: that of the first grant which covers its text, taken as a topic.
     pub fn payload(&self, matcher: &Matcher, hub: &HubUrl) -> Option<&Arc<RawValue>> {
         if self.payloads.is_empty() {

@@ -10,7 +10,7 @@ use crate::{
     Dialect, Limits,
     grants::Grants,
     matcher::{Matcher, MatcherType},
-    subscription::{Subscription, decode_path, encode_path, to_json},
+    subscription::{Subscription, begin, decode_path, encode_path, to_json},
     token::{Claims, TokenError},
     topic::{HubUrl, Topic},
 };
@@ -109,7 +109,7 @@ impl SubscriptionsPath {
     pub fn covers(&self, subscription: &Subscription) -> bool {
         subscription.dialect == Dialect::Legacy
             && self.topic.as_deref().is_none_or(|topic| topic == subscription.matcher.as_str())
-            && self.subscriber.as_deref().is_none_or(|id| *id == subscription.subscriber.to_string())
+            && self.subscriber.as_deref().is_none_or(|id| subscription.subscriber.is(id))
     }
 }
 
@@ -132,21 +132,21 @@ pub fn subscription_document(hub: &HubUrl, subscription: &Subscription, last_eve
     to_json(&document(hub, subscription, true, true, Some(last_event_id)))
 }
 
-/// The JSON-LD document of a collection.
-pub fn subscriptions_document<'a>(
-    hub: &HubUrl,
-    topic: Option<&str>,
-    subscriptions: impl IntoIterator<Item = &'a Subscription>,
-    last_event_id: &str,
-) -> String {
-    let subscriptions = subscriptions.into_iter().map(|each| document(hub, each, true, false, None));
-    to_json(&Collection {
+/// The beginning of the JSON-LD document of a collection. What [`subscription_in_collection`] writes follows, separated
+/// by commas, and [`COLLECTION_END`](crate::subscription::COLLECTION_END).
+pub fn collection_begin(hub: &HubUrl, topic: Option<&str>, last_event_id: &str) -> String {
+    begin(to_json(&Collection {
         context: CONTEXT,
         id: subscriptions_path(hub, topic, None),
         kind: "Subscriptions",
         last_event_id,
-        subscriptions: subscriptions.collect(),
-    })
+        subscriptions: [],
+    }))
+}
+
+/// The part of a collection's document that is about one subscription.
+pub fn subscription_in_collection(hub: &HubUrl, subscription: &Subscription) -> String {
+    to_json(&document(hub, subscription, true, false, None))
 }
 
 fn document<'a>(
@@ -194,7 +194,7 @@ struct Collection<'a> {
     kind: &'static str,
     #[serde(rename = "lastEventID")]
     last_event_id: &'a str,
-    subscriptions: Vec<Document<'a>>,
+    subscriptions: [(); 0],
 }
 
 const CONTEXT: &str = "https://mercure.rocks/";
@@ -207,7 +207,8 @@ mod tests {
     use super::*;
     use crate::{
         Dialect,
-        subscription::SubscriberId,
+        matcher::MatcherText,
+        subscription::{COLLECTION_END, SubscriberId},
         update::{EventId, EventType},
     };
 
@@ -227,7 +228,7 @@ mod tests {
     fn subscription(selector: &str, payload: Option<&str>) -> Subscription {
         Subscription {
             dialect: Dialect::Legacy,
-            matcher: Matcher::selector(selector, &Limits::default()).expect("valid"),
+            matcher: MatcherText::new(MatcherType::Exact, selector),
             subscriber: SubscriberId::from_uuid(0xbb3d_e268_05b0_4c65_b44e_8f9a_cefc_29d6),
             payload: payload.map(|json| Arc::from(RawValue::from_string(json.to_owned()).expect("JSON"))),
         }
@@ -361,7 +362,9 @@ mod tests {
     #[test]
     fn collection_has_context_and_last_event_id_at_its_root() {
         let each = subscription("a/b", None);
-        let collection = subscriptions_document(&hub(), Some("a/b"), [&each], "earliest");
+        let collection = collection_begin(&hub(), Some("a/b"), "earliest")
+            + &subscription_in_collection(&hub(), &each)
+            + COLLECTION_END;
         let collection: Value = serde_json::from_str(&collection).expect("JSON");
         assert_eq!(collection["id"], "/.well-known/mercure/subscriptions/a%2Fb");
         assert_eq!(

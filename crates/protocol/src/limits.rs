@@ -21,6 +21,11 @@ pub struct Limits {
     /// Different last event ids in one request, as each costs a look into the log. Default 16: the spellings that clients
     /// add to a URL are four.
     pub cursors_max: usize,
+    /// All matchers of one subscriber, with what it takes to match them ([`Matcher::bytes`]). Default 256 KiB: a hundred
+    /// URL patterns with a few groups each.
+    ///
+    /// [`Matcher::bytes`]: crate::matcher::Matcher::bytes
+    pub matchers_bytes_max: usize,
     /// A token as presented. Default 16 KiB.
     pub token_bytes_max: usize,
     /// Different tokens in the hub's cookies of one request that are verified, as each may cost a signature check.
@@ -43,6 +48,7 @@ impl Default for Limits {
             matchers_max: 100,
             matcher_bytes_max: 4_096,
             cursors_max: 16,
+            matchers_bytes_max: 256 * 1024,
             token_bytes_max: 16 * 1024,
             cookie_tokens_max: 8,
             token_matchers_max: 1_000,

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     hash::{Hash, Hasher},
-    sync::Arc,
+    sync::{Arc, LazyLock},
 };
 
 use crate::{
@@ -30,6 +30,58 @@ pub enum Matcher {
     /// Every topic that begins with what stands before the `*` at the end of this text; in grants only.
     Prefix(Arc<str>),
 }
+
+/// A matcher as it is written: its type and its text, without what it takes to match.
+///
+/// Cloning shares the text.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct MatcherText {
+    matcher_type: MatcherType,
+    text: Arc<str>,
+}
+
+impl MatcherText {
+    /// Of a text that somebody has parsed before; it is not checked again.
+    pub fn new(matcher_type: MatcherType, text: impl Into<Arc<str>>) -> Self {
+        Self { matcher_type, text: text.into() }
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The text, shared.
+    pub fn shared(&self) -> Arc<str> {
+        Arc::clone(&self.text)
+    }
+
+    /// Its type in the words of protocol 1.0. What only 0.x could write counts as exact.
+    pub fn matcher_type(&self) -> MatcherType {
+        self.matcher_type
+    }
+}
+
+impl From<&Matcher> for MatcherText {
+    fn from(matcher: &Matcher) -> Self {
+        let text = match matcher {
+            Matcher::Any(_) => Arc::clone(&ANY),
+            Matcher::Exact(text) | Matcher::Prefix(text) => Arc::clone(text),
+            Matcher::Pattern(pattern) => Arc::clone(pattern.text()),
+            Matcher::Template(template) => Arc::clone(template.text()),
+        };
+        Self { matcher_type: matcher.matcher_type().unwrap_or(MatcherType::Exact), text }
+    }
+}
+
+impl fmt::Debug for MatcherText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.text.fmt(f)
+    }
+}
+
+/// The text of the wildcard, once for all.
+static ANY: LazyLock<Arc<str>> = LazyLock::new(|| "*".into());
 
 /// What everything that a matcher selects begins with, to file matchers by: a topic that begins otherwise is not
 /// selected.
@@ -190,12 +242,15 @@ impl Matcher {
         }
     }
 
-    /// The heap that its regular expressions take, in bytes.
-    pub fn weight(&self) -> usize {
-        match self {
-            Self::Pattern(pattern) => pattern.weight(),
-            _ => 0,
-        }
+    /// About what it takes in memory, in bytes, as if nothing in it were shared: its text, and what it takes to match.
+    pub fn bytes(&self) -> usize {
+        let heap = match self {
+            Self::Any(_) => 0,
+            Self::Exact(text) | Self::Prefix(text) => ALLOCATION_BYTES + text.len(),
+            Self::Pattern(pattern) => ALLOCATION_BYTES + pattern.bytes(),
+            Self::Template(template) => ALLOCATION_BYTES + template.bytes(),
+        };
+        size_of::<Self>() + heap
     }
 
     /// The text it was parsed from.
@@ -218,6 +273,9 @@ impl Matcher {
         }
     }
 }
+
+/// What an allocation that is shared takes beside its content: its counts, the allocator's header, and rounding.
+const ALLOCATION_BYTES: usize = 40;
 
 /// What comparing two texts takes at most that differ, as nearly all do, in nanoseconds.
 const COMPARISON_COST: usize = 8;

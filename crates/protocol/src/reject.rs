@@ -38,8 +38,10 @@ pub enum Reject {
     /// Parameters of both protocols.
     #[error("\"topic\" (protocol 0.x) and \"match\" (protocol 1.0) parameters do not mix: use one of them")]
     DialectsMixed,
-    /// A URI template with too many variables, or URL patterns that together take too much memory.
-    #[error("the matchers are too complex: use fewer variables and groups, or fewer matchers")]
+    /// A URI template with too many variables, or matchers that together take too much memory.
+    #[error(
+        "the matchers are too complex or too long: use fewer variables and groups, or fewer and shorter matchers"
+    )]
     MatcherTooComplex,
     /// A URL pattern that is none, or none that can be matched in linear time.
     #[error(

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     Dialect, legacy,
-    matcher::{Matcher, MatcherType},
+    matcher::{MatcherText, MatcherType},
     sse::{self, Frame},
     topic::{HubUrl, Topic, Topics},
     update::{EventId, EventType, Update},
@@ -27,9 +27,28 @@ use crate::{
 pub struct SubscriberId(u128);
 
 impl SubscriberId {
+    /// From what its `Display` wrote, and nothing else.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::number(text).map(Self).filter(|id| id.to_string() == text)
+    }
+
+    /// The number in a text that may be an identifier.
+    fn number(text: &str) -> Option<u128> {
+        let mut digits = text.strip_prefix("urn:uuid:")?.bytes().filter(|byte| *byte != b'-');
+        digits.try_fold(0_u128, |uuid, digit| {
+            let digit = char::from(digit).to_digit(16)?;
+            (uuid >> 124 == 0).then_some(uuid << 4 | u128::from(digit))
+        })
+    }
+
     /// From the number that a UUID is.
     pub fn from_uuid(uuid: u128) -> Self {
         Self(uuid)
+    }
+
+    /// Whether the text means this subscriber.
+    pub(crate) fn is(self, text: &str) -> bool {
+        Self::number(text) == Some(self.0) && self.to_string() == text
     }
 
     /// The number that the UUID is.
@@ -62,7 +81,7 @@ pub struct Subscription {
     /// What its request spoke, hence what its events are written in.
     pub dialect: Dialect,
     /// What is selected.
-    pub matcher: Matcher,
+    pub matcher: MatcherText,
     /// Who selected it.
     pub subscriber: SubscriberId,
     /// What the subscriber's token says about it, for others to read.
@@ -103,7 +122,7 @@ impl Subscription {
     }
 
     fn match_type(&self) -> MatcherType {
-        self.matcher.matcher_type().unwrap_or(MatcherType::Exact)
+        self.matcher.matcher_type()
     }
 }
 
@@ -155,21 +174,26 @@ impl fmt::Debug for Subscription {
     }
 }
 
-/// The 1.0 document of a collection (section "Subscription API"). `id` is the path that was asked for.
-pub fn collection<'a>(
-    hub: &HubUrl,
-    id: &str,
-    subscriptions: impl IntoIterator<Item = &'a Subscription>,
-) -> String {
+/// The beginning of the 1.0 document of a collection (section "Subscription API"), whose `id` is the path that was asked
+/// for. The documents of its subscriptions follow, separated by commas, and [`COLLECTION_END`].
+pub fn collection_begin(id: &str) -> String {
     #[derive(Serialize)]
     struct Collection<'a> {
         id: &'a str,
         #[serde(rename = "type")]
         kind: &'static str,
-        subscriptions: Vec<Document<'a>>,
+        subscriptions: [(); 0],
     }
-    let subscriptions = subscriptions.into_iter().map(|each| each.document_as(hub, true)).collect();
-    to_json(&Collection { id, kind: "subscriptions", subscriptions })
+    begin(to_json(&Collection { id, kind: "subscriptions", subscriptions: [] }))
+}
+
+/// The end of the document of a collection, in either dialect.
+pub const COLLECTION_END: &str = "]}";
+
+/// A document with an empty collection, without its end.
+pub(crate) fn begin(mut document: String) -> String {
+    document.truncate(document.len() - COLLECTION_END.len());
+    document
 }
 
 #[derive(Serialize)]
@@ -220,7 +244,7 @@ impl SubscriptionsPath {
         };
         subscription.dialect == Dialect::V1
             && self.matcher.as_ref().is_none_or(named)
-            && self.subscriber.as_deref().is_none_or(|id| *id == subscription.subscriber.to_string())
+            && self.subscriber.as_deref().is_none_or(|id| subscription.subscriber.is(id))
     }
 }
 
@@ -267,7 +291,6 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::Limits;
 
     fn hub() -> HubUrl {
         HubUrl::default()
@@ -276,7 +299,7 @@ mod tests {
     fn subscription(matcher_type: MatcherType, text: &str) -> Subscription {
         Subscription {
             dialect: Dialect::V1,
-            matcher: Matcher::parse(matcher_type, text, &hub(), &Limits::default()).expect("valid"),
+            matcher: MatcherText::new(matcher_type, text),
             subscriber: SubscriberId::from_uuid(0xbb3d_e268_05b0_4c65_b44e_8f9a_cefc_29d6),
             payload: Some(Arc::from(RawValue::from_string(r#"{"foo":"bar"}"#.to_owned()).expect("JSON"))),
         }
@@ -324,6 +347,25 @@ mod tests {
     }
 
     #[test]
+    fn a_subscriber_is_read_from_what_it_writes_and_from_nothing_else() {
+        let id = SubscriberId::from_uuid(0xbb3d_e268_05b0_4c65_b44e_8f9a_cefc_29d6);
+        assert_eq!(SubscriberId::parse(&id.to_string()), Some(id));
+        assert!(id.is(&id.to_string()) && !id.is(&SubscriberId::from_uuid(1).to_string()));
+        for other in [
+            "",
+            "urn:uuid:",
+            "urn:uuid:bb3de26805b04c65b44e8f9acefc29d6",
+            "urn:uuid:BB3DE268-05b0-4c65-b44e-8f9acefc29d6",
+            "urn:uuid:bb3de268-05b0-4c65-b44e-8f9acefc29d6a",
+            "urn:uuid:1bb3de268-05b0-4c65-b44e-8f9acefc29d6",
+            "bb3de268-05b0-4c65-b44e-8f9acefc29d6",
+            "urn:uuid:\u{e9}",
+        ] {
+            assert!(SubscriberId::parse(other).is_none() && !id.is(other), "{other:?}");
+        }
+    }
+
+    #[test]
     fn percent_signs_are_encoded_once() {
         let update =
             subscription(MatcherType::Exact, "a%2Fb c").event(&hub(), false, None, EventId::from_uuid("1"));
@@ -338,7 +380,9 @@ mod tests {
     fn collections_hold_documents() {
         let each = subscription(MatcherType::Exact, "a");
         let path = "/.well-known/mercure/subscriptions/exact/a";
-        let document: Value = serde_json::from_str(&collection(&hub(), path, [&each])).expect("JSON");
+        let document: Value =
+            serde_json::from_str(&(collection_begin(path) + &each.document(&hub()) + COLLECTION_END))
+                .expect("JSON");
         assert_eq!((&document["id"], &document["type"]), (&json!(path), &json!("subscriptions")));
         let single: Value = serde_json::from_str(&each.document(&hub())).expect("JSON");
         assert_eq!(document["subscriptions"], json!([single]));
@@ -367,7 +411,7 @@ mod tests {
         assert!(path("").covers(&exact) && path("/exact/*").covers(&exact));
         assert!(!path("/urlpattern/*").covers(&exact) && !path("/exact/a").covers(&exact));
         assert!(!path("/exact/*/urn:uuid:1").covers(&exact));
-        let template = Matcher::selector("/a/{b}", &Limits::default()).expect("valid");
+        let template = MatcherText::new(MatcherType::Exact, "/a/{b}");
         let legacy = Subscription { dialect: Dialect::Legacy, matcher: template, ..exact };
         assert!(!path("").covers(&legacy));
     }

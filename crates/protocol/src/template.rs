@@ -8,13 +8,13 @@
 //! the string's length times the number of variables. Nothing is compiled and nothing cached, so that a hundred thousand
 //! subscribers with a template each cost their text and little more; a test compares it with regular expressions.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use crate::Reject;
 
 /// A template with at least one expression.
 pub struct Template {
-    source: Box<str>,
+    source: Arc<str>,
     /// Literals and expressions in turn; the first is the literal before the first expression, perhaps empty.
     parts: Box<[Part]>,
 }
@@ -62,12 +62,26 @@ impl Template {
         &self.source
     }
 
+    /// The same, shared.
+    pub(crate) fn text(&self) -> &Arc<str> {
+        &self.source
+    }
+
     /// What stands before the first expression, perhaps nothing: all expansions begin with it, and the text itself.
     pub fn literal_prefix(&self) -> &str {
         match self.parts.first() {
             Some(Part::Literal(literal)) => literal,
             _ => "",
         }
+    }
+
+    /// About what it takes in memory, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        let literals = self.parts.iter().map(|part| match part {
+            Part::Literal(literal) if !literal.is_empty() => literal.len() + 24,
+            _ => 0,
+        });
+        size_of::<Self>() + 40 + self.source.len() + size_of_val(&*self.parts) + literals.sum::<usize>()
     }
 
     /// The most that [`Self::matches`] takes for a value of that length, in about nanoseconds: each variable looks at

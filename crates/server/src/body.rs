@@ -1,26 +1,28 @@
-//! What an answer carries: a document or a stream of events.
+//! What an answer carries: a document, whole or in pieces, or a stream of events.
 
 use std::{
-    convert::Infallible,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header};
 use http_body::{Frame, SizeHint};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
-use petasos_hub::Session;
+use http_body_util::BodyExt;
+use petasos_hub::{Session, TransportError};
 use petasos_protocol::Reject;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::{admission::Place, refusal::Refusal};
+use crate::{admission::Place, listing::Pieces, refusal::Refusal};
 
 /// The body of an answer.
 pub struct Body(Content);
 
 enum Content {
     Full(Bytes),
+    Pieces(Pieces),
     Stream(Box<(Session, Place)>),
 }
 
@@ -41,26 +43,34 @@ impl Body {
         matches!(self.0, Content::Stream(_))
     }
 
+    pub(crate) fn pieces(pieces: Pieces) -> Self {
+        Self(Content::Pieces(pieces))
+    }
+
     /// The stream, if it is one.
     pub(crate) fn into_stream(self) -> Result<(Session, Place), Self> {
         match self.0 {
             Content::Stream(stream) => Ok(*stream),
-            content @ Content::Full(_) => Err(Self(content)),
+            content => Err(Self(content)),
         }
     }
 }
 
 impl http_body::Body for Body {
     type Data = Bytes;
-    type Error = Infallible;
+    /// The document breaks off, which HTTP/1.1 shows by a chunk that is missing.
+    type Error = TransportError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, TransportError>>> {
         match &mut self.0 {
             Content::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
             Content::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Content::Pieces(pieces) => {
+                pieces.poll_next(cx).map(|next| next.map(|piece| piece.map(Frame::data)))
+            }
             Content::Stream(stream) => {
                 stream.0.poll_next(cx).map(|next| next.map(|bytes| Ok(Frame::data(bytes))))
             }
@@ -74,7 +84,7 @@ impl http_body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Content::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Content::Stream(_) => SizeHint::default(),
+            Content::Pieces(_) | Content::Stream(_) => SizeHint::default(),
         }
     }
 }
@@ -90,13 +100,65 @@ impl<B> RequestBody for B where
 {
 }
 
-/// The whole body of a request that must be a form, within its limit and its time.
+/// Room for the bodies that are being read, in bytes.
+pub(crate) struct Room {
+    bytes: Arc<Semaphore>,
+    waits: bool,
+}
+
+/// A body and its room.
+pub(crate) struct Form {
+    pub(crate) bytes: Bytes,
+    #[expect(dead_code, reason = "held for its Drop")]
+    room: Option<OwnedSemaphorePermit>,
+}
+
+/// Bodies of publishers that are being read at once, and as many of subscribers: thirty-two of the largest, or tens of
+/// thousands of ordinary ones.
+const ROOM_BYTES: usize = 32 * 1024 * 1024;
+
+impl Room {
+    /// For publishers, whose tokens have been verified: a body waits until there is room for all of it.
+    pub(crate) fn for_publishers() -> Self {
+        Self { bytes: Arc::new(Semaphore::new(ROOM_BYTES)), waits: true }
+    }
+
+    /// For subscribers, who may be anybody and promise more than they send: what has arrived counts, and a body for which
+    /// there is no more room is refused.
+    pub(crate) fn for_subscribers() -> Self {
+        Self { waits: false, ..Self::for_publishers() }
+    }
+
+    /// Room for a body of that length.
+    async fn reserve(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let bytes = bytes.min(ROOM_BYTES) as u32;
+        let room = Arc::clone(&self.bytes);
+        if self.waits { room.acquire_many_owned(bytes).await.ok() } else { None }
+    }
+
+    /// Adds room for what has arrived of a body for which none was reserved.
+    fn extend(&self, held: &mut Option<OwnedSemaphorePermit>, bytes: usize) -> Result<(), Refusal> {
+        if self.waits {
+            return Ok(());
+        }
+        let more = Arc::clone(&self.bytes).try_acquire_many_owned(bytes as u32);
+        let more = more.map_err(|_| Refusal::Unavailable { request: None })?;
+        match held {
+            Some(held) => held.merge(more),
+            None => *held = Some(more),
+        }
+        Ok(())
+    }
+}
+
+/// The whole body of a request that must be a form, within its limit, its time and what there is room for.
 pub(crate) async fn form(
     headers: &HeaderMap,
     body: impl RequestBody,
     bytes_max: usize,
     time_max: Duration,
-) -> Result<Bytes, Refusal> {
+    room: &Room,
+) -> Result<Form, Refusal> {
     // Compressed, a small body may hold a large form: none is decoded here.
     let codings = headers
         .get_all(header::CONTENT_ENCODING)
@@ -115,11 +177,20 @@ pub(crate) async fn form(
     if body.size_hint().lower() > bytes_max as u64 {
         return Err(too_large());
     }
-    let collecting = Box::pin(Limited::new(body, bytes_max).collect());
-    match tokio::time::timeout(time_max, collecting).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(_)) => Err(Refusal::BodyBroken),
-        Err(_) => Err(Refusal::BodyTimeout),
-    }
+    let collecting = Box::pin(async move {
+        let mut body = Box::pin(body);
+        let length = body.size_hint().exact().map_or(bytes_max, |length| length as usize);
+        let mut held = room.reserve(length).await;
+        let mut content = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame.map_err(|_| Refusal::BodyBroken)?.into_data() else { continue };
+            if content.len() + data.len() > bytes_max {
+                return Err(too_large());
+            }
+            room.extend(&mut held, data.len())?;
+            content.extend_from_slice(&data);
+        }
+        Ok(Form { bytes: content.freeze(), room: held })
+    });
+    tokio::time::timeout(time_max, collecting).await.unwrap_or(Err(Refusal::BodyTimeout))
 }

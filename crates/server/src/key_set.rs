@@ -19,8 +19,6 @@ use std::{
 use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 use petasos_protocol::{
     Limits,
-    grants::Grants,
-    matcher::Matcher,
     token::{Role, TokenError},
     topic::HubUrl,
 };
@@ -177,30 +175,9 @@ impl Known {
 
     /// About what it takes, as if nothing in it were shared.
     fn bytes(&self) -> usize {
-        let Grants { publish, subscribe, payloads } = &*self.verified.grants;
-        let matchers =
-            publish.iter().chain(subscribe).chain(payloads.iter().flat_map(|(granted, _)| granted));
-        let matchers: usize = matchers.map(matcher_bytes).sum();
-        let payloads =
-            payloads.iter().map(|(_, payload)| 64 + payload.as_ref().map_or(0, |it| it.get().len()));
         let key_id = self.key_id.as_ref().map_or(0, |id| id.len());
-        ENTRY_BYTES + key_id + matchers + payloads.sum::<usize>()
+        ENTRY_BYTES + key_id + self.verified.grants.bytes()
     }
-}
-
-/// About what a matcher takes.
-fn matcher_bytes(matcher: &Matcher) -> usize {
-    let heap = match matcher {
-        Matcher::Any(_) => 0,
-        Matcher::Exact(text) | Matcher::Prefix(text) => 32 + text.len(),
-        // At most one test for each of the eight parts of a URL.
-        Matcher::Pattern(pattern) => 1_024 + 2 * pattern.as_str().len() + pattern.weight(),
-        // An expression and the literal before it.
-        Matcher::Template(template) => {
-            64 + 2 * template.as_str().len() + 128 * template.as_str().matches('{').count()
-        }
-    };
-    size_of::<Matcher>() + heap
 }
 
 impl Terms {
@@ -273,7 +250,7 @@ impl fmt::Debug for KeySet {
 
 #[cfg(test)]
 mod tests {
-    use petasos_protocol::Dialect;
+    use petasos_protocol::{Dialect, grants::Grants, matcher::Matcher};
 
     use super::*;
 

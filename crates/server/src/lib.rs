@@ -17,6 +17,7 @@ mod keys;
 mod linger;
 mod link;
 mod listener;
+mod listing;
 mod metadata;
 mod origin;
 mod probe;

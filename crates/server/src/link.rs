@@ -171,7 +171,7 @@ pub(crate) struct Answer<Io> {
 
 impl<Io> http_body::Body for Answer<Io> {
     type Data = Bytes;
-    type Error = std::convert::Infallible;
+    type Error = <Body as http_body::Body>::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,

@@ -26,8 +26,9 @@ pub(crate) async fn handle(
         return Err(Refusal::ForeignOrigin);
     }
     let grants = tokens.verify(service, Role::Publisher).await?.grants;
-    let body = body::form(&head.headers, body, settings.limits.body_bytes_max, settings.body_timeout).await?;
-    let draft = form::publish(&body, hub.url(), &settings.limits)?;
+    let (limits, time) = (&settings.limits, settings.body_timeout);
+    let body = body::form(&head.headers, body, limits.body_bytes_max, time, &service.published).await?;
+    let draft = form::publish(&body.bytes, hub.url(), limits)?;
     if !grants.may_publish(&draft.topics) {
         return Err(Refusal::Forbidden);
     }

@@ -51,6 +51,10 @@ pub(crate) enum Refusal {
         /// Under which the log says more.
         request: Option<Uuid>,
     },
+    /// What subscribers have brought takes as much memory as it may.
+    NoRoom,
+    /// As many listings are being read as may be.
+    TooManyListings,
     /// The log's disk is full.
     StorageFull,
 }
@@ -83,7 +87,9 @@ impl Refusal {
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::ContentEncoded => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooManyStreams(_) => StatusCode::TOO_MANY_REQUESTS,
-            Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unavailable { .. } | Self::NoRoom | Self::TooManyListings => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::StorageFull => StatusCode::INSUFFICIENT_STORAGE,
         }
     }
@@ -105,6 +111,8 @@ impl Refusal {
             Self::ContentEncoded => "content-encoding",
             Self::TooManyStreams(_) => "too-many-streams",
             Self::Unavailable { .. } => "unavailable",
+            Self::NoRoom => "no-room",
+            Self::TooManyListings => "too-many-listings",
             Self::StorageFull => "storage-full",
         }
     }
@@ -170,6 +178,14 @@ impl Refusal {
                 format!("{holder} as many streams as it may have: close one, or try again later")
             }
             Self::Unavailable { .. } => "the hub cannot do this at the moment: try again later".to_owned(),
+            Self::NoRoom => {
+                "the hub has no room for these matchers beside those of its other subscribers: use fewer or shorter \
+                 ones, or try again later"
+                    .to_owned()
+            }
+            Self::TooManyListings => {
+                "too many lists of subscriptions are being read at the moment: try again later".to_owned()
+            }
             Self::StorageFull => {
                 "the hub has no room to store the update: it was not published; its operator has to make room"
                     .to_owned()
@@ -222,7 +238,11 @@ impl Refusal {
             Self::ContentEncoded => {
                 headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
             }
-            Self::TooManyStreams(_) | Self::Unavailable { .. } | Self::StorageFull => {
+            Self::TooManyStreams(_)
+            | Self::Unavailable { .. }
+            | Self::NoRoom
+            | Self::TooManyListings
+            | Self::StorageFull => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
             }
             _ => {}
@@ -252,6 +272,7 @@ impl From<SubscribeError> for Refusal {
     fn from(error: SubscribeError) -> Self {
         match error {
             SubscribeError::Transport(error) => error.into(),
+            SubscribeError::NoRoom => Self::NoRoom,
             _ => Self::Unavailable { request: None },
         }
     }

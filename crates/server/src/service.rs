@@ -5,11 +5,13 @@ use std::{fmt, sync::Arc, time::Duration};
 use http::{Method, Request, Response, Version, header};
 use petasos_hub::Hub;
 use petasos_protocol::{Limits, discovery::Metadata, grants::Grants, topic::HubUrl};
+use tokio::sync::Semaphore;
 
 use crate::{
     Issuers, Origins, Proxies, RequestBody, StreamLimits,
     admission::Streams,
-    body::Body,
+    body::{Body, Room},
+    listing::LISTINGS_MAX,
     metadata,
     probe::Probe,
     publish,
@@ -97,6 +99,11 @@ pub struct Service {
     pub(crate) hub: Hub,
     pub(crate) settings: Settings,
     pub(crate) streams: Arc<Streams>,
+    /// Places for those who read the list of subscriptions.
+    pub(crate) listings: Arc<Semaphore>,
+    /// Room for bodies of publishers, and of subscribers who send a QUERY.
+    pub(crate) published: Room,
+    pub(crate) queried: Room,
     pub(crate) metadata: Metadata,
     /// What the anonymous may do, once for all of them.
     pub(crate) nothing: Arc<Grants>,
@@ -115,7 +122,19 @@ impl Service {
         };
         let streams = Streams::new(settings.streams);
         let metadata_path = Metadata::path(hub.url());
-        Self { hub, settings, streams, metadata, nothing: Arc::default(), metadata_path }
+        let listings = Arc::new(Semaphore::new(LISTINGS_MAX));
+        let (published, queried) = (Room::for_publishers(), Room::for_subscribers());
+        Self {
+            hub,
+            settings,
+            streams,
+            listings,
+            published,
+            queried,
+            metadata,
+            nothing: Arc::default(),
+            metadata_path,
+        }
     }
 
     /// The hub behind it.

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request, Response, header};
 use petasos_protocol::{
     Dialect,
@@ -36,15 +35,19 @@ pub(crate) async fn handle(
         Presented::Nothing { other_scheme } => return Err(Refusal::TokenMissing { other_scheme }),
     };
     let content = match head.method.as_str() {
-        "QUERY" => body::form(&head.headers, content, limits.body_bytes_max, settings.body_timeout).await?,
-        _ => Bytes::new(),
+        "QUERY" => {
+            let (bytes, time) = (limits.body_bytes_max, settings.body_timeout);
+            Some(body::form(&head.headers, content, bytes, time, &service.queried).await?)
+        }
+        _ => None,
     };
+    let text = content.as_ref().map_or(&b""[..], |content| &content.bytes);
     // Bytes that are no text are an id that nobody has published.
     let last_event_ids = head.headers.get_all(&LAST_EVENT_ID).iter();
     let last_event_ids: Vec<_> =
         last_event_ids.map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
     let last_event_ids: Vec<_> = last_event_ids.iter().map(AsRef::as_ref).collect();
-    let parameters = query.and(Form::parse(&content, Part::Query, limits)?);
+    let parameters = query.and(Form::parse(text, Part::Query, limits)?);
     let compat = settings.issuers.compat;
     let request = SubscribeRequest::parse(&parameters, &last_event_ids, compat, hub.url(), limits)?;
     let dialect = request.dialect;

@@ -1,7 +1,7 @@
 //! GET and HEAD under `{hub}/subscriptions`: section "Subscription API". The token's dialect is that of the answer,
 //! which lists the subscriptions whose events are in that dialect, too: who follows the events has the whole picture.
 
-use std::fmt::Write;
+use std::{fmt::Write, sync::Arc};
 
 use http::{HeaderValue, Method, Response, StatusCode, header, request::Parts};
 use petasos_hub::Subscriptions;
@@ -12,13 +12,19 @@ use petasos_protocol::{
     form::{Form, Part},
     grants::Grants,
     legacy,
-    subscription::{self, SubscriptionsPath},
+    subscription::{self, Subscription, SubscriptionsPath},
     token::Role,
     topic::{HubUrl, Topic},
     update::EventId,
 };
 
-use crate::{Service, body::Body, credentials::Presented, refusal::Refusal};
+use crate::{
+    Service,
+    body::Body,
+    credentials::Presented,
+    listing::{Listing, Pieces},
+    refusal::Refusal,
+};
 
 /// A path of the API, in each dialect that has it: the token will tell which is meant.
 pub(crate) struct Asked {
@@ -47,39 +53,33 @@ pub(crate) async fn handle(service: &Service, head: &Parts, asked: Asked) -> Res
     let tokens = Presented::find(&head.headers, &query, settings)?.needed()?;
     let credentials = tokens.verify(service, Role::Subscriber).await?;
     let path = head.uri.path();
-    let (kind, last, revision, document) = match credentials.dialect {
-        Dialect::V1 => {
-            let asked = asked.v1.ok_or(Refusal::NotFound)?;
-            authorize(&credentials.grants, hub.url(), path, &asked.canonical(hub.url()))?;
-            let text = asked.matcher.as_ref().map(|(_, text)| text.as_str());
-            let Subscriptions { last_event_id, mut active, revision } = hub.subscriptions(text).await?;
-            active.retain(|each| asked.covers(each));
-            let document = match (&asked.subscriber, active.first()) {
-                (None, _) => subscription::collection(hub.url(), path, &active),
-                (Some(_), Some(found)) => found.document(hub.url()),
-                (Some(_), None) => return Err(Refusal::NotFound),
-            };
-            ("application/json", last_event_id, revision, document)
-        }
-        Dialect::Legacy => {
-            let asked = asked.legacy.ok_or(Refusal::NotFound)?;
-            authorize(&credentials.grants, hub.url(), path, &asked.canonical(hub.url()))?;
-            let Subscriptions { last_event_id, mut active, revision } =
-                hub.subscriptions(asked.topic.as_deref()).await?;
-            active.retain(|each| asked.covers(each));
-            let last = last_event_id.as_ref().map_or(Cursor::EARLIEST, EventId::as_str);
-            let document = match (&asked.subscriber, active.first()) {
-                (None, _) => legacy::subscriptions_document(hub.url(), asked.topic.as_deref(), &active, last),
-                (Some(_), Some(found)) => legacy::subscription_document(hub.url(), found, last),
-                (Some(_), None) => return Err(Refusal::NotFound),
-            };
-            ("application/ld+json", last_event_id, revision, document)
-        }
-    };
-    let last = last.as_ref().map_or(Cursor::EARLIEST, EventId::as_str);
-    let etag = entity_tag(credentials.dialect, last, revision);
+    let selected = Selected::new(credentials.dialect, asked).ok_or(Refusal::NotFound)?;
+    authorize(&credentials.grants, hub.url(), path, &selected.canonical(hub.url()))?;
+    let subscriptions = hub.subscriptions(selected.text()).await?;
+    let last_event_id = subscriptions.last_event_id.clone();
+    let last = last_event_id.as_ref().map_or(Cursor::EARLIEST, EventId::as_str);
+    let etag = entity_tag(credentials.dialect, last, subscriptions.revision);
     let unchanged = head.headers.get_all(header::IF_NONE_MATCH).iter().any(|value| names(value, &etag));
-    let mut response = Response::new(Body::empty());
+    let is_read = !unchanged && head.method != Method::HEAD;
+    let body = match selected.subscriber() {
+        // Its answer depends on whether it is there.
+        Some(_) => {
+            let document = one(&selected, subscriptions, hub.url(), last).await?;
+            if is_read { Body::full(document) } else { Body::empty() }
+        }
+        None if is_read => {
+            let place = Arc::clone(&service.listings).try_acquire_owned();
+            let place = place.map_err(|_| Refusal::TooManyListings)?;
+            let begin = selected.begin(hub.url(), path, last);
+            let url = hub.url().clone();
+            let describe = move |each: &Subscription| selected.describe(&url, each);
+            let mut listing = Listing::new(&begin, subscriptions, place, describe);
+            let first = listing.next().await?;
+            if listing.is_at_end() { Body::full(first) } else { Body::pieces(Pieces::new(first, listing)) }
+        }
+        None => Body::empty(),
+    };
+    let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("must-revalidate"));
     // The two dialects have one address.
@@ -99,11 +99,93 @@ pub(crate) async fn handle(service: &Service, head: &Parts, asked: Asked) -> Res
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         return Ok(response);
     }
+    let kind = match credentials.dialect {
+        Dialect::V1 => "application/json",
+        Dialect::Legacy => "application/ld+json",
+    };
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    if head.method != Method::HEAD {
-        *response.body_mut() = Body::full(document);
-    }
     Ok(response)
+}
+
+/// The document of the one subscription that is selected.
+async fn one(
+    selected: &Selected,
+    mut subscriptions: Subscriptions,
+    hub: &HubUrl,
+    last: &str,
+) -> Result<String, Refusal> {
+    while let Some(page) = subscriptions.next_page().await? {
+        let mut all = page.iter().flat_map(|all| all.iter());
+        if let Some(found) = all.find(|each| selected.covers(each)) {
+            return Ok(match selected {
+                Selected::V1(_) => found.document(hub),
+                Selected::Legacy(_) => legacy::subscription_document(hub, found, last),
+            });
+        }
+        tokio::task::yield_now().await;
+    }
+    Err(Refusal::NotFound)
+}
+
+/// What a request selects, in the dialect of its token.
+enum Selected {
+    V1(SubscriptionsPath),
+    Legacy(legacy::SubscriptionsPath),
+}
+
+impl Selected {
+    /// `None`: the path is none of that dialect.
+    fn new(dialect: Dialect, asked: Asked) -> Option<Self> {
+        match dialect {
+            Dialect::V1 => asked.v1.map(Self::V1),
+            Dialect::Legacy => asked.legacy.map(Self::Legacy),
+        }
+    }
+
+    fn canonical(&self, hub: &HubUrl) -> String {
+        match self {
+            Self::V1(path) => path.canonical(hub),
+            Self::Legacy(path) => path.canonical(hub),
+        }
+    }
+
+    /// The text of the matcher that is meant; absent: all.
+    fn text(&self) -> Option<&str> {
+        match self {
+            Self::V1(path) => path.matcher.as_ref().map(|(_, text)| text.as_str()),
+            Self::Legacy(path) => path.topic.as_deref(),
+        }
+    }
+
+    fn subscriber(&self) -> Option<&str> {
+        match self {
+            Self::V1(path) => path.subscriber.as_deref(),
+            Self::Legacy(path) => path.subscriber.as_deref(),
+        }
+    }
+
+    fn covers(&self, subscription: &Subscription) -> bool {
+        match self {
+            Self::V1(path) => path.covers(subscription),
+            Self::Legacy(path) => path.covers(subscription),
+        }
+    }
+
+    /// The beginning of a collection's document.
+    fn begin(&self, hub: &HubUrl, path: &str, last: &str) -> String {
+        match self {
+            Self::V1(_) => subscription::collection_begin(path),
+            Self::Legacy(selected) => legacy::collection_begin(hub, selected.topic.as_deref(), last),
+        }
+    }
+
+    /// What a collection's document says about a subscription; `None`: it is not in the collection.
+    fn describe(&self, hub: &HubUrl, subscription: &Subscription) -> Option<String> {
+        self.covers(subscription).then(|| match self {
+            Self::V1(_) => subscription.document(hub),
+            Self::Legacy(_) => legacy::subscription_in_collection(hub, subscription),
+        })
+    }
 }
 
 /// Whether the path may be read. The path is what a token names, in the client's spelling or in the one that events use.

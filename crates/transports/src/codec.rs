@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use petasos_protocol::{
-    Dialect, Limits,
-    matcher::{Matcher, MatcherType},
+    Dialect,
+    matcher::{MatcherText, MatcherType},
     subscription::{SubscriberId, Subscription},
     topic::HubUrl,
     update::{Origin, Stored, Update},
@@ -137,11 +137,7 @@ pub(crate) fn encode_subscriber(subscriptions: &[Subscription]) -> String {
         subscriptions: subscriptions
             .iter()
             .map(|each| Recorded {
-                matcher_type: each
-                    .matcher
-                    .matcher_type()
-                    .filter(|_| !legacy)
-                    .map(|matcher_type| matcher_type.as_str().to_owned()),
+                matcher_type: (!legacy).then(|| each.matcher.matcher_type().as_str().to_owned()),
                 text: each.matcher.as_str().to_owned(),
                 payload: each.payload.as_deref(),
             })
@@ -151,7 +147,7 @@ pub(crate) fn encode_subscriber(subscriptions: &[Subscription]) -> String {
 }
 
 /// Reads what [`encode_subscriber`] has written.
-pub(crate) fn decode_subscriber(record: &str, hub: &HubUrl) -> Result<Arc<[Subscription]>, Damaged> {
+pub(crate) fn decode_subscriber(record: &str) -> Result<Arc<[Subscription]>, Damaged> {
     let Subscriber { subscriber, legacy, subscriptions } =
         serde_json::from_str(record).map_err(|_| Damaged::Malformed)?;
     let subscriber = subscriber
@@ -159,18 +155,15 @@ pub(crate) fn decode_subscriber(record: &str, hub: &HubUrl) -> Result<Arc<[Subsc
         .and_then(|uuid| uuid::Uuid::try_parse(uuid).ok())
         .map(|uuid| SubscriberId::from_uuid(uuid.as_u128()))
         .ok_or(Damaged::Malformed)?;
-    // Another node's limits may be higher; what it recorded has been checked.
-    let limits = Limits { matcher_bytes_max: usize::MAX, ..Limits::default() };
     let subscription = |recorded: Recorded<'_>| {
-        let matcher = match (legacy, recorded.matcher_type) {
-            (true, _) => Matcher::selector(&recorded.text, &limits).ok(),
-            (false, matcher_type) => matcher_type
-                .and_then(|name| MatcherType::parse(&name))
-                .and_then(|matcher_type| Matcher::parse(matcher_type, &recorded.text, hub, &limits).ok()),
+        let matcher_type = match recorded.matcher_type {
+            _ if legacy => MatcherType::Exact,
+            name => MatcherType::parse(&name?)?,
         };
         Some(Subscription {
             dialect: if legacy { Dialect::Legacy } else { Dialect::V1 },
-            matcher: matcher?,
+            // What a node has recorded has been checked there.
+            matcher: MatcherText::new(matcher_type, recorded.text),
             subscriber,
             payload: recorded.payload.map(|payload| Arc::from(payload.to_owned())),
         })
@@ -181,7 +174,7 @@ pub(crate) fn decode_subscriber(record: &str, hub: &HubUrl) -> Result<Arc<[Subsc
 
 #[cfg(test)]
 mod tests {
-    use petasos_protocol::{form, update::EventId};
+    use petasos_protocol::{Limits, form, update::EventId};
     use proptest::prelude::*;
 
     use super::*;
@@ -247,7 +240,7 @@ mod tests {
 
         #[test]
         fn no_subscriber_makes_it_panic(record in "\\{\"subscriber\":\"[a-f0-9:-]{0,45}\".{0,40}\\}|.{0,40}") {
-            let _ = decode_subscriber(&record, &HubUrl::default());
+            let _ = decode_subscriber(&record);
         }
     }
 }

@@ -20,7 +20,7 @@ use petasos_hub::{
 };
 use petasos_protocol::{
     Dialect, Limits,
-    matcher::Matcher,
+    matcher::{MatcherText, MatcherType},
     subscription::{SubscriberId, Subscription},
     topic::{HubUrl, Topics},
     update::{Draft, EventId, Origin, Update},
@@ -622,7 +622,7 @@ fn fact(active: bool) -> Fact {
 fn numbered_fact(number: u128, active: bool) -> Fact {
     let subscription = Subscription {
         dialect: Dialect::V1,
-        matcher: Matcher::Exact("topic".into()),
+        matcher: MatcherText::new(MatcherType::Exact, "topic"),
         subscriber: SubscriberId::from_uuid(number),
         payload: None,
     };

@@ -23,7 +23,7 @@ use petasos_hub::{
 };
 use petasos_protocol::{
     Dialect, Limits, form,
-    matcher::Matcher,
+    matcher::{MatcherText, MatcherType},
     subscription::{SubscriberId, Subscription},
     topic::HubUrl,
     update::{EventId, Update},
@@ -890,7 +890,7 @@ fn fact_with(number: u128, active: bool, payloads: &[usize]) -> Fact {
     let subscription = |(at, length): (usize, &usize)| {
         let text = (*length > 0).then(|| format!("\"{}\"", "x".repeat(*length)));
         let payload = text.map(|text| RawValue::from_string(text).expect("JSON").into());
-        let matcher = Matcher::Exact(format!("topic{at}").into());
+        let matcher = MatcherText::new(MatcherType::Exact, format!("topic{at}"));
         Subscription { dialect: Dialect::V1, matcher, subscriber, payload }
     };
     let subscriptions: Arc<[_]> = payloads.iter().enumerate().map(subscription).collect();

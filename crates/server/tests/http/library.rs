@@ -1,8 +1,10 @@
 //! The same tests with streams that stay in the HTTP library.
 
+mod bounds;
 mod client;
 mod connections;
 mod legacy;
+mod listing;
 mod log;
 mod proxied;
 mod replay;

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use petasos_hub::{
     TransportError,
-    registry::{Abandoned, Fact, Lease, NodeId, Registry},
+    registry::{Abandoned, Fact, Lease, NodeId, Page, Registry},
 };
 use petasos_protocol::subscription::Subscription;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -117,14 +117,18 @@ impl Registry for Durable {
         Ok(())
     }
 
-    async fn list(&self, text: Option<&str>) -> Result<Vec<Subscription>, TransportError> {
+    async fn page(&self, text: Option<&str>, after: u64, limit: usize) -> Result<Page, TransportError> {
         let (records, text) = (Arc::clone(&self.shared.records), text.map(str::to_owned));
-        self.shared.readers.run(move |connection| list(connection, &records, text.as_deref())).await
+        let read = move |connection: &Connection| page(connection, &records, text.as_deref(), after, limit);
+        self.shared.readers.run(read).await
     }
 }
 
 /// Facts that one commit takes, so that others do not wait for a whole crowd.
 const FACTS_MAX: usize = 256;
+
+/// Bytes of records after which a page of subscribers ends.
+const PAGE_BYTES: usize = 256 * 1024;
 
 impl Durable {
     async fn record_facts(
@@ -180,28 +184,35 @@ fn abandoned(
     Ok(abandoned)
 }
 
-fn list(
+fn page(
     connection: &Connection,
     records: &Records,
     text: Option<&str>,
-) -> rusqlite::Result<Vec<Subscription>> {
-    let mut found: Vec<Subscription> = Vec::new();
-    let mut add = |row: &rusqlite::Row<'_>| {
-        let subscriptions = open(records, row.get_ref(0)?.as_str()?);
-        let wanted = |each: &&Subscription| text.is_none_or(|text| each.matcher.as_str() == text);
-        found.extend(subscriptions.iter().flat_map(|all| all.iter()).filter(wanted).cloned());
-        Ok::<_, rusqlite::Error>(())
-    };
+    after: u64,
+    limit: usize,
+) -> rusqlite::Result<Page> {
+    let mut page = Page::default();
+    let (mut rows_read, mut bytes, mut last) = (0, 0, 0_i64);
     let mut walk = || {
         let mut statement = connection.prepare_cached(match text {
-            None => "SELECT record FROM subscribers ORDER BY arrival",
+            None => "SELECT arrival, record FROM subscribers WHERE arrival > ?1 ORDER BY arrival",
             Some(_) => {
-                "SELECT record FROM matchers JOIN subscribers USING (arrival) WHERE text = ?1 ORDER BY arrival"
+                "SELECT arrival, record FROM matchers JOIN subscribers USING (arrival)
+                 WHERE arrival > ?1 AND text = ?2 ORDER BY arrival"
             }
         })?;
-        let mut rows = statement.query(rusqlite::params_from_iter(text))?;
-        while let Some(row) = rows.next()? {
-            add(row)?;
+        let mut rows = match text {
+            None => statement.query(params![after.cast_signed()])?,
+            Some(text) => statement.query(params![after.cast_signed(), text])?,
+        };
+        while rows_read < limit
+            && bytes < PAGE_BYTES
+            && let Some(row) = rows.next()?
+        {
+            last = row.get(0)?;
+            let record = row.get_ref(1)?.as_str()?;
+            (rows_read, bytes) = (rows_read + 1, bytes + record.len());
+            page.subscribers.extend(open(records, record));
         }
         Ok::<_, rusqlite::Error>(())
     };
@@ -209,13 +220,16 @@ fn list(
         Err(error) if is_damage(&error) => {
             records.damage.report_thing("list of subscribers", &error.to_string());
         }
-        other => other?,
+        other => {
+            other?;
+            page.next = (rows_read == limit || bytes >= PAGE_BYTES).then_some(last.cast_unsigned());
+        }
     }
-    Ok(found)
+    Ok(page)
 }
 
 fn open(records: &Records, record: &str) -> Option<Arc<[Subscription]>> {
-    let subscriptions = codec::decode_subscriber(record, &records.hub);
+    let subscriptions = codec::decode_subscriber(record);
     let report = |damaged: &codec::Damaged| {
         records.damage.report_thing("record of a subscriber", &damaged.to_string());
     };

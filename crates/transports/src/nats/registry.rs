@@ -25,7 +25,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use petasos_hub::{
     TransportError,
-    registry::{Abandoned, Fact, Lease, NodeId, Registry},
+    registry::{Abandoned, Fact, Lease, NodeId, Page, Registry},
     transport::Position,
 };
 use petasos_protocol::{
@@ -79,6 +79,10 @@ const ATTEMPTS: usize = 8;
 
 /// Follows the name of a node in the subject of the sign that it has given up its lease.
 const RESIGNED: &str = "-resigned";
+
+/// Records that are looked at for one page of subscribers, and their bytes: each page makes a consumer of its own.
+const PAGE_RECORDS: usize = 8_192;
+const PAGE_BYTES: usize = 1024 * 1024;
 
 const EXPECTED: &str = "Nats-Expected-Last-Subject-Sequence";
 /// The header with the arrival that a record tells of: the id of its first event, percent-encoded by whoever made it,
@@ -394,11 +398,12 @@ impl Subscribers {
         stream: &str,
         filter: Option<String>,
         headers_only: bool,
+        after: u64,
         mut each: impl FnMut(&Raw) -> bool + Send,
     ) -> Result<(), TransportError> {
         let link = &self.log.link;
         let epoch = self.known(link.info(stream).await.and_then(|info| info.epoch()))?;
-        let mut reader = Reader::new(Arc::clone(link), stream, headers_only, epoch, 0);
+        let mut reader = Reader::new(Arc::clone(link), stream, headers_only, epoch, after);
         reader = reader.that_ends().of_subjects(filter);
         let away = |end| match end {
             End::Away(reason) | End::Lost(reason) => TransportError::unavailable(reason),
@@ -432,7 +437,7 @@ impl Subscribers {
             return Ok(());
         }
         let mut nodes = BTreeSet::new();
-        self.scan(&streams.subscribers, None, true, |raw| {
+        self.scan(&streams.subscribers, None, true, 0, |raw| {
             nodes.extend(raw.subject.rsplit('.').nth(1).and_then(NodeId::parse));
             true
         })
@@ -454,7 +459,7 @@ impl Subscribers {
         // Records that cannot be read must not hide the others: then all of the node's are read.
         for at_most in [limit, usize::MAX] {
             let mut sequences = Vec::new();
-            self.scan(&streams.subscribers, Some(filter.clone()), true, |raw| {
+            self.scan(&streams.subscribers, Some(filter.clone()), true, 0, |raw| {
                 sequences.push(raw.seq);
                 sequences.len() < at_most
             })
@@ -479,7 +484,7 @@ impl Subscribers {
 
     fn subscriptions(&self, record: &Record, seq: u64) -> Option<Arc<[Subscription]>> {
         let subscriptions = match record.subscriber() {
-            Some(record) => codec::decode_subscriber(record, self.log.hub()),
+            Some(record) => codec::decode_subscriber(record),
             None => Err(Damaged::Malformed),
         };
         subscriptions
@@ -637,20 +642,24 @@ impl Registry for Subscribers {
         Err(busy())
     }
 
-    async fn list(&self, text: Option<&str>) -> Result<Vec<Subscription>, TransportError> {
-        let mut found = Vec::new();
+    async fn page(&self, text: Option<&str>, after: u64, limit: usize) -> Result<Page, TransportError> {
+        let mut page = Page::default();
+        let (mut bytes, mut seen) = (0, 0);
         let subscribers = &self.log.streams.subscribers;
-        self.scan(subscribers, None, false, |raw| {
+        self.scan(subscribers, None, false, after, |raw| {
             let record = Record::decode(&raw.payload).unwrap_or(Record::Damaged);
             if !matches!(record, Record::Departing { .. })
                 && let Some(subscriptions) = self.subscriptions(&record, raw.seq)
+                && text.is_none_or(|text| subscriptions.iter().any(|each| each.matcher.as_str() == text))
             {
-                let matches = |each: &&Subscription| text.is_none_or(|text| each.matcher.as_str() == text);
-                found.extend(subscriptions.iter().filter(matches).cloned());
+                page.subscribers.push(subscriptions);
             }
-            true
+            (bytes, seen) = (bytes + raw.payload.len(), seen + 1);
+            let is_full = page.subscribers.len() == limit || bytes >= PAGE_BYTES || seen == PAGE_RECORDS;
+            page.next = is_full.then_some(raw.seq);
+            !is_full
         })
         .await?;
-        Ok(found)
+        Ok(page)
     }
 }

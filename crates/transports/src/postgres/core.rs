@@ -204,7 +204,7 @@ impl Core {
     /// Subscriptions as they were recorded. Damaged ones are reported and left out.
     pub(super) fn restore_subscriber(&self, number: i64, record: &[u8]) -> Option<Arc<[Subscription]>> {
         let text = str::from_utf8(record).map_err(|_| codec::Damaged::Malformed);
-        match text.and_then(|text| codec::decode_subscriber(text, &self.hub)) {
+        match text.and_then(codec::decode_subscriber) {
             Ok(subscriptions) => Some(subscriptions),
             Err(damage) => {
                 if self.damaged_records.is_news(number) {

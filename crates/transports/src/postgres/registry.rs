@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use futures_util::future::join5;
 use petasos_hub::{
     TransportError,
-    registry::{Abandoned, Fact, Lease, NodeId, Registry},
+    registry::{Abandoned, Fact, Lease, NodeId, Page, Registry},
 };
 use petasos_protocol::subscription::Subscription;
 use tokio_postgres::{Row, types::ToSql};
@@ -146,23 +146,27 @@ impl Registry for PostgresRegistry {
         resigned.await.map(drop)
     }
 
-    async fn list(&self, text: Option<&str>) -> Result<Vec<Subscription>, TransportError> {
+    async fn page(&self, text: Option<&str>, after: u64, limit: usize) -> Result<Page, TransportError> {
         let hashes = text.map(|text| vec![hash(text)]);
-        let hashes = &hashes;
+        let (after, limit) = (after.cast_signed(), limit as i64);
+        let (hashes, after, limit) = (&hashes, &after, &limit);
         let rows = self.lane.ask(|session: Arc<Session>| async move {
             let Session { client, statements, .. } = &*session;
             // Indexes of arrays are used in no other way.
             let (first, parameters) =
-                (client.execute(&statements.use_bitmaps, &[]), [hashes as &(dyn ToSql + Sync)]);
+                (client.execute(&statements.use_bitmaps, &[]), [hashes as &(dyn ToSql + Sync), after, limit]);
             session.transaction(first, client.query(&statements.list, &parameters)).await
         });
-        let mut listed = Vec::new();
-        for row in rows.await? {
-            let all = self.core.restore_subscriber(field(&row, 0)?, field(&row, 1)?);
-            let all = all.iter().flat_map(|all| all.iter());
-            listed.extend(all.filter(|each| text.is_none_or(|text| each.matcher.as_str() == text)).cloned());
+        let mut page = Page::default();
+        let rows = rows.await?;
+        for row in &rows {
+            page.subscribers.extend(self.core.restore_subscriber(field(row, 0)?, field(row, 1)?));
         }
-        Ok(listed)
+        if let Some(last) = rows.last().filter(|_| rows.len() as i64 == *limit) {
+            let number: i64 = field(last, 0)?;
+            page.next = Some(number.cast_unsigned());
+        }
+        Ok(page)
     }
 }
 

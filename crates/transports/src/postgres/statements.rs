@@ -394,9 +394,12 @@ fn abandoned(Tables { records, leases, .. }: &Tables) -> String {
     )
 }
 
-/// All records in their order, or those with the hash $1.
+/// At most $3 records after the number $2 in their order, all or those with the hash $1.
 fn list(Tables { records, .. }: &Tables) -> String {
-    format!("SELECT number, record FROM {records} WHERE $1::integer[] IS NULL OR texts @> $1 ORDER BY number")
+    format!(
+        "SELECT number, record FROM {records} WHERE ($1::integer[] IS NULL OR texts @> $1) AND number > $2
+        ORDER BY number LIMIT $3::bigint"
+    )
 }
 
 /// Writes a record of $1 bytes at a place that no entry has and that is this session's. To be rolled back: it says

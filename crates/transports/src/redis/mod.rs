@@ -27,7 +27,7 @@ use petasos_hub::{
     registry::Registry,
     transport::{Follower, Head, Page, Position, Transport},
 };
-use petasos_protocol::{topic::HubUrl, update::Update};
+use petasos_protocol::update::Update;
 use tokio::time::{self, Instant};
 
 use self::{
@@ -49,7 +49,6 @@ struct RedisTransport {
     reader: Arc<Reader>,
     bounds: Arc<Bounds>,
     window: Arc<Window>,
-    hub: HubUrl,
     /// The newest entry that this node has appended.
     newest: Mutex<Position>,
     /// Subscribers with damaged records.
@@ -86,7 +85,6 @@ pub(crate) async fn open(dsn: &Dsn, options: &Options) -> Result<Arc<dyn Transpo
         reader: Reader::new(options.hub.clone()),
         bounds,
         window: Arc::default(),
-        hub: options.hub.clone(),
         newest: Mutex::new(Position::EARLIEST),
         damaged: Reported::default(),
     }))

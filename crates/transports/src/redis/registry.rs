@@ -6,7 +6,7 @@ use ::redis::Value;
 use async_trait::async_trait;
 use petasos_hub::{
     TransportError,
-    registry::{Abandoned, Fact, Lease, NodeId, Registry},
+    registry::{Abandoned, Fact, Lease, NodeId, Page, Registry},
 };
 use petasos_protocol::subscription::Subscription;
 
@@ -22,9 +22,6 @@ use crate::{
 /// What goes in one call: the server does nothing else meanwhile.
 const RECORD_EVENTS: usize = 256;
 const RECORD_BYTES: usize = 1024 * 1024;
-
-/// Subscribers of one call.
-const LIST_ENTRIES: usize = 512;
 
 /// What one call finds of those whose node is gone; it looks at a few hundred nodes at most.
 const ABANDONED_ENTRIES: usize = 128;
@@ -83,23 +80,16 @@ impl Registry for RedisTransport {
         Ok(())
     }
 
-    async fn list(&self, wanted: Option<&str>) -> Result<Vec<Subscription>, TransportError> {
-        let mut found = Vec::new();
-        let mut after = 0;
-        loop {
-            let mut answer = self.link.call(&LIST, (after, LIST_ENTRIES)).await?;
-            let Some(last) = answer.next_number()? else { return Ok(found) };
-            after = last;
-            let page = answer.next_pairs()?;
-            let readable =
-                page.iter().filter_map(|(subscriber, record)| self.subscriptions(text(subscriber)?, record));
-            for subscriptions in readable {
-                let matching = subscriptions
-                    .iter()
-                    .filter(|each| wanted.is_none_or(|wanted| each.matcher.as_str() == wanted));
-                found.extend(matching.cloned());
-            }
-        }
+    async fn page(&self, wanted: Option<&str>, after: u64, limit: usize) -> Result<Page, TransportError> {
+        let mut answer = self.link.call(&LIST, (after, limit)).await?;
+        let Some(last) = answer.next_number()? else { return Ok(Page::default()) };
+        let page = answer.next_pairs()?;
+        let readable =
+            page.iter().filter_map(|(subscriber, record)| self.subscriptions(text(subscriber)?, record));
+        let matching = |all: &Arc<[Subscription]>| {
+            wanted.is_none_or(|wanted| all.iter().any(|each| each.matcher.as_str() == wanted))
+        };
+        Ok(Page { subscribers: readable.filter(matching).collect(), next: Some(last) })
     }
 }
 
@@ -127,7 +117,7 @@ impl RedisTransport {
     /// What a subscriber's record says, if that can be read and is of that subscriber.
     fn subscriptions(&self, subscriber: &str, record: &Value) -> Option<Arc<[Subscription]>> {
         let decoded = text(record).ok_or(Damaged::Malformed);
-        let decoded = decoded.and_then(|record| codec::decode_subscriber(record, &self.hub));
+        let decoded = decoded.and_then(codec::decode_subscriber);
         // Of somebody else, it would be buried again and again, and stay.
         let is_of = |one: &Subscription| one.subscriber.to_string() == subscriber;
         decoded

@@ -11,7 +11,7 @@ use petasos_hub::{
 };
 use petasos_protocol::{
     Dialect,
-    matcher::Matcher,
+    matcher::{MatcherText, MatcherType},
     subscription::{SubscriberId, Subscription},
     topic::HubUrl,
     update::EventId,
@@ -130,7 +130,7 @@ async fn updates_and_records_side_by_side_are_all_there_once() {
 fn fact(number: u128) -> Fact {
     let subscription = Subscription {
         dialect: Dialect::V1,
-        matcher: Matcher::Exact("topic".into()),
+        matcher: MatcherText::new(MatcherType::Exact, "topic"),
         subscriber: SubscriberId::from_uuid(number),
         payload: None,
     };
