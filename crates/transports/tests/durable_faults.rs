@@ -449,7 +449,6 @@ fn check<'a>(
     })
 }
 
-#[expect(clippy::print_stdout, reason = "the harness shows what the child said with the test that fails")]
 fn run(child_test: &str, directory: &TempDir, disk: &Disk) -> bool {
     let mut child = child(child_test, directory.path());
     disk.give(&mut child, directory.path());
