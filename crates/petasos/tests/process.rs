@@ -16,8 +16,10 @@ use std::{
 use rustix::process::{Resource, Rlimit, getrlimit, prlimit, setrlimit};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_petasos");
-const KEYS: [&str; 6] = ["--publisher-key", KEY, "--subscriber-key", KEY, "--compat", "--anonymous"];
+const KEYS: [&str; 6] = ["--publisher-key", KEY, "--subscriber-key", OTHER, "--compat", "--anonymous"];
 const KEY: &str = "a key of this test, of at least 32 bytes";
+/// One secret for both roles would be warned of.
+const OTHER: &str = "another key of this test, of at least 32 bytes";
 
 /// How long the hub's drain is in these tests, in seconds.
 const DRAIN: u64 = 1;
