@@ -265,9 +265,8 @@ impl Registry for Store {
         let has_text = |all: &[Subscription]| {
             text.is_none_or(|text| all.iter().any(|each| text == each.matcher.as_str()))
         };
-        let later = state.records.iter().filter(|(at, (_, all))| **at as u64 >= after && has_text(all));
-        let page: Vec<_> =
-            later.take(limit).map(|(at, (_, all))| (*at as u64 + 1, Arc::clone(all))).collect();
+        let later = state.records.iter().filter(|(at, (_, all))| **at >= after && has_text(all));
+        let page: Vec<_> = later.take(limit).map(|(at, (_, all))| (*at + 1, Arc::clone(all))).collect();
         let next = page.last().map(|(at, _)| *at).filter(|_| page.len() == limit);
         Ok(petasos_hub::registry::Page { subscribers: page.into_iter().map(|(_, all)| all).collect(), next })
     }
