@@ -173,8 +173,17 @@ impl Carried {
         match self.catch_up(history).await {
             Ok(Ok(position)) => self.park(position).await,
             Ok(Err(reason)) => self.end(reason).await,
-            // The peer has left.
-            Err(_) => {}
+            Err(_) => self.leave(),
+        }
+    }
+
+    /// Writes what waits, as far as the system takes it at once. A peer that has left by shutting down its sending side
+    /// still reads the head of its answer.
+    fn leave(self) {
+        let Self { socket, unsent, .. } = self;
+        if let Ok(mut socket) = socket.into_std() {
+            // An error means that the peer reads nothing, either.
+            let _ = io::Write::write_vectored(&mut socket, &unsent.slices());
         }
     }
 

@@ -297,6 +297,9 @@ async fn a_client_that_shuts_down_its_sending_side_gets_its_answer() {
 #[tokio::test]
 async fn a_subscriber_leaves_when_it_shuts_down_its_sending_side() {
     let server = Server::start(settings()).await;
+    for _ in 0..20 {
+        assert_eq!(server.publish_with(&publisher(), b"topic=a").await.status, 200);
+    }
     let body = "topic=a";
     let query = format!("QUERY {HUB} HTTP/1.1\r\nHost: x\r\n{FORM}\r\nContent-Length: 7\r\n\r\n{body}");
     let get = format!("GET {HUB}?topic=a HTTP/1.1\r\nHost: x\r\n\r\n");
@@ -304,6 +307,9 @@ async fn a_subscriber_leaves_when_it_shuts_down_its_sending_side() {
         get.clone(),
         format!("GET {HUB}?topic=a HTTP/1.0\r\n\r\n"),
         query,
+        // History is read for these, and nothing of it matches the second.
+        format!("GET {HUB}?topic=a&lastEventID=earliest HTTP/1.1\r\nHost: x\r\n\r\n"),
+        format!("GET {HUB}?topic=b&lastEventID=earliest HTTP/1.0\r\n\r\n"),
         // What it sends beside that is not heard, and hides nothing.
         format!("{get}{PROBE}"),
         format!("{PROBE}{get}"),
