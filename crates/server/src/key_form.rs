@@ -95,6 +95,7 @@ fn search(bytes: &[u8], depth: usize) -> Option<KeyForm> {
         let separates_hex = |byte: &u8| separates_lines(byte) || b":,-".contains(byte);
         in_runs(bytes, u8::is_ascii_hexdigit, separates_hex, |run| deeper(&from_hex(run)?))
             .or_else(|| in_runs(bytes, is_base64, separates_lines, |run| in_base64(run, deeper)))
+            .or_else(|| in_runs(bytes, is_base32, separates_lines, |run| deeper(&from_base32(run)?)))
     })
 }
 
@@ -171,6 +172,33 @@ fn from_hex(digits: &[u8]) -> Option<Vec<u8>> {
     }
     let value = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
     digits.chunks_exact(2).map(|pair| Some((value(pair[0])? << 4) | value(pair[1])?)).collect()
+}
+
+fn is_base32(byte: &u8) -> bool {
+    byte.is_ascii_alphabetic() || (b'2'..=b'7').contains(byte)
+}
+
+/// RFC 4648, section 6, in either case and without padding; bits that are left over at the end do not count.
+fn from_base32(digits: &[u8]) -> Option<Vec<u8>> {
+    // The shortest key with a structure has 44 bytes.
+    if digits.len() < 44 * 8 / 5 {
+        return None;
+    }
+    let (mut bytes, mut bits, mut count) = (Vec::with_capacity(digits.len() * 5 / 8), 0_u16, 0);
+    for digit in digits {
+        let value = match digit {
+            b'2'..=b'7' => digit - b'2' + 26,
+            letter => letter.to_ascii_uppercase().checked_sub(b'A')?,
+        };
+        bits = (bits << 5) | u16::from(value);
+        count += 5;
+        if count >= 8 {
+            count -= 8;
+            bytes.push((bits >> count) as u8);
+            bits &= (1 << count) - 1;
+        }
+    }
+    Some(bytes)
 }
 
 /// A text in UTF-16, as some shells and editors write files.

@@ -7,7 +7,7 @@ use base64::{
 };
 use petasos_server::{Key, KeyError, KeyForm, Signer};
 use proptest::prelude::*;
-use spellings::{body, hex, spellings};
+use spellings::{base32, body, hex, spellings};
 
 #[path = "keys/spellings.rs"]
 mod spellings;
@@ -191,6 +191,8 @@ proptest! {
         for secret in [
             hex(&bytes).into(),
             hex(&bytes).to_uppercase().into(),
+            base32(&bytes).into(),
+            base32(&bytes).trim_end_matches('=').to_lowercase().into(),
             colons.join(":").into(),
             colons.join("-").into(),
             URL_SAFE_NO_PAD.encode(&bytes).into(),

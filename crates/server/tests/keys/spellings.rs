@@ -14,6 +14,20 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// RFC 4648, section 6, with padding.
+pub(crate) fn base32(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+    let digits = |part: &[u8]| {
+        let mut group = [0; 8];
+        group[3..3 + part.len()].copy_from_slice(part);
+        let bits = u64::from_be_bytes(group);
+        let digits = (8 * part.len()).div_ceil(5);
+        let digit = |at: usize| char::from(ALPHABET[(bits >> (35 - 5 * at)) as usize & 31]);
+        (0..8).map(|at| if at < digits { digit(at) } else { '=' }).collect::<String>()
+    };
+    bytes.chunks(5).map(digits).collect()
+}
+
 fn utf16(text: &str) -> Vec<u8> {
     text.encode_utf16().flat_map(u16::to_le_bytes).collect()
 }
@@ -69,6 +83,8 @@ pub(crate) fn spellings(pem: &str) -> Vec<(&'static str, Vec<u8>)> {
         ("hex in capitals", hex(&der).to_uppercase().into()),
         ("hex of the document", hex(pem.as_bytes()).into()),
         ("hex of base64", hex(line.as_bytes()).into()),
+        ("base32", base32(&der).into()),
+        ("base32, small letters, of the document", base32(pem.as_bytes()).to_lowercase().into()),
         ("0x", format!("0x{}", hex(&der)).into()),
         ("DER", der.clone()),
         ("DER and a line break", [&der[..], b"\n"].concat()),
