@@ -49,7 +49,7 @@ class Engine:
         self.server = ServerProcess(self.command(), self.ready)
 
     def pause(self) -> None:
-        self.server.send(signal.SIGSTOP)
+        self.server.pause()
 
     def resume(self) -> None:
         self.server.send(signal.SIGCONT)

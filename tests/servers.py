@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,14 @@ class ServerProcess:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, number)
 
+    def pause(self) -> None:
+        """Returns when no thread of it runs any more: a signal takes effect some time after it was sent."""
+        self.send(signal.SIGSTOP)
+        deadline = time.monotonic() + PATIENCE
+        while not all(_is_paused(process) for process in [self.process.pid, *_children(self.process.pid)]):
+            assert time.monotonic() < deadline, "the server does not pause"
+            os.sched_yield()
+
     def stop(self, number: int = signal.SIGTERM) -> None:
         """As an operator does; in the end it has written everything."""
         self.process.send_signal(number)
@@ -68,6 +77,16 @@ def needs(program: str) -> str:
     if path is None:
         pytest.skip(f"{Path(program).name} is not installed")
     return path
+
+
+def _is_paused(process: int) -> bool:
+    """Whether each thread of the process has stopped (T), or the process has ended."""
+    with contextlib.suppress(OSError):
+        for thread in Path(f"/proc/{process}/task").iterdir():
+            # The state follows the name, which may hold anything and ends with the last parenthesis.
+            if (thread / "stat").read_text().rpartition(")")[2].split()[0] not in ("T", "Z"):
+                return False
+    return True
 
 
 def _children(parent: int) -> list[int]:

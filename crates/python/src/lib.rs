@@ -12,7 +12,7 @@ mod started;
 use std::time::Duration;
 
 use petasos::{
-    deadline::{AFTER_DRAIN, LAST_LINES_MAX, end_process_after},
+    deadline::{AFTER_DRAIN, end_process_after},
     output::{STANDARD_ERROR, STANDARD_OUTPUT},
 };
 use petasos_protocol::{legacy, matcher::MatcherType, subscription::SubscriptionsPath, topic::HubUrl};
@@ -122,7 +122,7 @@ pub(crate) fn has_stream(py: Python<'_>, name: &str) -> bool {
 
 /// Wait a moment for the lines that have been printed and logged.
 #[pyfunction]
-#[pyo3(signature = (seconds=LAST_LINES_MAX.as_secs_f64()))]
+#[pyo3(signature = (seconds=0.2))]
 fn flush_lines(py: Python<'_>, seconds: f64) -> PyResult<()> {
     let time_max =
         Duration::try_from_secs_f64(seconds).map_err(|_| PyValueError::new_err("seconds: give 0 or more"))?;

@@ -1,11 +1,13 @@
 //! A real server in a process of its own.
 
 use std::{
+    fs,
     io::{self, BufRead, BufReader, PipeReader},
     path::Path,
     process::{Child, Command, Output, Stdio},
     sync::{Arc, Condvar, Mutex, MutexGuard, mpsc},
     thread,
+    time::Instant,
 };
 
 use tempfile::TempDir;
@@ -73,9 +75,26 @@ impl Server {
         self.child.id()
     }
 
-    /// It answers nothing until it is resumed.
+    /// It answers nothing until it is resumed. Returns when none of its threads runs any more: a signal takes effect some
+    /// time after it was sent.
     pub fn pause(&self) {
         self.signal("STOP");
+        let deadline = Instant::now() + PATIENCE;
+        while !self.is_paused() {
+            assert!(Instant::now() < deadline, "the server does not pause");
+            thread::yield_now();
+        }
+    }
+
+    /// Whether each thread has stopped (T). Where the system has no `/proc`, the signal must do.
+    fn is_paused(&self) -> bool {
+        let Ok(mut threads) = fs::read_dir(format!("/proc/{}/task", self.id())) else { return true };
+        // The state follows the name, which ends with the last parenthesis.
+        threads.all(|thread| {
+            let stat = thread.and_then(|thread| fs::read_to_string(thread.path().join("stat")));
+            stat.is_err()
+                || stat.is_ok_and(|stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T')))
+        })
     }
 
     /// It goes on.
