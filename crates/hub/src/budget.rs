@@ -1,8 +1,8 @@
-//! Memory for what subscribers bring: matchers, and the grants and payloads of their tokens. It is bounded for all
-//! together; who exceeds it is refused, and nobody's stream ends.
+//! A bound for the memory that subscribers bring: their matchers, and the grants and payloads of their tokens.
 //!
-//! What is counted is what its owner holds, until the last who uses it has let it go: a subscriber that has left is
-//! counted until its departure has been announced.
+//! The bound is one for all subscribers of a hub. Beyond it a new subscriber is refused; no open stream ends. A
+//! subscriber that has left counts until its departure has been announced, because the announcement still holds its
+//! matchers.
 
 use std::{
     collections::HashMap,
@@ -14,24 +14,24 @@ use std::{
 
 use petasos_protocol::{grants::Grants, matcher::Matcher};
 
-/// What all subscribers of a hub may take together, and what they take.
+/// The bytes that all subscribers of a hub may take together, and the bytes that they take now.
 pub(crate) struct Budget {
     bytes_max: usize,
     used: AtomicUsize,
-    /// Whether it has been said that there is no room, since there last was.
+    /// Whether the log says already that there is no room. Reset when three quarters are free.
     is_full: AtomicBool,
-    /// What the grants of tokens take that streams have in common, by their address. Each entry is that of somebody who
-    /// holds these grants.
+    /// The weights of grants that streams share, by the address of the grants. A weight holds its grants, so no other
+    /// grants get the address while the entry is here.
     grants: Mutex<HashMap<usize, Weak<GrantsWeight>>>,
 }
 
-/// A part of the budget, given back when it is dropped.
+/// A part of the budget; dropping it gives the part back.
 pub(crate) struct Weight {
     budget: Arc<Budget>,
     bytes: usize,
 }
 
-/// What the grants of one token take, held by all streams that share them.
+/// The part of the budget that the grants of one token take, held by all streams that share the grants.
 pub(crate) struct GrantsWeight {
     grants: Arc<Grants>,
     weight: Weight,
@@ -41,12 +41,12 @@ pub(crate) struct GrantsWeight {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct NoRoom;
 
-/// What the hub keeps about one matcher beside the matcher: its places in the index of a shard and in the list of
-/// subscriptions.
+/// Bytes that the hub keeps for one matcher beside the matcher itself: its entries in the index of a shard and in the
+/// list of subscriptions. An estimate.
 const MATCHER_BYTES: usize = 512;
 
-/// A subscriber with no more than a page of ordinary topics. Half of the budget is for these alone: few subscribers that
-/// bring as much as they may must not keep everybody else out.
+/// A subscriber that brings no more than this is small: a dozen ordinary topics fit. Half of the budget is kept for
+/// small subscribers, so that a few large ones do not keep all others out.
 const SMALL_BYTES: usize = 8 * 1024;
 
 impl Budget {
@@ -59,12 +59,12 @@ impl Budget {
         })
     }
 
-    /// Takes what a subscriber's matchers take.
+    /// Takes the bytes of a subscriber's matchers.
     pub(crate) fn take_matchers(self: &Arc<Self>, matchers: &[Matcher]) -> Result<Arc<Weight>, NoRoom> {
         self.take(matchers.iter().map(|each| MATCHER_BYTES + each.bytes()).sum()).map(Arc::new)
     }
 
-    /// Takes what grants take, once for all streams that share them. `None`: they take nothing.
+    /// Takes the bytes of grants, once for all streams that share them. `None`: the grants are empty.
     pub(crate) fn take_grants(
         self: &Arc<Self>,
         grants: &Arc<Grants>,
@@ -94,7 +94,7 @@ impl Budget {
     fn take(self: &Arc<Self>, bytes: usize) -> Result<Weight, NoRoom> {
         let max = if bytes > SMALL_BYTES { self.bytes_max / 2 } else { self.bytes_max };
         let used = self.used.fetch_add(bytes, Ordering::Relaxed);
-        // Given back at once if it is too much.
+        // Dropped below if it is too much, which gives the bytes back.
         let weight = Weight { budget: Arc::clone(self), bytes };
         if used.saturating_add(bytes) <= max {
             return Ok(weight);
@@ -103,8 +103,8 @@ impl Budget {
             tracing::warn!(
                 used,
                 max = self.bytes_max,
-                "subscribers are refused: the matchers and tokens of the others take as many bytes as they may: raise \
-                 subscribers_bytes_max (max_subscribers_bytes)"
+                "new subscribers are refused: the matchers and tokens of the open streams take all the bytes that they \
+                 may take: raise max_subscribers_bytes (in Rust: Settings::subscribers_bytes_max)"
             );
         }
         Err(NoRoom)
@@ -132,7 +132,7 @@ impl Drop for Weight {
 
 impl Drop for GrantsWeight {
     fn drop(&mut self) {
-        // Its grants are still here, so the address is no others'.
+        // Another stream may have made a new weight for the same grants meanwhile: its entry stays.
         let mut shared = self.weight.budget.grants.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = shared.get(&address(&self.grants))
             && known.strong_count() == 0

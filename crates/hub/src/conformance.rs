@@ -53,8 +53,8 @@ pub trait Subject: Send + Sync {
         None
     }
 
-    /// Makes the store of the log that was made last answer nothing, without ending any connection. The log finds that
-    /// out within seconds of an append. False: its store always answers.
+    /// Pauses the store of the log that was made last: it answers nothing and ends no connection. The log finds that out
+    /// within seconds of an append. False: this store cannot be paused.
     async fn pause(&self) -> bool {
         false
     }
@@ -368,14 +368,14 @@ async fn a_dropped_append_is_whole_or_nothing(subject: &dyn Subject) {
     assert_eq!(ids, unique, "nothing twice");
 }
 
-/// A publisher that got an error publishes again: what was still in this process must not come later, too.
+/// A publisher that got an error publishes again. So an update that was still in this process must not be added later.
 async fn a_failed_append_is_never_added(subject: &dyn Subject) {
     let log = subject.transport(1_000).await;
     append(&*log, "before").await;
     if !subject.pause().await {
         return;
     }
-    // An append that has left for the store when it stops to answer may be added.
+    // An append that has left for the store when the pause begins may be added.
     let deadline = tokio::time::Instant::now() + PATIENCE;
     let mut sent = Vec::new();
     while log.is_ready() {
@@ -553,7 +553,7 @@ async fn a_subscription_is_listed_as_recorded(subject: &dyn Subject) {
         assert_eq!(registry.list(Some("/a/{b}")).await.expect("list").len(), 2);
         assert_eq!(registry.list(Some("*")).await.expect("list").len(), 3);
         assert!(registry.list(Some("c")).await.expect("list").is_empty());
-        // A page at a time, of one subscriber.
+        // Pages of one subscriber.
         let (mut after, mut paged) = (Some(0), Vec::new());
         while let Some(place) = after {
             let page = registry.page(Some("/a/{b}"), place, 1).await.expect("a page");

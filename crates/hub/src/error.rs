@@ -76,7 +76,7 @@ pub enum SubscribeError {
     /// The hub stops.
     #[error("the hub stops")]
     Stopping,
-    /// What the subscribers of this hub have brought takes as much memory as it may.
+    /// The subscribers of this hub take all the bytes that they may take together.
     #[error("there is no room for another subscriber: raise subscribers_bytes_max, or try again later")]
     NoRoom,
 }

@@ -86,7 +86,7 @@ impl History {
     }
 
     /// A page that has been read, and what follows it.
-    pub(crate) fn of(page: Page) -> Self {
+    pub(crate) fn from_page(page: Page) -> Self {
         Self(State::Read(page))
     }
 
@@ -119,7 +119,7 @@ impl History {
                             let (through, at_end) = (*through, *at_end);
                             self.0 = State::Wanted { entries: entries.into_iter(), through, at_end };
                         }
-                        // The runtime ends.
+                        // The hub has ended, and with it the tasks that compare.
                         Err(_) => return Poll::Ready(Step::Closed(Closed::Stopping)),
                     }
                 }
@@ -136,7 +136,7 @@ impl History {
                     Ok(page) if subscriber.is_gap(&page, *after) => {
                         return Poll::Ready(Step::Closed(Closed::Lagged));
                     }
-                    Ok(page) => *self = Self::of(page),
+                    Ok(page) => *self = Self::from_page(page),
                     Err(error) => {
                         tracing::warn!(%error, "a stream ends: its history cannot be read");
                         return Poll::Ready(Step::Closed(Closed::LogLost));
@@ -211,11 +211,11 @@ impl Beginning {
             Some((_, id)) if page.trimmed.updates <= after => id,
             _ => Cursor::EARLIEST,
         };
-        Ok(Self { trimmed: page.trimmed, answer: answer.into(), history: History::of(page) })
+        Ok(Self { trimmed: page.trimmed, answer: answer.into(), history: History::from_page(page) })
     }
 
-    /// The newest of the events with these ids that is kept. The log is asked once for each id; a request has few of
-    /// them.
+    /// The newest event among these ids that the log still holds. Costs one lookup for each id; `Limits::cursors_max`
+    /// bounds them.
     async fn newest<'a>(
         engine: &Engine,
         ids: &'a [Arc<str>],

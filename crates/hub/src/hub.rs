@@ -52,9 +52,9 @@ pub struct Settings {
     pub subscription_event_type: Option<EventType>,
     /// Parts that fan out side by side; default: one per core.
     pub shards: usize,
-    /// Bytes that the matchers of all subscribers, the grants of their tokens and their payloads may take together; beyond,
-    /// newcomers are refused ([`SubscribeError::NoRoom`]). Half of it is for small subscribers only. Default 128 MiB: 1.3
-    /// KB for each of 100,000 streams, and one topic takes about half of that.
+    /// Bytes that the matchers of all subscribers, the grants of their tokens and their payloads may take together.
+    /// Beyond it, new subscribers are refused ([`SubscribeError::NoRoom`]). Half of it is kept for subscribers that
+    /// bring 8 KiB or less. Default 128 MiB: 1.3 KB for each of 100,000 streams; one topic takes about half of that.
     pub subscribers_bytes_max: usize,
     /// How long a subscriber with a cursor waits for a log that is away before it is refused. Default 30 s: longer than
     /// most restarts, and below the minute after which proxies give up.
@@ -247,7 +247,7 @@ impl Hub {
     }
 
     /// The active subscriptions on all nodes that share the log, those whose matcher has that text or all; none if they
-    /// are not tracked. They are read from it page by page.
+    /// are not tracked. The result is read page by page.
     ///
     /// # Errors
     /// If the log cannot be read.
@@ -270,8 +270,8 @@ impl Hub {
     }
 
     /// Refuses new updates and streams, delivers what has been acknowledged, and ends all streams with
-    /// [`Closed::Stopping`]. It returns within seconds, whatever the transport does: streams end after two at the latest,
-    /// and what is then left to do is to tell other nodes.
+    /// [`Closed::Stopping`]. Streams end within two seconds, even if the transport hangs. After that this node still
+    /// tells the other nodes that its subscribers have left.
     pub async fn stop(&self) {
         self.engine.stopping.store(true, Ordering::SeqCst);
         let delivery = async {
@@ -322,7 +322,7 @@ const AHEAD_MAX: Duration = Duration::from_secs(1);
 /// The time that a stopping hub waits for its own tail, which is a matter of milliseconds.
 const DELIVERY_MAX: Duration = Duration::from_secs(1);
 
-/// The time that a stopping hub waits for a part of it that has been told to end: at its next step, unless that hangs.
+/// The time that a stopping hub waits for one of its parts to end. A part ends at its next step, unless the step hangs.
 const PART_MAX: Duration = Duration::from_millis(500);
 
 impl fmt::Debug for Hub {

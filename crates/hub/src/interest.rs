@@ -15,7 +15,7 @@ use petasos_protocol::{
 pub(crate) struct Interest {
     pub(crate) matchers: Box<[Matcher]>,
     pub(crate) grants: Arc<Grants>,
-    /// What comparing a topic with all matchers costs, and with all matchers of the grants.
+    /// The cost of comparing a topic with all matchers, and with all matchers of the grants.
     selecting: Cost,
     granting: Cost,
 }
@@ -29,9 +29,9 @@ struct Cost {
 
 impl Cost {
     fn new(matchers: &[Matcher]) -> Self {
-        let of_length = |length| matchers.iter().map(|each| each.cost(length)).sum::<usize>();
-        let fixed = of_length(0);
-        Self { fixed, per_byte: of_length(1) - fixed }
+        let cost = |topic_bytes| matchers.iter().map(|each| each.cost(topic_bytes)).sum::<usize>();
+        let fixed = cost(0);
+        Self { fixed, per_byte: cost(1) - fixed }
     }
 
     fn topics(self, topics: &Topics) -> usize {
@@ -39,7 +39,7 @@ impl Cost {
     }
 }
 
-/// What looking at an update costs that is not even compared, in the unit of [`Matcher::cost`].
+/// The cost of an update that is skipped without a comparison, in the unit of [`Matcher::cost`].
 const GLANCE_COST: usize = 4;
 
 impl Interest {
@@ -69,8 +69,8 @@ impl Interest {
         update.topics().iter().any(selected) && self.may_have(update)
     }
 
-    /// The most that [`Interest::wants`] costs for the update, in the unit of [`Matcher::cost`]. Adding it up is much
-    /// cheaper than asking.
+    /// An upper bound for the cost of [`Interest::wants`], in the unit of [`Matcher::cost`]. Much cheaper than the
+    /// comparison itself.
     pub(crate) fn cost(&self, update: &Update) -> usize {
         match update.is_private() {
             false => GLANCE_COST + self.selecting.topics(update.topics()),
@@ -82,8 +82,8 @@ impl Interest {
         }
     }
 
-    /// The same as [`Interest::wants`], a few comparisons at a time: goes on where `search` is, until the answer is
-    /// known or what it has cost exceeds `budget`, from which it is taken.
+    /// [`Interest::wants`] in slices: continues where `search` stands until the answer is known or `budget` is used up, and
+    /// takes its cost from `budget`. `None`: the budget is used up; call again with the same `search`.
     pub(crate) fn search(&self, update: &Update, search: &mut Search, budget: &mut usize) -> Option<bool> {
         let found = self.compare(update, search, budget)?;
         *budget = budget.saturating_sub(GLANCE_COST);
@@ -119,7 +119,7 @@ impl Interest {
     }
 }
 
-/// How far [`Interest::search`] has come with one update: how many pairs of a topic and a matcher have been compared.
+/// How far [`Interest::search`] has come with one update: the number of pairs of topic and matcher that are compared.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Search {
     /// With the subscriber's own matchers.

@@ -1,8 +1,8 @@
-//! Who is subscribed, read page by page.
+//! The list of active subscriptions, read page by page.
 //!
-//! The pages are not of one moment, and need not be. A subscriber that stays from the first page to the last is listed. Of
-//! one that comes or goes meanwhile, an event tells, and the listing says after which event its reader has to follow them.
-//! So nothing is copied and kept for a reader that takes long.
+//! The pages are read at different moments. A subscriber that stays from the first page to the last is listed. A
+//! subscriber that comes or goes meanwhile causes an event, and `last_event_id` says after which event a reader follows
+//! these events. So no copy of the list is held for a slow reader.
 
 use std::{fmt, sync::Arc};
 
@@ -10,17 +10,17 @@ use petasos_protocol::{subscription::Subscription, update::EventId};
 
 use crate::{TransportError, presence::Presence, registry::Page};
 
-/// The active subscriptions on all nodes that share a log. Reading on is up to the reader; nothing is held meanwhile.
+/// The active subscriptions on all nodes that share a log. Holds no lock and no copy between two pages.
 pub struct Subscriptions {
-    /// The last event before the first page: whoever subscribes to subscription events from it on misses none. `None`:
+    /// The last event before the first page: a subscriber to subscription events with this cursor misses none. `None`:
     /// nothing has been published yet.
     pub last_event_id: Option<EventId>,
-    /// Together with `last_event_id`, it is the same only while the subscriptions are the same.
+    /// While this and `last_event_id` stay the same, so do the subscriptions.
     pub revision: u64,
     /// `None`: they are not tracked.
     presence: Option<Arc<Presence>>,
     text: Option<Box<str>>,
-    /// After which place the next page begins; `None`: there is none.
+    /// The position in the list after which the next page begins; `None`: there is no further page.
     after: Option<u64>,
 }
 
@@ -34,8 +34,8 @@ impl Subscriptions {
         Self { last_event_id, revision, presence, text: text.map(Into::into), after: Some(0) }
     }
 
-    /// The subscriptions of the next subscribers, in the order in which they began, also those with another text than was
-    /// asked for. A page may be empty though more follow. `None`: all have been read.
+    /// The next subscribers in the order in which they came, each with all of its subscriptions, also those with another
+    /// text than was asked for. A page may be empty though further pages follow. `None`: there is no further page.
     ///
     /// # Errors
     /// If the log cannot be read; the same page can be asked for again.
@@ -46,7 +46,7 @@ impl Subscriptions {
         Ok(Some(subscribers))
     }
 
-    /// All that remain, at once: as much memory as there are subscriptions.
+    /// All remaining subscriptions at once. Takes memory for each of them.
     ///
     /// # Errors
     /// If the log cannot be read.

@@ -86,7 +86,8 @@ pub(crate) enum Sink {
 /// what publishers wait for.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Entries that are compared for a newcomer whatever that costs: what is published while it comes, so that it gets there.
+/// Entries that are compared for a new member even if that is costly. Without them, a member with costly patterns might
+/// never attach while updates are published.
 const MISSED_AT_LEAST: usize = 4;
 
 /// How much the ring grows before it is trimmed again: all who wait are looked at then.
@@ -163,8 +164,8 @@ impl Members {
         }
     }
 
-    /// What a newcomer wants of the ring after a position. `None`: finding that would keep the other members waiting for
-    /// too long. The newcomer reads it from the log instead, and comes back nearer to the end.
+    /// The frames of the ring after a position that a new member wants. `None`: comparing them would delay the other
+    /// members for too long. The new member reads on in the log instead, and asks again nearer to its end.
     fn missed(&self, interest: &Interest, after: Position) -> Option<Vec<Place>> {
         let mut cost = 0_usize;
         let mut missed = Vec::new();

@@ -57,13 +57,13 @@ struct State {
     /// What the worker has still to announce. Newcomers wait when it is long, leavers never do: at most the threshold
     /// and two entries for each subscriber.
     queue: VecDeque<(Arrival, bool)>,
-    /// What the subscribers in the queue have brought, in bytes.
+    /// Bytes that the subscribers in the queue take of the budget.
     queue_bytes: usize,
     /// Announcements that have ever been queued.
     queued: u64,
 }
 
-/// What a subscriber subscribes to, and its part of the budget, which it takes until its end has been announced.
+/// The subscriptions of a subscriber, and its part of the budget, held until its departure has been announced.
 #[derive(Clone)]
 struct Arrival {
     subscriptions: Arc<[Subscription]>,
@@ -93,7 +93,7 @@ impl State {
         self.queued += 1;
     }
 
-    /// Takes the first so many from the queue.
+    /// Takes the first `count` announcements from the queue.
     fn take(&mut self, count: usize) -> Vec<(Arrival, bool)> {
         let taken: Vec<_> = self.queue.drain(..count).collect();
         self.queue_bytes -= taken.iter().map(|(arrival, _)| arrival.weight.bytes()).sum::<usize>();
@@ -108,7 +108,7 @@ impl State {
 /// Announcements that may wait before newcomers do.
 const QUEUE_NEWCOMERS_MAX: usize = 4_096;
 
-/// What the subscribers of these may have brought before newcomers wait.
+/// Bytes that the subscribers of queued announcements may take before new subscribers wait.
 const QUEUE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Announcements that are recorded together, and the subscriptions in them, each of which is an event: a store takes them
@@ -116,7 +116,7 @@ const QUEUE_BYTES_MAX: usize = 16 * 1024 * 1024;
 const BATCH_FACTS: usize = 128;
 const BATCH_SUBSCRIPTIONS: usize = 512;
 
-/// What the subscribers of these may have brought: an event is some times as long as its matcher.
+/// Bytes that the subscribers of one batch may take: an event is several times as long as its matcher.
 const BATCH_BYTES: usize = 1024 * 1024;
 
 /// Subscribers of dead nodes that are ended together: few, as each may have a hundred subscriptions.
@@ -204,18 +204,20 @@ impl Presence {
         self.queued.notify_one();
     }
 
-    /// Waits until the registry has heard of the subscribers that are here, if the transport has a registry.
+    /// Waits until the registry has recorded the subscribers of this node, if the transport has a registry; at most
+    /// [`ANNOUNCED_MAX`].
     pub(crate) async fn settle(&self) {
         if self.transport.registry().is_some() {
             let queued = self.lock().queued;
             let mut announced = self.announced.subscribe();
-            // Without an end: the registry is away, and says so itself, or busy, and the list is a moment old.
+            // On a time-out the registry is unavailable, and reading it fails, or it is busy, and the list is a moment
+            // old.
             let _ = timeout(ANNOUNCED_MAX, announced.wait_for(|announced| *announced >= queued)).await;
         }
     }
 
-    /// A number that changes with the subscriptions of this process, if there are no others. Where nodes share a log, its
-    /// events tell all changes: a fact and its events are recorded as one.
+    /// A number that changes with the subscriptions of this process. Where nodes share a log it stays 0: there, each
+    /// change appends an event, because a fact and its events are recorded as one.
     pub(crate) fn revision(&self) -> u64 {
         match self.transport.registry() {
             Some(_) => 0,
@@ -223,8 +225,8 @@ impl Presence {
         }
     }
 
-    /// Subscribers that have come after a place, those of one selector or all, in the order of their arrival. The lock is
-    /// held for as long as it takes to share a page of them.
+    /// A page of subscribers after the arrival number `after`, those of one selector or all, in the order of arrival.
+    /// The lock is held while one page is copied.
     ///
     /// # Errors
     /// If the transport has a registry that cannot be read.

@@ -64,12 +64,12 @@ pub struct Abandoned {
     pub subscriptions: Arc<[Subscription]>,
 }
 
-/// Some of the subscribers that are there, in the order in which they were recorded.
+/// A part of the recorded subscribers, in the order in which they were recorded.
 #[derive(Debug, Clone, Default)]
 pub struct Page {
-    /// What each of them subscribes to.
+    /// The subscriptions of each.
     pub subscribers: Vec<Arc<[Subscription]>>,
-    /// After which place the next page begins; `None`: there is none.
+    /// The value of `after` for the next page; `None`: there is no further page.
     pub next: Option<u64>,
 }
 
@@ -82,7 +82,7 @@ pub enum Lease {
     Ended,
 }
 
-/// Subscribers of a page that is asked for: each may have a hundred matchers.
+/// Subscribers of one page. Few, because each may have a hundred matchers.
 pub const PAGE_SUBSCRIBERS: usize = 64;
 
 /// The subscribers of all nodes.
@@ -97,8 +97,8 @@ pub trait Registry: Send + Sync {
 
     /// Records facts of one node in their order and appends the events of those that are new: an arrival of someone who
     /// is not there, a departure of someone who is. An error means that each of the first facts may have been recorded:
-    /// the same facts can be given again. [`Lease::Ended`]: the node has no lease, and nothing was recorded. A lease that
-    /// ends after the first of the facts were recorded is an error, therefore.
+    /// the same facts can be given again. [`Lease::Ended`]: the node has no lease, and nothing was recorded. So a lease
+    /// that ends after a part of the facts was recorded is an error.
     async fn record(&self, node: NodeId, facts: &[Fact]) -> Result<Lease, TransportError>;
 
     /// Subscribers of nodes that have no lease, at most `limit`.
@@ -111,11 +111,12 @@ pub trait Registry: Send + Sync {
     /// Ends the node's lease now.
     async fn resign(&self, node: NodeId) -> Result<(), TransportError>;
 
-    /// Subscribers recorded after a place, all or those of whom a matcher has that text, in the order in which they were
-    /// recorded; the first page comes after 0. It has at most `limit`, and may have fewer, even none, though more follow.
-    /// Nothing is compiled for it.
+    /// A page of the subscribers that were recorded after `after`, in the order in which they were recorded; 0 gives
+    /// the first page. With `text`, only subscribers with a matcher of that text. A page has at most `limit`
+    /// subscribers. It may have fewer, even none, though further pages follow: only [`Page::next`] tells. Matchers are
+    /// returned as texts, and not compiled.
     ///
-    /// A subscriber that stays from the first page to the last is in one of them.
+    /// A subscriber that stays from the first page to the last is in one of the pages.
     async fn page(&self, text: Option<&str>, after: u64, limit: usize) -> Result<Page, TransportError>;
 
     /// All subscriptions, or those whose matcher has that text, in the order in which they were recorded.

@@ -1,10 +1,10 @@
-//! The work of comparing history with what subscribers want, shared out fairly.
+//! Comparing history with the matchers and grants of subscribers, shared out fairly.
 //!
-//! A page of the log is compared where it is read if that is cheap, as it nearly always is. A page for which that may
-//! take long, since its subscriber brought costly patterns, is handed in here. Few tasks take all such pages in turns, a
-//! slice of the work at a time. So one subscriber cannot keep another from its history, and all of them together leave
-//! the runtime's other threads to publishers and the rest. Nothing is refused and nothing is lost: a costly replay is
-//! slow. A subscriber that leaves costs at most one slice more.
+//! A cheap page of the log, as nearly all are, is compared where it is read. A page is costly if its subscriber brought
+//! costly patterns; it goes into the queue here. A few tasks take the queued pages by turns, a slice of the work at a
+//! time. So no subscriber keeps another from its history, and all of them leave the other threads of the runtime to
+//! publishers. Nothing is refused or lost: a costly replay is slow. After its subscriber has left, a page costs one
+//! more slice at most.
 
 use std::{
     collections::VecDeque,
@@ -28,8 +28,7 @@ pub(crate) struct Replays {
     tasks: Box<[JoinHandle<()>]>,
 }
 
-/// The pages that wait, each with its subscriber's place in turn. A subscriber has one page at most, so there are no
-/// more than streams.
+/// The pages that wait for their turn. A subscriber has one page at most, so the number of streams bounds the queue.
 #[derive(Default)]
 struct Queue {
     jobs: Mutex<VecDeque<Job>>,
@@ -40,7 +39,7 @@ struct Queue {
 struct Job {
     interest: Arc<Interest>,
     entries: std::vec::IntoIter<Entry>,
-    /// How far it has come with the first of the entries.
+    /// How far the first of the entries has been compared.
     search: Search,
     wanted: Vec<Entry>,
     /// Closed when the subscriber has left.
@@ -49,14 +48,14 @@ struct Job {
 
 /// The entries of a page that a subscriber wants and may have.
 pub(crate) enum Compared {
-    /// Here they are.
+    /// The page was cheap.
     AtOnce(Vec<Entry>),
-    /// They come when the page has had its turns; an error means that the hub has ended.
+    /// The page is costly: the entries come when it has had its turns. An error means that the hub has ended.
     Later(oneshot::Receiver<Vec<Entry>>),
 }
 
-/// What is compared without a pause, in the unit of `Matcher::cost`, which makes some hundred microseconds. Other tasks
-/// of the thread wait so long. A turn costs about a microsecond beside it.
+/// The cost of one slice, in the unit of `Matcher::cost`, which is about a nanosecond: 0.1 ms, for which other tasks of
+/// the thread wait. A turn itself costs about a microsecond, so the overhead is about a hundredth.
 pub(crate) const SLICE_COST: usize = 100_000;
 
 impl Replays {
@@ -68,8 +67,8 @@ impl Replays {
         Self { tasks: (0..(cores / 2).max(1)).map(task).collect(), queue }
     }
 
-    /// Finds what a subscriber wants of a page, with the grants of now and not those of the time when the updates were
-    /// published.
+    /// Finds the entries of a page that a subscriber wants, with its grants of now, not those of the time when the
+    /// updates were published.
     pub(crate) fn compare(&self, interest: &Arc<Interest>, mut entries: Vec<Entry>) -> Compared {
         let mut cost = 0_usize;
         let is_cheap = entries.iter().all(|entry| {
@@ -110,7 +109,7 @@ async fn run(queue: Arc<Queue>) {
         if let Some(unfinished) = job.work() {
             queue.push(unfinished);
         }
-        // Others of this thread have their turn, too.
+        // Other tasks of this thread have their turn, too.
         tokio::task::yield_now().await;
     }
 }

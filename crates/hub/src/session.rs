@@ -65,7 +65,7 @@ impl Session {
         close_at: Option<Instant>,
     ) -> Result<Self, SubscribeError> {
         let dialect = request.dialect;
-        // Before anything else is done for it.
+        // First: a subscriber that is refused costs nothing else.
         let weight = engine.budget.take_matchers(&request.matchers)?;
         let granted = engine.budget.take_grants(&grants)?;
         let interest = Arc::new(Interest::new(request.matchers, grants));

@@ -87,7 +87,7 @@ pub trait Transport: Send + Sync + 'static {
     /// A publisher that gets an error may publish the same update again. So one rule holds in every transport: **an
     /// update that still waits in this process when its publisher gets an error, or when its future is dropped, is never
     /// added later**, however long the store takes to come back. Only an update that had left for the store may still be
-    /// added, because nobody can call it back. A transport sends nothing to a store that is known not to answer.
+    /// added. A transport sends nothing to a store that is known not to answer.
     ///
     /// # Errors
     /// - [`TransportError::Full`]: it was not added. The store refused it for want of room, or it is too large.
@@ -111,14 +111,14 @@ pub trait Transport: Send + Sync + 'static {
     /// [`TransportError::Trimmed`] if updates after `after` are no longer kept.
     async fn follow(&self, after: Position) -> Result<Box<dyn Follower>, TransportError>;
 
-    /// Whether it takes appends, as far as it knows without asking anyone: false while its backend does not answer, and
-    /// while the backend refuses appends because it is full. A transport that is not ready looks by itself, now and then,
-    /// whether it is ready again: nobody publishes to a node that is not.
+    /// Whether it takes appends, as far as it knows without asking its backend: false while the backend does not
+    /// answer, and while the backend refuses appends because it is full. A transport that is not ready checks by
+    /// itself, every few seconds, whether it is ready again, because no publisher is sent to a node that is not ready.
     fn is_ready(&self) -> bool {
         true
     }
 
-    /// Whether it can be read, as far as it knows without asking anyone. A log that is full can.
+    /// Whether it can be read, as far as it knows without asking its backend. A full log can be read.
     fn is_readable(&self) -> bool {
         self.is_ready()
     }

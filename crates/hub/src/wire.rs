@@ -223,12 +223,13 @@ impl Carried {
         let _ = timeout(END_MAX, rest).await;
     }
 
-    /// Reads and writes, and notices meanwhile that the peer leaves: history may hold nothing for it for long.
+    /// Reads the history and writes frames, and notices meanwhile that the peer leaves: for long, the history may hold
+    /// nothing that is written.
     async fn carry(&mut self, history: &mut History) -> io::Result<Result<Position, Closed>> {
         let Self { socket, framing, unsent, stream } = self;
         tokio::select! {
             biased;
-            error = left(socket) => Err(error),
+            error = peer_left(socket) => Err(error),
             reached = Self::send(socket, *framing, unsent, &stream.subscriber, history) => reached,
         }
     }
@@ -260,7 +261,7 @@ impl Carried {
                 Some(Step::Closed(reason)) => return Ok(Err(reason)),
                 _ => {}
             }
-            // A peer that takes all that it is sent must not keep its thread from others.
+            // A fast peer must not keep the thread from other tasks.
             yield_now().await;
         }
     }
@@ -291,24 +292,24 @@ async fn flush(socket: &TcpStream, unsent: &mut Unsent) -> io::Result<()> {
     Ok(())
 }
 
-/// Waits until the peer has left, and says how.
-async fn left(socket: &TcpStream) -> io::Error {
+/// Waits until the peer has left, and returns how.
+async fn peer_left(socket: &TcpStream) -> io::Error {
     let mut unasked = 0;
     loop {
         if let Err(error) = socket.readable().await {
             return error;
         }
-        if hear(&mut unasked, |buffer| socket.try_read(buffer)).is_err() {
+        if discard(&mut unasked, |buffer| socket.try_read(buffer)).is_err() {
             return io::ErrorKind::UnexpectedEof.into();
         }
     }
 }
 
-/// Reads what a peer says, which is thrown away, and notices that it has left. `unasked` counts the bytes.
-fn hear(unasked: &mut u16, mut read: impl FnMut(&mut [u8]) -> io::Result<usize>) -> Result<(), Gone> {
-    let mut heard = [0; 1024];
+/// Reads and discards the bytes that a peer sends on a stream, and notices that it has left. `unasked` counts them.
+fn discard(unasked: &mut u16, mut read: impl FnMut(&mut [u8]) -> io::Result<usize>) -> Result<(), Gone> {
+    let mut discarded = [0; 1024];
     loop {
-        match read(&mut heard) {
+        match read(&mut discarded) {
             Ok(0) => return Err(Gone),
             Ok(length) => {
                 *unasked = unasked.saturating_add(length as u16);
@@ -429,7 +430,7 @@ impl Parked {
     /// Does what the readiness of the socket allows.
     pub(crate) fn ready(&mut self, event: &Event, ring: &Ring, now: Instant) -> Result<(), Gone> {
         if event.is_readable() || event.is_error() {
-            hear(&mut self.unasked, |buffer| self.socket.read(buffer))?;
+            discard(&mut self.unasked, |buffer| self.socket.read(buffer))?;
         }
         if event.is_writable() {
             self.flush(ring, now)?;

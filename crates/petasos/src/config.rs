@@ -36,8 +36,8 @@ pub struct Config {
     pub prefixes: bool,
     /// Whose tokens are accepted. The first one's keys also verify 0.x tokens that name no issuer.
     pub issuers: Vec<IssuerConfig>,
-    /// Whether more than this machine reaches the hub. If so, a secret that documentation publishes as an example is an
-    /// error, else a warning. Default true.
+    /// Whether other machines reach the hub. If so, a secret that documentation publishes as an example is an error,
+    /// else a warning. Default true.
     pub exposed: bool,
     /// Whether a subscriber needs no token.
     pub anonymous: bool,
@@ -76,9 +76,9 @@ pub struct Config {
     pub legacy_cookie_name: Option<String>,
     /// Streams that may be open at once; fewer, if the limit of open files of this process has no room for them.
     pub streams: StreamLimits,
-    /// Whether the process is the hub's alone. Its soft limit of open files is then raised to the hard limit. Default
-    /// false: an application that has other things to do decides on its limit by itself, since a raised one breaks what
-    /// uses `select`; and each connection of the hub takes further files of the application.
+    /// Whether the hub has the process to itself. If so, the soft limit of open files is raised to the hard limit.
+    /// Default false: an application decides on its limit itself, because a raised limit breaks code that uses
+    /// `select`; and each connection of the hub takes further files of the application.
     pub own_process: bool,
     /// Bytes that the matchers, grants and payloads of all subscribers may take together; 0: any number. `None`: a quarter
     /// of the memory that the process may use, 512 MiB at most.
@@ -291,7 +291,8 @@ impl Config {
         })
     }
 
-    /// Bounds of 0 that would refuse everything, or mean nothing. Elsewhere 0 means what the setting's text says.
+    /// Refuses bounds of 0 that would refuse every request or have no meaning. Where 0 has a meaning, the text of the
+    /// setting says which.
     fn check_zeros(&self) -> Result<(), ConfigError> {
         let limits = &self.limits;
         for (setting, bound) in [
@@ -328,7 +329,7 @@ impl Config {
     }
 }
 
-/// There is one way to say it.
+/// For bounds of bytes and age: only `history` turns the history off.
 const NO_HISTORY: &str =
     "0 keeps nothing: leave it out for no bound, or write history = 0 if nothing is to be kept";
 
@@ -372,7 +373,7 @@ impl Checked {
         self.server.issuers.verify(token, role, &self.hub.url, now, &self.server.limits).await
     }
 
-    /// What was accepted and is probably not meant.
+    /// Settings that work and are probably not meant.
     pub fn warnings(&self) -> &[Warning] {
         &self.warnings
     }
@@ -560,8 +561,8 @@ fn keys(
     }
 }
 
-/// What is wrong with a secret that can be used. Everybody can sign tokens for a hub with a published one, so that a hub
-/// which others reach does not start with it; one that only this machine reaches does, for examples and tests.
+/// The warning about a weak secret. A published secret lets everybody sign tokens: a hub that other machines reach does
+/// not start with it. A hub that only this machine reaches does, for examples and tests.
 fn weakness(setting: &'static str, key: &Key, exposed: bool) -> Result<Option<Warning>, ConfigError> {
     let Some(weakness) = key.weakness() else { return Ok(None) };
     let name = key.id().map(|id| format!("the key {id:?}: ")).unwrap_or_default();

@@ -1,21 +1,21 @@
-//! The end of a process at a certain time, whatever hangs in it.
+//! The deadlines of a process that stops: it ends at a known time, even if a part of it hangs.
 
 use std::{io, process, thread, time::Duration};
 
 use crate::output::STANDARD_ERROR;
 
-/// What a process that stops has after its drain: for what it has acknowledged, for its threads, for its last log lines.
-/// It ends within two seconds after the drain, and this leaves some of them to the system.
+/// The time that a process has after its drain: for updates that it has acknowledged, for its threads and its last log
+/// lines. The process ends within two seconds after the drain; the rest of these is for the system.
 pub const AFTER_DRAIN: Duration = Duration::from_millis(1_750);
 
-/// What a hub that stops has beside its drain. What takes longer is left as a killed process would leave it.
+/// The time that a hub has to stop, beside the drain. Work that takes longer is cut off, as in a killed process.
 pub const STOP_MAX: Duration = Duration::from_millis(1_250);
 
 /// How long a process that ends waits for standard error to take the last log lines.
 pub const LAST_LINES_MAX: Duration = Duration::from_millis(200);
 
-/// Ends the process after that time with that code, from a thread of its own: a runtime, a lock or a call of the system
-/// that hangs does not keep it. A process that ends before is not affected.
+/// Ends the process after `time` with the exit code `code`, from a thread of its own: no runtime, lock or system call
+/// that hangs can prevent it. No effect on a process that ends before.
 ///
 /// # Errors
 /// If the system has no thread for it.
@@ -29,7 +29,7 @@ pub fn end_process_after(time: Duration, code: u8) -> io::Result<()> {
     Ok(())
 }
 
-/// Ends the process now, with what standard error takes of the last log lines in a moment.
+/// Ends the process now. Standard error has [`LAST_LINES_MAX`] to take the last log lines.
 pub fn end_process(code: u8) -> ! {
     STANDARD_ERROR.flush(LAST_LINES_MAX);
     process::exit(code.into())

@@ -55,7 +55,7 @@ fn run_to_end(task: Task) -> Result<ExitCode, Failure> {
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .build()?;
-    // A hub has to end in time, and a command has to have said all.
+    // A hub ends in time; a command writes all of its output.
     let lines_max = if matches!(task, Task::Serve(_)) { LAST_LINES_MAX } else { FAILURE_MAX };
     let code = runtime.block_on(run(task));
     runtime.shutdown_timeout(THREADS_MAX);
@@ -64,8 +64,8 @@ fn run_to_end(task: Task) -> Result<ExitCode, Failure> {
     code
 }
 
-/// Threads that look up names and read the disk, a few at a time. Each reserves two megabytes of address space, and tokio
-/// begins as many as 512.
+/// Threads for looking up names and reading the disk. Each reserves two megabytes of address space, and tokio would
+/// start up to 512.
 const BLOCKING_THREADS_MAX: usize = 16;
 
 type Failure = Box<dyn std::error::Error>;
@@ -87,7 +87,8 @@ async fn run(task: Task) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The settings of a hub that listens where they say, or, unless it is started, of one that nobody reaches.
+/// The settings of a hub, checked. `starts`: whether the hub will listen at `options.listen`; a hub that does not start
+/// is not exposed.
 fn check(options: Options, starts: bool) -> Result<Checked, Failure> {
     let Options { mut config, issuer, listen, warnings, .. } = options;
     config.exposed = starts && !cli::is_local(&listen, config.public_url.as_deref())?;

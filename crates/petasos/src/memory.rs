@@ -1,14 +1,15 @@
-//! How much memory this process may use: the smallest of what the machine has, its control group and its limit of address
-//! space allow.
+//! The memory that this process may use: the smallest of the machine's memory, the limit of its control group and its
+//! limit of address space.
 
 use std::fs;
 
-/// What all subscribers may bring together where nothing else is said: a quarter of the memory that there may be, since the
-/// log and the streams themselves need theirs; at most 5 KB for each of 100,000 streams.
+/// The default for the bytes that all subscribers may bring together: a quarter of the memory, since the log and the
+/// streams themselves need the rest, and at most [`SUBSCRIBERS_BYTES_MAX`].
 pub(crate) fn subscribers_bytes_max() -> usize {
     share(available(|path| fs::read_to_string(path).ok()))
 }
 
+/// 5 KB for each of 100,000 streams.
 const SUBSCRIBERS_BYTES_MAX: usize = 512 * 1024 * 1024;
 
 fn share(available: Option<u64>) -> usize {

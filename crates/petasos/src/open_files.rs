@@ -1,14 +1,15 @@
-//! The limit of open files: raised where the process is the hub's alone, and shared out among streams and everything else.
+//! The limit of open files: raised where the hub has the process to itself, and shared out among streams and other
+//! connections.
 
 use std::fs;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Files that a hub opens beside its connections once it runs: a store's connections when it comes back, readers of the
-/// log on disk, key sets that are fetched, names that are looked up. Of few free files it is a quarter.
+/// Files that a running hub opens beside its connections: new connections to a store, readers of the log on disk,
+/// fetches of key sets, look-ups of names. At most a quarter of the free files.
 const RESERVE: usize = 64;
 
-/// One connection of so many is kept from streams: publishers, probes, and subscribers that are told to come back later.
+/// One connection of this many is kept free of streams: for publishers, probes, and subscribers that are refused.
 const SPARE: usize = 8;
 
 /// How many connections and streams there may be.
@@ -30,10 +31,10 @@ pub(crate) fn raise_limit() {
     }
 }
 
-/// What the limit of this process leaves room for, where each connection takes so many files. `None`: there is no limit.
+/// The connections and streams that the limit of this process leaves room for. `None`: there is no limit.
 pub(crate) fn bounds(files_per_connection: usize) -> Option<Bounds> {
     let limit = getrlimit(Resource::Nofile).current?;
-    // Without a list of them, they are taken from the reserve.
+    // Where the open files cannot be listed, the reserve covers them.
     let open = fs::read_dir("/dev/fd").map_or(0, Iterator::count);
     Some(share(usize::try_from(limit).unwrap_or(usize::MAX), open, files_per_connection))
 }

@@ -1,11 +1,12 @@
-//! Lines for standard error and standard output that nothing waits for.
+//! Lines for standard error and standard output, written without making their callers wait.
 //!
-//! A line goes into a buffer, bounded in number and bytes, and a thread of its own writes it. A line that does not fit, or
-//! that the system does not take, is dropped and counted: a full disk, a pipe that nobody reads or whose reader has gone
-//! delays no request and no stop. The rule here: the caller never waits, and no failure comes back to it.
+//! A line goes into a buffer, bounded in number and bytes, and a thread of its own writes it. A line that does not fit,
+//! or that the system does not take, is dropped and counted: a full disk, a pipe that nobody reads or whose reader has
+//! gone delays no request and no stop. The rule here: the caller never waits and never sees a failure.
 //!
-//! A forked process has none of its parent's threads, and a lock may be held for ever by one of them. It gets a buffer and
-//! a thread of its own with its first line; what waited in its parent is written by the parent alone.
+//! A forked process has none of its parent's threads, and one of them may have held a lock at the fork, which then
+//! stays held for ever. So the child gets a buffer and a thread of its own with its first line. Lines that waited in
+//! the parent are written by the parent alone.
 
 use std::{
     collections::VecDeque,
@@ -26,22 +27,22 @@ use tracing_subscriber::fmt::{
     time::{FormatTime, SystemTime},
 };
 
-/// Lines that may wait: those of several seconds in which the hub refuses as fast as it can.
+/// Lines that may wait: several seconds of a hub that logs a refusal for each request.
 const LINES_MAX: usize = 4_096;
 
 /// Bytes of the lines that may wait.
 const BYTES_MAX: usize = 1024 * 1024;
 
-/// Bytes of one line; the rest is cut off. A field that a peer has chosen must not push all other lines out.
+/// Bytes of one line; the rest is cut off. A field that a peer has chosen must not fill the buffer.
 const LINE_BYTES_MAX: usize = 16 * 1024;
 
-/// How long the dropped lines stay unreported after a failed write, if no other line is written meanwhile.
+/// The pause between a failed write and the report of dropped lines, unless another line is written before.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// One of the two standard streams of this process.
 pub struct Output {
     stream: Stream,
-    /// The buffer of the process that wrote first; see [`Buffer::of_child`].
+    /// The buffer of the process that wrote first; see [`Buffer::child`].
     buffer: OnceLock<Box<Buffer>>,
 }
 
@@ -52,7 +53,7 @@ pub static STANDARD_ERROR: Output = Output { stream: Stream::Error, buffer: Once
 pub static STANDARD_OUTPUT: Output = Output { stream: Stream::Output, buffer: OnceLock::new() };
 
 impl Output {
-    /// Takes one line, without its end. Never waits for the stream.
+    /// Queues one line, given without its line end. Never waits for the stream.
     pub fn print(&'static self, line: &str) {
         let mut text = String::with_capacity(line.len() + 1);
         text.push_str(line);
@@ -94,12 +95,12 @@ impl Output {
         let process = process::id();
         let mut slot = &self.buffer;
         loop {
-            // Nothing slow happens in here: a fork at this moment would leave the child a slot that is never filled.
+            // Nothing slow happens in the closure: a fork during it would leave the child a slot that is never filled.
             let buffer = slot.get_or_init(|| Box::new(Buffer::new(process)));
             if buffer.process == process {
                 return buffer;
             }
-            slot = &buffer.of_child;
+            slot = &buffer.child;
         }
     }
 }
@@ -139,20 +140,20 @@ fn write_all(stream: BorrowedFd<'_>, bytes: &[u8]) -> usize {
     written
 }
 
-/// What waits for a stream in one process.
+/// The lines that wait for a stream in one process.
 struct Buffer {
     process: u32,
     state: Mutex<State>,
     pushed: Condvar,
     written: Condvar,
-    /// The buffer of a process that was forked from this one and writes, too.
-    of_child: OnceLock<Box<Buffer>>,
+    /// The buffer of a process that was forked from this one.
+    child: OnceLock<Box<Buffer>>,
 }
 
 #[derive(Default)]
 struct State {
     waiting: VecDeque<String>,
-    /// Of the lines that wait and of the one that is being written.
+    /// Bytes of the lines that wait and of the line that is being written.
     bytes: usize,
     is_writing: bool,
     has_writer: bool,
@@ -203,7 +204,7 @@ impl Buffer {
             state: Mutex::default(),
             pushed: Condvar::new(),
             written: Condvar::new(),
-            of_child: OnceLock::new(),
+            child: OnceLock::new(),
         }
     }
 
@@ -264,7 +265,7 @@ impl Buffer {
     }
 }
 
-/// The line that says how many were dropped, in the format of the log.
+/// The line with the number of dropped lines, in the format of the log.
 fn report(count: u64) -> String {
     let mut line = String::new();
     // A time that cannot be formatted is left out.
@@ -284,7 +285,7 @@ fn cut(mut line: String) -> String {
         line.truncate(line.floor_char_boundary(LINE_BYTES_MAX));
         line.push_str("…\n");
     }
-    // What was allocated counts, and it is kept for a while.
+    // The line may wait for a while, and its bound counts bytes, not capacity.
     line.shrink_to_fit();
     line
 }

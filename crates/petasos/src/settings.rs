@@ -12,7 +12,7 @@ pub(crate) struct Options {
     pub(crate) issuer: IssuerConfig,
     pub(crate) listen: String,
     pub(crate) drain: Duration,
-    /// What is probably not meant in the places where settings stand.
+    /// Warnings about the settings file itself.
     pub(crate) warnings: Vec<Warning>,
 }
 
@@ -572,7 +572,7 @@ pub(crate) fn explain(error: &ConfigError) -> String {
 
 type Written = BTreeMap<String, (String, String)>;
 
-/// Whether a value of the file is one that nobody else may read: a key, or a URL with a password.
+/// Whether a value of the file is secret: a shared key, or a URL with a password.
 fn is_secret((key, (text, _)): (&String, &(String, String))) -> bool {
     match SETTINGS.iter().find(|setting| setting.key == key).map(|setting| setting.kind) {
         Some(Kind::Secret("URL")) => text.contains('@'),

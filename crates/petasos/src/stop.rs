@@ -1,7 +1,8 @@
 //! The signals that end the binary.
 //!
-//! A thread with a runtime of its own waits for them, so that they are heard whatever the hub's runtime does. The first asks
-//! the hub to stop, and the process ends at the deadline even if the hub does not; the second ends the process at once.
+//! A thread with a runtime of its own waits for them, so that they arrive even if the hub's runtime hangs. The first
+//! signal asks the hub to stop, and the process ends at the deadline even if the hub does not. The second ends the
+//! process at once.
 
 use std::{future::pending, io, thread, time::Duration};
 
@@ -12,14 +13,14 @@ use tokio::{
     sync::watch,
 };
 
-/// Whether a signal has asked the hub to stop. Clones know the same.
+/// Whether a signal has asked the hub to stop. Clones share the answer.
 #[derive(Clone)]
 pub(crate) struct Stop(watch::Receiver<bool>);
 
 /// The exit code of a process that did not stop in time.
 const LATE: u8 = 1;
 
-/// A process that a signal has ended reports the signal's number and this, as shells have it.
+/// Added to the signal's number in the exit code of a process that a signal has ended, as shells report it.
 const SIGNALLED: u8 = 128;
 
 impl Stop {
@@ -54,7 +55,7 @@ impl Stop {
     /// Waits for the first signal.
     pub(crate) async fn asked(&mut self) {
         if self.0.wait_for(|asked| *asked).await.is_err() {
-            // The thread that would tell has ended, which it does with the process only.
+            // The thread of the signals ends only with the process.
             pending::<()>().await;
         }
     }

@@ -1,6 +1,7 @@
-//! The log of the process: standard error, one line for each event, as far as standard error takes them.
+//! The log of the process: one line for each event on standard error.
 //!
-//! Logging never fails, never waits and never panics: see [`output`](crate::output).
+//! Logging never waits, fails or panics; lines that standard error does not take are dropped: see
+//! [`output`](crate::output).
 
 use std::{
     io::{self, IsTerminal},
@@ -26,7 +27,7 @@ pub fn init(default: &str) -> bool {
     let subscriber = fmt()
         .with_env_filter(filter)
         .with_writer(Log)
-        // It would print to standard error by itself, which waits, and panics where that fails.
+        // The library would print them to standard error itself, which waits, and panics on a failure.
         .log_internal_errors(false)
         .with_ansi(io::stderr().is_terminal())
         .with_target(false)
@@ -34,8 +35,8 @@ pub fn init(default: &str) -> bool {
     tracing::subscriber::set_global_default(subscriber).is_ok() && understood
 }
 
-/// Has panics logged like everything else, from now on: the standard library's own hook writes to standard error and
-/// waits. Only the place is logged, since a message may hold what a peer has sent.
+/// Logs panics from now on, as other events: the standard library's hook writes to standard error and waits. Only the
+/// source location is logged, since a message may hold data of a peer.
 pub fn log_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| panic::set_hook(Box::new(log_panic)));
@@ -47,12 +48,12 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     tracing::error!(thread = thread.name().unwrap_or_default(), %place, "a defect of the hub: a thread or task panicked");
 }
 
-/// Log lines of this process that standard error did not take.
+/// The number of log lines of this process that were dropped.
 pub fn lines_dropped() -> u64 {
     STANDARD_ERROR.dropped()
 }
 
-/// Hands each event to standard error's buffer.
+/// Writes each event into the buffer of standard error.
 #[derive(Clone, Copy)]
 struct Log;
 

@@ -1,4 +1,5 @@
-//! What is accepted and probably not meant. A warning names the setting and the remedy, and never a secret.
+//! Warnings about settings that work and are probably not meant. A warning names the setting and the remedy, and never a
+//! secret.
 
 use std::{
     fmt,
@@ -11,16 +12,16 @@ use std::{
 pub struct Warning {
     /// The field of [`Config`](crate::Config), or a setting of the binary.
     pub setting: &'static str,
-    /// What may happen and what to write instead.
+    /// The risk, and what to write instead.
     pub problem: String,
 }
 
 impl Warning {
-    /// About a file that every user of this machine may read, if it holds a secret, or may change. Those who share its
-    /// group are trusted: that is how a service gets a file that it does not own.
+    /// A warning if every user of this machine may change the file, or may read it and it holds a secret. The group of
+    /// the file is trusted: that is how a service gets a file that it does not own.
     ///
-    /// `None` also for a file that cannot be looked at, since whoever reads it says that, and for one in a directory
-    /// that others cannot enter.
+    /// `None` also for a file in a directory that others cannot enter, and for a file that cannot be examined: reading
+    /// it fails with an error of its own.
     pub fn for_open_file(setting: &'static str, path: &Path, is_secret: bool) -> Option<Self> {
         let mode = |path: &Path| Some(path.metadata().ok()?.permissions().mode());
         let path: PathBuf = path.canonicalize().ok()?;

@@ -7,15 +7,15 @@ use crate::{Limits, Reject};
 /// The last event that a subscriber has seen, in the subscriber's words. The hub decides whether it knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cursor {
-    /// The parameter or the header field is there and holds nothing: nothing is replayed, and the answer names the event
-    /// after which the stream begins.
+    /// The parameter or the header field is present and empty: nothing is replayed, and the answer names the event after
+    /// which the stream begins.
     Blank,
     /// `earliest`: everything that is kept.
     Earliest,
     /// Everything after the event of this id.
     After(Arc<str>),
-    /// Everything after the newest of these events that is kept; at least two different ids. If none is known, it is like
-    /// one unknown id.
+    /// Everything after the newest of these events that the log still holds; at least two different ids. If the log
+    /// holds none of them, as after one unknown id.
     AfterNewest(Arc<[Arc<str>]>),
 }
 
@@ -35,9 +35,9 @@ impl Cursor {
 
     /// The values of one request that stand side by side. `None`: there is no value at all.
     ///
-    /// A client library that comes back adds the last id that it has seen to a URL that may have named an older one
-    /// already: the newest event that the log knows is meant. `earliest` is older than every event, and a blank value
-    /// says nothing beside others.
+    /// A client library that reconnects adds the last id that it has seen to a URL that may already name an older one.
+    /// So the newest event that the log holds is meant. `earliest` is older than every event, and a blank value does
+    /// not count beside others.
     ///
     /// # Errors
     /// [`Reject::TooMany`]: more different ids than [`Limits::cursors_max`].

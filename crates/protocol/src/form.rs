@@ -34,7 +34,7 @@ impl Part {
 /// Decoded name/value pairs, in order.
 pub struct Form<'a> {
     pairs: Vec<(Cow<'a, str>, Cow<'a, str>)>,
-    /// How many of them are those of the form itself; the others were added with [`Form::and`].
+    /// The number of pairs of the form itself; those behind them were added with [`Form::and`].
     own: usize,
 }
 
@@ -91,8 +91,8 @@ impl<'a> Form<'a> {
         self
     }
 
-    /// The values of all names in `spellings` where each is a spelling of one parameter, in order. If both components
-    /// have the parameter, those of the first count (section "Subscription").
+    /// The values of one parameter in all of its `spellings`, in order. If both components have the parameter, only the
+    /// values in the first component count (section "Subscription").
     fn one_parameter(&self, spellings: &[&str]) -> impl Iterator<Item = &str> {
         let (own, added) = self.pairs.split_at(self.own);
         let is_named = move |(name, _): &&(Cow<'_, str>, Cow<'_, str>)| spellings.contains(&&**name);

@@ -38,13 +38,13 @@ impl Grants {
         allows(&self.subscribe, path)
     }
 
-    /// About what they take in memory, in bytes, as if nothing in them were shared; empty ones take nothing.
+    /// About the memory that they take, in bytes, as if nothing in them were shared. 0 for empty grants.
     pub fn bytes(&self) -> usize {
         let Self { publish, subscribe, payloads } = self;
         let granted = payloads.iter().flat_map(|(granted, _)| granted);
         let matchers = publish.iter().chain(subscribe).chain(granted).map(Matcher::bytes);
         let payloads =
-            payloads.iter().map(|(_, payload)| 64 + payload.as_ref().map_or(0, |it| it.get().len()));
+            payloads.iter().map(|(_, payload)| GRANT_BYTES + payload.as_ref().map_or(0, |it| it.get().len()));
         matchers.sum::<usize>() + payloads.sum::<usize>()
     }
 
@@ -71,6 +71,9 @@ impl fmt::Debug for Grants {
             .finish()
     }
 }
+
+/// Bytes of a grant beside its matchers and the text of its payload. An estimate.
+const GRANT_BYTES: usize = 64;
 
 #[cfg(test)]
 mod tests {

@@ -132,8 +132,8 @@ pub fn subscription_document(hub: &HubUrl, subscription: &Subscription, last_eve
     to_json(&document(hub, subscription, true, true, Some(last_event_id)))
 }
 
-/// The beginning of the JSON-LD document of a collection. What [`subscription_in_collection`] writes follows, separated
-/// by commas, and [`COLLECTION_END`](crate::subscription::COLLECTION_END).
+/// The beginning of the JSON-LD document of a collection. The results of [`subscription_in_collection`] follow,
+/// separated by commas, and then [`COLLECTION_END`](crate::subscription::COLLECTION_END).
 pub fn collection_begin(hub: &HubUrl, topic: Option<&str>, last_event_id: &str) -> String {
     begin(to_json(&Collection {
         context: CONTEXT,

@@ -25,6 +25,7 @@ pub mod details;
 pub mod discovery;
 pub mod form;
 pub mod grants;
+mod heap;
 pub mod legacy;
 pub mod limits;
 pub mod matcher;

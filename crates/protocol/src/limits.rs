@@ -18,18 +18,18 @@ pub struct Limits {
     pub matchers_max: usize,
     /// One matcher. Default 4,096.
     pub matcher_bytes_max: usize,
-    /// Different last event ids in one request, as each costs a look into the log. Default 16: the spellings that clients
-    /// add to a URL are four.
+    /// Different last event ids in one request: each costs a look-up in the log. Default 16: clients add one in each of
+    /// four spellings.
     pub cursors_max: usize,
-    /// All matchers of one subscriber, with what it takes to match them ([`Matcher::bytes`]). Default 256 KiB: a hundred
-    /// URL patterns with a few groups each.
+    /// Bytes of all matchers of one subscriber, compiled ([`Matcher::bytes`]). Default 256 KiB: a hundred URL patterns
+    /// with a few groups each.
     ///
     /// [`Matcher::bytes`]: crate::matcher::Matcher::bytes
     pub matchers_bytes_max: usize,
     /// A token as presented. Default 16 KiB.
     pub token_bytes_max: usize,
-    /// Different tokens in the hub's cookies of one request that are verified, as each may cost a signature check.
-    /// Default 8: stale cookies of other paths and domains beside the one in force are few.
+    /// Different tokens in the hub's cookies of one request that are verified: each may cost a signature check. Default
+    /// 8: a browser has few stale cookies of other paths and domains beside the one in force.
     pub cookie_tokens_max: usize,
     /// Matchers of one token, over all its grants. Default 1,000.
     pub token_matchers_max: usize,

@@ -8,6 +8,7 @@ use std::{
 
 use crate::{
     Limits, Reject,
+    heap::SHARED_ALLOCATION_BYTES,
     pattern::Pattern,
     template::Template,
     text,
@@ -31,7 +32,7 @@ pub enum Matcher {
     Prefix(Arc<str>),
 }
 
-/// A matcher as it is written: its type and its text, without what it takes to match.
+/// A matcher as it is written: its type and its text, not compiled.
 ///
 /// Cloning shares the text.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -41,7 +42,7 @@ pub struct MatcherText {
 }
 
 impl MatcherText {
-    /// Of a text that somebody has parsed before; it is not checked again.
+    /// From a text that was parsed as a [`Matcher`] before; it is not checked again.
     pub fn new(matcher_type: MatcherType, text: impl Into<Arc<str>>) -> Self {
         Self { matcher_type, text: text.into() }
     }
@@ -56,7 +57,7 @@ impl MatcherText {
         Arc::clone(&self.text)
     }
 
-    /// Its type in the words of protocol 1.0. What only 0.x could write counts as exact.
+    /// Its type in the words of protocol 1.0. A selector that only 0.x has counts as exact.
     pub fn matcher_type(&self) -> MatcherType {
         self.matcher_type
     }
@@ -80,7 +81,7 @@ impl fmt::Debug for MatcherText {
     }
 }
 
-/// The text of the wildcard, once for all.
+/// The text of the wildcard, shared by all.
 static ANY: LazyLock<Arc<str>> = LazyLock::new(|| "*".into());
 
 /// What everything that a matcher selects begins with, to file matchers by: a topic that begins otherwise is not
@@ -232,8 +233,8 @@ impl Matcher {
         LiteralPrefix::Text(&text[..cut(text)])
     }
 
-    /// The most that [`Self::matches`] takes for a topic of that length, in about nanoseconds; it grows evenly with the
-    /// length.
+    /// An upper bound for the time that [`Self::matches`] takes for a topic of that length, in about nanoseconds.
+    /// Linear in the length.
     pub fn cost(&self, topic_bytes: usize) -> usize {
         match self {
             Self::Any(_) | Self::Exact(_) | Self::Prefix(_) => COMPARISON_COST,
@@ -242,13 +243,13 @@ impl Matcher {
         }
     }
 
-    /// About what it takes in memory, in bytes, as if nothing in it were shared: its text, and what it takes to match.
+    /// About the memory that it takes, in bytes, as if nothing in it were shared: its text and its compiled form.
     pub fn bytes(&self) -> usize {
         let heap = match self {
             Self::Any(_) => 0,
-            Self::Exact(text) | Self::Prefix(text) => ALLOCATION_BYTES + text.len(),
-            Self::Pattern(pattern) => ALLOCATION_BYTES + pattern.bytes(),
-            Self::Template(template) => ALLOCATION_BYTES + template.bytes(),
+            Self::Exact(text) | Self::Prefix(text) => SHARED_ALLOCATION_BYTES + text.len(),
+            Self::Pattern(pattern) => SHARED_ALLOCATION_BYTES + pattern.bytes(),
+            Self::Template(template) => SHARED_ALLOCATION_BYTES + template.bytes(),
         };
         size_of::<Self>() + heap
     }
@@ -274,10 +275,7 @@ impl Matcher {
     }
 }
 
-/// What an allocation that is shared takes beside its content: its counts, the allocator's header, and rounding.
-const ALLOCATION_BYTES: usize = 40;
-
-/// What comparing two texts takes at most that differ, as nearly all do, in nanoseconds.
+/// The time to compare two texts that differ, as nearly all do, in nanoseconds: an upper bound.
 const COMPARISON_COST: usize = 8;
 
 /// The rules that matchers of both dialects share; the parameter and the length are for the message.

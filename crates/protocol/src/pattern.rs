@@ -29,7 +29,7 @@ use urlpattern::{
     regexp::RegExp,
 };
 
-use crate::{Reject, topic::HubUrl};
+use crate::{Reject, heap::text_bytes, topic::HubUrl};
 
 /// A URL pattern, ready to match.
 pub struct Pattern {
@@ -45,7 +45,7 @@ struct Test {
     middle: Middle,
 }
 
-/// What a test without an expression takes, in nanoseconds.
+/// The time that a test without an expression takes, in nanoseconds: an upper bound.
 const TEST_COST: usize = 8;
 
 /// The components of a URL.
@@ -124,17 +124,17 @@ impl Pattern {
         &self.source
     }
 
-    /// About what it takes in memory, in bytes.
+    /// About the memory that it takes, in bytes.
     pub(crate) fn bytes(&self) -> usize {
         let tests = self.tests.iter().map(|test| {
             let middle = match &test.middle {
-                Middle::Literal(literal) => heap(literal.len()),
+                Middle::Literal(literal) => text_bytes(literal.len()),
                 Middle::Group { .. } => 0,
                 Middle::Expression(automaton) => automaton.bytes(),
             };
-            size_of::<Test>() + heap(test.prefix.len()) + heap(test.suffix.len()) + middle
+            size_of::<Test>() + text_bytes(test.prefix.len()) + text_bytes(test.suffix.len()) + middle
         });
-        size_of::<Self>() + heap(self.source.len()) + tests.sum::<usize>()
+        size_of::<Self>() + text_bytes(self.source.len()) + tests.sum::<usize>()
     }
 
     /// The heap that the states of its regular expressions take, in bytes.
@@ -147,8 +147,8 @@ impl Pattern {
         automata.sum()
     }
 
-    /// The most that [`Self::matches`] takes for a topic of that length, in about nanoseconds. An expression may look at
-    /// every byte in each of its states.
+    /// An upper bound for the time that [`Self::matches`] takes for a topic of that length, in about nanoseconds. An
+    /// expression may look at every byte in each of its states.
     pub(crate) fn cost(&self, topic_bytes: usize) -> usize {
         let tests = self.tests.iter().map(|test| match &test.middle {
             Middle::Expression(automaton) => {
@@ -321,15 +321,7 @@ const NESTING_MAX: u32 = 32;
 /// Escapes in an expression that names Unicode properties, each of which may take 10 µs to look up.
 const UNICODE_ESCAPES_MAX: usize = 32;
 
-/// What so many bytes take on the heap; nothing takes nothing.
-fn heap(bytes: usize) -> usize {
-    if bytes == 0 { 0 } else { bytes + ALLOCATION_BYTES }
-}
-
-/// What an allocation takes beside its content.
-const ALLOCATION_BYTES: usize = 24;
-
-/// What an automaton takes beside its states: its tables of classes and of captures, each an allocation that is shared.
+/// Bytes of an automaton beside its states: its tables of classes and captures, each a shared allocation. An estimate.
 const AUTOMATON_BYTES: usize = 1_024;
 
 thread_local! {

@@ -27,7 +27,7 @@ use crate::{
 pub struct SubscriberId(u128);
 
 impl SubscriberId {
-    /// From what its `Display` wrote, and nothing else.
+    /// From the text that `Display` writes. `None` for every other spelling of the same UUID.
     pub fn parse(text: &str) -> Option<Self> {
         Self::number(text).map(Self).filter(|id| id.to_string() == text)
     }
@@ -175,7 +175,7 @@ impl fmt::Debug for Subscription {
 }
 
 /// The beginning of the 1.0 document of a collection (section "Subscription API"), whose `id` is the path that was asked
-/// for. The documents of its subscriptions follow, separated by commas, and [`COLLECTION_END`].
+/// for. The documents of its subscriptions follow, separated by commas, and then [`COLLECTION_END`].
 pub fn collection_begin(id: &str) -> String {
     #[derive(Serialize)]
     struct Collection<'a> {

@@ -10,7 +10,10 @@
 
 use std::{fmt, sync::Arc};
 
-use crate::Reject;
+use crate::{
+    Reject,
+    heap::{SHARED_ALLOCATION_BYTES, text_bytes},
+};
 
 /// A template with at least one expression.
 pub struct Template {
@@ -75,17 +78,18 @@ impl Template {
         }
     }
 
-    /// About what it takes in memory, in bytes.
+    /// About the memory that it takes, in bytes.
     pub(crate) fn bytes(&self) -> usize {
         let literals = self.parts.iter().map(|part| match part {
-            Part::Literal(literal) if !literal.is_empty() => literal.len() + 24,
-            _ => 0,
+            Part::Literal(literal) => text_bytes(literal.len()),
+            Part::Expression(_) => 0,
         });
-        size_of::<Self>() + 40 + self.source.len() + size_of_val(&*self.parts) + literals.sum::<usize>()
+        let source = SHARED_ALLOCATION_BYTES + self.source.len();
+        size_of::<Self>() + source + size_of_val(&*self.parts) + literals.sum::<usize>()
     }
 
-    /// The most that [`Self::matches`] takes for a value of that length, in about nanoseconds: each variable looks at
-    /// every byte a few times.
+    /// An upper bound for the time that [`Self::matches`] takes for a value of that length, in about nanoseconds: each
+    /// variable looks at every byte a few times.
     pub(crate) fn cost(&self, value_bytes: usize) -> usize {
         let variables = self.parts.iter().map(|part| match part {
             Part::Literal(_) => 1,

@@ -47,7 +47,7 @@ enum State {
 /// its application keeps the rest of the machine.
 const THREADS: usize = 2;
 
-/// How long an application waits for its hub to stop: what that takes if the log does not answer.
+/// How long an application waits for its hub to stop: as long as that takes if the log does not answer.
 const HUB_STOP_MAX: Duration = Duration::from_secs(5);
 
 /// What a hub inside a Flask application says unasked: trouble, and why a token was refused.
@@ -129,7 +129,7 @@ fn log(py: Python<'_>) {
     telemetry::log_panics();
     if has_stream(py, "__stderr__") {
         telemetry::init(LOGGED);
-        // The thread that writes ends with the process, so the last lines have to be waited for.
+        // The thread that writes the lines ends with the process, so its end waits for the last ones.
         let flush = wrap_pyfunction!(crate::flush_lines, py);
         let atexit = py.import("atexit");
         let _ = atexit.and_then(|atexit| atexit.call_method1("register", (flush?,)));
@@ -152,8 +152,8 @@ impl Engine {
         self.runtime.as_ref().expect("it is taken by drop only")
     }
 
-    /// Waits for at most that time, whatever the runtime does, on the calling thread, which must have released the
-    /// interpreter.
+    /// Runs a future on the runtime and waits for it, at most `time_max`, even if the runtime hangs. The calling thread
+    /// must have released the interpreter.
     pub(crate) fn run_for(&self, time_max: Duration, future: impl Future<Output = ()> + Send + 'static) {
         let (tell, ended) = mpsc::channel();
         self.runtime().spawn(async move {
@@ -169,8 +169,8 @@ impl Engine {
     }
 }
 
-/// Whether the system has room for the runtime's threads, which panics where it has not, and then waits for ever for the
-/// threads that it has begun.
+/// Tries to start as many threads as the runtime needs. The runtime itself panics if the system has no room for them,
+/// and then waits for ever for the threads that it has started.
 fn room_for_threads() -> io::Result<()> {
     let mut threads = Vec::new();
     let refused = (0..THREADS).find_map(|_| match thread::Builder::new().spawn(thread::park) {

@@ -43,7 +43,7 @@ create_exception!(
     "The hub has been stopped: it publishes nothing any more."
 );
 
-/// What went wrong, as threads pass it to each other. It is made into an exception where the interpreter is attached.
+/// A failure as threads pass it to each other. It becomes an exception where the interpreter is attached.
 #[derive(Clone)]
 pub(crate) struct Failure {
     kind: Kind,
@@ -73,7 +73,7 @@ impl Failure {
         Self { kind: Kind::Stopped, text: "the hub has been stopped".to_owned() }
     }
 
-    /// One line that names the exception, for a reader at the other end of a socket.
+    /// One line with the name of the exception and its text, for a reader at the other end of a socket.
     pub(crate) fn line(&self) -> String {
         let name = match self.kind {
             Kind::Unavailable => "LogUnavailable",
@@ -104,7 +104,7 @@ impl From<TransportError> for Failure {
             TransportError::Closed => return Self::stopped(),
             TransportError::Unavailable(_) => Kind::Unavailable,
             TransportError::Full(_) => Kind::Full,
-            // The enumeration may grow: what is not known yet is nothing that a later call mends.
+            // The enumeration may grow: an unknown error counts as one that a later call does not mend.
             _ => Kind::Failed,
         };
         Self { kind, text: error.to_string() }
@@ -122,7 +122,7 @@ impl From<StartError> for Failure {
     }
 }
 
-/// What the system refuses to a hub that needs files, threads or memory.
+/// The system refuses files, threads or memory.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         Self::no_room(format!("raise the limit of open files, of threads or of memory: {error}"))

@@ -30,7 +30,7 @@ use crate::{
 #[pyclass(module = "flask_mercure_sse._native", frozen)]
 pub(crate) struct Hub {
     lazy: Lazy,
-    /// What was accepted and is probably not meant, in words that begin with the argument's name.
+    /// Warnings about arguments that work and are probably not meant. Each begins with the argument's name.
     #[pyo3(get)]
     warnings: Vec<String>,
 }
@@ -132,7 +132,7 @@ impl Hub {
         Ok(id.as_str().to_owned())
     }
 
-    /// The other end gives one line: "ok" and the id, or the name of an exception and its text.
+    /// The other end yields one line: "ok" and the id, or the name of an exception and its text.
     #[pyo3(signature = (topics, data="", private=false, id=None, r#type=None, retry=None))]
     #[expect(clippy::too_many_arguments, reason = "a Python signature")]
     fn submit(
@@ -174,7 +174,7 @@ impl Hub {
         Ok(client.into_raw_fd())
     }
 
-    /// Returns before the log has been asked where it ends: that may take seconds.
+    /// Returns before the log is asked for its end, which may take seconds.
     fn watch_subscriptions(&self, py: Python<'_>) -> PyResult<i32> {
         let engine = self.engine(py)?;
         let (client, server) = pair(&engine)?;
@@ -184,7 +184,7 @@ impl Hub {
             let mut nothing = [0];
             tokio::select! {
                 () = write_subscription_events(&hub, &mut server) => {}
-                // It is never written to: whatever is read is its end.
+                // The reader never writes: a read returns when it has left.
                 _ = end.read(&mut nothing) => {}
             }
         });
@@ -200,7 +200,7 @@ impl Hub {
     }
 }
 
-/// Ends with the hub, with its log, and when nobody reads any more.
+/// Writes subscription events until the hub or its log ends, or the reader has left.
 async fn write_subscription_events(hub: &petasos_hub::Hub, to: &mut OwnedWriteHalf) {
     let mut begins = true;
     loop {

@@ -53,7 +53,7 @@ fn sign_token(claims: &str, key: KeyBytes, typ: &str) -> PyResult<String> {
     Ok(signer.sign(typ, claims))
 }
 
-/// Check a key as the hub does: a shared secret, or a public key in PEM. What is weak about it comes back in words.
+/// Check a key as the hub does: a shared secret, or a public key in PEM. Returns why it is weak, if it is.
 #[pyfunction]
 fn check_key(key: KeyBytes) -> PyResult<Option<String>> {
     let key = Key::parse(Vec::from(key), &[]).map_err(|error| PyValueError::new_err(error.to_string()))?;
@@ -114,13 +114,13 @@ fn print_line(py: Python<'_>, line: &str, error: bool) {
     }
 }
 
-/// Whether this process was started with a standard stream of that name: else its number may be that of a file or a
+/// Whether this process was started with a standard stream of that name. If not, its number may belong to a file or a
 /// socket of the application.
 pub(crate) fn has_stream(py: Python<'_>, name: &str) -> bool {
     py.import("sys").and_then(|sys| sys.getattr(name)).is_ok_and(|stream| !stream.is_none())
 }
 
-/// Wait a moment for the lines that have been printed and logged.
+/// Wait until printed and logged lines are written, at most `seconds` for each of the two streams.
 #[pyfunction]
 #[pyo3(signature = (seconds=0.2))]
 fn flush_lines(py: Python<'_>, seconds: f64) -> PyResult<()> {
@@ -133,7 +133,7 @@ fn flush_lines(py: Python<'_>, seconds: f64) -> PyResult<()> {
     Ok(())
 }
 
-/// End the process in so many seconds beyond the drain, whatever hangs in it.
+/// End the process some time after the drain, even if a part of it hangs.
 #[pyfunction]
 fn end_process_after_drain(drain_seconds: f64, code: u8) -> PyResult<()> {
     let drain = Duration::try_from_secs_f64(drain_seconds)

@@ -1,4 +1,4 @@
-//! A start that one thread does and others wait for. Nothing here knows Python or the engine.
+//! A start that one thread makes and others wait for. Knows neither Python nor the engine.
 
 use std::{
     any::Any,
@@ -6,7 +6,7 @@ use std::{
     sync::{Condvar, Mutex, PoisonError},
 };
 
-/// How a start has ended, once it has.
+/// The outcome of a start, once there is one.
 pub(crate) struct Started<E> {
     outcome: Mutex<Option<Result<(), E>>>,
     ended: Condvar,
@@ -19,7 +19,7 @@ impl<E> Default for Started<E> {
 }
 
 impl<E: Clone> Started<E> {
-    /// Tells all waiting threads, and those that come later.
+    /// Gives the outcome to all threads that wait, now or later.
     pub(crate) fn end(&self, outcome: Result<(), E>) {
         *self.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
         self.ended.notify_all();
@@ -34,8 +34,8 @@ impl<E: Clone> Started<E> {
     }
 }
 
-/// Runs a start that may panic. A panic is a failure like others: a thread that unwinds past [`Started::end`] would leave
-/// the others waiting for ever.
+/// Runs a start and turns a panic into a failure: a thread that unwinds past [`Started::end`] would leave the others
+/// waiting for ever.
 pub(crate) fn catch<T, E>(
     start: impl FnOnce() -> Result<T, E>,
     broke_down: impl FnOnce(&str) -> E,

@@ -58,7 +58,7 @@ impl Body {
 
 impl http_body::Body for Body {
     type Data = Bytes;
-    /// The document breaks off, which HTTP/1.1 shows by a chunk that is missing.
+    /// The document breaks off. HTTP/1.1 shows this to the client: the last chunk is missing.
     type Error = TransportError;
 
     fn poll_frame(
@@ -100,21 +100,23 @@ impl<B> RequestBody for B where
 {
 }
 
-/// Room for the bodies that are being read, in bytes.
+/// A bound for the bytes of bodies that are being read.
 pub(crate) struct Room {
+    /// One permit for each free byte.
     bytes: Arc<Semaphore>,
+    /// Whether a body reserves its whole length first and waits for that.
     waits: bool,
 }
 
-/// A body and its room.
+/// A body, and its permits for as long as it lives.
 pub(crate) struct Form {
     pub(crate) bytes: Bytes,
     #[expect(dead_code, reason = "held for its Drop")]
     room: Option<OwnedSemaphorePermit>,
 }
 
-/// Bodies of publishers that are being read at once, and as many of subscribers: thirty-two of the largest, or tens of
-/// thousands of ordinary ones.
+/// Bytes of publishers' bodies that are being read, and as many of subscribers' bodies: thirty-two of the largest, or
+/// tens of thousands of ordinary ones.
 const ROOM_BYTES: usize = 32 * 1024 * 1024;
 
 impl Room {
@@ -123,20 +125,20 @@ impl Room {
         Self { bytes: Arc::new(Semaphore::new(ROOM_BYTES)), waits: true }
     }
 
-    /// For subscribers, who may be anybody and promise more than they send: what has arrived counts, and a body for which
-    /// there is no more room is refused.
+    /// For subscribers, which may be anonymous and announce more bytes than they send: only bytes that have arrived
+    /// count, and a body that finds no more room is refused.
     pub(crate) fn for_subscribers() -> Self {
         Self { waits: false, ..Self::for_publishers() }
     }
 
-    /// Room for a body of that length.
+    /// Waits for room for a body of that length. `None`: bodies do not wait here.
     async fn reserve(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         let bytes = bytes.min(ROOM_BYTES) as u32;
         let room = Arc::clone(&self.bytes);
         if self.waits { room.acquire_many_owned(bytes).await.ok() } else { None }
     }
 
-    /// Adds room for what has arrived of a body for which none was reserved.
+    /// Takes room for bytes that have arrived of a body for which none was reserved.
     fn extend(&self, held: &mut Option<OwnedSemaphorePermit>, bytes: usize) -> Result<(), Refusal> {
         if self.waits {
             return Ok(());
@@ -151,7 +153,7 @@ impl Room {
     }
 }
 
-/// The whole body of a request that must be a form, within its limit, its time and what there is room for.
+/// The whole body of a request that must be a form, within its limit, its time and the free room.
 pub(crate) async fn form(
     headers: &HeaderMap,
     body: impl RequestBody,
@@ -159,7 +161,7 @@ pub(crate) async fn form(
     time_max: Duration,
     room: &Room,
 ) -> Result<Form, Refusal> {
-    // Compressed, a small body may hold a large form: none is decoded here.
+    // No body is decompressed: a small one could hold a large form.
     let codings = headers
         .get_all(header::CONTENT_ENCODING)
         .iter()

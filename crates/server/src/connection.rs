@@ -5,8 +5,8 @@
 //! the hub writes to the socket by itself from then on ([`petasos_hub::Wire`]). A connection that begins with what
 //! subscribers send never gets to hyper ([`first`]).
 //!
-//! A peer that shuts down its sending side still gets its answers; only on a stream does it leave with that. A connection
-//! on which the peer may still be sending when it ends is closed late ([`linger`]).
+//! A peer that shuts down its sending side still gets its answers; only a stream ends with that. A connection whose
+//! peer may still be sending is closed late ([`linger`]).
 
 use std::{
     convert::Infallible,
@@ -80,7 +80,7 @@ impl Connections {
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
             .header_read_timeout(service.settings.head_timeout)
-            // Its peer may stop sending and wait for the answer.
+            // A peer may stop sending and wait for its answer.
             .half_close(true)
             .max_buf_size(BUFFER_BYTES_MAX);
         Self { service: Arc::new(service), http: Arc::new(http), open, idle, stopping }
@@ -162,12 +162,13 @@ impl Connections {
         while waiting.join_next().await.is_some() {}
     }
 
-    /// Answers what a connection begins with, if that is there already and plain. `Some`: it goes on.
+    /// Answers the first request of a connection, if its bytes are there already and plain. `Some`: the connection goes
+    /// on.
     async fn begin(&self, accepted: Accepted) -> Option<Rest> {
         let Accepted { socket, peer, admission } = accepted;
         let direct = self.service.settings.direct;
         let (mut read, mut prepared) = (Bytes::new(), None);
-        // On an error, its peer has left.
+        // An error means that the peer has left.
         if direct && let Some(first) = first::read(|buffer| (&socket).read(buffer)).ok()? {
             if let Some(request) = first::plain(&first) {
                 match self.answer(request, peer).await {
@@ -182,7 +183,7 @@ impl Connections {
         }
         let connections = self.clone();
         Some(Box::pin(async move {
-            // The system may be unable to wait for it.
+            // An error means that the system cannot watch the socket.
             let Ok(io) = TcpStream::from_std(socket) else { return };
             let served = Served { io, peer: Some(peer), admission: Some(admission), direct };
             if let Some((io, admission, stream)) = connections.serve_requests(served, read, prepared).await
@@ -204,8 +205,8 @@ impl Connections {
         Stream::from_response(version, self.service.call(request).await)
     }
 
-    /// Serves request after request, of which `read` has been read already; the first answer may be prepared. `Some`: the
-    /// stream that was asked for, and the connection to carry it.
+    /// Serves request after request. `read` holds the bytes that were read before; `prepared` the first answer, if it
+    /// is known already. `Some`: the last answer is a stream; with the connection to carry it.
     async fn serve_requests<Io>(
         &self,
         served: Served<Io>,
@@ -241,7 +242,7 @@ impl Connections {
                     if let (Some(mut ended), Some(admission)) = (ended, admission)
                         && ended.is_unread
                     {
-                        // It has its answer: another may have its permit.
+                        // Its peer has the answer, so another connection may take the permit.
                         let mut wait = self.idle.enter(admission);
                         tokio::select! {
                             () = linger(&mut ended.io) => {}
@@ -255,8 +256,8 @@ impl Connections {
         }
     }
 
-    /// Waits for the first bytes of the next request. `None`: the connection is over, since its peer has left, none came in
-    /// time, another connection needs its permit, or the service stops.
+    /// Waits for the first bytes of the next request. `None`: the connection is over, because its peer has left, no
+    /// bytes came in time, another connection needs its permit, or the service stops.
     async fn next<Io: AsyncRead + Unpin>(
         &self,
         io: &mut Io,
@@ -307,7 +308,7 @@ impl Connections {
                     head.extensions.insert(Peer(peer));
                 }
                 let version = head.version;
-                // Reading a body that is expected asks its sender for it.
+                // With `Expect: 100-continue`, reading the body would ask the client to send it.
                 let is_expected = head.headers.contains_key(header::EXPECT);
                 let mut body = Asked::new(body);
                 let mut response = service.call(Request::from_parts(head, &mut body)).await;
@@ -354,14 +355,14 @@ impl Connections {
                 }
             }
         };
-        // hyper goes, and with it all that else holds the link.
+        // This drops hyper and the service, the other holders of the link.
         let buffered = connection.into_parts().read_buf;
         let unlinked = link.unlink(buffered);
         match (step, unlinked) {
             (Step::Idle, Some(idle)) => Exchanged::Idle(idle),
             (Step::Stream(stream), Some(unlinked)) => Exchanged::Stream(unlinked.io, stream),
             (Step::Ended(Ok(())), ended) => Exchanged::Ended(ended),
-            // A head that breaks the rules has been answered, and more of it may come.
+            // hyper has answered a malformed head, and the peer may send more of it.
             (Step::Ended(Err(error)), ended) if error.is_parse() => {
                 Exchanged::Ended(ended.map(|ended| Unlinked { is_unread: true, ..ended }))
             }
@@ -409,20 +410,20 @@ impl Drop for Admission {
     }
 }
 
-/// What is left to do for a connection that has begun.
+/// The rest of the work for a connection.
 type Rest = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A connection that is served.
 struct Served<Io> {
     io: Io,
     peer: Option<IpAddr>,
-    /// `None` once another connection has it.
+    /// `None` after an eviction: another connection has it.
     admission: Option<Admission>,
     /// Whether streams leave hyper.
     direct: bool,
 }
 
-/// How hyper is done.
+/// Why an exchange with hyper ends.
 #[expect(clippy::large_enum_variant, reason = "there is one for each exchange, and it is moved once")]
 enum Step {
     Ended(hyper::Result<()>),
@@ -439,11 +440,11 @@ enum Exchanged<Io> {
     Idle(Unlinked<Io>),
     /// The answer to the last one is a stream.
     Stream(Io, Stream),
-    /// It is over; `Some`: it may have to be closed late.
+    /// The connection is over; `Some`: perhaps its peer is still sending.
     Ended(Option<Unlinked<Io>>),
 }
 
-/// Bytes of the first read of a request: most heads fit.
+/// Bytes of the first read of a request. Most heads fit.
 const READ_BYTES: usize = 4 * 1024;
 
 /// The first bytes of a request.

@@ -23,7 +23,7 @@ pub struct Origins {
 /// Header fields that a script may always send: those that the hub reads.
 const REQUEST_HEADERS: &str = "authorization, cache-control, content-type, if-none-match, last-event-id";
 
-/// Names that a preflight may ask for beside these: several times what libraries for tracing and forms add to a request.
+/// Names that a preflight may ask for beside these: several times as many as libraries for tracing and forms add.
 const REQUEST_HEADERS_MAX: usize = 64;
 
 /// The longest of these names.
@@ -46,7 +46,7 @@ impl Origins {
         Ok(origins)
     }
 
-    /// The same, for origins that may publish with a cookie: they must be listed.
+    /// The same without `*`, for origins that may publish with a cookie.
     ///
     /// # Errors
     /// Also for `*`, with which every site could publish in the name of its visitors.
@@ -75,7 +75,7 @@ impl Origins {
         self.listed.iter().any(|entry| entry.matches(origin))
     }
 
-    /// What a script of the request's origin may do.
+    /// The access of a script of the request's origin.
     fn access(&self, request: &HeaderMap) -> Access {
         let Some(origin) = request.get(header::ORIGIN) else { return Access::None };
         let text = origin.to_str().unwrap_or_default();
@@ -101,7 +101,7 @@ impl Origins {
                 response.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
                 response.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
             }
-            // Also without an origin: a cache may keep this answer for the scripts of all origins.
+            // Also for a request without an origin: a cache may give this answer to scripts of any origin.
             _ if self.any => {
                 response.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
             }
@@ -141,8 +141,8 @@ impl Origins {
         }
         // A day, the longest that any browser honours.
         headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
-        // A page of the public network asks for a hub in a private one. The operator knows the listed origins; with "*",
-        // any page could read what only the private network was meant to see.
+        // A page of the public network asks for a hub in a private one. Only listed origins may: with "*", any page
+        // could read data that is meant for the private network.
         if matches!(access, Access::WithCredentials(_)) && request.contains_key(&REQUEST_PRIVATE_NETWORK) {
             headers.insert(ALLOW_PRIVATE_NETWORK, HeaderValue::from_static("true"));
         }
@@ -168,15 +168,15 @@ impl Origins {
                 text(header::HOST).and_then(|host| Url::parse(&format!("{}://{host}", url.scheme())).ok());
             host.is_some_and(|host| host.origin() == url.origin())
         };
-        Origin::of_url(&url).is_some_and(|origin| self.lists(&origin) || same())
+        Origin::from_url(&url).is_some_and(|origin| self.lists(&origin) || same())
     }
 }
 
-/// What a script of another origin may do.
+/// The access of a script of another origin.
 enum Access {
-    /// Read answers to requests that its visitor's cookies go with: it is of this origin.
+    /// It may read answers to requests with its visitor's cookies. Holds its origin.
     WithCredentials(HeaderValue),
-    /// Read answers to other requests.
+    /// It may read answers to requests without cookies.
     WithoutCredentials,
     None,
 }
@@ -184,13 +184,13 @@ enum Access {
 const REQUEST_PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-request-private-network");
 const ALLOW_PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-allow-private-network");
 
-/// The names that a preflight asks for, after those that are always allowed. What is no name is left out.
+/// The names that are always allowed, and then those that a preflight asks for. Malformed names are left out.
 fn allowed_headers(request: &HeaderMap) -> String {
     let mut allowed: Vec<_> = REQUEST_HEADERS.split(", ").map(HeaderName::from_static).collect();
     let max = allowed.len() + REQUEST_HEADERS_MAX;
     let asked = request.get_all(header::ACCESS_CONTROL_REQUEST_HEADERS).iter();
     let names = asked.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
-    // "*" would allow names that nobody has asked for.
+    // "*" would allow names that the preflight does not ask for.
     for name in names.filter(|name| name.len() <= REQUEST_HEADER_BYTES_MAX && *name != b"*") {
         if allowed.len() == max {
             break;

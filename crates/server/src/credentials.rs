@@ -4,9 +4,9 @@
 //! query parameter counts between them, and the former cookie after the present one. Where a token is presented in one
 //! place, later places are not looked at, whether it is valid or not.
 //!
-//! Two things are no presentation of a token, since clients cannot help sending them: an `Authorization` header with another
-//! scheme than Bearer, which belongs to a site in front of the hub, and a stale cookie beside one that verifies, which a
-//! browser keeps for another path or domain.
+//! Two things do not count as a presented token, because clients send them without intent: an `Authorization` header
+//! with another scheme than Bearer, which belongs to a site in front of the hub, and a stale cookie beside one that
+//! verifies, which a browser keeps for another path or domain.
 
 use std::{
     iter,
@@ -30,7 +30,7 @@ use crate::{
     refusal::{Refusal, Tried},
 };
 
-/// What a request presents, not verified.
+/// The tokens that a request presents, not verified.
 pub(crate) enum Presented<'a> {
     Tokens(Tokens<'a>),
     Nothing {
@@ -42,9 +42,9 @@ pub(crate) enum Presented<'a> {
 /// The tokens of one place in a request. Only cookies hold several.
 pub(crate) struct Tokens<'a> {
     first: &'a str,
-    /// Different ones, as many as a request may have verified.
+    /// Further different tokens; with the first, at most `Limits::cookie_tokens_max`.
     others: Vec<&'a str>,
-    /// Whether there are more, which are not verified.
+    /// Whether there were still more. Those are not verified.
     has_more: bool,
     pub(crate) by_cookie: bool,
 }
@@ -124,8 +124,8 @@ impl<'a> Tokens<'a> {
         Self { first: token, others: Vec::new(), has_more: false, by_cookie: false }
     }
 
-    /// The different tokens among the values of cookies, at most `max`. Values that can be no token count only where
-    /// there is nothing else.
+    /// The different tokens among the values of cookies, at most `max`. Values that cannot be a token are an error only
+    /// if there is no token beside them.
     fn in_cookies(values: impl Iterator<Item = &'a str>, max: usize) -> Result<Option<Self>, Refusal> {
         let mut found: Option<Self> = None;
         let mut malformed = None;
@@ -153,8 +153,8 @@ impl<'a> Tokens<'a> {
     /// Verifies the tokens for a role, one after the other, until one is valid.
     ///
     /// # Errors
-    /// [`Refusal::TokenInvalid`] if none is; the reason of the last goes to the log under the request's id, the tokens go
-    /// nowhere. [`Refusal::Unavailable`] if keys of an issuer cannot be fetched that might verify one.
+    /// [`Refusal::TokenInvalid`] if none is valid; the log has the reason of the last under the request's id, and no token.
+    /// [`Refusal::Unavailable`] if the keys of an issuer cannot be fetched and might verify one of them.
     pub(crate) async fn verify(&self, service: &Service, role: Role) -> Result<Credentials<'a>, Refusal> {
         let Service { hub, settings, .. } = service;
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
@@ -195,8 +195,8 @@ impl<'a> Tokens<'a> {
 /// The bearer token of an `Authorization` header, not checked. `None`: the header is empty or has another scheme.
 ///
 /// # Errors
-/// [`Refusal::TokenMalformed`] for something else than a space behind the scheme, and for a token without a scheme: both
-/// are errors of a sender that means a token.
+/// [`Refusal::TokenMalformed`] if no space follows the scheme, and for a token without a scheme: both are mistakes of a client
+/// that wants to present a token.
 fn credentials(value: &HeaderValue) -> Result<Option<&str>, Refusal> {
     let value = value.as_bytes();
     let end = value.iter().position(|byte| !byte.is_ascii_alphanumeric()).unwrap_or(value.len());

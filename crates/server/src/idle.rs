@@ -1,7 +1,7 @@
-//! Connections that wait for a request, and which of them is closed when another needs room.
+//! Connections that wait for a request, and their eviction.
 //!
-//! A client keeps a connection for its next request. Such connections must not shut out new ones: the one that has waited
-//! longest is closed first, when too many wait or when a new connection finds no room.
+//! A client keeps a connection for its next request. Such connections must not shut out new ones: when too many wait,
+//! or when a new connection finds no room, the connection that has waited longest is closed.
 
 use std::{
     collections::BTreeMap,
@@ -17,7 +17,7 @@ pub(crate) struct Idle<T> {
 }
 
 struct Waiting<T> {
-    /// Numbers are given in order of time, so that the first entry has waited longest.
+    /// The number of the next entry. Numbers grow with time, so the first entry has waited longest.
     next: u64,
     entries: BTreeMap<u64, Entry<T>>,
 }
@@ -42,7 +42,7 @@ impl<T> Idle<T> {
         Arc::new(Self { max, waiting })
     }
 
-    /// Lists a connection. If too many wait, the one that has waited longest is closed.
+    /// Adds a connection. If too many wait, the connection that has waited longest is closed.
     pub(crate) fn enter(self: &Arc<Self>, permit: T) -> Wait<T> {
         let (wait, evicted) = oneshot::channel();
         let mut waiting = self.lock();
@@ -56,7 +56,7 @@ impl<T> Idle<T> {
         Wait { idle: Arc::clone(self), number, evicted }
     }
 
-    /// Closes the connection that has waited longest, and gives its permit to another.
+    /// Closes the connection that has waited longest, and returns its permit. `None`: no connection waits.
     pub(crate) fn evict(&self) -> Option<T> {
         let oldest = self.lock().entries.pop_first();
         oldest.map(|(_, entry)| entry.permit)

@@ -1,13 +1,13 @@
-//! Whether a text that is given as a shared secret is, holds or decodes to a key of another kind.
+//! Detects keys of another kind that are given as a shared secret.
 //!
-//! A public key that is used as a shared secret lets everybody who knows it sign tokens, and everybody may know it. So
-//! the text is decoded in every usual way, several times over, and a key that is found there is refused. No other part
-//! of the project knows these formats; the Python package asks here, too.
+//! Everybody may know a public key. As a shared secret, it would let everybody sign tokens. So the text is decoded in
+//! every usual encoding, several deep, and a key that is found is refused. No other part of the project knows these
+//! formats; the Python package asks here, too.
 //!
-//! The decision rests on structure, never on how the text looks: nested lengths that fit, and an algorithm's identifier
-//! or numbers of the right size in the right place. A random secret has such a structure with a probability below 2^-45
-//! for each way to read it. Keys without any structure cannot be told from a secret and are not found: the 32 bytes of
-//! an Ed25519 or X25519 key, and a compressed point of a curve.
+//! The decision rests on structure alone: nested lengths that fit, and an algorithm's identifier or numbers of the
+//! right size in the right place. A random secret has such a structure with a probability below 2^-45 for each way to
+//! read it. Keys without a structure are not found: the 32 bytes of an Ed25519 or X25519 key, and a compressed point of
+//! a curve.
 
 use std::fmt;
 
@@ -20,7 +20,7 @@ use base64::{
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
 
-/// What a text is that was given as a shared secret.
+/// The kind of key that was given as a shared secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyForm {
     /// A public key in DER, or its numbers.
@@ -68,15 +68,15 @@ impl fmt::Display for KeyForm {
     }
 }
 
-/// The key that a text is or holds, in whatever encoding.
+/// The kind of the key that a text is, holds or decodes to. `None`: the text may be a secret.
 pub(crate) fn find(secret: &[u8]) -> Option<KeyForm> {
     search(&secret[..secret.len().min(BYTES_MAX)], 0)
 }
 
-/// No secret is longer; the largest keys and certificate chains are.
+/// Bytes of a text that are searched: the largest keys and certificate chains fit, and no secret is longer.
 const BYTES_MAX: usize = 64 * 1024;
 
-/// Quotes with escapes, around base64, around base64, around PEM, in UTF-16: nobody nests more by mistake.
+/// Encodings within each other: escapes in quotes, base64 in base64, PEM in UTF-16. Nobody nests more by mistake.
 const DEPTH_MAX: usize = 5;
 
 fn search(bytes: &[u8], depth: usize) -> Option<KeyForm> {
@@ -99,8 +99,8 @@ fn search(bytes: &[u8], depth: usize) -> Option<KeyForm> {
     })
 }
 
-/// Hands runs of an alphabet to `look`: of the text as it stands, and of the text without what separates its digits, in
-/// case that the run was broken into lines.
+/// Gives each run of an alphabet to `look`: first those of the text as it is, then those of the text without
+/// separators, in case the run was broken into lines.
 fn in_runs(
     bytes: &[u8],
     is_digit: fn(&u8) -> bool,
@@ -115,7 +115,8 @@ fn in_runs(
     in_text(bytes).or_else(|| if joined.len() == bytes.len() { None } else { in_text(&joined) })
 }
 
-/// Shorter than the shortest key in base64 (an SSH line, cut off after its name).
+/// The shortest run that is looked at: shorter than the shortest key in base64, which is an SSH line cut off after its
+/// name.
 const RUN_MIN: usize = 12;
 
 fn separates_lines(byte: &u8) -> bool {
@@ -126,7 +127,8 @@ fn is_base64(byte: &u8) -> bool {
     byte.is_ascii_alphanumeric() || b"+/-_".contains(byte)
 }
 
-/// A key in binary form that begins anywhere in a run of base64 digits, or whatever the run decodes to as a whole.
+/// A key in binary form that begins anywhere in a run of base64 digits, or a key in the text that the whole run decodes
+/// to.
 fn in_base64(run: &[u8], deeper: impl Fn(&[u8]) -> Option<KeyForm>) -> Option<KeyForm> {
     // A sequence in DER, a length below 256 in SSH's form, "openssh-key-v1".
     let begins = |at: &usize| {
@@ -136,21 +138,21 @@ fn in_base64(run: &[u8], deeper: impl Fn(&[u8]) -> Option<KeyForm>) -> Option<Ke
     if let Some(form) = (0..run.len()).filter(begins).find_map(|at| binary(&from_base64(&run[at..]))) {
         return Some(form);
     }
-    // A word that stands before it without a separator shifts the digits.
+    // A word in front of the run, without a separator, shifts the digits.
     (0..4.min(run.len())).find_map(|at| {
         let inner = from_base64(&run[at..]);
         let sample = &inner[..inner.len().min(TEXT_SAMPLE)];
-        // Text in UTF-16 has zeros; a word that stands before it decodes to something else.
+        // Text in UTF-16 has zeros; the word in front decodes to some bytes that are no text.
         let is_text = |byte: &&u8| byte.is_ascii_graphic() || byte.is_ascii_whitespace() || **byte == 0;
         let is_text = 4 * sample.iter().filter(is_text).count() >= 3 * sample.len();
         if at == 0 || is_text { deeper(&inner) } else { None }
     })
 }
 
-/// Bytes that are looked at to see whether they are text.
+/// Bytes that are examined to decide whether the rest is text.
 const TEXT_SAMPLE: usize = 32;
 
-/// Both alphabets, with and without padding; what is left over at the end does not count.
+/// Decodes both alphabets, with and without padding. An incomplete group at the end is ignored.
 fn from_base64(digits: &[u8]) -> Vec<u8> {
     const CONFIG: GeneralPurposeConfig = GeneralPurposeConfig::new()
         .with_decode_allow_trailing_bits(true)
@@ -216,7 +218,7 @@ fn from_utf16(bytes: &[u8]) -> Option<Vec<u8>> {
     Some(text.trim_start_matches('\u{FEFF}').into())
 }
 
-/// Bytes that became a text, a character for each byte.
+/// Bytes that were read as Latin-1 and stored as UTF-8: a character for each byte.
 fn from_latin1(bytes: &[u8]) -> Option<Vec<u8>> {
     let text = str::from_utf8(bytes).ok().filter(|text| !text.is_ascii())?;
     text.trim_start_matches('\u{FEFF}').chars().map(|c| u8::try_from(u32::from(c)).ok()).collect()
@@ -250,12 +252,13 @@ fn from_escapes(bytes: &[u8]) -> Option<Vec<u8>> {
     })
 }
 
-/// A number below 256 from so many digits.
+/// A number below 256 from the first `count` digits.
 fn hex_digits(bytes: &[u8], count: usize) -> Option<u8> {
     u8::from_str_radix(str::from_utf8(bytes.get(..count)?).ok()?, 16).ok()
 }
 
-/// `None` if nothing is escaped.
+/// Replaces escapes, which begin with `mark`; `read` returns a byte and the length of its escape. `None`: there are
+/// none.
 fn unescape(bytes: &[u8], mark: u8, read: impl Fn(&[u8]) -> Option<(u8, usize)>) -> Option<Vec<u8>> {
     let (mut out, mut at, mut any) = (Vec::new(), 0, false);
     while at < bytes.len() {
@@ -268,7 +271,7 @@ fn unescape(bytes: &[u8], mark: u8, read: impl Fn(&[u8]) -> Option<(u8, usize)>)
     any.then_some(out)
 }
 
-/// What a text says that it is.
+/// The kind of key that a text names in words.
 fn text(bytes: &[u8]) -> Option<KeyForm> {
     let holds = |part: &str| holds(bytes, part.as_bytes());
     if holds("-----BEGIN") || holds("---- BEGIN SSH2") || holds("PuTTY-User-Key-File") {
@@ -300,7 +303,7 @@ fn is_ssh_name(name: &[u8]) -> bool {
     NAMES.iter().any(|known| name.starts_with(known.as_bytes()))
 }
 
-/// What begins with a key in binary form.
+/// The kind of key in binary form that the bytes begin with.
 fn binary(bytes: &[u8]) -> Option<KeyForm> {
     if bytes.starts_with(b"openssh-key-v1\0") {
         return Some(KeyForm::Private);
@@ -311,7 +314,8 @@ fn binary(bytes: &[u8]) -> Option<KeyForm> {
     der(bytes)
 }
 
-/// A point of a curve of the algorithms here, with its first byte or without. That it lies on the curve is the structure.
+/// A point of a curve that the algorithms use, with or without its first byte. Its structure is that it lies on the
+/// curve.
 fn point(bytes: &[u8]) -> Option<KeyForm> {
     let on_curve = |curve, point: &[u8]| ParsedPublicKey::new(curve, point).is_ok();
     let found = match (bytes.len(), bytes.first()) {
@@ -330,7 +334,7 @@ fn point(bytes: &[u8]) -> Option<KeyForm> {
 struct Element<'a> {
     tag: u8,
     content: &'a [u8],
-    /// Bytes of the content that are not there.
+    /// Bytes of the content that are cut off.
     missing: usize,
     rest: &'a [u8],
 }
@@ -361,7 +365,7 @@ impl<'a> Element<'a> {
         Some((identifier.content, sequence.rest))
     }
 
-    /// Whether all of it is there, but for line breaks at its end that were taken for those of a text.
+    /// Whether it is complete, except for up to four bytes at its end that look like white space and were trimmed.
     fn is_whole(&self) -> bool {
         self.missing <= 4
     }
@@ -373,13 +377,13 @@ const OCTET_STRING: u8 = 0x04;
 const OBJECT_IDENTIFIER: u8 = 0x06;
 const SEQUENCE: u8 = 0x30;
 
-/// The first bytes of `1.2.840.113549.1`, below which RSA Security's standards are.
+/// The first bytes of `1.2.840.113549.1`, the arc of the PKCS standards.
 const PKCS: &[u8] = &[0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 0x01];
 
-/// The smallest modulus that anybody has used: 512 bits.
+/// The smallest modulus in use: 512 bits.
 const MODULUS_BYTES_MIN: usize = 64;
 
-/// A sequence of one of the known shapes. What follows it does not count.
+/// The kind of key of a sequence with a known shape. Bytes behind the sequence are ignored.
 fn der(bytes: &[u8]) -> Option<KeyForm> {
     let whole = Element::tagged(bytes, SEQUENCE)?;
     let first = Element::read(whole.content)?;
@@ -393,10 +397,12 @@ fn der(bytes: &[u8]) -> Option<KeyForm> {
                 {
                     Some(KeyForm::Private)
                 }
-                next if next.as_ref().is_none_or(|next| next.tag == BIT_STRING) && is_of_keys(algorithm) => {
+                next if next.as_ref().is_none_or(|next| next.tag == BIT_STRING)
+                    && is_key_algorithm(algorithm) =>
+                {
                     Some(KeyForm::Public)
                 }
-                // An algorithm that is not listed here: then everything must fit, to the last byte.
+                // An algorithm that is not listed here: the lengths must fit to the last byte.
                 Some(Element { tag: BIT_STRING, content: [0, _, ..], missing: 0, rest: [] })
                     if whole.rest.is_empty() =>
                 {
@@ -417,8 +423,8 @@ fn der(bytes: &[u8]) -> Option<KeyForm> {
     }
 }
 
-/// What a certificate, a revocation list (RFC 5280) or a request for a certificate (RFC 2986) begins with: a version, a
-/// number, and the algorithm of its signature or the key.
+/// A certificate, a revocation list (RFC 5280) or a request for a certificate (RFC 2986), recognised by its beginning: a
+/// version, a number, and the algorithm of its signature or key.
 fn certificate(content: &[u8]) -> Option<KeyForm> {
     const VERSION: &[u8] = &[0xA0, 3, INTEGER, 1];
     let content = match content.strip_prefix(VERSION) {
@@ -432,21 +438,22 @@ fn certificate(content: &[u8]) -> Option<KeyForm> {
         Element::algorithm(Element::tagged(name.rest, SEQUENCE)?.content)
     };
     let (algorithm, _) = Element::algorithm(number.rest).or_else(request)?;
-    let is_known = is_of_keys(algorithm) || SIGNATURES.iter().any(|prefix| algorithm.starts_with(prefix));
+    let is_known =
+        is_key_algorithm(algorithm) || SIGNATURES.iter().any(|prefix| algorithm.starts_with(prefix));
     is_known.then_some(KeyForm::Certificate)
 }
 
 /// RFC 5280, section 4.1.2.2, and a sign.
 const SERIAL_BYTES_MAX: usize = 21;
 
-/// The private keys that begin with a version, and the RSA keys, which are numbers only.
+/// Private keys that begin with a version, and RSA keys, which consist of numbers only.
 fn numbers(whole: &Element<'_>, first: &Element<'_>) -> Option<KeyForm> {
     let version = if let [version @ ..4] = first.content { Some(*version) } else { None };
     let second = Element::read(first.rest)?;
     match (version, second.tag) {
         // PrivateKeyInfo (RFC 5958).
         (Some(0 | 1), SEQUENCE)
-            if Element::algorithm(first.rest).is_some_and(|(algorithm, _)| is_of_keys(algorithm)) =>
+            if Element::algorithm(first.rest).is_some_and(|(algorithm, _)| is_key_algorithm(algorithm)) =>
         {
             Some(KeyForm::Private)
         }
@@ -479,13 +486,13 @@ fn numbers(whole: &Element<'_>, first: &Element<'_>) -> Option<KeyForm> {
     }
 }
 
-/// Passwords' encryption (RFC 8018; RFC 7292, appendix C).
+/// Whether an algorithm encrypts with a password (RFC 8018; RFC 7292, appendix C).
 fn is_encryption(identifier: &[u8]) -> bool {
     identifier.strip_prefix(PKCS).is_some_and(|kind| kind.starts_with(&[5]) || kind.starts_with(&[12, 1]))
 }
 
-/// What a key is for: RSA, Diffie and Hellman, DSA, curves, and the lattices of FIPS 203 to 205.
-fn is_of_keys(identifier: &[u8]) -> bool {
+/// Whether an algorithm is one of keys: RSA, Diffie and Hellman, DSA, curves, and those of FIPS 203 to 205.
+fn is_key_algorithm(identifier: &[u8]) -> bool {
     const PREFIXES: [&[u8]; 8] = [
         // id-ecPublicKey, DSA, X9.42
         &[0x2A, 0x86, 0x48, 0xCE, 0x3D, 0x02],
@@ -508,7 +515,7 @@ fn is_of_keys(identifier: &[u8]) -> bool {
         || PREFIXES.iter().any(|prefix| identifier.starts_with(prefix))
 }
 
-/// Algorithms of signatures that are none of keys: with RSA, ECDSA, DSA, and those of the list above.
+/// The first bytes of algorithms of signatures: with RSA, with ECDSA, and those of FIPS 204 and 205.
 const SIGNATURES: [&[u8]; 3] = [
     &[0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 0x01, 0x01],
     &[0x2A, 0x86, 0x48, 0xCE, 0x3D, 0x04],

@@ -221,7 +221,7 @@ impl Key {
         Ok(Self { id, verifying, algorithms })
     }
 
-    /// Whether a JWK Set in a file holds something that nobody else may read: a shared secret or a private key.
+    /// Whether a JWK Set holds a shared secret or a private key, so that its file must not be readable by others.
     pub fn is_set_secret(json: &[u8]) -> bool {
         #[derive(Deserialize)]
         struct Set {
@@ -237,7 +237,7 @@ impl Key {
         serde_json::from_slice::<Set>(json).is_ok_and(|set| set.keys.iter().any(is_secret))
     }
 
-    /// The shared secret that it is.
+    /// The bytes of a shared secret. `None`: it is another kind of key.
     fn secret(&self) -> Option<&[u8]> {
         if self.verifying.family() != AlgorithmFamily::Hmac {
             return None;
@@ -245,7 +245,7 @@ impl Key {
         self.verifying.try_get_as_bytes().ok()
     }
 
-    /// Whether it is a shared secret, which signs what it verifies.
+    /// Whether it is a shared secret, which signs as well as verifies.
     pub fn is_secret(&self) -> bool {
         self.secret().is_some()
     }
@@ -255,7 +255,7 @@ impl Key {
         self.is_secret() && self.secret() == other.secret()
     }
 
-    /// Why others may know or find the secret, if it is one.
+    /// Why others may know or guess it, if it is a weak shared secret.
     pub fn weakness(&self) -> Option<Weakness> {
         let bytes_min = self.algorithms.iter().filter_map(|each| each.secret_bytes_min()).min();
         Weakness::find(self.secret()?, bytes_min?)
@@ -304,9 +304,9 @@ const P521_POINT_BYTES: usize = 133;
 /// Keys of one set; issuers have a handful.
 const SET_KEYS_MAX: usize = 100;
 
-/// The first PEM document in a text that holds one, as the standard writes it: what is before it explains it (RFC 7468,
-/// section 2), and its line breaks may be written `\n`, or be lost, as happens in environment variables. A text without
-/// is a secret.
+/// The first PEM document in a text, in the standard's form. Text in front of it is an explanation (RFC 7468, section
+/// 2). Its line breaks may be written `\n` or be lost, as happens in environment variables. `None`: the text holds no
+/// PEM document.
 pub(crate) fn pem(text: &[u8]) -> Option<Vec<u8>> {
     const BEGIN: &[u8] = b"-----BEGIN ";
     let start = position(text, &BEGIN[..BEGIN.len() - 1])?;
@@ -345,7 +345,10 @@ fn position(text: &[u8], part: &[u8]) -> Option<usize> {
     text.windows(part.len()).position(|window| window == part)
 }
 
-/// A shared secret, which is no other kind of key.
+/// A shared secret.
+///
+/// # Errors
+/// [`KeyError::Form`] for another kind of key.
 fn secret(bytes: &[u8]) -> Result<DecodingKey, KeyError> {
     match key_form::find(bytes) {
         Some(form) => Err(KeyError::Form(form)),

@@ -16,20 +16,21 @@ use tokio::{
     time::timeout,
 };
 
-/// Bytes that are thrown away: many times what a body may have, so that a client which writes all of its body before it
-/// reads gets its answer. Costs a hundredth of a second.
+/// Bytes that are discarded: many times the longest body, so that a client that writes all of its body before it reads
+/// gets its answer. Takes a hundredth of a second.
 const BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// How long a peer may go on sending: as long as a head may take.
+/// How long a peer may go on sending: as long as a head may take to arrive.
 const TIME_MAX: Duration = Duration::from_secs(10);
 
-/// How long a peer may send nothing: it reads its answer and closes, or has stopped.
+/// How long a peer may be silent: it has read its answer by then, or is gone.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
 
 /// Bytes of one read.
 const PART_BYTES: usize = 16 * 1024;
 
-/// Ends a connection after its last answer: returns when the peer has closed, or has gone on sending for too long.
+/// Ends a connection after its last answer. Returns when the peer has closed, was silent for too long or has sent too
+/// much.
 pub(crate) async fn linger(io: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
     let discard = async {
         io.shutdown().await?;

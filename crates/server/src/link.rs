@@ -39,7 +39,7 @@ struct State<Io> {
     is_unread: bool,
 }
 
-/// What hyper does.
+/// The state of hyper.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// It reads the head of the first request.
@@ -48,20 +48,20 @@ enum Phase {
     Answering,
     /// The answer is a stream, which hyper carries.
     Streaming,
-    /// Everything that was answered has been taken by hyper.
+    /// hyper has taken all of the last answer.
     Answered,
 }
 
 /// The connection after hyper.
 pub(crate) struct Unlinked<Io> {
     pub(crate) io: Io,
-    /// What hyper was to read and has not read.
+    /// Bytes that were read of the connection and not by hyper.
     pub(crate) read: Bytes,
-    /// Whether the peer may still be sending what nobody reads.
+    /// Whether the peer may still be sending bytes that are not read.
     pub(crate) is_unread: bool,
 }
 
-/// What a peer may send during a stream, where nothing it says is heard: what some clients pipeline.
+/// Bytes that a peer may send during a stream, kept for hyper and not answered: some clients pipeline requests.
 const UNASKED_BYTES_MAX: usize = 16 * 1024;
 
 impl<Io: AsyncRead + AsyncWrite + Unpin> Link<Io> {
@@ -113,13 +113,13 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Link<Io> {
     }
 
     /// Whether hyper has answered everything and waits for the next request. Never after a request that was not read to
-    /// its end: the rest of its body would be taken for the next one.
+    /// its end: the rest of its body would be taken for the next request.
     pub(crate) fn is_idle(&self) -> bool {
         let state = self.lock();
         state.phase == Phase::Answered && !state.is_behind && !state.is_unread
     }
 
-    /// Whether the subscriber of a stream that hyper carries has left: hyper does not look.
+    /// Ready when the subscriber of a stream that hyper carries has left. hyper itself does not notice.
     pub(crate) fn poll_left(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = self.lock();
         if state.phase != Phase::Streaming {
@@ -146,8 +146,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Link<Io> {
         }
     }
 
-    /// The connection itself, when hyper and the service are gone. `buffered` is what hyper has read beyond the last
-    /// request.
+    /// The connection itself, once hyper and the service are dropped. `buffered`: the bytes that hyper has read beyond
+    /// the last request. `None`: something still holds the link.
     pub(crate) fn unlink(self: Arc<Self>, buffered: Bytes) -> Option<Unlinked<Io>> {
         let State { io, read, has_ended, is_unread, .. } =
             Arc::into_inner(self)?.0.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -211,7 +211,7 @@ impl Asked {
         self.is_read
     }
 
-    /// Reads what has come of the body, and waits for nothing. True: that was all.
+    /// Discards the bytes of the body that have arrived, and waits for nothing. True: the body was read to its end.
     pub(crate) fn poll_rest(&mut self, cx: &mut Context<'_>) -> bool {
         while !self.is_read {
             match Pin::new(&mut *self).poll_frame(cx) {

@@ -1,7 +1,7 @@
 //! The document of a collection of subscriptions, written piece by piece as its reader takes them.
 //!
-//! A reader costs a piece and a page of the hub's listing, however many subscriptions there are and however slowly it
-//! reads. Nothing is held that anybody else waits for.
+//! A reader costs a piece of the document and a page of the hub's list, however many subscriptions there are and however
+//! slowly it reads. It holds no lock.
 
 use std::{
     collections::VecDeque,
@@ -18,11 +18,11 @@ use tokio::{sync::OwnedSemaphorePermit, task::yield_now};
 /// A document that is being written.
 pub(crate) struct Listing {
     subscriptions: Subscriptions,
-    /// What the document says about a subscription; `None`: it is not in the collection.
+    /// The document of a subscription; `None`: it is not in the collection.
     describe: Describe,
     /// The subscribers of a page that have not been written yet.
     page: VecDeque<Arc<[Subscription]>>,
-    /// How many subscriptions of the first of them have been.
+    /// The number of subscriptions of the first subscriber in `page` that have been written.
     written: usize,
     is_first: bool,
     is_ended: bool,
@@ -36,12 +36,12 @@ type Describe = Box<dyn Fn(&Subscription) -> Option<String> + Send>;
 /// The most bytes of one piece.
 pub(crate) const PIECE_BYTES_MAX: usize = 64 * 1024;
 
-/// Listings that may be read at once. Each takes a piece, a page of the store's records and what the connection buffers:
-/// some hundred kilobytes, and at most what sixty-four subscribers may bring.
+/// Listings that may be read at once. Each takes a piece, a page of the store's records and the buffers of its
+/// connection: some hundred kilobytes, and at most the matchers of a page of subscribers.
 pub(crate) const LISTINGS_MAX: usize = 32;
 
 impl Listing {
-    /// Of the collection whose document begins with that text.
+    /// The document begins with `begin`. `place` is held until the listing is dropped.
     pub(crate) fn new(
         begin: &str,
         subscriptions: Subscriptions,
@@ -82,7 +82,7 @@ impl Listing {
                     self.is_ended = true;
                 }
             }
-            // There may be a hundred thousand of which none is in the collection.
+            // Of a hundred thousand subscribers, perhaps none is in the collection: other tasks have their turn.
             yield_now().await;
         }
         let length = self.unsent.len().min(PIECE_BYTES_MAX);
@@ -116,7 +116,7 @@ enum State {
     Ended,
 }
 
-/// Ends with a piece and what follows it.
+/// Returns the next piece and the listing.
 type Writing = Pin<Box<dyn Future<Output = Result<(Bytes, Box<Listing>), TransportError>> + Send>>;
 
 impl Pieces {

@@ -43,7 +43,7 @@ impl Entry {
             && url.fragment().is_none()
             && url.username().is_empty()
             && url.password().is_none();
-        let origin = Origin::of_url(&url).filter(|_| bare).ok_or_else(wrong)?;
+        let origin = Origin::from_url(&url).filter(|_| bare).ok_or_else(wrong)?;
         match (is_below, &origin.host) {
             (false, _) => Ok(Self::One(origin)),
             (true, Host::Domain(_)) => Ok(Self::Below(origin)),
@@ -68,13 +68,13 @@ impl Origin {
     /// From the value of an `Origin` header field, which is nothing but an origin.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let url = Url::parse(text).ok()?;
-        let origin = Self::of_url(&url)?;
-        // A parser of URLs also takes what is no origin: paths, user names, tabs.
+        let origin = Self::from_url(&url)?;
+        // The parser of URLs also accepts texts that are no origin: with a path, a user name or a tab.
         url.origin().ascii_serialization().eq_ignore_ascii_case(text).then_some(origin)
     }
 
-    /// The origin of a page. `None`: no origin of a page on the web, such as that of a file.
-    pub(crate) fn of_url(url: &Url) -> Option<Self> {
+    /// The origin of the page at a URL. `None`: the scheme is not `http` or `https`, as for a file.
+    pub(crate) fn from_url(url: &Url) -> Option<Self> {
         match url.origin() {
             Parsed::Tuple(scheme, host, port) if matches!(&*scheme, "http" | "https") => {
                 Some(Self { scheme, host, port })
@@ -84,14 +84,14 @@ impl Origin {
     }
 }
 
-/// Whether the host ends with the other, and has whole labels before that.
+/// Whether `host` is `above` with one or more whole labels before it.
 fn is_below(host: &Host, above: &Host) -> bool {
     let (Host::Domain(host), Host::Domain(above)) = (host, above) else { return false };
     let labels = host.strip_suffix(&**above).and_then(|labels| labels.strip_suffix('.'));
     labels.is_some_and(|labels| labels.split('.').all(|label| !label.is_empty()))
 }
 
-/// What to write instead of an entry that cannot match.
+/// The advice for an entry that cannot match: what to write instead.
 fn advice(text: &str) -> String {
     const FORMS: &str = "write https://example.com, or https://*.example.com for all of its subdomains";
     let (scheme, rest) = text.split_once("://").unwrap_or(("", text));

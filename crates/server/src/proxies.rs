@@ -59,13 +59,13 @@ impl Proxies {
         client
     }
 
-    /// Whether they are half of all IPv4 addresses, or all IPv6 addresses that are in use (2000::/3): nobody has so many
-    /// proxies.
+    /// Whether they cover half of all IPv4 addresses, or an eighth of all IPv6 addresses, which are as many as are in
+    /// use (2000::/3). Nobody has so many proxies.
     pub fn are_most_addresses(&self) -> bool {
         self.are_most(32, 1) || self.are_most(128, 3)
     }
 
-    /// Whether the addresses of that width are at least one in two to the power of `share`.
+    /// Whether the networks of this width cover at least one address in 2^`share`.
     fn are_most(&self, width: u32, share: u32) -> bool {
         let networks = self.0.iter().filter(|network| bits(network.address).1 == width);
         let mut ranges: Vec<_> = networks
@@ -112,7 +112,7 @@ fn address(hop: &str) -> Option<IpAddr> {
 }
 
 impl Network {
-    /// A network of IPv4 addresses that is written as IPv6 (`::ffff:10.0.0.0/104`) is one of IPv4.
+    /// Turns a network of mapped IPv4 addresses (`::ffff:10.0.0.0/104`) into one of IPv4.
     fn canonical(self) -> Self {
         match self.address.to_canonical() {
             address @ IpAddr::V4(_) if self.address.is_ipv6() && self.prefix >= MAPPED_BITS => {

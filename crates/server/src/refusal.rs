@@ -25,7 +25,7 @@ pub(crate) enum Refusal {
     TokenInvalid {
         /// Under which the log has it.
         request: Uuid,
-        /// What was presented and verified.
+        /// Which tokens were verified.
         presented: Tried,
     },
     /// The token is valid and does not allow this.
@@ -34,7 +34,8 @@ pub(crate) enum Refusal {
     ForeignOrigin,
     /// No such resource.
     NotFound,
-    /// No path of the subscription API, but a longer one that begins like that: encoded slashes were decoded on the way.
+    /// No path of the subscription API, but a longer one that begins like it: perhaps a proxy has decoded encoded
+    /// slashes.
     PathDecoded,
     /// The resource has no such method.
     MethodNotAllowed { allow: &'static str },
@@ -51,9 +52,9 @@ pub(crate) enum Refusal {
         /// Under which the log says more.
         request: Option<Uuid>,
     },
-    /// What subscribers have brought takes as much memory as it may.
+    /// The subscribers of the hub take all the bytes that they may take together.
     NoRoom,
-    /// As many listings are being read as may be.
+    /// The limit of lists that are read at once is reached.
     TooManyListings,
     /// The log's disk is full.
     StorageFull,
@@ -227,7 +228,7 @@ impl Refusal {
             }
         }
         if matches!(self, Self::TooManyStreams(_)) {
-            // Many clients are refused when streams run out. If they kept their connections, no publisher had one.
+            // Many clients may be refused. If they kept their connections, none would be left for publishers.
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         match self {

@@ -558,7 +558,7 @@ mod tests {
         let slow = RemoteKeys::at(&origin, &[]).expect("an address");
         let slow = paced(slow, Pace { timeout: Duration::from_millis(1), ..STILL });
         assert_eq!(problem(slow.keys(None).await), FetchError::Timeout);
-        // It is bound, so that nobody else gets the port, and does not listen.
+        // Bound, so that no other process gets the port, and not listening.
         let silent = tokio::net::TcpSocket::new_v4().expect("a socket");
         silent.bind(([127, 0, 0, 1], 0).into()).expect("bind");
         let nobody = silent.local_addr().expect("an address");

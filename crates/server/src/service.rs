@@ -55,8 +55,8 @@ pub struct Settings {
     /// clouds keep a connection: the side that sends requests must be the one that closes, or it sends one into a
     /// connection that is just being closed. Default 75 s.
     pub idle_timeout: Duration,
-    /// Connections that may wait for a request; of more, the one that has waited longest is closed. Default 10,000: those of
-    /// many publishers and proxies, at some kilobytes each.
+    /// Connections that may wait for a request; beyond it, the connection that has waited longest is closed. Default
+    /// 10,000: enough for many publishers and proxies, at some kilobytes each.
     pub idle_max: usize,
     /// The time in which a body must arrive. Default 30 s.
     pub body_timeout: Duration,
@@ -99,7 +99,7 @@ pub struct Service {
     pub(crate) hub: Hub,
     pub(crate) settings: Settings,
     pub(crate) streams: Arc<Streams>,
-    /// Places for those who read the list of subscriptions.
+    /// Permits to read the list of subscriptions.
     pub(crate) listings: Arc<Semaphore>,
     /// Room for bodies of publishers, and of subscribers who send a QUERY.
     pub(crate) published: Room,
@@ -199,7 +199,8 @@ impl Service {
         }
     }
 
-    /// Why there is nothing at a path: perhaps it is one of the subscription API in which encoded slashes were decoded.
+    /// The refusal for a path at which there is nothing: perhaps a path of the subscription API in which a proxy has
+    /// decoded encoded slashes.
     fn nothing_at(&self, path: &str) -> Refusal {
         let below = path.strip_prefix(self.hub.url().path());
         let Some(below) = below.and_then(|rest| rest.strip_prefix("/subscriptions/")) else {

@@ -1,4 +1,5 @@
-//! An answer that is a stream of events, on its way from the HTTP library to the hub, which writes it by itself.
+//! An answer that is a stream of events, on its way from the HTTP library to the hub, which then writes it to the
+//! socket.
 
 use std::{net, time::SystemTime};
 

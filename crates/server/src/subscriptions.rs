@@ -62,7 +62,7 @@ pub(crate) async fn handle(service: &Service, head: &Parts, asked: Asked) -> Res
     let unchanged = head.headers.get_all(header::IF_NONE_MATCH).iter().any(|value| names(value, &etag));
     let is_read = !unchanged && head.method != Method::HEAD;
     let body = match selected.subscriber() {
-        // Its answer depends on whether it is there.
+        // Whether the answer is 404 depends on whether the subscription exists.
         Some(_) => {
             let document = one(&selected, subscriptions, hub.url(), last).await?;
             if is_read { Body::full(document) } else { Body::empty() }
@@ -127,14 +127,14 @@ async fn one(
     Err(Refusal::NotFound)
 }
 
-/// What a request selects, in the dialect of its token.
+/// The selection of a request, in the dialect of its token.
 enum Selected {
     V1(SubscriptionsPath),
     Legacy(legacy::SubscriptionsPath),
 }
 
 impl Selected {
-    /// `None`: the path is none of that dialect.
+    /// `None`: the dialect has no such path.
     fn new(dialect: Dialect, asked: Asked) -> Option<Self> {
         match dialect {
             Dialect::V1 => asked.v1.map(Self::V1),
@@ -149,7 +149,7 @@ impl Selected {
         }
     }
 
-    /// The text of the matcher that is meant; absent: all.
+    /// The text of the selected matcher; `None`: all matchers.
     fn text(&self) -> Option<&str> {
         match self {
             Self::V1(path) => path.matcher.as_ref().map(|(_, text)| text.as_str()),
@@ -179,7 +179,7 @@ impl Selected {
         }
     }
 
-    /// What a collection's document says about a subscription; `None`: it is not in the collection.
+    /// The part of a collection's document for a subscription; `None`: it is not in the collection.
     fn describe(&self, hub: &HubUrl, subscription: &Subscription) -> Option<String> {
         self.covers(subscription).then(|| match self {
             Self::V1(_) => subscription.document(hub),

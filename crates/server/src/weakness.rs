@@ -1,21 +1,21 @@
-//! Shared secrets that work and protect nothing: those that documentation publishes, and short ones.
+//! Weak shared secrets: published in documentation, or short.
 
 use std::fmt;
 
-/// Why others may know or find a shared secret. Its text names the remedy and never the secret.
+/// Why others may know or guess a shared secret. Its text names the remedy and never the secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Weakness {
     /// Documentation shows it as an example.
     Published,
     /// It has fewer bytes than its algorithm asks for (RFC 7518, section 3.2).
     Short {
-        /// What the algorithm asks for.
+        /// The bytes that the algorithm asks for.
         bytes_min: usize,
     },
 }
 
 impl Weakness {
-    /// Looks at a secret for algorithms of which the least demanding asks for `bytes_min`.
+    /// Examines a secret. `bytes_min`: the least that one of its algorithms asks for.
     pub(crate) fn find(secret: &[u8], bytes_min: usize) -> Option<Self> {
         let text = str::from_utf8(secret).unwrap_or_default();
         let bare = text.trim().trim_matches(['"', '\'']);
@@ -42,8 +42,8 @@ impl fmt::Display for Weakness {
     }
 }
 
-/// Secrets that people copy, each with the documentation that has it. Compared without case, white space and quotes
-/// around it.
+/// Secrets that people copy, each with its source. Compared without regard to case, and to white space and quotes
+/// around.
 const EXAMPLES: &[(&str, &str)] = &[
     (
         "!ChangeThisMercureHubJWTSecretKey!",
@@ -70,7 +70,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("192b9bdd22ab9ed4d12e236c78afcb9a393ec15f71bbf5dc987d54727823bcbf", "Flask: SECRET_KEY"),
     ("_5#y2L\"F4Q8z\n\\xec]/", "Flask: sessions, as it is written"),
     ("dev", "Flask: tutorial"),
-    ("secret", "PyJWT; our README"),
+    ("secret", "PyJWT; the README of flask-mercure-sse 0.4"),
     ("my-secret", "PyJWT and others"),
     ("mysecret", "PyJWT and others"),
     ("super-secret", "Flask-JWT-Extended"),

@@ -1,5 +1,7 @@
-//! Whether a store takes appends or refuses them, for want of room mostly: said once when it changes, and looked at again
-//! until it takes them. A node that is not ready gets no publishes, so nobody else would find out.
+//! Whether a store takes appends or refuses them, mostly for want of room. A change is logged once.
+//!
+//! A store that refuses appends is probed until it takes them again: a node that is not ready gets no updates to
+//! append, so no append would find that out.
 
 use std::{
     fmt::Display,
@@ -9,7 +11,7 @@ use std::{
 
 use tokio::sync::watch;
 
-/// What is known of a store's room without asking it.
+/// What is known of a store's room without asking the store.
 pub(crate) struct Capacity {
     /// For the log: which store it is.
     shown: String,
@@ -18,11 +20,11 @@ pub(crate) struct Capacity {
     refused: watch::Sender<Option<usize>>,
 }
 
-/// How often a store that refuses appends is looked at.
+/// How often a store that refuses appends is probed.
 pub(crate) const LOOK: Duration = Duration::from_secs(1);
 
-/// What is looked for at most: a store with less room than this refuses many updates, and one large update that does not
-/// fit says nothing about the others.
+/// The most bytes that a probe looks for: a store with less room refuses many updates, and a store that has no room for
+/// one larger update may have room for others.
 const LOOK_BYTES_MAX: usize = 64 * 1024;
 
 impl Capacity {
@@ -52,7 +54,7 @@ impl Capacity {
         }
     }
 
-    /// Returns when the store should be looked at: some time after it has refused an append, with the bytes to look for.
+    /// Waits until the next probe is due, [`LOOK`] after a refused append, and returns the bytes to look for.
     pub(crate) async fn is_due(&self) -> usize {
         let mut refused = self.refused.subscribe();
         loop {

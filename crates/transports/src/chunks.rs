@@ -1,18 +1,19 @@
-//! Facts that are recorded in several chunks, each of which a store records as one.
+//! The answer to facts that are recorded in several chunks. A store records each chunk whole or not at all.
 
 use petasos_hub::{TransportError, registry::Lease};
 
-/// What the chunks so far have been answered with.
+/// The answers to the chunks so far.
 #[derive(Default)]
 pub(crate) struct Chunks {
     is_recorded: bool,
 }
 
 impl Chunks {
-    /// Takes the answer to the next chunk. True: the node had no lease, and nothing was recorded.
+    /// Adds the answer to the next chunk. True: the node has no lease, and nothing was recorded.
     ///
     /// # Errors
-    /// The lease ended after a part had been recorded, which [`Lease::Ended`] would deny. The facts can be given again.
+    /// The lease ended after a part was recorded: [`Lease::Ended`] would say that nothing was. The facts can be given
+    /// again.
     pub(crate) fn has_ended(&mut self, lease: Lease) -> Result<bool, TransportError> {
         match lease {
             Lease::Kept => {

@@ -162,7 +162,7 @@ pub(crate) fn decode_subscriber(record: &str) -> Result<Arc<[Subscription]>, Dam
         };
         Some(Subscription {
             dialect: if legacy { Dialect::Legacy } else { Dialect::V1 },
-            // What a node has recorded has been checked there.
+            // The node that recorded it has checked it.
             matcher: MatcherText::new(matcher_type, recorded.text),
             subscriber,
             payload: recorded.payload.map(|payload| Arc::from(payload.to_owned())),

@@ -1,4 +1,4 @@
-//! Which damaged records were reported: each once, in whatever order they are read, and a bounded number of them.
+//! The damaged records that were reported: each once, in any order of reading, and a bounded number of them.
 
 use std::{
     collections::BTreeSet,
@@ -8,7 +8,7 @@ use std::{
 /// The keys of records that were reported.
 pub(crate) struct Reported<K>(Mutex<BTreeSet<K>>);
 
-/// Beyond that a store is beyond saving, and a line for each record helps nobody.
+/// A store with more damaged records has to be restored from a copy; a line for each record would not help.
 const REPORTS_MAX: usize = 1_024;
 
 impl<K> Default for Reported<K> {
@@ -18,7 +18,7 @@ impl<K> Default for Reported<K> {
 }
 
 impl<K: Ord> Reported<K> {
-    /// Whether the record is to be reported now: it was not yet, and not too many were.
+    /// Whether to report the record: it was not reported yet, and the bound is not reached. Counts it as reported.
     pub(crate) fn is_news(&self, key: K) -> bool {
         let mut reported = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if reported.len() == REPORTS_MAX || !reported.insert(key) {

@@ -81,8 +81,8 @@ impl Book {
         }
     }
 
-    /// Back to how the book was before some entries were added. The places of their ids stay in the index, where they lead
-    /// to nothing, so the count of ids goes on.
+    /// Restores the book to `before`, when some entries had not been added. The index keeps the ids of these entries,
+    /// which lead nowhere, so the count of ids goes on.
     pub(super) fn take_back(&mut self, before: &Self) {
         let added = [self.updates.added, self.events.added];
         *self = before.clone();

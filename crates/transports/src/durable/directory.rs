@@ -20,12 +20,12 @@ pub(super) struct Directory {
     _lock: File,
 }
 
-/// The files that must stay what they are while the log is open: device and inode of each, in the order of [`FILES`].
+/// The files that must not be replaced while the log is open: device and inode of each, in the order of [`FILES`].
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Files([(u64, u64); FILES.len()]);
 
-/// The database, its write-ahead log, and the lock that keeps other processes away. Without any of them a restart would
-/// lose what was acknowledged, or another process could write to the log, too.
+/// Suffix and name of each: the database, its write-ahead log, and the lock that excludes other processes. If one of
+/// them is missing, a restart may lose acknowledged updates, or another process may write to the log, too.
 const FILES: [(&str, &str); 3] =
     [("sqlite3", "database"), ("sqlite3-wal", "write-ahead log"), ("lock", "lock file")];
 
@@ -112,8 +112,8 @@ impl Directory {
         self.path.join(format!("{}.{suffix}", self.name))
     }
 
-    /// Which files have the names of the log's files now. Opens none of them: to close a descriptor of the database would
-    /// end the locks that SQLite has on it.
+    /// The files that have the names of the log's files now. Opens none of them: closing a descriptor of the database
+    /// would end the locks that SQLite holds on it.
     pub(super) fn files(&self) -> io::Result<Files> {
         let mut files = [(0, 0); FILES.len()];
         for ((suffix, _), file) in FILES.iter().zip(&mut files) {
@@ -123,7 +123,7 @@ impl Directory {
         Ok(Files(files))
     }
 
-    /// Which of the files is not there any more under its name, if any: it was removed, moved or replaced.
+    /// The name of the first file that was removed, moved or replaced, if any.
     pub(super) fn missing(&self, known: &Files) -> Option<&'static str> {
         FILES.iter().zip(known.0).find_map(|((suffix, what), (device, inode))| {
             let metadata = fs::metadata(self.file(suffix));

@@ -63,7 +63,7 @@ struct Durable {
     /// Bytes that may wait for the writer.
     room: Arc<Semaphore>,
     ticker: AbortHandle,
-    /// An append that is not on disk by then has failed, as far as its publisher is concerned.
+    /// How long a publisher waits for its append to be on disk before it gets an error.
     timeout: Duration,
 }
 
@@ -72,7 +72,8 @@ struct Durable {
 const QUEUE_JOBS_MAX: usize = 4_096;
 const QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// The parameter `timeout`: far above what a busy disk takes, and below the minute after which proxies give up.
+/// The default of the parameter `timeout`: far above the time that a busy disk takes, and below the minute after which
+/// proxies give up.
 const TIMEOUT: Duration = Duration::from_secs(10);
 const TIMEOUT_MIN: Duration = Duration::from_secs(1);
 const TIMEOUT_MAX: Duration = Duration::from_secs(60);

@@ -146,7 +146,7 @@ impl Records {
                 .execute([chunk, bucket])?;
             connection.prepare_cached("DELETE FROM ids WHERE bucket = ?1")?.execute([chunk])?;
         }
-        // The same place may be there already, of an update that was taken back.
+        // The same row may be there already, of an update that was taken back.
         connection
             .prepare_cached("INSERT OR IGNORE INTO ids (bucket, hash, seq) VALUES (?1, ?2, ?3)")?
             .execute([chunk_name(origin, chunk), self.hash(update.id().as_str()), sequence as i64])?;

@@ -127,7 +127,7 @@ impl Registry for Durable {
 /// Facts that one commit takes, so that others do not wait for a whole crowd.
 const FACTS_MAX: usize = 256;
 
-/// Bytes of records after which a page of subscribers ends.
+/// Bytes of records after which a page of subscribers ends: one read of the disk for each page stays short.
 const PAGE_BYTES: usize = 256 * 1024;
 
 impl Durable {

@@ -1,7 +1,7 @@
 //! The only writer: a thread that commits whatever waits for it as one, and tidies up in between.
 //!
 //! Nothing is published before its commit is on disk, and nothing is answered before it is published. After a fault that
-//! leaves open what the disk holds, nothing is written any more. A job that nobody waits for any more is not done.
+//! leaves open what the disk holds, nothing is written any more. A job whose caller has given up is not done.
 
 use std::{
     sync::Arc,
@@ -67,18 +67,18 @@ pub(super) struct Writer {
     pub(super) is_starved: bool,
 }
 
-/// What a commit has made of its jobs, before it is published.
+/// The result of a commit, before it is published.
 #[derive(Default)]
 struct Written {
     entries: Vec<Entry>,
-    /// Of each job.
+    /// One for each job.
     outcomes: Vec<Outcome>,
 }
 
-/// What became of a job.
+/// The outcome of a job.
 struct Outcome {
     kind: OutcomeKind,
-    /// How many entries there were after it.
+    /// The number of the commit's entries up to and with those of this job.
     end: usize,
 }
 
@@ -88,8 +88,9 @@ enum OutcomeKind {
     Recorded(Lease),
 }
 
-/// A commit that took this long may have outlasted the patience of its publishers. What they published is taken back
-/// then. Of a faster commit, a publisher that is gone has left by itself, and its update stays.
+/// After a commit that took this long, updates whose publishers have given up are taken back: a time-out may have given
+/// them an error. The shortest time-out is as long. In a faster commit a publisher has left by itself, and its update
+/// stays.
 const SLOW: Duration = Duration::from_secs(1);
 
 impl Writer {
@@ -183,7 +184,7 @@ impl Writer {
                 return refuse(batch, &fault);
             }
         };
-        if let Err(fault) = self.look_after_files() {
+        if let Err(fault) = self.check_files() {
             return refuse(batch, &fault);
         }
         if began.elapsed() >= SLOW && batch.iter().any(Job::is_given_up) {
@@ -199,9 +200,9 @@ impl Writer {
         }
     }
 
-    /// Fails the log if one of its files is not there any more. What was committed and is not in the database yet is
-    /// moved there, so that a restart finds as much as there is.
-    fn look_after_files(&mut self) -> Result<(), Fault> {
+    /// Fails the log if one of its files is missing. Before that, it moves commits from the write-ahead log to the
+    /// database, so that a restart finds as much as there is.
+    fn check_files(&mut self) -> Result<(), Fault> {
         let Some(what) = self.directory.missing(&self.files) else { return Ok(()) };
         let moved =
             self.checkpointer.wait().and_then(|()| checkpoint(&self.connection, CheckpointMode::FULL));
@@ -216,7 +217,7 @@ impl Writer {
         Err(Fault::Fatal(reason))
     }
 
-    /// One transaction of the jobs that somebody still waits for, on disk when it returns; or nothing has changed.
+    /// One transaction of the jobs whose callers still wait, on disk when it returns; or nothing has changed.
     fn write(&mut self, batch: &mut Vec<Job>) -> Result<Written, Fault> {
         batch.retain(|job| !job.is_given_up());
         if batch.is_empty() {
@@ -229,8 +230,9 @@ impl Writer {
         result
     }
 
-    /// Undoes the appends whose publishers have got an error while the disk did not answer. Nobody has seen any entry of
-    /// the commit yet, so the others move up. Should the disk refuse that, the commit stays as it is.
+    /// Undoes the appends whose publishers got an error while the disk did not answer. No entry of the commit is
+    /// published yet, so the remaining entries take the free sequences. If the disk refuses that, the commit stays as
+    /// it is.
     fn take_back(&mut self, before: &Book, batch: &mut Vec<Job>, written: Written) -> Written {
         let is_kept: Vec<_> = batch.iter().map(|job| !job.is_given_up()).collect();
         match self.try_take_back(before, &is_kept, &written) {
@@ -269,7 +271,7 @@ impl Writer {
             let entries = &written.entries[start..outcome.end];
             start = outcome.end;
             let mut kind = outcome.kind;
-            // Facts are recorded, whoever waits for that: they are given again, and make no event then.
+            // Facts stay recorded, even if their caller has given up: it gives them again, which makes no second event.
             if !is_kept && matches!(kind, OutcomeKind::Appended(_)) {
                 continue;
             }
@@ -321,7 +323,7 @@ impl Writer {
         Ok(Written { entries, outcomes })
     }
 
-    /// The end of a transaction that adds entries.
+    /// Ends a transaction that adds entries: trims, stores the book and commits.
     fn conclude(&mut self, now: i64, entries: &[Entry]) -> Result<(), Fault> {
         self.trim(now)?;
         if let Some(last) = entries.last() {
@@ -449,7 +451,7 @@ impl Writer {
         if !self.can_write() {
             return;
         }
-        if self.look_after_files().is_err() {
+        if self.check_files().is_err() {
             return;
         }
         let is_full = self.is_starved || self.shared.health() == Health::Full;
@@ -468,8 +470,8 @@ impl Writer {
         }
     }
 
-    /// Whether appends find room after they had found none: what was appended before has moved to the database, so that the
-    /// write-ahead log begins anew, and that has its full length.
+    /// Whether appends find room again: all earlier appends have moved to the database, so that the write-ahead log
+    /// starts from its beginning, and the write-ahead log has its full length.
     fn has_room(&self) -> bool {
         let moved = checkpoint(&self.connection, CheckpointMode::PASSIVE);
         matches!(moved, Ok((frames, moved)) if frames == moved) && self.directory.extend_log().is_ok()
@@ -545,7 +547,7 @@ impl Job {
         }
     }
 
-    /// Whether nobody waits for it any more: its publisher has got an error, or is gone.
+    /// Whether its caller has given up: it got an error, or is gone.
     fn is_given_up(&self) -> bool {
         match self {
             Self::Append { reply, .. } => reply.is_closed(),

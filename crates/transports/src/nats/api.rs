@@ -82,7 +82,7 @@ impl Link {
         self.call(&format!("STREAM.INFO.{stream}"), &Value::Null).await
     }
 
-    /// The subjects of a stream's messages that a filter selects.
+    /// The subjects of a stream's messages, of those that a filter selects.
     pub(super) async fn subjects(&self, stream: &str, filter: &str) -> Result<Vec<String>, Failure> {
         #[derive(Deserialize)]
         struct Answer {

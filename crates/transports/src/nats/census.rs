@@ -1,8 +1,8 @@
-//! Which nodes may have left subscribers behind: found out from the leases alone, which are as many as there are nodes. The
-//! subscribers, which may be thousands, are looked through only for nodes without a lease, and now and then for all.
+//! Which nodes may have left subscribers behind, derived from the leases alone: there is one for each node. Subscribers
+//! may be thousands; they are read only for a node without a lease, and for all nodes every [`COUNT_INTERVAL`].
 //!
-//! A node is seen while it has a lease, as that is longer than the time between two looks. A node that gives its lease up
-//! leaves a sign that is there for as long as a lease.
+//! No node is missed while it lives: a lease is longer than the time between two looks. A node that resigns its lease
+//! leaves a mark that lasts as long as a lease.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -11,25 +11,26 @@ use std::{
 
 use petasos_hub::registry::NodeId;
 
-/// What this process knows of the nodes. See the module.
+/// What this process knows of the nodes.
 #[derive(Default)]
 pub(super) struct Census {
     /// Nodes that had a lease at the last look.
     alive: HashSet<NodeId>,
-    /// Nodes whose sign of a lease that was given up is known.
+    /// Nodes whose mark of a resigned lease has been seen.
     resigned: HashSet<NodeId>,
     /// Nodes without a lease that may have subscribers.
     suspects: BTreeSet<NodeId>,
-    /// When the subscribers of all nodes were looked through.
+    /// When the subscribers of all nodes were read last.
     counted_at: Option<Instant>,
 }
 
-/// After this time all subscribers are looked through once more: a node may have recorded one in the moment in which its
-/// lease ended, after others had found that it has none.
+/// After this time all subscribers are read again: a node may have recorded a subscriber at the moment when its lease
+/// ended, after other nodes had found none of it.
 const COUNT_INTERVAL: Duration = Duration::from_secs(600);
 
 impl Census {
-    /// Takes in which nodes have a lease and which have given theirs up. True: it is time to look through all subscribers.
+    /// Takes the nodes that have a lease and the nodes that have resigned theirs. True: it is time to read all
+    /// subscribers.
     pub(super) fn look(&mut self, alive: HashSet<NodeId>, resigned: HashSet<NodeId>, now: Instant) -> bool {
         self.suspects.extend(self.alive.difference(&alive));
         self.suspects.extend(resigned.difference(&self.resigned));
@@ -43,18 +44,18 @@ impl Census {
         self.alive.contains(&node)
     }
 
-    /// All subscribers have been looked through: these nodes without a lease have some.
+    /// All subscribers have been read: these nodes without a lease have some.
     pub(super) fn counted(&mut self, dead: BTreeSet<NodeId>, now: Instant) {
         self.suspects = dead;
         self.counted_at = Some(now);
     }
 
-    /// Nodes whose subscribers are to be looked for.
+    /// Nodes whose subscribers have to be read.
     pub(super) fn suspects(&self) -> Vec<NodeId> {
         self.suspects.iter().copied().collect()
     }
 
-    /// A node without a lease has no subscribers.
+    /// This node without a lease has no subscribers.
     pub(super) fn has_none(&mut self, node: NodeId) {
         self.suspects.remove(&node);
     }

@@ -24,7 +24,7 @@ pub(super) struct LogFollower {
     /// Read and not looked at yet.
     waiting: VecDeque<Raw>,
     backoff: Backoff,
-    /// Everything up to here was read or is not there any more, and nothing after it had been read then.
+    /// Every sequence up to here was read or is removed, and nothing behind it was read at that time.
     end: u64,
     /// Let go of at the end, so that appenders do not wait for what follows nothing any more.
     seat: Option<Seat>,
@@ -97,7 +97,7 @@ impl LogFollower {
             let batch = tokio::select! {
                 batch = read(&mut self.reader) => batch,
                 () = stalled(&self.log, self.epoch, self.through) => {
-                    // Another consumer says whether there is anything: what was there may have been removed.
+                    // A new consumer tells whether messages are left: they may have been removed.
                     self.reader.detach();
                     continue;
                 }
@@ -123,10 +123,10 @@ impl LogFollower {
     }
 }
 
-/// What a reader has found.
+/// The result of a read.
 enum Next {
     Batch(Vec<Raw>),
-    /// There is nothing up to here that has not been read.
+    /// No unread message is left up to here.
     Nothing {
         through: u64,
     },

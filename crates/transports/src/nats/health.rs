@@ -24,7 +24,7 @@ impl Health {
         *self.ready.borrow()
     }
 
-    /// Returns when the server answers, as far as is known.
+    /// Waits until the server answers, as far as is known.
     pub(super) async fn answers(&self) {
         // The sender is ours.
         let _ = self.ready.subscribe().wait_for(|is_ready| *is_ready).await;

@@ -127,8 +127,7 @@ impl Index {
         }
     }
 
-    /// Messages up to `seq` that have not been pushed are not there any more. Each may have been an update that a follower
-    /// has not seen.
+    /// Messages up to `seq` that were not pushed are removed. Each may have been an update that a follower has not seen.
     pub(super) fn lost_through(&mut self, seq: u64) {
         if seq > self.through {
             for kept in [&mut self.updates, &mut self.events] {
@@ -224,7 +223,7 @@ impl Index {
 }
 
 impl Kept {
-    /// The server has nothing any more of what was trimmed: followers that have not seen it have missed it.
+    /// The server has removed everything that was trimmed: followers that have not read it have missed it.
     fn lose_trimmed(&mut self) {
         self.margin.clear();
         self.lost = self.trimmed;

@@ -24,7 +24,8 @@ use tokio::{
 use super::{health::Health, settings::Settings};
 use crate::OpenError;
 
-/// A connection that is made anew whenever it is lost, with another client: what waited in the old one is dropped with it.
+/// A connection that is opened again whenever it is lost, with a new client: messages that waited in the old client are
+/// dropped with it.
 pub(super) struct Link {
     pub(super) settings: Settings,
     pub(super) health: Arc<Health>,
@@ -119,7 +120,7 @@ impl Refusal {
 }
 
 impl Failure {
-    /// Whether the server had no room, for this or anything else.
+    /// Whether the server has no room, not only none for one large message.
     pub(super) fn is_full(&self) -> bool {
         matches!(self, Self::Refused(refusal) if refusal.is_full()) && !self.is_too_large()
     }
@@ -171,7 +172,7 @@ impl Link {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Connects anew if the connection is lost.
+    /// Connects again if the connection is lost.
     pub(super) async fn revive(&self) -> Result<(), OpenError> {
         let last = self.connection();
         if last.dispatch.is_finished() {
@@ -204,8 +205,8 @@ impl Link {
         self.noted(timeout_at(deadline, self.ask(subject, headers, payload, deadline)).await)
     }
 
-    /// Sends a message that the server is to store. While the server is known not to answer, the message waits here and not
-    /// on its way: the server would store it when it goes on, and its publisher has got an error by then.
+    /// Sends a message that the server stores. While the server is known not to answer, the message waits here and is
+    /// not sent: a paused server would store it when it goes on, after its publisher got an error.
     pub(super) async fn publish(
         &self,
         subject: &str,
@@ -265,7 +266,7 @@ impl Link {
 }
 
 impl Connection {
-    /// `others`: addresses of servers that the last one has told of.
+    /// `others`: addresses of further servers, from the last connection.
     async fn open(settings: &Settings, health: &Arc<Health>, others: &[String]) -> Result<Self, OpenError> {
         let client = settings.connect(health, others).await?;
         let inbox = client.new_inbox();

@@ -169,7 +169,7 @@ impl Log {
                 if end.epoch != known.epoch {
                     self.doubted.notify_one();
                 }
-                // What is still to come may have been removed: then only whoever keeps the index can tell.
+                // The missing messages may have been removed: then only the task that keeps the index can tell.
                 loop {
                     match tokio::time::timeout(PROBE, reached.wait_for(|head| *head >= end)).await {
                         Ok(head) => break head.map(drop).map_err(|_| TransportError::Closed)?,
@@ -480,7 +480,7 @@ async fn follow_index(log: &Log, reader: &mut Reader, backoff: &mut Backoff) -> 
                 let through = log.index().through;
                 let is_stalled = awaited > through && std::mem::replace(&mut seen, through) == through;
                 if is_stalled {
-                    // What is awaited may have been removed, or the consumer is stuck: another one says which.
+                    // The awaited messages may have been removed, or the consumer is stuck: a new consumer tells which.
                     reader.detach();
                     if let Err(end) = attach_index(log, reader).await {
                         return end;
@@ -505,20 +505,21 @@ async fn attach_index(log: &Log, reader: &mut Reader) -> Result<(), End> {
     log.load(reader).await
 }
 
-/// Looks for room whenever an append found none, for ever.
+/// Probes for room whenever an append found none. Never ends.
 async fn look_for_room(log: Arc<Log>) {
     loop {
         let bytes = log.capacity.is_due().await;
         match has_room(&log, bytes).await {
             Ok(true) => log.capacity.took(),
             Ok(false) => {}
-            Err(failure) => tracing::debug!(%failure, "nobody can say whether there is room"),
+            Err(failure) => tracing::debug!(%failure, "it is not known whether there is room"),
         }
     }
 }
 
-/// Whether the stream's own bounds and those of account and server have room for so many bytes. The latter are not told to
-/// everybody, so a message of that size is stored where it disturbs nobody, and removed.
+/// Whether the bounds of the stream, the account and the server leave room for so many bytes. Not every user may ask
+/// for the bounds of account and server, so a message of that size is stored in the stream of leases, and removed at
+/// once.
 async fn has_room(log: &Log, bytes: usize) -> Result<bool, Failure> {
     let info = log.link.info(&log.streams.log).await?;
     let bound = |name: &str| info.config[name].as_u64().filter(|bound| *bound > 0).unwrap_or(u64::MAX);

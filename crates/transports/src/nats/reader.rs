@@ -126,7 +126,7 @@ impl Reader {
     }
 
     /// Gives messages of these subjects only.
-    pub(super) fn of_subjects(mut self, filter: Option<String>) -> Self {
+    pub(super) fn with_filter(mut self, filter: Option<String>) -> Self {
         self.filter = filter;
         self
     }
@@ -165,7 +165,7 @@ impl Reader {
         // Had it been made anew in between, the consumer would be one of the new stream.
         self.check().await?;
         self.attached = Some(attached);
-        // The one that is compared does not count, unless somebody has removed it.
+        // The message that is compared does not count, unless it was removed.
         let is_compared = compare && before.state.first_seq <= self.after;
         let pending = pending.saturating_sub(u64::from(is_compared));
         Ok(Some(Start { last: before.state.last_seq, pending }))

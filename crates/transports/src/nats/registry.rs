@@ -77,10 +77,11 @@ const REQUESTS: usize = 128;
 /// Somebody else may change a record between a look and a change: the look is repeated this often.
 const ATTEMPTS: usize = 8;
 
-/// Follows the name of a node in the subject of the sign that it has given up its lease.
+/// Follows the name of a node in the subject of the mark that it has resigned its lease.
 const RESIGNED: &str = "-resigned";
 
-/// Records that are looked at for one page of subscribers, and their bytes: each page makes a consumer of its own.
+/// Records that are read for one page of subscribers, and their bytes. Many, because each page needs a consumer of its
+/// own.
 const PAGE_RECORDS: usize = 8_192;
 const PAGE_BYTES: usize = 1024 * 1024;
 
@@ -392,7 +393,8 @@ impl Subscribers {
         }
     }
 
-    /// Everything in a stream as it is now, or what a filter of subjects selects of it, in its order, given to `each` until that says that it is enough.
+    /// Gives the messages of a stream behind `after`, as it is now, to `each` in their order until that returns false.
+    /// With a filter, only messages of these subjects.
     async fn scan(
         &self,
         stream: &str,
@@ -404,7 +406,7 @@ impl Subscribers {
         let link = &self.log.link;
         let epoch = self.known(link.info(stream).await.and_then(|info| info.epoch()))?;
         let mut reader = Reader::new(Arc::clone(link), stream, headers_only, epoch, after);
-        reader = reader.that_ends().of_subjects(filter);
+        reader = reader.that_ends().with_filter(filter);
         let away = |end| match end {
             End::Away(reason) | End::Lost(reason) => TransportError::unavailable(reason),
         };
@@ -420,8 +422,8 @@ impl Subscribers {
         Ok(())
     }
 
-    /// Finds out which nodes have a lease, and which of the others may have left subscribers behind. A node that begins to
-    /// live meanwhile may count as dead here. It is not buried, as burying looks again.
+    /// Updates the census: which nodes have a lease, and which of the others may have left subscribers behind. A node
+    /// that starts meanwhile may count as dead. Its subscribers stay, because `bury` checks the lease again.
     async fn look(&self) -> Result<(), TransportError> {
         let streams = &self.log.streams;
         let subjects = self.log.link.subjects(&streams.leases, &streams.lease_of("*")).await;
@@ -452,11 +454,11 @@ impl Subscribers {
         self.memory().census.suspects()
     }
 
-    /// Subscribers that a node has recorded, at most so many.
+    /// Subscribers that a node has recorded, at most `limit`.
     async fn subscribers_of(&self, node: NodeId, limit: usize) -> Result<Vec<Abandoned>, TransportError> {
         let streams = &self.log.streams;
         let filter = streams.subscriber(&node.to_string(), "*");
-        // Records that cannot be read must not hide the others: then all of the node's are read.
+        // Damaged records must not hide the others: if the first ones are all damaged, all of the node's are read.
         for at_most in [limit, usize::MAX] {
             let mut sequences = Vec::new();
             self.scan(&streams.subscribers, Some(filter.clone()), true, 0, |raw| {
@@ -560,7 +562,7 @@ impl Registry for Subscribers {
 
     async fn renew(&self, node: NodeId) -> Result<Lease, TransportError> {
         let subject = self.log.streams.lease_of(&node.to_string());
-        // Not remembered any more if anything goes wrong.
+        // Forgotten if anything goes wrong.
         let mut remembered = self.memory().leases.remove(&node);
         for _ in 0..ATTEMPTS {
             let revision = match remembered.take() {
@@ -630,9 +632,9 @@ impl Registry for Subscribers {
     async fn resign(&self, node: NodeId) -> Result<(), TransportError> {
         for _ in 0..ATTEMPTS {
             let Some(revision) = self.lease_revision(node).await? else { return Ok(()) };
-            // Before the lease ends, so that no node misses both. There may be one already.
-            let sign = self.log.streams.lease_of(&format!("{node}{RESIGNED}"));
-            self.write(&sign, 0, None, Bytes::new()).await?;
+            // Before the lease ends, so that every other node sees one of the two. The mark may be there already.
+            let mark = self.log.streams.lease_of(&format!("{node}{RESIGNED}"));
+            self.write(&mark, 0, None, Bytes::new()).await?;
             self.memory().leases.remove(&node);
             let removed = self.log.link.delete(&self.log.streams.leases, revision).await;
             if self.known(removed)? {

@@ -53,7 +53,7 @@ const REPLICAS_MAX: u64 = 5;
 /// The client pings this often, and gives a server up that has left two unanswered.
 const PING_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Where nobody listens.
+/// An address at which no server can listen.
 const NOWHERE: &str = "nats://127.0.0.1:0";
 
 impl Settings {
@@ -93,17 +93,16 @@ impl Settings {
         })
     }
 
-    /// Connects to one of the servers, or of the `others` that a server has told of, once: a client whose connection is
-    /// lost ends.
+    /// Connects once, to one of the servers or of the `others`. A client whose connection is lost ends.
     ///
-    /// A client that connects again by itself sends then what had waited in it, and whoever had published that has got an
-    /// error by then. The client has no setting against that; so for its second connection it is sent where nobody listens,
-    /// as often as it may try.
+    /// A client that reconnected by itself would then send the messages that waited in it, whose publishers have got an
+    /// error by then. The library has no setting against that. So after its first connection it is given [`NOWHERE`],
+    /// until its attempts are used up.
     pub(super) async fn connect(&self, health: &Arc<Health>, others: &[String]) -> Result<Client, OpenError> {
         let nowhere: ServerAddr = NOWHERE.parse().expect("a valid address");
         let mut servers = self.servers.clone();
         servers.extend(others.iter().filter_map(|other| other.parse::<ServerAddr>().ok()));
-        // Nodes that have the same list should not all use its first server.
+        // Nodes with the same list should not all use its first server.
         let first = Uuid::new_v4().as_u128() % servers.len() as u128;
         servers.rotate_left(first as usize);
         // The error of the last one is shown.

@@ -103,7 +103,7 @@ impl Streams {
         }
         let leases =
             link.subjects(&self.leases, &subjects).await.map_err(|failure| refused(link, &failure))?;
-        // Not the signs of leases that were given up.
+        // Marks of resigned leases do not count.
         let is_lease =
             |subject: &String| subject.rsplit('.').next().is_some_and(|node| NodeId::parse(node).is_some());
         if leases.iter().any(is_lease) {

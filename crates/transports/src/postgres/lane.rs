@@ -57,7 +57,7 @@ impl Lane {
     /// The connection, waited for.
     pub(super) async fn session(&self, deadline: Instant) -> Result<Arc<Session>, TransportError> {
         let mut session = self.session.clone();
-        // One that is broken goes on until its task has seen that, and could still send.
+        // A broken session stays here until its task has noticed, and could still send.
         let is_whole =
             |session: &Option<Arc<Session>>| session.as_ref().is_some_and(|session| !session.is_broken());
         match timeout_at(deadline, session.wait_for(is_whole)).await {

@@ -394,7 +394,7 @@ fn abandoned(Tables { records, leases, .. }: &Tables) -> String {
     )
 }
 
-/// At most $3 records after the number $2 in their order, all or those with the hash $1.
+/// At most $3 records behind the number $2 in their order: all, or those with the hash $1.
 fn list(Tables { records, .. }: &Tables) -> String {
     format!(
         "SELECT number, record FROM {records} WHERE ($1::integer[] IS NULL OR texts @> $1) AND number > $2
@@ -402,8 +402,8 @@ fn list(Tables { records, .. }: &Tables) -> String {
     )
 }
 
-/// Writes a record of $1 bytes at a place that no entry has and that is this session's. To be rolled back: it says
-/// whether there is room.
+/// Writes a record of $1 bytes under a negative number that only this session uses, to see whether there is room. The
+/// caller rolls it back.
 fn try_room(Tables { log, .. }: &Tables) -> String {
     format!(
         "INSERT INTO {log} (is_event, sequence, ordinal, bytes_before, created_at, id, record)

@@ -81,7 +81,7 @@ impl Writer {
     }
 }
 
-/// Looks for room whenever an append found none, for ever: tries to write as much, and takes it back.
+/// Probes for room whenever an append found none: writes as many bytes and rolls back. Never ends.
 pub(super) async fn look_for_room(core: Arc<Core>, lane: Lane) {
     loop {
         let bytes = i32::try_from(core.capacity.is_due().await).unwrap_or(i32::MAX);
@@ -89,7 +89,7 @@ pub(super) async fn look_for_room(core: Arc<Core>, lane: Lane) {
         let looked = lane.ask(|session: Arc<Session>| async move {
             let Session { client, statements, .. } = &*session;
             let parameters: [&(dyn ToSql + Sync); 1] = [bytes];
-            // Polled in this order, and each sends when it is polled first.
+            // Each sends when it is polled first, which happens in this order.
             let (begun, tried, undone) = join3(
                 client.batch_execute("BEGIN"),
                 client.execute(&statements.try_room, &parameters),
@@ -202,7 +202,7 @@ async fn write(core: &Core, session: &Session, batch: &[Pending]) -> Result<Posi
             Ok(Err(error)) => error.into(),
             Err(_) => Failure::silent(core.timeout),
         };
-        // A batch that had no effect waits here again: a publisher that has given up must not be in it.
+        // A batch that had no effect would be sent again, and must not hold the update of a publisher that has given up.
         let is_waited_for = || !batch.iter().any(|pending| pending.done.is_closed());
         if failure.is_conflict() && attempt < ATTEMPTS && is_waited_for() {
             attempt += 1;

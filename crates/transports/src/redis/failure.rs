@@ -44,8 +44,7 @@ impl Failure {
         self.has_code("OOM")
     }
 
-    /// Whether the server takes nothing that is written: it has no memory, cannot write to its disk, or has too few
-    /// replicas.
+    /// Whether the server refuses all writes: it has no memory, cannot write to its disk, or has too few replicas.
     pub(super) fn refuses_writes(&self) -> bool {
         ["OOM", "MISCONF", "NOREPLICAS"].iter().any(|code| self.has_code(code))
     }

@@ -35,7 +35,7 @@ struct Shared {
     answers: watch::Sender<bool>,
     /// Somebody got no answer, or a bad one.
     doubt: Notify,
-    /// Whether the server takes what is written.
+    /// Whether the server takes writes.
     capacity: Capacity,
 }
 
@@ -104,8 +104,8 @@ impl Link {
         wait.await.ok().and_then(Result::ok).and_then(|lines| lines.clone()).ok_or(Failure::Silence)
     }
 
-    /// The connections, as soon as the server answers: what is sent to a server that does not is done when it goes on, and
-    /// whoever sent it has got an error by then.
+    /// The connections, as soon as the server answers. A paused server would do what it was sent when it goes on, after
+    /// the publisher got an error.
     pub(super) async fn lines_that_answer(&self, deadline: Instant) -> Result<Lines, Failure> {
         let mut answers = self.shared.answers.subscribe();
         let wait = time::timeout_at(deadline, answers.wait_for(|answers| *answers)).await;
@@ -144,7 +144,8 @@ impl Link {
         arguments: impl ToRedisArgs,
         deadline: Instant,
     ) -> Result<Answer, Failure> {
-        // Not both connections: a writer's connection that is given up must end, with what waits in it.
+        // Holds the connection for reads only: the connection for writes must end when it is given up, with the
+        // commands that wait in it.
         let mut reads = self.lines(deadline).await?.reads;
         let answer = within(deadline, self.log.call(&mut reads, script, arguments)).await;
         answer.inspect_err(|failure| self.doubt(failure))
@@ -211,7 +212,7 @@ async fn watch_over(shared: &Shared, settings: &Settings, log: &Log, lines: &mut
             return failure;
         }
         shared.answers.send_replace(true);
-        // By trying: why the server refuses what is written differs, and not every user may ask for its settings.
+        // A trial write: the reasons for refusing writes differ, and not every user may ask for the server's settings.
         if !shared.capacity.has_room() && looked_at.elapsed() >= LOOK {
             looked_at = Instant::now();
             match within(deadline, log.probe(&mut lines.writes)).await {

@@ -109,7 +109,7 @@ async fn write(link: &Link, bounds: &Bounds, mut batch: Vec<Request>) {
     let outcome = loop {
         let Some(deadline) = batch.iter().map(|request| request.deadline).max() else { return };
         let lines = link.lines_that_answer(deadline).await;
-        // A publisher that has got an error while its update waited here may publish it again.
+        // A publisher that got an error while its update waited here may publish it again.
         batch.retain(|request| !request.reply.is_closed());
         if batch.is_empty() {
             return;
