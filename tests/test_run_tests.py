@@ -99,13 +99,13 @@ def run_tests():
 
 
 def test_a_missing_server_is_skipped_and_says_why(run_tests):
-    result = run_tests.of_cargo((PASSING + SKIPPING).splitlines(), 101)
+    result = run_tests.read_cargo((PASSING + SKIPPING).splitlines(), 101)
     assert str(result) == "3 passed, 0 failed, 2 skipped"
     assert result.skipped == {"nats-server is not installed": 1, "needs a disk": 1}
 
 
 def test_tests_of_one_name_in_two_programs_are_two(run_tests):
-    result = run_tests.of_cargo((SKIPPING + FAILING).splitlines(), 101)
+    result = run_tests.read_cargo((SKIPPING + FAILING).splitlines(), 101)
     assert (result.failed, result.skipped.total()) == (["conformance"], 2)
 
 
@@ -122,15 +122,15 @@ def test_tests_of_one_name_in_two_programs_are_two(run_tests):
     ],
 )
 def test_what_did_not_run_to_its_end_has_failed(output, code, run_tests):
-    assert any("did not run to its end" in name for name in run_tests.of_cargo(output.splitlines(), code).failed)
+    assert any("did not run to its end" in name for name in run_tests.read_cargo(output.splitlines(), code).failed)
 
 
 def test_the_report_of_pytest_is_read(run_tests):
-    result = run_tests.of_pytest(REPORT.format(failure=""), 0)
+    result = run_tests.read_pytest(REPORT.format(failure=""), 0)
     assert (str(result), result.skipped) == ("1 passed, 0 failed, 1 skipped", {"Go is too old": 1})
-    assert run_tests.of_pytest(REPORT.format(failure=FAILURE), 1).failed == ["tests.test_a::test_three"]
+    assert run_tests.read_pytest(REPORT.format(failure=FAILURE), 1).failed == ["tests.test_a::test_three"]
     for report, code in ((None, 0), (REPORT.format(failure=""), 1), (REPORT.format(failure=""), 2)):
-        assert any("did not run to its end" in name for name in run_tests.of_pytest(report, code).failed)
+        assert any("did not run to its end" in name for name in run_tests.read_pytest(report, code).failed)
 
 
 @pytest.mark.parametrize(("last", "code"), [("", 0), (FAILING, 1)])

@@ -1,9 +1,11 @@
-"""Runs the suites that are named, each to its end, and sums up at last: ``python3 tools/run_tests.py rust python``.
+"""Runs the named suites, each to its end, and prints a summary: ``python3 tools/run_tests.py rust python``.
 
-The last line is ``N passed, N failed, N skipped``. The lines before it say what failed, and why tests were skipped.
+The last line is ``N passed, N failed, N skipped``. The lines before it name the failed tests, and say why
+tests were skipped.
 
-Cargo's test harness knows no skipped test. So a Rust test that cannot run here fails with the words ``skipped: WHY``,
-and is counted as skipped. A test with ``#[ignore = "run by …"]`` is a part of another test and not counted."""
+Rust's test harness cannot skip a test at run time. So a Rust test that cannot run here fails with the words
+``skipped: WHY``, and is counted as skipped. A test with ``#[ignore = "run by …"]`` is a part of another test and not
+counted."""
 
 from __future__ import annotations
 
@@ -28,11 +30,11 @@ PYTEST = ["python", "-m", "pytest", "--durations=10"]
 
 @dataclass
 class Result:
-    """What a suite did."""
+    """The results of a suite."""
 
     passed: int = 0
     failed: list[str] = field(default_factory=list)
-    """The names of tests, or what kept the suite from running to its end."""
+    """The names of failed tests, or the reason why the suite did not run to its end."""
     skipped: Counter[str] = field(default_factory=Counter)
     """How many tests, for each reason."""
 
@@ -47,11 +49,11 @@ def rust() -> Result:
     for line in process.stdout:
         print(line, end="", flush=True)
         lines.append(line)
-    return of_cargo(lines, process.wait())
+    return read_cargo(lines, process.wait())
 
 
-def of_cargo(lines: Iterable[str], code: int) -> Result:
-    """Reads what ``cargo test --no-fail-fast`` wrote, on standard output and error, before it ended with the code."""
+def read_cargo(lines: Iterable[str], code: int) -> Result:
+    """Reads the output of ``cargo test --no-fail-fast``, standard output and error, and its exit code."""
     result = Result()
     failed: dict[tuple[int, str], str | None] = {}
     begun = ended = failures = 0
@@ -96,11 +98,11 @@ def python() -> Result:
     program, *arguments = PYTEST
     command = [str(programs / program), *arguments, f"--junitxml={report}"]
     code = subprocess.run(command, cwd=ROOT).returncode
-    return of_pytest(report.read_text(encoding="utf-8") if report.exists() else None, code)
+    return read_pytest(report.read_text(encoding="utf-8") if report.exists() else None, code)
 
 
-def of_pytest(report: str | None, code: int) -> Result:
-    """Reads the JUnit report that pytest has written before it ended with the code."""
+def read_pytest(report: str | None, code: int) -> Result:
+    """Reads the JUnit report of pytest, None if there is none, and the exit code."""
     result = Result()
     for case in ElementTree.fromstring(report).iter("testcase") if report else ():
         skipped = case.find("skipped")

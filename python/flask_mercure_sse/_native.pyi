@@ -88,17 +88,16 @@ class Hub:
         with ("*",), allow cookies where page and hub are both on loopback names, as in development. public_url: the
         hub's URL as clients know it: metadata is served under it, and 1.0 tokens name it as their audience; without it,
         they name http://localhost/.well-known/mercure. transport: where the log is, such as redis://localhost:6379;
-        None: in memory. own_process: whether the process does nothing else; its soft limit of open files is then raised
-        to the hard limit at the start. Nothing is opened before the first use.
-        exposed: whether others than this machine reach it by itself; if so, a secret that documentation publishes is
-        refused.
+        None: in memory. own_process: whether the hub has the process to itself; if so, the soft limit of open files is
+        raised to the hard limit at the start. exposed: whether other machines reach the hub directly; if so, a secret
+        that documentation publishes is refused. Nothing is opened before the first use.
 
         Raises InvalidUpdate (a ValueError) that names the setting.
         """
 
     @property
     def warnings(self) -> list[str]:
-        """What was accepted and is probably not meant: sentences that begin with the argument's name and a colon."""
+        """Warnings about arguments that work and are probably not meant. Each begins with the argument's name."""
 
     def publish(
         self,
@@ -188,8 +187,8 @@ def sign_token(claims: str, key: str | bytes, typ: str = "JWT") -> str:
     """
 
 def print_line(line: str, *, error: bool = False) -> None:
-    """Write one line to standard output, or to standard error. It neither waits nor fails: what the stream does not
-    take is dropped, be it closed, full, or a pipe that nobody reads.
+    """Write one line to standard output, or to standard error. It neither waits nor fails: a line that the stream does
+    not take is dropped.
     """
 
 def flush_lines(seconds: float = 0.2) -> None:
@@ -199,18 +198,16 @@ def flush_lines(seconds: float = 0.2) -> None:
     """
 
 def end_process_after_drain(drain_seconds: float, code: int) -> None:
-    """End the process with that exit code 1.75 seconds after the drain, whatever hangs in it: a thread that needs no
-    interpreter sees to that. Raises ValueError for a negative number, OSError if there is no thread.
+    """End the process with that exit code 1.75 seconds after the drain, even if a part of it hangs: a thread does that
+    which needs no interpreter. Raises ValueError for a negative number, OSError if the system has no thread left.
     """
 
 def check_key(key: str | bytes) -> str | None:
     """Check a shared secret, or a public key in PEM, and start nothing.
 
-    Returns what is weak about the secret (it is short, or an example from documentation) and the remedy, in words; None
-    if nothing is.
+    Returns why a secret is weak (it is short, or an example from documentation) and the remedy; None: it is not weak.
 
-    Raises ValueError that says what to give instead, above all for a public key that would be taken for a secret, in
-    whatever encoding.
+    Raises ValueError that says what to give instead, such as for a public key without its PEM lines, in any encoding.
     """
 
 def check_update(

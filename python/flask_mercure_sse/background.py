@@ -123,9 +123,9 @@ class _Queue:
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._attempts = 0
-        """For the first update in the queue."""
+        """Attempts to send the first update in the queue."""
         self._backoff = Backoff()
-        """For the hub: an update that is dropped leaves the next one the pauses that it has reached."""
+        """The pauses of this hub. They go on from a dropped update to the next one."""
         self._ending = self._is_full = False
         self._published = self._retried = self._dropped = self._refused = 0
 
@@ -158,7 +158,7 @@ class _Queue:
         try:
             thread.start()
         except RuntimeError as error:
-            # The next update, and whoever waits for the queue, tries again.
+            # The next update, or a call of flush, tries again.
             self._log.error("%d updates for the Mercure hub wait for a thread: %s", len(self._queue), error)
             return
         self._thread = thread
@@ -182,7 +182,7 @@ class _Queue:
             self._log.error("the thread that publishes in the background was ended: %s", describe(error))
         with self._changed:
             self._thread = None
-            # What waits is sent by another thread.
+            # Another thread sends the updates that wait.
             self._ensure_thread()
         if isinstance(end, (KeyboardInterrupt, SystemExit)):
             raise end
@@ -258,8 +258,11 @@ class _Queue:
 
 
 def _attempt(send: Send) -> BaseException | None:
-    """Also what is no Exception (SystemExit, a time-out of gevent, a panic) is a failure of one update and not of the
-    queue. It says nothing about what the hub has done: the update is sent again, with the same id."""
+    """Send an update, and return its error, if any.
+
+    An error that is no Exception (SystemExit, a time-out of gevent, a panic) is a failure of this update, not of the
+    queue. It does not tell whether the hub has the update, so the update is sent again, with the same id.
+    """
     try:
         send()
     except BaseException as error:
@@ -268,7 +271,7 @@ def _attempt(send: Send) -> BaseException | None:
 
 
 def _is_an_answer(error: BaseException | None) -> bool:
-    """Whether the hub is there: it has accepted the update, or refused it."""
+    """Whether the hub has answered: it has accepted the update, or refused it."""
     return error is None or (isinstance(error, MercureError) and not may_pass(error))
 
 

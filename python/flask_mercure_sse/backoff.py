@@ -1,4 +1,4 @@
-"""How long to wait before another attempt: for a hub that is away, and for one that takes connections and ends them."""
+"""Pauses between attempts to reach a hub that is unavailable, or that accepts connections and ends them at once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import random
 from typing import Final
 
 _DOUBLINGS_MAX: Final = 30
-"""Far beyond every cap; a power of two stays a number that floats can hold."""
+"""Far beyond every cap, and small enough for a float."""
 
 
 class Backoff:

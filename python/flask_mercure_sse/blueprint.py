@@ -63,7 +63,7 @@ _BODY_BYTES_MAX: Final = 1024 * 1024
 _METHODS_WITH_BODY: Final = frozenset(("POST", "QUERY", "PUT", "PATCH"))
 
 _BODY: Final = "flask_mercure_sse.body"
-"""Where the body of a request is kept, in its environment."""
+"""The key of the body in the environment of a request."""
 
 _PART_BYTES: Final = 64 * 1024
 
@@ -190,21 +190,21 @@ def _request(body: bytes, length: int | None) -> bytes:
 def _keep_body(app: Flask, **_: Any) -> None:
     """Read the body of a request to the hub before the functions of the application do that run before each request.
 
-    A function that looks into ``request.form`` (a check of CSRF tokens) leaves nothing of the body, and what it leaves
-    in the form is not the same: files, bytes that are no UTF-8 and what exceeds a limit are missing. The application
-    still finds its form. A receiver of Flask's signal ``request_started``.
+    A function that reads ``request.form`` (a check of CSRF tokens) consumes the body, and the form differs from it:
+    files, bytes that are no UTF-8 and fields beyond a limit are missing. The application still finds its form. A
+    receiver of Flask's signal ``request_started``.
     """
     if request.blueprint == hub_blueprint.name:
         try:
             request.environ[_BODY] = _read_body()
         except HTTPException as refusal:
-            # For the view, if the application lets it come so far. It must not read again: a server that has said once
-            # that a body is cut gives what it has of it the next time.
+            # The view raises it, unless the application answers before. The view must not read again: after a server
+            # has reported once that a body is cut off, it returns the part that it has.
             request.environ[_BODY] = refusal
 
 
 def _body() -> tuple[bytes, int | None]:
-    """The body to the byte, and its length; of a body that is too long only the length.
+    """The body to the byte, and its length. Of a body that is too long: an empty body, and the length.
 
     Raises:
         HTTPException: the body has not come whole, or something else has read it.
@@ -239,13 +239,13 @@ def _read_body() -> tuple[bytes, int | None]:
 
 
 def _read_all(stream: IO[bytes]) -> bytes:
-    """A body of unknown length, one byte beyond the limit at most. Streams may give less at once than was asked for."""
+    """A body of unknown length, at most one byte beyond the limit. A read may return less than it is asked for."""
     parts, left = [], _BODY_BYTES_MAX + 1
     while left and (part := stream.read(min(left, _PART_BYTES))):
         parts.append(part)
         left -= len(part)
     body = b"".join(parts)
-    # For what else reads the request.
+    # For other readers of the request.
     request.stream = io.BytesIO(body)
     return body
 
@@ -255,12 +255,12 @@ def _ends_by_itself(environ: dict[str, Any]) -> bool:
 
 
 def _was_read() -> bool:
-    """Whether the form has been parsed from the stream, of which nothing is left then."""
+    """Whether the form has been parsed, which consumes the stream."""
     return "form" in vars(request._get_current_object()) and bool(request.form or request.files)  # type: ignore[attr-defined]
 
 
 def _refuse(status: int, detail: str) -> NoReturn:
-    """As the hub refuses: RFC 9457."""
+    """Refuse a request as the hub does, with problem details (RFC 9457)."""
     problem = {"type": "about:blank", "title": HTTP_STATUS_CODES[status], "status": status, "detail": detail}
     abort(Response(json.dumps(problem), status, content_type="application/problem+json"))
 

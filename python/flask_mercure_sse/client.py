@@ -158,7 +158,7 @@ def request(
         reason = f"{type(error).__name__}: what was asked for may or may not have happened"
         raise HubError(f"{_name(parts)} broke the connection: {reason}") from error
     except BaseException:
-        # A time-out of gevent: an answer that comes later belongs to no other request.
+        # Such as a time-out of gevent: a late answer must not become that of the next request.
         connection.close()
         raise
     if response.will_close or through is not None:
@@ -220,7 +220,7 @@ class Stream:
             self.close()
             raise HubError(f"{_name(parts)} broke the connection: {type(error).__name__}") from error
         except BaseException:
-            # Also a time-out of gevent.
+            # Also for a time-out of gevent.
             self.close()
             raise
         deadline.at = None

@@ -100,7 +100,7 @@ class Delivery:
             reason = describe(error)
             log.error("the update on topic %r was not published after the commit: %s", update.topic, reason)
         except BaseException as error:
-            # A time-out of gevent, the end of the process: for the caller of commit().
+            # A time-out of gevent or the end of the process: the caller of commit() gets it.
             reason = describe(error)
             log.error("the update on topic %r may not have been published after the commit: %s", update.topic, reason)
             raise
@@ -132,7 +132,7 @@ def _outcome(waiting: socket.socket) -> str:
 
     Raises:
         OSError, RuntimeError: as ``Hub.publish``.
-        HubError: the hub ended before it said what became of the update.
+        HubError: the hub ended without an answer, so the update may or may not have been published.
     """
     waiting.setblocking(True)
     try:

@@ -58,7 +58,7 @@ class HubError(MercureError):
 
 
 def from_native(error: Exception) -> MercureError:
-    """What an exception of the embedded hub means for the application. The statuses are those of a hub over HTTP.
+    """Turn an exception of the embedded hub into one of this module, with the status that a hub over HTTP answers.
 
     >>> from_native(OSError("no file descriptor is left"))
     HubUnreachableError('the embedded hub: no file descriptor is left')
@@ -73,7 +73,7 @@ def from_native(error: Exception) -> MercureError:
     if isinstance(error, HubStopped):
         return MercureError(text)
     if isinstance(error, OSError):
-        # The process has no room (NoRoom, or what the system says): nothing has reached the hub.
+        # The process has no room (NoRoom, or an error of the system): nothing has reached the hub.
         return HubUnreachableError(text)
     return HubError(text, status=500)
 

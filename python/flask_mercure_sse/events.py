@@ -114,14 +114,14 @@ class Parser:
         value = value.removeprefix(" ")
         if name == "data":
             self._data.append(value)
-            # Only lines of data add up: the others replace each other, or are not kept.
+            # Only lines of data add up: other fields replace each other, or are dropped.
             self._size += len(line)
         elif name == "event":
             self._type = value
         elif name == "id" and "\0" not in value:
             self._id = value
         elif name == "retry" and value.isascii() and value.isdigit():
-            # A number of any length is a number; Python parses no more than some thousand digits.
+            # The standard allows any number of digits; Python parses some thousand at most.
             self.retry = min(int(value.lstrip("0")[:12] or 0) / 1000, PAUSE_MAX)
         return None
 
@@ -206,12 +206,12 @@ class Subscription:
     def _take(self, part: bytes) -> None:
         try:
             for event in self._parser.feed(part):
-                # An event shows that the hub serves this subscription. A comment does not: each stream begins with one,
-                # also a stream that ends at once.
+                # An event shows that the hub serves this subscription. A comment does not: each stream begins with a
+                # comment, even a stream that ends at once.
                 self._backoff.succeed()
                 self._events.append(event)
         except HubError:
-            # What follows belongs to an event whose beginning is lost.
+            # The bytes that follow belong to an event whose beginning is lost.
             self._end_stream()
             raise
         self._retry = self._parser.retry if self._parser.retry is not None else self._retry
@@ -220,7 +220,7 @@ class Subscription:
         if self._stream is not None:
             self._stream.close()
             self._stream = None
-            # A stream on which nothing was published for long was served all the same.
+            # A stream that lasted long was served, even if nothing was published on it.
             if self._clock() - self._opened_at >= PAUSE_MAX:
                 self._backoff.succeed()
 

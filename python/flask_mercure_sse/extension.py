@@ -453,7 +453,7 @@ class MercureSSE:
         if role not in ("publisher", "subscriber"):
             raise ValueError('create_jwt: write "publisher_secret_key" or "subscriber_secret_key", the name of the key')
         token = state.sign(state.key_of(role), data)
-        # Publishers mostly publish on everything, and say so.
+        # Most publishers may publish on every topic, on purpose.
         published = [topic for topic in as_topics(data.get("publish")) if topic != "*"]
         warn_of_selectors(state, [*published, *as_topics(data.get("subscribe"))])
         return token
@@ -614,7 +614,7 @@ class MercureSSE:
         jwt: str | None = None,
         hub_url: str | None = None,
     ) -> Subscription:
-        """What :meth:`subscribe` does, for selectors that the caller vouches for: none is warned of."""
+        """Subscribe as :meth:`subscribe` does, without a warning of selectors."""
         state = self.state
         query = "&".join(f"{_parameter(state, topic)}={quote(topic, safe='')}" for topic in selected)
         is_embedded = state.is_embedded and hub_url is None

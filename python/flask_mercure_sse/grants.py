@@ -1,4 +1,4 @@
-"""What tokens grant, as a value from outside may have widened it: the warning of selectors that were not marked."""
+"""A warning of unmarked selectors in tokens: a value from outside may have widened what the token grants."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from .settings import MercureSSEState
 
 EVERYTHING: Final = Selector("*")
-"""What a token grants where the application says nothing."""
+"""The grant of a token if the application names no topics."""
 
 CALL_SITES_MAX: Final = 1000
-"""How many lines of an application are remembered as warned of: more than have calls that make tokens, fewer than code
-made at run time could have."""
+"""Lines of an application that are remembered after a warning: far more than the calls that make tokens. Code that is
+generated at run time could have any number of lines."""
 
 
 def warn_of_selectors(state: MercureSSEState, granted: Iterable[str]) -> None:
-    """Log that a token for these topics has a selector that nothing marks as meant: once for each kind of selector and
-    line of the application that asks for the token. The log does not quote it."""
+    """Log a warning if a token for these topics has an unmarked selector: once for each kind of selector and each line
+    of the application that asks for a token. The log does not quote the selector."""
     kinds = {kind for each in granted if (kind := _kind(each, state.protocol)) is not None}
     if not kinds or len(state.warned_sites) >= CALL_SITES_MAX:
         return

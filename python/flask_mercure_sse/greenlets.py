@@ -1,4 +1,4 @@
-"""What ends a thread that is a greenlet, under gevent and eventlet."""
+"""Exceptions that end a greenlet, under gevent and eventlet."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from .client import is_cooperative
 
 
 def ends_this_thread(error: BaseException) -> bool:
-    """Whether a thread that has caught it must end with it.
+    """Whether a thread that has caught the error must raise it again and end.
 
-    A greenlet that somebody ends must end: the caller may wait for that. Greenlets share the signals of one system
-    thread, so what would end the process may come up in any of them and has to go on from there. For a thread of the
-    system both are failures like others.
+    A killed greenlet must end, because the caller of ``kill`` may wait for that. Greenlets share the signals of one
+    system thread, so an exception that ends the process may be raised in any of them and must go on from there. In a
+    system thread both are ordinary failures.
 
     >>> ends_this_thread(SystemExit()), ends_this_thread(ValueError())
     (False, False)

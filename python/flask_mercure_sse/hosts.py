@@ -1,4 +1,4 @@
-"""The host of a request: a client can write anything into ``Host``, and it ends up in pages and in URLs with tokens."""
+"""The host in hub URLs. A client can write anything into ``Host``, and hub URLs are in pages and hold tokens."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _HOST: Final = re.compile(r"([A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]*)?")
 
 
 def request_host() -> str:
-    """Host and port that the current request names.
+    """The host and the port of the current request, checked.
 
-    Flask 3.1 reads TRUSTED_HOSTS by itself. Earlier versions do not know it: it counts here all the same.
+    Flask checks TRUSTED_HOSTS itself from 3.1 on. It is checked here with every version.
 
     Raises:
         SecurityError: TRUSTED_HOSTS does not list the host (400).
@@ -34,7 +34,7 @@ def request_host() -> str:
 def base_url(is_mounted: bool) -> str:
     """Scheme and host of the request, and perhaps where the application is mounted.
 
-    Where SERVER_NAME is set, the host is that or one below it, whatever the request says; so it is in Flask's own URLs.
+    Where SERVER_NAME is set, the host is SERVER_NAME or a host below it that the request names, as in Flask's own URLs.
 
     Raises:
         BadRequest: what :func:`request_host` raises.

@@ -42,7 +42,7 @@ subscriber_disconnected: Final = _signals.signal("mercure-subscriber-disconnecte
 _PART_BYTES: Final = 64 * 1024
 
 OPENING_SECONDS: Final = 10.0
-"""How long the first subscriber waits until the hub watches: longer than a store has to say where its log ends."""
+"""How long the first subscriber waits until the hub watches: longer than a store takes to find the end of its log."""
 
 PAUSE_MIN: Final = 0.5
 PAUSE_MAX: Final = 30.0
@@ -63,9 +63,10 @@ class Watch:
         self._lock = threading.Lock()
 
     def ensure(self, state: MercureSSEState) -> None:
-        """Begin, unless it has begun in this process or nobody listens. Subscriptions that follow are told of.
+        """Begin, unless it has begun in this process or the signals have no receiver. Signals are sent for
+        subscriptions that follow.
 
-        Only this thread or greenlet waits until the hub watches.
+        Waits until the hub watches, OPENING_SECONDS at most; other greenlets go on.
 
         Raises:
             OSError, RuntimeError: the hub cannot start.
@@ -98,7 +99,7 @@ def _open(state: MercureSSEState) -> socket.socket:
 
 
 def _first_part(events: socket.socket) -> bytes:
-    """What comes once the hub watches; nothing if it does not, or takes too long."""
+    """The first bytes, which come once the hub watches. Empty if it does not, or takes longer than OPENING_SECONDS."""
     try:
         events.settimeout(OPENING_SECONDS)
         return events.recv(_PART_BYTES)
@@ -112,7 +113,7 @@ def _run(application: weakref.ref[Flask], events: socket.socket, first: bytes) -
     try:
         _watch(application, events, first)
     except BaseException as error:
-        # This greenlet is ended: the next subscription begins another.
+        # Such as the end of this greenlet: the next subscription begins another.
         end = error
     app = application()
     if app is not None:
@@ -136,7 +137,7 @@ def _watch(application: weakref.ref[Flask], events: socket.socket | None, first:
                 "the embedded Mercure hub has ended the stream of its subscription events, and some may be missed: "
                 "signals are sent again once it is open"
             )
-        # While it waits, it keeps nothing alive.
+        # A waiting thread must not keep the application alive.
         del app
         _sleep(pause)
         app = application()
@@ -152,7 +153,7 @@ def _watch(application: weakref.ref[Flask], events: socket.socket | None, first:
 
 
 def _listen(application: weakref.ref[Flask], events: socket.socket, first: bytes) -> bool:
-    """Send a signal for each event until the stream ends; whether there was any."""
+    """Send a signal for each event until the stream ends. Return whether there was an event."""
     parser, part, heard = Parser(), first, False
     with events, contextlib.suppress(OSError):
         events.setblocking(True)
@@ -163,7 +164,7 @@ def _listen(application: weakref.ref[Flask], events: socket.socket, first: bytes
                     return heard
                 heard = True
                 _send(app, event.json())
-                # While it waits, it keeps nothing alive.
+                # A waiting thread must not keep the application alive.
                 del app
             part = b""
     return heard
@@ -190,7 +191,7 @@ def _send(app: Flask, document: dict[str, Any]) -> None:
                 subscription=document,
             )
         except BaseException as error:
-            # Whatever one receiver raises, the others hear of the next subscription.
+            # One receiver that fails does not keep later signals from the others.
             app.logger.exception("a receiver of %s failed", signal.name)
             if ends_this_thread(error):
                 raise

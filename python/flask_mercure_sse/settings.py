@@ -119,7 +119,7 @@ class MercureSSEState:
     watch: Watch = field(default_factory=Watch)
     """What sends the signals of :mod:`flask_mercure_sse.presence`."""
     warned_sites: set[tuple[str, int, str]] = field(default_factory=set)
-    """Lines of the application of which :mod:`flask_mercure_sse.grants` has warned, with the kind of selector."""
+    """Warnings of :mod:`flask_mercure_sse.grants` that were logged: file, line and kind of selector."""
     _hub: Hub | None = None
     _started_in: int | None = None
     _hub_keys: dict[str, str | bytes] = field(default_factory=dict)
@@ -159,7 +159,7 @@ class MercureSSEState:
     def _configured(self, name: str, given: str | bytes | None) -> str | bytes | None:
         setting = "SECRET_KEY" if given is None else config_key(name)
         key = _key(setting, self.app.config.get("SECRET_KEY")) if given is None else given
-        # Debug and testing mode are often set later than the key, and need no good one.
+        # Checked here, since debug and testing mode, which need no good key, are often set later than the key.
         if key and not self.app.debug and not self.app.testing:
             weakness = _weakness(key)
             if weakness is not None:
@@ -583,13 +583,13 @@ _COOKIE_NAME: Final = re.compile(f"[A-Za-z0-9{re.escape(_COOKIE_SIGNS)}]+")
 
 
 def _secret(app: Flask, name: str, values: Mapping[str, Any]) -> str | bytes | None:
-    """A key. "": none, as the config says."""
+    """A key. An empty text: the config says that there is none."""
     setting, value = _given(app, name, values)
     return _key(setting, value) or ("" if config_key(name) in app.config else None)
 
 
 def _given(app: Flask, name: str, values: Mapping[str, Any]) -> tuple[str, Any]:
-    """From the config; if it is not there, from the keyword, then the environment; with its name there."""
+    """The name of a setting and its value: from the config, else from the keyword, else from the environment."""
     key, variable = config_key(name), _ENVIRONMENT[name]
     if key in app.config or values[name]:
         return key, values[name]
@@ -609,7 +609,7 @@ def _transport(url: Any) -> str | None:
 
 
 def _key(key: str, value: Any) -> str | bytes | None:
-    """A secret, or a public key in PEM, as the hub takes it; None if there is none."""
+    """A shared secret, or a public key in PEM, as the hub takes it. None: no key is given."""
     if value is None:
         return None
     if not isinstance(value, (str, bytes)):
@@ -627,10 +627,10 @@ def _key(key: str, value: Any) -> str | bytes | None:
 
 @lru_cache(maxsize=64)
 def _weakness(key: str | bytes) -> str | None:
-    """What is weak about a key. SECRET_KEY is looked at whenever it is used: it may be set later, or change.
+    """Why a key is weak, if it is. Cached, because SECRET_KEY is checked at each use: it may be set later, or change.
 
     Raises:
-        ValueError: it is no key, or would be no secret.
+        ValueError: the hub does not take the key.
     """
     if isinstance(key, str):
         key.encode()

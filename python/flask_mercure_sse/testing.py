@@ -88,7 +88,7 @@ def subscriber(mercure: MercureSSE, topics: Any, **options: Any) -> Subscriber:
     """
     selected = as_topics(topics)
     asks = any(f"{HUB_PATH}/subscriptions" in topic for topic in selected)
-    # A test may see everything, and needs no warning of it.
+    # A test may select every topic; no warning.
     return Subscriber(mercure._subscribe(selected, **options), sees_subscriptions=asks)
 
 

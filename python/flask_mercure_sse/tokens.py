@@ -69,7 +69,7 @@ def sign(key: str | bytes, grants: Mapping[str, Any], ttl: int, *, audience: str
 
 
 def check_dialect(topic: str, protocol: str) -> str:
-    """The topic, if the dialect knows how to select what it selects.
+    """Return the topic, if the dialect has selectors of its kind.
 
     Raises:
         ValueError: a URL pattern in 0.x; a URI template or a prefix in 1.0.
@@ -82,8 +82,8 @@ def check_dialect(topic: str, protocol: str) -> str:
 
 
 def matchers(topics: Iterable[str]) -> list[dict[str, str]]:
-    """Topics as a token of protocol 1.0 names them. All but URL patterns are exact, whatever characters they hold, but
-    for ``*`` alone, which is every topic.
+    """Topics as a token of protocol 1.0 names them. All are exact, except URL patterns, and ``*`` alone, which is every
+    topic.
 
     >>> matchers(["a", URLPattern("/books/:id")])
     [{'match': 'a'}, {'match': '/books/:id', 'match_type': 'urlpattern'}]

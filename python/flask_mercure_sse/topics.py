@@ -25,11 +25,11 @@ class URLPattern(str):
 
 
 class Selector(str):
-    """A selector of protocol 0.x that is meant as one, where a topic to subscribe to or to grant is expected: a URI
-    template, ``*`` for every topic, or a prefix before ``*``.
+    """Marks a selector of protocol 0.x where a topic to subscribe to or to grant is expected: a URI template, ``*`` for
+    every topic, or a prefix before ``*``.
 
-    The same text without the mark means the same, and the log warns of it where a token grants it: a value that came
-    from outside may have made a selector of what was meant as a topic.
+    The same text without the mark selects the same. The log warns of it where a token grants it, because a value from
+    outside may have turned a topic into a selector.
 
     >>> as_topic(Selector("/books/{id}"))
     Selector('/books/{id}')
@@ -42,10 +42,10 @@ class Selector(str):
 
 
 def topic(template: str, /, *values: Any, **named: Any) -> str:
-    """Put values into a topic so that it names one thing, whatever they hold: the result is never a selector.
+    """Put values into a topic, percent-encoded: the result is never a selector, whatever the values are.
 
-    Every character of a value is percent-encoded as UTF-8, but for ASCII letters, digits and ``-._~``. So different
-    values give different topics where something else stands between two of them, such as a slash.
+    Every character of a value is encoded as UTF-8, except ASCII letters, digits and ``-._~``. Different values give
+    different topics if a character such as a slash stands between each two of them.
 
     Args:
         template: the topic, written in the code, with ``{}`` or ``{name}`` where the values belong.

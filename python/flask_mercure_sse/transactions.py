@@ -18,7 +18,7 @@ Publish = Callable[[set[str]], None]
 
 
 INTERRUPTED: Final = "interrupted"
-"""Among the hubs that have failed: nothing more of this commit is sent, to no hub."""
+"""Stands among the failed hubs if sending was interrupted: no further update of this commit is sent to any hub."""
 
 
 class _Pending:
@@ -104,7 +104,7 @@ def _publish_all(waiting: list[Publish]) -> None:
         try:
             publish(failed)
         except BaseException as error:
-            # Nothing can be sent any more, and each of the others is still accounted for.
+            # No further update is sent, and each remaining one is still logged.
             interruption = interruption or error
             failed.add(INTERRUPTED)
     if interruption is not None:

@@ -99,7 +99,7 @@ def main(host: str, port: int, cors_origins: str, debug: bool, **options: Any) -
 
 
 class StartError(click.ClickException):
-    """Why the hub does not start, on standard error as far as that takes it."""
+    """The hub does not start. The reason goes to standard error, which is not waited for."""
 
     def show(self, file: IO[Any] | None = None) -> None:
         print_line(f"Error: {self.format_message()}", error=True)
@@ -107,8 +107,8 @@ class StartError(click.ClickException):
 
 
 def _open_standard_streams() -> None:
-    """Give the numbers of standard streams that are closed to the null device: a socket of the hub would get them
-    otherwise, and with it what is meant for the log."""
+    """Open the null device for each standard stream that is closed. Otherwise a socket of the hub would get its number,
+    and log lines would be written into that socket."""
     descriptor = os.open(os.devnull, os.O_RDWR)
     while descriptor <= 2:
         descriptor = os.open(os.devnull, os.O_RDWR)
@@ -116,7 +116,7 @@ def _open_standard_streams() -> None:
 
 
 def _by_option(message: str) -> str:
-    """What the hub says of a key, with the names that it can be given by here."""
+    """A message of the hub about a key, with the option and the variables of this command instead of the argument."""
     setting, _, problem = message.partition(": ")
     if setting not in ("publisher_key", "subscriber_key"):
         return message
@@ -157,7 +157,7 @@ def _settings(options: Mapping[str, Any], variables: Variables) -> dict[str, Any
 
 
 _FEW_STREAMS: Final = 10_000
-"""So many streams fit where nobody has lowered the limit of open files: fewer are worth a warning."""
+"""Fewer streams than this cause a warning: with the usual hard limit of open files, more fit."""
 
 _DRAIN_SECONDS: Final = 5.0
 """Time that open requests get when the hub stops."""

@@ -60,7 +60,7 @@ def create_app(
     _print_keys(app.extensions["mercure_sse"])
     origins = tuple(origin.strip() for origin in cors_origins.split(",") if origin.strip())
     app.extensions["mercure_sse"].cors_origins = origins
-    # Origins that cannot match are an error here, and not at the first request. Nothing is started yet.
+    # Checks the origins now and not at the first request. Does not start the hub.
     app.extensions["mercure_sse"].embedded_hub()
     return app
 
@@ -80,8 +80,8 @@ def _print_keys(state: MercureSSEState) -> None:
 
 
 FLUSH_SECONDS: Final = 2.0
-"""How long a line is waited for that must be there before something else happens; it is there in microseconds, unless
-nobody reads it."""
+"""How long to wait until a line is written, where the order of lines matters. It takes microseconds, unless the reader
+has stopped reading."""
 
 PUBLISH_ALL: Final = '{"mercure":{"publish":["*"]}}'
 """The claims of a token for every topic, which never expires."""

@@ -11,7 +11,7 @@ from .._native import end_process_after_drain, flush_lines
 
 
 class Stop:
-    """Waits for SIGINT and SIGTERM from when it is made, in a thread of its own.
+    """Waits for SIGINT and SIGTERM in a thread of its own, from its construction on.
 
     The first signal asks the hub to stop, and the process ends within two seconds after the drain even if the hub does
     not; while the hub is still starting, it ends at once. The second signal ends the process at once.
@@ -25,7 +25,7 @@ class Stop:
         threading.Thread(target=self._run, name="mercure-signals", daemon=True).start()
 
     def wait(self) -> None:
-        """Wait for the first signal. The hub has started."""
+        """Wait for the first signal. Call it when the hub has started."""
         self._serving.set()
         self._asked.wait()
 
@@ -35,13 +35,13 @@ class Stop:
         if not self._serving.is_set():
             _end_process(0)
         self._asked.set()
-        # Shells report a process that a signal has ended so.
+        # As shells report a process that a signal has ended.
         _end_process(128 + signal.sigwait(_SIGNALS))
 
 
 def _end_process(code: int) -> NoReturn:
     flush_lines()
-    # Not by an exception: the main thread may wait for something that never comes.
+    # No exception would end a main thread that hangs.
     os._exit(code)
 
 
