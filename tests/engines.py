@@ -21,7 +21,7 @@ class Engine:
 
     stop_signal = signal.SIGTERM
     ready: str
-    """What it writes when it accepts connections."""
+    """The line that it writes when it accepts connections."""
 
     def __init__(self, directory: Path, host: str = "127.0.0.1") -> None:
         self.directory, self.host = directory, host

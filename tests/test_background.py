@@ -220,7 +220,7 @@ class Timeout(BaseException):
 
 
 INTERRUPTIONS = [SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError, Timeout, GreenletExit]
-"""What is no Exception, and can come up in any thread or greenlet."""
+"""Errors that are no Exception, and can be raised in any thread or greenlet."""
 
 
 @pytest.mark.parametrize("interruption", INTERRUPTIONS)

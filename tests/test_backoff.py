@@ -40,7 +40,7 @@ def test_a_subscription_comes_back_later_and_later_to_a_hub_that_ends_every_stre
         subscription._sleep = pauses.append
         assert next(subscription).data == "x"
         assert_doubling(pauses, events.PAUSE_MIN, events.PAUSE_MAX)
-        # A hub that is away at first is asked again at once, when the loop begins.
+        # A hub that is unavailable at first is asked again at once, when the loop begins.
         assert len(pauses) == 9 - (answer == b"")
         pauses.clear()
         assert next(subscription).data == "x"

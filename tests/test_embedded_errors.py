@@ -1,4 +1,4 @@
-"""What an application is told when its embedded hub fails: each cause has one error, and only a full log is 507."""
+"""The errors of an embedded hub that fails: one for each cause, and 507 only for a full log."""
 
 import inspect
 import socket

@@ -64,7 +64,7 @@ READS = {
     "data": lambda: request.get_data(),
     "json": lambda: request.get_json(silent=True),
 }
-"""What the application does before the hub has its turn."""
+"""The code of the application that runs before the hub."""
 
 
 @pytest.mark.parametrize("read", READS.values(), ids=READS)
@@ -127,7 +127,7 @@ class Breaks(Slow):
 
 
 class BreaksOnce(SlowReads):
-    """As gunicorn gives a cut body: an error first, and to those who read on, what there is."""
+    """A cut body as gunicorn gives it: an error first, and to further reads the part that there is."""
 
     has_broken = False
 

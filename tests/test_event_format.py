@@ -1,4 +1,4 @@
-"""The parser of event streams: whatever the line ends, wherever the stream is cut, it reads what the standard says."""
+"""The parser of event streams reads all line ends as the standard says, and a stream that is cut anywhere."""
 
 import pytest
 from hypothesis import example, given, settings

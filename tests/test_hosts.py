@@ -1,4 +1,4 @@
-"""URLs of the hub name only hosts that the application knows, whatever a client writes into Host."""
+"""Hub URLs name only hosts that the application knows, even if a client writes another one into Host."""
 
 import pytest
 from flask import Flask, Response, render_template_string

@@ -196,7 +196,7 @@ def test_a_watch_that_ends_is_begun_again_later_and_later(app, mercure, monkeypa
 
 
 def wait_for_thread(app, hub):
-    """Until the last of the streams that break has been replaced by one that lasts."""
+    """Waits until the last broken stream is replaced by a stream that lasts."""
     while hub.answers:
         os.sched_yield()
     marker = threading.Event()

@@ -1,4 +1,4 @@
-"""What ``make test`` says at its end, and its exit code."""
+"""The summary of ``make test``, and its exit code."""
 
 from __future__ import annotations
 

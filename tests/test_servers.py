@@ -224,7 +224,7 @@ def test_a_form_that_is_cut_is_not_published(command, start, open_stream, send, 
         with socket.create_connection((address.hostname, address.port), PATIENCE) as connection:
             connection.sendall(f"{head}{framing}\r\n\r\n".encode() + body)
             connection.shutdown(socket.SHUT_WR)
-            # Some servers answer nobody who has gone.
+            # Some servers do not answer a client that has gone.
             with connection.makefile("rb") as answer:
                 assert b" 200 " not in answer.readline(), framing
     send("GET", url + "/publish")

@@ -1,4 +1,4 @@
-"""Values in topics: whatever they hold, they name one thing; selectors that nobody has marked are warned of."""
+"""Values in topics never select other topics, and the log warns of unmarked selectors."""
 
 import logging
 from string import Formatter

@@ -1,4 +1,4 @@
-"""A TCP proxy that sees what passes, and cuts its connections when it is told to."""
+"""A TCP proxy that records the bytes it passes on, and cuts its connections on request."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ def go_clients() -> dict[str, list[str]]:
 
 
 class Missing(Exception):
-    """What a client needs is not on this machine."""
+    """A program that a client needs is not installed."""
 
 
 class Client:
@@ -136,7 +136,7 @@ class Outcome:
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
-    """What became of each client. All of them run at once, since each event waits for a keep-alive."""
+    """The result of each client. They run at the same time, since each event waits for a keep-alive."""
     commands: dict[str, list[str]] = {}
     outcomes: dict[str, Outcome] = {}
     kinds: tuple[tuple[str, Callable[[], dict[str, list[str]]]], ...]

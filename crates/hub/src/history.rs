@@ -158,7 +158,8 @@ pub(crate) struct Beginning {
 }
 
 impl Beginning {
-    /// At the end of the log, or of what this node has seen of it while the log is away: nothing is read.
+    /// At the end of the log; while the log is unavailable, at the last entry that this node has delivered. Nothing is
+    /// read.
     pub(crate) async fn at_end(engine: &Engine) -> Result<Self, TransportError> {
         let Head { position, id } = engine.head().await?;
         let answer = id.as_ref().map_or(Cursor::EARLIEST, EventId::as_str).into();

@@ -28,7 +28,7 @@ pub(crate) struct Subscriber {
     pub(crate) presence: Option<presence::Guard>,
     #[expect(dead_code, reason = "held for its Drop")]
     pub(crate) counted: Option<Counted>,
-    /// What its matchers and its grants take of the budget.
+    /// Its part of the budget, for its matchers and its grants.
     #[expect(dead_code, reason = "held for its Drop")]
     pub(crate) weight: Option<(Arc<Weight>, Option<Arc<GrantsWeight>>)>,
 }

@@ -27,7 +27,8 @@ use petasos_protocol::{
 };
 use tokio::sync::{Semaphore, watch};
 
-/// What all nodes share: its state, whether it is away, and whether it has refused to read since it went away or came back.
+/// The store that all nodes share: its state, whether it is unavailable, and whether it has refused a read since that
+/// changed.
 #[derive(Clone)]
 struct Store(Arc<Mutex<State>>, Arc<AtomicBool>, Arc<watch::Sender<bool>>);
 
@@ -87,7 +88,7 @@ impl Store {
         self.1.store(away, Ordering::SeqCst);
     }
 
-    /// Waits until somebody has tried to read while it was away.
+    /// Waits for a read while the store is unavailable.
     async fn has_refused_to_read(&self) {
         let mut refused = self.2.subscribe();
         let has_refused = refused.wait_for(|refused| *refused);
@@ -460,7 +461,7 @@ async fn a_stopping_node_says_that_its_subscribers_have_left() {
     assert_eq!(here.subscriptions(None).await.expect("list").all().await.expect("a list").len(), 1);
 }
 
-/// A publisher that were told otherwise would publish it again, at the next node.
+/// A publisher with an error would publish it again, at the next node.
 #[tokio::test]
 async fn an_update_that_the_store_has_is_acknowledged_while_its_node_stops() {
     let store = Store::new();

@@ -159,7 +159,7 @@ async fn a_blank_cursor_replays_nothing_and_the_answer_names_the_end_of_the_log(
     assert_eq!(first.cursor(), Some("earliest"), "nothing precedes");
     publish(&hub, "topic=a&id=1").await;
     assert_eq!(ids(&mut first, 1).await, ["1"]);
-    // Whatever the last event is, and whoever may see it.
+    // Also if the last event is one that this subscriber may not see.
     publish(&hub, "topic=b&id=2&private").await;
     let mut second = subscribe(&hub, &["a"], Some(""), Arc::default()).await;
     assert_eq!(second.cursor(), Some("2"));

@@ -47,7 +47,7 @@ fn main() -> ExitCode {
 /// How long a process that fails waits for standard error to take the reason.
 const FAILURE_MAX: Duration = Duration::from_secs(2);
 
-/// How long the threads of a runtime may take to end: one that waits for a name server or for a disk may never do.
+/// How long the threads of a runtime may take to end. A thread that waits for a name server or a disk may never end.
 const THREADS_MAX: Duration = Duration::from_millis(200);
 
 fn run_to_end(task: Task) -> Result<ExitCode, Failure> {

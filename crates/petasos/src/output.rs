@@ -165,7 +165,7 @@ struct State {
     report_at: Option<Instant>,
 }
 
-/// What the writer does next.
+/// The next step of the writer.
 enum Next {
     Line(String),
     Report(u64),

@@ -398,7 +398,7 @@ fn keys_are_fetched_from_an_issuer_that_its_certificate_proves() {
     assert!(!log.contains(&token));
 }
 
-/// What a hub says that does not start.
+/// The output of a hub that does not start.
 fn refusal(arguments: &[&str], environment: &[(&str, &str)]) -> String {
     let output = command(arguments).envs(environment.iter().copied()).output().expect("runs");
     let text = String::from_utf8(output.stderr).expect("UTF-8");
@@ -472,7 +472,7 @@ fn a_pem_document_with_written_line_breaks_is_taken() {
     }
 }
 
-/// What is said about settings that work, before a token is made with them.
+/// The warnings about settings, logged before a token is made with them.
 fn warnings(arguments: &[&str], environment: &[(&str, &str)]) -> String {
     let mint = [&["token", "mint", "--publish", "a"][..], arguments].concat();
     let output = command(&mint).envs(environment.iter().copied()).output().expect("runs");

@@ -1,4 +1,4 @@
-//! What becomes of a process whose hub is broken. Each of these tests runs another one of this file in a process of its own.
+//! A process whose hub is broken. Each of these tests runs another test of this file in a process of its own.
 
 use std::{
     env,
@@ -46,7 +46,7 @@ fn a_process_that_hangs_ends_at_its_deadline() {
 #[ignore = "another test runs it"]
 fn child_that_hangs() {
     telemetry::init("info");
-    // Whoever holds this never lets go of it, and nothing of the hub moves.
+    // A lock that is never released: every part of the hub hangs.
     let (_standard_error, _standard_output) = (std::io::stderr().lock(), std::io::stdout().lock());
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = runtime.expect("a runtime");

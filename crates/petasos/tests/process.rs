@@ -1,4 +1,4 @@
-//! The process around the hub: whatever its standard streams, its signals and its limits are, it serves and it ends.
+//! The process of the hub with broken standard streams, signals and low limits: it serves, and it ends in time.
 #![cfg(target_os = "linux")]
 
 use std::{
@@ -27,7 +27,7 @@ const DRAIN: u64 = 1;
 /// How long a test waits for what happens in milliseconds.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A process that is killed on drop, whatever the test does.
+/// A process that is killed on drop.
 struct Process(Child);
 
 impl Drop for Process {

@@ -1,4 +1,4 @@
-//! What an answer carries: a document, whole or in pieces, or a stream of events.
+//! The bodies of answers, which are documents, whole or in pieces, or streams of events; and the bodies of requests.
 
 use std::{
     pin::Pin,

@@ -49,7 +49,7 @@ impl Origins {
     /// The same without `*`, for origins that may publish with a cookie.
     ///
     /// # Errors
-    /// Also for `*`, with which every site could publish in the name of its visitors.
+    /// As [`Origins::parse`], and for `*`: it would let every site publish with its visitors' cookies.
     pub fn parse_listed<'a>(values: impl IntoIterator<Item = &'a str>) -> Result<Self, String> {
         let origins = Self::parse(values)?;
         match origins.any {
@@ -116,7 +116,7 @@ impl Origins {
 
     /// The answer to a preflight request, for a resource that has the methods `allow`; [`Origins::apply`] adds the origin.
     ///
-    /// A script of an allowed origin may send whatever header fields it asks for: libraries add fields to each request
+    /// A script of an allowed origin may send all header fields that it asks for: libraries add fields to each request
     /// (`HX-Request`, `traceparent`), and the hub ignores those that it does not know. The names are given one by one:
     /// `*` would not cover `Authorization`, and stands for itself where credentials are sent. An origin that is not
     /// allowed learns nothing.

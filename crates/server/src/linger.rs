@@ -1,7 +1,7 @@
 //! The end of a connection whose peer may still be sending (RFC 9112, section 9.6).
 //!
-//! A socket that is closed with unread data resets the connection, and the reset destroys an answer that the peer has not
-//! read yet. So the sending side is shut down first, and what the peer sends is read and thrown away until it closes.
+//! A socket that is closed with unread data resets the connection, and the reset destroys an answer that the peer has
+//! not read yet. So the sending side is shut down first, and the bytes of the peer are discarded until it closes.
 
 use std::{
     future::poll_fn,
@@ -44,7 +44,7 @@ pub(crate) async fn linger(io: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
         }
         io::Result::Ok(())
     };
-    // Whatever the reason, the connection is over.
+    // On an error, too, the connection is over.
     let _ = timeout(TIME_MAX, discard).await;
 }
 

@@ -245,7 +245,7 @@ impl http_body::Body for Asked {
     }
 }
 
-/// What hyper reads from and writes to. It tries to write what it has before it waits, so it is known here whether
+/// The connection that hyper reads and writes. hyper writes what it has before it waits, so it is known here whether
 /// something of an answer is left.
 pub(crate) struct Linked<Io>(pub(crate) Arc<Link<Io>>);
 

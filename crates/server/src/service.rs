@@ -101,7 +101,7 @@ pub struct Service {
     pub(crate) streams: Arc<Streams>,
     /// Permits to read the list of subscriptions.
     pub(crate) listings: Arc<Semaphore>,
-    /// Room for bodies of publishers, and of subscribers who send a QUERY.
+    /// Room for bodies of publishers, and for bodies of QUERY requests.
     pub(crate) published: Room,
     pub(crate) queried: Room,
     pub(crate) metadata: Metadata,

@@ -37,7 +37,7 @@ const DOCUMENTS: [(&str, &str, KeyForm); 21] = [
     ("private, OpenSSH", include_str!("keys/disguised/ed25519.ssh"), KeyForm::Private),
 ];
 
-/// What refuses it, without a part of it in the text.
+/// The reason why a text is refused as a secret. The message quotes no part of it.
 fn refused(name: &str, secret: &[u8]) -> KeyForm {
     let Err(error @ KeyError::Form(form)) = Key::parse(secret, &[]) else { panic!("{name}: not refused") };
     let signer = Signer::parse(secret, None).err();

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::sync::watch;
 
-/// What is known of a store's room without asking the store.
+/// Whether a store has room, as far as is known without asking it.
 pub(crate) struct Capacity {
     /// For the log: which store it is.
     shown: String,

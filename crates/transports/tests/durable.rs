@@ -520,7 +520,7 @@ async fn a_file_that_is_taken_away_is_noticed_when_nobody_publishes() {
     append(&*log, "1", 10).await;
     fs::remove_file(directory.path().join("mercure.sqlite3-wal")).expect("removed");
     until("it is noticed", || !log.is_ready()).await;
-    // What was in it has been saved.
+    // Its content was moved to the database.
     drop(log);
     wait_until_left(directory.path()).await;
     let log = open_in(directory.path(), entries(10)).await;

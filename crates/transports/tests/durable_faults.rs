@@ -203,7 +203,7 @@ fn child_whose_disk_is_full() {
     });
 }
 
-/// Each append is told to have failed before the disk goes on, and published again then.
+/// Each append fails before the disk goes on, and is published again after that.
 #[test]
 #[ignore = "the other tests run it as a process of its own"]
 fn child_whose_disk_hangs() {
@@ -236,7 +236,7 @@ fn child_whose_disk_hangs() {
         }
         assert_eq!(ids(&*log).await, expected, "each once");
 
-        // Of two that are written together, one publisher gives up.
+        // Two updates are written together, and one of the publishers gives up.
         order(&orders, "hang 0");
         let first = publish(&["first"]);
         // Sleeps: it is being written as soon as the disk hangs with it, which nothing tells.
@@ -270,7 +270,7 @@ fn child_whose_disk_hangs() {
     });
 }
 
-/// A log whose disk hangs when it is told to.
+/// A log with a disk that hangs on command.
 struct OnDisk(PathBuf);
 
 #[async_trait]

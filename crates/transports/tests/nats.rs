@@ -687,7 +687,7 @@ async fn fills(server: &Server) {
     assert_eq!(leases["state"]["messages"], 0, "nothing is left of the look for room");
 }
 
-/// What waited for a connection that was lost must not be sent over the next one.
+/// A message that waited for a lost connection must not be sent over the next one.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_failed_while_the_server_was_gone_is_not_there_when_it_is_back() {
     let mut server = nats("");
@@ -757,7 +757,7 @@ async fn a_purge_does_not_change_whether_the_log_is_ready() {
     });
     let client = async_nats::connect(format!("127.0.0.1:{}", server.port)).await.expect("connect");
     for round in 0..20 {
-        // What an operator does by hand, and removes at once.
+        // As an operator would do by hand, removed at once.
         for _ in 0..10 {
             client.publish("mercure.updates", "nonsense".into()).await.expect("publish");
         }
@@ -777,7 +777,7 @@ async fn a_purge_does_not_change_whether_the_log_is_ready() {
     }
 }
 
-/// What a node does every third of its lease.
+/// The work of a node every third of its lease.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_renewal_costs_the_same_whatever_the_number_of_subscribers() {
     const SUBSCRIBERS: u128 = 5_000;
@@ -823,7 +823,7 @@ async fn a_renewal_costs_the_same_whatever_the_number_of_subscribers() {
 
 const RENEWALS: u64 = 20;
 
-/// Where a server tells what it has done: at a port that it chose itself.
+/// The address of a server's monitoring, at a port that the server chose.
 fn monitor(server: &Server) -> String {
     let file = server.directory().join(format!("nats-server_{}.ports", server.id()));
     let ports: Value = serde_json::from_slice(&std::fs::read(file).expect("written")).expect("JSON");
@@ -843,7 +843,7 @@ async fn traffic(server: &Server) -> [u64; 2] {
     [number("in_msgs") + number("out_msgs"), number("in_bytes") + number("out_bytes")]
 }
 
-/// A node whose subscribers are left behind is found by one that looks at the leases alone.
+/// A node that left subscribers behind is found from the leases alone.
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_that_others_have_seen_alive_or_not_are_found_when_they_are_gone() {
     let server = nats("");
@@ -851,7 +851,7 @@ async fn nodes_that_others_have_seen_alive_or_not_are_found_when_they_are_gone()
     let (log, other) = (log(&url, 100).await, log(&url, 100).await);
     let (registry, others) = (log.registry().expect("one"), other.registry().expect("one"));
     assert!(registry.abandoned(10).await.expect("abandoned").is_empty(), "everything has been looked at");
-    // One that comes and gives its lease up between two looks.
+    // A node that comes and resigns its lease between two looks.
     let short = NodeId::new(1);
     others.renew(short).await.expect("renew");
     others.record(short, &[fact(1, true)]).await.expect("record");
@@ -859,7 +859,7 @@ async fn nodes_that_others_have_seen_alive_or_not_are_found_when_they_are_gone()
     assert_eq!(registry.abandoned(10).await.expect("abandoned").len(), 1);
     registry.bury(short, &[fact(1, false)]).await.expect("bury");
     assert!(registry.abandoned(10).await.expect("abandoned").is_empty());
-    // One that dies.
+    // A node that dies.
     let dies = NodeId::new(2);
     others.renew(dies).await.expect("renew");
     others.record(dies, &[fact(2, true)]).await.expect("record");

@@ -1,4 +1,4 @@
-// What every client does with what its library delivers: a line of JSON for the test.
+// Every client reports each message of its library to the test, as a line of JSON.
 
 export const url = process.argv[2];
 

@@ -1,4 +1,4 @@
-//! What subscribers bring is bounded in bytes, for all of them together.
+//! The bytes that all subscribers bring together are bounded.
 
 use petasos_hub::Session;
 use petasos_server::Signer;
@@ -60,7 +60,7 @@ async fn matchers_are_bounded_together_few_large_ones_leave_room_and_newcomers_g
     let refused = server.request("GET", &format!("{HUB}?{}", large(2_000)), &[], b"").await;
     assert_eq!((refused.status, refused.header("retry-after")), (503, Some("5")));
     assert!(refused.body.contains("no-room"), "{}", refused.body);
-    // Those who bring little still get in, and everything works.
+    // Small subscribers are still admitted, and everything works.
     let mut small = server.subscribe("topic=news", &[]).await;
     assert_eq!(server.publish("topic=news&id=1").await.status, 200);
     assert!(small.event().await.starts_with("id: 1\n"));

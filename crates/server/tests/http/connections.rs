@@ -310,7 +310,7 @@ async fn a_subscriber_leaves_when_it_shuts_down_its_sending_side() {
         // History is read for these, and nothing of it matches the second.
         format!("GET {HUB}?topic=a&lastEventID=earliest HTTP/1.1\r\nHost: x\r\n\r\n"),
         format!("GET {HUB}?topic=b&lastEventID=earliest HTTP/1.0\r\n\r\n"),
-        // What it sends beside that is not heard, and hides nothing.
+        // Further bytes from the peer are discarded, and do not hide that it leaves.
         format!("{get}{PROBE}"),
         format!("{PROBE}{get}"),
         format!("GET {HUB}?topic=a HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc"),
@@ -342,14 +342,14 @@ async fn a_subscriber_leaves_when_it_shuts_down_its_sending_side() {
     }
 }
 
-/// All that comes until the connection ends, in whatever way.
+/// All bytes until the connection ends, with or without an error.
 async fn read_all(client: &mut BufReader<impl AsyncRead + AsyncWrite + Unpin>) -> String {
     let mut bytes = Vec::new();
     let _ = timeout(PATIENCE, client.read_to_end(&mut bytes)).await.expect("an end");
     String::from_utf8(bytes).expect("UTF-8")
 }
 
-/// What a client that writes everything before it reads gets to see of a refused request.
+/// The answer to a refused request, for a client that writes all of it before it reads.
 async fn write_then_read(server: &Server, head: &str, body: &[u8]) -> String {
     let mut client = TcpStream::connect(server.address).await.expect("connect");
     client.write_all(head.as_bytes()).await.expect("write");
@@ -425,7 +425,7 @@ async fn whoever_goes_on_writing_is_cut_off() {
         }
     };
     timeout(PATIENCE, writing).await.expect("an end");
-    // What the buffers of both ends hold comes on top.
+    // The buffers of both ends hold some more.
     assert!(written < 96 * 1024 * 1024, "{written}");
     server.connections.stop().await;
     timeout(PATIENCE, server.connections.drained()).await.expect("it is gone");

@@ -205,7 +205,7 @@ async fn a_blank_cursor_is_answered_and_replays_nothing() {
         assert_eq!(head.header("last-event-id"), Some(&*answer), "{query} {headers:?}");
         answer = server.publish("topic=a").await.body;
         assert!(stream.event().await.starts_with(&format!("id: {answer}\n")), "{query} {headers:?}");
-        // The event before the first that is sent may be one that the subscriber does not see.
+        // The event before the first one that is sent may be invisible to the subscriber.
         answer = server.publish("topic=elsewhere&private=").await.body;
     }
 }

@@ -91,7 +91,7 @@ async fn start() -> (Server, Faulty) {
         log_wait_max: Duration::ZERO,
         // Their events would be the last in the log.
         subscriptions: false,
-        // With several, a subscriber may come to one that is still to restart when the log is lost.
+        // With several shards, a subscriber may get a shard that has not restarted yet when the log is lost.
         shards: 1,
         ..Default::default()
     };

@@ -1,4 +1,4 @@
-//! What browsers of other origins, proxies and compressing clients send.
+//! Requests of browsers from other origins, of proxies, and of clients that compress.
 
 use petasos_server::{Origins, Settings, Signer};
 

@@ -1,4 +1,5 @@
-//! Histories that cost much to compare with what a subscriber wants: who pays, and until when.
+//! Replays with costly matchers: other subscribers and publishers do not wait for them, and they end with their
+//! subscriber.
 
 use std::time::Duration;
 
@@ -103,7 +104,7 @@ async fn costly_replays_keep_nobody_else_waiting() {
     for _ in 0..30 {
         others.push(open(&server).await);
     }
-    // One that is live, one that comes back with a cheap wish, publishers and probes.
+    // A live subscriber, a subscriber with a cheap matcher that comes back, publishers and probes.
     let mut live = server.subscribe("match=news", &[]).await;
     let mut back = server.subscribe("match=end&last_event_id=earliest", &[]).await;
     assert!(back.event().await.starts_with("id: end\n"));

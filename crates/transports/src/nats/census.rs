@@ -11,7 +11,7 @@ use std::{
 
 use petasos_hub::registry::NodeId;
 
-/// What this process knows of the nodes.
+/// The knowledge of this process about the nodes.
 #[derive(Default)]
 pub(super) struct Census {
     /// Nodes that had a lease at the last look.
@@ -75,7 +75,7 @@ mod tests {
         assert!(!census.look(nodes(&[1, 3]), nodes(&[]), now));
         assert_eq!(census.suspects(), [NodeId::new(2)]);
         census.has_none(NodeId::new(2));
-        // One that nobody has seen alive.
+        // A node that was never seen alive.
         assert!(!census.look(nodes(&[1, 3]), nodes(&[4]), now));
         assert_eq!(census.suspects(), [NodeId::new(4)]);
         census.has_none(NodeId::new(4));

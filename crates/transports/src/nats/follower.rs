@@ -97,7 +97,7 @@ impl LogFollower {
             let batch = tokio::select! {
                 batch = read(&mut self.reader) => batch,
                 () = stalled(&self.log, self.epoch, self.through) => {
-                    // A new consumer tells whether messages are left: they may have been removed.
+                    // A new consumer shows whether messages are left: they may have been removed.
                     self.reader.detach();
                     continue;
                 }

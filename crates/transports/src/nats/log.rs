@@ -480,7 +480,7 @@ async fn follow_index(log: &Log, reader: &mut Reader, backoff: &mut Backoff) -> 
                 let through = log.index().through;
                 let is_stalled = awaited > through && std::mem::replace(&mut seen, through) == through;
                 if is_stalled {
-                    // The awaited messages may have been removed, or the consumer is stuck: a new consumer tells which.
+                    // The awaited messages may have been removed, or the consumer is stuck: a new consumer shows which.
                     reader.detach();
                     if let Err(end) = attach_index(log, reader).await {
                         return end;

@@ -50,7 +50,7 @@ impl Disk {
     }
 }
 
-/// Says what fails from now on. Whoever reads the file meanwhile reads one order or the other.
+/// Sets which calls fail from now on. A concurrent reader of the file sees the old order or the new one.
 pub(crate) fn order(orders: &Path, text: &str) {
     let file = orders.with_extension("new");
     fs::write(&file, text).expect("written");

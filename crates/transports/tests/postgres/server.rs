@@ -28,7 +28,7 @@ impl Postgres {
         Self::with_environment(settings, |_, _| {}).await
     }
 
-    /// The tables are on a disk that does as it is told.
+    /// The tables are on a disk whose faults the test sets.
     pub async fn on(disk: &Arc<Disk>) -> Self {
         let disk = Arc::clone(disk);
         Self::with_environment(&[], move |command, data| disk.give(command, &data.join("base"))).await

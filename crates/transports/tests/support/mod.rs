@@ -1,4 +1,4 @@
-//! What the tests against real servers have in common: ports, servers, and waiting for what they do by themselves.
+//! Shared by the tests against real servers: ports, servers, and waiting for facts without an event.
 
 #![allow(dead_code, unreachable_pub, unused_imports, reason = "each test uses what it needs")]
 

@@ -170,7 +170,7 @@ fn spawn(mut command: Command) -> (Child, Arc<Written>) {
     (child, written)
 }
 
-/// What a server has written, on standard output and error.
+/// The output of a server, standard output and error.
 #[derive(Default)]
 struct Written {
     lines: Mutex<(Vec<String>, Ended)>,
@@ -206,5 +206,5 @@ impl Written {
     }
 }
 
-/// What Redis and PostgreSQL, NATS, and a sentinel of Redis write when they accept connections.
+/// The lines that Redis and PostgreSQL, NATS, and a sentinel of Redis write when they accept connections.
 const READY: [&str; 3] = ["eady to accept connections", "Server is ready", "+monitor master"];

@@ -1,4 +1,4 @@
-//! What a test's own thread logs.
+//! The log lines of a test's own thread.
 
 use std::{
     fmt,
@@ -7,12 +7,12 @@ use std::{
 
 use tracing::{field::Field, span};
 
-/// What has been logged, from INFO on.
+/// The lines so far, from INFO on.
 #[derive(Debug, Clone, Default)]
 pub struct Told(Arc<Mutex<Vec<String>>>);
 
 impl Told {
-    /// How often something with that text was.
+    /// The number of lines with that text.
     pub fn count(&self, part: &str) -> usize {
         self.0.lock().expect("lock").iter().filter(|line| line.contains(part)).count()
     }
