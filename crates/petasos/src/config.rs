@@ -233,12 +233,6 @@ impl Config {
                         .to_owned(),
             });
         }
-        if self.idle_timeout.is_zero() {
-            return Err(wrong("idle_timeout")(
-                "0 would close connections while the next request is on its way: give a duration, longer than the proxy in \
-                 front keeps its connections, such as 75s",
-            ));
-        }
         let cors = Origins::parse(self.cors_origins.iter().map(String::as_str));
         let mut cors = cors.map_err(wrong("cors_origins"))?;
         let trusted = issuers(self.issuers, &url, self.exposed, &mut warnings)?;
@@ -317,6 +311,12 @@ impl Config {
         if self.write_timeout.as_millis() == 0 {
             return Err(wrong("write_timeout")(
                 "0 is no time to take anything in: write how long, such as 1m",
+            ));
+        }
+        if self.idle_timeout.is_zero() {
+            return Err(wrong("idle_timeout")(
+                "0 would close connections while the next request is on its way: give a duration, longer than the proxy in \
+                 front keeps its connections, such as 75s",
             ));
         }
         if self.history_bytes_max == Some(0) {

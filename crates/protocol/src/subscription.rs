@@ -109,7 +109,7 @@ impl Subscription {
         Document {
             id: self.path(hub),
             kind: "subscription",
-            match_type: self.match_type().as_str(),
+            match_type: self.matcher.matcher_type().as_str(),
             text: self.matcher.as_str(),
             subscriber: self.subscriber.to_string(),
             active,
@@ -118,11 +118,10 @@ impl Subscription {
     }
 
     fn path(&self, hub: &HubUrl) -> String {
-        encode_path(hub, [self.match_type().as_str(), self.matcher.as_str(), &self.subscriber.to_string()])
-    }
-
-    fn match_type(&self) -> MatcherType {
-        self.matcher.matcher_type()
+        encode_path(
+            hub,
+            [self.matcher.matcher_type().as_str(), self.matcher.as_str(), &self.subscriber.to_string()],
+        )
     }
 }
 
@@ -240,7 +239,7 @@ impl SubscriptionsPath {
     /// Whether the path means the subscription: one whose events are in the form of 1.0.
     pub fn covers(&self, subscription: &Subscription) -> bool {
         let named = |(kind, text): &(MatcherType, String)| {
-            *kind == subscription.match_type() && *text == *subscription.matcher.as_str()
+            *kind == subscription.matcher.matcher_type() && *text == *subscription.matcher.as_str()
         };
         subscription.dialect == Dialect::V1
             && self.matcher.as_ref().is_none_or(named)

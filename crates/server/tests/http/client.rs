@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use petasos_hub::{Hub, MemoryTransport, transport::Transport};
-use petasos_server::{Connections, Issuer, Issuers, Key, Listener, Service, Settings};
+use petasos_server::{Connections, Issuer, Issuers, Key, Listener, Service, Settings, Signer};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
@@ -13,6 +13,7 @@ use tokio::{
 
 pub(crate) const HUB: &str = "/.well-known/mercure";
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const FORM: &str = "Content-Type: application/x-www-form-urlencoded";
 
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
@@ -37,6 +38,21 @@ pub(crate) fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
         let (found, value) = line.split_once(": ")?;
         found.eq_ignore_ascii_case(name).then_some(value)
     })
+}
+
+/// The header field with a 0.x token that may publish on every topic.
+pub(crate) fn publisher() -> String {
+    bearer("publisher", r#"{"publish":["*"]}"#)
+}
+
+/// The header field with a 0.x token that may read every topic.
+pub(crate) fn subscriber() -> String {
+    bearer("subscriber", r#"{"subscribe":["*"]}"#)
+}
+
+fn bearer(role: &str, claim: &str) -> String {
+    let token = Signer::parse(role, None).expect("a key").sign("JWT", &format!(r#"{{"mercure":{claim}}}"#));
+    format!("Authorization: Bearer {token}")
 }
 
 pub(crate) fn settings() -> Settings {

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use petasos_hub::{Hub, MemoryTransport};
-use petasos_server::{Connections, Service, Settings, Signer};
+use petasos_server::{Connections, Service, Settings};
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, DuplexStream},
     net::TcpStream,
@@ -11,22 +11,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use crate::client::{HUB, PATIENCE, Server, settings};
-
-const FORM: &str = "Content-Type: application/x-www-form-urlencoded";
-
-fn bearer(role: &str, claim: &str) -> String {
-    let token = Signer::parse(role, None).expect("a key").sign("JWT", &format!(r#"{{"mercure":{claim}}}"#));
-    format!("Authorization: Bearer {token}")
-}
-
-fn publisher() -> String {
-    bearer("publisher", r#"{"publish":["*"]}"#)
-}
-
-fn subscriber() -> String {
-    bearer("subscriber", r#"{"subscribe":["*"]}"#)
-}
+use crate::client::{FORM, HUB, PATIENCE, Server, publisher, settings, subscriber};
 
 /// A service without a socket, so that time can be moved.
 async fn connections(settings: Settings) -> Connections {

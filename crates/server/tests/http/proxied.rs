@@ -1,23 +1,8 @@
 //! Requests of browsers from other origins, of proxies, and of clients that compress.
 
-use petasos_server::{Origins, Settings, Signer};
+use petasos_server::{Origins, Settings};
 
-use crate::client::{Answer, HUB, Server, settings};
-
-const FORM: &str = "Content-Type: application/x-www-form-urlencoded";
-
-fn bearer(role: &str, claim: &str) -> String {
-    let token = Signer::parse(role, None).expect("a key").sign("JWT", &format!(r#"{{"mercure":{claim}}}"#));
-    format!("Authorization: Bearer {token}")
-}
-
-fn publisher() -> String {
-    bearer("publisher", r#"{"publish":["*"]}"#)
-}
-
-fn subscriber() -> String {
-    bearer("subscriber", r#"{"subscribe":["*"]}"#)
-}
+use crate::client::{Answer, FORM, HUB, Server, publisher, settings, subscriber};
 
 fn detail(answer: &Answer) -> String {
     let problem: serde_json::Value = serde_json::from_str(&answer.body).expect("problem details");
