@@ -91,6 +91,12 @@ fn a_full_disk_refuses_updates_until_there_is_room() {
 }
 
 #[test]
+fn a_disk_too_small_for_what_is_set_aside_is_ready_again_once_an_update_fits() {
+    let (disk, directory) = (Disk::build(), TempDir::new().expect("a directory"));
+    assert!(run("child_whose_disk_is_small", &directory, &disk), "see the child's output");
+}
+
+#[test]
 fn what_a_publisher_was_told_to_have_failed_is_not_there_when_the_disk_goes_on() {
     let (disk, directory) = (Disk::build(), TempDir::new().expect("a directory"));
     assert!(run("child_whose_disk_hangs", &directory, &disk), "see the child's output");
@@ -199,6 +205,33 @@ fn child_whose_disk_is_full() {
         assert_eq!(followed, acknowledged, "the stream has seen all that, and nothing else");
         drop((log, follower));
         let log = open_in(&directory, 100_000).await;
+        assert_eq!(ids(&*log).await, acknowledged);
+    });
+}
+
+/// The disk never has room for the ballast or the whole write-ahead log.
+#[test]
+#[ignore = "the other tests run it as a process of its own"]
+fn child_whose_disk_is_small() {
+    let (directory, orders) = of_child();
+    order(&orders, "full 2000000");
+    block_on(async {
+        let log = open_in(&directory, 100_000).await;
+        let mut acknowledged = Vec::new();
+        let error = loop {
+            let id = acknowledged.len().to_string();
+            match append(&*log, &id, 20_000).await {
+                Ok(_) => acknowledged.push(id),
+                Err(error) => break error,
+            }
+            assert!(acknowledged.len() < 1_000, "the disk is full at some time");
+        };
+        assert!(matches!(error, TransportError::Full(_)), "{error}");
+        assert!(!log.is_ready());
+        order(&orders, "full 4000000");
+        until("it is ready by itself", || log.is_ready()).await;
+        append(&*log, "again", 20_000).await.expect("there is room");
+        acknowledged.push("again".to_owned());
         assert_eq!(ids(&*log).await, acknowledged);
     });
 }

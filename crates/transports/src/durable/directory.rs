@@ -37,6 +37,9 @@ const HAND_OVER_POLL: Duration = Duration::from_millis(20);
 const DIRECTORY_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
 
+/// The largest update, as the limits of the hub are by default.
+const PROBE_BYTES: usize = 1024 * 1024;
+
 /// What is kept free for the trimming of a log on a full disk, which has to write before it makes room: some thousand
 /// changed pages.
 const BALLAST_BYTES: usize = 4 * 1024 * 1024;
@@ -137,10 +140,21 @@ impl Directory {
     pub(super) fn extend_log(&self) -> io::Result<()> {
         let path = self.file("sqlite3-wal");
         let mut file = OpenOptions::new().create(true).append(true).mode(FILE_MODE).open(path)?;
-        let missing = WAL_BYTES.saturating_sub(file.metadata()?.len());
-        let length = usize::try_from(missing).expect("the whole of it is some megabytes");
-        file.write_all(&vec![0; length])?;
-        file.sync_all()
+        let length = file.metadata()?.len();
+        let missing = WAL_BYTES.saturating_sub(length);
+        let missing = usize::try_from(missing).expect("the whole of it is some megabytes");
+        file.write_all(&vec![0; missing]).and_then(|()| file.sync_all()).inspect_err(|_| {
+            // Half of it would take the room that the database needs.
+            let _ = file.set_len(length);
+        })
+    }
+
+    /// Whether the largest update finds room.
+    pub(super) fn probe_room(&self) -> io::Result<()> {
+        let path = self.ballast();
+        let written = write_zeros(&path, PROBE_BYTES);
+        let _ = fs::remove_file(&path);
+        written
     }
 
     fn ballast(&self) -> PathBuf {
@@ -153,13 +167,7 @@ impl Directory {
         if fs::metadata(&path).is_ok_and(|metadata| metadata.len() == BALLAST_BYTES as u64) {
             return Ok(());
         }
-        let write = || {
-            let mut file =
-                OpenOptions::new().create(true).truncate(true).write(true).mode(FILE_MODE).open(&path)?;
-            file.write_all(&vec![0; BALLAST_BYTES])?;
-            file.sync_all()
-        };
-        write().inspect_err(|_| drop(fs::remove_file(&path)))
+        write_zeros(&path, BALLAST_BYTES).inspect_err(|_| drop(fs::remove_file(&path)))
     }
 
     /// Gives the room that was set aside back.
@@ -167,4 +175,10 @@ impl Directory {
         // An error means that there was none.
         let _ = fs::remove_file(self.ballast());
     }
+}
+
+fn write_zeros(path: &Path, length: usize) -> io::Result<()> {
+    let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(FILE_MODE).open(path)?;
+    file.write_all(&vec![0; length])?;
+    file.sync_all()
 }

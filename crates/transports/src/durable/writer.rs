@@ -459,8 +459,8 @@ impl Writer {
             self.is_starved = false;
             self.make_room();
         }
-        let has_room = self.directory.load_ballast().is_ok();
-        if !is_full || has_room && self.has_room() && !self.is_starved {
+        let has_ballast = self.directory.load_ballast().is_ok();
+        if !is_full || self.has_room(has_ballast) && !self.is_starved {
             self.shared.set_health(Health::Good);
         }
         self.chores.tick(&self.connection, &self.shared);
@@ -471,10 +471,21 @@ impl Writer {
     }
 
     /// Whether appends find room again: all earlier appends have moved to the database, so that the write-ahead log
-    /// starts from its beginning, and the write-ahead log has its full length.
-    fn has_room(&self) -> bool {
+    /// starts from its beginning, and the write-ahead log has its full length. On a disk that is too small for that and
+    /// for the ballast, the largest update has to fit: a node that is not ready gets no publishes to find out with.
+    fn has_room(&self, has_ballast: bool) -> bool {
         let moved = checkpoint(&self.connection, CheckpointMode::PASSIVE);
-        matches!(moved, Ok((frames, moved)) if frames == moved) && self.directory.extend_log().is_ok()
+        if !matches!(moved, Ok((frames, moved)) if frames == moved) {
+            return false;
+        }
+        if has_ballast {
+            if self.directory.extend_log().is_ok() {
+                return true;
+            }
+            // The next tick sets room aside again, if there is some.
+            self.directory.drop_ballast();
+        }
+        self.directory.probe_room().is_ok()
     }
 
     /// Frees what trimming left to be freed, with the room that was set aside for that. True: it is worth another try.
