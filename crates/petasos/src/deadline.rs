@@ -14,13 +14,16 @@ pub const STOP_MAX: Duration = Duration::from_millis(1_250);
 /// How long a process that ends waits for standard error to take the last log lines.
 pub const LAST_LINES_MAX: Duration = Duration::from_millis(200);
 
+/// Far more than it takes to sleep and to write one line of the log.
+const STACK_BYTES: usize = 256 * 1024;
+
 /// Ends the process after `time` with the exit code `code`, from a thread of its own: no runtime, lock or system call
 /// that hangs can prevent it. No effect on a process that ends before.
 ///
 /// # Errors
 /// If the system has no thread for it.
 pub fn end_process_after(time: Duration, code: u8) -> io::Result<()> {
-    let thread = thread::Builder::new().name("petasos-deadline".to_owned());
+    let thread = thread::Builder::new().name("petasos-deadline".to_owned()).stack_size(STACK_BYTES);
     thread.spawn(move || {
         thread::sleep(time);
         tracing::error!("a part of the hub did not stop in time: the process ends without it");

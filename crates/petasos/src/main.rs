@@ -13,9 +13,17 @@ use petasos::{
     telemetry,
 };
 use petasos_server::{Connections, Listener};
-use tokio::{runtime, time::timeout};
+use tokio::{
+    runtime::{self, Runtime},
+    time::timeout,
+};
 
-use crate::{cli::Task, settings::Options, stop::Stop, token::Mint};
+use crate::{
+    cli::Task,
+    settings::Options,
+    stop::{Signals, Stop},
+    token::Mint,
+};
 
 mod cli;
 mod settings;
@@ -57,7 +65,7 @@ fn run_to_end(task: Task) -> Result<ExitCode, Failure> {
         .build()?;
     // A hub ends in time; a command writes all of its output.
     let lines_max = if matches!(task, Task::Serve(_)) { LAST_LINES_MAX } else { FAILURE_MAX };
-    let code = runtime.block_on(run(task));
+    let code = run(&runtime, task);
     runtime.shutdown_timeout(THREADS_MAX);
     STANDARD_OUTPUT.flush(lines_max);
     STANDARD_ERROR.flush(lines_max);
@@ -68,18 +76,29 @@ fn run_to_end(task: Task) -> Result<ExitCode, Failure> {
 /// start up to 512.
 const BLOCKING_THREADS_MAX: usize = 16;
 
-type Failure = Box<dyn std::error::Error>;
+type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-async fn run(task: Task) -> Result<ExitCode, Failure> {
+fn run(runtime: &Runtime, task: Task) -> Result<ExitCode, Failure> {
     match task {
-        Task::Serve(options) => serve(*options).await?,
+        Task::Serve(options) => {
+            let drain = options.drain;
+            let (signals, stop) = Signals::listen()?;
+            // On the runtime's threads, so that this one is free for the signals. A connection costs less there, too:
+            // tokio would have to wake this thread for it.
+            signals.heed_until(runtime.spawn(serve(*options, stop)), drain)??;
+        }
         Task::Mint(options, mint) => {
-            let issuer = options.issuer.clone();
-            answer(&mint.sign(&issuer, &check(*options, false)?).await?)?;
+            let token = runtime.block_on(async {
+                let issuer = options.issuer.clone();
+                Ok::<_, Failure>(mint.sign(&issuer, &check(*options, false)?).await?)
+            });
+            answer(&token?)?;
         }
         Task::Inspect(token) => answer(&token::inspect(&token)?)?,
         Task::Explain(options, explain) => {
-            let (allowed, text) = explain.run(&check(*options, false)?).await;
+            let explained =
+                runtime.block_on(async { Ok::<_, Failure>(explain.run(&check(*options, false)?).await) });
+            let (allowed, text) = explained?;
             answer(&text)?;
             return Ok(if allowed { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
@@ -108,7 +127,7 @@ fn check(options: Options, starts: bool) -> Result<Checked, Failure> {
     Ok(checked)
 }
 
-async fn serve(mut options: Options) -> Result<(), Failure> {
+async fn serve(mut options: Options, mut stop: Stop) -> Result<(), Failure> {
     if std::env::var_os("MERCURE_EXTRA_DIRECTIVES").is_some_and(|value| !value.is_empty()) {
         tracing::warn!(
             "MERCURE_EXTRA_DIRECTIVES is not read: petasos has settings of its own, see petasos --help"
@@ -141,7 +160,6 @@ async fn serve(mut options: Options) -> Result<(), Failure> {
     let checked = check(options, true)?;
     let greeting = if generated { greeting(&issuer, &checked, compat).await? } else { Vec::new() };
     let wanted = checked.streams_max();
-    let mut stop = Stop::on_signals(drain)?;
     let start = async {
         let connections = checked.start().await?;
         let listener = Listener::bind(&host, port).await.map_err(|error| {
@@ -168,8 +186,7 @@ async fn serve(mut options: Options) -> Result<(), Failure> {
     let path = connections.service().hub().url().path();
     STANDARD_OUTPUT.print(&format!("Serving on http://{}{path}", listener.address()));
     let stopper = tokio::spawn(stop_on_signal(stop, connections.clone(), drain));
-    // On a thread of the runtime: to wake this one for each connection would cost a call of the system.
-    tokio::spawn(listener.serve(connections, drain)).await?;
+    listener.serve(connections, drain).await;
     stopper.await?;
     Ok(())
 }

@@ -39,6 +39,9 @@ const LINE_BYTES_MAX: usize = 16 * 1024;
 /// The pause between a failed write and the report of dropped lines, unless another line is written before.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// What a writer's stack reserves of the address space: it only writes what others have formatted.
+const STACK_BYTES: usize = 256 * 1024;
+
 /// One of the two standard streams of this process.
 pub struct Output {
     stream: Stream,
@@ -83,7 +86,7 @@ impl Output {
         state.waiting.push_back(line);
         // If the system has no thread to give, the next line asks again.
         if !state.has_writer {
-            let writer = thread::Builder::new().name("petasos-output".to_owned());
+            let writer = thread::Builder::new().name("petasos-output".to_owned()).stack_size(STACK_BYTES);
             state.has_writer = writer.spawn(move || buffer.write_all_to(self.stream)).is_ok();
         }
         drop(state);
@@ -212,7 +215,9 @@ impl Buffer {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The writer's thread, which lasts as long as the process.
+    /// The writer's thread. For standard error it lasts as long as the process. For standard output, where a hub prints only
+    /// when it starts, it ends with the last line: what glibc reserves of the address space for a thread's allocations, 64 MiB,
+    /// is then there for the next thread.
     fn write_all_to(&self, stream: Stream) {
         // Whether a line was written in part, to which the next one must not be glued.
         let mut is_torn = false;
@@ -223,6 +228,10 @@ impl Buffer {
                 Next::Report(count) => (report(count), count),
                 Next::Wait(pause) => {
                     self.written.notify_all();
+                    if stream == Stream::Output && !is_torn {
+                        state.has_writer = false;
+                        return;
+                    }
                     state = match pause {
                         None => self.pushed.wait(state).unwrap_or_else(PoisonError::into_inner),
                         Some(pause) => {
