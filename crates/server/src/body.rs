@@ -108,15 +108,18 @@ pub(crate) struct Room {
     waits: bool,
 }
 
+/// The least that a body counts, however little of it has arrived: the HTTP library has a buffer of that size for each.
+const BEGUN_BYTES: usize = 8 * 1024;
+
 /// A body, and its permits for as long as it lives.
 pub(crate) struct Form {
     pub(crate) bytes: Bytes,
     #[expect(dead_code, reason = "held for its Drop")]
-    room: Option<OwnedSemaphorePermit>,
+    room: OwnedSemaphorePermit,
 }
 
 /// Bytes of publishers' bodies that are being read, and as many of subscribers' bodies: thirty-two of the largest, or
-/// tens of thousands of ordinary ones.
+/// 4,096 ordinary ones.
 const ROOM_BYTES: usize = 32 * 1024 * 1024;
 
 impl Room {
@@ -126,30 +129,33 @@ impl Room {
     }
 
     /// For subscribers, which may be anonymous and announce more bytes than they send: only bytes that have arrived
-    /// count, and a body that finds no more room is refused.
+    /// count, [`BEGUN_BYTES`] at least, and a body that finds no more room is refused.
     pub(crate) fn for_subscribers() -> Self {
         Self { waits: false, ..Self::for_publishers() }
     }
 
-    /// Waits for room for a body of that length. `None`: bodies do not wait here.
-    async fn reserve(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        let bytes = bytes.min(ROOM_BYTES) as u32;
-        let room = Arc::clone(&self.bytes);
-        if self.waits { room.acquire_many_owned(bytes).await.ok() } else { None }
+    /// Room for a body of that length, or for the beginning of one if more can be had as it arrives.
+    async fn reserve(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Refusal> {
+        if !self.waits {
+            return self.take(BEGUN_BYTES);
+        }
+        let bytes = bytes.clamp(BEGUN_BYTES, ROOM_BYTES) as u32;
+        let held = Arc::clone(&self.bytes).acquire_many_owned(bytes).await;
+        held.map_err(|_| Refusal::Unavailable { request: None })
     }
 
-    /// Takes room for bytes that have arrived of a body for which none was reserved.
-    fn extend(&self, held: &mut Option<OwnedSemaphorePermit>, bytes: usize) -> Result<(), Refusal> {
-        if self.waits {
-            return Ok(());
-        }
-        let more = Arc::clone(&self.bytes).try_acquire_many_owned(bytes as u32);
-        let more = more.map_err(|_| Refusal::Unavailable { request: None })?;
-        match held {
-            Some(held) => held.merge(more),
-            None => *held = Some(more),
+    /// Adds room for a body of which so many bytes have arrived.
+    fn extend(&self, held: &mut OwnedSemaphorePermit, arrived: usize) -> Result<(), Refusal> {
+        let more = arrived.saturating_sub(held.num_permits());
+        if !self.waits && more > 0 {
+            held.merge(self.take(more)?);
         }
         Ok(())
+    }
+
+    fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Refusal> {
+        let held = Arc::clone(&self.bytes).try_acquire_many_owned(bytes as u32);
+        held.map_err(|_| Refusal::Unavailable { request: None })
     }
 }
 
@@ -182,14 +188,14 @@ pub(crate) async fn form(
     let collecting = Box::pin(async move {
         let mut body = Box::pin(body);
         let length = body.size_hint().exact().map_or(bytes_max, |length| length as usize);
-        let mut held = room.reserve(length).await;
+        let mut held = room.reserve(length).await?;
         let mut content = BytesMut::new();
         while let Some(frame) = body.frame().await {
             let Ok(data) = frame.map_err(|_| Refusal::BodyBroken)?.into_data() else { continue };
             if content.len() + data.len() > bytes_max {
                 return Err(too_large());
             }
-            room.extend(&mut held, data.len())?;
+            room.extend(&mut held, content.len() + data.len())?;
             content.extend_from_slice(&data);
         }
         Ok(Form { bytes: content.freeze(), room: held })

@@ -48,6 +48,8 @@ pub struct Connections {
     http: Arc<http1::Builder>,
     open: watch::Sender<usize>,
     idle: Arc<Idle<Admission>>,
+    /// Connections on which a part of a head has come, or whose peers do not read their answers. They keep their permits.
+    stalled: Arc<Idle<()>>,
     stopping: watch::Sender<bool>,
 }
 
@@ -69,13 +71,15 @@ pub(crate) struct Peer(pub(crate) IpAddr);
 /// How long a stream's own end may take to reach a peer that does not read. A stream ends so much before its token.
 pub(crate) const GRACE: Duration = Duration::from_millis(250);
 
-/// What hyper may buffer of one connection: above the largest head we accept, far below its default of 400 KB.
+/// What hyper may buffer of one connection, of what it reads and of what it writes: the largest head, far below its default of
+/// 400 KB.
 const BUFFER_BYTES_MAX: usize = 64 * 1024;
 
 impl Connections {
     /// For a service; the limits are its `connections_max` and `idle_max`.
     pub fn new(service: Service) -> Self {
         let idle = Idle::new(service.settings.idle_max);
+        let stalled = Idle::new(service.settings.stalled_max);
         let (open, stopping) = (watch::Sender::new(0), watch::Sender::new(false));
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
@@ -83,7 +87,7 @@ impl Connections {
             // A peer may stop sending and wait for its answer.
             .half_close(true)
             .max_buf_size(BUFFER_BYTES_MAX);
-        Self { service: Arc::new(service), http: Arc::new(http), open, idle, stopping }
+        Self { service: Arc::new(service), http: Arc::new(http), open, idle, stalled, stopping }
     }
 
     /// What serves them.
@@ -334,6 +338,8 @@ impl Connections {
         let mut connection = self.http.serve_connection(linked, service);
         let mut stopping = self.stopping.subscribe();
         let mut draining = false;
+        // Its entry among the stalled ones. A request that is there already never gets one.
+        let mut stalled = None;
         let step = loop {
             let deadline = *end.borrow_and_update();
             let step = poll_fn(|cx| {
@@ -343,7 +349,15 @@ impl Connections {
                 if let Some(stream) = link.take() {
                     return Poll::Ready(Step::Stream(stream));
                 }
-                if link.is_idle() { Poll::Ready(Step::Idle) } else { link.poll_left(cx).map(|()| Step::Over) }
+                if link.is_idle() {
+                    return Poll::Ready(Step::Idle);
+                }
+                if !link.is_stalled() {
+                    stalled = None;
+                    return link.poll_left(cx).map(|()| Step::Over);
+                }
+                let stalled = stalled.get_or_insert_with(|| self.stalled.enter(()));
+                stalled.poll_evicted(cx).map(|()| Step::Over)
             });
             tokio::select! {
                 step = step => break step,

@@ -1,11 +1,15 @@
-//! Connections that wait for a request, and their eviction.
+//! Connections that wait for their peers, and their eviction.
 //!
 //! A client keeps a connection for its next request. Such connections must not shut out new ones: when too many wait,
-//! or when a new connection finds no room, the connection that has waited longest is closed.
+//! or when a new connection finds no room, the connection that has waited longest is closed. The same holds for
+//! connections that have sent a part of a request, which take more memory.
 
 use std::{
     collections::BTreeMap,
+    future::poll_fn,
+    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
 };
 
 use tokio::sync::oneshot;
@@ -74,7 +78,12 @@ impl<T> Idle<T> {
 impl<T> Wait<T> {
     /// Returns when another connection has got the permit of this one, which must close.
     pub(crate) async fn evicted(&mut self) {
-        let _ = (&mut self.evicted).await;
+        poll_fn(|cx| self.poll_evicted(cx)).await;
+    }
+
+    /// Polls for what [`evicted`](Self::evicted) waits for.
+    pub(crate) fn poll_evicted(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        Pin::new(&mut self.evicted).poll(cx).map(|_| ())
     }
 
     /// The permit. `None`: another connection has it.

@@ -119,6 +119,16 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Link<Io> {
         state.phase == Phase::Answered && !state.is_behind && !state.is_unread
     }
 
+    /// Whether hyper holds a part of a request or of an answer and can do nothing before the peer sends or reads more.
+    pub(crate) fn is_stalled(&self) -> bool {
+        let state = self.lock();
+        match state.phase {
+            Phase::Beginning => true,
+            Phase::Answered => state.is_behind,
+            Phase::Answering | Phase::Streaming => false,
+        }
+    }
+
     /// Ready when the subscriber of a stream that hyper carries has left. hyper itself does not notice.
     pub(crate) fn poll_left(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = self.lock();

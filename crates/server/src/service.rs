@@ -58,6 +58,10 @@ pub struct Settings {
     /// Connections that may wait for a request; beyond it, the connection that has waited longest is closed. Default
     /// 10,000: enough for many publishers and proxies, at some kilobytes each.
     pub idle_max: usize,
+    /// Connections on which a part of a head has come, or whose peers do not read their answers; of more, the one that has been
+    /// so for longest is closed. Default 1,024: each may hold 64 KiB of a head and as much of answers, 128 MiB together. A head
+    /// mostly comes in one piece, and then it is not counted.
+    pub stalled_max: usize,
     /// The time in which a body must arrive. Default 30 s.
     pub body_timeout: Duration,
     /// How long a peer may leave what it was sent unacknowledged, or its window closed. Vanished and stalled peers are
@@ -87,6 +91,7 @@ impl Default for Settings {
             head_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
             idle_max: 10_000,
+            stalled_max: 1_024,
             body_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(60),
             direct: true,

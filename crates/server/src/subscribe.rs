@@ -50,6 +50,9 @@ pub(crate) async fn handle(
     let parameters = query.and(Form::parse(text, Part::Query, limits)?);
     let compat = settings.issuers.compat;
     let request = SubscribeRequest::parse(&parameters, &last_event_ids, compat, hub.url(), limits)?;
+    // What waits in the hub has no need of the body, whose room is for others.
+    drop(parameters);
+    drop(content);
     let dialect = request.dialect;
     if head.method == Method::HEAD {
         let cursor = match &request.cursor {

@@ -3,12 +3,13 @@
 use petasos_hub::Session;
 use petasos_server::Signer;
 use tokio::{
-    io::{AsyncReadExt, BufReader},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
+    task::JoinSet,
     time::timeout,
 };
 
-use crate::client::{HUB, PATIENCE, Server, settings};
+use crate::client::{HUB, PATIENCE, Server, header, settings};
 
 async fn start(subscribers_bytes_max: usize) -> Server {
     let hub = petasos_hub::Settings { keep_alive: None, subscribers_bytes_max, ..Default::default() };
@@ -92,4 +93,115 @@ async fn grants_and_payloads_of_tokens_count_once_for_each_token() {
     }
     let others = fill(&server, |_| "topic=b".to_owned(), |number| token(number + 1)).await;
     assert!((100..=250).contains(&others.len()), "{}", others.len());
+}
+
+const FORM: &str = "Content-Type: application/x-www-form-urlencoded";
+
+/// As much as a body may have.
+const BODY_BYTES: usize = 1024 * 1024;
+
+/// Bodies of that size for which there is room.
+const BODIES_MAX: usize = 32;
+
+/// A head of an answer.
+async fn head(stream: &mut BufReader<TcpStream>) -> String {
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        let read = timeout(PATIENCE, stream.read_line(&mut head)).await.expect("an answer").expect("UTF-8");
+        assert_ne!(read, 0, "the connection ended after {head:?}");
+    }
+    head
+}
+
+/// A QUERY of which all but `missing` bytes have been written, or that has been refused before.
+async fn query(server: &Server, missing: usize) -> BufReader<TcpStream> {
+    let mut body = b"topic=a&x=".to_vec();
+    body.resize(BODY_BYTES - missing, b'x');
+    let head = format!("QUERY {HUB} HTTP/1.1\r\nHost: x\r\n{FORM}\r\nContent-Length: {BODY_BYTES}\r\n\r\n");
+    let mut stream = server.open(&head, b"").await;
+    let _ = timeout(PATIENCE, stream.write_all(&body)).await.expect("it is read");
+    stream
+}
+
+#[tokio::test]
+async fn bodies_of_subscribers_are_bounded_together_and_those_of_publishers_apart() {
+    let server = Server::start(settings()).await;
+    // Of these, some must be refused; which, depends on the order in which their bytes arrive.
+    let mut waiting = JoinSet::new();
+    let mut streams = Vec::new();
+    for _ in 0..BODIES_MAX + 8 {
+        streams.push(query(&server, 1).await);
+    }
+    for mut stream in streams {
+        waiting.spawn(async move { (head(&mut stream).await, stream) });
+    }
+    let (refused, _stream) = waiting.join_next().await.expect("one").expect("no panic");
+    assert!(refused.starts_with("HTTP/1.1 503") && header(&refused, "retry-after").is_some(), "{refused}");
+    let token =
+        Signer::parse("publisher", None).expect("a key").sign("JWT", r#"{"mercure":{"publish":["*"]}}"#);
+    let bearer = format!("Authorization: Bearer {token}");
+    assert_eq!(server.publish_with(&bearer, b"topic=a").await.status, 200);
+    assert_eq!(server.request("GET", "/healthz", &[], b"").await.status, 200);
+
+    // They leave, and as many as there is room for come.
+    waiting.shutdown().await;
+    let length = format!("Content-Length: {}", "topic=a".len());
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while server.request("QUERY", HUB, &[FORM], b"").await.status == 503 {
+        assert!(tokio::time::Instant::now() < deadline, "their room is given back");
+    }
+    let mut stream = server.stream("QUERY", HUB, &[FORM, &length], b"topic=a").await;
+    assert_eq!(server.publish_with(&bearer, b"topic=a&id=1").await.status, 200);
+    assert!(stream.event().await.starts_with("id: 1\n"));
+}
+
+#[tokio::test]
+async fn subscribers_bodies_for_which_there_is_room_are_read() {
+    let server = Server::start(settings()).await;
+    let mut streams = Vec::new();
+    for _ in 0..BODIES_MAX {
+        streams.push(query(&server, 1).await);
+    }
+    for mut stream in streams {
+        stream.write_all(b"x").await.expect("it is read");
+        let head = head(&mut stream).await;
+        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    }
+}
+
+#[tokio::test]
+async fn publishers_wait_for_room_for_their_bodies() {
+    let server = Server::start(settings()).await;
+    let mut subscriber = server.subscribe("topic=a", &[]).await;
+    let token =
+        Signer::parse("publisher", None).expect("a key").sign("JWT", r#"{"mercure":{"publish":["*"]}}"#);
+    let bearer = format!("Authorization: Bearer {token}");
+    let begin = format!(
+        "POST {HUB} HTTP/1.1\r\nHost: x\r\n{bearer}\r\n{FORM}\r\nExpect: 100-continue\r\nContent-Length: \
+         {BODY_BYTES}\r\n\r\n"
+    );
+    let mut held = Vec::new();
+    for _ in 0..BODIES_MAX {
+        let mut stream = server.open(&begin, b"").await;
+        // A body is asked for once it has its room.
+        assert!(head(&mut stream).await.starts_with("HTTP/1.1 100"));
+        held.push(stream);
+    }
+    let body = "topic=a&id=late";
+    let length = body.len();
+    let post = format!(
+        "POST {HUB} HTTP/1.1\r\nHost: x\r\n{bearer}\r\n{FORM}\r\nContent-Length: {length}\r\n\r\n{body}"
+    );
+    let mut late = server.open(&post, b"").await;
+    assert_eq!(server.request("GET", "/healthz", &[], b"").await.status, 200);
+    // Not refused and not served either, before another has been.
+    let mut first = held.pop().expect("one");
+    let mut body = b"topic=a&id=first&x=".to_vec();
+    body.resize(BODY_BYTES, b'x');
+    first.write_all(&body).await.expect("it is read");
+    assert!(head(&mut first).await.starts_with("HTTP/1.1 200"));
+    assert!(head(&mut late).await.starts_with("HTTP/1.1 200"));
+    for id in ["first", "late"] {
+        assert!(subscriber.event().await.starts_with(&format!("id: {id}\n")));
+    }
 }

@@ -186,6 +186,61 @@ async fn idle_connections_make_room_for_new_ones_and_the_oldest_goes_first() {
     }
 }
 
+/// A connection on a pipe that takes so little that a head which is written has been read but for its last bytes.
+fn narrow(connections: &Connections) -> BufReader<DuplexStream> {
+    let (client, server) = tokio::io::duplex(16);
+    let (serving, admission) = (connections.clone(), connections.admit().expect("room"));
+    drop(tokio::spawn(async move { serving.serve(server, None, admission).await }));
+    BufReader::new(client)
+}
+
+/// A head but for its end.
+const PART: &str = "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX: y";
+
+#[tokio::test]
+async fn heads_that_have_begun_are_bounded_and_the_oldest_goes_first() {
+    let connections = connections(Settings { stalled_max: 2, ..settings() }).await;
+    let mut begun = Vec::new();
+    for _ in 0..2 {
+        let mut client = narrow(&connections);
+        send(&mut client, PART).await;
+        begun.push(client);
+    }
+    // A head in one piece takes no room of theirs, and two may be under way.
+    let (mut whole, _task) = pipe(&connections);
+    send(&mut whole, PROBE).await;
+    assert!(answer(&mut whole).await.ends_with("ok\n"));
+    let mut third = narrow(&connections);
+    send(&mut third, PART).await;
+    assert_eq!(rest(&mut begun.remove(0)).await, "", "the oldest is closed");
+    for mut client in [third, begun.remove(0)] {
+        send(&mut client, "\r\n\r\n").await;
+        assert!(rest(&mut client).await.starts_with("HTTP/1.1 200"));
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_read_its_answers_makes_room_for_heads() {
+    let connections = connections(Settings { stalled_max: 1, ..settings() }).await;
+    let mut deaf = narrow(&connections);
+    send(&mut deaf, PROBE).await;
+    let mut client = narrow(&connections);
+    send(&mut client, PART).await;
+    send(&mut client, "\r\n\r\n").await;
+    assert!(rest(&mut client).await.starts_with("HTTP/1.1 200"));
+    assert!(!rest(&mut deaf).await.contains("ok\n"));
+}
+
+#[tokio::test]
+async fn a_head_may_have_64_kilobytes() {
+    let server = Server::start(settings()).await;
+    for (length, status) in [(60_000, "200"), (70_000, "431")] {
+        let head = format!("{PART}{}\r\n\r\n", "x".repeat(length));
+        let answer = write_then_read(&server, &head, b"").await;
+        assert_eq!(answer.get(9..12), Some(status), "{length}");
+    }
+}
+
 #[tokio::test]
 async fn connections_that_are_busy_make_no_room() {
     let server = Server::start(Settings { connections_max: 1, ..settings() }).await;
