@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderName, header};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 use petasos_hub::{Session, TransportError};
@@ -168,13 +168,11 @@ pub(crate) async fn form(
     room: &Room,
 ) -> Result<Form, Refusal> {
     // No body is decompressed: a small one could hold a large form.
-    let codings = headers
-        .get_all(header::CONTENT_ENCODING)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-    let mut codings = codings.map(<[u8]>::trim_ascii).filter(|coding| !coding.is_empty());
-    if codings.any(|coding| !coding.eq_ignore_ascii_case(b"identity")) {
+    if has_coding_beside(headers, &header::CONTENT_ENCODING, b"identity") {
         return Err(Refusal::ContentEncoded);
+    }
+    if has_coding_beside(headers, &header::TRANSFER_ENCODING, b"chunked") {
+        return Err(Refusal::TransferEncoded);
     }
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let essence = content_type.unwrap_or_default().split(';').next().unwrap_or_default();
@@ -201,4 +199,12 @@ pub(crate) async fn form(
         Ok(Form { bytes: content.freeze(), room: held })
     });
     tokio::time::timeout(time_max, collecting).await.unwrap_or(Err(Refusal::BodyTimeout))
+}
+
+/// Whether a field that lists codings names another than this one. Names of codings have no case (RFC 9110, section 8.4.1).
+fn has_coding_beside(headers: &HeaderMap, field: &HeaderName, plain: &[u8]) -> bool {
+    let values = headers.get_all(field).iter();
+    let codings =
+        values.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    codings.filter(|coding| !coding.is_empty()).any(|coding| !coding.eq_ignore_ascii_case(plain))
 }

@@ -45,6 +45,8 @@ pub(crate) enum Refusal {
     BodyBroken,
     /// The body has a coding, such as gzip.
     ContentEncoded,
+    /// The body has a transfer coding beside `chunked`, which this server does not take apart.
+    TransferEncoded,
     /// A limit on streams is reached.
     TooManyStreams(Full),
     /// The log or an issuer's keys cannot be reached, or the hub stops.
@@ -87,6 +89,8 @@ impl Refusal {
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::ContentEncoded => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            // RFC 9112, section 6.1.
+            Self::TransferEncoded => StatusCode::NOT_IMPLEMENTED,
             Self::TooManyStreams(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable { .. } | Self::NoRoom | Self::TooManyListings => {
                 StatusCode::SERVICE_UNAVAILABLE
@@ -110,6 +114,7 @@ impl Refusal {
             Self::BodyTimeout => "body-timeout",
             Self::BodyBroken => "body-broken",
             Self::ContentEncoded => "content-encoding",
+            Self::TransferEncoded => "transfer-encoding",
             Self::TooManyStreams(_) => "too-many-streams",
             Self::Unavailable { .. } => "unavailable",
             Self::NoRoom => "no-room",
@@ -167,6 +172,10 @@ impl Refusal {
             Self::MethodNotAllowed { allow } => format!("this resource answers {allow} only"),
             Self::BodyTimeout => "the body did not arrive in time".to_owned(),
             Self::BodyBroken => "the body could not be read to its end".to_owned(),
+            Self::TransferEncoded => {
+                "the body has a coding beside \"chunked\": send it without, and name no other in the header Transfer-Encoding"
+                    .to_owned()
+            }
             Self::ContentEncoded => {
                 "the hub decodes no body: send it as it is, without the header Content-Encoding".to_owned()
             }

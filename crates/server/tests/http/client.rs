@@ -109,7 +109,8 @@ impl Server {
         for header in headers {
             head.push_str(&format!("{header}\r\n"));
         }
-        if method == "POST" || method == "QUERY" {
+        let is_chunked = headers.iter().any(|header| header.starts_with("Transfer-Encoding"));
+        if (method == "POST" || method == "QUERY") && !is_chunked {
             head.push_str(&format!("Content-Length: {}\r\n", body.len()));
         }
         let mut stream = self.open(&format!("{head}\r\n"), body).await;

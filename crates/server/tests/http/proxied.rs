@@ -39,6 +39,21 @@ async fn a_body_with_a_coding_is_refused_and_the_header_is_named() {
 }
 
 #[tokio::test]
+async fn a_body_with_a_transfer_coding_beside_chunked_is_refused() {
+    let server = Server::start(settings()).await;
+    let mut stream = server.subscribe("topic=*", &[]).await;
+    let form = b"e\r\ntopic=a&id=two\r\n0\r\n\r\n";
+    let coded = "Transfer-Encoding: gzip, chunked";
+    let answer = server.request("POST", HUB, &[&publisher(), FORM, coded], form).await;
+    assert_eq!(answer.status, 501);
+    assert!(detail(&answer).contains("Transfer-Encoding"));
+    let plain = "Transfer-Encoding: Chunked";
+    let answer = server.request("POST", HUB, &[&publisher(), FORM, plain], form).await;
+    assert_eq!(answer.status, 200);
+    assert!(stream.event().await.starts_with("id: two\n"), "nothing was published before");
+}
+
+#[tokio::test]
 async fn a_preflight_allows_what_an_allowed_origin_asks_for() {
     let cors = Origins::parse(["https://*.example.com"]).expect("origins");
     let server = Server::start(Settings { cors, ..settings() }).await;
