@@ -180,6 +180,12 @@ def test_no_spelling_of_a_public_key_becomes_a_secret(standalone, tmp_path):
         assert document.splitlines()[1][:16] not in error
 
 
+def test_a_public_key_verifies_and_signs_no_token(standalone):
+    hub = standalone(env={"MERCURE_PUBLISHER_SECRET_KEY": pem("p256.pub.pem").replace("\n", "\\n")})
+    assert hub.url
+    assert "Publisher JWT" not in hub.lines
+
+
 def test_a_malformed_env_file_is_named_by_its_line_only(standalone, tmp_path):
     (tmp_path / ".env").write_text("GOOD=1\nMERCURE_PUBLISHER_SECRET_KEY='the secret\n")
     hub = standalone(cwd=tmp_path)

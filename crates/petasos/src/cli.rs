@@ -138,7 +138,9 @@ fn settings() -> Vec<Arg> {
             Kind::Switch => {
                 arg.value_name("BOOL").num_args(0..=1).require_equals(true).default_missing_value("true")
             }
-            Kind::Text(name) | Kind::Secret(name) => arg.value_name(name),
+            Kind::Text(name) => arg.value_name(name),
+            // PEM begins with a hyphen. Taken for an unknown flag, a key would be quoted in the error.
+            Kind::Secret(name) => arg.value_name(name).allow_hyphen_values(true),
             Kind::List(name) => arg.value_name(name).action(ArgAction::Append),
             Kind::Tables => arg.value_name("TABLES"),
         }

@@ -568,7 +568,8 @@ fn weakness(setting: &'static str, key: &Key, exposed: bool) -> Result<Option<Wa
     let name = key.id().map(|id| format!("the key {id:?}: ")).unwrap_or_default();
     if exposed && weakness == Weakness::Published {
         return Err(wrong(setting)(format!(
-            "{name}{weakness}; only a hub that listens on loopback, such as 127.0.0.1, starts with this one"
+            "{name}{weakness}; only a hub that listens on loopback, such as 127.0.0.1, and has no public_url elsewhere \
+             starts with this one"
         )));
     }
     Ok(Some(Warning { setting, problem: format!("{name}{weakness}") }))

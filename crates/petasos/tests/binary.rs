@@ -462,12 +462,20 @@ fn a_pem_document_with_written_line_breaks_is_taken() {
     let mint = ["token", "mint", "--publish", "a", "--signing-key-file", &signing_key];
     let public = include_str!("../../server/tests/keys/ed25519.pub.pem");
     let written = public.replace('\n', "\\n");
-    for spelled in
-        [written.clone(), public.replace('\n', "\\r\\n"), format!("\"{written}\""), public.replace('\n', " ")]
-    {
+    for spelled in [
+        public.to_owned(),
+        written.clone(),
+        public.replace('\n', "\\r\\n"),
+        format!("\"{written}\""),
+        public.replace('\n', " "),
+    ] {
         let environment = [("PETASOS_PUBLISHER_KEY", &*spelled)];
         let token = output(&mint, &environment);
-        let explained = output(&["explain", "--publish", "a", "--token", &token], &environment);
+        let explain = ["explain", "--publish", "a", "--token", &token];
+        let explained = output(&explain, &environment);
+        assert!(explained.contains("granted by exact \"a\""), "{explained}");
+        // Its hyphens begin no flag, which would be quoted in an error.
+        let explained = output(&[&explain[..], &["--publisher-key", &spelled]].concat(), &[]);
         assert!(explained.contains("granted by exact \"a\""), "{explained}");
     }
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import secrets
@@ -90,7 +91,9 @@ def main(host: str, port: int, cors_origins: str, debug: bool, **options: Any) -
             "(LimitNOFILE= in a systemd unit, --ulimit nofile= of a container, ulimit -n in a shell)",
             error=True,
         )
-    print_line(f"Publisher JWT: {sign_token(PUBLISH_ALL, settings['publisher_key'])}")
+    # A public key signs nothing.
+    with contextlib.suppress(ValueError):
+        print_line(f"Publisher JWT: {sign_token(PUBLISH_ALL, settings['publisher_key'])}")
     bound = f"[{server.host}]" if ":" in server.host else server.host
     print_line(f"Serving on http://{bound}:{server.port}")
     stop.wait()
