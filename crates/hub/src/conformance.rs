@@ -90,7 +90,7 @@ pub const CHECKS: &[(&str, Check)] = &[
     ("facts are told in order", |s| Box::pin(facts_are_told_in_order(s))),
     ("a subscription is listed as it was recorded", |s| Box::pin(a_subscription_is_listed_as_recorded(s))),
     ("a node without a lease records nothing", |s| Box::pin(a_node_without_lease_records_nothing(s))),
-    ("the living are not buried", |s| Box::pin(the_living_are_not_buried(s))),
+    ("a node with a lease is not expired", |s| Box::pin(a_node_with_a_lease_is_not_expired(s))),
     ("what a dead node left behind ends once", |s| Box::pin(what_a_dead_node_left_ends_once(s))),
     ("a node that resigns leaves its subscribers to others", |s| Box::pin(a_node_resigns(s))),
     ("a node comes back from the dead", |s| Box::pin(a_node_comes_back(s))),
@@ -575,7 +575,7 @@ async fn a_node_without_lease_records_nothing(subject: &dyn Subject) {
     assert!(registry.abandoned(10).await.expect("abandoned").is_empty());
 }
 
-async fn the_living_are_not_buried(subject: &dyn Subject) {
+async fn a_node_with_a_lease_is_not_expired(subject: &dyn Subject) {
     let log = subject.transport(100).await;
     let Some(registry) = log.registry() else { return };
     let node = NodeId::new(1);
@@ -584,7 +584,7 @@ async fn the_living_are_not_buried(subject: &dyn Subject) {
     record(registry, node, std::slice::from_ref(&arrival)).await;
     assert!(registry.abandoned(10).await.expect("abandoned").is_empty());
     registry.renew(node).await.expect("renew");
-    registry.bury(node, &[fact(1, false)]).await.expect("bury");
+    registry.expire(node, &[fact(1, false)]).await.expect("expire");
     assert_eq!(told(&*log).await, told_by(&[&arrival]));
     assert_eq!(listed(registry, None).await, [subscriber(1)]);
 }
@@ -609,9 +609,9 @@ async fn what_a_dead_node_left_ends_once(subject: &dyn Subject) {
     let other = peer.as_ref().and_then(|peer| peer.registry()).unwrap_or(registry);
     let departures = || abandoned.iter().map(|each| fact_of(Arc::clone(&each.subscriptions), false));
     let (first, second): (Vec<_>, Vec<_>) = (departures().collect(), departures().skip(5).collect());
-    let (one, two) = tokio::join!(registry.bury(dead, &first), other.bury(dead, &second));
-    one.and(two).expect("bury");
-    registry.bury(dead, &first).await.expect("bury");
+    let (one, two) = tokio::join!(registry.expire(dead, &first), other.expire(dead, &second));
+    one.and(two).expect("expire");
+    registry.expire(dead, &first).await.expect("expire");
     assert!(registry.abandoned(100).await.expect("abandoned").is_empty());
     assert_eq!(told(&*log).await.len(), 10 + 1 + 10, "each departure is told once");
     registry.renew(alive).await.expect("renew");
@@ -640,7 +640,7 @@ async fn a_node_comes_back(subject: &dyn Subject) {
     record(registry, node, &arrivals).await;
     assert_eq!(wait_for_abandoned(registry, NodeId::new(2)).await.len(), 2);
     let departure = fact(1, false);
-    registry.bury(node, std::slice::from_ref(&departure)).await.expect("bury");
+    registry.expire(node, std::slice::from_ref(&departure)).await.expect("expire");
     assert_eq!(registry.record(node, &[fact(3, true)]).await.expect("record"), Lease::Ended);
     assert_eq!(registry.renew(node).await.expect("renew"), Lease::Ended);
     let again = [fact(1, true), fact(2, true)];

@@ -275,7 +275,7 @@ impl Presence {
             renew_at: Instant::now(),
             is_in_doubt: false,
             anew_until: 0,
-            may_bury: false,
+            may_expire: false,
         };
         let mut fails = false;
         loop {
@@ -344,7 +344,7 @@ struct Work<'a> {
     /// When so many announcements have been made, everyone who was to be recorded anew has been.
     anew_until: u64,
     /// There may be subscribers of dead nodes.
-    may_bury: bool,
+    may_expire: bool,
 }
 
 impl Work<'_> {
@@ -355,16 +355,16 @@ impl Work<'_> {
             let was_in_doubt = std::mem::replace(&mut self.is_in_doubt, true);
             let lease = self.registry.renew(self.presence.node).await?;
             self.renew_at = Instant::now() + self.registry.lease() / RENEWALS;
-            (self.is_in_doubt, self.may_bury) = (false, true);
+            (self.is_in_doubt, self.may_expire) = (false, true);
             if was_in_doubt || lease == Lease::Ended {
                 self.record_anew();
             }
         }
-        if self.may_bury {
-            self.may_bury = self.bury().await?;
+        if self.may_expire {
+            self.may_expire = self.expire().await?;
         }
         if self.facts.is_empty() && !self.take() {
-            if !self.may_bury {
+            if !self.may_expire {
                 tokio::select! {
                     () = self.presence.queued.notified() => {}
                     () = sleep_until(self.renew_at) => {}
@@ -422,7 +422,7 @@ impl Work<'_> {
 
     /// Ends some of what dead nodes have left behind, and says whether there may be more. Every node does, as each may be
     /// the last.
-    async fn bury(&self) -> Result<bool, TransportError> {
+    async fn expire(&self) -> Result<bool, TransportError> {
         let abandoned = self.registry.abandoned(BATCH_ABANDONED).await?;
         let mut departures: BTreeMap<NodeId, Vec<Fact>> = BTreeMap::new();
         for Abandoned { node, subscriptions } in &abandoned {
@@ -430,7 +430,7 @@ impl Work<'_> {
         }
         for (node, departures) in departures {
             tracing::info!(%node, count = departures.len(), "subscribers of a node that is gone have ended");
-            self.registry.bury(node, &departures).await?;
+            self.registry.expire(node, &departures).await?;
         }
         Ok(abandoned.len() == BATCH_ABANDONED)
     }

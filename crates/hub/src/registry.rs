@@ -106,7 +106,7 @@ pub trait Registry: Send + Sync {
 
     /// Records departures for a node that has no lease; of one that has, nothing is recorded. As with
     /// [`Registry::record`], only what is new makes events, so several nodes may do the same at once.
-    async fn bury(&self, node: NodeId, departures: &[Fact]) -> Result<(), TransportError>;
+    async fn expire(&self, node: NodeId, departures: &[Fact]) -> Result<(), TransportError>;
 
     /// Ends the node's lease now.
     async fn resign(&self, node: NodeId) -> Result<(), TransportError>;

@@ -246,7 +246,7 @@ impl Registry for Store {
         Ok(dead.map(abandoned).take(limit).collect())
     }
 
-    async fn bury(&self, node: NodeId, departures: &[Fact]) -> Result<(), TransportError> {
+    async fn expire(&self, node: NodeId, departures: &[Fact]) -> Result<(), TransportError> {
         self.apply(node, departures, false).await.map(drop)
     }
 

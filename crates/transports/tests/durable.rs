@@ -332,7 +332,7 @@ async fn what_a_process_left_behind_is_abandoned_at_once() {
     assert_eq!(abandoned.len(), 1);
     assert_eq!(abandoned[0].node, dead);
     assert_eq!(registry.list(Some("topic")).await.expect("list").len(), 1);
-    registry.bury(dead, &[fact(false)]).await.expect("bury");
+    registry.expire(dead, &[fact(false)]).await.expect("expire");
     assert!(registry.abandoned(10).await.expect("abandoned").is_empty());
     assert!(registry.list(Some("topic")).await.expect("list").is_empty());
     let page = log.read(Position::EARLIEST, 10).await.expect("read");

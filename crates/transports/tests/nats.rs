@@ -857,7 +857,7 @@ async fn nodes_that_others_have_seen_alive_or_not_are_found_when_they_are_gone()
     others.record(short, &[fact(1, true)]).await.expect("record");
     others.resign(short).await.expect("resign");
     assert_eq!(registry.abandoned(10).await.expect("abandoned").len(), 1);
-    registry.bury(short, &[fact(1, false)]).await.expect("bury");
+    registry.expire(short, &[fact(1, false)]).await.expect("expire");
     assert!(registry.abandoned(10).await.expect("abandoned").is_empty());
     // A node that dies.
     let dies = NodeId::new(2);
@@ -915,9 +915,9 @@ async fn abandoned(registry: &dyn Registry) -> usize {
     registry.abandoned(1_000).await.expect("abandoned").len()
 }
 
-/// Whoever buries dies after it has turned the record into a departing one, before or after it has told that.
+/// The node that expires a subscriber dies after it has written the departing record, before or after the event.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_burial_that_was_broken_off_is_finished() {
+async fn an_expiry_that_was_broken_off_is_finished() {
     let server = nats("");
     let log = log(&url(&server), 100).await;
     let registry = log.registry().expect("a registry");
@@ -925,7 +925,7 @@ async fn a_burial_that_was_broken_off_is_finished() {
     registry.renew(node).await.expect("renew");
     registry.record(node, &[fact(1, true), fact(2, true)]).await.expect("record");
     registry.resign(node).await.expect("resign");
-    // As the burial writes it.
+    // As expiring writes it.
     let client = async_nats::connect(format!("127.0.0.1:{}", server.port)).await.expect("connect");
     for number in [1, 2] {
         let subject = format!("mercure.subscribers.{node}.{number:032x}");
@@ -954,7 +954,7 @@ async fn a_burial_that_was_broken_off_is_finished() {
     }
     assert_eq!(registry.list(None).await.expect("list").len(), 0, "they depart");
     assert_eq!(abandoned(registry).await, 2);
-    registry.bury(node, &[fact(1, false), fact(2, false)]).await.expect("bury");
+    registry.expire(node, &[fact(1, false), fact(2, false)]).await.expect("expire");
     assert_eq!(abandoned(registry).await, 0);
     assert_eq!(kept(&*log).await.len(), 4, "each departure is told once");
     // Subscriber 2 departs again, and its node comes back: it finishes the departure and tells an arrival.
@@ -1002,7 +1002,7 @@ async fn leaves_out(log: &dyn Transport, nearly: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_subscriber_whose_departure_is_larger_than_the_server_takes_is_buried() {
+async fn a_subscriber_whose_departure_is_larger_than_the_server_takes_is_expired() {
     let server = nats("max_payload: 10000");
     let log = log(&url(&server), 100).await;
     let registry = log.registry().expect("a registry");
@@ -1016,7 +1016,7 @@ async fn a_subscriber_whose_departure_is_larger_than_the_server_takes_is_buried(
     assert_eq!(before, 5);
     registry.resign(node).await.expect("resign");
     let departures = facts(false);
-    registry.bury(node, &departures).await.expect("bury");
+    registry.expire(node, &departures).await.expect("expire");
     assert_eq!((abandoned(registry).await, listed(registry).await), (0, 0));
     let kept = kept(&*log).await;
     let mut names = names(&kept)[before..].to_vec();
@@ -1029,7 +1029,7 @@ async fn a_subscriber_whose_departure_is_larger_than_the_server_takes_is_buried(
 
 /// Its records are larger than they might be now.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_subscriber_is_buried_by_a_server_that_takes_less_than_before() {
+async fn a_subscriber_is_expired_by_a_server_that_takes_less_than_before() {
     let mut server = Server::start(|directory, port| {
         let store = directory.join("store");
         let bound = if directory.join("less").exists() { "max_payload: 2000" } else { "" };
@@ -1050,7 +1050,7 @@ async fn a_subscriber_is_buried_by_a_server_that_takes_less_than_before() {
     let registry = log.registry().expect("a registry");
     assert_eq!(abandoned(registry).await, 1);
     let departure = fact_with(1, false, &[3_000, 10]);
-    registry.bury(node, std::slice::from_ref(&departure)).await.expect("bury");
+    registry.expire(node, std::slice::from_ref(&departure)).await.expect("expire");
     assert_eq!(abandoned(registry).await, 0);
     assert_eq!(names(&kept(&*log).await).last(), told(&departure).last());
 }
@@ -1084,7 +1084,7 @@ async fn a_batch_that_failed_in_its_middle_is_told_once() {
 
 /// It was told, but its node does not know; then its node is taken for dead.
 #[tokio::test(flavor = "multi_thread")]
-async fn who_was_buried_while_a_batch_failed_arrives_again() {
+async fn a_subscriber_expired_while_a_batch_failed_arrives_again() {
     let server = nats("");
     let log = log(&url(&server), 100).await;
     let registry = log.registry().expect("a registry");
@@ -1096,7 +1096,7 @@ async fn who_was_buried_while_a_batch_failed_arrives_again() {
     bound(&server, -1, 120_000).await;
     let departure = fact(1, false);
     registry.resign(node).await.expect("resign");
-    registry.bury(node, std::slice::from_ref(&departure)).await.expect("bury");
+    registry.expire(node, std::slice::from_ref(&departure)).await.expect("expire");
     registry.renew(node).await.expect("renew");
     for _ in 0..2 {
         registry.record(node, &arrivals).await.expect("record");

@@ -193,7 +193,7 @@ impl Registry for Broken {
         Ok(Vec::new())
     }
 
-    async fn bury(&self, _node: NodeId, _departures: &[Fact]) -> Result<(), TransportError> {
+    async fn expire(&self, _node: NodeId, _departures: &[Fact]) -> Result<(), TransportError> {
         Ok(())
     }
 

@@ -239,7 +239,7 @@ impl Durable {
     }
 
     /// Lets go of updates that are too old, if there are any.
-    async fn expire(&self) {
+    async fn expire_updates(&self) {
         if self.shared.lock().expires.is_none_or(|expires| now() < expires) {
             return;
         }
@@ -276,7 +276,7 @@ impl Transport for Durable {
     }
 
     async fn locate(&self, id: &str) -> Result<Option<Position>, TransportError> {
-        self.expire().await;
+        self.expire_updates().await;
         let (trimmed, buckets) = {
             let published = self.shared.lock();
             (published.trimmed, published.buckets)
@@ -288,7 +288,7 @@ impl Transport for Durable {
     }
 
     async fn read(&self, after: Position, limit: usize) -> Result<Page, TransportError> {
-        self.expire().await;
+        self.expire_updates().await;
         self.shared.is_open()?;
         let after = self.shared.records.sequence(after);
         let is_kept = |entry: &Entry, trimmed: &[u64; 2]| {
@@ -318,7 +318,7 @@ impl Transport for Durable {
     }
 
     async fn follow(&self, after: Position) -> Result<Box<dyn Follower>, TransportError> {
-        self.expire().await;
+        self.expire_updates().await;
         self.shared.is_open()?;
         let (sequence, seat) = self.shared.enter(after)?;
         Ok(Box::new(DurableFollower { shared: Arc::clone(&self.shared), seat, sequence }))

@@ -17,7 +17,7 @@ use crate::{chunks::Chunks, codec};
 pub(super) struct Facts {
     pub(super) node: NodeId,
     /// They are recorded for a node that is gone.
-    pub(super) is_burial: bool,
+    pub(super) is_expiry: bool,
     pub(super) facts: Vec<Pending>,
 }
 
@@ -108,7 +108,7 @@ impl Registry for Durable {
         self.shared.readers.run(move |connection| abandoned(connection, &records, &leases, limit)).await
     }
 
-    async fn bury(&self, node: NodeId, departures: &[Fact]) -> Result<(), TransportError> {
+    async fn expire(&self, node: NodeId, departures: &[Fact]) -> Result<(), TransportError> {
         self.record_facts(node, true, departures).await.map(drop)
     }
 
@@ -134,7 +134,7 @@ impl Durable {
     async fn record_facts(
         &self,
         node: NodeId,
-        is_burial: bool,
+        is_expiry: bool,
         facts: &[Fact],
     ) -> Result<Lease, TransportError> {
         if facts.is_empty() {
@@ -145,9 +145,9 @@ impl Durable {
             let facts: Vec<_> = facts.iter().map(Pending::new).collect();
             let bytes = facts.iter().map(Pending::bytes).sum();
             let ask =
-                |room, reply| writer::Job::Record { facts: Facts { node, is_burial, facts }, room, reply };
+                |room, reply| writer::Job::Record { facts: Facts { node, is_expiry, facts }, room, reply };
             let lease = self.ask(bytes, ask).await?;
-            if !is_burial && chunks.has_ended(lease)? {
+            if !is_expiry && chunks.has_ended(lease)? {
                 return Ok(Lease::Ended);
             }
         }
@@ -168,7 +168,7 @@ fn abandoned(
         connection.prepare_cached("SELECT record FROM subscribers WHERE node = ?1 ORDER BY arrival")?;
     let mut last = String::new();
     while let Some(name) = nodes.query_row([&last], |row| row.get::<_, String>(0)).optional()? {
-        // A name that cannot be read is of nobody who lives, but nobody can bury it either.
+        // A name that cannot be read belongs to no live node, and cannot be expired either.
         if let Some(node) = NodeId::parse(&name).filter(|node| !leases.is_live(*node)) {
             let mut rows = select.query([&name])?;
             while abandoned.len() < limit

@@ -303,8 +303,8 @@ impl Writer {
                 }
                 Job::Record { facts, .. } => {
                     let is_live = self.leases.is_live(facts.node);
-                    // A burial is for those who have none.
-                    if is_live != facts.is_burial {
+                    // Only nodes without a lease are expired.
+                    if is_live != facts.is_expiry {
                         for fact in &facts.facts {
                             if registry::apply(&self.connection, facts.node, fact)? {
                                 for event in &fact.events {

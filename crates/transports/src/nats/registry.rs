@@ -9,8 +9,9 @@
 //! - A departure is told first and removed then.
 //! - Both are told under ids made of the record's revision, which the server takes once only: whoever tells it again,
 //!   after a crash or at the same time, tells nothing new.
-//! - Who buries first turns the record into a departing one, with its events, at exactly the revision that it has seen.
-//!   A node that has come back has its records at later revisions, or finds them departing and finishes that first.
+//! - The first node that expires a subscriber turns the record into a departing one, with its events, at exactly the
+//!   revision that it has seen. A node that has come back has its records at later revisions, or finds them departing and
+//!   finishes that first.
 //! - What is larger than the server takes is reported and left out: it would be in the way of all others for ever.
 
 use std::{
@@ -342,7 +343,7 @@ impl Subscribers {
     }
 
     /// Ends a subscriber of a node without a lease, unless the node comes back.
-    async fn bury_one(&self, node: NodeId, departure: &Fact) -> Result<(), TransportError> {
+    async fn expire_one(&self, node: NodeId, departure: &Fact) -> Result<(), TransportError> {
         let subject = self.subject(node, departure.subscriber);
         for _ in 0..ATTEMPTS {
             let (revision, since, events) = match self.find(node, departure.subscriber).await? {
@@ -423,7 +424,7 @@ impl Subscribers {
     }
 
     /// Updates the census: which nodes have a lease, and which of the others may have left subscribers behind. A node
-    /// that starts meanwhile may count as dead. Its subscribers stay, because `bury` checks the lease again.
+    /// that starts meanwhile may count as dead. Its subscribers stay, because `expire` checks the lease again.
     async fn look(&self) -> Result<(), TransportError> {
         let streams = &self.log.streams;
         let subjects = self.log.link.subjects(&streams.leases, &streams.lease_of("*")).await;
@@ -617,15 +618,15 @@ impl Registry for Subscribers {
         Ok(abandoned)
     }
 
-    async fn bury(&self, node: NodeId, departures: &[Fact]) -> Result<(), TransportError> {
+    async fn expire(&self, node: NodeId, departures: &[Fact]) -> Result<(), TransportError> {
         if self.is_alive(node).await? {
             return Ok(());
         }
-        let mut buried = Vec::new();
+        let mut expired = Vec::new();
         for departure in departures.iter().filter(|fact| !fact.active) {
-            buried.push(self.bury_one(node, departure));
+            expired.push(self.expire_one(node, departure));
         }
-        all(buried).await?;
+        all(expired).await?;
         Ok(())
     }
 

@@ -28,7 +28,7 @@ pub(super) struct Streams {
 }
 
 /// The server forgets the ids by which it knows events that are told twice after this time at the earliest: two nodes
-/// that bury the same do so at about the same time.
+/// that expire the same subscribers do so at about the same time.
 const DUPLICATES_MIN: Duration = Duration::from_secs(120);
 
 impl Streams {

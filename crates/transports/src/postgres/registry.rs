@@ -106,32 +106,32 @@ impl Registry for PostgresRegistry {
         }
     }
 
-    async fn bury(&self, node: NodeId, departures: &[Fact]) -> Result<(), TransportError> {
+    async fn expire(&self, node: NodeId, departures: &[Fact]) -> Result<(), TransportError> {
         for facts in departures.chunks(FACTS) {
             let recorded = Facts::new(node, facts);
             let recorded = &recorded;
-            let buried = self.lane.ask(|session: Arc<Session>| async move {
+            let expired = self.lane.ask(|session: Arc<Session>| async move {
                 let Session { client, statements, .. } = &*session;
                 let (lock, end): ([&(dyn ToSql + Sync); 1], [&(dyn ToSql + Sync); 1]) =
                     ([&recorded.lock], [&recorded.node]);
                 let parameters = recorded.parameters();
                 // Polled in this order, as in `Session::transaction`.
-                let (begun, locked, buried, ended, committed) = join5(
+                let (begun, locked, expired, ended, committed) = join5(
                     client.batch_execute("BEGIN"),
                     client.execute(&statements.lock_node, &lock),
-                    client.query_one(&statements.bury, &parameters),
+                    client.query_one(&statements.expire, &parameters),
                     client.execute(&statements.end_lease, &end),
                     client.batch_execute("COMMIT"),
                 )
                 .await;
                 begun?;
                 locked?;
-                let row = buried?;
+                let row = expired?;
                 ended?;
                 committed?;
                 has_meta(&row)
             });
-            buried.await?;
+            expired.await?;
             self.core.has_appended(recorded.events.len());
         }
         Ok(())

@@ -19,7 +19,7 @@ pub(super) struct Statements {
     pub(super) lock_node: Statement,
     pub(super) renew: Statement,
     pub(super) record: Statement,
-    pub(super) bury: Statement,
+    pub(super) expire: Statement,
     pub(super) end_lease: Statement,
     pub(super) abandoned: Statement,
     pub(super) resign: Statement,
@@ -44,7 +44,7 @@ impl Statements {
             lock_node: client.prepare(&format!("SELECT pg_advisory_xact_lock({}, $1)", tables.lock)).await?,
             renew: client.prepare(&renew(tables)).await?,
             record: client.prepare(&record(tables, true)).await?,
-            bury: client.prepare(&record(tables, false)).await?,
+            expire: client.prepare(&record(tables, false)).await?,
             end_lease: client.prepare(&end_lease(tables)).await?,
             abandoned: client.prepare(&abandoned(tables)).await?,
             resign: client.prepare(&format!("DELETE FROM {} WHERE node = $1", tables.leases)).await?,
@@ -369,7 +369,7 @@ fn record(Tables { meta, log, records, leases, channel, .. }: &Tables, must_run:
     )
 }
 
-/// After a burial the lease of $1 has ended for its node, too, whatever the server's clock does.
+/// After $1 was expired, its lease has ended for its node, too, whatever the server's clock does.
 fn end_lease(Tables { leases, .. }: &Tables) -> String {
     format!("DELETE FROM {leases} WHERE node = $1 AND expires <= clock_timestamp()")
 }

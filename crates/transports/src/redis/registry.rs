@@ -68,9 +68,9 @@ impl Registry for RedisTransport {
         Ok(found)
     }
 
-    async fn bury(&self, node: NodeId, departures: &[Fact]) -> Result<(), TransportError> {
+    async fn expire(&self, node: NodeId, departures: &[Fact]) -> Result<(), TransportError> {
         for batch in batches(departures) {
-            self.record_batch(node, "bury", &batch).await?;
+            self.record_batch(node, "expire", &batch).await?;
         }
         Ok(())
     }
@@ -118,7 +118,7 @@ impl RedisTransport {
     fn subscriptions(&self, subscriber: &str, record: &Value) -> Option<Arc<[Subscription]>> {
         let decoded = text(record).ok_or(Damaged::Malformed);
         let decoded = decoded.and_then(codec::decode_subscriber);
-        // Of somebody else, it would be buried again and again, and stay.
+        // A record of another subscriber would be expired again and again, and stay.
         let is_of = |one: &Subscription| one.subscriber.to_string() == subscriber;
         decoded
             .and_then(|all| if all.first().is_some_and(is_of) { Ok(all) } else { Err(Damaged::Malformed) })

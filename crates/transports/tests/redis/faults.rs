@@ -79,7 +79,7 @@ async fn what_was_appended_is_not_appended_again_when_replicas_cannot_be_asked()
 
 /// On one thread, whose log is listened to.
 #[tokio::test]
-async fn damaged_subscribers_do_not_keep_others_from_being_buried() {
+async fn damaged_subscribers_do_not_keep_others_from_being_expired() {
     const DAMAGED: usize = 200;
     let told = Told::default();
     let _guard = tracing::subscriber::set_default(told.clone());
@@ -123,7 +123,7 @@ async fn damaged_subscribers_do_not_keep_others_from_being_buried() {
     assert_eq!(told.count("record of a subscriber"), DAMAGED, "each once");
     for (node, numbers) in [(2, 200..300), (3, 300..310)] {
         let departures: Vec<_> = numbers.map(|number| fact(number, false)).collect();
-        registry.bury(NodeId::new(node), &departures).await.expect("bury");
+        registry.expire(NodeId::new(node), &departures).await.expect("expire");
     }
     assert!(registry.abandoned(1).await.expect("abandoned").is_empty());
     assert_eq!(cli(&server, &["HLEN", "{mercure}:subscribers"]), DAMAGED.to_string(), "they are kept");

@@ -17,7 +17,7 @@ while from and left > 0 and nodes < NODES_MAX do
     local owned = redis.call('ZRANGEBYLEX', OWNERS, '[' .. first, '(' .. node .. '!', 'LIMIT', 0, left)
     for _, each in ipairs(owned) do
       local known = redis.call('HGET', SUBSCRIBERS, string.sub(each, #node + 2)) or ''
-      -- The record of another node's subscriber is none: nobody could bury it for this one.
+      -- A record of another node's subscriber does not count: nobody could expire it for this node.
       local is_owned = string.sub(known, 1, NODE_BYTES) == node
       found[#found + 1] = each
       found[#found + 1] = is_owned and string.sub(known, NODE_BYTES + 1) or ''

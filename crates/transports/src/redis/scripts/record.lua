@@ -1,9 +1,9 @@
--- ARGV[7..8]: the node; "record", or "bury" if it has to be dead. ARGV[9..]: for each fact the subscriber, "1" if it came
+-- ARGV[7..8]: the node; "record", or "expire" if it has to be dead. ARGV[9..]: for each fact the subscriber, "1" if it came
 -- or "0" if it went, its record, how many events there are, and for each event id and record.
 local NODE_BYTES = 32
-local node, is_burial = ARGV[7], ARGV[8] == 'bury'
+local node, is_expiry = ARGV[7], ARGV[8] == 'expire'
 local is_alive, is_kept = lease_of(node)
-if is_burial and is_alive or not is_burial and not is_kept then
+if is_expiry and is_alive or not is_expiry and not is_kept then
   return { head(), 0 }
 end
 
