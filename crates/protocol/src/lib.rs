@@ -20,27 +20,28 @@
 //! # Ok::<(), petasos_protocol::Reject>(())
 //! ```
 
-pub mod cursor;
-pub mod details;
 pub mod discovery;
-pub mod form;
-pub mod grants;
 mod heap;
 pub mod legacy;
 pub mod limits;
 pub mod matcher;
-pub mod pattern;
 pub mod reject;
+pub mod request;
 pub mod sse;
 pub mod subscription;
-pub mod template;
 mod text;
 pub mod token;
 pub mod topic;
 pub mod update;
 
 pub use limits::Limits;
+#[doc(hidden)]
+pub use matcher::pattern;
 pub use reject::Reject;
+#[doc(hidden)]
+pub use request::{cursor, form};
+#[doc(hidden)]
+pub use token::{details, grants};
 
 /// The protocol version that a request, a token or a subscription speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -1,5 +1,8 @@
 //! What a subscriber selects and a grant allows: a test on topics.
 
+pub mod pattern;
+pub mod template;
+
 use std::{
     fmt,
     hash::{Hash, Hasher},
@@ -9,11 +12,11 @@ use std::{
 use crate::{
     Limits, Reject,
     heap::SHARED_ALLOCATION_BYTES,
-    pattern::Pattern,
-    template::Template,
     text,
     topic::{HubUrl, Topic},
 };
+
+use self::{pattern::Pattern, template::Template};
 
 /// A test on topics. Two matchers are equal when they are of one type and one text.
 ///
@@ -312,7 +315,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::pattern::comparable;
+    use crate::matcher::pattern::comparable;
 
     fn selector(value: &str) -> Matcher {
         Matcher::selector(value, &Limits::default()).expect("valid selector")

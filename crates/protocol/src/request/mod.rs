@@ -1,0 +1,4 @@
+//! Requests, parsed.
+
+pub mod cursor;
+pub mod form;
