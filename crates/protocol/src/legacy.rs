@@ -114,7 +114,7 @@ impl SubscriptionsPath {
 }
 
 /// What the event of a subscription is published under: its own path, and that of its selector.
-pub(crate) fn announced_under(hub: &HubUrl, subscription: &Subscription) -> Vec<Topic> {
+pub(crate) fn event_topics(hub: &HubUrl, subscription: &Subscription) -> Vec<Topic> {
     let subscriber = subscription.subscriber.to_string();
     let own = subscriptions_path(hub, Some(subscription.matcher.as_str()), Some(&subscriber));
     // What follows the last slash is the subscriber, encoded.
@@ -123,7 +123,7 @@ pub(crate) fn announced_under(hub: &HubUrl, subscription: &Subscription) -> Vec<
 }
 
 /// The JSON-LD document that announces a subscription, active or ended.
-pub(crate) fn announcement(hub: &HubUrl, subscription: &Subscription, active: bool) -> String {
+pub(crate) fn event_document(hub: &HubUrl, subscription: &Subscription, active: bool) -> String {
     to_json(&document(hub, subscription, active, true, None))
 }
 
@@ -209,7 +209,6 @@ mod tests {
         Dialect,
         matcher::MatcherText,
         subscription::{COLLECTION_END, SubscriberId},
-        update::{EventId, EventType},
     };
 
     fn any() -> Matcher {
@@ -329,34 +328,6 @@ mod tests {
         ] {
             assert_eq!(parse(bad), None, "{bad}");
         }
-    }
-
-    #[test]
-    fn event_is_private_and_under_both_topics() {
-        let subscription = subscription("https://example.com/{selector}", Some(r#"{"foo":"bar"}"#));
-        let event_type = EventType::parse("Subscription", &Limits::default()).expect("valid");
-        let id = EventId::from_uuid("1");
-        let update = subscription.event(&hub(), true, Some(&event_type), id);
-        let base = "/.well-known/mercure/subscriptions/https%3A%2F%2Fexample.com%2F%7Bselector%7D";
-        let own = format!("{base}/urn%3Auuid%3Abb3de268-05b0-4c65-b44e-8f9acefc29d6");
-        let topics: Vec<_> = update.topics().iter().map(|topic| topic.as_str().to_owned()).collect();
-        assert_eq!(topics, [own.as_str(), base]);
-        assert!(update.is_private());
-        let event = String::from_utf8(update.frame().event().to_vec()).expect("UTF-8");
-        let data = event.strip_prefix("event: Subscription\nid: urn:uuid:1\ndata: ").expect("its fields");
-        let document: Value = serde_json::from_str(data).expect("JSON");
-        assert_eq!(
-            document,
-            json!({
-                "@context": "https://mercure.rocks/",
-                "id": own,
-                "type": "Subscription",
-                "topic": "https://example.com/{selector}",
-                "subscriber": "urn:uuid:bb3de268-05b0-4c65-b44e-8f9acefc29d6",
-                "active": true,
-                "payload": {"foo": "bar"},
-            })
-        );
     }
 
     #[test]

@@ -20,7 +20,9 @@
 //! # Ok::<(), petasos_protocol::Reject>(())
 //! ```
 
+mod announcement;
 pub mod discovery;
+pub mod event;
 mod heap;
 pub mod legacy;
 pub mod limits;

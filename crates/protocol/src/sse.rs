@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use crate::update::{EventId, EventType, Retry};
+use crate::event::{EventId, EventType, Retry};
 
 /// A comment: it shows that an idle stream is alive, and makes the first bytes flow at once.
 ///
@@ -31,7 +31,7 @@ pub struct Frame {
 
 impl Frame {
     /// An event that has been encoded before.
-    pub(crate) fn of(event: &[u8]) -> Self {
+    pub(crate) fn new(event: &[u8]) -> Self {
         let mut out = Vec::with_capacity(CHUNK_HEAD_MAX + event.len() + CHUNK_END.len());
         out.resize(CHUNK_HEAD_MAX, 0);
         out.extend_from_slice(event);

@@ -8,11 +8,9 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::{
-    Dialect, legacy,
+    Dialect,
     matcher::{MatcherText, MatcherType},
-    sse::{self, Frame},
-    topic::{HubUrl, Topic, Topics},
-    update::{EventId, EventType, Update},
+    topic::HubUrl,
 };
 
 /// The identifier of one connection, shared by its subscriptions: a random UUID, written as `urn:uuid:` and its hyphenated
@@ -89,20 +87,14 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    /// The update that announces it, active or ended (section "Subscription Events"): private, under its own path. The
-    /// event type is that of 0.x events, which the specification gives none.
-    pub fn event(&self, hub: &HubUrl, active: bool, legacy_type: Option<&EventType>, id: EventId) -> Update {
-        let event_type = match self.dialect {
-            Dialect::Legacy => legacy_type.cloned(),
-            Dialect::V1 => Some(EventType::of_hub()),
-        };
-        let (subscription, hub) = (self.clone(), hub.clone());
-        Update::announce(id, Announcement { subscription, active, hub, event_type })
-    }
-
     /// The 1.0 document while it is active.
     pub fn document(&self, hub: &HubUrl) -> String {
         to_json(&self.document_as(hub, true))
+    }
+
+    /// The 1.0 document of the subscription's event, active or ended.
+    pub(crate) fn event_document(&self, hub: &HubUrl, active: bool) -> String {
+        to_json(&self.document_as(hub, active))
     }
 
     fn document_as(&self, hub: &HubUrl, active: bool) -> Document<'_> {
@@ -117,48 +109,12 @@ impl Subscription {
         }
     }
 
-    fn path(&self, hub: &HubUrl) -> String {
+    /// The canonical path of the subscription in the form of 1.0.
+    pub(crate) fn path(&self, hub: &HubUrl) -> String {
         encode_path(
             hub,
             [self.matcher.matcher_type().as_str(), self.matcher.as_str(), &self.subscriber.to_string()],
         )
-    }
-}
-
-/// That a subscription is active or has ended: all that is needed to write its event.
-#[derive(Clone)]
-pub(crate) struct Announcement {
-    subscription: Subscription,
-    active: bool,
-    hub: HubUrl,
-    event_type: Option<EventType>,
-}
-
-impl Announcement {
-    /// What the event is published under.
-    pub(crate) fn topics(&self) -> Topics {
-        let Self { subscription, hub, .. } = self;
-        Topics::trusted(match subscription.dialect {
-            Dialect::Legacy => legacy::announced_under(hub, subscription),
-            Dialect::V1 => vec![Topic::unchecked(&subscription.path(hub), hub)],
-        })
-    }
-
-    /// The event.
-    pub(crate) fn frame(&self, id: &EventId) -> Frame {
-        let Self { subscription, active, hub, event_type } = self;
-        let document = match subscription.dialect {
-            Dialect::Legacy => legacy::announcement(hub, subscription, *active),
-            Dialect::V1 => to_json(&subscription.document_as(hub, *active)),
-        };
-        sse::encode(id, event_type.as_ref(), None, &document)
-    }
-
-    /// The most that it takes once it is encoded, nearly always: paths hold up to three bytes for one of a matcher, four
-    /// times, and documents two.
-    pub(crate) fn size(&self) -> usize {
-        let payload = self.subscription.payload.as_ref().map_or(0, |payload| payload.get().len());
-        1_280 + 14 * self.subscription.matcher.as_str().len() + 4 * self.hub.path().len() + payload
     }
 }
 
@@ -304,47 +260,6 @@ mod tests {
         }
     }
 
-    /// The example of section "Subscription Events".
-    #[test]
-    fn the_event_is_that_of_the_specification() {
-        let subscription = subscription(MatcherType::UrlPattern, "https://example.com/:selector");
-        let update = subscription.event(&hub(), true, None, EventId::from_uuid("1"));
-        let path = "/.well-known/mercure/subscriptions/urlpattern/https%3A%2F%2Fexample.com%2F%3Aselector/\
-                    urn%3Auuid%3Abb3de268-05b0-4c65-b44e-8f9acefc29d6";
-        let topics: Vec<_> = update.topics().iter().map(|topic| topic.as_str().to_owned()).collect();
-        assert_eq!(topics, [path]);
-        assert!(update.is_private());
-        let event = String::from_utf8(update.frame().event().to_vec()).expect("UTF-8");
-        let data = event.strip_prefix("event: mercure\nid: urn:uuid:1\ndata: ").expect("its fields");
-        let document: Value = serde_json::from_str(data).expect("JSON");
-        assert_eq!(
-            document,
-            json!({
-                "id": path,
-                "type": "subscription",
-                "match_type": "urlpattern",
-                "match": "https://example.com/:selector",
-                "subscriber": "urn:uuid:bb3de268-05b0-4c65-b44e-8f9acefc29d6",
-                "active": true,
-                "payload": {"foo": "bar"},
-            })
-        );
-    }
-
-    #[test]
-    fn the_size_of_an_event_is_what_it_takes_once_it_is_written_and_stays_the_same() {
-        for (dialect, length) in
-            [(Dialect::V1, 1), (Dialect::V1, 2_000), (Dialect::Legacy, 1), (Dialect::Legacy, 2_000)]
-        {
-            let each = subscription(MatcherType::Exact, &"é".repeat(length));
-            let update = Subscription { dialect, ..each }.event(&hub(), true, None, EventId::from_uuid("1"));
-            let before = update.size();
-            let topics: usize = update.topics().iter().map(|topic| topic.as_str().len()).sum();
-            assert!(before > topics + update.frame().chunk().len(), "{dialect:?} {length}");
-            assert_eq!(update.size(), before);
-        }
-    }
-
     #[test]
     fn a_subscriber_is_read_from_what_it_writes_and_from_nothing_else() {
         let id = SubscriberId::from_uuid(0xbb3d_e268_05b0_4c65_b44e_8f9a_cefc_29d6);
@@ -362,17 +277,6 @@ mod tests {
         ] {
             assert!(SubscriberId::parse(other).is_none() && !id.is(other), "{other:?}");
         }
-    }
-
-    #[test]
-    fn percent_signs_are_encoded_once() {
-        let update =
-            subscription(MatcherType::Exact, "a%2Fb c").event(&hub(), false, None, EventId::from_uuid("1"));
-        let topic = update.topics().canonical().as_str().to_owned();
-        assert!(
-            topic.starts_with("/.well-known/mercure/subscriptions/exact/a%252Fb%20c/urn%3Auuid%3A"),
-            "{topic}"
-        );
     }
 
     #[test]

@@ -1,128 +1,15 @@
 //! An update: what a publisher sends and every subscriber receives, encoded once.
 
-use std::{
-    borrow::Borrow,
-    fmt,
-    sync::{Arc, OnceLock},
-};
+use std::{fmt, sync::OnceLock};
 
+#[doc(hidden)]
+pub use crate::event::{EventId, EventType, Retry};
 use crate::{
-    Limits, Reject,
+    announcement::Announcement,
     sse::{self, Frame},
-    subscription::Announcement,
-    text,
+    subscription::Subscription,
     topic::{HubUrl, Topic, Topics},
 };
-
-/// The identifier of an update and the cursor of whoever received it last.
-///
-/// Section "Publication": no control or format characters, does not begin with `#`, is not `earliest`, not empty; and
-/// no space at its ends, which header fields do not keep.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct EventId(Arc<str>);
-
-impl EventId {
-    /// Checks an id given by a publisher.
-    ///
-    /// # Errors
-    /// [`Reject::TooLarge`], [`Reject::CharacterForbidden`], [`Reject::IdReserved`], [`Reject::IdSpaced`].
-    pub fn parse(value: &str, limits: &Limits) -> Result<Self, Reject> {
-        if value.len() > limits.id_bytes_max {
-            return Err(Reject::TooLarge { what: "the length of \"id\" in bytes", max: limits.id_bytes_max });
-        }
-        text::check("id", value)?;
-        if value.is_empty() || value.starts_with('#') || value == "earliest" {
-            return Err(Reject::IdReserved);
-        }
-        // It comes back in a header field, which loses them, and could never be resumed from.
-        if value.starts_with(' ') || value.ends_with(' ') {
-            return Err(Reject::IdSpaced);
-        }
-        Ok(Self(value.into()))
-    }
-
-    /// The id that a hub gives: `urn:uuid:` and the UUID in its hyphenated form.
-    pub fn from_uuid(uuid: &str) -> Self {
-        Self(format!("urn:uuid:{uuid}").into())
-    }
-
-    /// The text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-/// Maps keyed by ids are searched by text: both hash and compare alike.
-impl Borrow<str> for EventId {
-    fn borrow(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for EventId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// The SSE `event` field of an update.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EventType(Box<str>);
-
-impl EventType {
-    /// Checks a type given by a publisher: character rule, length, and not `mercure`, which 1.0 keeps for the hub.
-    ///
-    /// # Errors
-    /// [`Reject::TooLarge`], [`Reject::CharacterForbidden`], [`Reject::TypeReserved`].
-    pub fn parse(value: &str, limits: &Limits) -> Result<Self, Reject> {
-        if value.len() > limits.id_bytes_max {
-            return Err(Reject::TooLarge {
-                what: "the length of \"type\" in bytes",
-                max: limits.id_bytes_max,
-            });
-        }
-        text::check("type", value)?;
-        if value == Self::RESERVED {
-            return Err(Reject::TypeReserved);
-        }
-        Ok(Self(value.into()))
-    }
-
-    /// The reserved type of the hub's own events in protocol 1.0.
-    pub(crate) fn of_hub() -> Self {
-        Self(Self::RESERVED.into())
-    }
-
-    const RESERVED: &str = "mercure";
-
-    /// The text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-/// The SSE `retry` field: the reconnection time in milliseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Retry(u64);
-
-impl Retry {
-    /// Accepts ASCII digits below 2^63, so that every client's integer holds the value.
-    ///
-    /// # Errors
-    /// [`Reject::RetryInvalid`].
-    pub fn parse(value: &str) -> Result<Self, Reject> {
-        let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
-        match value.parse::<u64>() {
-            Ok(millis) if digits && millis <= i64::MAX as u64 => Ok(Self(millis)),
-            _ => Err(Reject::RetryInvalid),
-        }
-    }
-
-    /// Milliseconds.
-    pub fn millis(self) -> u64 {
-        self.0
-    }
-}
 
 /// A publish request that has been checked, before the hub gives it an id.
 #[derive(Clone, PartialEq, Eq)]
@@ -198,10 +85,19 @@ impl Update {
         Self { id, private, origin: Origin::Publisher, content: Content::Encoded { topics, frame } }
     }
 
-    /// The only way to an update in the hub's own namespace: private, made by the hub, never by a request.
-    pub(crate) fn announce(id: EventId, announcement: Announcement) -> Self {
+    /// The update that announces a subscription, active or ended (section "Subscription Events"). No request can make
+    /// such an update: it is private, its origin is the hub, and its topics lie in the hub's own namespace.
+    ///
+    /// `legacy_type` is the type of 0.x events, for which the specification has none.
+    pub fn announce(
+        subscription: &Subscription,
+        active: bool,
+        hub: &HubUrl,
+        legacy_type: Option<&EventType>,
+        id: EventId,
+    ) -> Self {
         let content = Content::Announced(Box::new(Announced {
-            announcement,
+            announcement: Announcement::new(subscription.clone(), active, hub.clone(), legacy_type),
             topics: OnceLock::new(),
             frame: OnceLock::new(),
         }));
@@ -233,10 +129,10 @@ impl Update {
     pub fn restore(stored: &Stored<'_>, hub: &HubUrl) -> Option<Self> {
         let topics: Vec<_> = stored.topics.iter().map(|topic| Topic::unchecked(topic, hub)).collect();
         (!topics.is_empty()).then(|| Self {
-            id: EventId(stored.id.into()),
+            id: EventId::trusted(stored.id),
             private: stored.private,
             origin: stored.origin,
-            content: Content::Encoded { topics: Topics::trusted(topics), frame: Frame::of(stored.event) },
+            content: Content::Encoded { topics: Topics::trusted(topics), frame: Frame::new(stored.event) },
         })
     }
 
@@ -284,6 +180,13 @@ impl Update {
             }
             Content::Announced(announced) => announced.announcement.size() + self.id.as_str().len(),
         }
+    }
+}
+
+impl Subscription {
+    #[doc(hidden)]
+    pub fn event(&self, hub: &HubUrl, active: bool, legacy_type: Option<&EventType>, id: EventId) -> Update {
+        Update::announce(self, active, hub, legacy_type, id)
     }
 }
 
@@ -343,6 +246,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::Limits;
 
     fn draft(data: &str) -> Draft {
         let topics = Topics::parse(["a", "b"], &HubUrl::default(), &Limits::default()).expect("valid topics");
@@ -358,37 +262,6 @@ mod tests {
             Update::publish(Draft { id: Some(given), ..draft("x") }, || unreachable!("an id was given"));
         assert_eq!(update.id().as_str(), "mine");
         assert_eq!((update.origin(), update.is_private()), (Origin::Publisher, true));
-    }
-
-    #[test]
-    fn reserved_and_forbidden_ids_are_refused() {
-        for bad in ["", "#1", "earliest", " a", "a ", " ", "a\nb", "a\u{0}", "a\u{200b}", "\u{85}"] {
-            assert!(EventId::parse(bad, &Limits::default()).is_err(), "{bad:?}");
-        }
-        for good in ["1", "earliest2", "a#1", "a b", "urn:uuid:x", "é"] {
-            assert!(EventId::parse(good, &Limits::default()).is_ok(), "{good:?}");
-        }
-        assert!(EventId::parse(&"a".repeat(1025), &Limits::default()).is_err());
-    }
-
-    #[test]
-    fn reserved_and_forbidden_types_are_refused() {
-        for bad in ["mercure", "a\rb", "a\u{feff}"] {
-            assert!(EventType::parse(bad, &Limits::default()).is_err(), "{bad:?}");
-        }
-        for good in ["Mercure", "message", "mercure2", "Subscription"] {
-            assert!(EventType::parse(good, &Limits::default()).is_ok(), "{good:?}");
-        }
-    }
-
-    #[test]
-    fn retry_takes_ascii_digits_only() {
-        for bad in ["", "+1", "-1", "1.5", " 1", "1e3", "١", "9223372036854775808", "99999999999999999999"] {
-            assert_eq!(Retry::parse(bad), Err(Reject::RetryInvalid), "{bad:?}");
-        }
-        for (good, millis) in [("0", 0), ("007", 7), ("9223372036854775807", i64::MAX as u64)] {
-            assert_eq!(Retry::parse(good).map(Retry::millis), Ok(millis));
-        }
     }
 
     #[test]
