@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use crate::{details::DETAIL_TYPE, matcher::MatcherType, topic::HubUrl};
+use crate::{matcher::MatcherType, token::details::DETAIL_TYPE, topic::HubUrl};
 
 /// What a hub says about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]

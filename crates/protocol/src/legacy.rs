@@ -8,10 +8,9 @@ use serde_json::value::RawValue;
 
 use crate::{
     Dialect, Limits,
-    grants::Grants,
     matcher::{Matcher, MatcherType},
     subscription::{Subscription, begin, decode_path, encode_path, to_json},
-    token::{Claims, TokenError},
+    token::{Claims, Grants, TokenError},
     topic::{HubUrl, Topic},
 };
 

@@ -8,10 +8,10 @@
 //! (`draft-dunglas-mercure-08`). All types serve both; what only 0.x does is translated in [`legacy`].
 //!
 //! ```
-//! use petasos_protocol::{form, topic::HubUrl, update::{EventId, Update}, Limits};
+//! use petasos_protocol::{Limits, event::EventId, request, topic::HubUrl, update::Update};
 //!
 //! let hub = HubUrl::default();
-//! let draft = form::publish(b"topic=books%2F1&data=new+price", &hub, &Limits::default())?;
+//! let draft = request::publish(b"topic=books%2F1&data=new+price", &hub, &Limits::default())?;
 //! let update = Update::publish(draft, || EventId::from_uuid("e1ee88e2-532a-4d6f-ba70-f0f8bd584022"));
 //! assert_eq!(
 //!     &update.frame().event()[..],
@@ -37,13 +37,18 @@ pub mod topic;
 pub mod update;
 
 pub use limits::Limits;
-#[doc(hidden)]
-pub use matcher::pattern;
 pub use reject::Reject;
+// The names of before, until the other crates import the new ones.
 #[doc(hidden)]
-pub use request::{cursor, form};
+pub use matcher as pattern;
 #[doc(hidden)]
-pub use token::{details, grants};
+pub use request as cursor;
+#[doc(hidden)]
+pub use request as form;
+#[doc(hidden)]
+pub use token as grants;
+#[doc(hidden)]
+pub use token::details;
 
 /// The protocol version that a request, a token or a subscription speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -80,7 +80,7 @@ const CHUNK_HEAD_MAX: usize = 18;
 /// browsers dispatch the event.
 ///
 /// ```
-/// use petasos_protocol::{sse, update::EventId};
+/// use petasos_protocol::{event::EventId, sse};
 /// let id = EventId::from_uuid("e1ee88e2-532a-4d6f-ba70-f0f8bd584022");
 /// let event = sse::encode(&id, None, None, "a\r\nb");
 /// assert_eq!(&event.event()[..], b"id: urn:uuid:e1ee88e2-532a-4d6f-ba70-f0f8bd584022\ndata: a\ndata: b\n\n");

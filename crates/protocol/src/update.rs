@@ -2,6 +2,7 @@
 
 use std::{fmt, sync::OnceLock};
 
+// The names of before, until the other crates import the new ones.
 #[doc(hidden)]
 pub use crate::event::{EventId, EventType, Retry};
 use crate::{
@@ -107,9 +108,9 @@ impl Update {
     /// What a log keeps of it, to be given to [`Update::restore`].
     ///
     /// ```
-    /// use petasos_protocol::{form, topic::HubUrl, update::{EventId, Update}, Limits};
+    /// use petasos_protocol::{Limits, event::EventId, request, topic::HubUrl, update::Update};
     /// let hub = HubUrl::default();
-    /// let draft = form::publish(b"topic=news&data=hello&id=1", &hub, &Limits::default())?;
+    /// let draft = request::publish(b"topic=news&data=hello&id=1", &hub, &Limits::default())?;
     /// let update = Update::publish(draft, || unreachable!("an id was given"));
     /// assert_eq!(Update::restore(&update.stored(), &hub), Some(update));
     /// # Ok::<(), petasos_protocol::Reject>(())

@@ -1,7 +1,10 @@
-//! What a subscriber selects and a grant allows: a test on topics.
+//! Matchers: tests on topics. A subscriber selects topics with them, and a grant allows topics with them.
 
-pub mod pattern;
-pub mod template;
+mod automaton;
+mod pattern;
+mod prefix;
+mod template;
+mod text;
 
 use std::{
     fmt,
@@ -9,135 +12,43 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
+pub use self::{
+    pattern::Pattern,
+    prefix::{LiteralPrefix, comparable},
+    template::Template,
+    text::{MatcherText, MatcherType},
+};
 use crate::{
     Limits, Reject,
     heap::SHARED_ALLOCATION_BYTES,
-    text,
+    text::check as check_characters,
     topic::{HubUrl, Topic},
 };
 
-use self::{pattern::Pattern, template::Template};
-
-/// A test on topics. Two matchers are equal when they are of one type and one text.
+/// A test on topics. Two matchers are equal if their types and their texts are equal.
 ///
 /// Cloning shares the text.
 #[derive(Clone)]
 pub enum Matcher {
-    /// `*`: every topic, whichever type it was written as.
+    /// `*`: every topic. The type is the one that the wildcard was written with.
     Any(MatcherType),
-    /// Byte comparison.
+    /// The topic with the same bytes.
     Exact(Arc<str>),
-    /// 1.0: a URL pattern.
+    /// 1.0: every topic that the URL pattern matches.
     Pattern(Arc<Pattern>),
-    /// 0.x: the same text, or an expansion of the URI template.
+    /// 0.x: the topic with the same text, and every expansion of the URI template.
     Template(Arc<Template>),
-    /// Every topic that begins with what stands before the `*` at the end of this text; in grants only.
+    /// 0.x, in grants only: every topic that begins with the text before its last character, which is `*`.
     Prefix(Arc<str>),
 }
 
-/// A matcher as it is written: its type and its text, not compiled.
-///
-/// Cloning shares the text.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct MatcherText {
-    matcher_type: MatcherType,
-    text: Arc<str>,
-}
-
-impl MatcherText {
-    /// From a text that was parsed as a [`Matcher`] before; it is not checked again.
-    pub fn new(matcher_type: MatcherType, text: impl Into<Arc<str>>) -> Self {
-        Self { matcher_type, text: text.into() }
-    }
-
-    /// The text.
-    pub fn as_str(&self) -> &str {
-        &self.text
-    }
-
-    /// The text, shared.
-    pub fn shared(&self) -> Arc<str> {
-        Arc::clone(&self.text)
-    }
-
-    /// Its type in the words of protocol 1.0. A selector that only 0.x has counts as exact.
-    pub fn matcher_type(&self) -> MatcherType {
-        self.matcher_type
-    }
-}
-
-impl From<&Matcher> for MatcherText {
-    fn from(matcher: &Matcher) -> Self {
-        let text = match matcher {
-            Matcher::Any(_) => Arc::clone(&ANY),
-            Matcher::Exact(text) | Matcher::Prefix(text) => Arc::clone(text),
-            Matcher::Pattern(pattern) => Arc::clone(pattern.text()),
-            Matcher::Template(template) => Arc::clone(template.text()),
-        };
-        Self { matcher_type: matcher.matcher_type().unwrap_or(MatcherType::Exact), text }
-    }
-}
-
-impl fmt::Debug for MatcherText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.text.fmt(f)
-    }
-}
-
-/// The text of the wildcard, shared by all.
-static ANY: LazyLock<Arc<str>> = LazyLock::new(|| "*".into());
-
-/// What everything that a matcher selects begins with, to file matchers by: a topic that begins otherwise is not
-/// selected.
-///
-/// At most [`Self::BYTES_MAX`] bytes long, and empty where nothing is known.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LiteralPrefix<'a> {
-    /// Of the topic's text.
-    Text(&'a str),
-    /// Of the topic's URL, as [`crate::pattern::comparable`] writes it. What has no URL is not selected.
-    Url(String),
-}
-
-impl LiteralPrefix<'_> {
-    /// Longer ones are cut. Enough to tell apart two UUIDs in a path behind a long host name; there are at most so many
-    /// lengths that whoever files matchers has to try.
-    pub const BYTES_MAX: usize = 128;
-}
-
-/// The matcher types of section "Matcher Types". 0.x has no types; its selectors that 1.0 could write count as
-/// [`MatcherType::Exact`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum MatcherType {
-    /// `exact`
-    Exact,
-    /// `urlpattern`
-    UrlPattern,
-}
-
-impl MatcherType {
-    /// All of them, in the order in which they are advertised.
-    pub const ALL: [Self; 2] = [Self::Exact, Self::UrlPattern];
-
-    /// The type of that name. Case counts.
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|each| each.as_str() == name)
-    }
-
-    /// The canonical name.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Exact => "exact",
-            Self::UrlPattern => "urlpattern",
-        }
-    }
-}
-
 impl Matcher {
-    /// A matcher of protocol 1.0 (section "Matcher Types"); `*` is the wildcard in every type.
+    /// Parses a matcher of protocol 1.0 (section "Matcher Types"). `*` is the wildcard in every type.
     ///
     /// # Errors
-    /// [`Reject::TooMany`] when too long, [`Reject::CharacterForbidden`], [`Reject::PatternInvalid`].
+    /// - [`Reject::TooMany`]: longer than [`Limits::matcher_bytes_max`].
+    /// - [`Reject::CharacterForbidden`]: a control or format character.
+    /// - [`Reject::PatternInvalid`]: no URL pattern, or none that can be matched in linear time.
     pub fn parse(
         matcher_type: MatcherType,
         value: &str,
@@ -152,11 +63,13 @@ impl Matcher {
         })
     }
 
-    /// A topic selector of protocol 0.x (section "Topic Selectors"): `*`, a URI template, or any other string, which
-    /// matches itself.
+    /// Parses a topic selector of protocol 0.x (section "Topic Selectors"): `*`, a URI template, or any other text, which
+    /// selects itself.
     ///
     /// # Errors
-    /// [`Reject::TooMany`] when too long, [`Reject::CharacterForbidden`], [`Reject::MatcherTooComplex`].
+    /// - [`Reject::TooMany`]: longer than [`Limits::matcher_bytes_max`].
+    /// - [`Reject::CharacterForbidden`]: a control or format character.
+    /// - [`Reject::MatcherTooComplex`]: a template with more than 16 variables.
     ///
     /// ```
     /// use petasos_protocol::{matcher::Matcher, topic::{HubUrl, Topic}, Limits};
@@ -178,7 +91,7 @@ impl Matcher {
         })
     }
 
-    /// A topic selector of 0.x as flask-mercure-sse 0.4 read it in tokens: with a `*` at its end, it selects every topic
+    /// Parses a topic selector as flask-mercure-sse 0.4 read it in tokens: a selector that ends with `*` selects every topic
     /// that begins with the rest. The specification has no such selectors.
     ///
     /// # Errors
@@ -198,7 +111,7 @@ impl Matcher {
         }
     }
 
-    /// Whether `topic` is selected.
+    /// Whether the matcher selects `topic`.
     pub fn matches(&self, topic: &Topic) -> bool {
         match self {
             Self::Any(_) => true,
@@ -211,7 +124,7 @@ impl Matcher {
         }
     }
 
-    /// What everything that it selects begins with.
+    /// What every topic that the matcher selects begins with.
     ///
     /// ```
     /// use petasos_protocol::{matcher::{LiteralPrefix, Matcher}, Limits};
@@ -225,7 +138,7 @@ impl Matcher {
             Self::Any(_) => "",
             Self::Exact(text) => text,
             Self::Prefix(text) => &text[..text.len() - 1],
-            // Its own text, which it selects too, begins with it as well.
+            // A template also selects its own text, which begins with the prefix as well.
             Self::Template(template) => template.literal_prefix(),
             Self::Pattern(pattern) => {
                 let mut prefix = pattern.literal_prefix();
@@ -236,8 +149,8 @@ impl Matcher {
         LiteralPrefix::Text(&text[..cut(text)])
     }
 
-    /// An upper bound for the time that [`Self::matches`] takes for a topic of that length, in about nanoseconds.
-    /// Linear in the length.
+    /// An upper bound of the time that [`Self::matches`] takes for a topic of `topic_bytes`, in nanoseconds, roughly. It
+    /// grows in proportion to `topic_bytes`.
     pub fn cost(&self, topic_bytes: usize) -> usize {
         match self {
             Self::Any(_) | Self::Exact(_) | Self::Prefix(_) => COMPARISON_COST,
@@ -246,7 +159,8 @@ impl Matcher {
         }
     }
 
-    /// About the memory that it takes, in bytes, as if nothing in it were shared: its text and its compiled form.
+    /// An estimate of the memory that the matcher takes, in bytes: its text and its compiled form, as if neither were
+    /// shared.
     pub fn bytes(&self) -> usize {
         let heap = match self {
             Self::Any(_) => 0,
@@ -257,7 +171,7 @@ impl Matcher {
         size_of::<Self>() + heap
     }
 
-    /// The text it was parsed from.
+    /// The text that the matcher was parsed from.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Any(_) => "*",
@@ -267,7 +181,7 @@ impl Matcher {
         }
     }
 
-    /// Its type in the words of protocol 1.0, which has no name for URI templates.
+    /// The type in protocol 1.0. `None`: a selector that only 0.x has.
     pub fn matcher_type(&self) -> Option<MatcherType> {
         match self {
             Self::Any(matcher_type) => Some(*matcher_type),
@@ -278,15 +192,30 @@ impl Matcher {
     }
 }
 
-/// The time to compare two texts that differ, as nearly all do, in nanoseconds: an upper bound.
+impl From<&Matcher> for MatcherText {
+    fn from(matcher: &Matcher) -> Self {
+        let text = match matcher {
+            Matcher::Any(_) => Arc::clone(&ANY),
+            Matcher::Exact(text) | Matcher::Prefix(text) => Arc::clone(text),
+            Matcher::Pattern(pattern) => Arc::clone(pattern.text()),
+            Matcher::Template(template) => Arc::clone(template.text()),
+        };
+        Self::new(matcher.matcher_type().unwrap_or(MatcherType::Exact), text)
+    }
+}
+
+/// The text of the wildcard. All wildcards share it.
+static ANY: LazyLock<Arc<str>> = LazyLock::new(|| "*".into());
+
+/// An upper bound of the time to compare a text with a topic, in nanoseconds. Nearly all comparisons end early.
 const COMPARISON_COST: usize = 8;
 
-/// The rules that matchers of both dialects share; the parameter and the length are for the message.
+/// Checks the rules of both dialects. `parameter` and `length` name them in the message.
 fn check(parameter: &'static str, length: &'static str, value: &str, limits: &Limits) -> Result<(), Reject> {
     if value.len() > limits.matcher_bytes_max {
         return Err(Reject::TooMany { what: length, max: limits.matcher_bytes_max });
     }
-    text::check(parameter, value)
+    check_characters(parameter, value)
 }
 
 impl PartialEq for Matcher {
@@ -315,7 +244,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::matcher::pattern::comparable;
 
     fn selector(value: &str) -> Matcher {
         Matcher::selector(value, &Limits::default()).expect("valid selector")
@@ -406,6 +334,7 @@ mod tests {
             Matcher::selector("a\0b", &Limits::default()),
             Err(Reject::CharacterForbidden { .. })
         ));
+        assert!(Matcher::selector(&"a".repeat(4096), &Limits::default()).is_ok());
         assert!(matches!(
             Matcher::selector(&"a".repeat(4097), &Limits::default()),
             Err(Reject::TooMany { .. })

@@ -1,27 +1,13 @@
-//! URL patterns (WHATWG URL Pattern Standard, review draft of September 2025), the matcher type `urlpattern` of
-//! section "URL Pattern".
+//! URL patterns (WHATWG URL Pattern Standard, review draft of September 2025): the matcher type `urlpattern` of section
+//! "URL Pattern".
 //!
-//! The crate `urlpattern` parses and canonicalizes. What it builds is taken apart and only what can fail is kept: a
-//! component that accepts everything costs nothing, literals and single groups are compared without a regular
-//! expression, and where one is needed it runs in linear time and is bounded in size.
+//! The crate `urlpattern` parses and canonicalizes a pattern. Of its components, only those that can fail are kept: a
+//! component that accepts everything costs nothing, and a literal or a single group is compared without a regular
+//! expression.
 
-use std::{borrow::Cow, cell::RefCell, fmt, sync::Arc};
+use std::{fmt, sync::Arc};
 
-use regex_automata::{
-    Anchored, Input,
-    nfa::thompson::{
-        self, WhichCaptures,
-        backtrack::{self, BoundedBacktracker},
-        pikevm::PikeVM,
-    },
-};
-use regex_syntax::{
-    ast::{self, Ast, Flags, GroupKind},
-    hir::{
-        Class, ClassUnicode, ClassUnicodeRange, Hir, HirKind, Look, Repetition, translate::TranslatorBuilder,
-    },
-};
-use url::{Position, Url};
+use url::Url;
 use urlpattern::{
     Error, UrlPattern, UrlPatternInit, UrlPatternOptions,
     component::Component,
@@ -29,12 +15,17 @@ use urlpattern::{
     regexp::RegExp,
 };
 
-use crate::{Reject, heap::text_bytes, topic::HubUrl};
+use super::automaton::Automaton;
+use crate::{
+    Reject,
+    heap::text_bytes,
+    topic::{HubUrl, Topic},
+};
 
 /// A URL pattern, ready to match.
 pub struct Pattern {
     source: Arc<str>,
-    /// What can fail, the cheapest and most telling first.
+    /// The components that can fail. The cheap tests that most topics fail come first.
     tests: Box<[Test]>,
 }
 
@@ -45,7 +36,7 @@ struct Test {
     middle: Middle,
 }
 
-/// The time that a test without an expression takes, in nanoseconds: an upper bound.
+/// An upper bound of the time that a test without a regular expression takes, in nanoseconds.
 const TEST_COST: usize = 8;
 
 /// The components of a URL.
@@ -61,7 +52,7 @@ enum Part {
     Password,
 }
 
-/// What may stand between prefix and suffix.
+/// What may stand between the prefix and the suffix of a component.
 enum Middle {
     Literal(Box<str>),
     Group { without: Option<char>, may_be_empty: bool },
@@ -69,14 +60,14 @@ enum Middle {
 }
 
 impl Pattern {
-    /// Parses an absolute pattern as it is and a relative one against the hub's URL.
+    /// Parses an absolute pattern as it is, and resolves a relative pattern against the hub's URL.
     ///
     /// # Errors
-    /// [`Reject::PatternInvalid`] for what is no pattern, and for regular expressions that are not linear (look-around,
-    /// back-references), set flags or are too large.
+    /// [`Reject::PatternInvalid`]: `source` is no URL pattern, or has a regular expression that takes more than linear time
+    /// (look-around, back-references), sets flags or is too large.
     ///
     /// ```
-    /// use petasos_protocol::{pattern::Pattern, topic::{HubUrl, Topic}};
+    /// use petasos_protocol::{matcher::Pattern, topic::{HubUrl, Topic}};
     /// let hub = HubUrl::default();
     /// let books = Pattern::parse("https://example.com/books/:id", &hub)?;
     /// assert!(books.matches(&Topic::unchecked("https://example.com/books/1", &hub)));
@@ -85,7 +76,8 @@ impl Pattern {
     /// ```
     pub fn parse(source: &str, hub: &HubUrl) -> Result<Self, Reject> {
         let constructor = |base| UrlPatternInit::parse_constructor_string::<Expression>(source, base);
-        // The base is for relative patterns only: with it, the path of an opaque one such as "urn:*" would be resolved.
+        // The base is for relative patterns only. With a base, the path of an opaque pattern such as "urn:*" would be
+        // resolved against it.
         let init = match constructor(None) {
             Err(Error::BaseUrlRequired) => constructor(Some(hub.as_url().clone())),
             parsed => parsed,
@@ -109,22 +101,22 @@ impl Pattern {
         ];
         let mut tests = Vec::new();
         for (part, component) in components {
-            tests.extend(Test::of(part, component)?);
+            tests.extend(Test::new(part, component)?);
         }
         Ok(Self { source: source.into(), tests: tests.into() })
     }
 
-    /// The text it was parsed from.
+    /// The text that the pattern was parsed from.
     pub fn as_str(&self) -> &str {
         &self.source
     }
 
-    /// The same, shared.
+    /// The text that the pattern was parsed from, shared.
     pub(crate) fn text(&self) -> &Arc<str> {
         &self.source
     }
 
-    /// About the memory that it takes, in bytes.
+    /// An estimate of the memory that the pattern takes, in bytes.
     pub(crate) fn bytes(&self) -> usize {
         let tests = self.tests.iter().map(|test| {
             let middle = match &test.middle {
@@ -137,38 +129,35 @@ impl Pattern {
         size_of::<Self>() + text_bytes(self.source.len()) + tests.sum::<usize>()
     }
 
-    /// The heap that the states of its regular expressions take, in bytes.
+    /// The memory that the states of the regular expressions take, in bytes.
     #[cfg(test)]
     fn automata_bytes(&self) -> usize {
         let automata = self.tests.iter().map(|test| match &test.middle {
-            Middle::Expression(automaton) => automaton.0.get_nfa().memory_usage(),
+            Middle::Expression(automaton) => automaton.states_bytes(),
             _ => 0,
         });
         automata.sum()
     }
 
-    /// An upper bound for the time that [`Self::matches`] takes for a topic of that length, in about nanoseconds. An
-    /// expression may look at every byte in each of its states.
+    /// An upper bound of the time that [`Self::matches`] takes for a topic of `topic_bytes`, in nanoseconds, roughly.
     pub(crate) fn cost(&self, topic_bytes: usize) -> usize {
         let tests = self.tests.iter().map(|test| match &test.middle {
-            Middle::Expression(automaton) => {
-                TEST_COST + (topic_bytes + 1) * automaton.0.get_nfa().states().len()
-            }
+            Middle::Expression(automaton) => TEST_COST + (topic_bytes + 1) * automaton.states(),
             _ => TEST_COST,
         });
         tests.sum()
     }
 
-    /// Whether the topic, as a URL, matches. What is no URL reference matches nothing.
-    pub fn matches(&self, topic: &crate::topic::Topic) -> bool {
+    /// Whether the URL of the topic matches. A topic that is no URL reference matches no pattern.
+    pub fn matches(&self, topic: &Topic) -> bool {
         topic.url().is_some_and(|url| self.matches_url(url))
     }
 
-    /// What every URL that matches begins with, written as [`comparable`] writes it. It may be empty, and it ends at
-    /// the first component of which anything is open.
+    /// The text that every matching URL begins with, in the form of [`comparable`](super::comparable). It ends before the
+    /// first component with an open part, and may be empty.
     ///
     /// ```
-    /// use petasos_protocol::{pattern::Pattern, topic::HubUrl};
+    /// use petasos_protocol::{matcher::Pattern, topic::HubUrl};
     /// let prefix = |source| Pattern::parse(source, &HubUrl::default()).map(|pattern| pattern.literal_prefix());
     /// assert_eq!(prefix("https://EXAMPLE.com:443/books/:id")?, "https://example.com/books/");
     /// assert_eq!(prefix("https://:tenant.example.com/books/:id")?, "https:");
@@ -199,7 +188,7 @@ impl Pattern {
                 prefix.push_str(port);
             }
         } else if !host_is_whole && (path.is_empty() || path.starts_with('/')) {
-            // There may be a host. Only a path that begins otherwise excludes it.
+            // A matching URL may have a host. Only a path that does not begin with a slash excludes that.
             return prefix;
         }
         prefix.push_str(path);
@@ -225,26 +214,6 @@ impl Pattern {
     }
 }
 
-/// A URL's text, to be compared with [`Pattern::literal_prefix`]: without user name and password, which patterns seldom
-/// speak of, and with nothing between the scheme and the path where there is no host, however that is written.
-///
-/// ```
-/// use petasos_protocol::{pattern::comparable, topic::{HubUrl, Topic}};
-/// let text = |topic| Topic::unchecked(topic, &HubUrl::default()).url().map(|url| comparable(url).into_owned());
-/// assert_eq!(text("https://me:secret@EXAMPLE.com:443/a?b").as_deref(), Some("https://example.com/a?b"));
-/// assert_eq!(text("file:///a").as_deref(), Some("file:/a"));
-/// ```
-pub fn comparable(url: &Url) -> Cow<'_, str> {
-    if url.cannot_be_a_base() {
-        return url.as_str().into();
-    }
-    match url.host_str() {
-        None | Some("") => format!("{}:{}", url.scheme(), &url[Position::BeforePath..]).into(),
-        Some(_) if url.username().is_empty() && url.password().is_none() => url.as_str().into(),
-        Some(_) => format!("{}{}", &url[..Position::BeforeUsername], &url[Position::BeforeHost..]).into(),
-    }
-}
-
 impl fmt::Debug for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.source.fmt(f)
@@ -252,8 +221,8 @@ impl fmt::Debug for Pattern {
 }
 
 impl Test {
-    /// `None`: everything passes.
-    fn of(part: Part, component: Component<Expression>) -> Result<Option<Self>, Reject> {
+    /// The test of one component. `None`: every value passes.
+    fn new(part: Part, component: Component<Expression>) -> Result<Option<Self>, Reject> {
         let Matcher { prefix, suffix, inner, .. } = component.matcher;
         let middle = match inner {
             InnerMatcher::Literal { literal } => Middle::Literal(literal.into()),
@@ -273,7 +242,7 @@ impl Test {
         Ok(Some(Self { part, prefix: prefix.into(), suffix: suffix.into(), middle }))
     }
 
-    /// What every value that passes begins with, and whether it is all of the value.
+    /// What every value that passes begins with, and whether that is the whole value.
     fn begin(&self) -> (&str, bool) {
         match &self.middle {
             Middle::Literal(literal) if self.prefix.is_empty() && self.suffix.is_empty() => (literal, true),
@@ -282,8 +251,7 @@ impl Test {
     }
 
     fn accepts(&self, value: &str) -> bool {
-        // Comparing with nothing is not free on every machine: glibc's memcmp takes 150 ns for an empty Rust string
-        // where it uses AVX-512.
+        // Empty texts are not compared: with AVX-512, the memcmp of glibc takes 150 ns for an empty Rust string.
         let value = match &*self.prefix {
             "" => Some(value),
             prefix => value.strip_prefix(prefix),
@@ -303,111 +271,20 @@ impl Test {
     }
 }
 
-/// A regular expression as the parser hands it over.
+/// The text of a regular expression, as the parser gives it.
 struct Expression(String);
-
-/// A regular expression, ready to match. URLs are ASCII, so that no class needs more.
-///
-/// Only the automaton is kept, a few hundred bytes for each group: what faster engines keep beside it costs hundreds of
-/// kilobytes, and a request may bring hundreds of expressions.
-struct Automaton(BoundedBacktracker);
-
-/// Heap of one expression; enough for a hundred groups.
-const AUTOMATON_BYTES_MAX: usize = 32 * 1024;
-
-/// Groups within groups.
-const NESTING_MAX: u32 = 32;
-
-/// Escapes in an expression that names Unicode properties, each of which may take 10 µs to look up.
-const UNICODE_ESCAPES_MAX: usize = 32;
-
-/// Bytes of an automaton beside its states: its tables of classes and captures, each a shared allocation. An estimate.
-const AUTOMATON_BYTES: usize = 1_024;
-
-thread_local! {
-    /// What a search marks its way in; one for all expressions.
-    static MARKS: RefCell<Option<backtrack::Cache>> = const { RefCell::new(None) };
-}
-
-impl Automaton {
-    /// `None` for what is no expression, says something that patterns do not have (flags, with which `(?i)` would turn
-    /// on what the specification forbids, and Rust's spelling of named groups), or exceeds its bounds.
-    fn compile(source: &str) -> Option<Self> {
-        let ast = ast::parse::ParserBuilder::new().nest_limit(NESTING_MAX).build().parse(source).ok()?;
-        ast::visit(&ast, Plain).ok()?;
-        let translate = |unicode| {
-            let mut translator = TranslatorBuilder::new().unicode(unicode).utf8(false).build();
-            translator.translate(source, &ast)
-        };
-        let hir = match translate(false) {
-            Ok(hir) => hir,
-            Err(_) if source.matches('\\').count() > UNICODE_ESCAPES_MAX => return None,
-            Err(_) => ascii(translate(true).ok()?),
-        };
-        let config = thompson::Config::new()
-            .utf8(false)
-            .which_captures(WhichCaptures::None)
-            .nfa_size_limit(Some(AUTOMATON_BYTES_MAX));
-        let nfa = thompson::Compiler::new().configure(config).build_from_hir(&hir).ok()?;
-        BoundedBacktracker::builder().build_from_nfa(nfa).ok().map(Self)
-    }
-
-    fn bytes(&self) -> usize {
-        AUTOMATON_BYTES + size_of::<Self>() + self.0.get_nfa().memory_usage()
-    }
-
-    fn accepts(&self, value: &str) -> bool {
-        let input = || Input::new(value).anchored(Anchored::Yes);
-        let found = MARKS.with_borrow_mut(|marks| {
-            let marks = marks.get_or_insert_with(|| self.0.create_cache());
-            self.0.reset_cache(marks);
-            self.0.try_is_match(marks, input())
-        });
-        found.unwrap_or_else(|_| {
-            // Too long for the marks: slower, and with memory of its own.
-            let Ok(vm) = PikeVM::builder().build_from_nfa(self.0.get_nfa().clone()) else { return false };
-            vm.is_match(&mut vm.create_cache(), input())
-        })
-    }
-}
-
-/// The same expression, as far as it concerns ASCII.
-fn ascii(hir: Hir) -> Hir {
-    let all = |parts: Vec<Hir>| parts.into_iter().map(ascii).collect();
-    match hir.into_kind() {
-        HirKind::Class(Class::Unicode(mut class)) => {
-            class.intersect(&ClassUnicode::new([ClassUnicodeRange::new('\0', '\x7F')]));
-            Hir::class(Class::Unicode(class))
-        }
-        HirKind::Class(class) => Hir::class(class),
-        HirKind::Empty => Hir::empty(),
-        HirKind::Literal(literal) => Hir::literal(literal.0),
-        HirKind::Look(look) => Hir::look(match look {
-            Look::WordUnicode => Look::WordAscii,
-            Look::WordUnicodeNegate => Look::WordAsciiNegate,
-            other => other,
-        }),
-        HirKind::Repetition(repetition) => {
-            let inner = ascii(*repetition.sub);
-            Hir::repetition(Repetition { sub: Box::new(inner), ..repetition })
-        }
-        HirKind::Capture(capture) => ascii(*capture.sub),
-        HirKind::Concat(parts) => Hir::concat(all(parts)),
-        HirKind::Alternation(parts) => Hir::alternation(all(parts)),
-    }
-}
 
 impl RegExp for Expression {
     fn syntax() -> urlpattern::RegexSyntax {
         urlpattern::RegexSyntax::Rust
     }
 
-    /// Most expressions are never needed, so nothing is compiled here.
+    /// Nothing is compiled here, because most expressions are never used.
     fn parse(source: &str, _flags: &str, _force_eval: bool) -> Result<Self, ()> {
         Ok(Self(source.to_owned()))
     }
 
-    /// Asked by the parser only, whether a protocol can be a special one; groups are never read.
+    /// Only the parser calls this, to learn whether a protocol can be a special one. It reads no groups.
     fn matches<'a>(&self, text: &'a str) -> Option<Vec<Option<&'a str>>> {
         Automaton::compile(&self.0)?.accepts(text).then(Vec::new)
     }
@@ -423,36 +300,15 @@ impl fmt::Debug for Expression {
     }
 }
 
-/// Finds what URL patterns do not have.
-struct Plain;
-
-impl ast::Visitor for Plain {
-    type Output = ();
-    type Err = ();
-
-    fn finish(self) -> Result<(), ()> {
-        Ok(())
-    }
-
-    fn visit_pre(&mut self, ast: &Ast) -> Result<(), ()> {
-        match ast {
-            Ast::Flags(_) => Err(()),
-            Ast::Group(group) => match &group.kind {
-                GroupKind::NonCapturing(Flags { items, .. }) if !items.is_empty() => Err(()),
-                GroupKind::CaptureName { starts_with_p: true, .. } => Err(()),
-                _ => Ok(()),
-            },
-            _ => Ok(()),
-        }
-    }
-}
+#[cfg(test)]
+mod web_platform_tests;
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::topic::Topic;
+    use crate::matcher::comparable;
 
     fn hub() -> HubUrl {
         HubUrl::parse("https://hub.example/.well-known/mercure").expect("a URL")
@@ -543,25 +399,6 @@ mod tests {
     }
 
     #[test]
-    fn urls_are_compared_without_what_patterns_do_not_speak_of() {
-        for (url, expected) in [
-            ("https://example.com/a?b#c", "https://example.com/a?b#c"),
-            ("https://me@example.com/a", "https://example.com/a"),
-            ("https://:secret@example.com:8443/a", "https://example.com:8443/a"),
-            ("https://@example.com:443", "https://example.com/"),
-            ("custom://me:secret@host", "custom://host"),
-            ("custom:///a", "custom:/a"),
-            ("custom:/.//a", "custom://a"),
-            ("custom:", "custom:"),
-            ("urn:uuid:1?a#b", "urn:uuid:1?a#b"),
-            ("file:///a", "file:/a"),
-            ("file://host/a", "file://host/a"),
-        ] {
-            assert_eq!(comparable(&Url::parse(url).expect(url)), expected, "{url}");
-        }
-    }
-
-    #[test]
     fn what_is_no_url_reference_matches_nothing() {
         assert!(!matches("*://*/*", "http://["));
         assert!(!matches("/*", "https://:x"));
@@ -642,109 +479,6 @@ mod tests {
         let pattern = Pattern::parse("https://example.com/((?:a+)+)b", &hub()).expect("a pattern");
         let topic = format!("https://example.com/{}", "a".repeat(4_000));
         assert!(!pattern.matches(&Topic::unchecked(&topic, &hub())));
-    }
-
-    /// The web-platform tests that come with the crate which parses: strings as patterns and inputs, by our loop.
-    #[test]
-    fn web_platform_tests_agree() {
-        use serde_json::Value;
-
-        let cases: Vec<Value> =
-            serde_json::from_str(&std::fs::read_to_string(wpt_path()).expect("the data")).expect("JSON");
-        let (mut compared, mut failed) = (0, Vec::new());
-        for (number, case) in cases.iter().enumerate() {
-            if case.get("skip").is_some() {
-                continue;
-            }
-            let arguments = case["pattern"].as_array().expect("arguments");
-            if arguments.iter().any(|argument| argument.get("ignoreCase").is_some()) {
-                // Never enabled here.
-                continue;
-            }
-            let expects_error = case["expected_obj"] == "error";
-            let Some(parsed) = wpt_pattern(arguments) else { continue };
-            let outcome = match (&parsed, expects_error) {
-                (Err(_), expected) => expected,
-                (Ok(_), true) => false,
-                (Ok(pattern), false) => {
-                    let inputs = case["inputs"].as_array().cloned().unwrap_or_default();
-                    let Some(Value::String(input)) = inputs.first() else { continue };
-                    let base = inputs.get(1).and_then(Value::as_str).map(Url::parse);
-                    let url = match base {
-                        None => Url::parse(input).ok(),
-                        Some(base) => base.ok().and_then(|base| base.join(input).ok()),
-                    };
-                    let expected = case.get("expected_match").is_some_and(Value::is_object);
-                    if let (true, Some(url)) = (expected, &url) {
-                        let prefix = pattern.literal_prefix();
-                        assert!(comparable(url).starts_with(&prefix), "{url} does not begin with {prefix}");
-                    }
-                    url.is_some_and(|url| pattern.matches_url(&url)) == expected
-                }
-            };
-            compared += 1;
-            if !outcome {
-                failed.push((number, case["pattern"].to_string()));
-            }
-        }
-        assert!(compared > 100, "{compared} cases compared");
-        let reasons: Vec<_> = failed.iter().map(|(_, pattern)| pattern.as_str()).collect();
-        assert_eq!(reasons, WPT_DIFFERENCES, "of {compared} cases");
-    }
-
-    /// Patterns of the web-platform tests that end otherwise here.
-    const WPT_DIFFERENCES: [&str; 0] = [];
-
-    /// `None`: a form of construction that no request has.
-    fn wpt_pattern(arguments: &[serde_json::Value]) -> Option<Result<Pattern, Reject>> {
-        use serde_json::Value;
-
-        let init = match arguments {
-            [Value::String(pattern)] => UrlPatternInit::parse_constructor_string::<Expression>(pattern, None),
-            [Value::String(pattern), Value::String(base)] => match Url::parse(base) {
-                Ok(base) => UrlPatternInit::parse_constructor_string::<Expression>(pattern, Some(base)),
-                Err(_) => return Some(Err(Reject::PatternInvalid)),
-            },
-            [Value::Object(members)] => {
-                let text = |name: &str| members.get(name).and_then(Value::as_str).map(str::to_owned);
-                let base_url = match text("baseURL").map(|base| Url::parse(&base)).transpose() {
-                    Ok(base) => base,
-                    Err(_) => return Some(Err(Reject::PatternInvalid)),
-                };
-                Ok(UrlPatternInit {
-                    protocol: text("protocol"),
-                    username: text("username"),
-                    password: text("password"),
-                    hostname: text("hostname"),
-                    port: text("port"),
-                    pathname: text("pathname"),
-                    search: text("search"),
-                    hash: text("hash"),
-                    base_url,
-                })
-            }
-            _ => return None,
-        };
-        Some(init.map_err(|_| Reject::PatternInvalid).and_then(|init| Pattern::build("", init)))
-    }
-
-    /// In the sources of the crate, wherever cargo keeps them.
-    fn wpt_path() -> std::path::PathBuf {
-        let cargo = |arguments: &[&str]| {
-            let mut command = std::process::Command::new(env!("CARGO"));
-            let output = command.args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output();
-            output.expect("cargo runs")
-        };
-        // Without a platform it would want packages that only other systems have.
-        let version = String::from_utf8(cargo(&["-vV"]).stdout).expect("UTF-8");
-        let host = version.lines().find_map(|line| line.strip_prefix("host: ")).expect("a host");
-        let arguments = ["metadata", "--format-version", "1", "--offline", "--filter-platform", host];
-        let output = cargo(&arguments);
-        let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
-        let packages = metadata["packages"].as_array().expect("packages");
-        let package = packages.iter().find(|package| package["name"] == "urlpattern").expect("a dependency");
-        let manifest = std::path::Path::new(package["manifest_path"].as_str().expect("a path"));
-        manifest.with_file_name("src").join("testdata/urlpatterntestdata.json")
     }
 
     /// Pieces of patterns, each with pieces of topics that it may meet.

@@ -1,12 +1,12 @@
-//! URI templates (RFC 6570) read backwards: does a string look like an expansion of this template?
+//! URI templates (RFC 6570) read backwards: is a string an expansion of the template?
 //!
-//! RFC 6570 defines expansion only. Deployed 0.x hubs and their clients agree on this reading: each expression matches
-//! whatever its operator could have produced for some values, prefixes (`{var:3}`) count as plain variables, and an
-//! expression may be absent.
+//! RFC 6570 only defines expansion. The hubs of 0.x and their clients agree on this reading: an expression matches every
+//! text that its operator can produce, a prefix (`{var:3}`) counts as a plain variable, and an expression may be absent.
 //!
-//! A template is matched part by part over the set of places that the parts before can reach, in time proportional to
-//! the string's length times the number of variables. Nothing is compiled and nothing cached, so that a hundred thousand
-//! subscribers with a template each cost their text and little more; a test compares it with regular expressions.
+//! Each part of a template is matched over all positions of the string that the parts before it can reach. This takes time
+//! in proportion to the length of the string times the number of variables. A template is neither compiled nor cached, so
+//! that each of a hundred thousand subscribers costs its text and little more. A test compares this reading with regular
+//! expressions.
 
 use std::{fmt, sync::Arc};
 
@@ -18,7 +18,7 @@ use crate::{
 /// A template with at least one expression.
 pub struct Template {
     source: Arc<str>,
-    /// Literals and expressions in turn; the first is the literal before the first expression, perhaps empty.
+    /// Literals and expressions in turn. The first and the last part are literals, which may be empty.
     parts: Box<[Part]>,
 }
 
@@ -28,10 +28,10 @@ enum Part {
 }
 
 impl Template {
-    /// Parses `source`. `None`: it is no template, or one without expressions, so it stands for itself only.
+    /// Parses `source`. `None`: `source` is no template, or has no expression, so it only selects itself.
     ///
     /// # Errors
-    /// [`Reject::MatcherTooComplex`] for more variables than [`VARIABLES_MAX`].
+    /// [`Reject::MatcherTooComplex`]: more than 16 variables.
     pub fn parse(source: &str) -> Result<Option<Self>, Reject> {
         if !source.contains('{') {
             return Ok(None);
@@ -60,17 +60,18 @@ impl Template {
         Ok(Some(Self { source: source.into(), parts: parts.into() }))
     }
 
-    /// The text it was parsed from.
+    /// The text that the template was parsed from.
     pub fn as_str(&self) -> &str {
         &self.source
     }
 
-    /// The same, shared.
+    /// The text that the template was parsed from, shared.
     pub(crate) fn text(&self) -> &Arc<str> {
         &self.source
     }
 
-    /// What stands before the first expression, perhaps nothing: all expansions begin with it, and the text itself.
+    /// The literal before the first expression, which may be empty. Every expansion begins with it, and so does the text of
+    /// the template.
     pub fn literal_prefix(&self) -> &str {
         match self.parts.first() {
             Some(Part::Literal(literal)) => literal,
@@ -78,7 +79,7 @@ impl Template {
         }
     }
 
-    /// About the memory that it takes, in bytes.
+    /// An estimate of the memory that the template takes, in bytes.
     pub(crate) fn bytes(&self) -> usize {
         let literals = self.parts.iter().map(|part| match part {
             Part::Literal(literal) => text_bytes(literal.len()),
@@ -88,7 +89,7 @@ impl Template {
         size_of::<Self>() + source + size_of_val(&*self.parts) + literals.sum::<usize>()
     }
 
-    /// An upper bound for the time that [`Self::matches`] takes for a value of that length, in about nanoseconds: each
+    /// An upper bound of the time that [`Self::matches`] takes for a value of `value_bytes`, in nanoseconds, roughly: each
     /// variable looks at every byte a few times.
     pub(crate) fn cost(&self, value_bytes: usize) -> usize {
         let variables = self.parts.iter().map(|part| match part {
@@ -98,21 +99,21 @@ impl Template {
         variables.sum::<usize>() * value_bytes
     }
 
-    /// Whether `value` could be an expansion.
+    /// Whether `value` can be an expansion of the template.
     pub fn matches(&self, value: &str) -> bool {
         let value = value.as_bytes();
-        // Most strings end their comparison at the first or the last literal.
+        // For most strings, the comparison ends at the first or the last literal.
         let [Part::Literal(first), middle @ .., Part::Literal(last)] = &*self.parts else { return false };
         let Some(value) = value.strip_prefix(first.as_bytes()) else { return false };
         let Some(value) = value.strip_suffix(last.as_bytes()) else { return false };
-        let mut places = Places::at_start(value.len());
+        let mut positions = Positions::at_start(value.len());
         for part in middle {
             match part {
-                Part::Literal(literal) => places.take_literal(value, literal.as_bytes()),
-                Part::Expression(expression) => expression.take(value, &mut places),
+                Part::Literal(literal) => positions.take_literal(value, literal.as_bytes()),
+                Part::Expression(expression) => expression.take(value, &mut positions),
             }
         }
-        places.0[value.len()]
+        positions.0[value.len()]
     }
 }
 
@@ -122,8 +123,8 @@ impl fmt::Debug for Template {
     }
 }
 
-/// Variables of one template. Four times what any template in the wild uses; bounds the time of one match.
-pub const VARIABLES_MAX: usize = 16;
+/// The most variables of one template: four times as many as any known template has. They bound the time of a match.
+const VARIABLES_MAX: usize = 16;
 
 /// One `{…}`.
 struct Expression {
@@ -133,7 +134,7 @@ struct Expression {
     any_explodes: bool,
 }
 
-/// What an operator of RFC 6570 (section 2.2, appendix A) writes before, between and inside its values.
+/// The characters that an operator of RFC 6570 (section 2.2, appendix A) writes before, between and inside its values.
 struct Operator {
     first: Option<u8>,
     separator: u8,
@@ -141,17 +142,17 @@ struct Operator {
     reserved: bool,
 }
 
-/// The places in a string, from 0 to its length, that a part of a template can begin at.
-struct Places(Vec<bool>);
+/// The positions in a string, from 0 to its length, at which the next part of a template can begin.
+struct Positions(Vec<bool>);
 
-impl Places {
+impl Positions {
     fn at_start(length: usize) -> Self {
-        let mut places = vec![false; length + 1];
-        places[0] = true;
-        Self(places)
+        let mut positions = vec![false; length + 1];
+        positions[0] = true;
+        Self(positions)
     }
 
-    /// Moves every place over `literal`, where it stands.
+    /// Moves each position over `literal`, and drops a position where `literal` does not stand.
     fn take_literal(&mut self, value: &[u8], literal: &[u8]) {
         let mut next = vec![false; self.0.len()];
         for at in (0..=value.len()).filter(|at| self.0[*at]) {
@@ -162,7 +163,7 @@ impl Places {
         self.0 = next;
     }
 
-    /// Moves every place over one octet, where it stands.
+    /// Moves each position over `octet`, and drops a position where `octet` does not stand.
     fn after(&self, value: &[u8], octet: u8) -> Self {
         let mut next = vec![false; self.0.len()];
         for at in 0..value.len() {
@@ -171,7 +172,7 @@ impl Places {
         Self(next)
     }
 
-    /// Adds what is reached by any number of allowed characters and percent-encoded octets.
+    /// Adds all positions that any number of allowed characters and percent-encoded octets lead to.
     fn extend(&mut self, value: &[u8], allowed: impl Fn(u8) -> bool) {
         for at in 0..value.len() {
             if !self.0[at] {
@@ -185,7 +186,7 @@ impl Places {
         }
     }
 
-    /// Adds what is reached by any number of values, each after a separator.
+    /// Adds all positions that any number of values lead to, each value after a separator.
     fn extend_list(&mut self, value: &[u8], separator: u8, allowed: impl Fn(u8) -> bool) {
         let mut inside = vec![false; self.0.len()];
         for at in 0..value.len() {
@@ -199,13 +200,13 @@ impl Places {
     }
 
     fn add(&mut self, other: &Self) {
-        for (place, also) in self.0.iter_mut().zip(&other.0) {
-            *place |= also;
+        for (position, also) in self.0.iter_mut().zip(&other.0) {
+            *position |= also;
         }
     }
 }
 
-/// Whether a percent-encoded octet stands at the beginning.
+/// Whether `value` begins with a percent-encoded octet.
 fn is_triplet(value: &[u8]) -> bool {
     matches!(value, [b'%', high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit())
 }
@@ -232,7 +233,7 @@ impl Expression {
             b'&' => {
                 (Operator { first: Some(b'&'), separator: b'&', named: true, reserved: false }, &inside[1..])
             }
-            // Reserved for extensions, none of which exist.
+            // These are reserved for extensions. There are none.
             b'=' | b',' | b'!' | b'@' | b'|' => return None,
             _ => (Operator { first: None, separator: b',', named: false, reserved: false }, inside),
         };
@@ -246,31 +247,31 @@ impl Expression {
         Some(expression)
     }
 
-    /// Moves every place over what the expression can produce, nothing included.
-    fn take(&self, value: &[u8], places: &mut Places) {
+    /// Moves each position over every text that the expression can produce. An expression can also produce nothing.
+    fn take(&self, value: &[u8], positions: &mut Positions) {
         let Operator { first, separator, named, reserved } = self.operator;
         let mut reached = match first {
-            Some(octet) => places.after(value, octet),
-            None => Places(places.0.clone()),
+            Some(octet) => positions.after(value, octet),
+            None => Positions(positions.0.clone()),
         };
         reached.extend(value, |octet| is_allowed(octet, reserved, named || self.first_explodes));
         let allowed = |octet| is_allowed(octet, reserved, named || self.any_explodes);
         if self.any_explodes {
             reached.extend_list(value, separator, allowed);
         } else {
-            let mut last = Places(reached.0.clone());
+            let mut last = Positions(reached.0.clone());
             for _ in 1..self.variables {
                 last = last.after(value, separator);
                 last.extend(value, allowed);
                 reached.add(&last);
             }
         }
-        places.add(&reached);
+        positions.add(&reached);
     }
 }
 
-/// The characters of a value besides percent-encoded octets: unreserved ones, what joins lists and names, and with `+`
-/// and `#` the reserved ones.
+/// Whether an octet can stand in a value, beside percent-encoded octets: unreserved characters, the characters that join
+/// lists and names, and the reserved characters with `+` and `#`.
 fn is_allowed(octet: u8, reserved: bool, named: bool) -> bool {
     match octet {
         b'-' | b'.' | b'_' | b'~' | b',' => true,
@@ -280,7 +281,7 @@ fn is_allowed(octet: u8, reserved: bool, named: bool) -> bool {
     }
 }
 
-/// Whether `text` is a `varspec` (section 2.3 and 2.4), and if so, whether it explodes.
+/// Reads a `varspec` (sections 2.3 and 2.4): whether it explodes. `None`: `text` is no `varspec`.
 fn is_variable(text: &str) -> Option<bool> {
     let (name, explodes) = match text.strip_suffix('*') {
         Some(name) => (name, true),
@@ -305,7 +306,7 @@ fn is_literal(text: &str) -> bool {
     is_escaped(text, is_literal_character)
 }
 
-/// Whether all characters are allowed, a `%` only before two hexadecimal digits.
+/// Whether all characters are allowed. A `%` is allowed before two hexadecimal digits only.
 fn is_escaped(text: &str, allowed: impl Fn(char) -> bool) -> bool {
     text.char_indices().all(|(at, character)| match character {
         '%' => matches!(text.as_bytes().get(at + 1..at + 3), Some(pair) if pair.iter().all(u8::is_ascii_hexdigit)),
@@ -322,7 +323,7 @@ fn is_literal_character(character: char) -> bool {
         '"' | '<' | '>' | '\\' | '^' | '`' | '{' | '|' | '}' => false,
         // The apostrophe is allowed by erratum 6937.
         _ if character.is_ascii() => character.is_ascii_graphic(),
-        // ucschar and iprivate: everything but C1, surrogates and non-characters, tags and the specials block's end.
+        // ucschar and iprivate: all but C1, surrogates, non-characters, tags and the end of the specials block.
         _ => {
             let code = character as u32;
             code >= 0xA0
@@ -453,8 +454,7 @@ mod tests {
         }
     }
 
-    /// The same reading as a regular expression, as other implementations have it.
-    /// Every step of a list is looked at once: 100 templates on 100 such topics took over a minute when they were not.
+    /// Each step of a list is visited once. Otherwise 100 templates on 100 such topics take more than a minute.
     #[test]
     fn lists_take_time_in_proportion_to_their_length() {
         let template = Template::parse("{/x*}").expect("not too complex").expect("a template");
@@ -464,6 +464,7 @@ mod tests {
         }
     }
 
+    /// The same reading as a regular expression, which other implementations use.
     fn regex(template: &Template) -> regex::Regex {
         let mut pattern = String::from("^");
         for part in &template.parts {

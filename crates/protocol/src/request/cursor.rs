@@ -1,30 +1,30 @@
-//! Where a subscriber wants to go on: section "Reconciliation".
+//! The event after which a subscriber wants to continue (section "Reconciliation").
 
 use std::sync::Arc;
 
 use crate::{Limits, Reject};
 
-/// The last event that a subscriber has seen, in the subscriber's words. The hub decides whether it knows it.
+/// The last event that a subscriber has seen, as the request names it. Only the log can tell whether it holds the event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cursor {
     /// The parameter or the header field is present and empty: nothing is replayed, and the answer names the event after
     /// which the stream begins.
     Blank,
-    /// `earliest`: everything that is kept.
+    /// `earliest`: everything that the log still holds.
     Earliest,
     /// Everything after the event of this id.
     After(Arc<str>),
-    /// Everything after the newest of these events that the log still holds; at least two different ids. If the log
-    /// holds none of them, as after one unknown id.
+    /// Everything after the newest of these events that the log still holds: at least two different ids. If the log holds
+    /// none of them, the cursor counts as one unknown id.
     AfterNewest(Arc<[Arc<str>]>),
 }
 
 impl Cursor {
-    /// The reserved value, in requests and in answers.
+    /// The reserved value in requests and in answers.
     pub const EARLIEST: &'static str = "earliest";
 
-    /// One value. An id may have any form: one that no publisher may use is simply unknown. Refusing it would keep a
-    /// browser from ever coming back.
+    /// Reads one value. An id may have any form, also one that no publisher may use: the log does not know it. To refuse it
+    /// would keep a browser, which sends its last id again and again, from ever connecting.
     pub fn parse(value: &str) -> Self {
         match value {
             "" => Self::Blank,
@@ -33,7 +33,7 @@ impl Cursor {
         }
     }
 
-    /// The values of one request that stand side by side. `None`: there is no value at all.
+    /// Reads several values that one request has side by side. `None`: there is no value at all.
     ///
     /// A client library that reconnects adds the last id that it has seen to a URL that may already name an older one.
     /// So the newest event that the log holds is meant. `earliest` is older than every event, and a blank value does
@@ -43,7 +43,7 @@ impl Cursor {
     /// [`Reject::TooMany`]: more different ids than [`Limits::cursors_max`].
     ///
     /// ```
-    /// use petasos_protocol::{Limits, cursor::Cursor};
+    /// use petasos_protocol::{Limits, request::Cursor};
     /// let limits = Limits::default();
     /// assert_eq!(Cursor::newest(["", "b", "earliest"], &limits), Ok(Some(Cursor::parse("b"))));
     /// assert_eq!(Cursor::newest(["", "earliest"], &limits), Ok(Some(Cursor::Earliest)));

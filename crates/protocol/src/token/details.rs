@@ -1,18 +1,17 @@
-//! What a 1.0 access token allows: the claim `authorization_details` (RFC 9396; section "Authorization Details").
+//! The claim `authorization_details` of a 1.0 access token (RFC 9396; section "Authorization Details"), read as grants.
 //!
-//! One malformed Mercure detail refuses the whole token, because leaving it out would change what the issuer meant.
-//! Details of other types are not this hub's concern.
+//! One malformed Mercure detail refuses the whole token: to ignore it would change what the issuer meant. Details of
+//! other types are ignored.
 
 use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::{Claims, Grants, TokenError};
 use crate::{
     Limits,
-    grants::Grants,
     matcher::{Matcher, MatcherType},
-    token::{Claims, TokenError},
     topic::HubUrl,
 };
 
@@ -22,7 +21,10 @@ pub const DETAIL_TYPE: &str = "https://mercure.rocks/authorization-detail";
 /// Reads the claim of a verified token. A token without Mercure details is valid and grants nothing.
 ///
 /// # Errors
-/// [`TokenError::Claim`], [`TokenError::Detail`], [`TokenError::TooManyDetails`], [`TokenError::TooManyMatchers`].
+/// - [`TokenError::Claim`]: the claim is no array.
+/// - [`TokenError::Detail`]: an entry is no object with a `type`, or a Mercure detail is malformed.
+/// - [`TokenError::TooManyDetails`]: more Mercure details than [`Limits::token_details_max`].
+/// - [`TokenError::TooManyMatchers`]: more matchers, in all details, than [`Limits::token_matchers_max`].
 pub fn grants(claims: &Claims, hub: &HubUrl, limits: &Limits) -> Result<Grants, TokenError> {
     let Some(json) = claims.json(CLAIM) else { return Ok(Grants::default()) };
     let entries: Vec<&RawValue> = serde_json::from_str(json)
@@ -67,7 +69,7 @@ pub fn grants(claims: &Claims, hub: &HubUrl, limits: &Limits) -> Result<Grants, 
     if !has_payload {
         grants.payloads = Vec::new();
     }
-    // They are kept as long as the streams that they allow, and there may be as many.
+    // Every stream keeps its grants, so they should take no spare room.
     grants.publish.shrink_to_fit();
     grants.subscribe.shrink_to_fit();
     grants.payloads.shrink_to_fit();
@@ -76,7 +78,7 @@ pub fn grants(claims: &Claims, hub: &HubUrl, limits: &Limits) -> Result<Grants, 
 
 const CLAIM: &str = "authorization_details";
 
-/// A topic matcher object (section "Topic Matcher List"), or what is wrong with it.
+/// Reads a topic matcher object (section "Topic Matcher List"). The error says what is wrong.
 fn matcher(json: &RawValue, hub: &HubUrl, limits: &Limits) -> Result<Matcher, String> {
     let Some(TopicMatcher { text, match_type }) = object(json) else {
         return Err("a topic must be an object of the strings \"match\" and \"match_type\"".to_owned());
@@ -89,7 +91,7 @@ fn matcher(json: &RawValue, hub: &HubUrl, limits: &Limits) -> Result<Matcher, St
     Matcher::parse(matcher_type, &text, hub, limits).map_err(|reject| reject.to_string())
 }
 
-/// An object, and not the array that serde would take for one, too.
+/// Reads an object. Without the check, serde would read an array as a struct, too.
 fn object<'a, T: Deserialize<'a>>(json: &'a RawValue) -> Option<T> {
     json.get().starts_with('{').then(|| serde_json::from_str(json.get()).ok())?
 }
@@ -117,7 +119,7 @@ struct TopicMatcher {
     match_type: Option<String>,
 }
 
-/// A member that is there is there, also as null, which is no string and no object.
+/// Reads a member that is there, also as null: null is neither a string nor an object, so it is refused.
 fn present<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     T: Deserialize<'de>,

@@ -1,5 +1,7 @@
-//! What the bearer of a token may do. The answer is computed from the topics each time and never cached under a key
-//! made of joined strings, so that no arrangement of topics can pass for another.
+//! What the bearer of a token may do.
+//!
+//! Each answer is computed from the topics themselves. It is never cached under a key of joined strings, under which one
+//! list of topics could pass for another (CVE-2026-39972).
 
 use std::{fmt, sync::Arc};
 
@@ -10,35 +12,36 @@ use crate::{
     topic::{HubUrl, Topic, Topics},
 };
 
-/// The permissions and payloads of one token; empty for the anonymous.
+/// The permissions and payloads of one token. Empty for an anonymous subscriber.
 #[derive(Clone, Default)]
 pub struct Grants {
-    /// Topics that may be published.
+    /// Topics that the bearer may publish to.
     pub publish: Vec<Matcher>,
-    /// Private topics that may be received, and subscription paths that may be read.
+    /// Topics whose private updates the bearer may receive, and paths of the subscription API that it may read.
     pub subscribe: Vec<Matcher>,
-    /// Payloads for subscriptions, each for the matchers it was granted with (0.x: one, for all). A grant without one
-    /// masks those that follow, as section "Payloads" has it.
+    /// Payloads for subscriptions, each with the matchers that it was granted with (0.x: one payload for all). The first
+    /// entry with a matcher that matches counts, also if it has no payload (section "Payloads").
     pub payloads: Vec<(Vec<Matcher>, Option<Arc<RawValue>>)>,
 }
 
 impl Grants {
-    /// Whether every topic of the update may be published (section "Publishers").
+    /// Whether the bearer may publish to every one of the topics (section "Publishers").
     pub fn may_publish(&self, topics: &Topics) -> bool {
         topics.iter().all(|topic| allows(&self.publish, topic))
     }
 
-    /// Whether at least one topic of a private update is granted (section "Subscribers").
+    /// Whether the bearer may receive a private update with these topics: one granted topic is enough (section
+    /// "Subscribers").
     pub fn may_receive(&self, topics: &Topics) -> bool {
         topics.iter().any(|topic| allows(&self.subscribe, topic))
     }
 
-    /// Whether the subscription API may be read at `path`.
+    /// Whether the bearer may read the subscription API at `path`.
     pub fn may_read(&self, path: &Topic) -> bool {
         allows(&self.subscribe, path)
     }
 
-    /// About the memory that they take, in bytes, as if nothing in them were shared. 0 for empty grants.
+    /// An estimate of the memory that the grants take, in bytes, as if nothing in them were shared. 0 for empty grants.
     pub fn bytes(&self) -> usize {
         let Self { publish, subscribe, payloads } = self;
         let granted = payloads.iter().flat_map(|(granted, _)| granted);
@@ -48,7 +51,8 @@ impl Grants {
         matchers.sum::<usize>() + payloads.sum::<usize>()
     }
 
-    /// The payload of a subscription to `matcher`: that of the first grant which covers its text, taken as a topic.
+    /// The payload of a subscription to `matcher`: the payload of the first entry that matches the text of `matcher`,
+    /// taken as a topic.
     pub fn payload(&self, matcher: &Matcher, hub: &HubUrl) -> Option<&Arc<RawValue>> {
         if self.payloads.is_empty() {
             return None;
@@ -72,7 +76,7 @@ impl fmt::Debug for Grants {
     }
 }
 
-/// Bytes of a grant beside its matchers and the text of its payload. An estimate.
+/// Bytes of an entry beside its matchers and the text of its payload. An estimate.
 const GRANT_BYTES: usize = 64;
 
 #[cfg(test)]

@@ -1,181 +1,15 @@
-//! JSON Web Signatures in compact serialization (RFC 7515) as values: taken apart here, verified by whoever holds the
-//! keys, read only afterwards. No crypto library and no clock.
+//! JSON Web Signatures in compact serialization (RFC 7515): a token is taken apart here, and its claims cannot be read
+//! before the caller has verified the signature.
 
-use std::{collections::HashMap, fmt};
+use std::fmt;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use serde_json::{Map, Value, value::RawValue};
+use serde_json::{Map, Value};
 
+use super::{Claims, Shown, TokenError};
 use crate::Limits;
 
-/// Why a token is refused. For the operator's log; the bearer learns `invalid_token` only. No variant holds a part of
-/// the token.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum TokenError {
-    /// Longer than the limit.
-    #[error("the token is longer than {max} bytes")]
-    TooLong {
-        /// The bound in force.
-        max: usize,
-    },
-    /// Not three parts of base64url.
-    #[error("the token is no JWS in compact serialization")]
-    Malformed,
-    /// The protected header is no JSON object with an `alg`.
-    #[error("the token's header is no JSON object with an \"alg\"")]
-    Header,
-    /// `crit` is present; this hub understands no critical extension.
-    #[error("the token's header has a \"crit\" member, which this hub does not understand")]
-    Critical,
-    /// `typ` is not that of a JWT access token, and only 1.0 is served.
-    #[error("typ is {typ}, protocol 1.0 wants \"at+jwt\"")]
-    NotAccessToken {
-        /// What the header says, or that it says nothing.
-        typ: Shown,
-    },
-    /// No issuer is named.
-    #[error("the token has no \"iss\" claim, which names its issuer")]
-    IssuerMissing,
-    /// Another issuer than those that are trusted.
-    #[error("iss is {issuer}, which is none of the issuers that this hub trusts")]
-    IssuerUnknown {
-        /// What the claim says.
-        issuer: Shown,
-    },
-    /// No key is configured for this role.
-    #[error("no key is configured to verify {role} tokens of issuer {issuer}")]
-    NoKey {
-        /// Whose tokens are asked for.
-        role: Role,
-        /// The issuer that the token names, or whose keys serve 0.x tokens.
-        issuer: Shown,
-    },
-    /// The hub would have to ask the issuer for its keys and gets no answer: nothing is known of the token.
-    #[error("the keys that verify {role} tokens of issuer {issuer} cannot be fetched: {problem}")]
-    KeysUnavailable {
-        /// For whom they are.
-        role: Role,
-        /// Whose they are.
-        issuer: Shown,
-        /// What went wrong.
-        problem: Shown,
-    },
-    /// The algorithm is not one that the configured keys are for.
-    #[error("alg is {algorithm}, which no {role} key of issuer {issuer} is configured for")]
-    Algorithm {
-        /// What the header says.
-        algorithm: Shown,
-        /// Whose key was looked for.
-        role: Role,
-        /// The issuer.
-        issuer: Shown,
-    },
-    /// The signature does not verify.
-    #[error("the signature does not match the {role} key of issuer {issuer}")]
-    Signature {
-        /// Whose key was tried.
-        role: Role,
-        /// The issuer.
-        issuer: Shown,
-    },
-    /// Another audience.
-    #[error("aud holds {audience}, this hub is {resource}")]
-    Audience {
-        /// What the claim says.
-        audience: Shown,
-        /// The hub's resource identifier.
-        resource: Shown,
-    },
-    /// No `exp`.
-    #[error("the token has no \"exp\" claim, which protocol 1.0 requires")]
-    ExpiryMissing,
-    /// The claims are no JSON object.
-    #[error("the token's claims are no JSON object")]
-    Claims,
-    /// A claim has the wrong form.
-    #[error("the claim \"{claim}\" is malformed: expected {expected}")]
-    Claim {
-        /// The claim's name.
-        claim: &'static str,
-        /// Its proper form.
-        expected: &'static str,
-    },
-    /// `exp` has passed.
-    #[error("the token has expired")]
-    Expired,
-    /// `nbf` lies ahead.
-    #[error("the token is not valid yet")]
-    NotYetValid,
-    /// A Mercure authorization detail is malformed, so the whole token is.
-    #[error("\"authorization_details\", entry {entry}: {problem}")]
-    Detail {
-        /// Its place in the array, from 0.
-        entry: usize,
-        /// What is wrong, without its values.
-        problem: String,
-    },
-    /// More Mercure authorization details than the limit.
-    #[error("the token has more than {max} Mercure authorization details")]
-    TooManyDetails {
-        /// The bound in force.
-        max: usize,
-    },
-    /// More matchers than the limit.
-    #[error("the token grants more than {max} matchers")]
-    TooManyMatchers {
-        /// The bound in force.
-        max: usize,
-    },
-}
-
-/// What a token is presented for. The two have separate keys, so that who may make the one cannot make the other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Role {
-    /// To publish.
-    Publisher,
-    /// To subscribe, and to read who is subscribed.
-    Subscriber,
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Publisher => "publisher",
-            Self::Subscriber => "subscriber",
-        })
-    }
-}
-
-/// A text from outside, made fit for a log: quoted, without control characters, and short.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shown(String);
-
-impl Shown {
-    const CHARS_MAX: usize = 200;
-
-    /// Quotes `text`.
-    pub fn new(text: &str) -> Self {
-        let cut = text.char_indices().nth(Self::CHARS_MAX).map(|(at, _)| at);
-        Self(match cut {
-            None => format!("{text:?}"),
-            Some(at) => format!("{:?}…", &text[..at]),
-        })
-    }
-
-    /// Words of the hub's own.
-    pub fn words(words: &str) -> Self {
-        Self(words.to_owned())
-    }
-}
-
-impl fmt::Display for Shown {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// A token taken apart, its claims out of reach until the signature has been verified.
+/// A token taken apart. Its claims are out of reach until the signature has been verified.
 pub struct Unverified<'a> {
     header: Header,
     signing_input: &'a str,
@@ -192,7 +26,7 @@ struct Header {
 impl Header {
     fn parse(json: &[u8]) -> Result<Self, TokenError> {
         let members: Map<String, Value> = serde_json::from_slice(json).map_err(|_| TokenError::Header)?;
-        // Whatever its value: present is present (RFC 7515, section 4.1.11).
+        // Also as null: what counts is that the member is there (RFC 7515, section 4.1.11).
         if members.contains_key("crit") {
             return Err(TokenError::Critical);
         }
@@ -207,10 +41,13 @@ impl Header {
 }
 
 impl<'a> Unverified<'a> {
-    /// Takes a token apart and refuses what no key can make valid.
+    /// Takes a token apart and refuses tokens that no key can make valid.
     ///
     /// # Errors
-    /// [`TokenError::TooLong`], [`TokenError::Malformed`], [`TokenError::Header`], [`TokenError::Critical`].
+    /// - [`TokenError::TooLong`]: longer than [`Limits::token_bytes_max`].
+    /// - [`TokenError::Malformed`]: not three parts in base64url without padding.
+    /// - [`TokenError::Header`]: the header is no JSON object with an `alg`, or `alg`, `typ` or `kid` is no string.
+    /// - [`TokenError::Critical`]: the header has a `crit` member.
     pub fn parse(token: &'a str, limits: &Limits) -> Result<Self, TokenError> {
         if token.len() > limits.token_bytes_max {
             return Err(TokenError::TooLong { max: limits.token_bytes_max });
@@ -224,17 +61,17 @@ impl<'a> Unverified<'a> {
         Ok(Self { header, signing_input, claims, signature })
     }
 
-    /// The algorithm that the token names. Never chosen from: compare it with what the key is for.
+    /// The algorithm that the token names. It must never choose how to verify: compare it with the algorithm of the key.
     pub fn algorithm(&self) -> &str {
         &self.header.alg
     }
 
-    /// The name of the key, if the token gives one: a hint among trusted keys.
+    /// The id of the key (`kid`), if the token has one: it chooses among trusted keys.
     pub fn key_id(&self) -> Option<&str> {
         (!self.header.kid.is_empty()).then_some(&self.header.kid)
     }
 
-    /// Who claims to have issued the token: decides whose keys are tried, and nothing else before they verify it.
+    /// The issuer that the token names (`iss`), not verified: it decides whose keys are tried and nothing else.
     pub fn claimed_issuer(&self) -> Option<String> {
         #[derive(serde::Deserialize)]
         struct Claims {
@@ -243,7 +80,7 @@ impl<'a> Unverified<'a> {
         serde_json::from_slice::<Claims>(&self.claims).ok()?.iss
     }
 
-    /// Refuses what is no RFC 9068 access token.
+    /// Refuses every token that is not an access token of RFC 9068.
     ///
     /// # Errors
     /// [`TokenError::NotAccessToken`].
@@ -255,7 +92,7 @@ impl<'a> Unverified<'a> {
         }
     }
 
-    /// Whether `typ` marks an RFC 9068 access token, hence protocol 1.0.
+    /// Whether `typ` marks an access token of RFC 9068, and so protocol 1.0.
     pub fn is_access_token(&self) -> bool {
         let typ = self.header.typ.as_str();
         let subtype = match typ.get(..12) {
@@ -265,10 +102,11 @@ impl<'a> Unverified<'a> {
         subtype.eq_ignore_ascii_case("at+jwt")
     }
 
-    /// Opens the claims if `verify(signing input, signature in base64url)` finds nothing wrong with the signature.
+    /// Gives the claims if `verify` accepts the signature. Its arguments are the signing input and the signature in
+    /// base64url.
     ///
     /// # Errors
-    /// What `verify` finds; [`TokenError::Claims`].
+    /// The error of `verify`; [`TokenError::Claims`] if the claims are no JSON object.
     pub fn verify(
         self,
         verify: impl FnOnce(&str, &str) -> Result<(), TokenError>,
@@ -284,90 +122,13 @@ impl fmt::Debug for Unverified<'_> {
     }
 }
 
-/// The claims of a token whose signature has been verified.
-///
-/// Their text is kept as it was signed, so that what is passed on is passed on unchanged.
-pub struct Claims(HashMap<String, Box<RawValue>>);
-
-impl Claims {
-    /// From the JSON text of an object. Whoever calls this vouches for its origin.
-    ///
-    /// # Errors
-    /// [`TokenError::Claims`].
-    pub fn from_json(json: &[u8]) -> Result<Self, TokenError> {
-        serde_json::from_slice(json).map(Self).map_err(|_| TokenError::Claims)
-    }
-
-    /// The JSON text of a claim; `None` if it is absent or null.
-    pub fn json(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(|value| value.get()).filter(|json| *json != "null")
-    }
-
-    /// Checks what protocol 1.0 asks of an access token beside its type, signature and lifetime (section "Token
-    /// Validation"): that `iss` is the issuer whose key has verified it, and that `aud` holds this hub.
-    ///
-    /// # Errors
-    /// [`TokenError::IssuerMissing`], [`TokenError::IssuerUnknown`], [`TokenError::Audience`], [`TokenError::Claim`].
-    pub fn check_party(&self, issuer: &str, resource: &str) -> Result<(), TokenError> {
-        let found: String = match self.json("iss").map(serde_json::from_str) {
-            None => return Err(TokenError::IssuerMissing),
-            Some(Err(_)) => return Err(TokenError::Claim { claim: "iss", expected: "a string" }),
-            Some(Ok(found)) => found,
-        };
-        if found != issuer {
-            return Err(TokenError::IssuerUnknown { issuer: Shown::new(&found) });
-        }
-        #[derive(serde::Deserialize)]
-        #[serde(untagged)]
-        enum Audience {
-            One(String),
-            Several(Vec<String>),
-        }
-        let wrong = |audience| Err(TokenError::Audience { audience, resource: Shown::new(resource) });
-        match self.json("aud").map(serde_json::from_str) {
-            None => wrong(Shown::words("nothing")),
-            Some(Err(_)) => {
-                Err(TokenError::Claim { claim: "aud", expected: "a string or an array of strings" })
-            }
-            Some(Ok(Audience::One(one))) if one == resource => Ok(()),
-            Some(Ok(Audience::One(one))) => wrong(Shown::new(&one)),
-            Some(Ok(Audience::Several(several))) if several.iter().any(|each| each == resource) => Ok(()),
-            Some(Ok(Audience::Several(several))) => wrong(Shown::new(&several.join(" "))),
-        }
-    }
-
-    /// Checks `exp` and `nbf` (RFC 7519, sections 4.1.4 and 4.1.5) without leeway, and returns `exp`. Both are in
-    /// seconds since the Unix epoch, as is `now`.
-    ///
-    /// # Errors
-    /// [`TokenError::Expired`], [`TokenError::NotYetValid`], [`TokenError::Claim`] when one is no number.
-    pub fn check_lifetime(&self, now: f64) -> Result<Option<f64>, TokenError> {
-        let date = |claim: &'static str| {
-            let malformed = |_| TokenError::Claim { claim, expected: "a number of seconds since 1970" };
-            self.json(claim).map(serde_json::from_str::<f64>).transpose().map_err(malformed)
-        };
-        if date("nbf")?.is_some_and(|not_before| now < not_before) {
-            return Err(TokenError::NotYetValid);
-        }
-        match date("exp")? {
-            Some(expiry) if now >= expiry => Err(TokenError::Expired),
-            expiry => Ok(expiry),
-        }
-    }
-}
-
-impl fmt::Debug for Claims {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Claims(..)")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
+    use crate::token::Role;
 
     fn token(header: &str, claims: &str) -> String {
         let encode = |text: &str| URL_SAFE_NO_PAD.encode(text);
@@ -376,10 +137,6 @@ mod tests {
 
     fn parse_error(token: &str) -> TokenError {
         Unverified::parse(token, &Limits::default()).expect_err(token)
-    }
-
-    fn claims(value: &Value) -> Claims {
-        Claims(serde_json::from_str(&value.to_string()).expect("an object"))
     }
 
     #[test]
@@ -414,7 +171,9 @@ mod tests {
         assert_eq!(parse_error(&token(r#"{"alg":"HS256","crit":["x"]}"#, "{}")), TokenError::Critical);
         assert_eq!(parse_error(&token(r#"{"alg":"HS256","crit":null}"#, "{}")), TokenError::Critical);
         assert_eq!(parse_error(&token(r#"{"alg":"HS256","typ":1}"#, "{}")), TokenError::Header);
-        assert_eq!(parse_error(&"a".repeat(16 * 1024 + 1)), TokenError::TooLong { max: 16 * 1024 });
+        let most = "a".repeat(16 * 1024);
+        assert_eq!(parse_error(&most), TokenError::Malformed);
+        assert_eq!(parse_error(&(most + "a")), TokenError::TooLong { max: 16 * 1024 });
     }
 
     #[test]
@@ -423,42 +182,6 @@ mod tests {
         let unverified = Unverified::parse(&token, &Limits::default()).expect("well-formed");
         let wrong = TokenError::Signature { role: Role::Publisher, issuer: Shown::new("me") };
         assert_eq!(unverified.verify(|_, _| Err(wrong.clone())).err(), Some(wrong));
-    }
-
-    #[test]
-    fn parties_are_checked_and_named() {
-        let check = |value: Value| claims(&value).check_party("https://a.example", "https://hub.example/m");
-        assert_eq!(check(json!({"iss": "https://a.example", "aud": "https://hub.example/m"})), Ok(()));
-        assert_eq!(check(json!({"iss": "https://a.example", "aud": ["x", "https://hub.example/m"]})), Ok(()));
-        for (value, reason) in [
-            (json!({}), "the token has no \"iss\" claim, which names its issuer"),
-            (json!({"iss": ["https://a.example"]}), "the claim \"iss\" is malformed: expected a string"),
-            (
-                json!({"iss": "https://b.example"}),
-                "iss is \"https://b.example\", which is none of the issuers that this hub trusts",
-            ),
-            (json!({"iss": "https://a.example"}), "aud holds nothing, this hub is \"https://hub.example/m\""),
-            (
-                json!({"iss": "https://a.example", "aud": "https://other.example/m"}),
-                "aud holds \"https://other.example/m\", this hub is \"https://hub.example/m\"",
-            ),
-            (
-                json!({"iss": "https://a.example", "aud": ["a", "b"]}),
-                "aud holds \"a b\", this hub is \"https://hub.example/m\"",
-            ),
-            (
-                json!({"iss": "https://a.example", "aud": [1]}),
-                "the claim \"aud\" is malformed: expected a string or an array of strings",
-            ),
-        ] {
-            assert_eq!(check(value.clone()).expect_err("wrong").to_string(), reason, "{value}");
-        }
-    }
-
-    #[test]
-    fn what_a_log_shows_is_quoted_and_short() {
-        assert_eq!(Shown::new("a\nb\u{202e}").to_string(), r#""a\nb\u{202e}""#);
-        assert!(Shown::new(&"é".repeat(5_000)).to_string().chars().count() < 210);
     }
 
     #[test]
@@ -486,22 +209,6 @@ mod tests {
             let token = token(&json!({"alg": "HS256", "typ": typ}).to_string(), "{}");
             let unverified = Unverified::parse(&token, &Limits::default()).expect("well-formed");
             assert_eq!(unverified.is_access_token(), expected, "{typ}");
-        }
-    }
-
-    #[test]
-    fn dates_are_numbers_and_enforced_without_leeway() {
-        assert_eq!(claims(&json!({})).check_lifetime(5.0), Ok(None));
-        assert_eq!(claims(&json!({"exp": 5.5})).check_lifetime(5.0), Ok(Some(5.5)));
-        assert_eq!(claims(&json!({"nbf": 5})).check_lifetime(5.0), Ok(None));
-        assert_eq!(claims(&json!({"nbf": 6})).check_lifetime(5.0), Err(TokenError::NotYetValid));
-        for claim in ["exp", "nbf"] {
-            for bad in [json!("9999999999"), json!(true), json!([])] {
-                assert!(matches!(
-                    claims(&json!({claim: bad})).check_lifetime(5.0),
-                    Err(TokenError::Claim { .. })
-                ));
-            }
         }
     }
 
