@@ -52,6 +52,8 @@ system-packages:
 		|| echo "servers are missing, so tests are skipped: apt-get install $(SERVERS), as root"
 
 check: $(TEST_VENV)/.tools
+	@echo "== Files that import each other in a circle"
+	$(TEST_VENV)/bin/python tools/circles.py
 	@echo "== Rust: format, lints, documentation"
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
