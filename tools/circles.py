@@ -94,7 +94,8 @@ def rust_ties(src: Path) -> Iterator[Tie]:
         if files[module].stem in ("lib", "main", "mod"):
             continue
         used = [path for tree in re.findall(r"\buse\s+([^;]+);", code) for path, _ in paths_in(tree)]
-        used += [tuple(text.split("::")) for text in re.findall(r"\b(?:crate|super|self)(?:::\w+)+", code)]
+        body = re.sub(r"\buse\s+[^;]+;", "", code)
+        used += [tuple(text.split("::")) for text in re.findall(r"\b(?:crate|super|self)(?:::\w+)+", body)]
         for path in used:
             inside = absolute(path, module)
             defined = defining_file(inside, files, handed_on) if inside else None
