@@ -1,10 +1,10 @@
-//! The engine as its users see it: publish, subscribe, who is there, stop.
+//! The facade of the engine: publish, subscribe, list the subscriptions, stop. Nothing in this crate imports it.
 
 use std::{
-    fmt, io,
+    fmt,
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        Arc,
+        atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -14,67 +14,26 @@ use petasos_protocol::{
     form::SubscribeRequest,
     grants::Grants,
     topic::HubUrl,
-    update::{Draft, EventId, EventType, Update},
+    update::{Draft, EventId, Update},
 };
 use tokio::{
+    runtime::Handle,
     sync::watch,
     task::JoinHandle,
     time::{Instant, timeout},
 };
 
 use crate::{
-    Closed, Session, StartError, SubscribeError, Subscriptions, TransportError,
-    budget::Budget,
-    history::Beginning,
+    Closed, Session, Settings, StartError, SubscribeError, Subscriptions, TransportError,
+    fanout::shard::Shard,
+    health::Health,
     ids,
-    interest::Interest,
+    log::transport::{Position, Transport},
+    node::Node,
     presence::Presence,
-    replay::Replays,
-    shard::Shard,
+    stream::{beginning::Beginning, carrier::Carrier, opening, socket::carried::Carried},
     tail,
-    transport::{Head, Position, Transport},
 };
-
-/// How a hub behaves, whatever its transport.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// Where the hub lives; its path is the reserved namespace.
-    pub url: HubUrl,
-    /// The time after which an idle stream sends a comment; `None`: never. Default 15 s, below the 30 to 60 s after
-    /// which proxies cut idle connections.
-    pub keep_alive: Option<Duration>,
-    /// The longest that a stream may last, so that whoever holds it has to show again that it may; each ends up to a
-    /// tenth earlier, so that those that began together do not come back together. `None`, the default: no bound.
-    pub lifetime_max: Option<Duration>,
-    /// Whether subscriptions are announced and listed. Default true.
-    pub subscriptions: bool,
-    /// The SSE `event` of 0.x subscription events. The specification gives none, which is the default.
-    pub subscription_event_type: Option<EventType>,
-    /// Parts that fan out side by side; default: one per core.
-    pub shards: usize,
-    /// Bytes that the matchers of all subscribers, the grants of their tokens and their payloads may take together.
-    /// Beyond it, new subscribers are refused ([`SubscribeError::NoRoom`]). Half of it is kept for subscribers that
-    /// bring 8 KiB or less. Default 128 MiB: 1.3 KB for each of 100,000 streams; one topic takes about half of that.
-    pub subscribers_bytes_max: usize,
-    /// How long a subscriber with a cursor waits for a log that is away before it is refused. Default 30 s: longer than
-    /// most restarts, and below the minute after which proxies give up.
-    pub log_wait_max: Duration,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            url: HubUrl::default(),
-            keep_alive: Some(Duration::from_secs(15)),
-            lifetime_max: None,
-            subscriptions: true,
-            subscription_event_type: None,
-            shards: std::thread::available_parallelism().map_or(1, usize::from),
-            subscribers_bytes_max: 128 * 1024 * 1024,
-            log_wait_max: Duration::from_secs(30),
-        }
-    }
-}
 
 /// Counters of one hub at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,73 +46,53 @@ pub struct Stats {
     pub lagged: u64,
 }
 
-/// A running hub. Clones are the same hub.
+/// A running hub. Clones are the same hub, which runs until its last clone and its last stream are dropped.
 #[derive(Clone)]
 pub struct Hub {
-    engine: Arc<Engine>,
-    shards: Arc<[Shard]>,
-}
-
-/// What sessions need of the hub.
-pub(crate) struct Engine {
-    pub(crate) transport: Arc<dyn Transport>,
-    pub(crate) settings: Settings,
-    pub(crate) presence: Option<Arc<Presence>>,
-    pub(crate) replays: Replays,
-    pub(crate) budget: Arc<Budget>,
-    pub(crate) subscribers: AtomicUsize,
-    pub(crate) lagged: AtomicU64,
-    published: AtomicU64,
-    arrivals: AtomicUsize,
-    /// How far the tail has come.
-    delivered: watch::Receiver<Head>,
-    stopping: AtomicBool,
-    tasks: Mutex<Vec<JoinHandle<()>>>,
+    node: Arc<Node>,
+    presence: Option<Arc<Presence>>,
+    shards: Arc<[Shard<Carrier>]>,
+    arrivals: Arc<AtomicUsize>,
 }
 
 impl Hub {
     /// Starts shards, tail and presence on the current tokio runtime.
     ///
     /// # Errors
-    /// If the log's head cannot be read, or the system has no room for a shard.
+    /// - [`StartError::Transport`]: the log's head cannot be read.
+    /// - [`StartError::Resources`]: the system has no room for a thread or a file descriptor.
     ///
     /// # Panics
     /// Outside a tokio runtime.
     pub async fn start(transport: Arc<dyn Transport>, settings: Settings) -> Result<Self, StartError> {
+        let health = Arc::<Health>::default();
         let (head, follower) = tail::follow_head(&*transport).await?;
-        let shards: Arc<[Shard]> =
-            (0..settings.shards.max(1)).map(|_| Shard::start(head.position)).collect::<io::Result<_>>()?;
+        let shards = Shard::start_all(settings.shards, head.position, &health, || {
+            let runtime = Handle::current();
+            Box::new(move |evicted| drop(runtime.spawn(Carried::resume(evicted))))
+        })?;
         let (deliver, delivered) = watch::channel(head);
-        let tail = tail::run(Arc::clone(&transport), follower, Arc::clone(&shards), deliver);
-        let mut tasks = vec![tokio::spawn(tail)];
+        let tail =
+            tail::run(Arc::clone(&transport), follower, Arc::clone(&shards), deliver, Arc::clone(&health));
+        let mut tasks = vec![
+            health.guard("the reader of the log has ended", tail),
+            tokio::spawn(end_streams_of_failed(Arc::clone(&health), Arc::clone(&shards))),
+        ];
         let presence = settings.subscriptions.then(|| {
             let legacy_type = settings.subscription_event_type.clone();
             Presence::new(Arc::clone(&transport), settings.url.clone(), legacy_type)
         });
         if let Some(presence) = &presence {
-            tasks.push(tokio::spawn(Arc::clone(presence).announce()));
+            let announce = Arc::clone(presence).announce();
+            tasks.push(health.guard("the announcement of subscriptions has ended", announce));
         }
-        let budget = Budget::new(settings.subscribers_bytes_max);
-        let engine = Engine {
-            transport,
-            settings,
-            presence,
-            replays: Replays::start(),
-            budget,
-            subscribers: AtomicUsize::new(0),
-            lagged: AtomicU64::new(0),
-            published: AtomicU64::new(0),
-            arrivals: AtomicUsize::new(0),
-            delivered,
-            stopping: AtomicBool::new(false),
-            tasks: Mutex::new(tasks),
-        };
-        Ok(Self { engine: Arc::new(engine), shards })
+        let node = Node::new(transport, settings, health, delivered, tasks);
+        Ok(Self { node, presence, shards, arrivals: Arc::default() })
     }
 
-    /// Where the hub lives.
+    /// The URL of the hub.
     pub fn url(&self) -> &HubUrl {
-        &self.engine.settings.url
+        &self.node.settings.url
     }
 
     /// Appends an update to the log and returns its id. It is then as durable as the transport promises, and on its way
@@ -164,32 +103,33 @@ impl Hub {
     /// ended without the update.
     ///
     /// # Errors
-    /// Those of [`Transport::append`]. [`TransportError::Closed`] once the hub stops.
+    /// Those of [`Transport::append`]. [`TransportError::Closed`] once the hub stops or has failed.
     pub async fn publish(&self, draft: Draft) -> Result<EventId, TransportError> {
-        if self.engine.is_stopping() {
+        let Node { transport, health, counters, .. } = &*self.node;
+        if !health.is_alive() {
             return Err(TransportError::Closed);
         }
         let update = Update::publish(draft, ids::event);
         let id = update.id().clone();
-        let position = self.engine.transport.append(update).await?;
+        let position = transport.append(update).await?;
         self.pace(position).await;
         // The log may end with the process, and the streams may have ended without the update.
-        if self.engine.is_stopping() && !self.engine.transport.outlives_process() {
+        if !health.is_alive() && !transport.outlives_process() {
             return Err(TransportError::Closed);
         }
-        self.engine.published.fetch_add(1, Ordering::Relaxed);
+        counters.published.fetch_add(1, Ordering::Relaxed);
         Ok(id)
     }
 
-    /// Holds a publisher back who is far ahead of the fan-out: one who publishes again as soon as it is answered would
-    /// otherwise fill every buffer on the way, and subscribers would receive seconds late what they could have in time.
+    /// Holds a publisher back that is far ahead of the fan-out. A publisher that publishes again as soon as it is answered
+    /// would otherwise fill every buffer on the way, and subscribers would receive everything seconds late.
     async fn pace(&self, position: Position) {
         let keep_up = async {
             for shard in &*self.shards {
                 shard.keep_up(position, AHEAD_ENTRIES).await;
             }
         };
-        // An end means that the update is on its way all the same.
+        // A time-out means that the update is on its way all the same.
         let _ = timeout(AHEAD_MAX, keep_up).await;
     }
 
@@ -197,17 +137,20 @@ impl Hub {
     /// everything kept after that. It ends at `close_at` at the latest.
     ///
     /// # Errors
-    /// If the log cannot be read or the hub stops.
+    /// - [`SubscribeError::Transport`]: the log cannot be read.
+    /// - [`SubscribeError::Stopping`]: the hub stops or has failed.
+    /// - [`SubscribeError::NoRoom`]: [`Settings::subscribers_bytes_max`] is used up.
     pub async fn subscribe(
         &self,
         request: SubscribeRequest,
         grants: Arc<Grants>,
         close_at: Option<Instant>,
     ) -> Result<Session, SubscribeError> {
-        if self.engine.is_stopping() {
+        if !self.node.health.is_alive() {
             return Err(SubscribeError::Stopping);
         }
-        Session::open(Arc::clone(&self.engine), self.next_shard(), request, grants, close_at).await
+        let presence = self.presence.as_ref();
+        opening::open(Arc::clone(&self.node), self.next_shard(), presence, request, grants, close_at).await
     }
 
     /// A stream of the subscription events that follow, for the program that runs the hub: it is no subscription
@@ -215,14 +158,13 @@ impl Hub {
     /// comes.
     ///
     /// # Errors
-    /// If the log cannot be read or the hub stops.
+    /// [`SubscribeError::Transport`]: the log cannot be read.
     pub async fn watch_subscriptions(&self) -> Result<Session, SubscribeError> {
-        Session::watch(Arc::clone(&self.engine), self.next_shard(), Interest::in_subscriptions(self.url()))
-            .await
+        opening::watch(Arc::clone(&self.node), self.next_shard()).await
     }
 
-    fn next_shard(&self) -> Shard {
-        let arrival = self.engine.arrivals.fetch_add(1, Ordering::Relaxed);
+    fn next_shard(&self) -> Shard<Carrier> {
+        let arrival = self.arrivals.fetch_add(1, Ordering::Relaxed);
         self.shards[arrival % self.shards.len()].clone()
     }
 
@@ -232,18 +174,31 @@ impl Hub {
     /// If the log cannot be read.
     pub async fn resolve(&self, cursor: &Cursor) -> Result<Box<str>, TransportError> {
         let shard = self.next_shard();
-        Ok(Beginning::find(&self.engine, cursor, || shard.recent()).await?.answer)
+        Ok(Beginning::find(&self.node, cursor, || shard.recent()).await?.answer)
     }
 
     /// Whether subscriptions are announced and listed.
     pub fn tracks_subscriptions(&self) -> bool {
-        self.engine.presence.is_some()
+        self.presence.is_some()
     }
 
     /// Whether it takes updates, as far as is known without asking: false while the transport's backend does not answer
-    /// or is full, when streams stay open, and once the hub stops.
+    /// or is full, when streams stay open, and once the hub stops or has failed.
     pub fn is_ready(&self) -> bool {
-        self.engine.transport.is_ready() && !self.engine.is_stopping()
+        self.node.transport.is_ready() && self.node.health.is_alive()
+    }
+
+    /// Whether a part of the hub has ended though it was not stopped: a shard has panicked, or the log cannot be followed
+    /// any more. Such a hub delivers nothing, and refuses updates and subscribers. Start another one; a process that is
+    /// only a hub ends with an error.
+    pub fn has_failed(&self) -> bool {
+        self.node.health.has_failed()
+    }
+
+    /// Waits until [`Hub::has_failed`]. Cancel-safe. Does not keep the hub running.
+    pub fn failed(&self) -> impl Future<Output = ()> + Send + use<> {
+        let health = Arc::clone(&self.node.health);
+        async move { health.failed().await }
     }
 
     /// The active subscriptions on all nodes that share the log, those whose matcher has that text or all; none if they
@@ -252,41 +207,47 @@ impl Hub {
     /// # Errors
     /// If the log cannot be read.
     pub async fn subscriptions(&self, text: Option<&str>) -> Result<Subscriptions, TransportError> {
-        let presence = self.engine.presence.clone();
+        let presence = self.presence.clone();
         if let Some(presence) = &presence {
             presence.settle().await;
         }
-        let last_event_id = self.engine.transport.head().await?.id;
+        let last_event_id = self.node.transport.head().await?.id;
         Ok(Subscriptions::new(last_event_id, presence, text))
     }
 
     /// Counters as of now.
     pub fn stats(&self) -> Stats {
+        let counters = &self.node.counters;
         Stats {
-            published: self.engine.published.load(Ordering::Relaxed),
-            subscribers: self.engine.subscribers.load(Ordering::Relaxed),
-            lagged: self.engine.lagged.load(Ordering::Relaxed),
+            published: counters.published.load(Ordering::Relaxed),
+            subscribers: counters.subscribers.load(Ordering::Relaxed),
+            lagged: counters.lagged.load(Ordering::Relaxed),
         }
     }
 
     /// Refuses new updates and streams, delivers what has been acknowledged, and ends all streams with
     /// [`Closed::Stopping`]. Streams end within two seconds, even if the transport hangs. After that this node still
-    /// tells the other nodes that its subscribers have left.
+    /// announces to the other nodes that its subscribers have left.
     pub async fn stop(&self) {
-        self.engine.stopping.store(true, Ordering::SeqCst);
+        let Node { transport, health, .. } = &*self.node;
+        health.stop();
         let delivery = async {
-            let Ok(head) = self.engine.transport.head().await else { return false };
-            let mut delivered = self.engine.delivered.clone();
-            // An error means that the tail has ended: nothing more will be delivered.
-            let _ = delivered.wait_for(|delivered| delivered.position >= head.position).await;
+            let Ok(head) = transport.head().await else { return false };
+            if !health.has_failed() {
+                self.node.has_delivered(&head).await;
+            }
             true
         };
         let has_answered = timeout(DELIVERY_MAX, delivery).await.unwrap_or(false);
         // First the tail, wholly: to it, a shard that ends is a failure.
-        let mut tasks = self.engine.tasks().into_iter();
-        if let Some(tail) = tasks.next() {
-            end(tail).await;
-        }
+        let mut tasks = self.node.take_tasks().into_iter();
+        let is_first_stop = match tasks.next() {
+            Some(tail) => {
+                end(tail).await;
+                true
+            }
+            None => false,
+        };
         let close = async {
             for shard in &*self.shards {
                 shard.close(Closed::Stopping).await;
@@ -294,8 +255,8 @@ impl Hub {
         };
         let _ = timeout(PART_MAX, close).await;
         // A log that did not answer takes no departures either. The lease of this node ends, and another node announces them.
-        if let Some(presence) = &self.engine.presence
-            && tasks.len() > 0
+        if let Some(presence) = &self.presence
+            && is_first_stop
             && has_answered
         {
             presence.retire().await;
@@ -306,13 +267,21 @@ impl Hub {
     }
 }
 
+/// Waits until the hub has failed, and ends all streams then. Their subscribers come back with their cursors, to another hub.
+async fn end_streams_of_failed(health: Arc<Health>, shards: Arc<[Shard<Carrier>]>) {
+    health.failed().await;
+    for shard in &*shards {
+        shard.close(Closed::LogLost).await;
+    }
+}
+
 async fn end(task: JoinHandle<()>) {
     task.abort();
     let _ = timeout(PART_MAX, task).await;
 }
 
 /// Entries that may be under way on this node while publishers are answered at once. One round takes them along in one
-/// write for each subscriber; measured with 1,000 subscribers and 16 publishers that never pause, twice as many make it a
+/// write for each subscriber. Measured with 1,000 subscribers and 16 publishers that never pause, twice as many make it a
 /// quarter faster and twice as late.
 const AHEAD_ENTRIES: u64 = 128;
 
@@ -328,38 +297,5 @@ const PART_MAX: Duration = Duration::from_millis(500);
 impl fmt::Debug for Hub {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hub").field("url", self.url()).field("stats", &self.stats()).finish_non_exhaustive()
-    }
-}
-
-impl Engine {
-    /// Where a stream begins that wants what comes: the end of the log, or of what this node has seen of it while its
-    /// backend is away. Who comes then waits with the others.
-    pub(crate) async fn head(&self) -> Result<Head, TransportError> {
-        // A log that is known not to answer is not asked: that may take long.
-        if self.transport.is_readable() {
-            match self.transport.head().await {
-                Err(TransportError::Unavailable(_)) => {}
-                head => return head,
-            }
-        }
-        Ok(self.delivered.borrow().clone())
-    }
-
-    pub(crate) fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::SeqCst)
-    }
-
-    /// The tail first, then the worker of presence; taken once.
-    fn tasks(&self) -> Vec<JoinHandle<()>> {
-        std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-/// The hub lives as long as its last handle or session.
-impl Drop for Engine {
-    fn drop(&mut self) {
-        for task in self.tasks() {
-            task.abort();
-        }
     }
 }

@@ -3,7 +3,7 @@
 use petasos_protocol::{subscription::SubscriberId, update::EventId};
 use uuid::{Uuid, fmt::Hyphenated};
 
-use crate::registry::NodeId;
+use crate::log::registry::NodeId;
 
 /// The id of an update whose publisher gave none.
 pub(crate) fn event() -> EventId {

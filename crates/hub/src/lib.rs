@@ -32,34 +32,31 @@
 //! ```
 
 mod budget;
-mod clock;
-pub mod conformance;
 mod error;
-mod history;
+mod fanout;
+mod health;
 mod hub;
 mod ids;
-mod index;
 mod interest;
 mod listing;
-mod members;
-mod memo;
-pub mod memory;
-mod outbox;
-mod patterns;
+mod log;
+mod node;
 mod presence;
-pub mod registry;
-mod replay;
-mod ring;
-mod session;
-mod shard;
-mod subscriber;
+mod settings;
+mod stream;
 mod tail;
-pub mod transport;
-mod wire;
 
 pub use error::{Closed, StartError, SubscribeError, TransportError};
-pub use hub::{Hub, Settings, Stats};
+pub use hub::{Hub, Stats};
 pub use listing::Subscriptions;
-pub use memory::MemoryTransport;
-pub use session::Session;
-pub use wire::{Framing, Wire};
+#[cfg(feature = "conformance")]
+pub use log::conformance;
+pub use log::{
+    memory::{self, MemoryTransport},
+    registry, transport,
+};
+pub use settings::Settings;
+pub use stream::{
+    polled::session::Session,
+    socket::framing::{Framing, Wire},
+};

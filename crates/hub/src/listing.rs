@@ -8,7 +8,7 @@ use std::{fmt, sync::Arc};
 
 use petasos_protocol::{subscription::Subscription, update::EventId};
 
-use crate::{TransportError, presence::Presence, registry::Page};
+use crate::{TransportError, log::registry::Page, presence::Presence};
 
 /// The active subscriptions on all nodes that share a log. Holds no lock and no copy between two pages.
 pub struct Subscriptions {

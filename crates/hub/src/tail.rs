@@ -5,30 +5,35 @@ use std::{sync::Arc, time::Duration};
 use tokio::{sync::watch, time::sleep};
 
 use crate::{
-    Closed, TransportError,
-    shard::Shard,
-    transport::{Follower, Head, Transport},
+    TransportError,
+    fanout::{shard::Shard, sink::Sink},
+    health::Health,
+    log::transport::{Follower, Head, Transport},
 };
 
-/// Gives every batch of the log to every shard, until the log or a shard ends, and tells how far it has come. Where the
-/// log was lost, or has let go of what this node had not seen yet, all streams end, whose subscribers come back with their
-/// cursors, and it goes on from the head.
-pub(crate) async fn run(
+/// Gives every batch of the log to every shard, until the log or a shard ends, and says how far it has come. If the log was
+/// lost, or has trimmed what this node had not seen yet, all streams end and it goes on from the head. The subscribers come
+/// back with their cursors.
+///
+/// It ends only if no more can be delivered. Then the hub has failed, unless it stops.
+pub(crate) async fn run<S: Sink>(
     transport: Arc<dyn Transport>,
     mut follower: Box<dyn Follower>,
-    shards: Arc<[Shard]>,
+    shards: Arc<[Shard<S>]>,
     delivered: watch::Sender<Head>,
+    health: Arc<Health>,
 ) {
     loop {
         let began = delivered.borrow().position;
-        match deliver(&mut *follower, &shards, &delivered).await {
-            End::Shard => {
-                tracing::error!("nothing can be delivered any more: a part of the hub has ended");
-                break;
-            }
+        let end = tokio::select! {
+            end = deliver(&mut *follower, &shards, &delivered) => end,
+            () = health.failed() => End::Shard,
+        };
+        match end {
+            End::Shard => break,
             End::Log(TransportError::Trimmed) => {}
             End::Log(error) => {
-                tracing::error!(%error, "nothing can be delivered any more: all streams are closed");
+                tracing::error!(%error, "the log cannot be followed any more");
                 break;
             }
         }
@@ -47,18 +52,20 @@ pub(crate) async fn run(
         delivered.send_replace(head);
         follower = next;
     }
-    for shard in &*shards {
-        shard.close(Closed::LogLost).await;
-    }
 }
 
 /// Why no more is delivered.
 enum End {
     Log(TransportError),
+    /// A shard has ended.
     Shard,
 }
 
-async fn deliver(follower: &mut dyn Follower, shards: &[Shard], delivered: &watch::Sender<Head>) -> End {
+async fn deliver<S: Sink>(
+    follower: &mut dyn Follower,
+    shards: &[Shard<S>],
+    delivered: &watch::Sender<Head>,
+) -> End {
     loop {
         let batch = match follower.next().await {
             Ok(batch) => batch,
@@ -99,7 +106,7 @@ async fn follow_again(transport: &dyn Transport) -> Option<(Head, Box<dyn Follow
         match follow_head(transport).await {
             Ok(followed) => return Some(followed),
             Err(error @ TransportError::Closed) => {
-                tracing::error!(%error, "nothing can be delivered any more: all streams are closed");
+                tracing::error!(%error, "the log cannot be followed any more");
                 return None;
             }
             Err(error) => tracing::debug!(%error, "the log cannot be followed yet"),
@@ -108,7 +115,7 @@ async fn follow_again(transport: &dyn Transport) -> Option<(Head, Box<dyn Follow
     }
 }
 
-/// How often the head may get away while it is looked up: where others append without a pause and little is kept.
+/// How often the log may trim the head while it is looked up, because other nodes append much and the log keeps little.
 const HEADS_MAX: usize = 100;
 
 /// Between two attempts to follow a log that was lost.

@@ -26,8 +26,8 @@ use crate::{
     TransportError,
     budget::Weight,
     ids,
-    registry::{Abandoned, Fact, Lease, NodeId, PAGE_SUBSCRIBERS, Page, Registry},
-    transport::Transport,
+    log::registry::{Abandoned, Fact, Lease, NodeId, PAGE_SUBSCRIBERS, Page, Registry},
+    log::transport::Transport,
 };
 
 /// The subscriptions of this node.

@@ -37,8 +37,8 @@ use petasos_protocol::{
 
 use crate::{
     TransportError,
-    registry::{Abandoned, Fact, Lease, NodeId, Registry},
-    transport::{Entry, Page, Position, Transport},
+    log::registry::{Abandoned, Fact, Lease, NodeId, Registry},
+    log::transport::{Entry, Page, Position, Transport},
 };
 
 /// What is checked: a maker of empty logs.
@@ -717,7 +717,7 @@ const LOOK: Duration = Duration::from_millis(10);
 /// No check waits longer for one thing; far above what any backend needs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-async fn take(follower: &mut dyn crate::transport::Follower, count: usize) -> Vec<Entry> {
+async fn take(follower: &mut dyn crate::log::transport::Follower, count: usize) -> Vec<Entry> {
     let mut entries: Vec<Entry> = Vec::new();
     while entries.len() < count {
         let next = tokio::time::timeout(PATIENCE, follower.next()).await;

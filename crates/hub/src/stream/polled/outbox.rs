@@ -1,15 +1,25 @@
-//! The queue between a shard and one subscriber's connection: bounded, so that who reads slowly costs the others
-//! nothing.
+//! The queue between a shard and a stream that is polled. It is bounded, so a subscriber that reads slowly costs the
+//! others nothing.
 
 use std::{
     collections::VecDeque,
-    sync::{Mutex, MutexGuard, PoisonError},
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
 };
 
 use bytes::Bytes;
 
-use crate::{Closed, transport::Position};
+use crate::{
+    Closed,
+    fanout::{
+        key::MemberKey,
+        ring::{EntryNumber, Ring},
+        sink::{Eviction, Gone},
+    },
+    interest::Interest,
+    log::transport::Position,
+};
 
 /// A bounded queue with one writer, the shard, and one reader, the session.
 #[derive(Default)]
@@ -21,12 +31,16 @@ struct Queue {
     bytes: usize,
     end: Option<End>,
     waker: Option<Waker>,
+    /// The member whose outbox it is, once its shard has admitted it.
+    key: Option<MemberKey>,
+    /// Whether the reader is gone.
+    is_abandoned: bool,
 }
 
 /// Why nothing follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
-    /// The queue was full: everything up to this position is in it or was not wanted, what follows is in the log.
+    /// Everything up to this position was in the queue or was not wanted. What follows is in the log.
     Behind(Position),
     /// The stream is over.
     Closed(Closed),
@@ -60,15 +74,15 @@ impl Outbox {
             queue.bytes += frame.len();
             queue.frames.push_back(frame);
         }
-        let open = queue.end.is_none();
+        let is_open = queue.end.is_none();
         wake(queue);
-        open
+        is_open
     }
 
-    /// Ends the stream after what is queued, unless it has ended already.
-    pub(crate) fn close(&self, reason: Closed) {
+    /// Ends the queue after the frames that are in it, unless it has an end already.
+    pub(crate) fn end(&self, end: End) {
         let mut queue = self.lock();
-        queue.end.get_or_insert(End::Closed(reason));
+        queue.end.get_or_insert(end);
         wake(queue);
     }
 
@@ -89,6 +103,20 @@ impl Outbox {
         Poll::Pending
     }
 
+    /// The shard has admitted the member. False: its reader is gone already.
+    fn admit(&self, key: MemberKey) -> bool {
+        let mut queue = self.lock();
+        queue.key = Some(key);
+        !queue.is_abandoned
+    }
+
+    /// The reader is gone. `Some`: the shard has admitted the member, which has to leave.
+    pub(crate) fn abandon(&self) -> Option<MemberKey> {
+        let mut queue = self.lock();
+        queue.is_abandoned = true;
+        queue.key
+    }
+
     fn lock(&self) -> MutexGuard<'_, Queue> {
         // Nothing under the lock panics half-way through a change.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -101,6 +129,54 @@ fn wake(mut queue: MutexGuard<'_, Queue>) {
     drop(queue);
     if let Some(waker) = waker {
         waker.wake();
+    }
+}
+
+/// The shard's side of an outbox. However a shard ends, the queues that it feeds end, too.
+pub(crate) struct Polled {
+    interest: Arc<Interest>,
+    outbox: Arc<Outbox>,
+}
+
+impl Polled {
+    pub(crate) fn new(interest: Arc<Interest>, outbox: Arc<Outbox>) -> Self {
+        Self { interest, outbox }
+    }
+
+    pub(crate) fn interest(&self) -> &Arc<Interest> {
+        &self.interest
+    }
+
+    /// The shard admits the member.
+    ///
+    /// # Errors
+    /// If the reader is gone already.
+    pub(crate) fn admit(&mut self, key: MemberKey) -> io::Result<()> {
+        if self.outbox.admit(key) { Ok(()) } else { Err(io::ErrorKind::NotConnected.into()) }
+    }
+
+    /// Puts entries of the ring into the queue. If it is full, the reader reads on in the log.
+    pub(crate) fn push(
+        &mut self,
+        entries: impl Iterator<Item = EntryNumber>,
+        ring: &Ring,
+    ) -> Result<(), Gone> {
+        let frame = |entry| (ring.before(entry), ring.update(entry).frame().event());
+        if self.outbox.push(entries.map(frame)) { Ok(()) } else { Err(Gone) }
+    }
+
+    /// Ends the queue after what is in it.
+    pub(crate) fn evict(self, eviction: Eviction) {
+        self.outbox.end(match eviction {
+            Eviction::Behind(position) => End::Behind(position),
+            Eviction::Ended(reason) => End::Closed(reason),
+        });
+    }
+}
+
+impl Drop for Polled {
+    fn drop(&mut self) {
+        self.outbox.end(End::Closed(Closed::LogLost));
     }
 }
 
@@ -126,7 +202,7 @@ mod tests {
         assert!(next(&outbox).is_pending());
         let (a, b) = (Bytes::from("a"), Bytes::from("b"));
         assert!(outbox.push([(at(0), a.clone()), (at(1), b.clone())]));
-        outbox.close(Closed::Stopping);
+        outbox.end(End::Closed(Closed::Stopping));
         assert!(!outbox.push([(at(2), a.clone())]), "nothing follows the end");
         assert_eq!(next(&outbox), Poll::Ready(Next::Frame(a)));
         assert_eq!(next(&outbox), Poll::Ready(Next::Frame(b)));

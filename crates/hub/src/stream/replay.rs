@@ -18,8 +18,8 @@ use tokio::{
 };
 
 use crate::{
-    interest::{Interest, Search},
-    transport::Entry,
+    interest::{Interest, SLICE_COST, Search},
+    log::transport::Entry,
 };
 
 /// The tasks that compare costly pages for all replays of a hub, and their queue. Dropping it ends them.
@@ -54,10 +54,6 @@ pub(crate) enum Compared {
     Later(oneshot::Receiver<Vec<Entry>>),
 }
 
-/// The cost of one slice, in the unit of `Matcher::cost`, which is about a nanosecond: 0.1 ms, for which other tasks of
-/// the thread wait. A turn itself costs about a microsecond, so the overhead is about a hundredth.
-pub(crate) const SLICE_COST: usize = 100_000;
-
 impl Replays {
     /// Starts the tasks on the current tokio runtime: half as many as there are cores, at least one.
     pub(crate) fn start() -> Self {
@@ -70,9 +66,10 @@ impl Replays {
     /// Finds the entries of a page that a subscriber wants, with its grants of now, not those of the time when the
     /// updates were published.
     pub(crate) fn compare(&self, interest: &Arc<Interest>, mut entries: Vec<Entry>) -> Compared {
+        let costs = interest.costs();
         let mut cost = 0_usize;
         let is_cheap = entries.iter().all(|entry| {
-            cost = cost.saturating_add(interest.cost(&entry.update));
+            cost = cost.saturating_add(costs.update(&entry.update));
             cost <= SLICE_COST
         });
         if is_cheap {
@@ -156,7 +153,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::transport::Position;
+    use crate::log::transport::Position;
 
     fn entries(count: u64) -> Vec<Entry> {
         let entry = |sequence| {

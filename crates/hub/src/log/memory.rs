@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 
 use crate::{
     TransportError,
-    transport::{Entry, Follower, Head, Page, Position, Transport, Trimmed, events_max},
+    log::transport::{Entry, Follower, Head, Page, Position, Transport, Trimmed, events_max},
 };
 
 /// A log in memory. See the module.

@@ -7,18 +7,15 @@ use std::{
     time::Duration,
 };
 
-use petasos_protocol::{cursor::Cursor, sse::Frame, update::EventId};
-use tokio::{
-    sync::oneshot,
-    time::{Instant, sleep},
-};
+use petasos_protocol::sse::Frame;
+use tokio::{sync::oneshot, time::sleep};
 
 use crate::{
     Closed, TransportError,
-    hub::Engine,
-    replay::Compared,
-    subscriber::Subscriber,
-    transport::{Entry, Head, Page, Position, Trimmed},
+    log::transport::{Entry, Page, Position},
+    node::Node,
+    stream::replay::Compared,
+    stream::subscriber::Subscriber,
 };
 
 /// A place in the log from which a subscriber reads on. It holds at most a page.
@@ -57,10 +54,10 @@ pub(crate) enum Step {
 }
 
 /// Entries of one page.
-const PAGE_ENTRIES: usize = 256;
+pub(crate) const PAGE_ENTRIES: usize = 256;
 
-/// How long before a log that is away is asked again, by each stream.
-const AWAY_PAUSE: Duration = Duration::from_secs(1);
+/// The pause before a stream asks an unavailable log again.
+pub(crate) const UNAVAILABLE_PAUSE: Duration = Duration::from_secs(1);
 
 impl History {
     /// Nothing to read: the subscriber wants what follows the position, which is the end of the log.
@@ -69,15 +66,17 @@ impl History {
     }
 
     /// Everything after the position.
-    pub(crate) fn after(engine: &Arc<Engine>, after: Position) -> Self {
-        let engine = Arc::clone(engine);
+    pub(crate) fn after(node: &Arc<Node>, after: Position) -> Self {
+        let node = Arc::clone(node);
         let page = async move {
             // A long history without a match must not keep its thread from others.
             tokio::task::yield_now().await;
             loop {
-                match engine.transport.read(after, PAGE_ENTRIES).await {
+                match node.transport.read(after, PAGE_ENTRIES).await {
                     // The stream stays open, as those do that wait for what comes.
-                    Err(TransportError::Unavailable(_)) if !engine.is_stopping() => sleep(AWAY_PAUSE).await,
+                    Err(TransportError::Unavailable(_)) if node.health.is_alive() => {
+                        sleep(UNAVAILABLE_PAUSE).await
+                    }
                     page => return page,
                 }
             }
@@ -105,7 +104,7 @@ impl History {
                 State::Read(page) => {
                     let (through, at_end) = (page.through, page.at_end);
                     let entries = std::mem::take(&mut page.entries);
-                    let replays = &subscriber.engine.replays;
+                    let replays = &subscriber.node.replays;
                     self.0 = match replays.compare(&subscriber.interest, entries) {
                         Compared::AtOnce(entries) => {
                             State::Wanted { entries: entries.into_iter(), through, at_end }
@@ -129,7 +128,7 @@ impl History {
                     }
                     *self = match *at_end {
                         true => Self::at_end(*through),
-                        false => Self::after(&subscriber.engine, *through),
+                        false => Self::after(&subscriber.node, *through),
                     };
                 }
                 State::Reading { page, after } => match ready!(page.as_mut().poll(cx)) {
@@ -145,87 +144,5 @@ impl History {
                 State::CaughtUp(position) => return Poll::Ready(Step::CaughtUp(*position)),
             }
         }
-    }
-}
-
-/// Where a stream with a cursor begins.
-pub(crate) struct Beginning {
-    pub(crate) history: History,
-    /// What the log has let go of, as far as that matters here.
-    pub(crate) trimmed: Trimmed,
-    /// The answer to the cursor (section "Reconciliation").
-    pub(crate) answer: Box<str>,
-}
-
-impl Beginning {
-    /// At the end of the log; while the log is unavailable, at the last entry that this node has delivered. Nothing is
-    /// read.
-    pub(crate) async fn at_end(engine: &Engine) -> Result<Self, TransportError> {
-        let Head { position, id } = engine.head().await?;
-        let answer = id.as_ref().map_or(Cursor::EARLIEST, EventId::as_str).into();
-        Ok(Self::caught_up(position, answer))
-    }
-
-    fn caught_up(position: Position, answer: Box<str>) -> Self {
-        let trimmed = Trimmed { updates: position, events: position };
-        Self { history: History::at_end(position), trimmed, answer }
-    }
-
-    /// After the cursor. What follows `recent` is in the memory of the shard: a crowd that comes back at once after a
-    /// moment reads nothing of the log, which may be far away and has one reader for each node otherwise.
-    ///
-    /// While the log is away it waits for it, as long as the settings say: a browser that is refused once never comes back.
-    pub(crate) async fn find(
-        engine: &Engine,
-        cursor: &Cursor,
-        recent: impl Fn() -> Position,
-    ) -> Result<Self, TransportError> {
-        let deadline = Instant::now() + engine.settings.log_wait_max;
-        loop {
-            match Self::look(engine, cursor, recent()).await {
-                Err(TransportError::Unavailable(_))
-                    if Instant::now() + AWAY_PAUSE <= deadline && !engine.is_stopping() =>
-                {
-                    sleep(AWAY_PAUSE).await;
-                }
-                found => return found,
-            }
-        }
-    }
-
-    async fn look(engine: &Engine, cursor: &Cursor, recent: Position) -> Result<Self, TransportError> {
-        let located = match cursor {
-            Cursor::Blank => return Self::at_end(engine).await,
-            Cursor::Earliest => None,
-            Cursor::After(id) => Self::newest(engine, std::slice::from_ref(id)).await?,
-            Cursor::AfterNewest(ids) => Self::newest(engine, ids).await?,
-        };
-        if let Some((after, id)) = located
-            && after >= recent
-        {
-            return Ok(Self::caught_up(after, id.into()));
-        }
-        let after = located.map_or(Position::EARLIEST, |(position, _)| position);
-        let page = engine.transport.read(after, PAGE_ENTRIES).await?;
-        // What was trimmed after the cursor, also since it was located, makes it a cursor of the past.
-        let answer = match located {
-            Some((_, id)) if page.trimmed.updates <= after => id,
-            _ => Cursor::EARLIEST,
-        };
-        Ok(Self { trimmed: page.trimmed, answer: answer.into(), history: History::from_page(page) })
-    }
-
-    /// The newest event among these ids that the log still holds. Costs one lookup for each id; `Limits::cursors_max`
-    /// bounds them.
-    async fn newest<'a>(
-        engine: &Engine,
-        ids: &'a [Arc<str>],
-    ) -> Result<Option<(Position, &'a str)>, TransportError> {
-        let mut newest = None;
-        for id in ids {
-            let located = engine.transport.locate(id).await?;
-            newest = newest.max(located.map(|position| (position, &**id)));
-        }
-        Ok(newest)
     }
 }

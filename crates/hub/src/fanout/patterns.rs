@@ -18,7 +18,10 @@ use petasos_protocol::{
 };
 use slab::Slab;
 
-use crate::{index::Bucket, memo::Memo};
+use super::{
+    memo::{Memo, PatternId},
+    registration::Bucket,
+};
 
 /// Distinct patterns, each with those who registered for it.
 #[derive(Default)]
@@ -30,9 +33,6 @@ pub(crate) struct Patterns {
     /// Emptied whenever a pattern comes or goes. Those who register for one that is here already change nothing in it.
     memo: RefCell<Memo>,
 }
-
-/// A pattern's place among those that are filed.
-pub(crate) type PatternId = u32;
 
 struct Filed {
     pattern: Matcher,

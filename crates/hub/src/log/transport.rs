@@ -1,12 +1,12 @@
 //! The contract between the engine and a log. Five methods that have to be there; who implements them passes every check
-//! of [`crate::conformance`].
+//! of [`crate::log::conformance`].
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use petasos_protocol::update::{EventId, Update};
 
-use crate::{TransportError, registry::Registry};
+use crate::{TransportError, log::registry::Registry};
 
 /// A place in the log: ordered, meaningless to anyone but the transport that gave it.
 ///

@@ -1,31 +1,31 @@
-//! The frames that a shard has delivered last: what waits for a slow socket stands here, once for all, and a subscriber who
-//! comes out of the history is attached at the exact position it has reached.
+//! The entries that a shard has delivered last. Frames that a slow socket has not taken stand here, once for all members. A
+//! stream that comes out of the history is attached at the exact position that it has reached, if that lies in the ring.
 
 use std::collections::VecDeque;
 
 use petasos_protocol::update::Update;
 
-use crate::transport::{Entry, Position};
+use crate::log::transport::{Entry, Position};
 
 /// The newest entries of the log, as far as a shard has come.
 pub(crate) struct Ring {
     entries: VecDeque<Entry>,
     bytes: usize,
     /// The number of the first entry.
-    first: Place,
+    first: EntryNumber,
     /// The position before the first entry.
     start: Position,
     /// The position of the last entry.
     end: Position,
 }
 
-/// An entry's running number. It wraps around; the distance of two that are in the ring does not.
-pub(crate) type Place = u32;
+/// An entry's running number. It wraps around; the distance of two entries in the ring does not.
+pub(crate) type EntryNumber = u32;
 
-/// Entries that are kept though nobody waits for them: they cover the way from the last page of history to here.
+/// Entries that are kept though no member has them unsent: they cover the way from the last page of history to here.
 const ENTRIES_KEPT: usize = 1_024;
 
-/// Entries that are kept for those who wait: a second of the fastest publishing, which a socket may take to drain.
+/// Entries that are kept for members that have them unsent: a second of the fastest publishing, which a socket may take to drain.
 const ENTRIES_MAX: usize = 8_192;
 const BYTES_MAX: usize = 16 * 1024 * 1024;
 
@@ -46,7 +46,7 @@ impl Ring {
     }
 
     /// Adds an entry.
-    pub(crate) fn push(&mut self, entry: Entry) -> Place {
+    pub(crate) fn push(&mut self, entry: Entry) -> EntryNumber {
         self.end = entry.position;
         self.bytes += entry.update.size();
         self.entries.push_back(entry);
@@ -54,32 +54,32 @@ impl Ring {
     }
 
     /// An update that the ring holds.
-    pub(crate) fn update(&self, place: Place) -> &Update {
-        &self.entries[self.index(place)].update
+    pub(crate) fn update(&self, entry: EntryNumber) -> &Update {
+        &self.entries[self.index(entry)].update
     }
 
     /// The position before an entry that the ring holds.
-    pub(crate) fn before(&self, place: Place) -> Position {
-        self.index(place).checked_sub(1).map_or(self.start, |before| self.entries[before].position)
+    pub(crate) fn before(&self, entry: EntryNumber) -> Position {
+        self.index(entry).checked_sub(1).map_or(self.start, |before| self.entries[before].position)
     }
 
-    fn index(&self, place: Place) -> usize {
-        place.wrapping_sub(self.first) as usize
+    fn index(&self, entry: EntryNumber) -> usize {
+        entry.wrapping_sub(self.first) as usize
     }
 
     /// What lies after a position.
-    pub(crate) fn after(&self, after: Position) -> impl Iterator<Item = (Place, &Update)> {
+    pub(crate) fn after(&self, after: Position) -> impl Iterator<Item = (EntryNumber, &Update)> {
         let first = self.entries.partition_point(|entry| entry.position <= after);
-        let places = (first..).map(|index| self.first.wrapping_add(index as u32));
-        places.zip(self.entries.range(first..).map(|entry| &*entry.update))
+        let numbers = (first..).map(|index| self.first.wrapping_add(index as u32));
+        numbers.zip(self.entries.range(first..).map(|entry| &*entry.update))
     }
 
-    /// How many of the oldest entries nobody needs, unless somebody waits for one of them.
+    /// How many of the oldest entries may be trimmed, unless a member has one of them unsent.
     pub(crate) fn spare(&self) -> usize {
         self.entries.len().saturating_sub(ENTRIES_KEPT)
     }
 
-    /// How many of the oldest entries are over the bounds, whoever waits for them.
+    /// How many of the oldest entries have to be trimmed, even if members have them unsent.
     pub(crate) fn excess(&self) -> usize {
         let (mut length, mut bytes) = (self.entries.len(), self.bytes);
         for entry in &self.entries {
@@ -93,8 +93,8 @@ impl Ring {
     }
 
     /// How many entries are older than that one.
-    pub(crate) fn older_than(&self, place: Place) -> usize {
-        self.index(place)
+    pub(crate) fn older_than(&self, entry: EntryNumber) -> usize {
+        self.index(entry)
     }
 
     /// How many there are, and their size in bytes.
@@ -102,7 +102,7 @@ impl Ring {
         (self.entries.len(), self.bytes)
     }
 
-    /// Lets go of so many of the oldest entries.
+    /// Trims the `count` oldest entries.
     pub(crate) fn trim(&mut self, count: usize) {
         for oldest in self.entries.drain(..count) {
             self.bytes -= oldest.update.size();
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_bounded_by_number_and_places_wrap_around() {
+    fn it_is_bounded_by_number_and_numbers_wrap_around() {
         let mut ring = Ring { first: u32::MAX - 5, ..Ring::new(at(0)) };
         let last = 3 * ENTRIES_MAX as u64;
         for sequence in 1..=last {
@@ -141,13 +141,13 @@ mod tests {
             assert!(ring.entries.len() <= ENTRIES_MAX);
         }
         assert_eq!(ring.end(), at(last));
-        let (place, update) = ring.after(at(last - 2)).next().expect("the last but one");
+        let (entry, update) = ring.after(at(last - 2)).next().expect("the last but one");
         assert_eq!(update.id().as_str(), (last - 1).to_string());
-        assert_eq!(ring.update(place).id(), update.id());
-        assert_eq!(ring.before(place), at(last - 2));
+        assert_eq!(ring.update(entry).id(), update.id());
+        assert_eq!(ring.before(entry), at(last - 2));
         let (oldest, _) = ring.after(at(0)).next().expect("the first");
         assert_eq!(ring.before(oldest), ring.start());
-        assert_eq!((ring.older_than(oldest), ring.older_than(place)), (0, ENTRIES_MAX - 2));
+        assert_eq!((ring.older_than(oldest), ring.older_than(entry)), (0, ENTRIES_MAX - 2));
         assert_eq!(ring.spare(), ENTRIES_MAX - ENTRIES_KEPT);
     }
 

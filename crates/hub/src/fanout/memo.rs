@@ -5,7 +5,8 @@
 
 use std::collections::HashMap;
 
-use crate::patterns::PatternId;
+/// A pattern's slot in its index.
+pub(crate) type PatternId = u32;
 
 /// The outcomes of lookups, for as long as the patterns stay the same. Bounded; cleared when it is full.
 #[derive(Default)]

@@ -1,13 +1,17 @@
-//! Who wants an update: exact topics by a map, the wildcard by a list, patterns by what their topics begin with.
+//! Finds the members that want an update: exact topics by a map, the wildcard by a list, patterns by what their topics
+//! begin with.
 
 use std::{collections::HashMap, sync::Arc};
 
 use petasos_protocol::{matcher::Matcher, topic::Topics};
 use slab::Slab;
 
-use crate::patterns::Patterns;
+use super::{
+    patterns::Patterns,
+    registration::{self, Bucket, Registration, RegistrationKey},
+};
 
-/// The matchers of all members of a shard. Members are known by their keys.
+/// The matchers of all members of a shard. A member is known by its slot.
 #[derive(Default)]
 pub(crate) struct Index {
     exact: HashMap<Arc<str>, Bucket>,
@@ -15,19 +19,6 @@ pub(crate) struct Index {
     patterns: Patterns,
     registrations: Slab<Registration>,
 }
-
-/// The registrations of one matcher, in no order.
-pub(crate) type Bucket = Vec<RegistrationKey>;
-
-/// One matcher of one member.
-struct Registration {
-    member: u32,
-    /// Where it stands in its bucket, so that leaving costs the same however many stay.
-    slot: u32,
-}
-
-/// What a member keeps to leave again.
-pub(crate) type RegistrationKey = u32;
 
 impl Index {
     /// Registers a member for a matcher.
@@ -37,27 +28,27 @@ impl Index {
             Matcher::Exact(topic) => self.exact.entry(Arc::clone(topic)).or_default(),
             Matcher::Pattern(_) | Matcher::Template(_) | Matcher::Prefix(_) => self.patterns.bucket(matcher),
         };
-        let key = self.registrations.insert(Registration { member, slot: bucket.len() as u32 }) as u32;
+        let key = self.registrations.insert(Registration { member, index: bucket.len() as u32 }) as u32;
         bucket.push(key);
         key
     }
 
-    /// Undoes one [`Index::insert`] of that matcher.
+    /// Undoes one [`Index::insert`] of that matcher. Costs the same however many members have it.
     pub(crate) fn remove(&mut self, matcher: &Matcher, key: RegistrationKey) {
-        let Registration { slot, .. } = self.registrations.remove(key as usize);
+        let Registration { index, .. } = self.registrations.remove(key as usize);
         let registrations = &mut self.registrations;
         match matcher {
-            Matcher::Any(_) => take(&mut self.any, slot, registrations),
+            Matcher::Any(_) => registration::remove(&mut self.any, index, registrations),
             Matcher::Exact(topic) => {
                 if let Some(bucket) = self.exact.get_mut(topic) {
-                    take(bucket, slot, registrations);
+                    registration::remove(bucket, index, registrations);
                     if bucket.is_empty() {
                         self.exact.remove(topic);
                     }
                 }
             }
             Matcher::Pattern(_) | Matcher::Template(_) | Matcher::Prefix(_) => {
-                take(self.patterns.bucket(matcher), slot, registrations);
+                registration::remove(self.patterns.bucket(matcher), index, registrations);
                 self.patterns.tidy(matcher);
             }
         }
@@ -68,7 +59,7 @@ impl Index {
         self.registrations.is_empty()
     }
 
-    /// Calls `visit` for each registration that one of the topics meets; a member may come more than once.
+    /// Calls `visit` for each registration whose matcher matches one of the topics. A member may come more than once.
     pub(crate) fn lookup(&self, topics: &Topics, mut visit: impl FnMut(u32)) {
         let mut visit_all = |bucket: &Bucket| {
             for key in bucket {
@@ -82,14 +73,6 @@ impl Index {
             }
         }
         self.patterns.lookup(topics, visit_all);
-    }
-}
-
-/// Removes a slot and tells the registration that moves into it.
-fn take(bucket: &mut Bucket, slot: u32, registrations: &mut Slab<Registration>) {
-    bucket.swap_remove(slot as usize);
-    if let Some(moved) = bucket.get(slot as usize) {
-        registrations[*moved as usize].slot = slot;
     }
 }
 

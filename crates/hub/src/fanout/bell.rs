@@ -1,0 +1,74 @@
+//! Wakes the thread of a shard, and names the members that have left it.
+
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
+
+use mio::{Token, Waker};
+
+use super::key::MemberKey;
+
+/// The event of a poll that the bell has rung; all other tokens are slots of members.
+pub(crate) const BELL: Token = Token(usize::MAX);
+
+/// Wakes the thread of a shard.
+pub(crate) struct Bell {
+    waker: Waker,
+    /// Whether the thread is about to wait: only then ringing costs a system call.
+    is_awaited: AtomicBool,
+    /// Whether the last handle is dropped, so that nothing can be handed in any more.
+    is_abandoned: AtomicBool,
+    /// Members that have left and that the shard has not removed yet: each key once, so bounded by the members.
+    departed: Mutex<Vec<MemberKey>>,
+}
+
+impl Bell {
+    /// `waker` wakes the poll of the shard with the token [`BELL`].
+    pub(crate) fn new(waker: Waker) -> Self {
+        let (is_awaited, is_abandoned) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { waker, is_awaited, is_abandoned, departed: Mutex::default() }
+    }
+
+    /// Wakes the thread if it waits.
+    pub(crate) fn ring(&self) {
+        if self.is_awaited.swap(false, Ordering::SeqCst) {
+            // It fails only where a poll does not exist any more.
+            let _ = self.waker.wake();
+        }
+    }
+
+    /// From now on [`Bell::ring`] wakes the thread. What was handed in before has to be looked for after this call.
+    pub(crate) fn expect(&self) {
+        self.is_awaited.store(true, Ordering::SeqCst);
+    }
+
+    /// The thread is awake.
+    pub(crate) fn silence(&self) {
+        self.is_awaited.store(false, Ordering::SeqCst);
+    }
+
+    /// The last handle of the shard is dropped.
+    pub(crate) fn abandon(&self) {
+        self.is_abandoned.store(true, Ordering::SeqCst);
+        self.ring();
+    }
+
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.is_abandoned.load(Ordering::SeqCst)
+    }
+
+    /// A member has left.
+    pub(crate) fn depart(&self, key: MemberKey) {
+        self.departed.lock().unwrap_or_else(PoisonError::into_inner).push(key);
+        self.ring();
+    }
+
+    pub(crate) fn take_departed(&self) -> Vec<MemberKey> {
+        std::mem::take(&mut *self.departed.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn has_departed(&self) -> bool {
+        !self.departed.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+}

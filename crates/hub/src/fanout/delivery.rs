@@ -1,0 +1,509 @@
+//! What one shard does: marks the members that want an entry, hands the entries out, and evicts members that are too late.
+//!
+//! Everything here is synchronous, and the caller gives the time. Nothing waits.
+
+use std::{sync::Arc, time::Instant};
+
+use mio::{Registry, event::Event};
+
+use super::{
+    census::Census,
+    due::Due,
+    key::MemberKey,
+    marks::Marks,
+    members::Members,
+    patience::{Patience, STALLED_AFTER},
+    ring::{EntryNumber, Ring},
+    sink::{Eviction, Gone, Sink, Tick},
+};
+use crate::{
+    Closed,
+    interest::{Interest, SLICE_COST},
+    log::transport::{Entry, Position},
+};
+
+/// The members of one shard and the entries that it delivered last.
+pub(crate) struct Delivery<S: Sink> {
+    members: Members<S>,
+    ring: Ring,
+    marks: Marks,
+    patience: Patience,
+    /// The entries and bytes that the ring has when it is looked at again.
+    trim_at: (usize, usize),
+    due: Due,
+    readiness: Registry,
+    evicted: Evict<S>,
+    census: Arc<Census>,
+    /// The number of this shard in the census.
+    number: usize,
+}
+
+/// Takes the streams that leave a shard though their peers are there. It must not block.
+pub(crate) type Evict<S> = Box<dyn FnMut(<S as Sink>::Evicted) + Send>;
+
+/// Entries that are compared for a new member even if that is costly. Without them, a member with costly patterns might
+/// never attach while updates are published.
+const MISSED_AT_LEAST: usize = 4;
+
+/// How much the ring grows before it is trimmed again: all members that are behind are looked at then.
+const TRIM_ENTRIES: usize = 256;
+const TRIM_BYTES: usize = 1024 * 1024;
+
+impl<S: Sink> Delivery<S> {
+    /// Without members; the first entry will be the one after `head`. `number`: of this shard in the census.
+    pub(crate) fn new(
+        head: Position,
+        readiness: Registry,
+        evicted: Evict<S>,
+        census: Arc<Census>,
+        number: usize,
+    ) -> Self {
+        Self {
+            members: Members::default(),
+            ring: Ring::new(head),
+            marks: Marks::default(),
+            patience: Patience::default(),
+            trim_at: (TRIM_ENTRIES, TRIM_BYTES),
+            due: Due::default(),
+            readiness,
+            evicted,
+            census,
+            number,
+        }
+    }
+
+    /// Attaches a stream, which gets all entries after `after` that it wants. If `after` lies before the ring, or finding
+    /// them takes too long, the stream leaves as [`Eviction::Behind`].
+    pub(crate) fn attach(&mut self, mut sink: S, after: Position, now: Instant) {
+        let interest = Arc::clone(sink.interest());
+        let missed = if after < self.ring.start() { None } else { self.missed(&interest, after) };
+        let Some(missed) = missed else { return self.evict(sink, Eviction::Behind(after)) };
+        let key = self.members.next_key();
+        let pushed = sink.push(missed.into_iter(), &self.ring, &mut S::Scratch::default(), now);
+        if pushed.is_err() || sink.flush(&self.ring, now).is_err() {
+            return;
+        }
+        // A socket that cannot be registered is closed: its peer comes back.
+        if sink.admit(key, &self.readiness).is_ok() {
+            self.due.insert(key.slot, sink.first_due());
+            self.members.insert(sink, after.max(self.ring.end()));
+        }
+    }
+
+    /// The entries of the ring after a position that a new member wants. `None`: comparing them would delay the other
+    /// members for too long. The new member reads on in the log instead, and attaches nearer to its end.
+    fn missed(&self, interest: &Interest, after: Position) -> Option<Vec<EntryNumber>> {
+        let costs = interest.costs();
+        let mut cost = 0_usize;
+        let mut missed = Vec::new();
+        for (compared, (number, update)) in self.ring.after(after).enumerate() {
+            cost = cost.saturating_add(costs.update(update));
+            if cost > SLICE_COST && compared >= MISSED_AT_LEAST {
+                return None;
+            }
+            if interest.wants(update) {
+                missed.push(number);
+            }
+        }
+        Some(missed)
+    }
+
+    /// How many members have ever been admitted; it wraps around.
+    pub(crate) fn admitted(&self) -> u32 {
+        self.members.admitted()
+    }
+
+    /// The position before the ring, and the position up to which everything is in it and has been marked.
+    pub(crate) fn reach(&self) -> (Position, Position) {
+        (self.ring.start(), self.ring.end())
+    }
+
+    /// Finds the members of each entry.
+    pub(crate) fn mark(&mut self, batch: &[Entry], now: Instant) {
+        for entry in batch {
+            let number = self.ring.push(entry.clone());
+            self.members.mark(entry, number, &mut self.marks);
+            if self.marks.is_full() {
+                self.hand_out(now);
+            }
+        }
+    }
+
+    /// Gives each marked member all of its entries.
+    pub(crate) fn hand_out(&mut self, now: Instant) {
+        let mut leaving = Vec::new();
+        let slots = self.marks.take_slots();
+        {
+            let mut scratch = S::Scratch::default();
+            for slot in &slots {
+                let entries = self.marks.entries(&self.members.take_marked(*slot));
+                let ring = &self.ring;
+                let pushed = self.members.visit(*slot, |sink| sink.push(entries, ring, &mut scratch, now));
+                if let Some((key, Err(Gone))) = pushed {
+                    leaving.push(key);
+                }
+            }
+        }
+        self.marks.clear(slots);
+        for key in leaving {
+            self.remove(key);
+        }
+    }
+
+    /// Trims what no member has unsent, and what is over the ring's bounds: members that have some of that unsent go back
+    /// to the history. False: the shard waits for late members, see [`Patience`]. Nothing is trimmed then, and the caller
+    /// takes no more updates.
+    pub(crate) fn trim(&mut self, now: Instant) -> bool {
+        let (length, bytes) = self.ring.size();
+        self.census.set(self.number, self.members.len(), self.members.behind().len());
+        if length < self.trim_at.0 && bytes < self.trim_at.1 {
+            return true;
+        }
+        let excess = self.ring.excess();
+        // The entries before the first one that a member has unsent.
+        let mut unneeded = length;
+        let mut is_late_one_reading = false;
+        let mut late = Vec::new();
+        for slot in self.members.behind() {
+            let Some(sink) = self.members.sink(*slot) else { continue };
+            let Some(oldest) = sink.oldest() else { continue };
+            let older = self.ring.older_than(oldest);
+            unneeded = unneeded.min(older);
+            if older < excess {
+                late.push(*slot);
+                let silence = sink.last_sent().map(|sent| now.saturating_duration_since(sent));
+                is_late_one_reading |= silence.is_some_and(|silence| silence < STALLED_AFTER);
+            }
+        }
+        let are_most_behind = excess > 0 && self.census.are_most_behind();
+        if self.patience.waits(is_late_one_reading, are_most_behind, now) {
+            return false;
+        }
+        for slot in late {
+            self.fall_behind(slot);
+        }
+        self.ring.trim(excess.max(unneeded.min(self.ring.spare())));
+        let (length, bytes) = self.ring.size();
+        self.trim_at = (length + TRIM_ENTRIES, bytes + TRIM_BYTES);
+        true
+    }
+
+    /// Evicts a member that is too late: it goes on in the log before its oldest unsent entry.
+    fn fall_behind(&mut self, slot: u32) {
+        let found = self.members.visit(slot, |sink| sink.oldest());
+        if let Some((key, Some(oldest))) = found {
+            let position = self.ring.before(oldest);
+            self.withdraw(key, Eviction::Behind(position));
+        }
+    }
+
+    /// Does what the readiness of a member's socket allows.
+    pub(crate) fn ready(&mut self, event: &Event, now: Instant) {
+        let ring = &self.ring;
+        // The event may be about a socket that had the slot before: it does no harm.
+        let done = self.members.visit(event.token().0 as u32, |sink| sink.ready(event, ring, now));
+        if let Some((key, Err(Gone))) = done {
+            self.remove(key);
+        }
+    }
+
+    /// When [`Delivery::tick`] is to be called at the latest.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.due.first()
+    }
+
+    /// Sends comments on silent streams, and evicts those whose lifetime is over.
+    pub(crate) fn tick(&mut self, now: Instant) {
+        while let Some(slot) = self.due.pop(now) {
+            match self.members.visit(slot, |sink| sink.tick(now)) {
+                Some((_, Ok(Tick::Next(next)))) => self.due.insert(slot, next),
+                Some((key, Ok(Tick::Over))) => self.withdraw(key, Eviction::Ended(Closed::Lifetime)),
+                Some((key, Err(Gone))) => self.remove(key),
+                None => {}
+            }
+        }
+    }
+
+    /// Removes a member whose peer has left, unless it has been removed already. The system forgets a closed socket by
+    /// itself.
+    pub(crate) fn remove(&mut self, key: MemberKey) {
+        drop(self.take(key));
+    }
+
+    fn take(&mut self, key: MemberKey) -> Option<S> {
+        let sink = self.members.remove(key)?;
+        match self.members.len() {
+            // Its table is given back when the last member has left.
+            0 => self.due = Due::default(),
+            _ => self.due.remove(key.slot),
+        }
+        Some(sink)
+    }
+
+    fn withdraw(&mut self, key: MemberKey, eviction: Eviction) {
+        if let Some(mut sink) = self.take(key) {
+            sink.withdraw(&self.readiness);
+            self.evict(sink, eviction);
+        }
+    }
+
+    fn evict(&mut self, sink: S, eviction: Eviction) {
+        if let Some(evicted) = sink.evict(&self.ring, eviction) {
+            (self.evicted)(evicted);
+        }
+    }
+
+    /// Ends all streams and begins anew: the next entry will be the one after `head`, perhaps of another log.
+    pub(crate) fn restart(&mut self, head: Position, reason: Closed, now: Instant) {
+        self.close(reason, now);
+        self.ring = Ring::new(head);
+        self.patience = Patience::default();
+        self.trim_at = (TRIM_ENTRIES, TRIM_BYTES);
+    }
+
+    /// Ends all streams, after what has been marked.
+    pub(crate) fn close(&mut self, reason: Closed, now: Instant) {
+        self.hand_out(now);
+        for mut sink in self.members.drain() {
+            sink.withdraw(&self.readiness);
+            self.evict(sink, Eviction::Ended(reason));
+        }
+        self.due = Due::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::fanout::{
+        fake::{Fake, Peer, at, entry, shards},
+        patience::REMAINDER_MAX,
+    };
+
+    fn shard() -> Delivery<Fake> {
+        shards(1).remove(0)
+    }
+
+    fn attach(shard: &mut Delivery<Fake>, selector: &str, peer: &Peer, after: u64) {
+        shard.attach(Fake::new(selector, peer), at(after), Instant::now());
+    }
+
+    /// A round in which these updates were handed in. False: the shard waits.
+    fn round(shard: &mut Delivery<Fake>, sequences: std::ops::RangeInclusive<u64>, now: Instant) -> bool {
+        let batch: Vec<_> = sequences.map(|sequence| entry(sequence, "topic=a")).collect();
+        if !shard.trim(now) {
+            return false;
+        }
+        shard.mark(&batch, now);
+        shard.hand_out(now);
+        true
+    }
+
+    fn live(shard: &mut Delivery<Fake>, after: u64) -> Peer {
+        let peer = Peer::default();
+        attach(shard, "a", &peer, after);
+        assert_eq!(peer.eviction(), None, "it lies in the ring or ahead of it");
+        peer
+    }
+
+    #[test]
+    fn attaching_continues_at_the_exact_position_behind_at_and_ahead_of_the_shard() {
+        let mut shard = shard();
+        round(&mut shard, 1..=10, Instant::now());
+        let all = [0, 4, 9, 10, 12].map(|after| (after, live(&mut shard, after)));
+        round(&mut shard, 11..=15, Instant::now());
+        for (after, peer) in &all {
+            assert_eq!(peer.taken(), (after + 1..=15).collect::<Vec<_>>(), "after {after}");
+        }
+    }
+
+    #[test]
+    fn a_position_before_the_ring_is_behind_and_its_start_is_not() {
+        let mut shard = shard();
+        for first in (1..10_000).step_by(100) {
+            round(&mut shard, first..=first + 99, Instant::now());
+        }
+        shard.trim(Instant::now());
+        let start = shard.ring.start().sequence;
+        assert!(start > 0);
+        let peer = Peer::default();
+        attach(&mut shard, "a", &peer, start - 1);
+        assert_eq!(peer.eviction(), Some(Eviction::Behind(at(start - 1))));
+        assert_eq!(shard.members.len(), 0);
+        assert_eq!(live(&mut shard, start).taken(), (start + 1..=10_000).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_slot_that_is_used_again_is_not_freed_by_its_former_member() {
+        let mut shard = shard();
+        let former = live(&mut shard, 0);
+        shard.remove(former.key());
+        let next = live(&mut shard, 0);
+        assert_eq!(former.key().slot, next.key().slot);
+        shard.remove(former.key());
+        round(&mut shard, 1..=1, Instant::now());
+        assert_eq!(next.taken(), [1]);
+        shard.remove(next.key());
+        assert_eq!(shard.members.len(), 0);
+    }
+
+    #[test]
+    fn members_without_a_grant_are_not_looked_up_for_private_updates() {
+        let mut shard = shard();
+        let public = live(&mut shard, 0);
+        shard.mark(&[entry(1, "topic=a&private=on"), entry(2, "topic=a")], Instant::now());
+        shard.hand_out(Instant::now());
+        assert_eq!(public.taken(), [2]);
+    }
+
+    #[test]
+    fn a_member_that_has_left_is_removed_with_its_next_frame() {
+        let mut shard = shard();
+        let (leaves, stays) = (live(&mut shard, 0), live(&mut shard, 0));
+        leaves.leave();
+        round(&mut shard, 1..=1, Instant::now());
+        assert_eq!((shard.members.len(), stays.taken()), (1, vec![1]));
+    }
+
+    #[test]
+    fn a_shard_that_ends_or_begins_anew_hands_out_what_it_has_and_ends_its_streams() {
+        let mut shard = shard();
+        let peer = live(&mut shard, 0);
+        shard.mark(&[entry(1, "topic=a")], Instant::now());
+        shard.restart(at(100), Closed::LogLost, Instant::now());
+        assert_eq!((peer.taken(), peer.eviction()), (vec![1], Some(Eviction::Ended(Closed::LogLost))));
+        let next = live(&mut shard, 100);
+        round(&mut shard, 101..=101, Instant::now());
+        assert_eq!(next.taken(), [101]);
+    }
+
+    /// Publishes to all shards until the slow member has been evicted, and returns how long a shard waited.
+    fn wait_for_slow(shards: &mut [Delivery<Fake>], slow: &[&Peer]) -> Duration {
+        let step = Duration::from_millis(5);
+        let (mut now, mut waited, mut sequence) = (Instant::now(), Duration::ZERO, 0);
+        while slow.iter().any(|peer| peer.eviction().is_none()) {
+            assert!(sequence < 50_000, "a member that does not read is evicted");
+            now += step;
+            let batch = sequence + 1..=sequence + 128;
+            let mut is_taken = true;
+            for shard in &mut *shards {
+                is_taken &= shard.trim(now);
+            }
+            match is_taken {
+                true => {
+                    for shard in &mut *shards {
+                        assert!(round(shard, batch.clone(), now));
+                    }
+                    sequence += 128;
+                }
+                false => waited += step,
+            }
+        }
+        waited
+    }
+
+    #[test]
+    fn one_member_that_does_not_read_stops_nobody_even_if_its_shard_has_no_other() {
+        let mut shards = shards(2);
+        let (sleeping, reading) = (Peer::with_room(0), Peer::default());
+        attach(&mut shards[0], "a", &sleeping, 0);
+        attach(&mut shards[1], "a", &reading, 0);
+        assert_eq!(wait_for_slow(&mut shards, &[&sleeping]), Duration::ZERO);
+        let taken = reading.taken();
+        assert!(taken.len() > 8_192 && taken.iter().copied().eq(1..=taken.len() as u64));
+        assert_eq!(sleeping.eviction(), Some(Eviction::Behind(at(0))), "it misses nothing in the log");
+    }
+
+    #[test]
+    fn many_members_that_do_not_read_stop_the_others_for_no_time() {
+        let mut shards = shards(2);
+        let sleeping = [(); 5].map(|()| Peer::with_room(3));
+        for (number, peer) in sleeping.iter().enumerate() {
+            attach(&mut shards[number % 2], "a", peer, 0);
+        }
+        let reading = live(&mut shards[0], 0);
+        assert_eq!(wait_for_slow(&mut shards, &sleeping.each_ref()), Duration::ZERO);
+        assert!(!reading.taken().is_empty());
+        assert_eq!(sleeping[0].eviction(), Some(Eviction::Behind(at(3))));
+    }
+
+    #[test]
+    fn a_crowd_that_reads_slowly_is_waited_for_and_loses_nothing() {
+        let mut shard = shard();
+        let crowd = [(); 4].map(|()| Peer::with_room(0));
+        for peer in &crowd {
+            attach(&mut shard, "a", peer, 0);
+        }
+        let (mut now, mut sequence, mut rounds) = (Instant::now(), 0, 0);
+        for _ in 0..1_000 {
+            now += REMAINDER_MAX / 10;
+            for peer in &crowd {
+                peer.set_room(Some(100));
+                let slot = peer.key().slot;
+                let (_, flushed) =
+                    shard.members.visit(slot, |sink| sink.flush(&shard.ring, now)).expect("a member");
+                assert!(flushed.is_ok());
+            }
+            if round(&mut shard, sequence + 1..=sequence + 128, now) {
+                (sequence, rounds) = (sequence + 128, rounds + 1);
+            }
+        }
+        assert!(rounds < 1_000, "publishers are slowed down");
+        for peer in &crowd {
+            assert_eq!(peer.eviction(), None);
+            let taken = peer.taken();
+            assert!(taken.len() > 90_000 && taken.iter().copied().eq(1..=taken.len() as u64));
+        }
+    }
+
+    #[test]
+    fn the_list_of_members_that_are_behind_is_exact_whatever_happens() {
+        let mut random = 1_u64;
+        let mut below = |bound: u64| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (random >> 33) % bound
+        };
+        let mut shard = shard();
+        let mut peers = Vec::<Peer>::new();
+        let (mut sequence, mut now) = (0_u64, Instant::now());
+        for _ in 0..3_000 {
+            match below(8) {
+                0 => {
+                    let peer = Peer::with_room(below(4) as usize);
+                    attach(&mut shard, "a", &peer, sequence.saturating_sub(below(20)));
+                    peers.push(peer);
+                }
+                1 if !peers.is_empty() => {
+                    let peer = peers.swap_remove(below(peers.len() as u64) as usize);
+                    shard.remove(peer.key());
+                }
+                2 if !peers.is_empty() => peers[below(peers.len() as u64) as usize].leave(),
+                3 => {
+                    for peer in &peers {
+                        peer.set_room(Some(below(50) as usize));
+                        shard.members.visit(peer.key().slot, |sink| sink.flush(&shard.ring, now));
+                    }
+                }
+                _ => {
+                    let count = below(40);
+                    if round(&mut shard, sequence + 1..=sequence + count, now) {
+                        sequence += count;
+                    }
+                    now += Duration::from_millis(below(300));
+                }
+            }
+            peers.retain(|peer| {
+                shard.members.sink(peer.key().slot).is_some_and(|sink| Peer::is_same(&sink.peer, peer))
+            });
+            let mut listed = shard.members.behind().to_vec();
+            let mut behind: Vec<_> =
+                peers.iter().filter(|peer| peer.is_behind()).map(|peer| peer.key().slot).collect();
+            listed.sort_unstable();
+            behind.sort_unstable();
+            assert_eq!(listed, behind);
+        }
+        assert!(sequence > 10_000);
+    }
+}

@@ -1,0 +1,212 @@
+//! The handle of a shard: how the tail gives it batches of the log, and how streams attach.
+//!
+//! Clones are handles of the same shard. Its thread ends when it is closed, or after the last handle is dropped.
+
+use std::{io, sync::Arc, thread};
+
+use mio::{Poll, Waker};
+use tokio::sync::{mpsc, watch};
+
+use super::{
+    bell::{BELL, Bell},
+    census::Census,
+    delivery::{Delivery, Evict},
+    inbox::{Batch, Command, INBOX_BATCHES, INBOX_COMMANDS, Progress},
+    key::MemberKey,
+    sink::Sink,
+    worker::Worker,
+};
+use crate::{
+    Closed,
+    health::Health,
+    log::transport::{Entry, Position},
+};
+
+/// The handle of a shard.
+pub(crate) struct Shard<S: Sink>(Arc<Inbox<S>>);
+
+struct Inbox<S: Sink> {
+    batches: mpsc::Sender<Batch>,
+    commands: mpsc::Sender<Command<S>>,
+    progress: watch::Receiver<Progress>,
+    bell: Arc<Bell>,
+}
+
+impl<S: Sink> Clone for Shard<S> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<S: Sink> Shard<S> {
+    /// Starts all shards of a hub, at least one. The first entry of each will be the one after `head`. `evicted` takes the
+    /// streams that leave a shard though their peers are there; the shard's thread calls it.
+    ///
+    /// A shard that ends though it was not closed makes the hub fail.
+    ///
+    /// # Errors
+    /// If the system has no room for a thread or a poll.
+    pub(crate) fn start_all(
+        count: usize,
+        head: Position,
+        health: &Arc<Health>,
+        mut evicted: impl FnMut() -> Evict<S>,
+    ) -> io::Result<Arc<[Self]>> {
+        let count = count.max(1);
+        let census = Arc::new(Census::new(count));
+        let start = |number| Self::start(head, number, Arc::clone(&census), evicted(), Arc::clone(health));
+        (0..count).map(start).collect()
+    }
+
+    fn start(
+        head: Position,
+        number: usize,
+        census: Arc<Census>,
+        evicted: Evict<S>,
+        health: Arc<Health>,
+    ) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let bell = Arc::new(Bell::new(Waker::new(poll.registry(), BELL)?));
+        let (batches, waiting_batches) = mpsc::channel(INBOX_BATCHES);
+        let (commands, waiting_commands) = mpsc::channel(INBOX_COMMANDS);
+        let (tell_progress, progress) = watch::channel(Progress { recent: head, through: head });
+        let delivery = Delivery::new(head, poll.registry().try_clone()?, evicted, census, number);
+        let worker = Worker {
+            poll,
+            bell: Arc::clone(&bell),
+            batches: waiting_batches,
+            commands: waiting_commands,
+            progress: tell_progress,
+            delivery,
+        };
+        thread::Builder::new().name("petasos-shard".to_owned()).spawn(move || {
+            let end = FailsOnDrop(Some(health));
+            match worker.run() {
+                Ok(()) => end.was_asked_to(),
+                Err(error) => tracing::error!(%error, "the sockets of a shard cannot be waited for"),
+            }
+        })?;
+        Ok(Self(Arc::new(Inbox { batches, commands, progress, bell })))
+    }
+
+    /// Hands over a batch of the log; waits while the shard is busy. False: the shard has ended.
+    pub(crate) async fn deliver(&self, batch: Arc<[Entry]>) -> bool {
+        self.hand_in(Batch::Entries(batch)).await
+    }
+
+    /// Ends all members' streams and begins anew after `head`. False: the shard has ended.
+    pub(crate) async fn restart(&self, head: Position) -> bool {
+        self.hand_in(Batch::Restart(head)).await
+    }
+
+    async fn hand_in(&self, batch: Batch) -> bool {
+        let is_taken = self.0.batches.send(batch).await.is_ok();
+        self.0.bell.ring();
+        is_taken
+    }
+
+    /// Waits until it has handed out all but the last `ahead` entries before the position, or has ended.
+    pub(crate) async fn keep_up(&self, position: Position, ahead: u64) {
+        let is_near = |progress: &Progress| {
+            let through = progress.through;
+            through.epoch != position.epoch || position.sequence <= through.sequence.saturating_add(ahead)
+        };
+        if !is_near(&self.0.progress.borrow()) {
+            // An error means that it has ended.
+            let _ = self.0.progress.clone().wait_for(is_near).await;
+        }
+    }
+
+    /// A position: a stream that attaches after it, or after a later one, need not read the log, unless it attaches late.
+    pub(crate) fn recent(&self) -> Position {
+        self.0.progress.borrow().recent
+    }
+
+    /// Gives it a stream that has everything up to `after`. Waits while the inbox is full. If the stream has to read the
+    /// log first, the shard evicts it.
+    ///
+    /// # Errors
+    /// The stream itself: the shard has ended.
+    pub(crate) async fn attach(&self, sink: S, after: Position) -> Result<(), S> {
+        match self.send(Command::Attach { sink, after }).await {
+            Err(Command::Attach { sink, .. }) => Err(sink),
+            _ => Ok(()),
+        }
+    }
+
+    /// A member has left. The shard forgets it in its next round.
+    pub(crate) fn leave(&self, key: MemberKey) {
+        self.0.bell.depart(key);
+    }
+
+    /// Ends all members' streams and the shard.
+    pub(crate) async fn close(&self, reason: Closed) {
+        // An error means that it has ended already.
+        let _ = self.send(Command::Close(reason)).await;
+    }
+
+    /// Waits while the inbox is full. An error: the shard has ended, and here is the command again.
+    async fn send(&self, command: Command<S>) -> Result<(), Command<S>> {
+        self.0.commands.send(command).await.map_err(|error| error.0)?;
+        self.0.bell.ring();
+        Ok(())
+    }
+}
+
+impl<S: Sink> Drop for Inbox<S> {
+    fn drop(&mut self) {
+        self.bell.abandon();
+    }
+}
+
+/// Makes the hub fail when the thread of a shard ends, also by a panic, unless it was asked to end.
+struct FailsOnDrop(Option<Arc<Health>>);
+
+impl FailsOnDrop {
+    fn was_asked_to(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for FailsOnDrop {
+    fn drop(&mut self) {
+        if let Some(health) = &self.0 {
+            health.fail("a shard has ended");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fanout::fake::{Fake, Peer, at, entry};
+
+    fn start(health: &Arc<Health>) -> Shard<Fake> {
+        Shard::start_all(1, at(0), health, || Box::new(drop)).expect("a shard")[0].clone()
+    }
+
+    #[tokio::test]
+    async fn a_shard_that_panics_makes_the_hub_fail() {
+        let health = Arc::<Health>::default();
+        let (shard, peer) = (start(&health), Peer::default());
+        assert!(shard.attach(Fake::new("a", &peer), at(0)).await.is_ok());
+        peer.panic();
+        assert!(shard.deliver([entry(1, "topic=a")].into()).await);
+        health.failed().await;
+        assert!(!health.is_alive());
+        assert!(shard.attach(Fake::new("a", &peer), at(0)).await.is_err(), "the stream comes back");
+    }
+
+    #[tokio::test]
+    async fn a_shard_that_is_closed_or_abandoned_is_no_failure() {
+        let health = Arc::<Health>::default();
+        let closed = start(&health);
+        closed.close(Closed::Stopping).await;
+        closed.0.batches.closed().await;
+        let abandoned = start(&health);
+        let batches = abandoned.0.batches.clone();
+        drop(abandoned);
+        batches.closed().await;
+        assert!(health.is_alive());
+    }
+}

@@ -1,0 +1,7 @@
+//! The log: the contract that every transport fulfils, and the log in memory.
+
+#[cfg(feature = "conformance")]
+pub mod conformance;
+pub mod memory;
+pub mod registry;
+pub mod transport;

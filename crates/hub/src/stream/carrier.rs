@@ -1,0 +1,124 @@
+//! The two kinds of members that a shard feeds: streams that are polled, and streams on sockets.
+
+use std::{io, sync::Arc, time::Instant};
+
+use mio::{Registry, event::Event};
+
+use crate::{
+    fanout::{
+        key::MemberKey,
+        ring::{EntryNumber, Ring},
+        shard::Shard,
+        sink::{Eviction, Gone, Sink, Tick},
+    },
+    interest::Interest,
+    stream::{
+        polled::outbox::Polled,
+        socket::parked::{Evicted, Parked, Scratch},
+    },
+};
+
+/// A live stream, as its shard feeds it.
+pub(crate) enum Carrier {
+    Polled(Polled),
+    Socket(Parked<Shard<Carrier>>),
+}
+
+impl Sink for Carrier {
+    type Evicted = Evicted<Shard<Self>>;
+    type Scratch<'ring> = Scratch<'ring>;
+
+    fn interest(&self) -> &Arc<Interest> {
+        match self {
+            Self::Polled(polled) => polled.interest(),
+            Self::Socket(parked) => parked.interest(),
+        }
+    }
+
+    fn admit(&mut self, key: MemberKey, readiness: &Registry) -> io::Result<()> {
+        match self {
+            Self::Polled(polled) => polled.admit(key),
+            Self::Socket(parked) => parked.admit(key, readiness),
+        }
+    }
+
+    fn withdraw(&mut self, readiness: &Registry) {
+        if let Self::Socket(parked) = self {
+            parked.withdraw(readiness);
+        }
+    }
+
+    fn push<'ring>(
+        &mut self,
+        entries: impl Iterator<Item = EntryNumber>,
+        ring: &'ring Ring,
+        scratch: &mut Scratch<'ring>,
+        now: Instant,
+    ) -> Result<(), Gone> {
+        match self {
+            Self::Polled(polled) => polled.push(entries, ring),
+            Self::Socket(parked) => parked.push(entries, ring, scratch, now),
+        }
+    }
+
+    fn flush(&mut self, ring: &Ring, now: Instant) -> Result<(), Gone> {
+        match self {
+            Self::Polled(_) => Ok(()),
+            Self::Socket(parked) => parked.flush(ring, now),
+        }
+    }
+
+    fn ready(&mut self, event: &Event, ring: &Ring, now: Instant) -> Result<(), Gone> {
+        match self {
+            Self::Polled(_) => Ok(()),
+            Self::Socket(parked) => parked.ready(event, ring, now),
+        }
+    }
+
+    /// A polled stream never is: its queue has its own bound.
+    fn is_behind(&self) -> bool {
+        match self {
+            Self::Polled(_) => false,
+            Self::Socket(parked) => parked.is_behind(),
+        }
+    }
+
+    fn oldest(&self) -> Option<EntryNumber> {
+        match self {
+            Self::Polled(_) => None,
+            Self::Socket(parked) => parked.oldest(),
+        }
+    }
+
+    fn last_sent(&self) -> Option<Instant> {
+        match self {
+            Self::Polled(_) => None,
+            Self::Socket(parked) => Some(parked.last_sent()),
+        }
+    }
+
+    /// A polled stream has a timer of its own.
+    fn first_due(&self) -> Option<Instant> {
+        match self {
+            Self::Polled(_) => None,
+            Self::Socket(parked) => parked.first_due(),
+        }
+    }
+
+    fn tick(&mut self, now: Instant) -> Result<Tick, Gone> {
+        match self {
+            Self::Polled(_) => Ok(Tick::Next(None)),
+            Self::Socket(parked) => parked.tick(now),
+        }
+    }
+
+    fn evict(self, ring: &Ring, eviction: Eviction) -> Option<Self::Evicted> {
+        match self {
+            Self::Polled(polled) => {
+                polled.evict(eviction);
+                None
+            }
+            Self::Socket(parked) => Some(parked.evict(ring, eviction)),
+        }
+    }
+}

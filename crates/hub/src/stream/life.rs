@@ -1,0 +1,166 @@
+//! The life of a stream: it reads history until it has caught up, is live until it lags, and ends.
+//!
+//! This is the one state machine of a stream. Its carriers add how bytes reach the peer, and how a live stream gets its
+//! frames; they decide neither order nor time.
+
+use std::task::{Context, Poll, ready};
+
+use petasos_protocol::sse::Frame;
+
+use crate::{
+    Closed,
+    log::transport::Position,
+    stream::{
+        history::{self, History},
+        pulse::{Beat, Clock},
+        subscriber::Subscriber,
+    },
+};
+
+/// A stream of one subscriber.
+pub(crate) struct Life {
+    subscriber: Subscriber,
+    state: State,
+    /// Begins with the first poll: a stream that goes to its shard at once has none.
+    clock: Option<Clock>,
+    /// The shard has ended: what the log still holds is the last.
+    is_last: bool,
+}
+
+enum State {
+    History(History),
+    /// It has caught up. Its carrier attaches it to its shard, and tells when it lags.
+    Live,
+    Ended(Closed),
+}
+
+/// The next thing that a stream does.
+pub(crate) enum Step {
+    /// An event out of the history.
+    Frame(Frame),
+    /// The stream has been silent for long.
+    Comment,
+    /// Everything up to the position has come; the carrier attaches the stream there. Comes once.
+    CaughtUp(Position),
+    /// Nothing follows, for ever.
+    Ended(Closed),
+}
+
+impl Life {
+    /// A stream that begins.
+    pub(crate) fn new(subscriber: Subscriber, history: History) -> Self {
+        Self { subscriber, state: State::History(history), clock: None, is_last: false }
+    }
+
+    /// A stream that lags, and reads the log on after the position.
+    pub(crate) fn resume(subscriber: Subscriber, after: Position) -> Self {
+        let history = History::after(&subscriber.node, after);
+        Self::new(subscriber, history)
+    }
+
+    /// A stream that its shard feeds.
+    pub(crate) fn live(subscriber: Subscriber) -> Self {
+        Self { subscriber, state: State::Live, clock: None, is_last: false }
+    }
+
+    pub(crate) fn subscriber(&self) -> &Subscriber {
+        &self.subscriber
+    }
+
+    pub(crate) fn into_subscriber(self) -> Subscriber {
+        self.subscriber
+    }
+
+    /// The position after which a stream that begins has nothing to read, if that is so.
+    pub(crate) fn caught_up(&self) -> Option<Position> {
+        match &self.state {
+            State::History(history) => history.end(),
+            State::Live | State::Ended(_) => None,
+        }
+    }
+
+    /// Why the stream ended, once it has.
+    pub(crate) fn ended(&self) -> Option<Closed> {
+        match self.state {
+            State::Ended(reason) => Some(reason),
+            State::History(_) | State::Live => None,
+        }
+    }
+
+    /// A live stream lags: it reads the log on after the position.
+    pub(crate) fn read_on(&mut self, after: Position) {
+        if self.ended().is_none() {
+            self.state = State::History(History::after(&self.subscriber.node, after));
+        }
+    }
+
+    /// Its shard has ended: it reads what the log holds after the position, and ends.
+    pub(crate) fn finish(&mut self, after: Position) {
+        self.is_last = true;
+        self.read_on(after);
+    }
+
+    /// Ends the stream, unless it has ended already.
+    pub(crate) fn end(&mut self, reason: Closed) {
+        if self.ended().is_none() {
+            self.subscriber.ends(reason);
+            self.state = State::Ended(reason);
+        }
+    }
+
+    /// Its carrier has sent something of a live stream.
+    pub(crate) fn sent(&mut self) {
+        self.clock().sent();
+    }
+
+    /// Ends the stream if its lifetime is over. It gets nothing more then, even if something is ready.
+    pub(crate) fn end_if_over(&mut self) {
+        if self.clock().is_over() {
+            self.end(Closed::Lifetime);
+        }
+    }
+
+    /// The next step. A live stream has only comments and its end here.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+        self.end_if_over();
+        match &mut self.state {
+            State::Ended(reason) => return Poll::Ready(Step::Ended(*reason)),
+            State::Live => {}
+            State::History(history) => {
+                if let Poll::Ready(step) = history.poll(&self.subscriber, cx) {
+                    return Poll::Ready(self.step(step));
+                }
+            }
+        }
+        match ready!(self.clock().poll(cx)) {
+            Beat::Over => {
+                self.end(Closed::Lifetime);
+                Poll::Ready(Step::Ended(Closed::Lifetime))
+            }
+            Beat::Comment | Beat::None => Poll::Ready(Step::Comment),
+        }
+    }
+
+    fn step(&mut self, step: history::Step) -> Step {
+        match step {
+            history::Step::Frame(frame) => {
+                self.sent();
+                return Step::Frame(frame);
+            }
+            history::Step::CaughtUp(position) if !self.is_last => {
+                self.state = State::Live;
+                return Step::CaughtUp(position);
+            }
+            history::Step::CaughtUp(_) => {
+                let has_failed = self.subscriber.node.health.has_failed();
+                self.end(if has_failed { Closed::LogLost } else { Closed::Stopping });
+            }
+            history::Step::Closed(reason) => self.end(reason),
+        }
+        Step::Ended(self.ended().expect("it has just ended"))
+    }
+
+    fn clock(&mut self) -> &mut Clock {
+        self.clock.get_or_insert_with(|| Clock::start(self.subscriber.pulse()))
+    }
+}

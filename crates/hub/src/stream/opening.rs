@@ -1,0 +1,89 @@
+//! The beginning of a stream: its part of the budget, where it begins in the log, and its presence.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use petasos_protocol::{
+    Dialect, form::SubscribeRequest, grants::Grants, matcher::Matcher, sse, subscription::Subscription,
+    topic::HubUrl,
+};
+use tokio::time::Instant;
+
+use crate::{
+    SubscribeError,
+    fanout::shard::Shard,
+    ids,
+    interest::Interest,
+    node::Node,
+    presence::Presence,
+    stream::{
+        beginning::Beginning, carrier::Carrier, life::Life, polled::session::Session, subscriber::Subscriber,
+    },
+};
+
+/// Finds where to begin, reads the first page if there is one, and registers the subscriptions.
+pub(crate) async fn open(
+    node: Arc<Node>,
+    shard: Shard<Carrier>,
+    presence: Option<&Arc<Presence>>,
+    request: SubscribeRequest,
+    grants: Arc<Grants>,
+    close_at: Option<Instant>,
+) -> Result<Session, SubscribeError> {
+    let dialect = request.dialect;
+    // First: a subscriber that is refused costs nothing else.
+    let weight = node.budget.take_matchers(&request.matchers)?;
+    let granted = node.budget.take_grants(&grants)?;
+    let interest = Arc::new(Interest::new(request.matchers, grants));
+    let Beginning { history, trimmed: forgiven, answer } = match &request.cursor {
+        None => Beginning::at_end(&node).await?,
+        Some(cursor) => Beginning::find(&node, cursor, || shard.recent()).await?,
+    };
+    let presence = match presence {
+        Some(presence) => {
+            let subscriptions = subscriptions(dialect, &interest, &node.settings.url);
+            Some(presence.enter(subscriptions, Arc::clone(&weight)).await)
+        }
+        None => None,
+    };
+    let outlived = node.settings.lifetime_max.and_then(|max| Instant::now().checked_add(lifetime(max)));
+    let subscriber = Subscriber {
+        interest,
+        forgiven,
+        close_at: close_at.into_iter().chain(outlived).min(),
+        presence,
+        counted: Some(node.count_subscriber()),
+        weight: Some((weight, granted)),
+        node,
+    };
+    let cursor = request.cursor.map(|_| answer);
+    let comment = Bytes::from_static(sse::COMMENT);
+    Ok(Session::new(Life::new(subscriber, history), shard, cursor, Some(comment)))
+}
+
+/// Follows what is announced from now on, without being a subscriber.
+pub(crate) async fn watch(node: Arc<Node>, shard: Shard<Carrier>) -> Result<Session, SubscribeError> {
+    let Beginning { history, trimmed: forgiven, .. } = Beginning::at_end(&node).await?;
+    let interest = Arc::new(Interest::in_subscriptions(&node.settings.url));
+    let subscriber =
+        Subscriber { node, interest, forgiven, close_at: None, presence: None, counted: None, weight: None };
+    Ok(Session::new(Life::new(subscriber, history), shard, None, None))
+}
+
+/// The lifetime of one stream: up to a tenth less than the longest, so that streams that began together do not come back
+/// together.
+fn lifetime(max: Duration) -> Duration {
+    max.mul_f64(1.0 - ids::fraction() / 10.0)
+}
+
+/// The subscriptions of one new subscriber, one for each matcher.
+fn subscriptions(dialect: Dialect, interest: &Interest, hub: &HubUrl) -> Arc<[Subscription]> {
+    let subscriber = ids::subscriber();
+    let subscription = |matcher: &Matcher| Subscription {
+        dialect,
+        matcher: matcher.into(),
+        subscriber,
+        payload: interest.grants.payload(matcher, hub).cloned(),
+    };
+    interest.matchers.iter().map(subscription).collect()
+}

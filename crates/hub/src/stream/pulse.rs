@@ -1,0 +1,160 @@
+//! Keep-alive and lifetime of a stream: when it is due, and what is due then.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+
+use tokio::time::{Sleep, sleep_until};
+
+use crate::ids;
+
+/// The two bounds of a stream in time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pulse {
+    /// The time of silence after which a comment is sent; `None`: never.
+    pub(crate) keep_alive: Option<Duration>,
+    /// When the stream ends at the latest.
+    pub(crate) close_at: Option<Instant>,
+}
+
+/// What is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Beat {
+    None,
+    Comment,
+    /// The lifetime of the stream is over.
+    Over,
+}
+
+impl Pulse {
+    /// When something is due for a stream that begins. Streams that begin together, as after a restart, are due at
+    /// different times between half a keep-alive interval and a whole one.
+    pub(crate) fn first_due(self, began: Instant) -> Option<Instant> {
+        let first = self.keep_alive.map(|interval| began + interval.mul_f64(0.5 + ids::fraction() / 2.0));
+        first.into_iter().chain(self.close_at).min()
+    }
+
+    /// When something is due for a stream that is silent since then.
+    pub(crate) fn next_due(self, silent_since: Instant) -> Option<Instant> {
+        let next = self.keep_alive.map(|interval| silent_since + interval);
+        next.into_iter().chain(self.close_at).min()
+    }
+
+    /// What is due now for a stream that is silent since then. A comment is due after half an interval, so that streams
+    /// keep the different times of their first comments.
+    pub(crate) fn beat(self, silent_since: Instant, now: Instant) -> Beat {
+        if self.close_at.is_some_and(|close_at| now >= close_at) {
+            return Beat::Over;
+        }
+        let silence = now.saturating_duration_since(silent_since);
+        match self.keep_alive {
+            Some(interval) if silence >= interval / 2 => Beat::Comment,
+            _ => Beat::None,
+        }
+    }
+}
+
+/// A pulse with a timer, for a stream that is polled. The timer moves when it fires, and not for each frame.
+pub(crate) struct Clock {
+    pulse: Pulse,
+    silent_since: Instant,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Clock {
+    /// Begins now.
+    pub(crate) fn start(pulse: Pulse) -> Self {
+        let now = now();
+        let timer = pulse.first_due(now).map(|due| Box::pin(sleep_until(due.into())));
+        Self { pulse, silent_since: now, timer }
+    }
+
+    /// Something was sent.
+    pub(crate) fn sent(&mut self) {
+        self.silent_since = now();
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.pulse.close_at.is_some_and(|close_at| now() >= close_at)
+    }
+
+    /// Ready when something is due, never with [`Beat::None`].
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Beat> {
+        let Some(timer) = &mut self.timer else { return Poll::Pending };
+        loop {
+            ready!(timer.as_mut().poll(cx));
+            let now = now();
+            let beat = self.pulse.beat(self.silent_since, now);
+            if beat == Beat::Comment {
+                self.silent_since = now;
+            }
+            if let Some(due) = self.pulse.next_due(self.silent_since) {
+                timer.as_mut().reset(due.into());
+            }
+            if beat != Beat::None {
+                return Poll::Ready(beat);
+            }
+        }
+    }
+}
+
+/// The time of the runtime, which tests may pause.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_comment_is_due_after_half_an_interval_and_the_end_at_its_time() {
+        let began = Instant::now();
+        let pulse = Pulse { keep_alive: Some(10 * SECOND), close_at: Some(began + 20 * SECOND) };
+        let millisecond = Duration::from_millis(1);
+        for (after, beat) in [
+            (5 * SECOND - millisecond, Beat::None),
+            (5 * SECOND, Beat::Comment),
+            (20 * SECOND - millisecond, Beat::Comment),
+            (20 * SECOND, Beat::Over),
+        ] {
+            assert_eq!(pulse.beat(began, began + after), beat, "{after:?}");
+        }
+        let quiet = Pulse { keep_alive: None, close_at: None };
+        assert_eq!(quiet.beat(began, began + 1_000 * SECOND), Beat::None);
+        assert_eq!((quiet.first_due(began), quiet.next_due(began)), (None, None));
+    }
+
+    #[test]
+    fn what_is_due_first_comes_first_and_first_comments_are_spread() {
+        let began = Instant::now();
+        let pulse = Pulse { keep_alive: Some(10 * SECOND), close_at: Some(began + 12 * SECOND) };
+        assert_eq!(pulse.next_due(began), Some(began + 10 * SECOND));
+        assert_eq!(pulse.next_due(began + 5 * SECOND), pulse.close_at);
+        let firsts: Vec<_> = (0..20).filter_map(|_| pulse.first_due(began)).map(|due| due - began).collect();
+        assert!(firsts.iter().all(|first| (5 * SECOND..=10 * SECOND).contains(first)), "{firsts:?}");
+        assert!(firsts.iter().any(|first| first != &firsts[0]), "{firsts:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_stream_is_due_again_and_again_and_one_that_sends_is_not() {
+        let pulse = Pulse { keep_alive: Some(10 * SECOND), close_at: None };
+        let mut clock = Clock::start(pulse);
+        let began = now();
+        for _ in 0..3 {
+            let beat = std::future::poll_fn(|cx| clock.poll(cx)).await;
+            assert_eq!(beat, Beat::Comment);
+        }
+        assert!((25 * SECOND..=31 * SECOND).contains(&(now() - began)));
+        for _ in 0..10 {
+            tokio::time::advance(4 * SECOND).await;
+            clock.sent();
+            let beat = std::future::poll_fn(|cx| Poll::Ready(clock.poll(cx))).await;
+            assert!(beat.is_pending());
+        }
+    }
+}

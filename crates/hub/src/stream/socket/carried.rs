@@ -1,0 +1,261 @@
+//! A stream that a task carries: through the history until its shard takes it over, or to its end.
+
+use std::{
+    any::Any,
+    future::poll_fn,
+    io::{self, IoSlice},
+    task::Poll,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use petasos_protocol::sse;
+use tokio::{
+    io::AsyncWriteExt,
+    net::TcpStream,
+    task::yield_now,
+    time::{Instant, sleep_until, timeout},
+};
+
+use super::{
+    framing::{Framing, Wire},
+    parked::{Evicted, Parked, Stream},
+    unsent::Unsent,
+    write::{discard, write},
+};
+use crate::{
+    Closed,
+    fanout::{shard::Shard, sink::Eviction},
+    log::transport::Position,
+    stream::{
+        carrier::Carrier,
+        life::{Life, Step},
+    },
+};
+
+/// A stream that a task carries.
+pub(crate) struct Carried {
+    socket: TcpStream,
+    framing: Framing,
+    unsent: Unsent,
+    life: Life,
+    shard: Shard<Carrier>,
+    held: Box<dyn Any + Send>,
+}
+
+/// What carrying a stream has come to, while its peer is there.
+enum Reached {
+    /// Everything up to the position is written.
+    CaughtUp(Position),
+    Ended(Closed),
+}
+
+/// How long the end of a stream may take a peer that is slow to read.
+const END_MAX: Duration = Duration::from_secs(5);
+
+/// Gives a stream to its shard if it has nothing to read, else to a task of its own.
+pub(crate) async fn begin(wire: Wire, life: Life, shard: Shard<Carrier>) {
+    let Wire { socket, framing, head, held } = wire;
+    let mut opening = Vec::with_capacity(head.len() + sse::COMMENT_CHUNK.len());
+    opening.extend_from_slice(&head);
+    opening.extend_from_slice(framing.comment());
+    match life.caught_up() {
+        Some(position) => {
+            let mut socket = mio::net::TcpStream::from_std(socket);
+            // By the task that brings it: the shard has others to write to.
+            let Ok(written) = write(&mut socket, &mut [IoSlice::new(&opening)]) else { return };
+            let begun = Bytes::from(opening).slice(written..);
+            let stream = Stream { subscriber: life.into_subscriber(), home: shard, held };
+            let parked = Parked::new(socket, framing, begun, Box::new(stream));
+            if let Some(carried) = attach(parked, position).await {
+                carried.run().await;
+            }
+        }
+        None => {
+            // A socket that cannot be registered is closed: its peer comes back.
+            let Ok(socket) = TcpStream::from_std(socket) else { return };
+            let mut unsent = Unsent::default();
+            unsent.push(opening.into());
+            tokio::spawn(Carried { socket, framing, unsent, life, shard, held }.run());
+        }
+    }
+}
+
+/// Hands a stream over to its shard, which goes on after the position. `Some`: the shard has ended, and the stream sends
+/// what the log still holds.
+async fn attach(parked: Parked<Shard<Carrier>>, position: Position) -> Option<Carried> {
+    let shard = parked.home().clone();
+    match shard.attach(Carrier::Socket(parked), position).await {
+        Ok(()) | Err(Carrier::Polled(_)) => None,
+        Err(Carrier::Socket(parked)) => {
+            let mut carried = Carried::new(parked.refused(Eviction::Behind(position))).ok()?;
+            carried.life.finish(position);
+            Some(carried)
+        }
+    }
+}
+
+impl Carried {
+    /// Carries on what has left its shard.
+    pub(crate) async fn resume(evicted: Evicted<Shard<Carrier>>) {
+        let eviction = evicted.eviction;
+        // A socket that cannot be registered is closed: its peer comes back.
+        let Ok(carried) = Self::new(evicted) else { return };
+        match eviction {
+            Eviction::Behind(_) => carried.run().await,
+            Eviction::Ended(reason) => carried.end(reason).await,
+        }
+    }
+
+    fn new(evicted: Evicted<Shard<Carrier>>) -> io::Result<Self> {
+        let Evicted { socket, framing, unsent, stream, eviction } = evicted;
+        let Stream { subscriber, home, held } = *stream;
+        let life = match eviction {
+            Eviction::Behind(position) => Life::resume(subscriber, position),
+            Eviction::Ended(reason) => {
+                let mut life = Life::live(subscriber);
+                life.end(reason);
+                life
+            }
+        };
+        Ok(Self { socket: TcpStream::from_std(socket.into())?, framing, unsent, life, shard: home, held })
+    }
+
+    /// Reads and writes until the stream's shard takes it over, or until it ends.
+    async fn run(mut self) {
+        loop {
+            match self.carry().await {
+                Ok(Reached::CaughtUp(position)) => match self.park(position).await {
+                    Some(carried) => self = carried,
+                    None => return,
+                },
+                Ok(Reached::Ended(reason)) => return self.end(reason).await,
+                Err(_) => return self.leave(),
+            }
+        }
+    }
+
+    /// The shard takes the stream over. `Some`: it has ended.
+    async fn park(self, position: Position) -> Option<Self> {
+        let Self { socket, framing, life, shard, held, .. } = self;
+        let socket = mio::net::TcpStream::from_std(socket.into_std().ok()?);
+        let stream = Stream { subscriber: life.into_subscriber(), home: shard, held };
+        attach(Parked::new(socket, framing, Bytes::new(), Box::new(stream)), position).await
+    }
+
+    /// The peer has left. What is unsent is written as far as the system takes it at once: a peer that has only shut down
+    /// its sending side still reads the head of its answer.
+    fn leave(self) {
+        let Self { socket, unsent, .. } = self;
+        if let Ok(mut socket) = socket.into_std() {
+            // An error means that the peer reads nothing, either.
+            let _ = io::Write::write_vectored(&mut socket, &unsent.slices());
+        }
+    }
+
+    /// Sends what is unsent and ends the stream. A stream whose lifetime is over gets nothing more.
+    async fn end(mut self, reason: Closed) {
+        self.life.end(reason);
+        let Self { socket, framing, unsent, .. } = &mut self;
+        let rest = async {
+            if reason != Closed::Lifetime {
+                flush(socket, unsent).await?;
+            }
+            match unsent.is_empty() {
+                true => socket.write_all(framing.last()).await,
+                // A last chunk in the middle of an event would be a part of the event.
+                false => Ok(()),
+            }
+        };
+        // An error means that the peer has left, too.
+        let _ = timeout(END_MAX, rest).await;
+    }
+
+    /// Reads the history and writes frames. It notices meanwhile that the peer leaves, because the history may hold nothing
+    /// to write for long.
+    async fn carry(&mut self) -> io::Result<Reached> {
+        let Self { socket, framing, unsent, life, .. } = self;
+        let close_at = life.subscriber().close_at;
+        tokio::select! {
+            biased;
+            error = peer_left(socket) => Err(error),
+            () = over(close_at) => Ok(Reached::Ended(Closed::Lifetime)),
+            reached = send(socket, *framing, unsent, life) => reached,
+        }
+    }
+}
+
+/// Writes what the life of a stream has, until it has caught up or ends. A shard keeps nothing of the history, so all of it
+/// is written then.
+async fn send(
+    socket: &TcpStream,
+    framing: Framing,
+    unsent: &mut Unsent,
+    life: &mut Life,
+) -> io::Result<Reached> {
+    loop {
+        let step = gather(life, framing, unsent).await;
+        if let Some(Step::Ended(reason)) = step {
+            return Ok(Reached::Ended(reason));
+        }
+        flush(socket, unsent).await?;
+        if let Some(Step::CaughtUp(position)) = step {
+            return Ok(Reached::CaughtUp(position));
+        }
+        // A fast peer must not keep the thread from other tasks.
+        yield_now().await;
+    }
+}
+
+/// Adds the steps that the life of a stream has ready, and waits only if nothing is unsent. Returns the step that is no
+/// bytes, if one came.
+async fn gather(life: &mut Life, framing: Framing, unsent: &mut Unsent) -> Option<Step> {
+    poll_fn(|cx| {
+        loop {
+            if unsent.is_full() {
+                return Poll::Ready(None);
+            }
+            match life.poll(cx) {
+                Poll::Ready(Step::Frame(frame)) => unsent.push(framing.share(&frame, 0)),
+                Poll::Ready(Step::Comment) => unsent.push(Bytes::from_static(framing.comment())),
+                Poll::Ready(step) => return Poll::Ready(Some(step)),
+                Poll::Pending if unsent.is_empty() => return Poll::Pending,
+                Poll::Pending => return Poll::Ready(None),
+            }
+        }
+    })
+    .await
+}
+
+async fn flush(socket: &TcpStream, unsent: &mut Unsent) -> io::Result<()> {
+    while !unsent.is_empty() {
+        socket.writable().await?;
+        match socket.try_write_vectored(&unsent.slices()) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => unsent.advance(written),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Waits until the peer has left, and returns how.
+async fn peer_left(socket: &TcpStream) -> io::Error {
+    let mut unasked = 0;
+    loop {
+        if let Err(error) = socket.readable().await {
+            return error;
+        }
+        if discard(&mut unasked, |buffer| socket.try_read(buffer)).is_err() {
+            return io::ErrorKind::UnexpectedEof.into();
+        }
+    }
+}
+
+async fn over(close_at: Option<Instant>) {
+    match close_at {
+        Some(close_at) => sleep_until(close_at).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,271 @@
+//! A live stream whose socket its shard owns.
+//!
+//! `H` is what the stream needs to come back to a shard. It is only kept here.
+
+use std::{
+    any::Any,
+    collections::VecDeque,
+    io::{self, IoSlice, Read as _},
+    sync::Arc,
+    time::Instant,
+};
+
+use bytes::{Buf as _, Bytes};
+use mio::{Interest as Readiness, Registry, Token, event::Event};
+
+use super::{
+    framing::Framing,
+    unsent::Unsent,
+    write::{SLICES_MAX, discard, write},
+};
+use crate::{
+    fanout::{
+        key::MemberKey,
+        ring::{EntryNumber, Ring},
+        sink::{Eviction, Gone, Tick},
+    },
+    interest::Interest,
+    stream::{
+        pulse::{Beat, Pulse},
+        subscriber::Subscriber,
+    },
+};
+
+/// What a stream on a socket keeps, whether a task or a shard carries it.
+pub(crate) struct Stream<H> {
+    pub(crate) subscriber: Subscriber,
+    pub(crate) home: H,
+    pub(crate) held: Box<dyn Any + Send>,
+}
+
+/// A live stream, whose socket its shard owns.
+pub(crate) struct Parked<H> {
+    socket: mio::net::TcpStream,
+    framing: Framing,
+    /// Bytes that the peer has sent though nothing was asked of it.
+    unasked: u16,
+    /// What the socket has not taken; `None` while it takes everything.
+    waiting: Option<Box<Waiting>>,
+    /// When the socket took something last.
+    last_sent: Instant,
+    stream: Box<Stream<H>>,
+}
+
+/// What a socket has not taken: the rest of what has been begun, then entries of the shard's ring.
+#[derive(Default)]
+struct Waiting {
+    begun: Bytes,
+    entries: VecDeque<EntryNumber>,
+}
+
+/// A stream that has left its shard.
+pub(crate) struct Evicted<H> {
+    pub(crate) socket: mio::net::TcpStream,
+    pub(crate) framing: Framing,
+    pub(crate) unsent: Unsent,
+    pub(crate) stream: Box<Stream<H>>,
+    pub(crate) eviction: Eviction,
+}
+
+/// Room for the entries of one push, used again for the next.
+#[derive(Default)]
+pub(crate) struct Scratch<'ring> {
+    entries: Vec<EntryNumber>,
+    slices: Vec<IoSlice<'ring>>,
+}
+
+impl<H> Parked<H> {
+    /// On its way to a shard, with the rest of what has been begun.
+    pub(crate) fn new(
+        socket: mio::net::TcpStream,
+        framing: Framing,
+        begun: Bytes,
+        stream: Box<Stream<H>>,
+    ) -> Self {
+        let waiting = (!begun.is_empty()).then(|| Box::new(Waiting { begun, entries: VecDeque::new() }));
+        Self { socket, framing, unasked: 0, waiting, last_sent: Instant::now(), stream }
+    }
+
+    /// What the stream needs to come back to a shard.
+    pub(crate) fn home(&self) -> &H {
+        &self.stream.home
+    }
+
+    pub(crate) fn interest(&self) -> &Arc<Interest> {
+        &self.stream.subscriber.interest
+    }
+
+    pub(crate) fn admit(&mut self, key: MemberKey, readiness: &Registry) -> io::Result<()> {
+        // Edges: what a socket takes is always tried first.
+        let both = Readiness::READABLE | Readiness::WRITABLE;
+        readiness.register(&mut self.socket, Token(key.slot as usize), both)
+    }
+
+    pub(crate) fn withdraw(&mut self, readiness: &Registry) {
+        // It fails for a socket that is not registered, which this one is.
+        let _ = readiness.deregister(&mut self.socket);
+    }
+
+    /// Writes entries of the ring and keeps those that the socket does not take.
+    pub(crate) fn push<'ring>(
+        &mut self,
+        entries: impl Iterator<Item = EntryNumber>,
+        ring: &'ring Ring,
+        scratch: &mut Scratch<'ring>,
+        now: Instant,
+    ) -> Result<(), Gone> {
+        if let Some(waiting) = &mut self.waiting {
+            waiting.entries.extend(entries);
+            return Ok(());
+        }
+        let framing = self.framing;
+        scratch.entries.clear();
+        scratch.entries.extend(entries);
+        scratch.slices.clear();
+        scratch.slices.extend(
+            scratch.entries.iter().map(|entry| IoSlice::new(framing.bytes(ring.update(*entry).frame()))),
+        );
+        let whole: usize = scratch.slices.iter().map(|slice| slice.len()).sum();
+        let written = self.write(&mut scratch.slices, now)?;
+        if written == whole {
+            return Ok(());
+        }
+        let mut waiting = Waiting { begun: Bytes::new(), entries: scratch.entries.iter().copied().collect() };
+        waiting.advance(written, framing, ring);
+        self.waiting = Some(Box::new(waiting));
+        Ok(())
+    }
+
+    /// Does what the readiness of the socket allows.
+    pub(crate) fn ready(&mut self, event: &Event, ring: &Ring, now: Instant) -> Result<(), Gone> {
+        if event.is_readable() || event.is_error() {
+            discard(&mut self.unasked, |buffer| self.socket.read(buffer))?;
+        }
+        if event.is_writable() {
+            self.flush(ring, now)?;
+        }
+        Ok(())
+    }
+
+    /// Writes what the socket has not taken yet.
+    pub(crate) fn flush(&mut self, ring: &Ring, now: Instant) -> Result<(), Gone> {
+        while let Some(waiting) = &mut self.waiting {
+            let mut slices = waiting.slices(self.framing, ring);
+            let whole: usize = slices.iter().map(|slice| slice.len()).sum();
+            let written = write(&mut self.socket, &mut slices)?;
+            if written > 0 {
+                self.last_sent = now;
+            }
+            if waiting.advance(written, self.framing, ring) {
+                self.waiting = None;
+            } else if written < whole {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn is_behind(&self) -> bool {
+        self.waiting.is_some()
+    }
+
+    /// The oldest entry of which nothing is written yet.
+    pub(crate) fn oldest(&self) -> Option<EntryNumber> {
+        self.waiting.as_ref()?.entries.front().copied()
+    }
+
+    pub(crate) fn last_sent(&self) -> Instant {
+        self.last_sent
+    }
+
+    pub(crate) fn first_due(&self) -> Option<Instant> {
+        self.pulse().first_due(self.last_sent)
+    }
+
+    /// Sends a comment if the stream has been silent. One that has unsent frames gets none: the socket takes nothing.
+    pub(crate) fn tick(&mut self, now: Instant) -> Result<Tick, Gone> {
+        let pulse = self.pulse();
+        let mut silent_since = self.last_sent;
+        match pulse.beat(self.last_sent, now) {
+            Beat::Over => return Ok(Tick::Over),
+            Beat::Comment if self.waiting.is_none() => {
+                let comment = self.framing.comment();
+                let written = self.write(&mut [IoSlice::new(comment)], now)?;
+                if written < comment.len() {
+                    self.waiting.get_or_insert_default().begun = Bytes::from_static(&comment[written..]);
+                }
+                silent_since = now;
+            }
+            Beat::Comment => silent_since = now,
+            Beat::None => {}
+        }
+        Ok(Tick::Next(pulse.next_due(silent_since)))
+    }
+
+    fn write(&mut self, slices: &mut [IoSlice<'_>], now: Instant) -> Result<usize, Gone> {
+        let written = write(&mut self.socket, slices)?;
+        if written > 0 {
+            self.last_sent = now;
+        }
+        Ok(written)
+    }
+
+    fn pulse(&self) -> Pulse {
+        self.stream.subscriber.pulse()
+    }
+
+    /// Leaves the shard. One that is behind reads its unsent entries out of the log. One that ends takes them along.
+    pub(crate) fn evict(self, ring: &Ring, eviction: Eviction) -> Evicted<H> {
+        let Self { socket, framing, waiting, stream, .. } = self;
+        let Waiting { begun, entries } = waiting.map_or_else(Waiting::default, |waiting| *waiting);
+        let mut unsent = Unsent::default();
+        unsent.push(begun);
+        if let Eviction::Ended(_) = eviction {
+            for entry in entries {
+                unsent.push(framing.share(ring.update(entry).frame(), 0));
+            }
+        }
+        Evicted { socket, framing, unsent, stream, eviction }
+    }
+
+    /// The same for a stream that has not become a member, so that nothing of a ring is unsent.
+    pub(crate) fn refused(self, eviction: Eviction) -> Evicted<H> {
+        let Self { socket, framing, waiting, stream, .. } = self;
+        let mut unsent = Unsent::default();
+        unsent.push(waiting.map_or_else(Bytes::new, |waiting| waiting.begun));
+        Evicted { socket, framing, unsent, stream, eviction }
+    }
+}
+
+impl Waiting {
+    /// Removes what has been written. True: nothing is left.
+    fn advance(&mut self, mut written: usize, framing: Framing, ring: &Ring) -> bool {
+        if written < self.begun.len() {
+            self.begun.advance(written);
+            return false;
+        }
+        written -= self.begun.len();
+        self.begun = Bytes::new();
+        while let Some(entry) = self.entries.front() {
+            let frame = ring.update(*entry).frame();
+            let length = framing.bytes(frame).len();
+            if written < length {
+                if written > 0 {
+                    self.begun = framing.share(frame, written);
+                    self.entries.pop_front();
+                }
+                return false;
+            }
+            written -= length;
+            self.entries.pop_front();
+        }
+        true
+    }
+
+    fn slices<'a>(&'a self, framing: Framing, ring: &'a Ring) -> Vec<IoSlice<'a>> {
+        let begun = (!self.begun.is_empty()).then(|| IoSlice::new(&self.begun));
+        let entries =
+            self.entries.iter().map(|entry| IoSlice::new(framing.bytes(ring.update(*entry).frame())));
+        begun.into_iter().chain(entries).take(SLICES_MAX).collect()
+    }
+}
