@@ -9,6 +9,7 @@ use std::{
 };
 
 use criterion::{BatchSize, Criterion, Throughput};
+use petasos_auth::{Algorithm, Issuer, Issuers, Key, Signer};
 use petasos_protocol::{
     Limits, form,
     matcher::{Matcher, MatcherType},
@@ -16,7 +17,6 @@ use petasos_protocol::{
     topic::{HubUrl, Topic},
     update::{EventId, Update},
 };
-use petasos_server::{Algorithm, Issuer, Issuers, Key, Signer};
 
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
@@ -82,12 +82,12 @@ fn matching(criterion: &mut Criterion) {
 fn tokens(criterion: &mut Criterion) {
     const SECRET: &str = "a shared secret of at least 32 bytes";
     const RSA: [&str; 2] = [
-        include_str!("../../crates/server/tests/keys/rsa.pem"),
-        include_str!("../../crates/server/tests/keys/rsa.pub.pem"),
+        include_str!("../../crates/auth/tests/keys/rsa.pem"),
+        include_str!("../../crates/auth/tests/keys/rsa.pub.pem"),
     ];
     const P256: [&str; 2] = [
-        include_str!("../../crates/server/tests/keys/p256.pem"),
-        include_str!("../../crates/server/tests/keys/p256.pub.pem"),
+        include_str!("../../crates/auth/tests/keys/p256.pem"),
+        include_str!("../../crates/auth/tests/keys/p256.pub.pem"),
     ];
     const ACCESS: &str = r#"{"iss":"https://issuer.example","aud":"https://hub.example/.well-known/mercure","sub":"a",
         "client_id":"b","iat":1,"exp":4102444800,"jti":"c","authorization_details":[{"actions":["publish"],

@@ -2,6 +2,7 @@
 
 use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
+use petasos_auth::{Algorithm, Issuer, Issuers, Key, Keys, RemoteKeys, Verified, Weakness};
 use petasos_hub::Hub;
 use petasos_protocol::{
     Limits,
@@ -9,10 +10,7 @@ use petasos_protocol::{
     topic::HubUrl,
     update::EventType,
 };
-use petasos_server::{
-    Algorithm, Connections, Issuer, Issuers, Key, Keys, Origins, Proxies, RemoteKeys, Service, StreamLimits,
-    Verified, Weakness,
-};
+use petasos_server::{Connections, Origins, Proxies, Service, StreamLimits};
 use petasos_transports::{Dsn, OpenError, Retention};
 use uuid::Uuid;
 

@@ -8,6 +8,7 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use petasos::{Checked, IssuerConfig, Secret, Warning};
+use petasos_auth::{KeyError, Signer};
 use petasos_protocol::{
     Dialect,
     details::DETAIL_TYPE,
@@ -15,7 +16,6 @@ use petasos_protocol::{
     token::{Role, TokenError},
     topic::Topic,
 };
-use petasos_server::{KeyError, Signer};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 

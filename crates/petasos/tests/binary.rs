@@ -14,7 +14,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
 
-#[path = "../../server/tests/keys/spellings.rs"]
+#[path = "../../auth/tests/keys/spellings.rs"]
 mod spellings;
 
 /// Killed on drop, whatever the test does.
@@ -116,7 +116,7 @@ fn with_keys_it_prints_no_secret_and_takes_their_tokens_only() {
     let mut binary = Binary::start(&["--compat", "--publisher-key", "p", "--subscriber-key", "s"]);
     let address = binary.address();
     let token = |secret: &str| {
-        let signer = petasos_server::Signer::parse(secret, None).expect("a key");
+        let signer = petasos_auth::Signer::parse(secret, None).expect("a key");
         signer.sign("JWT", r#"{"mercure":{"publish":["*"]}}"#)
     };
     assert!(publish(&address, &token("p")).starts_with("HTTP/1.1 200 OK\r\n"));
@@ -368,11 +368,11 @@ fn key_server(document: &'static str) -> u16 {
 fn keys_are_fetched_from_an_issuer_that_its_certificate_proves() {
     let tls = |name: &str| format!("{}/tests/tls/{name}", env!("CARGO_MANIFEST_DIR"));
     let (own, other) = (tls("ca.pem"), tls("other-ca.pem"));
-    let port = key_server(include_str!("../../server/tests/keys/set.json"));
+    let port = key_server(include_str!("../../auth/tests/keys/set.json"));
     let url = format!("https://localhost:{port}/set.json");
     let hub = "https://hub.example/.well-known/mercure";
     let settings = ["--public-url", hub, "--publisher-jwks-url", &url];
-    let signing_key = format!("{}/../server/tests/keys/p256.pem", env!("CARGO_MANIFEST_DIR"));
+    let signing_key = format!("{}/../auth/tests/keys/p256.pem", env!("CARGO_MANIFEST_DIR"));
     let mint =
         [&["token", "mint", "--publish", "a", "--signing-key-file", &signing_key][..], &settings].concat();
     let token = output(&mint, &[("SSL_CERT_FILE", &own)]);
@@ -409,7 +409,7 @@ fn refusal(arguments: &[&str], environment: &[(&str, &str)]) -> String {
 /// As a secret, a public key would let everybody sign tokens.
 #[test]
 fn a_public_key_in_any_spelling_is_refused_wherever_it_is_given() {
-    let all = spellings::spellings(include_str!("../../server/tests/keys/rsa.pub.pem"));
+    let all = spellings::spellings(include_str!("../../auth/tests/keys/rsa.pub.pem"));
     assert!(all.len() > 40);
     for (name, spelled) in all {
         let file = File::new("spelled.key", &spelled);
@@ -426,7 +426,7 @@ fn a_public_key_in_any_spelling_is_refused_wherever_it_is_given() {
         let shown = |part: &[u8]| text.as_bytes().windows(part.len()).any(|window| window == part);
         assert!(!spelled.as_bytes().windows(14).filter(is_of_key).any(shown), "{name}: {text}");
     }
-    let pem = include_str!("../../server/tests/keys/p256.pub.pem");
+    let pem = include_str!("../../auth/tests/keys/p256.pub.pem");
     let digits = spellings::body(pem).concat();
     let flag = format!("--publisher-key={digits}");
     assert!(refusal(&["--anonymous", &flag], &[]).contains("this is a public key and no secret"));
@@ -446,7 +446,7 @@ fn a_public_key_in_any_spelling_is_refused_wherever_it_is_given() {
     assert!(text.contains("--publisher-jwks (publisher_jwks in a file): this is a public key"), "{text}");
     let text = refusal(&["token", "mint", "--publish", "a"], &[("PETASOS_PUBLISHER_KEY", &digits)]);
     assert!(text.contains("this is a public key and no secret"), "{text}");
-    let private = spellings::body(include_str!("../../server/tests/keys/p256.pem")).concat();
+    let private = spellings::body(include_str!("../../auth/tests/keys/p256.pem")).concat();
     let file = File::new("private.key", &private);
     let environment = [("PETASOS_PUBLISHER_KEY", pem)];
     let text = refusal(&["token", "mint", "--publish", "a", "--signing-key-file", file.path()], &environment);
@@ -458,9 +458,9 @@ fn a_public_key_in_any_spelling_is_refused_wherever_it_is_given() {
 
 #[test]
 fn a_pem_document_with_written_line_breaks_is_taken() {
-    let signing_key = format!("{}/../server/tests/keys/ed25519.pem", env!("CARGO_MANIFEST_DIR"));
+    let signing_key = format!("{}/../auth/tests/keys/ed25519.pem", env!("CARGO_MANIFEST_DIR"));
     let mint = ["token", "mint", "--publish", "a", "--signing-key-file", &signing_key];
-    let public = include_str!("../../server/tests/keys/ed25519.pub.pem");
+    let public = include_str!("../../auth/tests/keys/ed25519.pub.pem");
     let written = public.replace('\n', "\\n");
     for spelled in [
         public.to_owned(),
@@ -549,7 +549,7 @@ fn what_is_probably_not_meant_is_said_with_the_setting_and_the_remedy() {
 fn a_file_with_secrets_that_everybody_may_read_is_named_with_the_remedy() {
     use std::os::unix::fs::PermissionsExt;
     let oct = r#"{"keys":[{"kty":"oct","kid":"one","alg":"HS512","k":"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWYtMQ"}]}"#;
-    let public = include_str!("../../server/tests/keys/p256.pub.pem");
+    let public = include_str!("../../auth/tests/keys/p256.pub.pem");
     let issuers = format!("[[issuers]]\nissuer = \"https://b.example\"\npublisher_key = \"{LONG}\"");
     let others = [("PETASOS_SUBSCRIBER_KEY", OTHER), ("PETASOS_PUBLISHER_KEY", LONG)];
     for (name, content, flag, setting, secret) in [

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use petasos_server::Signer;
+use petasos_auth::Signer;
 
 /// Kilobytes of address space.
 const ADDRESS_SPACE: usize = 500_000;

@@ -208,7 +208,7 @@ fn publish(token: &str) -> String {
 }
 
 fn valid_token() -> String {
-    let signer = petasos_server::Signer::parse(KEY, None).expect("a key");
+    let signer = petasos_auth::Signer::parse(KEY, None).expect("a key");
     signer.sign("JWT", r#"{"mercure":{"publish":["*"]}}"#)
 }
 

@@ -15,8 +15,8 @@ use petasos::{
     deadline::{AFTER_DRAIN, end_process_after},
     output::{STANDARD_ERROR, STANDARD_OUTPUT},
 };
+use petasos_auth::{Key, Signer};
 use petasos_protocol::{legacy, matcher::MatcherType, subscription::SubscriptionsPath, topic::HubUrl};
-use petasos_server::{Key, Signer};
 use pyo3::{create_exception, exceptions::PyValueError, prelude::*};
 
 create_exception!(

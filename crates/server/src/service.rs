@@ -3,12 +3,13 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use http::{Method, Request, Response, Version, header};
+use petasos_auth::Issuers;
 use petasos_hub::Hub;
 use petasos_protocol::{Limits, discovery::Metadata, grants::Grants, topic::HubUrl};
 use tokio::sync::Semaphore;
 
 use crate::{
-    Issuers, Origins, Proxies, RequestBody, StreamLimits,
+    Origins, Proxies, RequestBody, StreamLimits,
     admission::Streams,
     body::{Body, Room},
     listing::LISTINGS_MAX,

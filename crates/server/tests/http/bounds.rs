@@ -1,7 +1,7 @@
 //! The bytes that all subscribers bring together are bounded.
 
+use petasos_auth::Signer;
 use petasos_hub::Session;
-use petasos_server::Signer;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,

@@ -2,8 +2,9 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use petasos_auth::{Issuer, Issuers, Key, Signer};
 use petasos_hub::{Hub, MemoryTransport, transport::Transport};
-use petasos_server::{Connections, Issuer, Issuers, Key, Listener, Service, Settings, Signer};
+use petasos_server::{Connections, Listener, Service, Settings};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use petasos_auth::Signer;
 use petasos_hub::{Hub, MemoryTransport};
-use petasos_server::{Connections, Origins, Service, Settings, Signer, StreamLimits};
+use petasos_server::{Connections, Origins, Service, Settings, StreamLimits};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,

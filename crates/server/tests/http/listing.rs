@@ -9,6 +9,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use petasos_auth::Signer;
 use petasos_hub::{
     MemoryTransport, TransportError,
     registry::{Abandoned, Fact, Lease, NodeId, Page, Registry},
@@ -20,7 +21,6 @@ use petasos_protocol::{
     subscription::{SubscriberId, Subscription},
     update::Update,
 };
-use petasos_server::Signer;
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
+use petasos_auth::Signer;
 use petasos_hub::Session;
-use petasos_server::Signer;
 use socket2::SockRef;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, BufReader},

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use petasos_server::{Algorithm, Issuer, Issuers, Key, Settings, Signer, StreamLimits};
+use petasos_auth::{Algorithm, Issuer, Issuers, Key, Signer};
+use petasos_server::{Settings, StreamLimits};
 use serde_json::{Value, json};
 
 use crate::client::{Answer, HUB, Server, Stream, settings as both};

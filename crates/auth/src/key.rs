@@ -146,7 +146,7 @@ impl Key {
     /// [`KeyError`].
     ///
     /// ```
-    /// use petasos_server::{Algorithm, Key, KeyError};
+    /// use petasos_auth::{Algorithm, Key, KeyError};
     /// let key = Key::parse("a shared secret of at least 32 bytes", &[])?;
     /// assert!(Key::parse("a shared secret", &[Algorithm::RS256]).is_err());
     /// # Ok::<(), KeyError>(())

@@ -3,12 +3,12 @@
 
 use aws_lc_rs::hmac;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use petasos_auth::{Algorithm, Issuer, Issuers, Key, KeyError, Signer, Weakness};
 use petasos_protocol::{
     Limits,
     token::{Role, TokenError},
     topic::HubUrl,
 };
-use petasos_server::{Algorithm, Issuer, Issuers, Key, KeyError, Signer, Weakness};
 
 /// Key pairs by the names of their files, each with the algorithms that it is for.
 const PAIRS: [(&str, &str, &[Algorithm]); 5] = [

@@ -142,7 +142,7 @@ impl RemoteKeys {
     /// [`RemoteKeysError`].
     ///
     /// ```
-    /// use petasos_server::{RemoteKeys, RemoteKeysError};
+    /// use petasos_auth::{RemoteKeys, RemoteKeysError};
     /// let refused = RemoteKeys::at("http://auth.example/jwks.json", &[]).expect_err("plain text");
     /// assert_eq!(refused, RemoteKeysError::Insecure);
     /// ```

@@ -9,7 +9,7 @@ use aws_lc_rs::{
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{EncodingKey, crypto};
 
-use crate::{Algorithm, KeyError, key_form, keys::pem};
+use crate::{Algorithm, KeyError, key::pem, key_form};
 
 /// A key that signs tokens with one algorithm.
 pub struct Signer {
@@ -32,10 +32,10 @@ impl Signer {
     /// [`KeyError::Mismatch`] for a key that cannot sign with the algorithm.
     ///
     /// ```
-    /// let signer = petasos_server::Signer::parse("a shared secret of at least 32 bytes", None)?;
+    /// let signer = petasos_auth::Signer::parse("a shared secret of at least 32 bytes", None)?;
     /// let token = signer.sign("JWT", r#"{"mercure":{"publish":["*"]}}"#);
     /// assert_eq!(token.split('.').count(), 3);
-    /// # Ok::<(), petasos_server::KeyError>(())
+    /// # Ok::<(), petasos_auth::KeyError>(())
     /// ```
     pub fn parse(text: impl AsRef<[u8]>, algorithm: Option<Algorithm>) -> Result<Self, KeyError> {
         let text = text.as_ref();

@@ -5,7 +5,7 @@ use base64::{
     Engine,
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
-use petasos_server::{Key, KeyError, KeyForm, Signer};
+use petasos_auth::{Key, KeyError, KeyForm, Signer};
 use proptest::prelude::*;
 use spellings::{base32, body, hex, spellings};
 
