@@ -9,7 +9,7 @@ use std::{
 };
 
 use criterion::{BatchSize, Criterion, Throughput};
-use petasos_auth::{Algorithm, Issuer, Issuers, Key, Signer};
+use petasos_auth::{Algorithm, Issuer, Issuers, Key, Signer, Verifier};
 use petasos_protocol::{
     Limits, form,
     matcher::{Matcher, MatcherType},
@@ -93,7 +93,6 @@ fn tokens(criterion: &mut Criterion) {
         "client_id":"b","iat":1,"exp":4102444800,"jti":"c","authorization_details":[{"actions":["publish"],
         "type":"https://mercure.rocks/authorization-detail","topics":[{"match":"*"}]}]}"#;
     const LEGACY: &str = r#"{"mercure":{"publish":["*"]}}"#;
-    let (hub, limits) = (HubUrl::default(), Limits::default());
     let mut group = criterion.benchmark_group("token");
     for (name, [private, public], algorithm, typ, claims) in [
         ("0.x, HS256", [SECRET; 2], Algorithm::HS256, "JWT", LEGACY),
@@ -103,10 +102,10 @@ fn tokens(criterion: &mut Criterion) {
     ] {
         let token = Signer::parse(private, Some(algorithm)).expect("a key").sign(typ, claims);
         let key = Key::parse(public, &[]).expect("a key");
-        let issuers = || Issuers {
+        let issuers = Issuers {
             trusted: vec![Issuer {
                 id: "https://issuer.example".to_owned(),
-                publisher: vec![key.clone()].into(),
+                publisher: vec![key].into(),
                 subscriber: vec![].into(),
                 authorization_server: false,
             }],
@@ -114,15 +113,16 @@ fn tokens(criterion: &mut Criterion) {
             compat: true,
             prefixes: false,
         };
-        let verify = |issuers: &Issuers| {
-            at_once(issuers.verify(black_box(&token), Role::Publisher, &hub, 2.0, &limits))
+        let verifier = || Verifier::new(issuers.clone(), HubUrl::default(), Limits::default());
+        let verify = |verifier: &Verifier| {
+            at_once(verifier.verify(black_box(&token), Role::Publisher, 2.0))
                 .unwrap_or_else(|reason| panic!("{name}: {reason}"))
         };
         group.bench_function(format!("{name}, for the first time"), |bencher| {
-            bencher.iter_batched_ref(issuers, |issuers| verify(issuers), BatchSize::SmallInput);
+            bencher.iter_batched_ref(verifier, |verifier| verify(verifier), BatchSize::SmallInput);
         });
-        let issuers = issuers();
-        group.bench_function(format!("{name}, again"), |bencher| bencher.iter(|| verify(&issuers)));
+        let verifier = verifier();
+        group.bench_function(format!("{name}, again"), |bencher| bencher.iter(|| verify(&verifier)));
     }
     group.finish();
 }

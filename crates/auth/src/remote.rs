@@ -1,7 +1,9 @@
 //! The JWK Set of an authorization server: fetched when a token needs it, and kept (RFC 7517; found by RFC 8414).
 //!
-//! A set is fetched again when it is old, and at once when a token names a key that it lacks, as after a rotation. The
-//! header of a token can say anything, so how often the server is asked depends on the clock alone: [`PACE`].
+//! A set is fetched again when it is old, and at once when a token names a key that the set lacks, as after a rotation. The
+//! header of a token can name any key, so only the clock decides how often the server is asked: [`PACE`].
+//!
+//! This is the only HTTP of the crate. It follows no redirection and uses no proxy.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -22,7 +24,7 @@ use url::{Host, Url};
 
 use crate::{Algorithm, Key, KeyError, key_set::KeySet};
 
-/// The keys of a JWK Set that is somewhere else. Clones share them.
+/// The keys of a JWK Set on another server. Clones share them.
 #[derive(Clone)]
 pub struct RemoteKeys(Arc<Remote>);
 
@@ -36,38 +38,38 @@ struct Remote {
 
 /// Where the set is.
 enum Source {
-    At(Url),
-    /// Where the metadata of this issuer says.
-    OfIssuer {
-        id: String,
-        url: Url,
-    },
+    /// At this URL.
+    Set(Url),
+    /// At the URL that the metadata of this issuer names.
+    Issuer { id: String, url: Url },
 }
 
 struct State {
     keys: Option<Arc<KeySet>>,
     /// When the keys were fetched.
     fetched_at: Instant,
-    /// Before this, the server is not asked again.
+    /// The server is not asked again before this time.
     next_attempt: Instant,
     fetching: bool,
+    /// Attempts that have failed since the last one that succeeded.
     failures: u32,
+    /// Why the last attempt failed.
     problem: Option<FetchError>,
 }
 
 /// How often the server is asked, and how long it may take.
 #[derive(Clone, Copy)]
 struct Pace {
-    /// Between two fetches, whatever tokens ask for.
+    /// The least time between two fetches, whatever tokens ask for.
     interval_min: Duration,
-    /// The age at which keys are fetched again while they are used.
+    /// The age at which keys that are used are fetched again in the background.
     refresh_after: Duration,
-    /// The age from which a token waits for that; if it fails, the old keys are used.
+    /// The age from which a token waits for that fetch. If the fetch fails, the old keys are used.
     wait_after: Duration,
-    /// After a failure, doubled with each further one.
+    /// The pause after a failure. It doubles with each further failure.
     back_off: Duration,
     back_off_max: Duration,
-    /// For a fetch, whatever its steps.
+    /// The longest that a fetch may take, with the request for the metadata.
     timeout: Duration,
 }
 
@@ -80,26 +82,33 @@ const PACE: Pace = Pace {
     timeout: Duration::from_secs(5),
 };
 
-/// A set of a hundred RSA keys with certificates is smaller.
+impl Pace {
+    /// The pause after a failure that followed `failures` others.
+    fn pause_after(&self, failures: u32) -> Duration {
+        self.back_off.saturating_mul(2_u32.saturating_pow(failures)).min(self.back_off_max)
+    }
+}
+
+/// The longest answer that is read. A set of a hundred RSA keys with certificates is shorter.
 const BYTES_MAX: usize = 512 * 1024;
 
-/// Why an address cannot be one of keys.
+/// Why keys cannot be fetched from an address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RemoteKeysError {
-    /// No absolute URL.
+    /// The text is no absolute URL with a host.
     #[error("this is no absolute URL: write one such as https://auth.example/jwks.json")]
     Url,
-    /// Whoever is on the way could exchange the keys.
+    /// The URL is neither `https` nor `http` to this machine: others on the way could replace the keys.
     #[error("keys are fetched over https only (over http from this machine): write an https URL")]
     Insecure,
-    /// A password in a URL is shown in logs.
+    /// The URL holds a user name or a password, which logs would show.
     #[error("the URL holds a user or a password: leave it out")]
     UserInfo,
-    /// Signatures cannot be verified with secrets that a server hands out.
+    /// An HMAC algorithm is asked for. A secret that a server hands out to everybody is none.
     #[error("a fetched set holds public keys only: leave the HS… algorithms out")]
     Algorithms,
-    /// Without them no server can be trusted.
+    /// The system's root certificates cannot be read, so no server can be verified.
     #[error(
         "this system's root certificates cannot be read ({0}): install them, or name them with SSL_CERT_FILE"
     )]
@@ -110,36 +119,36 @@ pub enum RemoteKeysError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FetchError {
-    /// Nobody answers there, or nobody who can be trusted.
+    /// No server answers there, or its certificate cannot be verified.
     #[error("{0}")]
     Unreachable(String),
-    /// The answer took too long.
+    /// The answer took more than five seconds.
     #[error("no answer in time")]
     Timeout,
-    /// The answer is no success; redirections are not followed.
+    /// The answer has another status than 200. Redirections are not followed.
     #[error("the answer's status is {0}, not 200")]
     Status(u16),
-    /// The answer is larger than any set of keys.
+    /// The answer is longer than 512 KiB.
     #[error("the answer is larger than {BYTES_MAX} bytes")]
     TooLarge,
-    /// The answer holds no keys.
+    /// The answer is no JWK Set, or a set without usable keys.
     #[error("{0}")]
     Set(KeyError),
-    /// The answer is no metadata of that issuer.
+    /// The answer is no metadata, or the metadata of another issuer.
     #[error(
-        "the metadata is none of this issuer: it must be JSON with this issuer and a jwks_uri (RFC 8414)"
+        "this is not the metadata of the issuer: it must be JSON with this issuer and a jwks_uri (RFC 8414)"
     )]
     Metadata,
-    /// The metadata leads to an address that keys are not fetched from.
+    /// The metadata names an address from which keys are not fetched.
     #[error("the jwks_uri of the metadata: {0}")]
     Address(RemoteKeysError),
 }
 
 impl RemoteKeys {
-    /// The set at a URL. Nothing is fetched yet.
+    /// The set at a URL. Nothing is fetched yet. Without algorithms: all that fit each key.
     ///
     /// # Errors
-    /// [`RemoteKeysError`].
+    /// [`RemoteKeysError`], by its variants.
     ///
     /// ```
     /// use petasos_auth::{RemoteKeys, RemoteKeysError};
@@ -147,16 +156,16 @@ impl RemoteKeys {
     /// assert_eq!(refused, RemoteKeysError::Insecure);
     /// ```
     pub fn at(url: &str, algorithms: &[Algorithm]) -> Result<Self, RemoteKeysError> {
-        Self::new(Source::At(address(url)?), algorithms)
+        Self::new(Source::Set(address(url)?), algorithms)
     }
 
     /// The set that the metadata of an authorization server names (RFC 8414; where that is absent, OpenID Connect
     /// Discovery 1.0). Nothing is fetched yet.
     ///
     /// # Errors
-    /// [`RemoteKeysError`].
-    pub fn of_issuer(id: &str, algorithms: &[Algorithm]) -> Result<Self, RemoteKeysError> {
-        Self::new(Source::OfIssuer { id: id.to_owned(), url: address(id)? }, algorithms)
+    /// [`RemoteKeysError`], by its variants.
+    pub fn discover(id: &str, algorithms: &[Algorithm]) -> Result<Self, RemoteKeysError> {
+        Self::new(Source::Issuer { id: id.to_owned(), url: address(id)? }, algorithms)
     }
 
     fn new(source: Source, algorithms: &[Algorithm]) -> Result<Self, RemoteKeysError> {
@@ -181,16 +190,10 @@ impl RemoteKeys {
         })))
     }
 
-    /// The keys that are here, however old; `None` if none have come yet, or the issuer has none.
-    pub(crate) fn at_hand(&self) -> Option<Arc<KeySet>> {
-        self.0.state.borrow().keys.clone()
-    }
-
-    /// The keys, for a token that names its key so. May wait for a fetch that is under way or due, for five seconds at
-    /// most.
+    /// The keys, for a token that names its key `id`. Waits for a fetch that is under way or due, five seconds at most.
     ///
     /// # Errors
-    /// Why there are none: the last attempt's problem.
+    /// There are no keys: the problem of the last attempt, [`FetchError::Timeout`] if that is not over.
     pub(crate) async fn keys(&self, id: Option<&str>) -> Result<Arc<KeySet>, FetchError> {
         let pace = self.0.pace;
         let kept = {
@@ -198,9 +201,8 @@ impl RemoteKeys {
             state.keys.clone().map(|keys| (keys, state.fetched_at.elapsed()))
         };
         if let Some((keys, age)) = kept {
-            // A key without a name may be the one.
-            let missing = id.is_some_and(|id| keys.iter().all(|key| key.id().is_some_and(|name| name != id)));
-            if !missing && age < pace.wait_after {
+            let is_there = id.is_none_or(|id| keys.may_hold(id));
+            if is_there && age < pace.wait_after {
                 if age >= pace.refresh_after {
                     self.fetch();
                 }
@@ -222,7 +224,7 @@ impl RemoteKeys {
             due
         });
         if starts {
-            // A task of its own: a client that leaves must not end what others wait for.
+            // A task of its own: a client that leaves must not end a fetch that others wait for.
             tokio::spawn(self.clone().finish());
         }
     }
@@ -235,38 +237,34 @@ impl RemoteKeys {
             Ok(keys) => tracing::debug!(keys = keys.len(), from = shown, "keys fetched"),
             Err(problem) => tracing::warn!(%problem, from = shown, "keys cannot be fetched"),
         }
-        // Freed after the state has been let go of: they may remember thousands of tokens.
-        let mut former = None;
         state.send_modify(|state| {
             let now = Instant::now();
             state.fetching = false;
             match fetched {
                 Ok(keys) => {
-                    former = state.keys.replace(Arc::new(keys.into()));
+                    state.keys = Some(Arc::new(keys.into()));
                     (state.problem, state.failures) = (None, 0);
                     (state.fetched_at, state.next_attempt) = (now, now + pace.interval_min);
                 }
                 Err(problem) => {
-                    let wait = pace.back_off.saturating_mul(1 << state.failures.min(16));
-                    state.next_attempt = now + wait.min(pace.back_off_max);
+                    state.next_attempt = now + pace.pause_after(state.failures);
                     state.failures += 1;
-                    // The issuer says that it has no such keys (any more); everything else is silence.
+                    // Here the issuer says that it has no such keys any more. All other problems say nothing of the keys.
                     if problem == FetchError::Set(KeyError::SetUnusable) {
-                        former = state.keys.take();
+                        state.keys = None;
                     }
                     state.problem = Some(problem);
                 }
             }
         });
-        drop(former);
     }
 }
 
 impl Remote {
     async fn fetch(&self) -> Result<Vec<Key>, FetchError> {
         let set = match &self.source {
-            Source::At(url) => self.get(url).await?,
-            Source::OfIssuer { id, url } => self.get(&self.discover(id, url).await?).await?,
+            Source::Set(url) => self.get(url).await?,
+            Source::Issuer { id, url } => self.get(&self.discover(id, url).await?).await?,
         };
         Key::parse_set(&set, &self.algorithms, false).map_err(FetchError::Set)
     }
@@ -321,11 +319,11 @@ const USER_AGENT: &str = concat!("petasos/", env!("CARGO_PKG_VERSION"));
 impl Source {
     fn url(&self) -> &Url {
         match self {
-            Self::At(url) | Self::OfIssuer { url, .. } => url,
+            Self::Set(url) | Self::Issuer { url, .. } => url,
         }
     }
 
-    /// Without the query, which may hold a secret.
+    /// The URL for logs: without its query, which may hold a secret.
     fn shown(&self) -> String {
         let url = self.url();
         format!("{}{}", url.origin().ascii_serialization(), url.path())
@@ -338,14 +336,17 @@ impl fmt::Debug for RemoteKeys {
     }
 }
 
-/// An address that keys may come from.
+/// Parses an address that keys may be fetched from.
+///
+/// # Errors
+/// [`RemoteKeysError::Url`], [`RemoteKeysError::Insecure`], [`RemoteKeysError::UserInfo`].
 fn address(text: &str) -> Result<Url, RemoteKeysError> {
     let url = Url::parse(text).map_err(|_| RemoteKeysError::Url)?;
     let local = match url.host() {
         None => return Err(RemoteKeysError::Url),
         Some(Host::Ipv4(address)) => address.is_loopback(),
         Some(Host::Ipv6(address)) => address.is_loopback(),
-        // Not what is below it, as for pages: some resolvers ask others for that.
+        // No name below it, unlike for pages: some resolvers ask other machines for such a name.
         Some(Host::Domain(name)) => name == "localhost",
     };
     match url.scheme() {
@@ -356,7 +357,10 @@ fn address(text: &str) -> Result<Url, RemoteKeysError> {
     }
 }
 
-/// With the system's root certificates where they are needed. No proxy, no redirections, no connection that is kept.
+/// A client that keeps no connection. It has the system's root certificates if the address needs TLS.
+///
+/// # Errors
+/// [`RemoteKeysError::Roots`].
 fn client(tls: bool) -> Result<Client<HttpsConnector<HttpConnector>, Empty<Bytes>>, RemoteKeysError> {
     let config = ClientConfig::builder_with_provider(aws_lc_rs::default_provider().into())
         .with_safe_default_protocol_versions()
@@ -370,7 +374,7 @@ fn client(tls: bool) -> Result<Client<HttpsConnector<HttpConnector>, Empty<Bytes
     Ok(Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector))
 }
 
-/// All that an error says, from the outside to the cause.
+/// The text of an error and of all its causes.
 fn unreachable(error: &dyn std::error::Error) -> FetchError {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -403,7 +407,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::{Issuer, Issuers, Signer};
+    use crate::{Issuer, Issuers, Signer, Verifier};
 
     const NEVER: Duration = Duration::from_secs(24 * 3600);
     const SET: &str = include_str!("../tests/keys/set.json");
@@ -545,6 +549,7 @@ mod tests {
             (302, String::new(), FetchError::Status(302)),
             (200, "{}".to_owned(), FetchError::Set(KeyError::Set)),
             (200, "{\"keys\":[]}".to_owned(), FetchError::Set(KeyError::SetUnusable)),
+            (200, " ".repeat(BYTES_MAX), FetchError::Set(KeyError::Set)),
             (200, " ".repeat(BYTES_MAX + 1), FetchError::TooLarge),
         ] {
             let (server, keys) = remote(at_once).await;
@@ -564,6 +569,13 @@ mod tests {
         let nobody = silent.local_addr().expect("an address");
         let keys = RemoteKeys::at(&format!("http://{nobody}/"), &[]).expect("an address");
         assert!(matches!(problem(keys.keys(None).await), FetchError::Unreachable(_)));
+    }
+
+    #[test]
+    fn pauses_double_up_to_a_minute() {
+        let pauses =
+            [0, 1, 2, 5, 6, 7, 31, 32, u32::MAX].map(|failures| PACE.pause_after(failures).as_secs());
+        assert_eq!(pauses, [1, 2, 4, 32, 60, 60, 60, 60, 60]);
     }
 
     #[tokio::test]
@@ -622,7 +634,7 @@ mod tests {
             server.set("/set", 200, SET);
             server.set(elsewhere, 200, "not read");
             let issuer = format!("{origin}/tenant");
-            let keys = paced(RemoteKeys::of_issuer(&issuer, &[]).expect("an address"), at_once);
+            let keys = paced(RemoteKeys::discover(&issuer, &[]).expect("an address"), at_once);
             let metadata =
                 |issuer: &str, uri: &str| format!("{{\"issuer\":\"{issuer}\",\"jwks_uri\":\"{uri}\"}}");
             let set = format!("{origin}/set");
@@ -646,9 +658,9 @@ mod tests {
     const RESOURCE: &str = "https://hub.example/m";
     const ISSUER: &str = "https://issuer.example";
 
-    /// Whose keys are fetched.
-    fn issuers(keys: RemoteKeys) -> Issuers {
-        Issuers {
+    /// A verifier of tokens whose keys are fetched.
+    fn verifier(keys: RemoteKeys) -> Verifier {
+        let issuers = Issuers {
             trusted: vec![Issuer {
                 id: ISSUER.to_owned(),
                 publisher: vec![].into(),
@@ -658,10 +670,11 @@ mod tests {
             resource: RESOURCE.to_owned(),
             compat: false,
             prefixes: false,
-        }
+        };
+        Verifier::new(issuers, HubUrl::default(), Limits::default())
     }
 
-    /// A token that was signed with the key of the set that has this name, and bears another.
+    /// A token that was signed with the key of the set that has the name `key`, and names the key `id`.
     fn token(key: &str, id: &str) -> String {
         let (private, algorithm) = match key {
             "rsa" => (include_str!("../tests/keys/rsa.pem"), Algorithm::RS256),
@@ -672,10 +685,8 @@ mod tests {
         signer.with_id(id).sign("at+jwt", &claims)
     }
 
-    async fn verify(issuers: &Issuers, token: &str) -> Result<Arc<Grants>, TokenError> {
-        let (hub, limits) = (HubUrl::default(), Limits::default());
-        let verified = issuers.verify(token, Role::Subscriber, &hub, 1_000.0, &limits).await;
-        verified.map(|verified| verified.grants)
+    async fn verify(verifier: &Verifier, token: &str) -> Result<Arc<Grants>, TokenError> {
+        verifier.verify(token, Role::Subscriber, 1_000.0).await.map(|verified| verified.grants)
     }
 
     /// The set without its RSA key.
@@ -688,55 +699,55 @@ mod tests {
     #[tokio::test]
     async fn a_verification_is_remembered_until_its_keys_are_replaced() {
         let (server, keys) = remote(Pace { interval_min: Duration::ZERO, ..STILL }).await;
-        let issuers = issuers(keys.clone());
+        let verifier = verifier(keys);
         let (rsa, p256) = (token("rsa", "rsa"), token("p256", "p256"));
-        let first = verify(&issuers, &rsa).await.expect("valid");
-        assert!(Arc::ptr_eq(&first, &verify(&issuers, &rsa).await.expect("valid")));
+        let first = verify(&verifier, &rsa).await.expect("valid");
+        assert!(Arc::ptr_eq(&first, &verify(&verifier, &rsa).await.expect("valid")));
         assert_eq!(server.requests(), 1);
         // The key is removed, and a token of a new one has the keys fetched.
         server.set("/set?secret", 200, without_rsa());
-        assert!(Arc::ptr_eq(&first, &verify(&issuers, &rsa).await.expect("not known to be removed")));
-        verify(&issuers, &token("p256", "new")).await.expect("valid");
+        assert!(Arc::ptr_eq(&first, &verify(&verifier, &rsa).await.expect("not known to be removed")));
+        verify(&verifier, &token("p256", "new")).await.expect("valid");
         assert_eq!(server.requests(), 2);
-        assert!(matches!(verify(&issuers, &rsa).await, Err(TokenError::Algorithm { .. })));
-        verify(&issuers, &p256).await.expect("its key is still there");
+        assert!(matches!(verify(&verifier, &rsa).await, Err(TokenError::Algorithm { .. })));
+        verify(&verifier, &p256).await.expect("its key is still there");
         // And it comes back.
         server.set("/set?secret", 200, SET);
-        assert!(!Arc::ptr_eq(&first, &verify(&issuers, &rsa).await.expect("valid")));
+        assert!(!Arc::ptr_eq(&first, &verify(&verifier, &rsa).await.expect("valid")));
     }
 
     #[tokio::test]
     async fn a_request_that_brings_new_keys_is_not_answered_from_memory() {
         let pace = Pace { interval_min: Duration::ZERO, wait_after: Duration::ZERO, ..STILL };
         let (server, keys) = remote(pace).await;
-        let issuers = issuers(keys.clone());
+        let verifier = verifier(keys);
         let rsa = token("rsa", "rsa");
-        verify(&issuers, &rsa).await.expect("valid");
-        assert_eq!(keys.at_hand().expect("keys").remembered(), 1);
+        verify(&verifier, &rsa).await.expect("valid");
+        assert_eq!(verifier.remembered(), 1);
         server.set("/set?secret", 200, without_rsa());
-        assert!(matches!(verify(&issuers, &rsa).await, Err(TokenError::Algorithm { .. })));
+        assert!(matches!(verify(&verifier, &rsa).await, Err(TokenError::Algorithm { .. })));
     }
 
     #[tokio::test]
     async fn a_token_that_is_known_has_the_key_that_it_names_looked_for() {
         let (server, keys) = remote(Pace { interval_min: Duration::ZERO, ..STILL }).await;
-        let issuers = issuers(keys);
+        let verifier = verifier(keys);
         let nameless = token("rsa", "no-such-key");
-        verify(&issuers, &nameless).await.expect("valid, and remembered");
+        verify(&verifier, &nameless).await.expect("valid, and remembered");
         server.set("/set?secret", 200, without_rsa());
-        assert!(matches!(verify(&issuers, &nameless).await, Err(TokenError::Algorithm { .. })));
+        assert!(matches!(verify(&verifier, &nameless).await, Err(TokenError::Algorithm { .. })));
     }
 
     #[tokio::test]
     async fn nothing_is_remembered_of_an_issuer_without_keys() {
         let pace = Pace { interval_min: Duration::ZERO, wait_after: Duration::ZERO, ..STILL };
         let (server, keys) = remote(pace).await;
-        let issuers = issuers(keys);
+        let verifier = verifier(keys);
         let rsa = token("rsa", "rsa");
-        verify(&issuers, &rsa).await.expect("valid");
+        verify(&verifier, &rsa).await.expect("valid");
         server.set("/set?secret", 200, "{\"keys\":[]}");
         for _ in 0..2 {
-            assert!(matches!(verify(&issuers, &rsa).await, Err(TokenError::KeysUnavailable { .. })));
+            assert!(matches!(verify(&verifier, &rsa).await, Err(TokenError::KeysUnavailable { .. })));
         }
     }
 
@@ -744,15 +755,15 @@ mod tests {
     async fn tokens_that_are_known_have_keys_renewed_as_others_do() {
         let pace = Pace { interval_min: Duration::ZERO, refresh_after: Duration::ZERO, ..STILL };
         let (server, keys) = remote(pace).await;
-        let issuers = issuers(keys.clone());
+        let verifier = verifier(keys.clone());
         let rsa = token("rsa", "rsa");
-        let first = verify(&issuers, &rsa).await.expect("valid");
+        let first = verify(&verifier, &rsa).await.expect("valid");
         server.set("/set?secret", 200, without_rsa());
         let mut state = keys.0.state.subscribe();
-        assert!(Arc::ptr_eq(&first, &verify(&issuers, &rsa).await.expect("the old keys")));
+        assert!(Arc::ptr_eq(&first, &verify(&verifier, &rsa).await.expect("the old keys")));
         let renewed = state.wait_for(|state| state.keys.as_ref().is_some_and(|keys| keys.len() == 4));
         timeout(STILL.timeout, renewed).await.expect("in the background").expect("alive");
-        assert!(matches!(verify(&issuers, &rsa).await, Err(TokenError::Algorithm { .. })));
+        assert!(matches!(verify(&verifier, &rsa).await, Err(TokenError::Algorithm { .. })));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use aws_lc_rs::hmac;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use petasos_auth::{Algorithm, Issuer, Issuers, Key, KeyError, Signer, Weakness};
+use petasos_auth::{Algorithm, Issuer, Issuers, Key, KeyError, Signer, Verifier, Weakness};
 use petasos_protocol::{
     Limits,
     token::{Role, TokenError},
@@ -55,8 +55,8 @@ fn verify(keys: Vec<Key>, token: &str) -> Result<(), TokenError> {
 /// When a token expires that may publish.
 fn verify_with(issuers: &Issuers, token: &str) -> Result<Option<f64>, TokenError> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-    let (hub, limits) = (HubUrl::default(), Limits::default());
-    let verified = runtime.block_on(issuers.verify(token, Role::Publisher, &hub, 1_000.0, &limits));
+    let verifier = Verifier::new(issuers.clone(), HubUrl::default(), Limits::default());
+    let verified = runtime.block_on(verifier.verify(token, Role::Publisher, 1_000.0));
     verified.map(|verified| verified.expiry)
 }
 

@@ -2,7 +2,7 @@
 
 use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
-use petasos_auth::{Algorithm, Issuer, Issuers, Key, Keys, RemoteKeys, Verified, Weakness};
+use petasos_auth::{Algorithm, Issuer, Issuers, Key, Keys, RemoteKeys, Verified, Verifier, Weakness};
 use petasos_hub::Hub;
 use petasos_protocol::{
     Limits,
@@ -368,7 +368,8 @@ impl Checked {
     /// # Errors
     /// Why it refuses it.
     pub async fn verify(&self, token: &str, role: Role, now: f64) -> Result<Verified, TokenError> {
-        self.server.issuers.verify(token, role, &self.hub.url, now, &self.server.limits).await
+        let (issuers, limits) = (self.server.issuers.clone(), self.server.limits.clone());
+        Verifier::new(issuers, self.hub.url.clone(), limits).verify(token, role, now).await
     }
 
     /// Settings that work and are probably not meant.
@@ -544,7 +545,7 @@ fn keys(
         }
         (None, None, Some(url)) => {
             let remote = match url.as_str() {
-                KeyConfig::DISCOVER => RemoteKeys::of_issuer(issuer, &algorithms),
+                KeyConfig::DISCOVER => RemoteKeys::discover(issuer, &algorithms),
                 url => RemoteKeys::at(url, &algorithms),
             };
             Ok(Found::Remote(remote.map_err(wrong(settings.jwks_url))?))

@@ -156,11 +156,10 @@ impl<'a> Tokens<'a> {
     /// [`Refusal::TokenInvalid`] if none is valid; the log has the reason of the last under the request's id, and no token.
     /// [`Refusal::Unavailable`] if the keys of an issuer cannot be fetched and might verify one of them.
     pub(crate) async fn verify(&self, service: &Service, role: Role) -> Result<Credentials<'a>, Refusal> {
-        let Service { hub, settings, .. } = service;
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         let (mut refused, mut undecided) = (None, None);
         for token in self.all() {
-            match settings.issuers.verify(token, role, hub.url(), now, &settings.limits).await {
+            match service.verifier.verify(token, role, now).await {
                 Ok(verified) => {
                     // An expiry beyond what the clock can count is none.
                     let close_at = verified.expiry.and_then(|expiry| {

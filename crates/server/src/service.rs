@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use http::{Method, Request, Response, Version, header};
-use petasos_auth::Issuers;
+use petasos_auth::{Issuers, Verifier};
 use petasos_hub::Hub;
 use petasos_protocol::{Limits, discovery::Metadata, grants::Grants, topic::HubUrl};
 use tokio::sync::Semaphore;
@@ -104,6 +104,7 @@ impl Default for Settings {
 pub struct Service {
     pub(crate) hub: Hub,
     pub(crate) settings: Settings,
+    pub(crate) verifier: Verifier,
     pub(crate) streams: Arc<Streams>,
     /// Permits to read the list of subscriptions.
     pub(crate) listings: Arc<Semaphore>,
@@ -126,6 +127,8 @@ impl Service {
             cookie: settings.cookie_name.clone(),
             subscriptions: hub.tracks_subscriptions(),
         };
+        let (url, limits) = (hub.url().clone(), settings.limits.clone());
+        let verifier = Verifier::new(settings.issuers.clone(), url, limits);
         let streams = Streams::new(settings.streams);
         let metadata_path = Metadata::path(hub.url());
         let listings = Arc::new(Semaphore::new(LISTINGS_MAX));
@@ -133,6 +136,7 @@ impl Service {
         Self {
             hub,
             settings,
+            verifier,
             streams,
             listings,
             published,
