@@ -1,139 +1,70 @@
-//! Keys that verify tokens. The key decides which algorithms are possible; the token never does.
+//! Keys that verify tokens. The key decides which algorithms are possible. The token never does.
 
-use std::{fmt, str::FromStr};
+use std::fmt;
 
-use aws_lc_rs::signature::{ECDSA_P521_SHA512_FIXED, UnparsedPublicKey};
+use aws_lc_rs::{
+    hmac,
+    signature::{ParsedPublicKey, RsaParameters},
+};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use jsonwebtoken::{AlgorithmFamily, DecodingKey, DecodingKeyKind, crypto};
-use serde::Deserialize;
 
 use crate::{
-    key_form::{self, KeyForm, holds},
+    Algorithm,
+    key_form::{self, KeyForm},
+    pem::{self, Malformed},
+    public_key::PublicKey,
     weakness::Weakness,
 };
-
-/// A signature algorithm of RFC 7518 and RFC 8037.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[expect(missing_docs, reason = "their names are their documentation")]
-pub enum Algorithm {
-    HS256,
-    HS384,
-    HS512,
-    RS256,
-    RS384,
-    RS512,
-    PS256,
-    PS384,
-    PS512,
-    ES256,
-    ES384,
-    ES512,
-    EdDSA,
-}
-
-use Algorithm::{ES256, ES384, ES512, EdDSA, HS256, HS384, HS512, PS256, PS384, PS512, RS256, RS384, RS512};
-
-impl Algorithm {
-    /// All of them; there is no `none`.
-    pub const ALL: [Self; 13] =
-        [HS256, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA];
-
-    /// The name in a token's header.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            HS256 => "HS256",
-            HS384 => "HS384",
-            HS512 => "HS512",
-            RS256 => "RS256",
-            RS384 => "RS384",
-            RS512 => "RS512",
-            PS256 => "PS256",
-            PS384 => "PS384",
-            PS512 => "PS512",
-            ES256 => "ES256",
-            ES384 => "ES384",
-            ES512 => "ES512",
-            EdDSA => "EdDSA",
-        }
-    }
-
-    /// The same for the library that does the work, which has no ES512.
-    pub(crate) fn of_library(self) -> Option<jsonwebtoken::Algorithm> {
-        self.as_str().parse().ok()
-    }
-
-    /// Whether it takes a shared secret.
-    pub(crate) fn is_symmetric(self) -> bool {
-        self.secret_bytes_min().is_some()
-    }
-
-    /// The bytes that a shared secret must have for it: those of the hash (RFC 7518, section 3.2).
-    pub(crate) fn secret_bytes_min(self) -> Option<usize> {
-        match self {
-            HS256 => Some(32),
-            HS384 => Some(48),
-            HS512 => Some(64),
-            _ => None,
-        }
-    }
-}
-
-impl FromStr for Algorithm {
-    type Err = KeyError;
-
-    fn from_str(name: &str) -> Result<Self, KeyError> {
-        Self::ALL.into_iter().find(|each| each.as_str() == name).ok_or(KeyError::Algorithm)
-    }
-}
-
-impl fmt::Display for Algorithm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
 
 /// A key that verifies signatures, bound to the algorithms it may be used with.
 #[derive(Clone)]
 pub struct Key {
     id: Option<String>,
-    verifying: DecodingKey,
-    algorithms: Vec<Algorithm>,
+    /// The bytes of a shared secret.
+    secret: Option<Box<[u8]>>,
+    /// One entry for each algorithm, ready to be used.
+    verifying: Vec<(Algorithm, Verifying)>,
+}
+
+#[derive(Clone)]
+enum Verifying {
+    Secret(Box<hmac::Key>),
+    Public(ParsedPublicKey),
 }
 
 /// Why a text cannot be a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyError {
-    /// An empty secret would accept every token that was signed with nothing.
+    /// The secret is empty. It would accept every token that was signed with an empty secret.
     #[error("the secret is empty: give at least 32 random bytes")]
     Empty,
-    /// A PEM document that holds no public key.
+    /// The PEM document holds no public key that can be used.
     #[error(
         "the PEM document holds no RSA, EC or Ed25519 public key: give the public key (SPKI, or PKCS#1 for RSA) or the \
          certificate, not the private key"
     )]
     Pem,
-    /// A key of another kind that would be taken for a secret.
+    /// A key of another kind, which would be taken for a secret.
     #[error("{0}")]
     Form(KeyForm),
-    /// A key that can be broken.
+    /// The RSA key has fewer than 2,048 bits and can be broken (NIST SP 800-131A).
     #[error("the RSA key is shorter than 2048 bits: make a longer one")]
     Weak,
-    /// No such algorithm.
+    /// The RSA key has more than 8,192 bits, which the crypto library does not verify with.
     #[error(
-        "unknown algorithm: use one of HS256, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, \
-         ES512, EdDSA"
+        "the RSA key is longer than 8192 bits, which no token can be verified with: make one of 2048 to 8192 bits"
     )]
-    Algorithm,
-    /// An algorithm of another kind of key; above all HMAC with a public key, which everybody knows.
+    TooLong,
+    /// The algorithms are for another kind of key. Above all, HMAC with a public key is refused: everybody knows that key.
     #[error(
         "none of the algorithms fits this kind of key: HS… need a secret, RS…, PS…, ES… and EdDSA a public key"
     )]
     Mismatch,
-    /// A text that is no JWK Set.
+    /// The text is no JWK Set.
     #[error("this is no JWK Set (RFC 7517): an object with an array \"keys\"")]
     Set,
-    /// A JWK Set that verifies nothing.
+    /// No key of the JWK Set can verify a signature.
     #[error("the JWK Set holds no key that can verify signatures with an allowed algorithm")]
     SetUnusable,
 }
@@ -143,11 +74,13 @@ impl Key {
     /// be written `\n`. Without algorithms: all that fit the key.
     ///
     /// # Errors
-    /// [`KeyError`].
+    /// [`KeyError::Empty`], [`KeyError::Pem`], [`KeyError::Weak`], [`KeyError::TooLong`] and [`KeyError::Mismatch`];
+    /// [`KeyError::Form`] for a text that holds a key and is no PEM document.
     ///
     /// ```
     /// use petasos_auth::{Algorithm, Key, KeyError};
     /// let key = Key::parse("a shared secret of at least 32 bytes", &[])?;
+    /// assert!(key.is_secret());
     /// assert!(Key::parse("a shared secret", &[Algorithm::RS256]).is_err());
     /// # Ok::<(), KeyError>(())
     /// ```
@@ -156,279 +89,188 @@ impl Key {
         if text.is_empty() {
             return Err(KeyError::Empty);
         }
-        let verifying = match pem(text) {
-            None => secret(text)?,
-            // The library takes some of them and then verifies nothing.
-            Some(_) if holds(text, PRIVATE) => return Err(KeyError::Pem),
-            Some(pem) => DecodingKey::from_rsa_pem(&pem)
-                .or_else(|_| DecodingKey::from_ec_pem(&pem))
-                .or_else(|_| DecodingKey::from_ed_pem(&pem))
-                .map_err(|_| KeyError::Pem)?,
-        };
-        Self::new(None, verifying, algorithms)
+        match pem::find(text) {
+            None => Self::from_secret(None, text, algorithms),
+            // Also a private key beside it: an operator who hands one out should learn it.
+            Some(_) if pem::holds_private_key(text) => Err(KeyError::Pem),
+            Some(document) => {
+                let document = document.map_err(|Malformed| KeyError::Pem)?;
+                let key = PublicKey::from_document(&document).ok_or(KeyError::Pem)?;
+                Self::from_public_key(None, &key, algorithms)
+            }
+        }
     }
 
-    /// The keys of a JWK Set (RFC 7517) that can verify signatures, in their order; others are left out, as RFC 7517,
-    /// section 5 asks. Shared secrets only if `secrets`.
+    /// A shared secret that is not empty.
     ///
     /// # Errors
-    /// [`KeyError::Set`], [`KeyError::SetUnusable`], and [`KeyError::Form`] for a shared secret that is another kind of
-    /// key.
-    pub fn parse_set(json: &[u8], algorithms: &[Algorithm], secrets: bool) -> Result<Vec<Self>, KeyError> {
-        #[derive(Deserialize)]
-        struct Set {
-            keys: Vec<serde_json::Value>,
+    /// [`KeyError::Form`], [`KeyError::Mismatch`].
+    pub(crate) fn from_secret(
+        id: Option<String>,
+        secret: &[u8],
+        allowed: &[Algorithm],
+    ) -> Result<Self, KeyError> {
+        if let Some(form) = key_form::find(secret) {
+            return Err(KeyError::Form(form));
         }
-        let set: Set = serde_json::from_slice(json).map_err(|_| KeyError::Set)?;
-        let jwks = set.keys.into_iter().take(SET_KEYS_MAX).filter_map(|key| serde_json::from_value(key).ok());
-        let keys = jwks.map(|jwk: Jwk| jwk.key(algorithms, secrets));
-        let usable: Vec<_> = keys.filter_map(Result::transpose).collect::<Result<_, _>>()?;
-        if usable.is_empty() { Err(KeyError::SetUnusable) } else { Ok(usable) }
+        let verifying = suitable(Algorithm::HMAC, allowed)?;
+        let verifying = verifying.filter_map(|algorithm| {
+            Some((algorithm, Verifying::Secret(Box::new(hmac::Key::new(algorithm.hmac()?, secret)))))
+        });
+        Ok(Self { id, secret: Some(secret.into()), verifying: verifying.collect() })
     }
 
-    fn new(id: Option<String>, verifying: DecodingKey, allowed: &[Algorithm]) -> Result<Self, KeyError> {
-        let fitting: &[Algorithm] = match (verifying.family(), verifying.kind()) {
-            (AlgorithmFamily::Hmac, _) => &[HS256, HS384, HS512],
-            (AlgorithmFamily::Rsa, kind) => {
-                // PKCS#1 wraps the modulus and the exponent in a few bytes.
-                let bits = match kind {
-                    DecodingKeyKind::SecretOrDer(der) => 8 * der.len(),
-                    DecodingKeyKind::RsaModulusExponent { n, .. } => {
-                        8 * n.iter().skip_while(|byte| **byte == 0).count()
-                    }
-                };
-                if bits < RSA_BITS_MIN {
-                    return Err(KeyError::Weak);
-                }
-                &[RS256, RS384, RS512, PS256, PS384, PS512]
+    /// A public key.
+    ///
+    /// # Errors
+    /// [`KeyError::Pem`] for bytes that are no key, such as a point that is not on its curve; [`KeyError::Weak`],
+    /// [`KeyError::TooLong`], [`KeyError::Mismatch`].
+    pub(crate) fn from_public_key(
+        id: Option<String>,
+        key: &PublicKey,
+        allowed: &[Algorithm],
+    ) -> Result<Self, KeyError> {
+        if let PublicKey::Rsa(der) = key {
+            match RsaParameters::public_modulus_len(der).map_err(|_| KeyError::Pem)? {
+                ..RSA_BITS_MIN => return Err(KeyError::Weak),
+                RSA_BITS_MIN..=RSA_BITS_MAX => {}
+                _ => return Err(KeyError::TooLong),
             }
-            (AlgorithmFamily::Ec, DecodingKeyKind::SecretOrDer(point)) => match point.len() {
-                65 => &[ES256],
-                97 => &[ES384],
-                P521_POINT_BYTES => &[ES512],
-                _ => return Err(KeyError::Pem),
-            },
-            (AlgorithmFamily::Ed, _) => &[EdDSA],
-            (AlgorithmFamily::Ec, _) => return Err(KeyError::Pem),
-        };
-        let mut algorithms = fitting.to_vec();
-        if !allowed.is_empty() {
-            algorithms.retain(|each| allowed.contains(each));
         }
-        if algorithms.is_empty() {
-            return Err(KeyError::Mismatch);
-        }
-        Ok(Self { id, verifying, algorithms })
+        let verifying = suitable(key.algorithms(), allowed)?.filter_map(|algorithm| {
+            let parsed = ParsedPublicKey::new(algorithm.verification()?, key.as_bytes());
+            Some(parsed.map(|parsed| (algorithm, Verifying::Public(parsed))))
+        });
+        let verifying = verifying.collect::<Result<_, _>>().map_err(|_| KeyError::Pem)?;
+        Ok(Self { id, secret: None, verifying })
     }
 
-    /// Whether a JWK Set holds a shared secret or a private key, so that its file must not be readable by others.
-    pub fn is_set_secret(json: &[u8]) -> bool {
-        #[derive(Deserialize)]
-        struct Set {
-            keys: Vec<Secret>,
-        }
-        #[derive(Deserialize)]
-        struct Secret {
-            k: Option<serde::de::IgnoredAny>,
-            d: Option<serde::de::IgnoredAny>,
-            r#priv: Option<serde::de::IgnoredAny>,
-        }
-        let is_secret = |key: &Secret| key.k.is_some() || key.d.is_some() || key.r#priv.is_some();
-        serde_json::from_slice::<Set>(json).is_ok_and(|set| set.keys.iter().any(is_secret))
-    }
-
-    /// The bytes of a shared secret. `None`: it is another kind of key.
-    fn secret(&self) -> Option<&[u8]> {
-        if self.verifying.family() != AlgorithmFamily::Hmac {
-            return None;
-        }
-        self.verifying.try_get_as_bytes().ok()
-    }
-
-    /// Whether it is a shared secret, which signs as well as verifies.
+    /// Whether the key is a shared secret, which signs as well as verifies.
     pub fn is_secret(&self) -> bool {
-        self.secret().is_some()
+        self.secret.is_some()
     }
 
-    /// Whether both are the same shared secret.
+    /// Whether both keys are the same shared secret.
     pub fn is_same_secret(&self, other: &Self) -> bool {
-        self.is_secret() && self.secret() == other.secret()
+        self.is_secret() && self.secret == other.secret
     }
 
-    /// Why others may know or guess it, if it is a weak shared secret.
+    /// Why others may know or guess the secret. `None`: it is strong, or the key is a public one.
     pub fn weakness(&self) -> Option<Weakness> {
-        let bytes_min = self.algorithms.iter().filter_map(|each| each.secret_bytes_min()).min();
-        Weakness::find(self.secret()?, bytes_min?)
+        let bytes_min = self.verifying.iter().filter_map(|(algorithm, _)| algorithm.secret_bytes_min()).min();
+        Weakness::find(self.secret.as_deref()?, bytes_min?)
     }
 
-    /// Its name in a JWK Set.
+    /// The name of the key in its JWK Set.
     pub fn id(&self) -> Option<&str> {
         self.id.as_deref()
     }
 
-    /// Whether the key is for that algorithm.
+    /// Whether the key may be used with that algorithm.
     pub(crate) fn allows(&self, algorithm: Algorithm) -> bool {
-        self.algorithms.contains(&algorithm)
+        self.verifying.iter().any(|(each, _)| *each == algorithm)
     }
 
-    /// Whether the signature, in base64url, is right.
+    /// Whether the signature of `input`, in base64url, was made with this key and that algorithm.
     pub(crate) fn verifies(&self, algorithm: Algorithm, input: &str, signature: &str) -> bool {
-        if !self.allows(algorithm) {
+        let Some((_, verifying)) = self.verifying.iter().find(|(each, _)| *each == algorithm) else {
             return false;
+        };
+        let Ok(signature) = URL_SAFE_NO_PAD.decode(signature) else { return false };
+        match verifying {
+            // In constant time: how long it takes says nothing about the right signature.
+            Verifying::Secret(key) => hmac::verify(key, input.as_bytes(), &signature).is_ok(),
+            Verifying::Public(key) => key.verify_sig(input.as_bytes(), &signature).is_ok(),
         }
-        match algorithm.of_library() {
-            Some(algorithm) => {
-                crypto::verify(signature, input.as_bytes(), &self.verifying, algorithm).unwrap_or(false)
-            }
-            None => self.verifies_p521(input, signature).is_some(),
-        }
-    }
-
-    fn verifies_p521(&self, input: &str, signature: &str) -> Option<()> {
-        let signature = URL_SAFE_NO_PAD.decode(signature).ok()?;
-        let point = self.verifying.try_get_as_bytes().ok()?;
-        let key = UnparsedPublicKey::new(&ECDSA_P521_SHA512_FIXED, point);
-        key.verify(input.as_bytes(), &signature).ok()
     }
 }
 
-/// How the label of every private key ends (RFC 7468).
-const PRIVATE: &[u8] = b"PRIVATE KEY-----";
-
-/// NIST SP 800-131A, and what the crypto library accepts.
-const RSA_BITS_MIN: usize = 2_048;
-
-/// An uncompressed point of P-521.
-const P521_POINT_BYTES: usize = 133;
-
-/// Keys of one set; issuers have a handful.
-const SET_KEYS_MAX: usize = 100;
-
-/// The first PEM document in a text, in the standard's form. Text in front of it is an explanation (RFC 7468, section
-/// 2). Its line breaks may be written `\n` or be lost, as happens in environment variables. `None`: the text holds no
-/// PEM document.
-pub(crate) fn pem(text: &[u8]) -> Option<Vec<u8>> {
-    const BEGIN: &[u8] = b"-----BEGIN ";
-    let start = position(text, &BEGIN[..BEGIN.len() - 1])?;
-    let document = || {
-        let (label, rest) = split(text[start..].strip_prefix(BEGIN)?, b"-----")?;
-        let (body, _) = split(rest, &[b"-----END ", label, b"-----"].concat())?;
-        let mut digits = Vec::with_capacity(body.len());
-        let mut escaped = false;
-        for byte in body {
-            match byte {
-                b'\\' => escaped = true,
-                b'n' | b'r' | b't' if escaped => escaped = false,
-                b'"' | b'\'' => {}
-                byte if byte.is_ascii_whitespace() => {}
-                byte => {
-                    escaped = false;
-                    digits.push(*byte);
-                }
-            }
-        }
-        let lines = digits.chunks(64).flat_map(|line| [line, b"\n"]).flatten().copied();
-        let mut document = [BEGIN, label, b"-----\n"].concat();
-        document.extend(lines);
-        document.extend([b"-----END ", label, b"-----\n"].concat());
-        Some(document)
-    };
-    Some(document().unwrap_or_else(|| text[start..].to_owned()))
-}
-
-fn split<'a>(text: &'a [u8], at: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
-    let position = position(text, at)?;
-    Some((&text[..position], &text[position + at.len()..]))
-}
-
-fn position(text: &[u8], part: &[u8]) -> Option<usize> {
-    text.windows(part.len()).position(|window| window == part)
-}
-
-/// A shared secret.
+/// The algorithms of a kind of key that are allowed. An empty list allows all.
 ///
 /// # Errors
-/// [`KeyError::Form`] for another kind of key.
-fn secret(bytes: &[u8]) -> Result<DecodingKey, KeyError> {
-    match key_form::find(bytes) {
-        Some(form) => Err(KeyError::Form(form)),
-        None => Ok(DecodingKey::from_secret(bytes)),
-    }
+/// [`KeyError::Mismatch`]: there is none.
+fn suitable(
+    algorithms: &'static [Algorithm],
+    allowed: &[Algorithm],
+) -> Result<impl Iterator<Item = Algorithm>, KeyError> {
+    let is_allowed = |algorithm: &Algorithm| allowed.is_empty() || allowed.contains(algorithm);
+    let suitable = algorithms.iter().copied().filter(is_allowed);
+    if suitable.clone().next().is_none() { Err(KeyError::Mismatch) } else { Ok(suitable) }
 }
+
+/// NIST SP 800-131A, and the least that the crypto library verifies with.
+const RSA_BITS_MIN: u32 = 2_048;
+
+/// The most that the crypto library verifies with.
+const RSA_BITS_MAX: u32 = 8_192;
 
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Key")
-            .field("id", &self.id)
-            .field("algorithms", &self.algorithms)
-            .finish_non_exhaustive()
+        let algorithms: Vec<_> = self.verifying.iter().map(|(algorithm, _)| algorithm).collect();
+        f.debug_struct("Key").field("id", &self.id).field("algorithms", &algorithms).finish_non_exhaustive()
     }
 }
 
-/// One member of a JWK Set.
-#[derive(Deserialize)]
-struct Jwk {
-    kty: String,
-    kid: Option<String>,
-    alg: Option<String>,
-    #[serde(rename = "use")]
-    usage: Option<String>,
-    key_ops: Option<Vec<String>>,
-    crv: Option<String>,
-    n: Option<String>,
-    e: Option<String>,
-    x: Option<String>,
-    y: Option<String>,
-    k: Option<String>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Jwk {
-    /// The key, if it may verify signatures with one of the algorithms.
-    ///
-    /// # Errors
-    /// [`KeyError::Form`].
-    fn key(mut self, algorithms: &[Algorithm], secrets: bool) -> Result<Option<Key>, KeyError> {
-        let shared = self.k.take().filter(|_| secrets && self.kty == "oct");
-        let shared = shared.and_then(|text| URL_SAFE_NO_PAD.decode(text).ok());
-        let shared = shared.filter(|bytes| !bytes.is_empty()).map(|bytes| secret(&bytes)).transpose()?;
-        Ok(self.usable(algorithms, shared))
+    /// A JWS of an RFC and the key that verifies it. Most payloads are no claims, so only the signature can be checked.
+    #[derive(serde::Deserialize)]
+    struct Vector {
+        source: String,
+        alg: String,
+        key: serde_json::Value,
+        jws: String,
     }
 
-    fn usable(self, algorithms: &[Algorithm], shared: Option<DecodingKey>) -> Option<Key> {
-        let for_signatures = self.usage.as_deref().is_none_or(|usage| usage == "sig")
-            && self.key_ops.as_ref().is_none_or(|all| all.iter().any(|each| each == "verify"));
-        if !for_signatures {
-            return None;
-        }
-        let (verifying, curve_bytes) = match (self.kty.as_str(), self.crv.as_deref()) {
-            ("RSA", _) => (DecodingKey::from_rsa_components(&self.n?, &self.e?).ok()?, None),
-            ("EC", Some(curve)) => {
-                let bytes = match curve {
-                    "P-256" => 65,
-                    "P-384" => 97,
-                    "P-521" => P521_POINT_BYTES,
-                    _ => return None,
-                };
-                (DecodingKey::from_ec_components(&self.x?, &self.y?).ok()?, Some(bytes))
+    fn vectors() -> Vec<Vector> {
+        serde_json::from_str(include_str!("../tests/vectors.json")).expect("vectors")
+    }
+
+    fn key(vector: &Vector) -> Key {
+        let set = serde_json::json!({"keys": [vector.key]}).to_string();
+        Key::parse_set(set.as_bytes(), &[], true).expect("a key").remove(0)
+    }
+
+    #[test]
+    fn the_signatures_of_rfc_7515_7520_and_8037_verify() {
+        let vectors = vectors();
+        assert_eq!(vectors.len(), 9);
+        for vector in &vectors {
+            let (input, signature) = vector.jws.rsplit_once('.').expect("a signature");
+            let algorithm = vector.alg.parse().expect("an algorithm");
+            let key = key(vector);
+            assert!(key.verifies(algorithm, input, signature), "{}", vector.source);
+            for other in Algorithm::ALL.into_iter().filter(|other| *other != algorithm) {
+                assert!(!key.verifies(other, input, signature), "{} {other}", vector.source);
             }
-            ("OKP", Some("Ed25519")) => (DecodingKey::from_ed_components(&self.x?).ok()?, Some(32)),
-            ("oct", _) => (shared?, None),
-            _ => return None,
-        };
-        // A key that is not of its curve would be taken for one of another.
-        if curve_bytes.is_some_and(|bytes| verifying.try_get_as_bytes().map_or(0, <[u8]>::len) != bytes) {
-            return None;
+            assert!(!key.verifies(algorithm, &input[1..], signature), "{}", vector.source);
+            assert!(!key.verifies(algorithm, input, &format!("{signature}=")), "{}", vector.source);
         }
-        let allowed = match &self.alg {
-            None => algorithms.to_vec(),
-            Some(name) => {
-                let own: Algorithm = name.parse().ok()?;
-                if !algorithms.is_empty() && !algorithms.contains(&own) {
-                    return None;
-                }
-                vec![own]
-            }
-        };
-        Key::new(self.kid, verifying, &allowed).ok()
+        for (this, other) in vectors.iter().flat_map(|this| vectors.iter().map(move |other| (this, other))) {
+            let (input, signature) = other.jws.rsplit_once('.').expect("a signature");
+            let verified = key(this).verifies(other.alg.parse().expect("an algorithm"), input, signature);
+            assert_eq!(verified, this.key == other.key, "{} {}", this.source, other.source);
+        }
+    }
+
+    #[test]
+    fn secrets_are_compared_as_such() {
+        let parse = |text: &str| Key::parse(text, &[]).expect("a key");
+        let (one, same, other) = (parse("one"), parse("one"), parse("other"));
+        let public = parse(include_str!("../tests/keys/p256.pub.pem"));
+        assert!(one.is_same_secret(&same) && !one.is_same_secret(&other));
+        assert!(!public.is_same_secret(&public.clone()) && !public.is_same_secret(&one));
+        assert!(one.is_secret() && !public.is_secret() && one.id().is_none());
+        assert!(public.weakness().is_none());
+    }
+
+    #[test]
+    fn a_key_is_for_its_algorithms_only() {
+        let key = Key::parse("a secret", &[Algorithm::HS384, Algorithm::RS256]).expect("a key");
+        let allowed: Vec<_> = Algorithm::ALL.into_iter().filter(|each| key.allows(*each)).collect();
+        assert_eq!(allowed, [Algorithm::HS384]);
+        assert_eq!(format!("{key:?}"), "Key { id: None, algorithms: [HS384], .. }");
     }
 }

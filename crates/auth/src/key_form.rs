@@ -15,9 +15,12 @@ use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P256K1_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ECDSA_P521_SHA512_FIXED,
     ParsedPublicKey,
 };
-use base64::{
-    Engine, alphabet,
-    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+
+use crate::{
+    der::{BIT_STRING, Element, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE},
+    encoding::{
+        from_array, from_base32, from_base64, from_escapes, from_hex, from_latin1, from_percent, from_utf16,
+    },
 };
 
 /// The kind of key that was given as a shared secret.
@@ -152,123 +155,8 @@ fn in_base64(run: &[u8], deeper: impl Fn(&[u8]) -> Option<KeyForm>) -> Option<Ke
 /// Bytes that are examined to decide whether the rest is text.
 const TEXT_SAMPLE: usize = 32;
 
-/// Decodes both alphabets, with and without padding. An incomplete group at the end is ignored.
-fn from_base64(digits: &[u8]) -> Vec<u8> {
-    const CONFIG: GeneralPurposeConfig = GeneralPurposeConfig::new()
-        .with_decode_allow_trailing_bits(true)
-        .with_decode_padding_mode(DecodePaddingMode::Indifferent);
-    const LENIENT: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, CONFIG);
-    let end = if digits.len() % 4 == 1 { digits.len() - 1 } else { digits.len() };
-    let standard = digits[..end].iter().map(|digit| match digit {
-        b'-' => b'+',
-        b'_' => b'/',
-        other => *other,
-    });
-    LENIENT.decode(standard.collect::<Vec<_>>()).unwrap_or_default()
-}
-
-fn from_hex(digits: &[u8]) -> Option<Vec<u8>> {
-    // The shortest key with a structure has 44 bytes.
-    if digits.len() < 2 * 32 {
-        return None;
-    }
-    let value = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
-    digits.chunks_exact(2).map(|pair| Some((value(pair[0])? << 4) | value(pair[1])?)).collect()
-}
-
 fn is_base32(byte: &u8) -> bool {
     byte.is_ascii_alphabetic() || (b'2'..=b'7').contains(byte)
-}
-
-/// RFC 4648, section 6, in either case and without padding; bits that are left over at the end do not count.
-fn from_base32(digits: &[u8]) -> Option<Vec<u8>> {
-    // The shortest key with a structure has 44 bytes.
-    if digits.len() < 44 * 8 / 5 {
-        return None;
-    }
-    let (mut bytes, mut bits, mut count) = (Vec::with_capacity(digits.len() * 5 / 8), 0_u16, 0);
-    for digit in digits {
-        let value = match digit {
-            b'2'..=b'7' => digit - b'2' + 26,
-            letter => letter.to_ascii_uppercase().checked_sub(b'A')?,
-        };
-        bits = (bits << 5) | u16::from(value);
-        count += 5;
-        if count >= 8 {
-            count -= 8;
-            bytes.push((bits >> count) as u8);
-            bits &= (1 << count) - 1;
-        }
-    }
-    Some(bytes)
-}
-
-/// A text in UTF-16, as some shells and editors write files.
-fn from_utf16(bytes: &[u8]) -> Option<Vec<u8>> {
-    let little = bytes.starts_with(&[0xFF, 0xFE]) || bytes.get(1) == Some(&0);
-    let big = bytes.starts_with(&[0xFE, 0xFF]) || bytes.first() == Some(&0);
-    if !little && !big {
-        return None;
-    }
-    let units = bytes.chunks_exact(2).map(|pair| {
-        let pair = [pair[0], pair[1]];
-        if little { u16::from_le_bytes(pair) } else { u16::from_be_bytes(pair) }
-    });
-    let text: String = char::decode_utf16(units).collect::<Result<_, _>>().ok()?;
-    Some(text.trim_start_matches('\u{FEFF}').into())
-}
-
-/// Bytes that were read as Latin-1 and stored as UTF-8: a character for each byte.
-fn from_latin1(bytes: &[u8]) -> Option<Vec<u8>> {
-    let text = str::from_utf8(bytes).ok().filter(|text| !text.is_ascii())?;
-    text.trim_start_matches('\u{FEFF}').chars().map(|c| u8::try_from(u32::from(c)).ok()).collect()
-}
-
-fn from_percent(bytes: &[u8]) -> Option<Vec<u8>> {
-    unescape(bytes, b'%', |rest| Some((hex_digits(rest, 2)?, 2)))
-}
-
-/// The bytes of an array as programs write it: `[0x30, 0x2a]` or `[48, 42]`.
-fn from_array(bytes: &[u8]) -> Option<Vec<u8>> {
-    let words = bytes.split(|byte| !byte.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
-    let byte = |word: &[u8]| {
-        let word = str::from_utf8(word).ok()?;
-        match word.strip_prefix("0x") {
-            Some(digits) => u8::from_str_radix(digits, 16).ok(),
-            None => word.parse().ok(),
-        }
-    };
-    let array: Vec<u8> = words.map(byte).skip_while(Option::is_none).map_while(|byte| byte).collect();
-    (array.len() > 1).then_some(array)
-}
-
-/// Written line breaks and the other escapes of JSON, shells and programming languages.
-fn from_escapes(bytes: &[u8]) -> Option<Vec<u8>> {
-    unescape(bytes, b'\\', |rest| match rest.first()? {
-        b'n' | b'r' | b't' => Some((b'\n', 1)),
-        b'x' => Some((hex_digits(&rest[1..], 2)?, 3)),
-        b'u' => Some((hex_digits(&rest[1..], 4)?, 5)),
-        other => Some((*other, 1)),
-    })
-}
-
-/// A number below 256 from the first `count` digits.
-fn hex_digits(bytes: &[u8], count: usize) -> Option<u8> {
-    u8::from_str_radix(str::from_utf8(bytes.get(..count)?).ok()?, 16).ok()
-}
-
-/// Replaces escapes, which begin with `mark`; `read` returns a byte and the length of its escape. `None`: there are
-/// none.
-fn unescape(bytes: &[u8], mark: u8, read: impl Fn(&[u8]) -> Option<(u8, usize)>) -> Option<Vec<u8>> {
-    let (mut out, mut at, mut any) = (Vec::new(), 0, false);
-    while at < bytes.len() {
-        let escape = if bytes[at] == mark { read(&bytes[at + 1..]) } else { None };
-        let (byte, length) = escape.unwrap_or((bytes[at], 0));
-        any |= escape.is_some();
-        out.push(byte);
-        at += 1 + length;
-    }
-    any.then_some(out)
 }
 
 /// The kind of key that a text names in words.
@@ -330,55 +218,16 @@ fn point(bytes: &[u8]) -> Option<KeyForm> {
     found.then_some(KeyForm::Public)
 }
 
-/// One element in DER, whose content may be cut off.
-struct Element<'a> {
-    tag: u8,
-    content: &'a [u8],
-    /// Bytes of the content that are cut off.
-    missing: usize,
-    rest: &'a [u8],
-}
-
-impl<'a> Element<'a> {
-    fn read(bytes: &'a [u8]) -> Option<Self> {
-        let (tag, length, rest) = match bytes {
-            [tag, length @ ..=0x7F, rest @ ..] => (*tag, usize::from(*length), rest),
-            [tag, 0x81, length, rest @ ..] => (*tag, usize::from(*length), rest),
-            [tag, 0x82, high, low, rest @ ..] => (*tag, usize::from(u16::from_be_bytes([*high, *low])), rest),
-            [tag, 0x83, high, middle, low, rest @ ..] => {
-                (*tag, u32::from_be_bytes([0, *high, *middle, *low]) as usize, rest)
-            }
-            _ => return None,
-        };
-        let there = length.min(rest.len());
-        Some(Self { tag, content: &rest[..there], missing: length - there, rest: &rest[there..] })
-    }
-
-    fn tagged(bytes: &'a [u8], tag: u8) -> Option<Self> {
-        Self::read(bytes).filter(|element| element.tag == tag)
-    }
-
-    /// The identifier that an `AlgorithmIdentifier` begins with.
-    fn algorithm(bytes: &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
-        let sequence = Self::tagged(bytes, SEQUENCE)?;
-        let identifier = Self::tagged(sequence.content, OBJECT_IDENTIFIER)?;
-        Some((identifier.content, sequence.rest))
-    }
-
-    /// Whether it is complete, except for up to four bytes at its end that look like white space and were trimmed.
-    fn is_whole(&self) -> bool {
-        self.missing <= 4
-    }
-}
-
-const INTEGER: u8 = 0x02;
-const BIT_STRING: u8 = 0x03;
-const OCTET_STRING: u8 = 0x04;
-const OBJECT_IDENTIFIER: u8 = 0x06;
-const SEQUENCE: u8 = 0x30;
-
 /// The first bytes of `1.2.840.113549.1`, the arc of the PKCS standards.
 const PKCS: &[u8] = &[0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 0x01];
+
+/// Whether an element is complete, except for up to four bytes at its end that look like white space and were trimmed.
+fn is_complete(element: &Element<'_>) -> bool {
+    element.missing <= TRIMMED_MAX
+}
+
+/// Bytes that may be missing at the end of a key: more than four in a row look like white space only by chance.
+const TRIMMED_MAX: usize = 4;
 
 /// The smallest modulus in use: 512 bits.
 const MODULUS_BYTES_MIN: usize = 64;
@@ -465,13 +314,13 @@ fn numbers(whole: &Element<'_>, first: &Element<'_>) -> Option<KeyForm> {
         // ECPrivateKey (RFC 5915).
         (Some(1), OCTET_STRING) => {
             let ends = matches!(second.rest, [] | [0xA0 | 0xA1, ..]);
-            (whole.is_whole() && ends && (16..=72).contains(&second.content.len()))
+            (is_complete(whole) && ends && (16..=72).contains(&second.content.len()))
                 .then_some(KeyForm::Private)
         }
-        (_, INTEGER) if whole.is_whole() => {
+        (_, INTEGER) if is_complete(whole) => {
             let (mut longest, mut count, mut rest) = (first.content.len(), 1, first.rest);
             while !rest.is_empty() {
-                let number = Element::tagged(rest, INTEGER).filter(Element::is_whole)?;
+                let number = Element::tagged(rest, INTEGER).filter(is_complete)?;
                 (longest, count, rest) = (longest.max(number.content.len()), count + 1, number.rest);
             }
             match (longest >= MODULUS_BYTES_MIN, version, count) {

@@ -5,19 +5,26 @@
 //!
 //! What a token may say, and what that means, is decided in `petasos-protocol`. This crate adds keys, time and memory.
 
+mod algorithm;
+mod der;
+mod encoding;
 mod issuers;
+mod jwk;
 mod key;
 mod key_form;
 mod key_set;
 mod memory;
+mod pem;
+mod public_key;
 mod remote;
 mod signer;
 mod verified;
 mod verifier;
 mod weakness;
 
+pub use algorithm::{Algorithm, UnknownAlgorithm};
 pub use issuers::{Issuer, Issuers, Keys};
-pub use key::{Algorithm, Key, KeyError};
+pub use key::{Key, KeyError};
 pub use key_form::KeyForm;
 pub use remote::{FetchError, RemoteKeys, RemoteKeysError};
 pub use signer::Signer;

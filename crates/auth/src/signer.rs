@@ -3,13 +3,20 @@
 use std::fmt;
 
 use aws_lc_rs::{
+    hmac,
     rand::SystemRandom,
-    signature::{ECDSA_P521_SHA512_FIXED_SIGNING, EcdsaKeyPair},
+    signature::{
+        ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, ECDSA_P521_SHA512_FIXED_SIGNING,
+        EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair, RSA_PKCS1_SHA256, RSA_PKCS1_SHA384,
+        RSA_PKCS1_SHA512, RSA_PSS_SHA256, RSA_PSS_SHA384, RSA_PSS_SHA512, RsaEncoding, RsaKeyPair,
+    },
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use jsonwebtoken::{EncodingKey, crypto};
 
-use crate::{Algorithm, KeyError, key::pem, key_form};
+use crate::{
+    Algorithm, KeyError, key_form,
+    pem::{self, Document, Malformed},
+};
 
 /// A key that signs tokens with one algorithm.
 pub struct Signer {
@@ -19,8 +26,10 @@ pub struct Signer {
 }
 
 enum Signing {
-    Library(EncodingKey),
-    P521(EcdsaKeyPair),
+    Secret(Box<hmac::Key>),
+    Rsa(Box<RsaKeyPair>, &'static dyn RsaEncoding),
+    Ec(EcdsaKeyPair),
+    Ed25519(Ed25519KeyPair),
 }
 
 impl Signer {
@@ -28,7 +37,7 @@ impl Signer {
     /// for a secret, else the first that fits the key, of RS256, ES256, ES384, ES512 and EdDSA.
     ///
     /// # Errors
-    /// [`KeyError::Empty`], [`KeyError::Form`] for a key in another form than PEM, which is no shared secret,
+    /// [`KeyError::Empty`]; [`KeyError::Form`] for a key in another form than PEM, which is no shared secret;
     /// [`KeyError::Mismatch`] for a key that cannot sign with the algorithm.
     ///
     /// ```
@@ -42,20 +51,22 @@ impl Signer {
         if text.is_empty() {
             return Err(KeyError::Empty);
         }
-        let document = pem(text);
+        let document = pem::find(text);
         if document.is_none()
             && let Some(form) = key_form::find(text)
         {
             return Err(KeyError::Form(form));
         }
-        let fits = |each: &Algorithm| each.is_symmetric() == document.is_none();
-        let text = document.as_deref().unwrap_or(text);
-        let candidates = Algorithm::ALL
-            .into_iter()
-            .filter(|each| fits(each) && algorithm.is_none_or(|only| only == *each));
+        let document = document.transpose().map_err(|Malformed| KeyError::Mismatch)?;
+        let candidates = Algorithm::ALL.into_iter().filter(|each| algorithm.is_none_or(|only| only == *each));
         let mut signers = candidates.filter_map(|algorithm| {
-            let signer = Self { key: Signing::parse(text, algorithm)?, algorithm, id: None };
-            signer.try_sign("probe").map(|_| signer)
+            let key = match &document {
+                None => Signing::Secret(Box::new(hmac::Key::new(algorithm.hmac()?, text))),
+                Some(document) => Signing::from_document(document, algorithm)?,
+            };
+            // So that `sign` can rely on it.
+            key.sign("probe")?;
+            Some(Self { key, algorithm, id: None })
         });
         signers.next().ok_or(KeyError::Mismatch)
     }
@@ -80,33 +91,56 @@ impl Signer {
         }
         let encode = |text: &str| URL_SAFE_NO_PAD.encode(text);
         let input = format!("{}.{}", encode(&header.to_string()), encode(claims));
-        let signature = self.try_sign(&input).expect("a key that has signed signs again");
-        format!("{input}.{signature}")
-    }
-
-    fn try_sign(&self, input: &str) -> Option<String> {
-        match &self.key {
-            Signing::Library(key) => crypto::sign(input.as_bytes(), key, self.algorithm.of_library()?).ok(),
-            Signing::P521(key) => {
-                let signature = key.sign(&SystemRandom::new(), input.as_bytes()).ok()?;
-                Some(URL_SAFE_NO_PAD.encode(signature))
-            }
-        }
+        let signature = self.key.sign(&input).expect("a key that has signed signs again");
+        format!("{input}.{}", URL_SAFE_NO_PAD.encode(signature))
     }
 }
 
 impl Signing {
-    fn parse(text: &[u8], algorithm: Algorithm) -> Option<Self> {
-        use Algorithm::{ES256, ES384, ES512, EdDSA};
-        Some(match algorithm {
-            _ if algorithm.is_symmetric() => Self::Library(EncodingKey::from_secret(text)),
-            ES256 | ES384 => Self::Library(EncodingKey::from_ec_pem(text).ok()?),
-            ES512 => {
-                let key = EncodingKey::from_ec_pem(text).ok()?;
-                Self::P521(EcdsaKeyPair::from_pkcs8(&ECDSA_P521_SHA512_FIXED_SIGNING, key.as_bytes()).ok()?)
+    /// The private key in a PEM document. `None`: it is for other algorithms.
+    fn from_document(Document { label, der }: &Document, algorithm: Algorithm) -> Option<Self> {
+        use Algorithm::{
+            ES256, ES384, ES512, EdDSA, HS256, HS384, HS512, PS256, PS384, PS512, RS256, RS384, RS512,
+        };
+        let rsa = |encoding: &'static dyn RsaEncoding| {
+            let pair = match label.as_str() {
+                "PRIVATE KEY" => RsaKeyPair::from_pkcs8(der).ok()?,
+                "RSA PRIVATE KEY" => RsaKeyPair::from_der(der).ok()?,
+                _ => return None,
+            };
+            Some(Self::Rsa(Box::new(pair), encoding))
+        };
+        let is_pkcs8 = label == "PRIVATE KEY";
+        let ec = |curve: &'static EcdsaSigningAlgorithm| {
+            let pair = is_pkcs8.then(|| EcdsaKeyPair::from_pkcs8(curve, der))?.ok()?;
+            Some(Self::Ec(pair))
+        };
+        match algorithm {
+            HS256 | HS384 | HS512 => None,
+            RS256 => rsa(&RSA_PKCS1_SHA256),
+            RS384 => rsa(&RSA_PKCS1_SHA384),
+            RS512 => rsa(&RSA_PKCS1_SHA512),
+            PS256 => rsa(&RSA_PSS_SHA256),
+            PS384 => rsa(&RSA_PSS_SHA384),
+            PS512 => rsa(&RSA_PSS_SHA512),
+            ES256 => ec(&ECDSA_P256_SHA256_FIXED_SIGNING),
+            ES384 => ec(&ECDSA_P384_SHA384_FIXED_SIGNING),
+            ES512 => ec(&ECDSA_P521_SHA512_FIXED_SIGNING),
+            EdDSA => Some(Self::Ed25519(is_pkcs8.then(|| Ed25519KeyPair::from_pkcs8(der))?.ok()?)),
+        }
+    }
+
+    fn sign(&self, input: &str) -> Option<Vec<u8>> {
+        let (input, random) = (input.as_bytes(), SystemRandom::new());
+        Some(match self {
+            Self::Secret(key) => hmac::sign(key, input).as_ref().to_vec(),
+            Self::Rsa(pair, encoding) => {
+                let mut signature = vec![0; pair.public_modulus_len()];
+                pair.sign(*encoding, &random, input, &mut signature).ok()?;
+                signature
             }
-            EdDSA => Self::Library(EncodingKey::from_ed_pem(text).ok()?),
-            _ => Self::Library(EncodingKey::from_rsa_pem(text).ok()?),
+            Self::Ec(pair) => pair.sign(&random, input).ok()?.as_ref().to_vec(),
+            Self::Ed25519(pair) => pair.try_sign(input).ok()?.as_ref().to_vec(),
         })
     }
 }
