@@ -185,10 +185,14 @@ async fn serve(mut options: Options, mut stop: Stop) -> Result<(), Failure> {
     }
     let path = connections.service().hub().url().path();
     STANDARD_OUTPUT.print(&format!("Serving on http://{}{path}", listener.address()));
-    let stopper = tokio::spawn(stop_on_signal(stop, connections.clone(), drain));
+    let hub = connections.service().hub().clone();
+    let stopper = tokio::spawn(stop_when_asked_or_failed(stop, connections.clone(), drain));
     listener.serve(connections, drain).await;
     stopper.await?;
-    Ok(())
+    match hub.has_failed() {
+        true => Err("the hub has failed, see the error in its log: start it again".into()),
+        false => Ok(()),
+    }
 }
 
 /// The keys of a hub that has made its own, and a token to try it with.
@@ -221,8 +225,12 @@ fn answer(text: &str) -> io::Result<()> {
     out.flush()
 }
 
-async fn stop_on_signal(mut stop: Stop, connections: Connections, drain: Duration) {
-    stop.asked().await;
+async fn stop_when_asked_or_failed(mut stop: Stop, connections: Connections, drain: Duration) {
+    let failed = connections.service().hub().failed();
+    tokio::select! {
+        () = stop.asked() => {}
+        () = failed => {}
+    }
     if timeout(drain.saturating_add(STOP_MAX), connections.stop()).await.is_err() {
         tracing::warn!("the hub did not stop in time: what it had left to do is left undone");
     }

@@ -8,9 +8,11 @@ use crate::body::Body;
 /// A question about the process.
 #[derive(Clone, Copy)]
 pub(crate) enum Probe {
-    /// `/healthz`: it answers. It does so while its log is away: to start it again would cut all streams and mend nothing.
+    /// `/healthz`: the hub lives. It does while its log is unavailable, because a restart would cut all streams and mend
+    /// nothing. It does not once the hub has failed, which only a restart mends.
     Liveness,
-    /// `/readyz`: it takes updates. False while the log does not answer, is full or has failed, and once the hub stops.
+    /// `/readyz`: it takes updates. False while the log does not answer, is full or has failed, and once the hub stops or
+    /// has failed.
     Readiness,
 }
 
@@ -26,6 +28,9 @@ impl Probe {
 
     pub(crate) fn answer(self, hub: &Hub) -> Response<Body> {
         let (status, text) = match self {
+            _ if hub.has_failed() => {
+                (StatusCode::SERVICE_UNAVAILABLE, "the hub has failed: start it again\n")
+            }
             Self::Readiness if !hub.is_ready() => {
                 (StatusCode::SERVICE_UNAVAILABLE, "the log takes no updates, or the hub stops\n")
             }

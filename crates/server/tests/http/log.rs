@@ -22,6 +22,7 @@ struct Faulty {
     log: Arc<MemoryTransport>,
     fault: Arc<Mutex<Option<Fault>>>,
     lost: Arc<Notify>,
+    ended: Arc<Notify>,
 }
 
 impl Faulty {
@@ -60,7 +61,8 @@ impl Transport for Faulty {
 
     async fn follow(&self, after: Position) -> Result<Box<dyn Follower>, TransportError> {
         let follower = self.log.follow(after).await?;
-        Ok(Box::new(Followed { follower, lost: Arc::clone(&self.lost) }))
+        let (lost, ended) = (Arc::clone(&self.lost), Arc::clone(&self.ended));
+        Ok(Box::new(Followed { follower, lost, ended }))
     }
 
     fn is_ready(&self) -> bool {
@@ -71,6 +73,7 @@ impl Transport for Faulty {
 struct Followed {
     follower: Box<dyn Follower>,
     lost: Arc<Notify>,
+    ended: Arc<Notify>,
 }
 
 #[async_trait::async_trait]
@@ -79,13 +82,18 @@ impl Follower for Followed {
         tokio::select! {
             entries = self.follower.next() => entries,
             () = self.lost.notified() => Err(TransportError::Trimmed),
+            () = self.ended.notified() => Err(TransportError::Closed),
         }
     }
 }
 
 async fn start() -> (Server, Faulty) {
-    let log =
-        Faulty { log: Arc::new(MemoryTransport::new(100)), fault: Arc::default(), lost: Arc::default() };
+    let log = Faulty {
+        log: Arc::new(MemoryTransport::new(100)),
+        fault: Arc::default(),
+        lost: Arc::default(),
+        ended: Arc::default(),
+    };
     let hub = petasos_hub::Settings {
         keep_alive: None,
         log_wait_max: Duration::ZERO,
@@ -173,4 +181,22 @@ async fn streams_end_properly_when_the_log_is_lost() {
     let mut stream = server.subscribe("topic=a", &[]).await;
     server.publish("topic=a&id=2&data=x").await;
     assert_eq!(stream.event().await, "id: 2\ndata: x\n\n");
+}
+
+#[tokio::test]
+async fn a_hub_that_has_failed_is_neither_alive_nor_ready_and_refuses_everything() {
+    let (server, log) = start().await;
+    let mut stream = server.subscribe("topic=a", &[]).await;
+    log.ended.notify_one();
+    assert_eq!(stream.chunk().await, None, "a proper end, so that the browser comes back");
+    for probe in ["/healthz", "/readyz"] {
+        let answer = server.request("GET", probe, &[], b"").await;
+        assert_eq!(
+            (answer.status, answer.body.as_str()),
+            (503, "the hub has failed: start it again\n"),
+            "{probe}"
+        );
+    }
+    assert_eq!(server.publish("topic=a&id=1").await.status, 503);
+    assert_eq!(server.request("GET", &format!("{HUB}?topic=a"), &[], b"").await.status, 503);
 }
