@@ -18,6 +18,7 @@ from flask import Flask
 from clients import HUB_PATH, PATIENCE, SECRET, Request
 from engines import Redis
 from flask_mercure_sse import HubError, MercureSSE
+from flask_mercure_sse._native import Hub, NoRoom
 
 APPLICATION = """
 import os
@@ -142,6 +143,23 @@ def test_a_log_that_cannot_be_reached_at_the_start_is_tried_again(redis):
     assert raised.value.status == 503
     redis.start()
     assert mercure.publish("topic", "data")
+
+
+def test_bytes_that_wait_for_the_log_are_bounded(redis):
+    hub = Hub(transport=f"{redis.url}?timeout={PATIENCE:.0f}s")
+    hub.publish("topic", "the engine runs")
+    redis.pause()
+    large = "x" * 1024 * 1000
+    waiting = [socket.socket(fileno=hub.submit("topic", large)) for _ in range(65)]
+    for publish in (hub.submit, hub.publish):
+        with pytest.raises(NoRoom, match=r"64 MiB of updates wait for the store of its log already.* not published"):
+            publish("topic", large)
+    redis.resume()
+    for each in waiting:
+        with each, each.makefile("rb") as answer:
+            each.settimeout(PATIENCE)
+            assert answer.read().startswith(b"ok urn:uuid:")
+    assert hub.publish("topic", large), "there is room again"
 
 
 @pytest.mark.parametrize("is_running", [True, False], ids=["publishing", "starting"])

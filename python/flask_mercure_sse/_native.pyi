@@ -1,6 +1,6 @@
 """Types of the compiled module: the petasos hub, its server and its token signer.
 
-Everything here returns quickly: nothing waits for the network while it holds the interpreter.
+No call holds the interpreter while it waits.
 """
 
 from collections.abc import Sequence
@@ -38,21 +38,21 @@ class LogFull(OSError):
     """The log has no room for the update: it was not published."""
 
 class NoRoom(OSError):
-    """The process has no room: it may open no more files or threads, or the hub may have no more connections. Nothing
-    was published."""
+    """The process has no room: it may open no more files or threads, the hub may have no more connections, or too many
+    bytes of updates wait for the store of the log. Nothing was published."""
 
 class HubFailed(RuntimeError):
     """The log cannot be used, or the hub broke down while it started."""
 
 class HubStopped(RuntimeError):
-    """The hub has been stopped: it publishes nothing any more."""
+    """The hub has been stopped, and publishes no more."""
 
 @final
 class Hub:
     """The hub inside this process.
 
-    Making one starts nothing: the engine and its threads start at first use, in the process that uses it
-    (a fork gets an engine of its own).
+    Making one starts nothing. The engine and its threads start at first use, in the process that uses them: a forked
+    process has an engine of its own.
     """
 
     def __new__(
@@ -75,24 +75,33 @@ class Hub:
         own_process: bool = False,
         exposed: bool = False,
     ) -> Self:
-        """Check the settings.
+        """Check the settings. Nothing is opened before the first use.
 
-        publisher_key, subscriber_key: HMAC secrets of the 0.x tokens; None refuses every token of that role. anonymous:
-        whether a subscriber needs no token. subscriptions: whether subscription events and the API exist. publish:
-        whether POST is answered (else 405). keep_alive: seconds between comments on an idle stream, 0 turns them off.
-        history_max: how many updates are kept for reconnection; None: 500 in memory, 100,000 elsewhere. cors_origins:
-        ("*",), or origins such as https://example.com and https://*.example.com; by default none. publish_origins:
-        origins that may POST with the cookie, besides the hub's own; by default none. cookie_name: the cookie that may
-        carry a token; by default mercureAuthorization.
-        subscription_event_type: the type of subscription events; by default Subscription. cors_loopback_credentials:
-        with ("*",), allow cookies where page and hub are both on loopback names, as in development. public_url: the
-        hub's URL as clients know it: metadata is served under it, and 1.0 tokens name it as their audience; without it,
-        they name http://localhost/.well-known/mercure. transport: where the log is, such as redis://localhost:6379;
-        None: in memory. own_process: whether the hub has the process to itself; if so, the soft limit of open files is
-        raised to the hard limit at the start. exposed: whether other machines reach the hub directly; if so, a secret
-        that documentation publishes is refused. Nothing is opened before the first use.
+        Args:
+            publisher_key, subscriber_key: verify the tokens of that role: a shared secret, or a public key in PEM.
+                None: every token of that role is refused.
+            anonymous: whether a subscriber needs no token.
+            subscriptions: whether the hub publishes subscription events and serves the subscriptions API.
+            publish: whether POST is accepted; otherwise it is answered 405.
+            keep_alive: seconds between comments on an idle stream; 0: no comments.
+            history_max: updates that are kept for reconnections; None: 500 in memory, 100,000 in another log.
+            cors_origins: origins whose pages may subscribe: ("*",), or origins such as https://example.com and
+                https://*.example.com. By default none.
+            publish_origins: origins that may POST with the cookie, besides the hub's own. By default none.
+            cookie_name: the cookie that may carry a token. By default mercureAuthorization.
+            subscription_event_type: the type of subscription events. By default Subscription.
+            cors_loopback_credentials: whether, with ("*",), cookies are allowed where page and hub both have loopback
+                names, as in development.
+            public_url: the hub's URL as clients know it. The hub serves its metadata under it, and it is the audience
+                of 1.0 tokens. None: the audience is http://localhost/.well-known/mercure.
+            transport: where the log is, such as redis://localhost:6379. None: in memory.
+            own_process: whether the process does nothing else. Then the soft limit of open files is raised to the hard
+                limit at the start.
+            exposed: whether other machines reach the hub directly. Then secrets that documentation publishes are
+                refused.
 
-        Raises InvalidUpdate (a ValueError) that names the setting.
+        Raises:
+            InvalidUpdate: a setting cannot be used; the message names it.
         """
 
     @property
@@ -110,9 +119,16 @@ class Hub:
     ) -> str:
         """Append one update to the log and return its id.
 
-        topics: one, or several of which the first is the canonical one. retry: milliseconds, in digits.
+        Args:
+            topics: a topic, or several: the first is the canonical one.
+            retry: milliseconds, in digits.
 
-        Raises InvalidUpdate, LogUnavailable, LogFull, NoRoom, HubFailed, HubStopped.
+        Raises:
+            InvalidUpdate: the update breaks a rule.
+            LogUnavailable: the store of the log does not answer. The update may or may not have been published.
+            LogFull: the log has no room.
+            NoRoom: the process has no room, or 64 MiB of updates wait for the store already.
+            HubFailed, HubStopped: as start.
         """
 
     def submit(
@@ -124,103 +140,141 @@ class Hub:
         type: str | None = None,
         retry: str | None = None,
     ) -> int:
-        """Begin to append one update and return a file descriptor to read the outcome from: for those whose waiting
-        must leave other greenlets alone.
+        """Begin to append one update, and return a file descriptor from which the outcome can be read: a greenlet can
+        wait for it while other greenlets run.
 
-        Until its end it gives "ok", a space and the id, or the name of an exception of publish, a space and its text.
-        The caller owns the descriptor, which is in non-blocking mode. The arguments are those of publish.
+        Until its end, the descriptor yields "ok", a space and the id; or the name of an exception of publish, a space
+        and its text. It is in non-blocking mode, and the caller owns it. The arguments are those of publish.
 
-        Raises InvalidUpdate, and what connect raises.
+        Raises:
+            InvalidUpdate: the update breaks a rule.
+            NoRoom: as publish.
+            LogUnavailable, HubFailed, HubStopped: as start.
         """
 
     def connect(self) -> int:
-        """Open one HTTP/1.1 connection to this hub and return the file descriptor of the client's end.
+        """Open one HTTP/1.1 connection to this hub, and return the file descriptor of the client's end.
 
         The caller owns the descriptor: socket.socket(fileno=hub.connect()). It is one end of a Unix socket pair, in
-        non-blocking mode. Raises NoRoom when the hub has no room for another connection, and what start raises.
+        non-blocking mode.
+
+        Raises:
+            NoRoom: the hub has no room for another connection.
+            LogUnavailable, HubFailed, HubStopped: as start.
         """
 
     def watch_subscriptions(self) -> int:
-        """Open a stream of the subscription events that follow, and return the file descriptor to read it from.
+        """Open a stream of the subscription events that follow, and return the file descriptor from which to read it.
 
-        The events are in SSE format. The first comment says that the stream has begun; there is none while it is idle.
-        It ends with the hub, or when the log is lost. It is no subscription itself. The caller owns the descriptor,
-        which is in non-blocking mode. Raises what start raises.
+        The events are in SSE format. The stream begins with a comment, and has no other comments. It ends with the hub.
+        The stream is no subscription itself. The descriptor is in non-blocking mode, and the caller owns it.
+
+        Raises:
+            NoRoom, LogUnavailable, HubFailed, HubStopped: as start.
         """
 
     def start(self) -> None:
-        """Start the engine of this process now, if it does not run: what the first use of another method does.
+        """Start the engine of this process now, unless it runs. The first use of another method does the same.
 
-        Raises LogUnavailable, NoRoom, HubFailed if the log cannot be used, HubStopped.
+        Raises:
+            LogUnavailable: the store of the log does not answer.
+            NoRoom: the process may open no more files or threads.
+            HubFailed: the log cannot be used, or the hub broke down while it started.
+            HubStopped: the hub has been stopped.
         """
 
     def stop(self) -> None:
-        """End every stream and refuse what follows, in five seconds at the latest. Idempotent."""
+        """End every stream and refuse every later call. Returns after five seconds at the latest. Idempotent."""
 
 @final
 class Server:
-    """A listening socket in front of a hub, served by threads of its own; no Python in the path of a message."""
+    """A listening socket in front of a hub, served by the engine's threads: no Python is in the path of a message."""
 
     def __new__(cls, hub: Hub, host: str = "127.0.0.1", port: int = 0) -> Self:
-        """Bind and begin to serve. Raises OSError when the address cannot be bound."""
+        """Bind the address and begin to serve.
+
+        Args:
+            port: 0: the system chooses a free port.
+
+        Raises:
+            OSError: the address cannot be bound.
+            LogUnavailable, NoRoom, HubFailed, HubStopped: as Hub.start.
+        """
 
     @property
     def host(self) -> str: ...
     @property
     def port(self) -> int:
-        """The bound port; the system's choice when port was 0."""
+        """The bound port."""
 
     @property
     def streams_max(self) -> int:
-        """The streams that may be open at once, which the limit of open files has room for."""
+        """How many streams may be open at once: as many as the limit of open files has room for."""
 
     def stop(self, drain_seconds: float = 5.0) -> None:
-        """Stop accepting, end the hub's streams, wait at most that long for requests under way. Idempotent.
+        """Stop accepting, end the hub's streams, and let requests finish for at most drain_seconds. Idempotent.
 
-        It returns within two seconds after that time, also if the hub's log does not answer.
+        Returns within two seconds after that time, even if the store of the log does not answer.
         """
 
 def sign_token(claims: str, key: str | bytes, typ: str = "JWT") -> str:
-    """Sign a JSON object as a JWS, with HS256 for a shared secret. typ: "at+jwt" for a token of protocol 1.0.
+    """Sign a JSON object as a JWS, with HS256 if the key is a shared secret.
 
-    Raises ValueError for an empty key or claims that are no JSON object.
+    Args:
+        key: a shared secret, or a private key in PEM.
+        typ: "at+jwt" for a token of protocol 1.0.
+
+    Raises:
+        ValueError: the key is empty or cannot sign, or the claims are no JSON object.
     """
 
 def print_line(line: str, *, error: bool = False) -> None:
-    """Write one line to standard output, or to standard error. It neither waits nor fails: a line that the stream does
-    not take is dropped.
+    """Write one line to standard output, or to standard error. Never waits and never fails: a line for which the stream
+    has no room is dropped.
     """
 
 def flush_lines(seconds: float = 0.2) -> None:
     """Wait until printed and logged lines are written, for at most that time for each of the two streams.
 
-    Raises ValueError for a negative number.
+    Raises:
+        ValueError: the number is negative.
     """
 
 def end_process_after_drain(drain_seconds: float, code: int) -> None:
-    """End the process with that exit code 1.75 seconds after the drain, even if a part of it hangs: a thread does that
-    which needs no interpreter. Raises ValueError for a negative number, OSError if the system has no thread left.
+    """End the process with that exit code 1.75 seconds after the drain, even if a part of it hangs: a thread that needs
+    no interpreter ends it.
+
+    Raises:
+        ValueError: the number is negative.
+        OSError: the system has no thread left.
     """
 
 def check_key(key: str | bytes) -> str | None:
     """Check a shared secret, or a public key in PEM, and start nothing.
 
-    Returns why a secret is weak (it is short, or an example from documentation) and the remedy; None: it is not weak.
+    Returns why a secret is weak (it is short, or an example from documentation) and the remedy. None: it is not weak.
 
-    Raises ValueError that says what to give instead, such as for a public key without its PEM lines, in any encoding.
+    Raises:
+        ValueError: the hub does not take the key, such as a public key without its PEM lines in whatever encoding. The
+            message says what to give instead.
     """
 
 def check_update(
     topics: Sequence[str], data: str = "", *, id: str | None = None, type: str | None = None, retry: str | None = None
 ) -> None:
-    """Check an update by the rules of the protocol and publish nothing. Raises InvalidUpdate."""
+    """Check an update by the rules of the protocol, and publish nothing.
+
+    Raises:
+        InvalidUpdate: the update breaks a rule.
+    """
 
 def expand_subscriptions_path(
     matcher: str | None = None, subscriber: str | None = None, match_type: str = "exact"
 ) -> str:
     """The path of subscriptions in the 1.0 API, every value percent-encoded once.
 
-    Raises ValueError for a subscriber without a matcher, and for a match_type that is neither "exact" nor "urlpattern".
+    Raises:
+        ValueError: a subscriber without a matcher, or a match_type that is neither "exact" nor "urlpattern".
 
     >>> expand_subscriptions_path("https://example.com/:id", match_type="urlpattern")
     '/.well-known/mercure/subscriptions/urlpattern/https%3A%2F%2Fexample.com%2F%3Aid'
@@ -229,7 +283,8 @@ def expand_subscriptions_path(
 def expand_subscription_topic(topic: str | None = None, subscriber: str | None = None) -> str:
     """The path of subscriptions in the 0.x API, every value percent-encoded once.
 
-    Raises ValueError for a subscriber without a topic.
+    Raises:
+        ValueError: a subscriber without a topic.
 
     >>> expand_subscription_topic("https://example.com/{id}")
     '/.well-known/mercure/subscriptions/https%3A%2F%2Fexample.com%2F%7Bid%7D'

@@ -1,4 +1,4 @@
-//! An engine with its runtime, started at first use and bound to one process.
+//! An engine with its runtime. It starts at first use and belongs to the process that has started it.
 
 use std::{
     io, mem,
@@ -14,7 +14,10 @@ use std::{
 use petasos::{Checked, telemetry};
 use petasos_server::Connections;
 use pyo3::prelude::*;
-use tokio::runtime::{Builder, Runtime};
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
 
 use crate::{
     failure::Failure,
@@ -22,46 +25,62 @@ use crate::{
     started::{Started, catch},
 };
 
-/// A hub that runs, with the threads that run it.
+/// A running hub, with the threads of its runtime.
 pub(crate) struct Engine {
+    /// Taken by `drop` only.
     runtime: Option<Runtime>,
     pub(crate) connections: Connections,
     process: u32,
+    /// The bytes of updates that may still begin to wait for the log's store. `None`: the log is in memory.
+    unsent: Option<Arc<Semaphore>>,
 }
 
-/// What a Hub object holds: settings first, an engine later.
+/// The settings of a hub, and its engine once it has started.
 pub(crate) struct Lazy {
     settings: Checked,
+    has_store: bool,
     state: Mutex<State>,
 }
 
 enum State {
     Idle,
-    /// A thread of the process with this number starts it; whoever wants it meanwhile waits for that.
+    /// A thread of the process with this id starts the engine. Other threads wait for the outcome.
     Starting(u32, Arc<Started<Failure>>),
     Running(Arc<Engine>),
     Stopped,
 }
 
-/// Publishing takes microseconds, and the shards have threads of their own: two serve the requests of an embedded hub, and
-/// its application keeps the rest of the machine.
+/// Threads of the runtime. Publishing takes microseconds, and the shards have threads of their own: two threads serve the
+/// requests to an embedded hub, and the application keeps the rest of the machine.
 const THREADS: usize = 2;
 
-/// How long an application waits for its hub to stop: as long as that takes if the log does not answer.
+/// How long an application waits for its hub to stop. A hub takes as long if the store of its log does not answer.
 const HUB_STOP_MAX: Duration = Duration::from_secs(5);
 
-/// What a hub inside a Flask application says unasked: trouble, and why a token was refused.
+/// What a hub inside a Flask application logs by default: warnings, and the reason of each refused token.
 const LOGGED: &str = "warn,petasos_server::credentials=info";
 
+/// The bytes of all updates that threads of the application publish and that wait for the store: as much as the stores
+/// that bound their own queues let wait. Redis and NATS bound the number only.
+const UNSENT_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// What an update takes in memory beside its topics and its data, rounded up.
+const UPDATE_BYTES: usize = 512;
+
 impl Lazy {
-    pub(crate) fn new(settings: Checked) -> Self {
-        Self { settings, state: Mutex::new(State::Idle) }
+    /// `has_store`: whether the log is elsewhere than in memory.
+    pub(crate) fn new(settings: Checked, has_store: bool) -> Self {
+        Self { settings, has_store, state: Mutex::new(State::Idle) }
     }
 
-    /// The engine of this process, started if need be: with the interpreter released, as its log may be far away.
+    /// Returns the engine of this process, and starts it if need be. The interpreter is released meanwhile, because the
+    /// store of the log may be slow.
     ///
-    /// The lock is only ever taken with the interpreter attached and given back at once, so no other thread can hold it
-    /// while Python forks.
+    /// The lock is only taken with the interpreter attached and released before the interpreter is, so no other thread
+    /// can hold it while Python forks.
+    ///
+    /// # Errors
+    /// `HubStopped` after [`Lazy::stop`]; the failure of the start, which a later call tries again.
     pub(crate) fn engine(&self, py: Python<'_>) -> PyResult<Arc<Engine>> {
         log(py);
         let started = loop {
@@ -75,18 +94,19 @@ impl Lazy {
                 State::Running(_) | State::Starting(..) | State::Idle => {
                     let started = Arc::<Started<Failure>>::default();
                     let starting = State::Starting(std::process::id(), Arc::clone(&started));
-                    // The parent's runtime has no threads here: dropping it would wait for them for ever.
+                    // The threads of the parent's runtime are not in this process: dropping it would wait for ever.
                     mem::forget(mem::replace(&mut *state, starting));
                     break started;
                 }
             };
             drop(state);
-            // Who waits for a start that fails does not begin another: the next call does.
+            // A thread that has waited for a start that fails does not start the engine again: the next call does.
             py.detach(|| other.wait())?;
         };
-        let engine = py.detach(|| catch(|| Engine::start(self.settings.clone()), Failure::broke_down));
+        let engine =
+            py.detach(|| catch(|| Engine::start(self.settings.clone(), self.has_store), Failure::broke_down));
         let mut state = self.lock();
-        let is_wanted = matches!(&*state, State::Starting(_, of) if Arc::ptr_eq(of, &started));
+        let is_wanted = matches!(&*state, State::Starting(_, other) if Arc::ptr_eq(other, &started));
         let engine = engine.map(Arc::new);
         if is_wanted {
             *state = match &engine {
@@ -106,7 +126,7 @@ impl Lazy {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends the engine, if it runs in this process.
+    /// Stops the engine if it runs in this process, and waits for that, at most [`HUB_STOP_MAX`].
     pub(crate) fn stop(&self, py: Python<'_>) {
         let old = mem::replace(&mut *self.lock(), State::Stopped);
         if let State::Running(engine) = old {
@@ -120,7 +140,7 @@ impl Lazy {
     }
 }
 
-/// Logs to standard error from now on, if this process has one.
+/// Begins to log to standard error, if this process has it.
 fn log(py: Python<'_>) {
     static ONCE: AtomicBool = AtomicBool::new(false);
     if ONCE.load(Ordering::Relaxed) || ONCE.swap(true, Ordering::Relaxed) {
@@ -129,7 +149,7 @@ fn log(py: Python<'_>) {
     telemetry::log_panics();
     if has_stream(py, "__stderr__") {
         telemetry::init(LOGGED);
-        // The thread that writes the lines ends with the process, so its end waits for the last ones.
+        // The thread that writes the lines ends with the process, so the process waits at its end for the last lines.
         let flush = wrap_pyfunction!(crate::flush_lines, py);
         let atexit = py.import("atexit");
         let _ = atexit.and_then(|atexit| atexit.call_method1("register", (flush?,)));
@@ -137,7 +157,7 @@ fn log(py: Python<'_>) {
 }
 
 impl Engine {
-    fn start(settings: Checked) -> Result<Self, Failure> {
+    fn start(settings: Checked, has_store: bool) -> Result<Self, Failure> {
         room_for_threads()?;
         let runtime = Builder::new_multi_thread()
             .worker_threads(THREADS)
@@ -145,14 +165,37 @@ impl Engine {
             .enable_all()
             .build()?;
         let connections = runtime.block_on(settings.start())?;
-        Ok(Self { runtime: Some(runtime), connections, process: std::process::id() })
+        let unsent = has_store.then(|| Arc::new(Semaphore::new(UNSENT_BYTES_MAX)));
+        Ok(Self { runtime: Some(runtime), connections, process: std::process::id(), unsent })
+    }
+
+    /// Reserves room for an update until the permit is dropped. `None`: the log is in memory and takes it at once.
+    ///
+    /// # Errors
+    /// `NoRoom` if [`UNSENT_BYTES_MAX`] bytes wait for the store already.
+    pub(crate) fn reserve(
+        &self,
+        topics: &[String],
+        data: &str,
+    ) -> Result<Option<OwnedSemaphorePermit>, Failure> {
+        let Some(unsent) = &self.unsent else { return Ok(None) };
+        let bytes = UPDATE_BYTES + data.len() + topics.iter().map(String::len).sum::<usize>();
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        match Arc::clone(unsent).try_acquire_many_owned(bytes) {
+            Ok(permit) => Ok(Some(permit)),
+            Err(_) => Err(Failure::no_room(format!(
+                "{} MiB of updates wait for the store of its log already, so this one was not published: publish it \
+                 later, and fewer at once",
+                UNSENT_BYTES_MAX / (1024 * 1024)
+            ))),
+        }
     }
 
     pub(crate) fn runtime(&self) -> &Runtime {
-        self.runtime.as_ref().expect("it is taken by drop only")
+        self.runtime.as_ref().expect("only drop takes the runtime")
     }
 
-    /// Runs a future on the runtime and waits for it, at most `time_max`, even if the runtime hangs. The calling thread
+    /// Runs a future on the runtime and waits for it, at most `time_max` even if the runtime hangs. The calling thread
     /// must have released the interpreter.
     pub(crate) fn run_for(&self, time_max: Duration, future: impl Future<Output = ()> + Send + 'static) {
         let (tell, ended) = mpsc::channel();
@@ -163,14 +206,14 @@ impl Engine {
         let _ = ended.recv_timeout(time_max);
     }
 
-    /// Waits on the calling thread, which must have released the interpreter.
+    /// Runs a future on the calling thread, which must have released the interpreter.
     pub(crate) fn block_on<F: Future>(&self, future: F) -> F::Output {
         self.runtime().block_on(future)
     }
 }
 
-/// Tries to start as many threads as the runtime needs. The runtime itself panics if the system has no room for them,
-/// and then waits for ever for the threads that it has started.
+/// Tries to start as many threads as the runtime needs. If the system has no room for them, the runtime itself would
+/// panic, and then wait for ever for the threads that it has started.
 fn room_for_threads() -> io::Result<()> {
     let mut threads = Vec::new();
     let refused = (0..THREADS).find_map(|_| match thread::Builder::new().spawn(thread::park) {
@@ -192,7 +235,7 @@ impl Drop for Engine {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             if self.process == std::process::id() {
-                // Whoever drops the last handle may hold the interpreter and must not wait.
+                // The thread that drops the last handle may hold the interpreter and must not wait.
                 runtime.shutdown_background();
             } else {
                 mem::forget(runtime);

@@ -27,8 +27,8 @@ create_exception!(
     flask_mercure_sse._native,
     NoRoom,
     PyOSError,
-    "The process has no room: it may open no more files or threads, or the hub may have no more connections. Nothing \
-     was published."
+    "The process has no room: it may open no more files or threads, the hub may have no more connections, or too many \
+     bytes of updates wait for the store of the log. Nothing was published."
 );
 create_exception!(
     flask_mercure_sse._native,
@@ -40,10 +40,10 @@ create_exception!(
     flask_mercure_sse._native,
     HubStopped,
     PyRuntimeError,
-    "The hub has been stopped: it publishes nothing any more."
+    "The hub has been stopped, and publishes no more."
 );
 
-/// A failure as threads pass it to each other. It becomes an exception where the interpreter is attached.
+/// A failure that threads can pass to each other. It becomes an exception where the interpreter is attached.
 #[derive(Clone)]
 pub(crate) struct Failure {
     kind: Kind,
@@ -64,7 +64,7 @@ impl Failure {
         Self { kind: Kind::NoRoom, text: text.into() }
     }
 
-    /// After a panic.
+    /// The failure of a start that has panicked.
     pub(crate) fn broke_down(reason: &str) -> Self {
         Self { kind: Kind::Failed, text: format!("it broke down while it started: {reason}") }
     }
@@ -104,7 +104,7 @@ impl From<TransportError> for Failure {
             TransportError::Closed => return Self::stopped(),
             TransportError::Unavailable(_) => Kind::Unavailable,
             TransportError::Full(_) => Kind::Full,
-            // The enumeration may grow: an unknown error counts as one that a later call does not mend.
+            // The enumeration may grow: an unknown error counts as one that another attempt does not mend.
             _ => Kind::Failed,
         };
         Self { kind, text: error.to_string() }
@@ -122,7 +122,7 @@ impl From<StartError> for Failure {
     }
 }
 
-/// The system refuses files, threads or memory.
+/// An error of the system: it refuses files, threads or memory.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         Self::no_room(format!("raise the limit of open files, of threads or of memory: {error}"))

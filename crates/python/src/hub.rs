@@ -82,6 +82,7 @@ impl Hub {
     ) -> PyResult<Self> {
         let keep_alive = Duration::try_from_secs_f64(keep_alive)
             .map_err(|_| InvalidUpdate::new_err("keep_alive: give seconds, 0 or more"))?;
+        let has_store = transport.as_ref().is_some_and(|url| !url.starts_with("memory:"));
         let config = Config {
             issuers: vec![IssuerConfig {
                 publisher: KeyConfig::of(publisher_key.map(Secret::new)),
@@ -109,7 +110,7 @@ impl Hub {
         };
         let settings = config.check().map_err(|error| InvalidUpdate::new_err(error.to_string()))?;
         let warnings = settings.warnings().iter().map(ToString::to_string).collect();
-        Ok(Self { lazy: Lazy::new(settings), warnings })
+        Ok(Self { lazy: Lazy::new(settings, has_store), warnings })
     }
 
     #[pyo3(signature = (topics, data="", private=false, id=None, r#type=None, retry=None))]
@@ -126,13 +127,15 @@ impl Hub {
     ) -> PyResult<String> {
         let engine = self.engine(py)?;
         let hub = engine.connections.service().hub();
-        let draft = draft(hub.url(), &Vec::from(topics), data, private, id, r#type, retry)?;
+        let topics = Vec::from(topics);
+        let draft = draft(hub.url(), &topics, data, private, id, r#type, retry)?;
+        let _room = engine.reserve(&topics, data)?;
         let published = py.detach(|| engine.block_on(hub.publish(draft)));
         let id = published.map_err(Failure::from)?;
         Ok(id.as_str().to_owned())
     }
 
-    /// The other end yields one line: "ok" and the id, or the name of an exception and its text.
+    /// The returned descriptor yields one line: "ok" and the id, or the name of an exception and its text.
     #[pyo3(signature = (topics, data="", private=false, id=None, r#type=None, retry=None))]
     #[expect(clippy::too_many_arguments, reason = "a Python signature")]
     fn submit(
@@ -147,20 +150,23 @@ impl Hub {
     ) -> PyResult<i32> {
         let engine = self.engine(py)?;
         let hub = engine.connections.service().hub().clone();
-        let draft = draft(hub.url(), &Vec::from(topics), data, private, id, r#type, retry)?;
+        let topics = Vec::from(topics);
+        let draft = draft(hub.url(), &topics, data, private, id, r#type, retry)?;
+        let room = engine.reserve(&topics, data)?;
         let (client, mut server) = pair(&engine)?;
         engine.runtime().spawn(async move {
+            let _room = room;
             let answer = match hub.publish(draft).await {
                 Ok(id) => format!("ok {}", id.as_str()),
                 Err(error) => Failure::from(error).line(),
             };
-            // An error means that nobody waits for the answer any more.
+            // An error means that the caller no longer waits for the answer.
             let _ = server.write_all(answer.as_bytes()).await;
         });
         Ok(client.into_raw_fd())
     }
 
-    /// The other end is served by the engine like any connection.
+    /// The engine serves the other end like any connection.
     fn connect(&self, py: Python<'_>) -> PyResult<i32> {
         let engine = self.engine(py)?;
         let Some(admission) = engine.connections.admit() else {
@@ -174,7 +180,7 @@ impl Hub {
         Ok(client.into_raw_fd())
     }
 
-    /// Returns before the log is asked for its end, which may take seconds.
+    /// Returns before the store is asked where the log ends, which may take seconds.
     fn watch_subscriptions(&self, py: Python<'_>) -> PyResult<i32> {
         let engine = self.engine(py)?;
         let (client, server) = pair(&engine)?;
@@ -184,7 +190,7 @@ impl Hub {
             let mut nothing = [0];
             tokio::select! {
                 () = write_subscription_events(&hub, &mut server) => {}
-                // The reader never writes: a read returns when it has left.
+                // The reader never writes: the read returns once the reader has closed its end.
                 _ = end.read(&mut nothing) => {}
             }
         });
@@ -200,7 +206,7 @@ impl Hub {
     }
 }
 
-/// Writes subscription events until the hub or its log ends, or the reader has left.
+/// Writes subscription events until the hub or its log ends, or the reader has closed its end.
 async fn write_subscription_events(hub: &petasos_hub::Hub, to: &mut OwnedWriteHalf) {
     let mut begins = true;
     loop {
@@ -208,7 +214,7 @@ async fn write_subscription_events(hub: &petasos_hub::Hub, to: &mut OwnedWriteHa
             Ok(session) => session,
             Err(error) => return tracing::warn!(%error, "subscription events cannot be watched"),
         };
-        // A comment tells the reader that it misses nothing from here on.
+        // The comment tells the reader that it gets every event from here on.
         if mem::take(&mut begins) && to.write_all(b":\n").await.is_err() {
             return;
         }
@@ -217,7 +223,7 @@ async fn write_subscription_events(hub: &petasos_hub::Hub, to: &mut OwnedWriteHa
                 return;
             }
         }
-        // A log that was lost is followed by another, and a slow reader goes on with what comes.
+        // After a lost log there is another one, and a lagging reader goes on with the events that follow.
         if !matches!(session.closed(), Some(Closed::LogLost | Closed::Lagged)) {
             return;
         }
@@ -225,7 +231,7 @@ async fn write_subscription_events(hub: &petasos_hub::Hub, to: &mut OwnedWriteHa
     }
 }
 
-/// The topics of an update, as Python programs give them.
+/// The topics of an update, as Python gives them.
 #[derive(FromPyObject)]
 enum TopicNames {
     One(String),
@@ -247,7 +253,10 @@ impl Hub {
     }
 }
 
-/// An update that keeps every rule of the protocol.
+/// Checks an update by the rules of the protocol.
+///
+/// # Errors
+/// `InvalidUpdate`, with the rule that the update breaks.
 pub(crate) fn draft(
     hub: &HubUrl,
     topics: &[String],
@@ -275,7 +284,10 @@ pub(crate) fn draft(
     draft().map_err(|reject| InvalidUpdate::new_err(reject.to_string()))
 }
 
-/// Two ends of a connection: one for Python, in non-blocking mode, and one for the engine.
+/// Makes the two ends of a connection: one for Python, in non-blocking mode, and one for the engine.
+///
+/// # Errors
+/// `NoRoom` if the process may open no more files.
 fn pair(engine: &Engine) -> Result<(Pair, UnixStream), Failure> {
     let (client, server) = Pair::pair()?;
     client.set_nonblocking(true)?;

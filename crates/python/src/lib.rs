@@ -1,7 +1,7 @@
 //! `flask_mercure_sse._native`: the petasos hub as Python sees it. Types and contracts are in `_native.pyi`.
 //!
-//! No protocol rule lives here. Nothing starts at import; an engine belongs to the process that started it; whatever
-//! may wait does so with the interpreter released.
+//! No protocol rule lives here. Nothing starts at import. An engine belongs to the process that has started it. A call
+//! that may wait releases the interpreter first.
 
 mod engine;
 mod failure;
@@ -26,7 +26,7 @@ create_exception!(
     "An update, topic, matcher or setting breaks a rule of the protocol; the message says which and what to change."
 );
 
-/// A secret as Python programs hold it.
+/// A secret, as Python gives it.
 #[derive(FromPyObject)]
 pub(crate) enum KeyBytes {
     Text(String),
@@ -114,8 +114,8 @@ fn print_line(py: Python<'_>, line: &str, error: bool) {
     }
 }
 
-/// Whether this process was started with a standard stream of that name. If not, its number may belong to a file or a
-/// socket of the application.
+/// Whether this process was started with the standard stream of that name. If it was not, the number of the stream may
+/// belong to a file or a socket of the application.
 pub(crate) fn has_stream(py: Python<'_>, name: &str) -> bool {
     py.import("sys").and_then(|sys| sys.getattr(name)).is_ok_and(|stream| !stream.is_none())
 }

@@ -21,11 +21,11 @@ pub(crate) struct Server {
     port: u16,
     #[pyo3(get)]
     streams_max: usize,
-    /// Taken by the first stop.
+    /// The task that accepts connections. The first stop takes it.
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// The end of an orderly stop; [`Server::stop`] is given its own, shorter one.
+/// How long the listener itself would let requests finish. [`Server::stop`] ends it earlier.
 const DRAIN_MAX: Duration = Duration::from_secs(3600);
 
 #[pymethods]

@@ -1,4 +1,4 @@
-//! A start that one thread makes and others wait for. Knows neither Python nor the engine.
+//! A start that one thread makes and for which others wait. Knows neither Python nor the engine.
 
 use std::{
     any::Any,
@@ -30,7 +30,7 @@ impl<E: Clone> Started<E> {
         let outcome = self.outcome.lock().unwrap_or_else(PoisonError::into_inner);
         let ended = self.ended.wait_while(outcome, |outcome| outcome.is_none());
         let outcome = ended.unwrap_or_else(PoisonError::into_inner).clone();
-        outcome.expect("it is waited for")
+        outcome.expect("the wait ends with an outcome")
     }
 }
 
