@@ -19,8 +19,10 @@ from flask_mercure_sse import (
     InvalidUpdateError,
     MercureSSE,
     background,
-    client,
+    publishing,
 )
+from flask_mercure_sse.http import pool
+from flask_mercure_sse.http.answer import Answer
 
 
 @pytest.fixture(autouse=True)
@@ -62,9 +64,9 @@ def test_updates_wait_for_the_hub_and_arrive_in_their_order(make, nowhere, mercu
     assert len(set(ids)) == 10
     assert mercure.background.waiting == 10
     # The hub comes back: what the address leads to changes.
-    connect, hub = client._connect, mercure_hub.url.split("/")[2]
-    monkeypatch.setattr(client, "_connect", lambda scheme, _, timeout: connect(scheme, hub, timeout))
-    monkeypatch.setattr(type(mercure.state), "publisher_jwt", mercure_hub._mercure.state.publisher_jwt)
+    connect, hub = pool.connect, mercure_hub.url.split("/")[2]
+    monkeypatch.setattr(pool, "connect", lambda scheme, _, timeout: connect(scheme, hub, timeout))
+    monkeypatch.setattr(type(mercure.state.authorization), "publisher_jwt", mercure_hub._mercure.state.publisher_jwt)
     assert mercure.flush(PATIENCE)
     assert [event.id for event in subscriber.received(10)] == ids
     assert [event.data for event in subscriber.events] == [str(number) for number in range(10)]
@@ -169,7 +171,7 @@ def test_errors_of_others_are_not_quoted_in_the_log(make, nowhere, monkeypatch, 
     def fail(*_args, **_kwargs):
         raise ValueError("the token")
 
-    monkeypatch.setattr(client, "request", fail)
+    monkeypatch.setattr(publishing, "request", fail)
     mercure = make(nowhere)
     mercure.publish("a", "b")
     assert mercure.flush(PATIENCE)
@@ -234,9 +236,9 @@ def test_what_is_no_exception_does_not_end_the_queue_and_loses_nothing(
         sent.append(body)
         if len(sent) <= times:
             raise interruption("secret")
-        return client.Answer(200, "text/plain", b"urn:x:1")
+        return Answer(200, "text/plain", b"urn:x:1")
 
-    monkeypatch.setattr(client, "request", interrupted)
+    monkeypatch.setattr(publishing, "request", interrupted)
     mercure = make(nowhere)
     mercure.publish("a", "1")
     mercure.publish("a", "2")
@@ -253,9 +255,9 @@ def test_an_update_that_always_interrupts_is_dropped_and_counted(interruption, m
     def interrupted(*_args, body, **_kwargs):
         if b"never" in body:
             raise interruption
-        return client.Answer(200, "text/plain", b"urn:x:1")
+        return Answer(200, "text/plain", b"urn:x:1")
 
-    monkeypatch.setattr(client, "request", interrupted)
+    monkeypatch.setattr(publishing, "request", interrupted)
     mercure = make(nowhere)
     mercure.publish("never", "1")
     mercure.publish("a", "2")
@@ -279,10 +281,10 @@ def test_a_queue_whose_thread_is_interrupted_between_attempts_goes_on(make, nowh
         attempts.append(1)
         if len(attempts) < 3:
             raise HubUnreachableError("away")
-        return client.Answer(200, "text/plain", b"urn:x:1")
+        return Answer(200, "text/plain", b"urn:x:1")
 
     monkeypatch.setattr(background._Queue, "_wait", interrupted)
-    monkeypatch.setattr(client, "request", request)
+    monkeypatch.setattr(publishing, "request", request)
     mercure = make(nowhere)
     mercure.publish("a", "1")
     assert mercure.flush(PATIENCE)

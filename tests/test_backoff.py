@@ -4,9 +4,9 @@ import pytest
 from flask import Flask
 
 from clients import PATIENCE
-from flask_mercure_sse import Event, MercureSSE, background, events
+from flask_mercure_sse import Event, MercureSSE, background
 from flask_mercure_sse.backoff import Backoff
-from flask_mercure_sse.events import Subscription
+from flask_mercure_sse.subscription import PAUSE_MAX, PAUSE_MIN, Subscription
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
 
@@ -39,12 +39,12 @@ def test_a_subscription_comes_back_later_and_later_to_a_hub_that_ends_every_stre
         pauses = []
         subscription._sleep = pauses.append
         assert next(subscription).data == "x"
-        assert_doubling(pauses, events.PAUSE_MIN, events.PAUSE_MAX)
+        assert_doubling(pauses, PAUSE_MIN, PAUSE_MAX)
         # A hub that is unavailable at first is asked again at once, when the loop begins.
         assert len(pauses) == 9 - (answer == b"")
         pauses.clear()
         assert next(subscription).data == "x"
-        assert_doubling(pauses, events.PAUSE_MIN, events.PAUSE_MAX)
+        assert_doubling(pauses, PAUSE_MIN, PAUSE_MAX)
         assert len(pauses) == 5
 
 
@@ -70,13 +70,13 @@ class Streams:
 
 
 def test_a_quiet_stream_that_has_lasted_is_followed_by_a_short_pause():
-    streams, pauses = Streams(0, 0, 0, events.PAUSE_MAX, 0), []
+    streams, pauses = Streams(0, 0, 0, PAUSE_MAX, 0), []
     subscription = Subscription(
         streams.connect, None, Flask("quiet").logger, clock=lambda: streams.now, wait=pauses.append
     )
     assert next(subscription) == Event("", "message", "x")
-    assert_doubling(pauses[:3], events.PAUSE_MIN, events.PAUSE_MAX)
-    assert_doubling(pauses[3:], events.PAUSE_MIN, events.PAUSE_MAX)
+    assert_doubling(pauses[:3], PAUSE_MIN, PAUSE_MAX)
+    assert_doubling(pauses[3:], PAUSE_MIN, PAUSE_MAX)
 
 
 def answer(status):

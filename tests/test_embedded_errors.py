@@ -15,7 +15,7 @@ from flask_mercure_sse import (
     MercureError,
     MercureSSE,
     _native,
-    delivery,
+    publishing,
 )
 from flask_mercure_sse.errors import is_away, may_pass
 
@@ -60,20 +60,20 @@ ERRORS = [
 
 @pytest.mark.parametrize(("error", "kind", "status"), ERRORS, ids=[*MEANINGS, *OTHERS])
 def test_publishing_and_connecting_raise_what_it_means(error, kind, status, app, mercure, monkeypatch):
-    monkeypatch.setattr(type(mercure.state), "embedded_hub", lambda _: Broken(error))
+    monkeypatch.setattr(type(mercure.state.embedded), "hub", lambda _: Broken(error))
     with pytest.raises(MercureError) as publishing:
         mercure.publish("a", "b")
     assert (type(publishing.value), publishing.value.status) == (kind, status)
     if not isinstance(error, _native.InvalidUpdate):
         with pytest.raises(MercureError) as connecting:
-            mercure.state.connect_embedded()
+            mercure.state.embedded.connect()
         assert (type(connecting.value), connecting.value.status) == (kind, status)
         assert app.test_client().get("/.well-known/mercure?topic=a").status_code == 503
 
 
 @pytest.mark.parametrize("name", MEANINGS)
 def test_what_may_pass_is_tried_again(name, mercure, monkeypatch):
-    monkeypatch.setattr(type(mercure.state), "embedded_hub", lambda _: Broken(getattr(_native, name)("reason")))
+    monkeypatch.setattr(type(mercure.state.embedded), "hub", lambda _: Broken(getattr(_native, name)("reason")))
     with pytest.raises(MercureError) as raised:
         mercure.publish("a", "b")
     assert may_pass(raised.value) is MEANINGS[name][2]
@@ -84,7 +84,7 @@ def outcome_of(answer):
     here, there = socket.socketpair()
     with there:
         there.sendall(answer)
-    return delivery._outcome(here)
+    return publishing._outcome(here)
 
 
 def test_an_outcome_that_was_waited_for_raises_the_same():

@@ -197,7 +197,7 @@ def test_a_body_that_has_not_come_whole_is_refused(stream, environ, app, mercure
 def test_a_chunked_body_of_a_server_that_does_not_end_it_needs_a_length(app, mercure, token, public_only):
     refused = post(app, io.BytesIO(PRIVATE), token=token, **{**CHUNKED, "wsgi.input_terminated": False})
     assert refused.status_code == 411
-    assert "send it with a Content-Length" in refused.json["detail"]
+    assert "send the body with a Content-Length" in refused.json["detail"]
 
 
 @pytest.mark.parametrize("reads", [5, 19, None], ids=["a part", "all but private", "all"])

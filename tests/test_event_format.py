@@ -4,8 +4,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from flask_mercure_sse import Event, HubError, events
-from flask_mercure_sse.events import PAUSE_MAX, Parser
+from flask_mercure_sse import Event, HubError, sse
+from flask_mercure_sse.sse import RETRY_SECONDS_MAX, Parser
 
 
 def by_the_standard(stream: bytes) -> tuple[list[Event], str, float | None]:
@@ -84,18 +84,18 @@ streams = st.builds(
 @example(b"\xef\xbb\xbfdata: \xe2\x82\xac\n\n", list(range(16)))
 def test_any_stream_cut_anywhere_is_read_as_the_standard_says(stream, places):
     found, last_event_id, retry = by_the_standard(stream)
-    expected = found, last_event_id, retry if retry is None else min(retry, PAUSE_MAX)
+    expected = found, last_event_id, retry if retry is None else min(retry, RETRY_SECONDS_MAX)
     assert parsed([stream]) == expected
     assert parsed(cut(stream, places)) == expected
     assert parsed([stream[at : at + 1] for at in range(len(stream))]) == expected
 
 
-@pytest.mark.parametrize(("digits", "seconds"), [("0" * 40 + "2000", 2), ("9" * 5000, PAUSE_MAX), ("0", 0)])
+@pytest.mark.parametrize(("digits", "seconds"), [("0" * 40 + "2000", 2), ("9" * 5000, RETRY_SECONDS_MAX), ("0", 0)])
 def test_a_pause_may_have_any_number_of_digits(digits, seconds):
     assert parsed([f"retry: {digits}\n".encode()])[2] == seconds
 
 
 def test_comments_between_lines_of_data_do_not_lift_the_limit(monkeypatch):
-    monkeypatch.setattr(events, "EVENT_BYTES_MAX", 100)
+    monkeypatch.setattr(sse, "EVENT_BYTES_MAX", 100)
     with pytest.raises(HubError, match="more than 100 bytes"):
         parsed([b"data: " + b"x" * 10 + b"\n:\n"] * 20)

@@ -8,6 +8,7 @@ from flask import Flask
 import hubs
 from flask_mercure_sse import ForbiddenTopicError, MercureSSE, TokenRefusedError, URLPattern
 from flask_mercure_sse.testing import subscriber
+from flask_mercure_sse.urls import selected_topics
 
 
 @pytest.fixture(params=["petasos 0.x", "petasos 1.0", "reference 0.x", "reference 1.0"])
@@ -87,7 +88,7 @@ def test_the_subscriptions_api_tells_who_is_there(make, stack, wait_until):
 
 def test_subscription_events_are_received(make, stack):
     mercure = make()
-    *_, events = mercure._selected("https://example.com/a", with_subscriptions=True)
+    *_, events = selected_topics(mercure.state, "https://example.com/a", with_subscriptions=True)
     watcher = stack.enter_context(subscriber(mercure, events))
     stack.enter_context(subscriber(mercure, "https://example.com/a"))
     (event,) = watcher.received(1, within=20)

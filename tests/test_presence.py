@@ -99,7 +99,7 @@ def test_a_receiver_that_fails_disturbs_nobody(app, mercure, serve, open_stream,
 
 def test_without_receivers_nothing_is_started(app, mercure, serve, open_stream):
     open_stream(serve(app) + "/.well-known/mercure?topic=a").close()
-    assert not mercure.state.watch._has_begun
+    assert not mercure.state.embedded.watch._has_begun
 
 
 def test_other_applications_hear_nothing(app, mercure, serve, open_stream):
@@ -127,11 +127,17 @@ def test_a_watch_that_could_not_begin_is_begun_later(app, mercure, monkeypatch):
             raise OSError("no room")
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(mercure.state), "embedded_hub", lambda _: Full())
+        patch.setattr(type(mercure.state.embedded), "hub", lambda _: Full())
         with pytest.raises(OSError, match="no room"):
-            mercure.state.watch.ensure(mercure.state)
+            mercure.state.embedded.watch.ensure(mercure.state.embedded)
     with mercure.subscribe("a"):
         seen.first(1)
+
+
+def thread_of(app):
+    """The thread that sends an application's signals."""
+    watching = (each for each in threading.enumerate() if each.name == "mercure-presence")
+    return next(each for each in watching if each._args[0]().app is app)
 
 
 def test_an_application_that_nobody_uses_any_more_ends_with_its_hub_and_thread():
@@ -140,7 +146,7 @@ def test_an_application_that_nobody_uses_any_more_ends_with_its_hub_and_thread()
     seen = Seen(app)
     with MercureSSE(app).subscribe("a"):
         seen.first(1)
-    thread = next(each for each in threading.enumerate() if each.name == "mercure-presence" and each._args[0]() is app)
+    thread = thread_of(app)
     seen.first(2)
     gone = weakref.ref(app)
     del app, seen
@@ -183,7 +189,7 @@ def test_a_watch_that_ends_is_begun_again_later_and_later(app, mercure, monkeypa
     seen = Seen(app)
     answers = (b":\n", b":\n", b"", OSError("no room"), RuntimeError("the log cannot be used"), b":\n", b":\n", b":\n")
     hub = Breaking(mercure.hub, *answers)
-    monkeypatch.setattr(type(mercure.state), "running_hub", lambda _: hub)
+    monkeypatch.setattr(type(mercure.state.embedded), "running", lambda _: hub)
     with mercure.subscribe("a"):
         wait_for_thread(app, hub)
         with mercure.subscribe("b"):
@@ -220,7 +226,7 @@ def test_a_watch_without_a_thread_is_begun_when_there_is_room(app, mercure, monk
     with monkeypatch.context() as full:
         full.setattr(threading.Thread, "start", refuse)
         with pytest.raises(HubUnreachableError, match="raise the limit of threads"):
-            mercure.state.connect_embedded()
+            mercure.state.embedded.connect()
     with mercure.subscribe("b"):
         assert seen.first(1)[0][:2] == ("connected", "b")
 
@@ -229,13 +235,11 @@ def test_a_hub_that_was_stopped_ends_the_thread(app, mercure, pauses):
     seen = Seen(app)
     with mercure.subscribe("a"):
         seen.first(1)
-        thread = next(
-            each for each in threading.enumerate() if each.name == "mercure-presence" and each._args[0]() is app
-        )
+        thread = thread_of(app)
         mercure.hub.stop()
         thread.join(PATIENCE)
     assert not thread.is_alive()
-    assert not mercure.state.watch._has_begun
+    assert not mercure.state.embedded.watch._has_begun
 
 
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, asyncio.CancelledError, GreenletExit])
@@ -252,7 +256,7 @@ def test_whatever_a_receiver_raises_the_next_subscription_is_told_of(error, app,
     with mercure.subscribe("a"):
         wait_until(lambda: "a receiver of mercure-subscriber-connected failed" in caplog.text)
     if error is GreenletExit:
-        wait_until(lambda: not mercure.state.watch._has_begun)
+        wait_until(lambda: not mercure.state.embedded.watch._has_begun)
     with mercure.subscribe("b"):
         wait_until(lambda: ("connected", "b") in [each[:2] for each in seen.all])
 
@@ -276,7 +280,7 @@ ended = []
 
 
 def watch():
-    mercure.state.watch.ensure(mercure.state)
+    mercure.state.embedded.watch.ensure(mercure.state.embedded)
     ended.append(True)
 
 
@@ -285,7 +289,7 @@ watching = spawn(watch)
 while other.recv(1):
     other.sendall(b"%d" % len(ended))
 watching.join()
-print(mercure.state.watch._has_begun)
+print(mercure.state.embedded.watch._has_begun)
 """
 
 

@@ -124,6 +124,15 @@ def test_secrets_are_not_shown():
     assert "hidden" not in shown
 
 
+def test_a_setting_that_was_read_cannot_be_changed_by_assignment():
+    parsed = state(hub_url="https://hub.example/x")
+    with pytest.raises(AttributeError, match=r"hub_url is read once, by init_app\(\): set MERCURE_HUB_URL"):
+        parsed.hub_url = "https://other.example/x"
+    assert parsed.hub_url == "https://hub.example/x"
+    with pytest.raises(AttributeError, match="hub_ulr"):
+        _ = parsed.hub_ulr
+
+
 def test_no_hub_needs_an_application():
     with pytest.raises(RuntimeError, match="call init_app"):
         MercureSSE().publish("a", "b")
@@ -156,7 +165,7 @@ def test_the_embedded_hub_keeps_its_keys_and_tokens_are_signed_with_them(caplog)
     assert mercure.get_subscriptions("a")["subscriptions"] == []
     with mercure.subscribe("a", jwt=mercure.create_subscription_jwt("a")):
         assert mercure.is_connected("a")
-    assert "it keeps the former" in caplog.text
+    assert "the hub keeps the former key" in caplog.text
 
 
 def test_tests_publish_on_no_hub_elsewhere_unless_they_say_so(fake_hub):

@@ -9,14 +9,16 @@ import pytest
 from flask import Flask
 
 from clients import PATIENCE
-from flask_mercure_sse import Event, HubError, MercureSSE, TokenRefusedError, events
-from flask_mercure_sse.events import Parser
+from flask_mercure_sse import Event, HubError, MercureSSE, TokenRefusedError
+from flask_mercure_sse.http import pool
+from flask_mercure_sse.sse import Parser
 
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch):
-    monkeypatch.setattr(events, "PAUSE_MIN", 0.01)
-    monkeypatch.setattr(events, "PAUSE_MAX", 0.02)
+    monkeypatch.setattr("flask_mercure_sse.subscription.PAUSE_MIN", 0.01)
+    monkeypatch.setattr("flask_mercure_sse.subscription.PAUSE_MAX", 0.02)
+    monkeypatch.setattr("flask_mercure_sse.sse.RETRY_SECONDS_MAX", 0.02)
 
 
 STREAM = (
@@ -104,8 +106,6 @@ def test_a_broken_stream_is_taken_up_without_loss_or_repetition(stack, mercure_h
 
 
 def test_a_hub_that_is_away_is_waited_for(mercure_hub, monkeypatch):
-    from flask_mercure_sse import client
-
     app = Flask("early")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         app.config.update(
@@ -113,8 +113,8 @@ def test_a_hub_that_is_away_is_waited_for(mercure_hub, monkeypatch):
         )
     subscription = MercureSSE(app).subscribe("a", last_event_id="earliest")
     mercure_hub.publish("a", "b")
-    connect, hub = client._connect, mercure_hub.url.split("/")[2]
-    monkeypatch.setattr(client, "_connect", lambda scheme, _, timeout: connect(scheme, hub, timeout))
+    connect, hub = pool.connect, mercure_hub.url.split("/")[2]
+    monkeypatch.setattr(pool, "connect", lambda scheme, _, timeout: connect(scheme, hub, timeout))
     with subscription:
         assert next(subscription).data == "b"
 

@@ -9,6 +9,7 @@ from flask import Flask, Response
 from werkzeug.http import parse_cookie
 
 from flask_mercure_sse import MercureSSE, URLPattern
+from key_spellings import pem
 
 
 def make(**settings):
@@ -39,6 +40,23 @@ def test_a_key_may_be_bytes_or_the_secret_key_or_missing(token):
     assert token.claims(MercureSSE(app).create_subscription_jwt("a"), b"\xff" * 32)
     with pytest.raises(ValueError, match="MERCURE_SUBSCRIBER_SECRET_KEY is not set"):
         MercureSSE(Flask("none")).create_subscription_jwt("a")
+
+
+@pytest.mark.parametrize("protocol", ["0.x", "1.0"])
+def test_a_public_key_that_is_to_sign_is_named_with_the_remedy(protocol):
+    app = Flask("public")
+    app.config["SECRET_KEY"] = pem("rsa.pub.pem")
+    mercure = MercureSSE(app, hub=False, protocol=protocol)
+    remedy = "^SECRET_KEY is a public key, .* set a shared secret as MERCURE_{}_SECRET_KEY, or pass a token"
+    for sign in (mercure.create_subscription_jwt, mercure.subscribe):
+        with pytest.raises(ValueError, match=remedy.format("SUBSCRIBER")):
+            sign("a")
+    for sign in (lambda: mercure.create_jwt("publisher_secret_key", publish=["a"]), lambda: mercure.publish("a")):
+        with pytest.raises(ValueError, match=remedy.format("PUBLISHER")):
+            sign()
+    mercure = MercureSSE(Flask("own"), subscriber_secret_key=pem("p256.pub.pem"), protocol=protocol)
+    with pytest.raises(ValueError, match=r"^MERCURE_SUBSCRIBER_SECRET_KEY is a public key, .* secret there, or pass"):
+        mercure.create_subscription_jwt("a")
 
 
 def test_the_cookie_of_an_embedded_hub_stays_with_the_host(token):

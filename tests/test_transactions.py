@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from clients import PATIENCE
-from flask_mercure_sse import InvalidUpdateError, MercureSSE, client
+from flask_mercure_sse import InvalidUpdateError, MercureSSE, publishing
 
 
 @pytest.fixture
@@ -242,7 +242,7 @@ def test_an_interruption_reaches_the_commit_and_every_update_is_accounted_for(se
     def interrupt(*_args, **_kwargs):
         raise gevent.Timeout
 
-    monkeypatch.setattr(client, "request", interrupt)
+    monkeypatch.setattr(publishing, "request", interrupt)
     for number in range(3):
         mercure.publish(f"topic/{number}", "", after_commit=session)
     with pytest.raises(gevent.Timeout):

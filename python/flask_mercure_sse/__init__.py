@@ -22,14 +22,16 @@ from .errors import (
     MercureError,
     TokenRefusedError,
 )
-from .events import Event, Subscription
 from .extension import MercureSSE, mercure_publish
 from .hub import format_subscriptions_response, get_subscription_id
 from .presence import subscriber_connected, subscriber_disconnected
-from .settings import HUB_URL_FROM_REQUEST, MercureSSEState
 from .signals import publish_signal
+from .sse import Event
+from .state import MercureSSEState
+from .subscription import Subscription
 from .topics import Selector, URLPattern, as_topic, topic
 from .update import Update
+from .values import HUB_URL_FROM_REQUEST
 
 __all__ = [
     "HUB_URL_FROM_REQUEST",

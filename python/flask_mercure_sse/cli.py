@@ -8,10 +8,10 @@ from typing import Any
 import click
 from flask.cli import AppGroup
 
-from .delivery import Delivery
 from .errors import MercureError
-from .settings import current_extension
-from .update import Update
+from .keys import Role
+from .publishing import Delivery, make_update
+from .state import current_state
 
 cli = AppGroup("mercure", help="Mercure hub commands")
 
@@ -35,15 +35,15 @@ def subscriber_jwt(topic: tuple[str, ...], ttl: int | None) -> None:
 @click.option("--ttl", type=click.IntRange(min=0), help="Seconds until it expires, 0: never.  [default: never in 0.x]")
 def publisher_jwt(topic: tuple[str, ...], ttl: int | None) -> None:
     """Generate a JWT for publishing on topics, to be kept in a configuration."""
-    if ttl is None and current_extension().state.protocol == "0.x":
+    if ttl is None and current_state().settings.protocol == "0.x":
         ttl = 0
     _print_token("publisher", {"publish": list(topic)}, ttl)
 
 
-def _print_token(role: str, grants: dict[str, list[str]], ttl: int | None) -> None:
-    state = current_extension().state
+def _print_token(role: Role, grants: dict[str, list[str]], ttl: int | None) -> None:
+    authorization = current_state().authorization
     try:
-        click.echo(state.sign(state.key_of(role), grants, ttl))
+        click.echo(authorization.sign(role, authorization.key(role), grants, ttl))
     except ValueError as error:
         raise click.ClickException(str(error)) from None
 
@@ -59,15 +59,15 @@ def _print_token(role: str, grants: dict[str, list[str]], ttl: int | None) -> No
 @click.argument("data")
 def publish(topic: str, data: str, hub_url: str | None, jwt: str | None, **options: Any) -> None:
     """Publish DATA on TOPIC and print the update's id."""
-    state = current_extension().state
-    if state.is_embedded and hub_url is None:
+    state = current_state()
+    if state.embedded.is_used and hub_url is None:
         raise click.ClickException(
             "the embedded hub lives in the process of the server, out of reach of this one: name a hub with --hub "
             "(the application's own needs MERCURE_HUB_ALLOW_PUBLISH), or run without debug mode"
         )
     try:
-        # A queue would end with this process, and nobody would know.
-        delivery = Delivery.of(state, jwt, hub_url, background=False)
-        click.echo(delivery.send(Update.of(topic, data, **options, type_is_topic=state.type_is_topic)))
+        # Not from a queue: it would end with this process, and the outcome would be lost.
+        delivery = Delivery.from_arguments(state, jwt, hub_url, background=False)
+        click.echo(delivery.send(make_update(state, topic, data, **options)))
     except (MercureError, ValueError, RuntimeError) as error:
         raise click.ClickException(str(error)) from None

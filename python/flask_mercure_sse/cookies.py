@@ -1,14 +1,80 @@
-"""Which hosts a cookie reaches."""
+"""The cookie that carries a subscriber's token: which hosts it reaches, for how long, and how it is deleted."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
-from typing import Final
+from typing import Any, Final, TypeVar
+from urllib.parse import urljoin, urlsplit
+
+from flask import has_request_context, request
+from werkzeug.wrappers import Response
+
+from .hosts import request_host
+from .state import MercureSSEState
+from .urls import hub_base_url
+
+AnyResponse = TypeVar("AnyResponse", bound=Response)
+
+
+def set_cookie(
+    state: MercureSSEState,
+    response: AnyResponse,
+    token: str,
+    *,
+    lasts_as_its_token: bool,
+    secure: bool | None,
+    options: dict[str, Any],
+) -> AnyResponse:
+    """Add the cookie to a response and return the response.
+
+    Args:
+        lasts_as_its_token: whether the cookie lasts for MERCURE_JWT_TTL; otherwise it lasts until the browser ends.
+        secure: whether the cookie is sent over TLS only; None: as the hub's URL says.
+        options: arguments of Flask's ``set_cookie``. They win.
+    """
+    attributes = _scope(state, secure)
+    ttl = state.settings.jwt_ttl
+    if lasts_as_its_token and ttl and "expires" not in options:
+        # A cookie with an expired token would keep the browser out even where no token is needed.
+        attributes["max_age"] = ttl
+    response.set_cookie(state.settings.authz_cookie_name, token, **{**attributes, **options})
+    return response
+
+
+def delete_cookie(
+    state: MercureSSEState, response: AnyResponse, *, secure: bool | None, options: dict[str, Any]
+) -> AnyResponse:
+    """Have the browser delete the cookie, and return the response. Takes what :func:`set_cookie` took."""
+    attributes = {**_scope(state, secure), **options, "max_age": 0, "expires": 0}
+    response.set_cookie(state.settings.authz_cookie_name, "", **attributes)
+    return response
+
+
+def _scope(state: MercureSSEState, secure: bool | None) -> dict[str, Any]:
+    """The attributes that have the cookie sent to the hub and to nothing else."""
+    page_url = f"{request.scheme}://{request_host()}/" if has_request_context() else ""
+    # The hub's URL may lack its scheme and host: they are the page's then.
+    hub = urlsplit(urljoin(page_url, hub_base_url(state)))
+    host, page = (hub.hostname or "").rstrip("."), (urlsplit(page_url).hostname or "").rstrip(".")
+    domain = shared_domain(host, page)
+    if domain is None and page and host != page:
+        state.warn_once(
+            "cookie",
+            f"no cookie of {page!r} reaches the Mercure hub at {host!r}: they share no domain of their own. Use "
+            "authentified_hub_url(), or give the hub a name in the application's domain.",
+        )
+    if secure is None:
+        # Browsers accept a cookie with this prefix only if it is secure; on localhost also without TLS.
+        secure = hub.scheme == "https" or state.settings.authz_cookie_name.startswith("__Secure-")
+    return {"httponly": True, "samesite": "Strict", "path": hub.path or "/", "domain": domain, "secure": secure}
 
 
 def shared_domain(hub: str, application: str) -> str | None:
-    """The domain of a cookie that the application sets for the hub; None: the application's own host.
+    """The domain of a cookie that the application sets for the hub. None: a cookie for the application's own host.
+
+    Args:
+        hub, application: their host names; empty: not known.
 
     >>> shared_domain("hub.example.com", "app.example.com"), shared_domain("hub.co.uk", "app.co.uk")
     ('example.com', None)
@@ -31,8 +97,8 @@ _PUBLIC_SUFFIX: Final = re.compile(
     r"|(?:github|gitlab)\.io|(?:netlify|vercel|web|run)\.app|(?:pages|fly|workers)\.dev"
     r"|(?:herokuapp|onrender|appspot)\.com|(?:azurewebsites|cloudfront)\.net"
 )
-"""Domains under which others have theirs: browsers refuse cookies for them. The list of all has thousands of lines;
-these are the shapes of most."""
+"""Domains in which different owners have their domains: browsers refuse cookies for them. The public suffix list has
+thousands of lines; these patterns cover most."""
 
 
 def _is_address(host: str) -> bool:

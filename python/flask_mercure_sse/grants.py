@@ -1,4 +1,4 @@
-"""A warning of unmarked selectors in tokens: a value from outside may have widened what the token grants."""
+"""A warning of unmarked selectors in tokens: a value from outside may have widened what a token grants."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
+from flask import Flask
+
 from .topics import Selector, URLPattern
 
 if TYPE_CHECKING:
     from types import FrameType
-
-    from .settings import MercureSSEState
 
 EVERYTHING: Final = Selector("*")
 """The grant of a token if the application names no topics."""
@@ -22,25 +22,33 @@ CALL_SITES_MAX: Final = 1000
 generated at run time could have any number of lines."""
 
 
-def warn_of_selectors(state: MercureSSEState, granted: Iterable[str]) -> None:
-    """Log a warning if a token for these topics has an unmarked selector: once for each kind of selector and each line
-    of the application that asks for a token. The log does not quote the selector."""
-    kinds = {kind for each in granted if (kind := _kind(each, state.protocol)) is not None}
-    if not kinds or len(state.warned_sites) >= CALL_SITES_MAX:
-        return
-    file, line = _call_site()
-    for kind in sorted(kinds):
-        if (file, line, kind) in state.warned_sites:
-            continue
-        state.warned_sites.add((file, line, kind))
-        state.app.logger.warning(
-            "%s:%d: a token grants %s, which nothing marks as meant. If a value from outside is in it, it grants more "
-            'than the topic: write mercure.topic("/users/{}", name) instead of an f-string. If it is meant, write %s.',
-            file,
-            line,
-            kind,
-            _MARKS[kind],
-        )
+class UnmarkedSelectors:
+    """Warns of the unmarked selectors of one application, once for each kind of selector and each line of code."""
+
+    def __init__(self, app: Flask, protocol: str) -> None:
+        self._app, self._protocol = app, protocol
+        self.warned: set[tuple[str, int, str]] = set()
+        """File, line and kind of selector of each logged warning."""
+
+    def warn(self, granted: Iterable[str]) -> None:
+        """Log a warning if ``granted``, the topics of a token, has an unmarked selector. The log does not quote it."""
+        kinds = {kind for each in granted if (kind := _kind(each, self._protocol)) is not None}
+        if not kinds or len(self.warned) >= CALL_SITES_MAX:
+            return
+        file, line = _call_site()
+        for kind in sorted(kinds):
+            if (file, line, kind) in self.warned:
+                continue
+            self.warned.add((file, line, kind))
+            self._app.logger.warning(
+                "%s:%d: a token grants %s, which nothing marks as intended. If a value from outside is in it, the "
+                'token grants more than one topic: write mercure.topic("/users/{}", name) instead of an f-string. '
+                "If the selector is intended, write %s.",
+                file,
+                line,
+                kind,
+                _MARKS[kind],
+            )
 
 
 _MARKS: Final = {
@@ -48,6 +56,7 @@ _MARKS: Final = {
     "all topics with a prefix (a * at the end)": 'Selector("/books/*")',
     "a URI template (braces)": 'Selector("/books/{id}")',
 }
+"""The kinds of selectors, and how to mark one."""
 
 
 def _kind(topic: str, protocol: str) -> str | None:
@@ -56,7 +65,7 @@ def _kind(topic: str, protocol: str) -> str | None:
     everything, prefix, template = _MARKS
     if topic == "*":
         return everything
-    # In 1.0 a matcher says what it is: everything else is one topic to the letter.
+    # In 1.0 every matcher has a type: a text without one is an exact topic.
     if protocol == "1.0":
         return None
     if _TEMPLATE.search(topic):
@@ -68,7 +77,7 @@ _TEMPLATE: Final = re.compile(r"\{[^{}]+\}")
 
 
 def _call_site() -> tuple[str, int]:
-    """File and line of the innermost code that is neither this package's nor Jinja's."""
+    """File and line of the innermost code that belongs neither to this package nor to Jinja."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] in _NOT_THE_APPLICATION:
         frame = frame.f_back

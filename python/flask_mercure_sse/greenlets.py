@@ -1,10 +1,14 @@
-"""Exceptions that end a greenlet, under gevent and eventlet."""
+"""Greenlets of gevent and eventlet: whether waiting yields to them, and the exceptions that end them."""
 
 from __future__ import annotations
 
+import socket
 import sys
 
-from .client import is_cooperative
+
+def is_cooperative() -> bool:
+    """Whether a wait for a socket lets other greenlets run: gevent has patched the sockets of this process."""
+    return socket.socket.__module__.startswith("gevent.")
 
 
 def ends_this_thread(error: BaseException) -> bool:

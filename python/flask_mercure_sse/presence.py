@@ -1,4 +1,4 @@
-"""Flask signals that tell who subscribes to the embedded hub and who leaves."""
+"""Flask signals for each subscription to the embedded hub that begins or ends."""
 
 from __future__ import annotations
 
@@ -7,27 +7,25 @@ import socket
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 from blinker import Namespace
+from flask import Flask
 
 from . import forks
 from ._native import HubStopped, NoRoom
 from .backoff import Backoff
-from .events import Parser
 from .greenlets import ends_this_thread
-
-if TYPE_CHECKING:
-    from flask import Flask
-
-    from .settings import MercureSSEState
+from .sse import Parser
 
 _signals: Final = Namespace()
 
 subscriber_connected: Final = _signals.signal("mercure-subscriber-connected")
-"""Sent with the application as sender, in its context and in a thread of its own, each time a subscription to the
-embedded hub begins; one request has as many subscriptions as topics. Keyword arguments: ``topic``, ``subscriber`` (the
-id of the connection), ``payload`` (of its token, or None), ``subscription`` (the whole document).
+"""Sent when a subscription to the embedded hub begins. A request has one subscription for each of its topics.
+
+The sender is the application. Receivers run in its context and in a thread of their own. Keyword arguments: ``topic``
+(str), ``subscriber`` (str, the id of the connection), ``payload`` (of the token, or None), ``subscription`` (dict, the
+whole document).
 
 >>> from flask import Flask
 >>> app = Flask(__name__)
@@ -37,51 +35,66 @@ id of the connection), ``payload`` (of its token, or None), ``subscription`` (th
 """
 
 subscriber_disconnected: Final = _signals.signal("mercure-subscriber-disconnected")
-"""The same, when a subscription has ended."""
+"""Sent when a subscription to the embedded hub has ended, with the same arguments as ``subscriber_connected``."""
 
 _PART_BYTES: Final = 64 * 1024
+"""How many bytes of the stream of subscription events are read at once."""
 
 OPENING_SECONDS: Final = 10.0
-"""How long the first subscriber waits until the hub watches: longer than a store takes to find the end of its log."""
+"""How long the first subscriber waits until the hub watches. A store takes less time to find the end of its log."""
 
 PAUSE_MIN: Final = 0.5
 PAUSE_MAX: Final = 30.0
-"""Seconds before a watch that has ended is begun again: the pauses grow until an event comes, or a watch has lasted as
-long as the longest of them. Each is up to half longer, at random."""
+"""Seconds before a watch that has ended begins again. The pauses double until an event arrives, or a watch has lasted
+for PAUSE_MAX. Each pause is up to half longer, at random."""
+
+
+class Source(Protocol):
+    """The embedded hub of an application, as far as a watch needs it."""
+
+    app: Flask
+    watch: Watch
+
+    def open_subscription_events(self) -> socket.socket:
+        """Open a stream of subscription events.
+
+        Raises:
+            OSError, RuntimeError: the hub cannot start, or has been stopped (HubStopped).
+        """
 
 
 class Watch:
-    """Sends the signals of one application, as soon as somebody listens to them."""
+    """Sends the signals of one application, from a thread that starts once the signals have a receiver."""
 
     def __init__(self) -> None:
         self.after_fork()
         forks.register(self)
 
     def after_fork(self) -> None:
-        """The thread stays with the parent."""
+        # The thread stays with the parent.
         self._has_begun = False
         self._lock = threading.Lock()
 
-    def ensure(self, state: MercureSSEState) -> None:
-        """Begin, unless it has begun in this process or the signals have no receiver. Signals are sent for
-        subscriptions that follow.
+    def ensure(self, source: Source) -> None:
+        """Begin, unless the watch has begun in this process or the signals have no receiver.
 
-        Waits until the hub watches, OPENING_SECONDS at most; other greenlets go on.
+        Signals are sent for every subscription that begins after this call. Waits until the hub watches, at most for
+        OPENING_SECONDS; under gevent, other greenlets run meanwhile.
 
         Raises:
             OSError, RuntimeError: the hub cannot start.
         """
-        app = state.app
+        app = source.app
         forks.check()
-        if self._has_begun or not state.hub_subscriptions:
+        if self._has_begun:
             return
         if not (subscriber_connected.has_receivers_for(app) or subscriber_disconnected.has_receivers_for(app)):
             return
         with self._lock:
             if self._has_begun:
                 return
-            events = _open(state)
-            arguments = (weakref.ref(app), events, _first_part(events))
+            events = source.open_subscription_events()
+            arguments = (weakref.ref(source), events, _first_part(events))
             try:
                 threading.Thread(target=_run, args=arguments, name="mercure-presence", daemon=True).start()
             except RuntimeError as error:
@@ -90,16 +103,12 @@ class Watch:
             self._has_begun = True
 
     def end(self) -> None:
-        """The thread has ended: the next subscription begins another."""
+        """Note that the thread has ended: the next subscription begins another."""
         self._has_begun = False
 
 
-def _open(state: MercureSSEState) -> socket.socket:
-    return socket.socket(fileno=state.running_hub().watch_subscriptions())
-
-
 def _first_part(events: socket.socket) -> bytes:
-    """The first bytes, which come once the hub watches. Empty if it does not, or takes longer than OPENING_SECONDS."""
+    """The first bytes, which arrive once the hub watches. Empty: they did not arrive within OPENING_SECONDS."""
     try:
         events.settimeout(OPENING_SECONDS)
         return events.recv(_PART_BYTES)
@@ -107,76 +116,72 @@ def _first_part(events: socket.socket) -> bytes:
         return b""
 
 
-def _run(application: weakref.ref[Flask], events: socket.socket, first: bytes) -> None:
-    """Until the hub ends, which an application takes with it that nobody uses any more."""
+# The thread holds the hub of an application by a weak reference, and none at all while it waits: an application that
+# nothing else uses any more is collected, its hub ends, and the stream and the thread end with the hub.
+
+
+def _run(reference: weakref.ref[Source], events: socket.socket, first: bytes) -> None:
     end: BaseException | None = None
     try:
-        _watch(application, events, first)
+        _watch(reference, events, first)
     except BaseException as error:
-        # Such as the end of this greenlet: the next subscription begins another.
+        # The end of this greenlet, for example: the next subscription begins another watch.
         end = error
-    app = application()
-    if app is not None:
-        _state(app).watch.end()
+    source = reference()
+    if source is not None:
+        source.watch.end()
     if isinstance(end, (KeyboardInterrupt, SystemExit)):
         raise end
 
 
-def _watch(application: weakref.ref[Flask], events: socket.socket | None, first: bytes) -> None:
+def _watch(reference: weakref.ref[Source], events: socket.socket | None, first: bytes) -> None:
     backoff = Backoff()
     while True:
         began = time.monotonic()
-        if events is not None and (_listen(application, events, first) or time.monotonic() - began >= PAUSE_MAX):
+        if events is not None and (_listen(reference, events, first) or time.monotonic() - began >= PAUSE_MAX):
             backoff.succeed()
-        app = application()
-        if app is None:
+        source = reference()
+        if source is None:
             return
         pause = backoff.next(PAUSE_MIN, PAUSE_MAX)
         if backoff.failures == 1:
-            app.logger.warning(
-                "the embedded Mercure hub has ended the stream of its subscription events, and some may be missed: "
-                "signals are sent again once it is open"
+            source.app.logger.warning(
+                "the embedded Mercure hub has ended the stream of its subscription events: signals are sent again once "
+                "the stream is open, and some may be missed until then"
             )
-        # A waiting thread must not keep the application alive.
-        del app
+        del source
         _sleep(pause)
-        app = application()
-        if app is None:
+        source = reference()
+        if source is None:
             return
         try:
-            events, first = _open(_state(app)), b""
+            events, first = source.open_subscription_events(), b""
         except HubStopped:
             return
         except (OSError, RuntimeError):
             events = None
-        del app
+        del source
 
 
-def _listen(application: weakref.ref[Flask], events: socket.socket, first: bytes) -> bool:
+def _listen(reference: weakref.ref[Source], events: socket.socket, first: bytes) -> bool:
     """Send a signal for each event until the stream ends. Return whether there was an event."""
     parser, part, heard = Parser(), first, False
     with events, contextlib.suppress(OSError):
         events.setblocking(True)
         while part or (part := events.recv(_PART_BYTES)):
             for event in parser.feed(part):
-                app = application()
-                if app is None:
+                source = reference()
+                if source is None:
                     return heard
                 heard = True
-                _send(app, event.json())
-                # A waiting thread must not keep the application alive.
-                del app
+                _send(source.app, event.json())
+                del source
             part = b""
     return heard
 
 
 def _sleep(seconds: float) -> None:
     time.sleep(seconds)
-
-
-def _state(app: Flask) -> MercureSSEState:
-    state: MercureSSEState = app.extensions["mercure_sse"]
-    return state
 
 
 def _send(app: Flask, document: dict[str, Any]) -> None:

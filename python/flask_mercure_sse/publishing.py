@@ -1,39 +1,106 @@
-"""Where updates go, now or with a commit: into a test's list, to the embedded hub, into a queue, to a hub elsewhere."""
+"""Publishing: from the arguments of a call to updates, and the way of an update to a hub.
+
+An update goes into the list of a test, to the embedded hub, into a queue, or over HTTP to a hub elsewhere; at once, or
+once a session commits.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from . import client, transactions
+from . import transactions
 from ._native import HubFailed, HubStopped, InvalidUpdate, LogFull, LogUnavailable, NoRoom
-from .client import check_token
 from .errors import HubError, InvalidUpdateError, MercureError, describe, from_native, may_pass
-from .settings import check_url
+from .greenlets import is_cooperative
+from .http.answer import Answer, request
+from .state import MercureSSEState
+from .tokens import check_token
+from .update import Update
+from .values import check_url
 
-if TYPE_CHECKING:
-    from .settings import MercureSSEState
-    from .update import Update
+# Updates
+
+
+def make_update(state: MercureSSEState, *args: Any, **kwargs: Any) -> Update:
+    """The update of one call, from the arguments of :meth:`flask_mercure_sse.MercureSSE.publish`.
+
+    Raises:
+        InvalidUpdateError: the update breaks a rule.
+    """
+    return Update.from_arguments(*args, **kwargs, type_is_topic=state.settings.type_is_topic)
+
+
+def make_updates(state: MercureSSEState, given: Iterable[Any]) -> list[Update]:
+    """The updates of a call of :meth:`flask_mercure_sse.MercureSSE.publish_many`.
+
+    Raises:
+        InvalidUpdateError: one of them breaks a rule; the message has its number.
+    """
+    updates = []
+    for number, each in enumerate(given):
+        try:
+            updates.append(_as_update(state, each))
+        except InvalidUpdateError as error:
+            raise InvalidUpdateError(f"update {number}: {error}") from None
+    return updates
+
+
+def _as_update(state: MercureSSEState, given: Any) -> Update:
+    if isinstance(given, Update):
+        return given
+    if isinstance(given, Mapping):
+        other = ", ".join(repr(name) for name in given if name not in _ARGUMENTS)
+        if other or "topic" not in given:
+            raise InvalidUpdateError(f"write a dict of {', '.join(_ARGUMENTS)}, with a topic; not {other or 'without'}")
+        return make_update(state, **given)
+    if isinstance(given, (tuple, list)):
+        if not 1 <= len(given) <= len(_ARGUMENTS):
+            raise InvalidUpdateError(f"write a tuple of {', '.join(_ARGUMENTS)}, as many as are needed")
+        return make_update(state, *given)
+    return make_update(state, given)
+
+
+_ARGUMENTS: Final = ("topic", "data", "private", "id", "type", "retry")
+"""The arguments of ``publish`` that belong to the update, in their order."""
+
+
+@contextmanager
+def capture(state: MercureSSEState) -> Iterator[list[Update]]:
+    """See :meth:`flask_mercure_sse.MercureSSE.capture`."""
+    updates: list[Update] = []
+    state.captures.append(updates)
+    try:
+        yield updates
+    finally:
+        state.captures[:] = [each for each in state.captures if each is not updates]
+
+
+# Sending
 
 
 @dataclass(frozen=True, repr=False)
 class Delivery:
-    """The way of the updates of one call."""
+    """Where the updates of one call go."""
 
     state: MercureSSEState
     url: str | None
-    """None: the embedded hub."""
+    """The URL of a hub elsewhere; None: the embedded hub."""
     jwt: str | None
+    """The token for a hub elsewhere; None: the application's."""
     background: bool
+    """Whether updates wait in a queue, so that the caller does not wait for the hub."""
 
     @classmethod
-    def of(
+    def from_arguments(
         cls, state: MercureSSEState, jwt: str | None, hub_url: str | None, background: bool | None = None
     ) -> Delivery:
-        """From what ``publish`` takes.
+        """From the arguments of ``publish``. background: None: MERCURE_PUBLISH_BACKGROUND.
 
         Raises:
             TokenRefusedError: ``jwt`` is no token.
@@ -43,42 +110,45 @@ class Delivery:
             url = check_url("hub_url", hub_url)
         except ValueError as error:
             raise InvalidUpdateError(str(error)) from None
-        if url is None and not state.is_embedded:
-            url = state.external_url
-        return cls(
-            state,
-            url,
-            check_token(jwt) if jwt else None,
-            state.publish_background if background is None else background,
-        )
+        if url is None and not state.embedded.is_used:
+            url = state.settings.external_url
+        in_background = state.settings.publish_background if background is None else background
+        return cls(state, url, check_token(jwt) if jwt else None, in_background)
 
     @property
     def waits(self) -> bool:
-        """Whether sending waits for a hub elsewhere, or for the log of the embedded one."""
-        is_elsewhere = self.url is not None or self.state.shared_transport is not None
-        return is_elsewhere and not self.background and not self.state.captures
+        """Whether sending waits for a hub elsewhere, or for the log of the embedded hub."""
+        return not self._is_immediate and not self.background and not self.state.captures
+
+    @property
+    def _is_immediate(self) -> bool:
+        """Whether sending appends to a log in memory."""
+        return self.url is None and self.state.embedded.shared_transport is None
 
     def send(self, update: Update, background: bool | None = None) -> str:
-        """Send an update and return its id.
+        """Send an update and return its id. background: instead of the delivery's own.
 
         Raises:
-            MercureError: the hub did not take it.
+            MercureError: the update was not published, or perhaps not; the subclass says so.
         """
         if self.state.captures:
             update = update.with_id()
             self.state.captures[-1].append(update)
             return str(update.id)
-        if self.url is None and self.state.shared_transport is None:
+        if self._is_immediate:
             return self._append(update)
         if not (self.background if background is None else background):
-            return self._append(update) if self.url is None else self._post(self.url, update)
+            return self._send_now(update)
         update = update.with_id()
-        send = partial(self._append, update) if self.url is None else partial(self._post, self.url, update)
-        self.state.queues.put(self.url or "", send, topic=update.topic)
+        self.state.queues.put(self.url or "", partial(self._send_now, update), topic=update.topic)
         return str(update.id)
 
     def send_with(self, session: Any, update: Update) -> str:
-        """Send it once the session commits; its id."""
+        """Send an update once the session commits, and return its id now.
+
+        Raises:
+            TypeError: ``session`` is no session of SQLAlchemy.
+        """
         update = update.with_id()
         transactions.after_commit(session, partial(self._send_after_commit, update))
         return str(update.id)
@@ -86,13 +156,13 @@ class Delivery:
     def _send_after_commit(self, update: Update, failed: set[str]) -> None:
         log, hub = self.state.app.logger, self.url or ""
         if hub in failed or transactions.INTERRUPTED in failed:
-            # A commit waits for a hub that is away once, not once for each update.
+            # A commit waits for an unavailable hub once, not once for each update.
             log.error(
                 "the update on topic %r was dropped after the commit: the hub failed the one before", update.topic
             )
             return
         try:
-            # In an event loop nothing may wait: an AsyncSession commits there.
+            # An AsyncSession commits in the thread of the event loop, which must not wait.
             self.send(update, background=True if _is_in_event_loop() else None)
         except Exception as error:
             if isinstance(error, MercureError) and may_pass(error):
@@ -100,35 +170,40 @@ class Delivery:
             reason = describe(error)
             log.error("the update on topic %r was not published after the commit: %s", update.topic, reason)
         except BaseException as error:
-            # A time-out of gevent or the end of the process: the caller of commit() gets it.
+            # A time-out of gevent, or the end of the process: the caller of commit() receives it.
             reason = describe(error)
             log.error("the update on topic %r may not have been published after the commit: %s", update.topic, reason)
             raise
 
+    def _send_now(self, update: Update) -> str:
+        return self._append(update) if self.url is None else self._post(self.url, update)
+
     def _append(self, update: Update) -> str:
-        """To the embedded hub."""
+        """Publish on the embedded hub."""
+        embedded = self.state.embedded
         try:
-            hub, arguments = self.state.running_hub(), update.arguments()
-            if self.state.shared_transport is None or not client.is_cooperative():
+            hub, arguments = embedded.running(), update.arguments()
+            if embedded.shared_transport is None or not is_cooperative():
                 return hub.publish(**arguments)
             return _outcome(socket.socket(fileno=hub.submit(**arguments)))
         except (InvalidUpdate, OSError, RuntimeError) as error:
             raise from_native(error) from None
 
     def _post(self, url: str, update: Update) -> str:
-        token = self.jwt or self.state.publisher_jwt
+        """Publish on a hub elsewhere."""
+        token = self.jwt or self.state.authorization.publisher_jwt
         if not token:
             raise MercureError(
                 "publishing needs a token: set MERCURE_PUBLISHER_JWT, MERCURE_PUBLISHER_SECRET_KEY or SECRET_KEY"
             )
-        form, timeouts = "application/x-www-form-urlencoded", self.state.timeouts
-        answer = client.request("POST", url, token=token, body=update.form(), content_type=form, timeouts=timeouts)
+        form, timeouts = "application/x-www-form-urlencoded", self.state.settings.timeouts
+        answer = request("POST", url, token=token, body=update.form(), content_type=form, timeouts=timeouts)
         answer.raise_for_status()
         return _event_id(answer)
 
 
 def _outcome(waiting: socket.socket) -> str:
-    """The id that an update has got. Waiting for it leaves other greenlets alone.
+    """The id of an update that was handed to ``Hub.submit``. Under gevent, other greenlets run while it is waited for.
 
     Raises:
         OSError, RuntimeError: as ``Hub.publish``.
@@ -151,8 +226,8 @@ def _outcome(waiting: socket.socket) -> str:
 _FAILURES: Final = {each.__name__: each for each in (HubFailed, HubStopped, LogFull, LogUnavailable, NoRoom)}
 
 
-def _event_id(answer: client.Answer) -> str:
-    """The id that a hub answers: one line of text. A page of whatever stands in front of a hub is none."""
+def _event_id(answer: Answer) -> str:
+    """The id that a hub answers: one line of text. The page of a server in front of the hub is none."""
     text = answer.body.decode(errors="replace").strip()
     if not text or "<" in text or "\n" in text or "\ufffd" in text:
         problem = "the answer holds no id: the update may not have been published; is MERCURE_HUB_URL right?"

@@ -1,16 +1,13 @@
-"""Signals as event sources: each time one is sent, an update is published."""
+"""Publishing an update each time a signal is sent."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from .settings import current_extension
+from blinker import Signal
 
-if TYPE_CHECKING:
-    from blinker import Signal
-
-    from .extension import MercureSSE
+from .state import Publisher, current_state
 
 
 def publish_signal(
@@ -21,29 +18,40 @@ def publish_signal(
     signal_kwargs_as_data: bool = False,
     marshaler: Callable[[Any], Any] | None = None,
     callback: Callable[[dict[str, Any]], Any] | None = None,
-    sse: MercureSSE | None = None,
+    sse: Publisher | None = None,
     **publish_kwargs: Any,
 ) -> None:
     """Publish an update each time ``signal`` is sent.
 
     Args:
         topic: the topic; by default the signal's name.
-        data: the data, a dict if signal_kwargs_as_data adds the signal's keyword arguments to it.
+        data: the data; a dict, if ``signal_kwargs_as_data`` is set.
         signal_name_as_type: whether the event's type is the signal's name.
-        signal_kwargs_as_data: whether the signal's keyword arguments are the data.
-        marshaler: turns the data into what is published.
-        callback: receives the publication, the keyword arguments of ``publish`` as a dict; may change it, or return
-            False to publish nothing.
+        signal_kwargs_as_data: whether the signal's keyword arguments are added to the data.
+        marshaler: called with the data, returns the data to publish.
+        callback: called with the keyword arguments of ``publish``, in a dict. It may change the dict, or return False:
+            then nothing is published.
         sse: the extension; by default that of the current application.
-        publish_kwargs: what else ``publish`` takes.
+        publish_kwargs: further arguments of :meth:`flask_mercure_sse.MercureSSE.publish`.
 
-    A sender's ``__mercure_publish__`` (a dict) updates the publication of that sender only.
+    A dict that the sender has as ``__mercure_publish__`` updates the arguments for that sender only.
 
     Raises:
-        RuntimeError: neither ``sse`` nor an application context.
+        RuntimeError: there is neither ``sse`` nor an application context.
+
+    >>> from blinker import Signal
+    >>> from flask import Flask
+    >>> from flask_mercure_sse import MercureSSE
+    >>> mercure = MercureSSE(Flask(__name__))
+    >>> paid = Signal()
+    >>> publish_signal(paid, topic="orders", signal_kwargs_as_data=True, sse=mercure)
+    >>> with mercure.capture() as updates:
+    ...     _ = paid.send(order=7)
+    >>> updates[0].json()
+    {'order': 7}
     """
-    extension = sse or current_extension()
-    # An anonymous signal has none.
+    extension = sse or current_state().instance
+    # An anonymous signal has no name.
     name = getattr(signal, "name", None)
 
     def on_signal(sender: Any, **signal_kwargs: Any) -> None:
@@ -60,5 +68,5 @@ def publish_signal(
             publication["topic"] = name
         extension.publish(**publication)
 
-    # blinker keeps weak references by default, and nobody else keeps this function.
+    # blinker keeps weak references by default, and nothing else keeps this function.
     signal.connect(on_signal, weak=False)

@@ -1,7 +1,7 @@
-"""A test kit for applications: a real hub in the process of the test, and subscribers that wait for what is published.
+"""A test kit for applications: a real hub in the process of the test, and subscribers that wait for updates.
 
-pytest finds the fixtures ``mercure_hub`` and ``mercure_subscriber`` by itself once the package is installed. To see
-what is published without any hub, there is :meth:`flask_mercure_sse.MercureSSE.capture`.
+pytest finds the fixtures ``mercure_hub`` and ``mercure_subscriber`` by itself once the package is installed. A test
+that needs no hub can use :meth:`flask_mercure_sse.MercureSSE.capture`.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from flask import Flask
 
 from ._native import Hub, Server
 from .errors import MercureError
-from .events import Event, Subscription
 from .extension import MercureSSE
-from .settings import HUB_PATH
+from .sse import Event
+from .subscription import Subscription, subscribe
 from .topics import as_topics
+from .values import HUB_PATH
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -29,7 +30,8 @@ __all__ = ["KEY", "HubForTests", "Subscriber", "subscriber"]
 
 
 class HubForTests:
-    """A hub that listens on a free port of this machine, like one that stands alone. Both dialects, in memory.
+    """A hub that listens on a free port of this machine, as the standalone hub does. It speaks both dialects, and its
+    log is in memory.
 
     >>> from flask import Flask
     >>> with HubForTests() as hub:
@@ -46,7 +48,7 @@ class HubForTests:
         self._hub = Hub(publisher_key=KEY, subscriber_key=KEY, cors_origins=["*"], cors_loopback_credentials=True)
         self._server = Server(self._hub)
         self.url: str = f"http://{self._server.host}:{self._server.port}{HUB_PATH}"
-        """Where it answers."""
+        """The URL of the hub."""
         self.config: dict[str, Any] = {
             "MERCURE_HUB": False,
             "MERCURE_HUB_URL": self.url,
@@ -60,18 +62,19 @@ class HubForTests:
         self._mercure = MercureSSE(app)
 
     def publish(self, topic: Any, data: Any = None, **options: Any) -> str:
-        """Publish on it, as :meth:`flask_mercure_sse.MercureSSE.publish` does."""
+        """Publish on this hub as :meth:`flask_mercure_sse.MercureSSE.publish` does, and return the id of the update."""
         return self._mercure.publish(topic, data, **options)
 
     def subscriber(self, topics: Any, **options: Any) -> Subscriber:
-        """Somebody who is subscribed to topics and may see everything private on them.
+        """Subscribe to topics, with a token for private updates.
 
-        options: what :meth:`flask_mercure_sse.MercureSSE.subscribe` takes.
+        Args:
+            options: further arguments of :meth:`flask_mercure_sse.MercureSSE.subscribe`.
         """
         return subscriber(self._mercure, topics, **options)
 
     def stop(self) -> None:
-        """End it, with all streams. Idempotent."""
+        """Stop the hub and end all streams. Idempotent."""
         self._server.stop(drain_seconds=1)
 
     def __enter__(self) -> HubForTests:
@@ -82,25 +85,33 @@ class HubForTests:
 
 
 def subscriber(mercure: MercureSSE, topics: Any, **options: Any) -> Subscriber:
-    """Somebody who is subscribed to topics of an application, on whatever hub it uses.
+    """Subscribe to topics on the hub that an application uses.
 
-    options: what :meth:`flask_mercure_sse.MercureSSE.subscribe` takes.
+    Args:
+        options: further arguments of :meth:`flask_mercure_sse.MercureSSE.subscribe`.
+
+    Raises:
+        MercureError: the hub refuses the subscription.
     """
     selected = as_topics(topics)
     asks = any(f"{HUB_PATH}/subscriptions" in topic for topic in selected)
-    # A test may select every topic; no warning.
-    return Subscriber(mercure._subscribe(selected, **options), sees_subscriptions=asks)
+    # Without the warning of unmarked selectors: a test may select every topic.
+    return Subscriber(subscribe(mercure.state, selected, **options), sees_subscriptions=asks)
 
 
-def _is_of_a_subscription(event: Event) -> bool:
+def _is_subscription_event(event: Event) -> bool:
     return event.type in ("Subscription", "mercure") and f'"id":"{HUB_PATH}/subscriptions/' in event.data
 
 
 class Subscriber:
-    """Collects the events of a subscription in a thread of its own, from the moment it is made."""
+    """Collects the events of a subscription, in a thread that starts when the subscriber is made."""
 
     def __init__(self, subscription: Subscription, sees_subscriptions: bool = False) -> None:
-        """sees_subscriptions: whether the hub's events on who is subscribed count; subscribers to "*" receive them."""
+        """Begin to collect events.
+
+        Args:
+            sees_subscriptions: whether subscription events are collected, too. Subscribers to "*" receive them.
+        """
         self._subscription, self._sees_subscriptions = subscription, sees_subscriptions
         self._events: list[Event] = []
         self._error: MercureError | None = None
@@ -111,7 +122,7 @@ class Subscriber:
     def _run(self) -> None:
         try:
             for event in self._subscription:
-                if not self._sees_subscriptions and _is_of_a_subscription(event):
+                if not self._sees_subscriptions and _is_subscription_event(event):
                     continue
                 with self._changed:
                     self._events.append(event)
@@ -123,19 +134,18 @@ class Subscriber:
 
     @property
     def events(self) -> list[Event]:
-        """What has come until now."""
+        """The events that have arrived until now."""
         with self._changed:
             return list(self._events)
 
     def received(self, n: int, within: float = 5.0) -> list[Event]:
-        """Wait until ``n`` events have come, at most ``within`` seconds, and return all that have.
+        """Wait until ``n`` events have arrived, at most ``within`` seconds, and return all that have arrived.
+
+        To show that an update does not arrive, publish another one after it, and see that only that one has arrived.
 
         Raises:
-            AssertionError: fewer have come; the message has them.
+            AssertionError: fewer than ``n`` have arrived; the message has them.
             MercureError: the hub has refused the subscription.
-
-        There is no waiting for nothing: to show that an update does not come, publish another after it and see that
-        only that one has.
         """
         deadline = time.monotonic() + within
         with self._changed:

@@ -1,7 +1,8 @@
-"""The claims of tokens, in both dialects of the protocol."""
+"""Tokens: their form, and their claims in both dialects of the protocol. No settings, no keys."""
 
 from __future__ import annotations
 
+import re
 import time
 import uuid
 from collections.abc import Iterable, Mapping
@@ -11,34 +12,62 @@ from urllib.parse import urlsplit
 from flask import json
 
 from ._native import sign_token
+from .errors import TokenRefusedError
 from .topics import Selector, URLPattern, as_topics
 
 DETAIL_TYPE: Final = "https://mercure.rocks/authorization-detail"
+"""The type of an authorization detail (RFC 9396) that a hub reads."""
+
+
+class UnusableKeyError(ValueError):
+    """A key cannot sign tokens: it is a public key."""
+
+
+def check_token(token: Any) -> str:
+    """A token as a header takes it, without the line end of the file that it was read from.
+
+    >>> check_token("j.w.t\\n")
+    'j.w.t'
+
+    Raises:
+        TokenRefusedError: it is no token, and no hub would take it. The message does not quote it.
+    """
+    stripped = token.strip() if isinstance(token, str) else ""
+    if not _TOKEN.fullmatch(stripped):
+        raise TokenRefusedError("jwt: write a token: letters, digits, dots, dashes and underscores; it was not sent")
+    return stripped
+
+
+_TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*")
+"""RFC 6750, section 2.1."""
 
 
 def sign_legacy(key: str | bytes, grants: Mapping[str, Any], ttl: int) -> str:
-    """A 0.x token: the claim "mercure", and "exp" unless ``ttl`` is 0.
+    """Sign a token of protocol 0.x: the claim "mercure", and "exp" unless ``ttl``, in seconds, is 0.
 
     Raises:
-        ValueError: a topic is a URL pattern, which 0.x does not know.
+        UnusableKeyError: the key is a public key.
+        ValueError: a topic is a URL pattern, which 0.x does not have.
     """
     claim = dict(grants)
     for action in ("publish", "subscribe"):
         if claim.get(action) is not None:
             claim[action] = [check_dialect(topic, "0.x") for topic in as_topics(claim[action])]
     expiry = {"exp": int(time.time()) + ttl} if ttl else {}
-    return sign_token(json.dumps({"mercure": claim, **expiry}), key)
+    return _sign({"mercure": claim, **expiry}, key, "JWT")
 
 
 def sign(key: str | bytes, grants: Mapping[str, Any], ttl: int, *, audience: str, issuer: str | None = None) -> str:
-    """A 1.0 access token: a JWT as RFC 9068 has it, with ``authorization_details`` (RFC 9396).
+    """Sign an access token of protocol 1.0: a JWT (RFC 9068) with ``authorization_details`` (RFC 9396).
 
     Args:
+        ttl: seconds until the token expires, above 0.
         audience: the hub's resource identifier.
-        issuer: who the hub knows the key to be of; by default the origin of the audience.
+        issuer: the issuer to which the hub has bound the key; None: the origin of the audience.
 
     Raises:
-        ValueError: a token that would never expire, or something else than "publish", "subscribe" and "payload".
+        UnusableKeyError: the key is a public key.
+        ValueError: ``ttl`` is 0, or a grant is none of "publish", "subscribe" and "payload".
     """
     if not ttl:
         raise ValueError("tokens of protocol 1.0 expire: give a lifetime in seconds")
@@ -65,11 +94,20 @@ def sign(key: str | bytes, grants: Mapping[str, Any], ttl: int, *, audience: str
         "jti": str(uuid.uuid4()),
         "authorization_details": details,
     }
-    return sign_token(json.dumps(claims), key, "at+jwt")
+    return _sign(claims, key, "at+jwt")
+
+
+def _sign(claims: Mapping[str, Any], key: str | bytes, typ: str) -> str:
+    text = json.dumps(claims)
+    try:
+        return sign_token(text, key, typ)
+    except ValueError as error:
+        # The claims are a JSON object, so the key is at fault.
+        raise UnusableKeyError(str(error)) from None
 
 
 def check_dialect(topic: str, protocol: str) -> str:
-    """Return the topic, if the dialect has selectors of its kind.
+    """Return ``topic``, if the dialect has selectors of its kind.
 
     Raises:
         ValueError: a URL pattern in 0.x; a URI template or a prefix in 1.0.
@@ -82,8 +120,7 @@ def check_dialect(topic: str, protocol: str) -> str:
 
 
 def matchers(topics: Iterable[str]) -> list[dict[str, str]]:
-    """Topics as a token of protocol 1.0 names them. All are exact, except URL patterns, and ``*`` alone, which is every
-    topic.
+    """Topics in the form of a token of protocol 1.0: exact topics, except URL patterns, and ``*`` for every topic.
 
     >>> matchers(["a", URLPattern("/books/:id")])
     [{'match': 'a'}, {'match': '/books/:id', 'match_type': 'urlpattern'}]

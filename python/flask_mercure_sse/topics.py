@@ -1,4 +1,4 @@
-"""From the objects and values of an application to topics and data."""
+"""Topics and data, made of the objects and values of an application."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flask import json
 
 
 class URLPattern(str):
-    """A URL pattern, where a topic to subscribe to or to grant is expected; protocol 1.0 only.
+    """A URL pattern, in place of a topic to subscribe to or to grant. Protocol 1.0 only.
 
     >>> as_topic(URLPattern("/books/:id"))
     URLPattern('/books/:id')
@@ -25,11 +25,11 @@ class URLPattern(str):
 
 
 class Selector(str):
-    """Marks a selector of protocol 0.x where a topic to subscribe to or to grant is expected: a URI template, ``*`` for
-    every topic, or a prefix before ``*``.
+    """A selector of protocol 0.x, in place of a topic to subscribe to or to grant: a URI template, ``*`` for every
+    topic, or a prefix before ``*``.
 
-    The same text without the mark selects the same. The log warns of it where a token grants it, because a value from
-    outside may have turned a topic into a selector.
+    A plain text selects the same. A warning is logged if a token grants it, because a value from outside may have
+    turned a topic into a selector.
 
     >>> as_topic(Selector("/books/{id}"))
     Selector('/books/{id}')
@@ -44,15 +44,15 @@ class Selector(str):
 def topic(template: str, /, *values: Any, **named: Any) -> str:
     """Put values into a topic, percent-encoded: the result is never a selector, whatever the values are.
 
-    Every character of a value is encoded as UTF-8, except ASCII letters, digits and ``-._~``. Different values give
-    different topics if a character such as a slash stands between each two of them.
+    ASCII letters, digits and ``-._~`` of a value stay; every other character is encoded as UTF-8. Different values give
+    different topics, if a character such as a slash is between every two of them.
 
     Args:
-        template: the topic, written in the code, with ``{}`` or ``{name}`` where the values belong.
+        template: the topic, written in the code, with ``{}`` or ``{name}`` for each value.
 
     Raises:
-        ValueError: the template has a selector of its own, or other values than were given; or a value is None, empty,
-            or would make a segment ``.`` or ``..``, which URLs leave out.
+        ValueError: the template is a selector, or its names are not those of the given values; or a value is None or
+            empty, or makes a segment ``.`` or ``..``, which URLs leave out.
 
     >>> topic("/users/{}", "b*"), topic("/rooms/{room}/{user}", room="a/b", user=7)
     ('/users/b%2A', '/rooms/a%2Fb/7')
@@ -79,7 +79,7 @@ def topic(template: str, /, *values: Any, **named: Any) -> str:
         used.add(name)
         parts.append(_encode(given[name]))
     if used != set(given):
-        raise ValueError("topic: the template has no place for one of the values")
+        raise ValueError("topic: the template has no {} or {name} for one of the values")
     made = "".join(parts)
     if used and _DOTS.search(made):
         raise ValueError("topic: a value makes a segment of dots, which a URL does not have")
@@ -118,7 +118,7 @@ def as_topic(obj: Any) -> str:
 
 
 def as_topics(topics: Any) -> list[str]:
-    """One topic or several, as a list of strings; None is no topic.
+    """A topic or several, as a list of strings. None: no topic.
 
     >>> as_topics("a"), as_topics(("a", 1)), as_topics(None)
     (['a'], ['a', '1'], [])
@@ -131,7 +131,8 @@ def as_topics(topics: Any) -> list[str]:
 
 
 def as_data(data: Any) -> str:
-    """The data of an update as text: a string as it is, bytes as UTF-8, None as nothing, anything else as JSON.
+    """The data of an update as text: text as it is, bytes decoded as UTF-8, None as an empty text, other values as
+    JSON.
 
     >>> as_data("a"), as_data(b"b"), as_data(None), as_data([1])
     ('a', 'b', '', '[1]')
@@ -147,10 +148,10 @@ def as_data(data: Any) -> str:
 
 
 def as_publication(subject: Any, data: Any) -> tuple[list[str], str]:
-    """Topics and data of ``publish(topic, data)``.
+    """The topics and the data of ``publish(topic, data)``.
 
-    An object that is published alone brings both: ``__mercure_sse__()`` returns (topic, data); otherwise its topic is
-    its ``__mercure_sse_topic__`` or the name of its class, and its data is what :func:`as_data` makes of it.
+    An object that is published alone has both. ``__mercure_sse__()`` returns (topic, data). Without that, its topic is
+    its ``__mercure_sse_topic__`` or the name of its class, and its data is the result of :func:`as_data`.
     """
     if data is None and not isinstance(subject, (str, bytes, list, tuple, set, frozenset)):
         pair = getattr(subject, "__mercure_sse__", None)

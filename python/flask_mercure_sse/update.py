@@ -1,4 +1,4 @@
-"""An update: what is published, as values that every way of publishing shares."""
+"""An update: the values that are published, the same for every way of publishing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .topics import as_publication
 class Update:
     """One update, checked by the rules of the protocol.
 
-    >>> update = Update.of("/books/1", {"title": "Walden"}, private=True)
+    >>> update = Update.from_arguments("/books/1", {"title": "Walden"}, private=True)
     >>> update.topics, update.data, update.private, update.json()
     (('/books/1',), '{"title": "Walden"}', True, {'title': 'Walden'})
     """
@@ -26,7 +26,9 @@ class Update:
     topics: tuple[str, ...]
     """The canonical topic, then its alternates."""
     data: str = ""
+    """Text; JSON where the application gave neither text nor bytes."""
     private: bool = False
+    """Whether only subscribers whose token grants one of the topics receive it."""
     id: str | None = None
     """None: the hub makes one."""
     type: str | None = None
@@ -34,9 +36,10 @@ class Update:
     """In milliseconds."""
 
     def __post_init__(self) -> None:
-        """
+        """Check the update.
+
         Raises:
-            InvalidUpdateError: it breaks a rule; the message says which.
+            InvalidUpdateError: the update breaks a rule; the message says which.
         """
         if isinstance(self.topics, str) or "" in self.topics:
             raise InvalidUpdateError("topics: give one or more texts that are not empty, in a tuple")
@@ -48,7 +51,7 @@ class Update:
             raise InvalidUpdateError(str(error)) from None
 
     @classmethod
-    def of(
+    def from_arguments(
         cls,
         topic: Any,
         data: Any = None,
@@ -59,10 +62,13 @@ class Update:
         *,
         type_is_topic: bool = False,
     ) -> Update:
-        """From what :meth:`flask_mercure_sse.MercureSSE.publish` takes.
+        """Make an update from the arguments of :meth:`flask_mercure_sse.MercureSSE.publish`.
+
+        Args:
+            type_is_topic: whether the type is the canonical topic where ``type`` is None.
 
         Raises:
-            InvalidUpdateError: it breaks a rule; the message says which.
+            InvalidUpdateError: the update breaks a rule; the message says which.
         """
         try:
             topics, text = as_publication(topic, data)
@@ -70,7 +76,7 @@ class Update:
             raise InvalidUpdateError("the update holds bytes that are no text in UTF-8") from None
         if type is True or (type is None and type_is_topic):
             type = topics[0] if topics else None
-        # Forms and files give texts and floats, and an empty text where there is nothing.
+        # Forms and files give texts and floats, and an empty text for a missing value.
         given_id = None if id is None or id == "" else str(id)
         return cls(tuple(topics), text, bool(private), given_id, str(type) if type else None, _milliseconds(retry))
 
@@ -83,12 +89,12 @@ class Update:
         """The data, parsed as JSON.
 
         Raises:
-            ValueError: it is no JSON.
+            ValueError: the data is no JSON.
         """
         return json.loads(self.data)
 
     def with_id(self) -> Update:
-        """The same update with an id of its own, for those that are sent later, perhaps more than once."""
+        """The same update with an id, made here if it has none: it can be sent later, and more than once."""
         return self if self.id else replace(self, id=f"urn:uuid:{uuid.uuid4()}")
 
     def form(self) -> bytes:
@@ -98,7 +104,7 @@ class Update:
         return urlencode([*fields, *self._optional().items()]).encode()
 
     def arguments(self) -> Mapping[str, Any]:
-        """What the embedded hub's ``publish`` takes."""
+        """The arguments of the embedded hub's ``publish``."""
         return {"topics": self.topics, "data": self.data, "private": self.private, **self._optional()}
 
     def _optional(self) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""``python -m flask_mercure_sse.server``: the hub on its own. No Python is in the path of a message."""
+"""``python -m flask_mercure_sse.server``: the standalone hub. No Python is in the path of a message."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import IO, Any, Final
 import click
 
 from .._native import Hub, InvalidUpdate, Server, flush_lines, print_line, sign_token
-from ..settings import parse_bool, parse_number, parse_whole_number
+from ..values import parse_bool, parse_number, parse_whole_number
 from .app import FLUSH_SECONDS, PUBLISH_ALL
 from .dotenv import Variables
 from .stop import Stop
@@ -91,7 +91,7 @@ def main(host: str, port: int, cors_origins: str, debug: bool, **options: Any) -
             "(LimitNOFILE= in a systemd unit, --ulimit nofile= of a container, ulimit -n in a shell)",
             error=True,
         )
-    # A public key signs nothing.
+    # A public key cannot sign.
     with contextlib.suppress(ValueError):
         print_line(f"Publisher JWT: {sign_token(PUBLISH_ALL, settings['publisher_key'])}")
     bound = f"[{server.host}]" if ":" in server.host else server.host
@@ -102,7 +102,7 @@ def main(host: str, port: int, cors_origins: str, debug: bool, **options: Any) -
 
 
 class StartError(click.ClickException):
-    """The hub does not start. The reason goes to standard error, which is not waited for."""
+    """The hub does not start. The reason is written to standard error without waiting for a reader."""
 
     def show(self, file: IO[Any] | None = None) -> None:
         print_line(f"Error: {self.format_message()}", error=True)
@@ -119,7 +119,8 @@ def _open_standard_streams() -> None:
 
 
 def _by_option(message: str) -> str:
-    """A message of the hub about a key, with the option and the variables of this command instead of the argument."""
+    """Name the option and the variables of this command, instead of the argument, in a message of the hub about a
+    key."""
     setting, _, problem = message.partition(": ")
     if setting not in ("publisher_key", "subscriber_key"):
         return message
@@ -135,7 +136,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _settings(options: Mapping[str, Any], variables: Variables) -> dict[str, Any]:
-    """The arguments of the hub: options, then variables, then defaults."""
+    """The arguments of the hub: from the options, else from the variables, else the defaults."""
     fallback = variables.first("FLASK_SECRET_KEY", "SECRET_KEY")
 
     def secret(role: str) -> str | None:
@@ -160,10 +161,10 @@ def _settings(options: Mapping[str, Any], variables: Variables) -> dict[str, Any
 
 
 _FEW_STREAMS: Final = 10_000
-"""Fewer streams than this cause a warning: with the usual hard limit of open files, more fit."""
+"""A warning is printed if there is room for fewer streams. The usual hard limit of open files has room for more."""
 
 _DRAIN_SECONDS: Final = 5.0
-"""Time that open requests get when the hub stops."""
+"""How long requests may take to finish when the hub stops."""
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""The hub as a WSGI application, for a server of your choice.
+"""The hub as a WSGI application, for any WSGI server.
 
-One process only: workers do not share subscribers. Threads are shared well: ``gunicorn --worker-class gthread
---threads 100 flask_mercure_sse.server.wsgi:app``. ``python -m flask_mercure_sse.server`` needs no thread for a stream.
+Each stream takes a thread, and several processes would be several hubs. So start one process with many threads:
+``gunicorn --worker-class gthread --threads 100 flask_mercure_sse.server.wsgi:app``. ``python -m
+flask_mercure_sse.server`` needs no thread for a stream.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from flask import Flask
 
 from .._native import flush_lines, print_line, sign_token
 from ..extension import MercureSSE
-from ..settings import NAMES, MercureSSEState, config_key
+from ..keys import Role
+from ..settings import NAMES, config_key
+from ..state import MercureSSEState
 from .dotenv import Variables
 
 
@@ -26,20 +29,22 @@ def create_app(
     subscriptions: bool | None = None,
     **settings: Any,
 ) -> Flask:
-    """A Flask application that is nothing but a hub, with publishing allowed. It prints the publisher's token, and keys
-    that it has made because none were given.
+    """Make a Flask application that is only a hub, on which can be published over HTTP.
+
+    Prints the publisher's token, and each key that it has generated because none was given.
 
     Args:
-        publisher_secret, subscriber_secret: verify tokens.
+        publisher_secret, subscriber_secret: the keys that verify tokens.
         allow_anonymous: whether subscribers need no token.
         cors_origins: origins whose pages may subscribe, separated by commas; ``https://*.example.com`` stands for all
             subdomains.
         subscriptions: whether subscriptions are announced and listed.
-        settings: other settings of :class:`flask_mercure_sse.MercureSSE`. What is not given comes from the environment
-            (``MERCURE_…``, ``FLASK_SECRET_KEY``), then from the file .env of the working directory.
+        settings: other settings of :class:`flask_mercure_sse.MercureSSE`. Settings that are not given are read from the
+            environment (``MERCURE_…``, ``FLASK_SECRET_KEY``), then from the file .env of the working directory.
 
     Raises:
-        TypeError, ValueError: a setting that does not exist or cannot be used.
+        TypeError: there is no such setting.
+        ValueError: a setting cannot be used; the message names it.
     """
     app = Flask("flask_mercure_sse.server")
     variables = Variables()
@@ -57,34 +62,35 @@ def create_app(
             given[name] = _variable(variables, name)
     given["hub"] = True
     MercureSSE(app, **{name: value for name, value in given.items() if value is not None})
-    _print_keys(app.extensions["mercure_sse"])
-    origins = tuple(origin.strip() for origin in cors_origins.split(",") if origin.strip())
-    app.extensions["mercure_sse"].cors_origins = origins
-    # Checks the origins now and not at the first request. Does not start the hub.
-    app.extensions["mercure_sse"].embedded_hub()
+    state: MercureSSEState = app.extensions["mercure_sse"]
+    _print_keys(state)
+    state.embedded.cors_origins = tuple(origin.strip() for origin in cors_origins.split(",") if origin.strip())
+    # Checks the origins now and not at the first request. The hub does not start yet.
+    state.embedded.hub()
     return app
 
 
 def _print_keys(state: MercureSSEState) -> None:
-    """What whoever starts the hub needs to publish on it."""
-    for role in ("publisher", "subscriber"):
-        name = f"{role}_secret_key"
-        if not getattr(state, name):
-            setattr(state, name, secrets.token_urlsafe(32))
-            print_line(f"Generated {role} secret key: {getattr(state, name)}")
-    # A public key signs nothing.
+    """Print what publishing on the hub needs: generated keys, and the publisher's token."""
+    roles: tuple[Role, Role] = ("publisher", "subscriber")
+    for role in roles:
+        if not state.keys.find(role):
+            key = secrets.token_urlsafe(32)
+            state.keys.set(role, key)
+            print_line(f"Generated {role} secret key: {key}")
+    # A public key cannot sign.
     with contextlib.suppress(ValueError):
-        jwt = state.given_publisher_jwt or sign_token(PUBLISH_ALL, state.key_of("publisher"))
+        jwt = state.authorization.given_publisher_jwt or sign_token(PUBLISH_ALL, state.keys.need("publisher"))
         print_line(f"Publisher JWT: {jwt}")
     flush_lines(FLUSH_SECONDS)
 
 
 FLUSH_SECONDS: Final = 2.0
-"""How long to wait until a line is written, where the order of lines matters. It takes microseconds, unless the reader
-has stopped reading."""
+"""How long to wait until a line is written, where the order of lines matters. Writing takes microseconds, unless the
+reader of the stream has stopped reading."""
 
 PUBLISH_ALL: Final = '{"mercure":{"publish":["*"]}}'
-"""The claims of a token for every topic, which never expires."""
+"""The claims of a token that publishes on every topic and never expires."""
 
 
 def _variable(variables: Variables, name: str) -> str | None:

@@ -1,0 +1,146 @@
+"""The hub inside this process: when it is used, its settings, its start and its connections."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import threading
+
+from flask import Flask
+
+from . import forks
+from ._native import Hub, InvalidUpdate
+from .errors import from_native
+from .greenlets import is_cooperative
+from .keys import Keys, Role
+from .presence import Watch
+from .settings import Settings
+
+
+class EmbeddedHub:
+    """The hub of one application. It is made at first use, and starts anew in a forked process."""
+
+    def __init__(self, app: Flask, settings: Settings, keys: Keys) -> None:
+        self.app = app
+        self._settings, self._keys = settings, keys
+        self.cors_origins: tuple[str, ...] = ()
+        """Origins whose pages may use the hub, besides the application's own. To be set before the first use."""
+        self.watch = Watch()
+        """Sends the signals of :mod:`flask_mercure_sse.presence`."""
+        self._hub: Hub | None = None
+        self._hub_keys: dict[Role, str | bytes] = {}
+        self._started_in: int | None = None
+        self.after_fork()
+        forks.register(self)
+
+    def after_fork(self) -> None:
+        # Another thread of the parent may have held the lock.
+        self._lock = threading.Lock()
+
+    @property
+    def is_used(self) -> bool:
+        """Whether the application uses this hub, and not one elsewhere.
+
+        Asked for each time: ``app.debug`` and ``app.testing`` are often set after the extension is made. MERCURE_HUB
+        wins over all. Otherwise: in testing mode the hub is used even if a hub URL is given, so that no test publishes
+        to the hub of production. In debug mode, and with MERCURE_HUB_TRANSPORT, it is used unless a hub URL is given.
+        """
+        settings = self._settings
+        if settings.hub is not None:
+            return settings.hub
+        if self.app.testing:
+            return True
+        return (self.app.debug or settings.hub_transport is not None) and not isinstance(settings.hub_url, str)
+
+    @property
+    def stands_in(self) -> bool:
+        """Whether the hub takes the place of the one of the settings: in debug and testing mode."""
+        return self.is_used and not self._settings.hub
+
+    @property
+    def shared_transport(self) -> str | None:
+        """The URL of the hub's log. None: the log is in memory.
+
+        In testing mode the log is in memory, unless MERCURE_HUB is true: no test writes into the log of production.
+        """
+        return None if self.app.testing and not self._settings.hub else self._settings.hub_transport
+
+    def hub(self) -> Hub:
+        """The hub, made if need be. Making it starts nothing.
+
+        Raises:
+            ValueError: the hub cannot use a setting; the message names it.
+        """
+        with self._lock:
+            if self._hub is None:
+                settings = self._settings
+                # Without a key of the application, a random one signs the application's own requests.
+                publisher = self._keys.find("publisher") or secrets.token_hex(32)
+                subscriber = self._keys.find("subscriber") or secrets.token_hex(32)
+                try:
+                    self._hub = Hub(
+                        publisher_key=publisher,
+                        subscriber_key=subscriber,
+                        anonymous=settings.hub_allow_anonymous,
+                        subscriptions=settings.hub_subscriptions,
+                        publish=settings.hub_allow_publish,
+                        keep_alive=settings.hub_keepalive_interval,
+                        history_max=settings.hub_reconciliation_length,
+                        cookie_name=settings.authz_cookie_name,
+                        cors_origins=self.cors_origins,
+                        cors_loopback_credentials=True,
+                        public_url=settings.embedded_url(self.app.config),
+                        transport=self.shared_transport,
+                    )
+                except InvalidUpdate as error:
+                    raise ValueError(f"the embedded Mercure hub cannot start: {error}") from None
+                self._hub_keys = {"publisher": publisher, "subscriber": subscriber}
+            return self._hub
+
+    def running(self) -> Hub:
+        """The hub, started. Under gevent, other greenlets run while the hub waits for its log.
+
+        Raises:
+            ValueError: the hub cannot use a setting.
+            OSError: the log is unavailable (LogUnavailable), or the process has no room for the hub (NoRoom).
+            RuntimeError: the log cannot be used (HubFailed), or the hub has been stopped (HubStopped).
+        """
+        hub = self.hub()
+        if self.shared_transport is not None and self._started_in != os.getpid():
+            if is_cooperative():
+                from gevent import get_hub  # type: ignore[import-untyped]
+
+                get_hub().threadpool.apply(hub.start)
+            self._started_in = os.getpid()
+        return hub
+
+    def connect(self) -> socket.socket:
+        """Open a connection to the hub, for one HTTP request. The caller closes it.
+
+        Raises:
+            MercureError: see :func:`flask_mercure_sse.errors.from_native` for the subclasses.
+        """
+        try:
+            if self._settings.hub_subscriptions:
+                self.watch.ensure(self)
+            return socket.socket(fileno=self.running().connect())
+        except (OSError, RuntimeError) as error:
+            raise from_native(error) from None
+
+    def open_subscription_events(self) -> socket.socket:
+        """Open a stream of the hub's subscription events, in SSE format. The caller closes it.
+
+        Raises:
+            OSError, RuntimeError: as :meth:`running`.
+        """
+        return socket.socket(fileno=self.running().watch_subscriptions())
+
+    def key(self, role: Role) -> str | bytes:
+        """The key with which the hub was made. A random one, if the application had none."""
+        self.hub()
+        return self._hub_keys[role]
+
+    def key_if_made(self, role: Role) -> str | bytes | None:
+        """The same; None: the hub has not been made yet."""
+        return self._hub_keys.get(role)

@@ -1,0 +1,51 @@
+"""What Jinja templates can call: ``mercure_hub_url`` and the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from markupsafe import Markup
+
+from .topics import Selector, as_topic, topic
+
+
+def template_globals(
+    *,
+    hub_url: Callable[..., str],
+    authentified_hub_url: Callable[..., str],
+    subscriber_jwt: Callable[..., str],
+    subscription_topic: Callable[..., str],
+    subscriptions: Callable[[Any], Mapping[str, Any]],
+) -> dict[str, Callable[..., Any]]:
+    """The globals of an application's templates, made of the methods of its extension."""
+
+    # Every topic and token in a hub URL is percent-encoded and the base is checked, so the URL holds no character that
+    # could end a string or an attribute; "&topic=" and "&authorization=" are no character references.
+    def safe_hub_url(*args: Any, **kwargs: Any) -> Markup:
+        return Markup(hub_url(*args, **kwargs))
+
+    def safe_authentified_hub_url(*args: Any, **kwargs: Any) -> Markup:
+        return Markup(authentified_hub_url(*args, **kwargs))
+
+    # 0.4.1 named the second parameter "sub".
+    def subscription_topic_of_sub(topic: Any, sub: Any = None, **names: Any) -> str:
+        return subscription_topic(topic, **{"subscriber": sub, **names})
+
+    def listed(topic: Any) -> list[dict[str, Any]]:
+        return list(subscriptions(topic)["subscriptions"])
+
+    return {
+        "mercure_hub_url": safe_hub_url,
+        "mercure_authentified_hub_url": safe_authentified_hub_url,
+        "mercure_subscriber_jwt": subscriber_jwt,
+        "mercure_topic": _topic,
+        "mercure_selector": Selector,
+        "mercure_subscription_topic": subscription_topic_of_sub,
+        "mercure_subscriptions": listed,
+    }
+
+
+def _topic(subject: Any, *values: Any, **named: Any) -> str:
+    """With values, the topic that they make; without values, the topic of an object, as in 0.4.1."""
+    return topic(subject, *values, **named) if values or named else as_topic(subject)
