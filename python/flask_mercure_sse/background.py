@@ -1,11 +1,18 @@
-"""Publishing in the background: a bounded queue for each hub, one thread each, and retries until the hub is back.
+"""Publishing in the background: for each hub a bounded queue with a thread, and retries until the hub is available.
 
-The policy: updates leave in the order in which they came. While the hub is away they wait, and the first of them is
-tried again after a pause. The pauses grow until the hub accepts or refuses an update. One that the hub receives and
-does not take holds up the others for ATTEMPTS_MAX attempts, and is dropped then. A full queue takes no more: the new
-update is dropped. One that the hub refuses is dropped. At the end of the process, what waits gets a few more seconds.
-Each drop is counted; the log tells of each refusal, and of the first update that a full queue drops. An update that was
-sent twice because its first answer was lost has the same id both times.
+The policy of a queue:
+
+- Updates are sent in the order in which they were published.
+- While the hub is unavailable, all updates wait, and the first one is sent again after a pause. The pauses grow until
+  the hub accepts or refuses an update.
+- An update that the hub receives and does not accept is sent ATTEMPTS_MAX times and dropped then. The others wait for
+  it.
+- An update that the hub refuses for good is dropped.
+- A full queue drops new updates.
+- At the end of the process, the updates that wait get a few more seconds.
+
+Every drop is counted. The log has every refusal, and the first update that a full queue drops. An update that is sent
+twice, because its first answer was lost, has the same id both times.
 """
 
 from __future__ import annotations
@@ -28,14 +35,14 @@ from .greenlets import ends_this_thread
 
 PAUSE_MIN: Final = 0.5
 PAUSE_MAX: Final = 30.0
-"""Seconds between two attempts; each is up to half longer, at random."""
+"""Seconds between two attempts: the pauses double from PAUSE_MIN to PAUSE_MAX. Each is up to half longer, at random."""
 
 ATTEMPTS_MAX: Final = 10
-"""How often a hub that can be reached is asked to take one update: the pauses add up to two or three minutes, which is
-longer than a hub takes to start."""
+"""How often an update is sent to a hub that can be reached. The pauses add up to two or three minutes, which is longer
+than a hub takes to start."""
 
 HUBS_MAX: Final = 8
-"""How many hubs have a queue and a thread of their own; further ones share one."""
+"""How many hubs have a queue and a thread of their own. All further hubs share one queue."""
 
 IDLE_SECONDS: Final = 10.0
 """How long a thread waits for the next update before it ends."""
@@ -45,22 +52,31 @@ Send = Callable[[], object]
 
 @dataclass(frozen=True)
 class BackgroundStats:
-    """Counters of one process, as ``mercure.background``."""
+    """Counters of one process, as ``mercure.background``.
+
+    >>> BackgroundStats(waiting=2).dropped
+    0
+    """
 
     waiting: int = 0
-    """Updates in the queue now."""
+    """Updates in the queues now."""
     published: int = 0
+    """Updates that a hub has accepted."""
     retried: int = 0
-    """Attempts that failed and were made again."""
+    """Failed attempts after which the update was sent again."""
     dropped: int = 0
-    """Updates that a full queue did not take, that a hub did not take in ATTEMPTS_MAX attempts, or that the end of the
-    process left in the queue."""
+    """Updates for which the queue was full, that a hub did not accept in ATTEMPTS_MAX attempts, or that were still in
+    the queue at the end of the process."""
     refused: int = 0
-    """Updates that the hub refused, for good."""
+    """Updates that a hub has refused for good."""
 
 
 class BackgroundQueues:
-    """The queues of an application, one for each hub that it publishes on: a hub that is away holds up no other.
+    """The queues of an application, one for each hub that it publishes on: an unavailable hub delays no other hub.
+
+    Args:
+        length: updates that may wait in each queue.
+        drain_seconds: how long the queues may go on sending at the end of the process.
 
     >>> sent = []
     >>> queues = BackgroundQueues(length=10, drain_seconds=1, log=logging.getLogger("example"))
@@ -79,14 +95,17 @@ class BackgroundQueues:
         _register_at_exit()
 
     def after_fork(self) -> None:
-        # What waits in the parent is the parent's.
+        # The parent sends the updates that wait in the parent.
         self._lock = threading.Lock()
         self._queues: dict[str, _Queue] = {}
 
     def put(self, hub: str, send: Send, topic: str) -> bool:
-        """Queue an update for a hub; False: its queue is full, and it was dropped.
+        """Queue an update for a hub. Return False if the queue is full and the update was dropped.
 
-        send: publishes it, or raises MercureError. topic: names it in the log.
+        Args:
+            hub: the URL of the hub.
+            send: called in another thread, possibly several times: publishes the update, or raises MercureError.
+            topic: names the update in the log.
         """
         forks.check()
         with self._lock:
@@ -96,26 +115,26 @@ class BackgroundQueues:
 
     @property
     def queues(self) -> list[_Queue]:
-        """Those that there are in this process."""
+        """The queues that were made in this process."""
         forks.check()
         with self._lock:
             return list(self._queues.values())
 
     @property
     def stats(self) -> BackgroundStats:
-        """Counters as of now, of all hubs together."""
+        """The counters of all hubs together."""
         return BackgroundStats(
             *(sum(column) for column in zip(*(astuple(each.stats) for each in self.queues), strict=True))
         )
 
     def flush(self, timeout: float) -> bool:
-        """Wait until nothing is left to send, for at most ``timeout`` seconds; whether nothing is."""
+        """Wait until all queues are empty, at most ``timeout`` seconds, and return whether they are."""
         deadline = time.monotonic() + timeout
         return all(each.flush(max(deadline - time.monotonic(), 0)) for each in self.queues)
 
 
 class _Queue:
-    """Takes updates for one hub at once and sends them from a thread of its own, which starts with the first."""
+    """The updates for one hub, and the thread that sends them. The thread starts with the first update."""
 
     def __init__(self, length: int, log: logging.Logger) -> None:
         self._length, self._log = length, log
@@ -125,7 +144,7 @@ class _Queue:
         self._attempts = 0
         """Attempts to send the first update in the queue."""
         self._backoff = Backoff()
-        """The pauses of this hub. They go on from a dropped update to the next one."""
+        """The pauses of this hub. A dropped update does not shorten them."""
         self._ending = self._is_full = False
         self._published = self._retried = self._dropped = self._refused = 0
 
@@ -139,8 +158,8 @@ class _Queue:
                 self._dropped += 1
                 if not self._is_full:
                     self._log.error(
-                        "%d updates for the Mercure hub are waiting: this one and those that follow are dropped until "
-                        "the hub takes some",
+                        "%d updates wait for the Mercure hub: this update and later ones are dropped until the hub "
+                        "accepts some",
                         len(self._queue),
                     )
                 self._is_full = True
@@ -158,7 +177,7 @@ class _Queue:
         try:
             thread.start()
         except RuntimeError as error:
-            # The next update, or a call of flush, tries again.
+            # The next update, or the next call of flush, tries again.
             self._log.error("%d updates for the Mercure hub wait for a thread: %s", len(self._queue), error)
             return
         self._thread = thread
@@ -224,7 +243,7 @@ class _Queue:
         if error is None:
             self._published += 1
         elif isinstance(error, MercureError) and error.status is not None and 200 <= error.status < 300:
-            # The hub, or whatever answers there, has taken it.
+            # The server that answers at the hub's URL has accepted it.
             self._published += 1
             self._log.error("the update on topic %r may not have been published: %s", topic, error)
         else:
@@ -242,19 +261,21 @@ class _Queue:
             self._changed.wait(remaining)
 
     def end(self) -> None:
-        """Take no more, and make haste."""
+        """Accept no more updates, and shorten the pauses."""
         with self._changed:
             self._ending = True
             self._changed.notify_all()
 
     def drop(self) -> None:
-        """Give up on what is left."""
+        """Drop the updates that are left."""
         with self._changed:
             left = len(self._queue)
             self._dropped += left
             self._queue.clear()
         if left:
-            self._log.error("%d updates were not published: the process ended before the Mercure hub took them", left)
+            self._log.error(
+                "%d updates were not published: the process ended before the Mercure hub accepted them", left
+            )
 
 
 def _attempt(send: Send) -> BaseException | None:
@@ -283,7 +304,7 @@ def _at_exit() -> None:
     everything = [(each, queue) for each in list(_all) for queue in each.queues]
     for _, queue in everything:
         queue.end()
-    # Applications and hubs are waited for together.
+    # All queues have the same deadline, counted from the beginning.
     for each, queue in everything:
         queue.flush(max(began + each.drain_seconds - time.monotonic(), 0))
         queue.drop()
@@ -291,5 +312,6 @@ def _at_exit() -> None:
 
 @cache
 def _register_at_exit() -> None:
-    # After the import, so that it comes before whatever ends the connections.
+    # At the first use and not at import: functions that are registered later run earlier, so the connections still
+    # stand.
     atexit.register(_at_exit)

@@ -1,6 +1,6 @@
-"""What can go wrong when an application talks to a hub: one class for each cause.
+"""The exceptions of an application that talks to a hub: one class for each cause.
 
-Messages carry the hub's own explanation. They never hold a token or the data of an update.
+A message has the hub's own explanation. It never holds a token or the data of an update.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ from ._native import HubStopped, InvalidUpdate, LogFull, LogUnavailable
 
 
 class MercureError(Exception):
-    """A hub did not do what it was asked.
+    """A hub did not do what it was asked to do. The subclasses say why.
 
     >>> MercureError("the hub answered 500", status=500).status
     500
     """
 
     status: int | None
-    """The status of the hub's answer; None where there was none."""
+    """The HTTP status of the hub's answer. None: there was no answer."""
 
     published: list[str]
-    """After :meth:`flask_mercure_sse.MercureSSE.publish_many`: the ids of the updates before the one that failed."""
+    """After :meth:`flask_mercure_sse.MercureSSE.publish_many`: the ids of the updates before the failed one."""
 
     def __init__(self, message: str, *, status: int | None = None) -> None:
         super().__init__(message)
@@ -28,8 +28,8 @@ class MercureError(Exception):
 
 
 class HubUnreachableError(MercureError):
-    """No connection to the hub: it is not running, or the URL is wrong; or this process may open no more files or
-    threads."""
+    """There is no connection to the hub: it is not running, its URL is wrong, or this process has no room. Nothing was
+    published."""
 
 
 class HubTimeoutError(MercureError):
@@ -37,24 +37,24 @@ class HubTimeoutError(MercureError):
 
 
 class HubConnectTimeoutError(HubTimeoutError, HubUnreachableError):
-    """No connection to the hub in time: nothing was sent."""
+    """There was no connection to the hub in time. Nothing was published."""
 
 
 class TokenRefusedError(MercureError):
-    """The hub refuses the token (401): wrong key, wrong algorithm, expired, or none was sent. Or it is no token, and
-    was not sent."""
+    """The hub refuses the token (401): its key or algorithm is wrong, it has expired, or there is none. Or the text is
+    no token, and was not sent."""
 
 
 class ForbiddenTopicError(MercureError):
-    """The token is valid and does not allow this topic (403)."""
+    """The token is valid and does not grant this topic (403)."""
 
 
 class InvalidUpdateError(MercureError, ValueError):
-    """The update breaks a rule of the protocol (400, 413): nothing was published."""
+    """The update breaks a rule of the protocol (400, 413). Nothing was published."""
 
 
 class HubError(MercureError):
-    """The hub failed, or answered something that no hub answers."""
+    """The hub failed, or the answer is not that of a hub."""
 
 
 def from_native(error: Exception) -> MercureError:
@@ -73,7 +73,7 @@ def from_native(error: Exception) -> MercureError:
     if isinstance(error, HubStopped):
         return MercureError(text)
     if isinstance(error, OSError):
-        # The process has no room (NoRoom, or an error of the system): nothing has reached the hub.
+        # The process has no room (NoRoom, or an error of the system), so nothing has reached the hub.
         return HubUnreachableError(text)
     return HubError(text, status=500)
 
@@ -81,7 +81,7 @@ def from_native(error: Exception) -> MercureError:
 def may_pass(error: MercureError) -> bool:
     """Whether the same request may succeed later.
 
-    >>> may_pass(HubUnreachableError("away")), may_pass(TokenRefusedError("expired", status=401))
+    >>> may_pass(HubUnreachableError("no connection")), may_pass(TokenRefusedError("expired", status=401))
     (True, False)
     """
     if isinstance(error, HubError):
@@ -90,17 +90,17 @@ def may_pass(error: MercureError) -> bool:
 
 
 def is_away(error: MercureError) -> bool:
-    """Whether the hub has not seen the request, so that it says nothing about what was asked for.
+    """Whether the hub has not seen the request, so that the error says nothing about the request.
 
-    >>> is_away(HubUnreachableError("away")), is_away(HubError("it failed", status=500))
+    >>> is_away(HubUnreachableError("no connection")), is_away(HubError("it failed", status=500))
     (True, False)
     """
-    # What stands in front of a hub answers so while the hub is away.
+    # A proxy in front of a hub answers with these statuses while the hub is unavailable.
     return isinstance(error, HubUnreachableError) or error.status in (429, 502, 503, 504)
 
 
 def describe(error: BaseException) -> str:
-    """An error for the log: those of others may quote tokens or data.
+    """An error for the log: only its type, unless it is of this module. Others may quote tokens or data.
 
     >>> describe(HubUnreachableError("no connection")), describe(ValueError("a secret"))
     ('no connection', 'ValueError')

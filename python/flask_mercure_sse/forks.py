@@ -1,4 +1,4 @@
-"""What a forked process must not share with its parent: locks that another thread held, threads, connections."""
+"""State that a forked process must not share with its parent: locks that another thread held, threads, connections."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ from typing import Final, Protocol
 
 
 class Forked(Protocol):
-    """Something that begins anew in a forked process."""
+    """An object that begins anew in a forked process."""
 
     def after_fork(self) -> None:
-        """Called in the child, where no other thread runs."""
+        """Called in the child before anything else uses the object. No other thread runs then."""
 
 
 _registered: Final[weakref.WeakSet[Forked]] = weakref.WeakSet()
 
 
 def register(each: Forked) -> None:
-    """Have ``after_fork`` called in every child process, as long as somebody else keeps the object."""
+    """Have ``after_fork`` called in every child process. Keeps only a weak reference to the object."""
     _registered.add(each)
 
 
 def check() -> None:
-    """Make up for a fork that Python was not told of: uWSGI's workers are such."""
+    """Call ``after_fork`` now, if the process was forked and Python did not notice: uWSGI forks its workers like
+    that."""
     global _process
     if _process != os.getpid():
         _process = os.getpid()

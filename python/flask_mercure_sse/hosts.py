@@ -1,4 +1,5 @@
-"""The host in hub URLs. A client can write anything into ``Host``, and hub URLs are in pages and hold tokens."""
+"""The host of the request in hub URLs, checked: a client can send any ``Host``, and hub URLs appear in pages and hold
+tokens."""
 
 from __future__ import annotations
 
@@ -16,11 +17,11 @@ _HOST: Final = re.compile(r"([A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]*)?")
 def request_host() -> str:
     """The host and the port of the current request, checked.
 
-    Flask checks TRUSTED_HOSTS itself from 3.1 on. It is checked here with every version.
+    Flask checks TRUSTED_HOSTS itself from version 3.1 on. This function checks it with every version.
 
     Raises:
         SecurityError: TRUSTED_HOSTS does not list the host (400).
-        BadRequest: it is no host name.
+        BadRequest: the host is no host name (400).
     """
     trusted = request.trusted_hosts
     if trusted is None:
@@ -32,13 +33,14 @@ def request_host() -> str:
 
 
 def base_url(is_mounted: bool) -> str:
-    """Scheme and host of the request, and perhaps where the application is mounted.
+    """Scheme and host of the request. is_mounted: followed by the path under which the application is mounted.
 
-    Where SERVER_NAME is set, the host is SERVER_NAME or a host below it that the request names, as in Flask's own URLs.
+    If SERVER_NAME is set, the host is SERVER_NAME, or the request's host if that is a subdomain of it, as in Flask's
+    own URLs.
 
     Raises:
-        BadRequest: what :func:`request_host` raises.
-        RuntimeError: there is no request, and no SERVER_NAME.
+        BadRequest, SecurityError: as :func:`request_host`.
+        RuntimeError: there is neither a request nor SERVER_NAME.
     """
     app = current_app if has_app_context() else None
     name: str | None = app.config.get("SERVER_NAME") if app is not None else None

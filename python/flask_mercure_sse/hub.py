@@ -1,4 +1,4 @@
-"""The names that flask-mercure-sse 0.4 had here: the embedded hub, and what its documents are made of."""
+"""The names that flask-mercure-sse 0.4 had in this module. New code imports them from :mod:`flask_mercure_sse`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,13 @@ __all__ = ["Hub", "format_subscriptions_response", "get_subscription_id", "hub_b
 
 
 def get_subscription_id(topic: Any, sub: Any = None) -> str:
-    """The path of the subscriptions to a topic in protocol 0.x, or of that of one subscriber.
+    """The path of the subscriptions to a topic in protocol 0.x, or of one subscriber's.
 
-    sub: the id of the subscriber, or an object that has it as ``id``.
+    Args:
+        sub: the id of the subscriber, or an object that has it as ``id``; None: all subscribers.
+
+    Raises:
+        ValueError: a subscriber without a topic.
 
     >>> get_subscription_id("/books/1", "urn:uuid:1")
     '/.well-known/mercure/subscriptions/%2Fbooks%2F1/urn%3Auuid%3A1'
@@ -28,7 +32,10 @@ def format_subscriptions_response(
 ) -> dict[str, Any]:
     """The document that lists subscriptions in protocol 0.x.
 
-    subscriptions: for each topic its subscribers by id, objects with ``id`` and ``payload``.
+    Args:
+        id: the path of the document.
+        subscriptions: pairs of a topic and its subscribers by id, which are objects with ``id`` and ``payload``.
+        last_event_id: the id of the newest update.
 
     >>> format_subscriptions_response("/.well-known/mercure/subscriptions", [], "earliest")["subscriptions"]
     []

@@ -1,4 +1,4 @@
-"""Fixtures for pytest, found by it through the package's entry point: see :mod:`flask_mercure_sse.testing`."""
+"""Fixtures for pytest, which finds this module by the package's entry point: see :mod:`flask_mercure_sse.testing`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def mercure_hub() -> Iterator[HubForTests]:
     """A real hub in this process, on a free port: ``app.config.update(mercure_hub.config)``."""
-    # Imported when it is used: this module is part of every run of pytest where the package is installed.
+    # Imported when it is used: pytest imports this module wherever the package is installed.
     from .testing import HubForTests
 
     with HubForTests() as hub:
@@ -24,8 +24,8 @@ def mercure_hub() -> Iterator[HubForTests]:
 
 @pytest.fixture
 def mercure_subscriber(request: pytest.FixtureRequest) -> Iterator[Callable[..., Subscriber]]:
-    """Opens subscribers: ``mercure_subscriber(topics)``, on ``mercure_hub`` or on the hub of the extension given as
-    ``mercure=``. They end with the test."""
+    """Opens subscribers, which are closed at the end of the test: ``mercure_subscriber(topics)`` on ``mercure_hub``, or
+    ``mercure_subscriber(topics, mercure=mercure)`` on the hub of that extension."""
     from .testing import subscriber
 
     opened: list[Subscriber] = []

@@ -1,7 +1,7 @@
-"""Publishing when an SQLAlchemy session commits. SQLAlchemy is imported here, when it is first used, and nowhere else.
+"""Publishing when an SQLAlchemy session commits. Only this module imports SQLAlchemy, when it is first used.
 
-An update belongs to the transaction that is open when it is published. With a savepoint it is dropped when that is
-rolled back, and passed on to the enclosing transaction when that is released.
+An update belongs to the transaction that is open when it is published. An update of a savepoint is dropped if the
+savepoint is rolled back, and passed on to the enclosing transaction when the savepoint is released.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from typing import Any, Final
 _KEY: Final = "flask_mercure_sse"
 
 Publish = Callable[[set[str]], None]
-"""Called with the hubs that have failed the updates of this commit before, to which it adds."""
-
+"""Publishes an update. Called with the hubs that have failed during this commit; adds its own hub if that fails."""
 
 INTERRUPTED: Final = "interrupted"
-"""Stands among the failed hubs if sending was interrupted: no further update of this commit is sent to any hub."""
+"""Is among the failed hubs if an exception has interrupted sending: no further update of this commit is sent to any
+hub."""
 
 
 class _Pending:
-    """What waits for the transactions of one session."""
+    """The updates that wait for the transactions of one session."""
 
     def __init__(self) -> None:
         self.updates: list[tuple[Any, Publish]] = []
@@ -30,14 +30,15 @@ class _Pending:
 
 
 def after_commit(session: Any, publish: Publish) -> None:
-    """Call ``publish`` once the session's transaction has been committed; never, if it is rolled back or closed.
+    """Call ``publish`` once the session's transaction has been committed. Never call it if that is rolled back or
+    closed.
 
     Args:
         session: a ``Session``, a ``scoped_session`` (also that of Flask-SQLAlchemy) or an ``AsyncSession``.
-        publish: must not raise: the commit has happened.
+        publish: must not raise an Exception, because the commit has happened.
 
     Raises:
-        TypeError: it is no session of SQLAlchemy.
+        TypeError: ``session`` is no session of SQLAlchemy.
     """
     try:
         from sqlalchemy.orm import Session, scoped_session
@@ -49,21 +50,22 @@ def after_commit(session: Any, publish: Publish) -> None:
     if not isinstance(session, Session):
         raise TypeError(f"after_commit: give a session of SQLAlchemy, not a {type(session).__name__}")
     _listen()
-    # An update without a transaction would wait for whatever the session does next.
+    # Without a transaction, the update would wait for the next transaction of the session.
     transaction = session.get_nested_transaction() or session.get_transaction() or session.begin()
     pending: _Pending = session.info.setdefault(_KEY, _Pending())
     pending.updates.append((transaction, publish))
 
 
 def prepare() -> None:
-    """Begin to listen where SQLAlchemy is there: it takes no listener in the middle of an event."""
+    """Begin to listen, if SQLAlchemy has been imported: it takes no listener while it sends an event."""
     if "sqlalchemy.orm" in sys.modules:
         _listen()
 
 
 @cache
 def _listen() -> None:
-    """To all sessions, and before all others: one that raises hides the event from those that follow."""
+    """Listen to all sessions, before all other listeners: one that raises hides the event from the listeners after
+    it."""
     from sqlalchemy import event
     from sqlalchemy.orm import Session
 
@@ -71,9 +73,9 @@ def _listen() -> None:
     event.listen(Session, "after_transaction_end", _on_end, insert=True)
 
 
-# Both events come for savepoints, too.
+# SQLAlchemy sends both events for savepoints, too.
 def _on_commit(session: Any) -> None:
-    # Kept without any update, too: another listener may bring one.
+    # Noted even if there is no update yet: a later listener of this event may publish one.
     pending: _Pending = session.info.setdefault(_KEY, _Pending())
     pending.committed.append(session.get_nested_transaction() or session.get_transaction())
 
@@ -83,7 +85,7 @@ def _on_end(session: Any, transaction: Any) -> None:
     if pending is None:
         return
     is_committed = any(each is transaction for each in pending.committed)
-    # What joins the session's transaction without a savepoint of its own stands and falls with it.
+    # A transaction that joins its parent without a savepoint commits and rolls back with its parent.
     is_part = transaction.parent is not None and not transaction.nested
     pending.committed = [each for each in pending.committed if each is not transaction]
     if (is_committed and transaction.parent is not None) or is_part:

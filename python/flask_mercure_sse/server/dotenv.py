@@ -1,4 +1,4 @@
-"""Where a standalone hub's settings come from: the environment, then the file ``.env`` of the working directory."""
+"""The settings of a standalone hub, read from the environment and from the file ``.env`` of the working directory."""
 
 from __future__ import annotations
 
@@ -17,30 +17,33 @@ _ESCAPES = {"n": "\n", "r": "\r", "t": "\t"}
 
 
 class Variables:
-    """Variables by name, the environment before the file, whatever of its names a setting goes by."""
+    """Variables by name. The environment wins over the file, whichever of the names of a setting each has."""
 
     def __init__(self, path: Path = Path(".env")) -> None:
         """Read the file, if there is one.
 
         Raises:
-            ValueError: it cannot be read, or a quote is not closed.
+            ValueError: the file cannot be read, or a quote in it is not closed.
         """
         self._sources: list[Mapping[str, str]] = [os.environ, read_dotenv(path)]
 
     def first(self, *names: str) -> str | None:
-        """The first that is set and not empty."""
+        """The value of the first variable that is set and not empty."""
         return next((source[name] for source in self._sources for name in names if source.get(name)), None)
 
 
 def read_dotenv(path: Path) -> dict[str, str]:
-    """Read NAME=VALUE lines: quotes, also over several lines, comments after a space, and a leading ``export`` are
-    understood; expansion is not. Other lines are none of ours.
+    """Read the lines NAME=VALUE of a file, and skip all others.
+
+    Quotes (also over several lines), comments after a space and a leading ``export`` are understood; variables in
+    values are not expanded.
 
     Returns:
-        The variables; none if there is no such file.
+        The variables by name; none if there is no such file.
 
     Raises:
-        ValueError: it cannot be read, or a quote is not closed; the message names the line, as it may hold a secret.
+        ValueError: the file cannot be read, or a quote is not closed. The message has the number of the line and not
+            its text, which may be a secret.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")

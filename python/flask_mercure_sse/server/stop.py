@@ -11,21 +11,21 @@ from .._native import end_process_after_drain, flush_lines
 
 
 class Stop:
-    """Waits for SIGINT and SIGTERM in a thread of its own, from its construction on.
+    """Waits for SIGINT and SIGTERM, in a thread that starts when the object is made.
 
-    The first signal asks the hub to stop, and the process ends within two seconds after the drain even if the hub does
-    not; while the hub is still starting, it ends at once. The second signal ends the process at once.
+    The first signal stops the hub; the process ends within two seconds after the drain, even if the hub does not. If
+    the hub is still starting, the process ends at once. The second signal ends the process at once.
     """
 
     def __init__(self, drain_seconds: float) -> None:
         self._drain_seconds = drain_seconds
         self._serving, self._asked = threading.Event(), threading.Event()
-        # Threads that are started from now on do not take these signals either.
+        # Threads that start from now on inherit the mask, so only the thread below takes these signals.
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         threading.Thread(target=self._run, name="mercure-signals", daemon=True).start()
 
     def wait(self) -> None:
-        """Wait for the first signal. Call it when the hub has started."""
+        """Wait for the first signal. To be called once the hub has started."""
         self._serving.set()
         self._asked.wait()
 
@@ -35,13 +35,13 @@ class Stop:
         if not self._serving.is_set():
             _end_process(0)
         self._asked.set()
-        # As shells report a process that a signal has ended.
+        # The exit code with which shells report a process that a signal has ended.
         _end_process(128 + signal.sigwait(_SIGNALS))
 
 
 def _end_process(code: int) -> NoReturn:
     flush_lines()
-    # No exception would end a main thread that hangs.
+    # An exception would not end the process while its main thread hangs.
     os._exit(code)
 
 

@@ -1,4 +1,4 @@
-"""``flask_mercure_sse.server.wsgi:app``, with the settings of the environment."""
+"""``flask_mercure_sse.server.wsgi:app``: the hub for a WSGI server, with settings from the environment."""
 
 from .app import create_app
 
