@@ -94,10 +94,18 @@ pub(crate) fn command() -> Command {
                 .arg(bytes("200")),
         )
         .subcommand(
-            scenario("churn", "Subscribers who come and go at full speed: the cost of a connect")
-                .arg(count("subscribers", "100", "Subscribers who come at a time"))
-                .args(plan(Some("50"), "10s"))
-                .arg(bytes("200")),
+            scenario(
+                "churn",
+                "Subscribers who come and go, at full speed or at a rate: the cost of a connect",
+            )
+            .arg(count("subscribers", "100", "Subscribers who come at a time"))
+            .arg(count(
+                "connects-rate",
+                "",
+                "Subscribers who come each second [default: the next comes when one has gone]",
+            ))
+            .args(plan(Some("50"), "10s"))
+            .arg(bytes("200")),
         )
         .subcommand(
             scenario("storm", "Everyone is cut off and comes back: the time until all have what they missed")
@@ -286,6 +294,7 @@ fn scenario_of(name: &str, matches: &ArgMatches) -> Result<Scenario, Failure> {
         }),
         "churn" => Scenario::Churn(Churn {
             subscribers: count("subscribers"),
+            rate: optional(matches, "connects-rate"),
             plan: plan_of(matches)?,
             bytes: count("bytes"),
         }),

@@ -112,7 +112,9 @@ fn a_topic_is_found_among_many() {
 fn who_comes_and_goes_is_answered() {
     let server = Server::start();
     let plan = Plan { pace: Pace::Rate(1_000.0), extent: Extent::Updates(100) };
-    let report = Churn { subscribers: 4, plan, bytes: 100 }.run(&server.setup(Body::Form)).expect("it runs");
+    let report = Churn { subscribers: 4, rate: None, plan, bytes: 100 }
+        .run(&server.setup(Body::Form))
+        .expect("it runs");
     assert_eq!(report.faults, [""; 0], "{report}");
     assert!(value(&report, "connects") > 4.0, "{report}");
 }

@@ -1,6 +1,9 @@
 //! Subscribers who come and go at once, while something is published: what a connect costs, and whether anything breaks.
 
-use std::thread;
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use crate::{
     Failure,
@@ -17,11 +20,16 @@ use crate::{
 pub struct Churn {
     /// How many subscribers come at a time.
     pub subscribers: usize,
+    /// Subscribers who come each second; `None`: the next comes when one has gone.
+    pub rate: Option<usize>,
     /// What is published meanwhile; its extent is that of the run.
     pub plan: Plan,
     /// Bytes of data of each update.
     pub bytes: usize,
 }
+
+/// The shortest wait: the system waits for whole milliseconds.
+const TURN: Duration = Duration::from_millis(1);
 
 impl Churn {
     /// Runs it.
@@ -39,12 +47,17 @@ impl Churn {
         let published = thread::scope(|scope| {
             let publisher = scope.spawn(|| publishers.publish(self.plan));
             let mut free: Vec<usize> = (0..self.subscribers).collect();
+            let (began, mut begun) = (Instant::now(), 0);
             while !publisher.is_finished() {
-                for subscriber in free.drain(..) {
+                while self.until_next(begun, began.elapsed()).is_zero()
+                    && let Some(subscriber) = free.pop()
+                {
+                    begun += 1;
                     crowd.ledger.sequences.join(subscriber);
                     crowd.connect(subscriber, Reading::Always, setup.request(subscriber, b"")?)?;
                 }
-                crowd.turn(LOOK)?;
+                let until_next = self.until_next(begun, began.elapsed());
+                crowd.turn(self.rate.map_or(LOOK, |_| until_next.clamp(TURN, LOOK)))?;
                 for subscriber in crowd.take_opened() {
                     connects += 1;
                     crowd.close(subscriber);
@@ -83,5 +96,11 @@ impl Churn {
             report.figure("memory_after_kb", setup.memory() as f64 / 1_024.0);
         }
         Ok(report)
+    }
+
+    /// The time until the next subscriber may come.
+    fn until_next(&self, begun: usize, elapsed: Duration) -> Duration {
+        let at = self.rate.map_or(Duration::ZERO, |rate| Duration::from_secs_f64(begun as f64 / rate as f64));
+        at.saturating_sub(elapsed)
     }
 }
