@@ -146,6 +146,37 @@ impl Shared {
         // Nothing under the lock can panic half-way through a change.
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Waits for room, and appends as many of the updates as there is room for, at least one. Returns the sequence of the
+    /// last.
+    async fn append(
+        &self,
+        updates: &mut (impl Iterator<Item = Arc<Update>> + Send),
+    ) -> Result<u64, TransportError> {
+        loop {
+            let followed = self.followed.notified();
+            tokio::pin!(followed);
+            followed.as_mut().enable();
+            {
+                let mut log = self.lock();
+                if log.closed {
+                    return Err(TransportError::Closed);
+                }
+                if log.has_room() {
+                    while log.has_room()
+                        && let Some(update) = updates.next()
+                    {
+                        log.append(update);
+                    }
+                    let head = log.head;
+                    drop(log);
+                    self.appended.notify_waiters();
+                    return Ok(head);
+                }
+            }
+            followed.await;
+        }
+    }
 }
 
 #[async_trait]
@@ -156,25 +187,16 @@ impl Transport for MemoryTransport {
     }
 
     async fn append(&self, update: Update) -> Result<Position, TransportError> {
-        let update = Arc::new(update);
-        loop {
-            let followed = self.0.followed.notified();
-            tokio::pin!(followed);
-            followed.as_mut().enable();
-            {
-                let mut log = self.0.lock();
-                if log.closed {
-                    return Err(TransportError::Closed);
-                }
-                if log.has_room() {
-                    let sequence = log.append(update);
-                    drop(log);
-                    self.0.appended.notify_waiters();
-                    return Ok(position(sequence));
-                }
-            }
-            followed.await;
+        let mut updates = [Arc::new(update)].into_iter();
+        self.0.append(&mut updates).await.map(position)
+    }
+
+    async fn append_all(&self, updates: Vec<Update>) -> Result<(), TransportError> {
+        let mut updates = updates.into_iter().map(Arc::new);
+        while updates.len() > 0 {
+            self.0.append(&mut updates).await?;
         }
+        Ok(())
     }
 
     async fn locate(&self, id: &str) -> Result<Option<Position>, TransportError> {

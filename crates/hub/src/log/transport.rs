@@ -98,6 +98,19 @@ pub trait Transport: Send + Sync + 'static {
     ///   not be there when the log is opened again; later ones were not added.
     async fn append(&self, update: Update) -> Result<Position, TransportError>;
 
+    /// Adds updates in their order, each as with [`Transport::append`]; others may come between them. A transport that can
+    /// adds them together, so that its followers wake once. At the first error the updates before it have been added, and
+    /// those behind it have not. A dropped future adds a first part of them.
+    ///
+    /// # Errors
+    /// Those of [`Transport::append`], which then hold for the first update that was not added.
+    async fn append_all(&self, updates: Vec<Update>) -> Result<(), TransportError> {
+        for update in updates {
+            self.append(update).await?;
+        }
+        Ok(())
+    }
+
     /// The place of the earliest kept update with that id. Indexed: never a scan.
     async fn locate(&self, id: &str) -> Result<Option<Position>, TransportError>;
 
