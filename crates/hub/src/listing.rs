@@ -8,16 +8,20 @@ use std::{fmt, sync::Arc};
 
 use petasos_protocol::{subscription::Subscription, update::EventId};
 
-use crate::{TransportError, log::registry::Page, presence::Presence};
+use crate::{
+    TransportError,
+    log::registry::{self, Page},
+    presence::Presence,
+};
 
 /// The active subscriptions on all nodes that share a log. Holds no lock and no copy between two pages.
 pub struct Subscriptions {
-    /// The last event before the first page: a subscriber to subscription events with this cursor misses none. `None`:
-    /// nothing has been published yet.
+    /// The id of the last event before the first page: a subscriber to subscription events with this cursor misses none.
+    /// `None`: nothing has been published yet.
     pub last_event_id: Option<EventId>,
-    /// While this and `last_event_id` stay the same, so do the subscriptions.
+    /// While this number and `last_event_id` stay the same, so do the subscriptions.
     pub revision: u64,
-    /// `None`: they are not tracked.
+    /// `None`: subscriptions are not tracked.
     presence: Option<Arc<Presence>>,
     text: Option<Box<str>>,
     /// The position in the list after which the next page begins; `None`: there is no further page.
@@ -38,7 +42,7 @@ impl Subscriptions {
     /// text than was asked for. A page may be empty though further pages follow. `None`: there is no further page.
     ///
     /// # Errors
-    /// If the log cannot be read; the same page can be asked for again.
+    /// Those of [`Registry::page`](crate::registry::Registry::page); the same page can be asked for again.
     pub async fn next_page(&mut self) -> Result<Option<Vec<Arc<[Subscription]>>>, TransportError> {
         let (Some(presence), Some(after)) = (&self.presence, self.after) else { return Ok(None) };
         let Page { subscribers, next } = presence.page(self.text.as_deref(), after).await?;
@@ -49,16 +53,11 @@ impl Subscriptions {
     /// All remaining subscriptions at once. Takes memory for each of them.
     ///
     /// # Errors
-    /// If the log cannot be read.
-    pub async fn all(mut self) -> Result<Vec<Subscription>, TransportError> {
-        let mut found = Vec::new();
-        while let Some(page) = self.next_page().await? {
-            let all = page.iter().flat_map(|all| all.iter());
-            let is_meant =
-                |each: &&Subscription| self.text.as_deref().is_none_or(|text| each.matcher.as_str() == text);
-            found.extend(all.filter(is_meant).cloned());
-        }
-        Ok(found)
+    /// Those of [`Registry::page`](crate::registry::Registry::page).
+    pub async fn all(self) -> Result<Vec<Subscription>, TransportError> {
+        let Some(presence) = self.presence else { return Ok(Vec::new()) };
+        let text = self.text.as_deref();
+        registry::all(text, self.after, |after| Box::pin(presence.page(text, after))).await
     }
 }
 
