@@ -2,7 +2,7 @@
 //! does as it is told; real ones have tests of their own.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
@@ -44,11 +44,17 @@ struct State {
     is_answer_lost: bool,
     /// Answers to appends wait for permits.
     answers: Option<Arc<Semaphore>>,
+    /// Recordings wait for permits.
+    recordings: Option<Arc<Semaphore>>,
+    /// No subscriber of a dead node can be expired.
+    cannot_expire: bool,
+    /// How often subscribers of dead nodes have been looked for.
+    looks: usize,
 }
 
 impl State {
     fn new(epoch: u64) -> Self {
-        let log = Arc::new(MemoryTransport::new(100));
+        let log = Arc::new(MemoryTransport::new(20_000));
         Self {
             reads: 0,
             epoch,
@@ -58,6 +64,9 @@ impl State {
             alive: HashSet::new(),
             is_answer_lost: false,
             answers: None,
+            recordings: None,
+            cannot_expire: false,
+            looks: 0,
         }
     }
 
@@ -234,19 +243,28 @@ impl Registry for Store {
     }
 
     async fn record(&self, node: NodeId, facts: &[Fact]) -> Result<Lease, TransportError> {
+        let recordings = self.lock().recordings.clone();
+        if let Some(recordings) = recordings {
+            recordings.acquire().await.expect("it is never closed").forget();
+        }
         self.apply(node, facts, true).await
     }
 
     async fn abandoned(&self, limit: usize) -> Result<Vec<Abandoned>, TransportError> {
         self.log()?;
-        let state = self.lock();
-        let dead = state.records.values().filter(|(node, _)| !state.alive.contains(node));
+        let mut state = self.lock();
+        state.looks += 1;
+        let State { alive, records, .. } = &*state;
+        let dead = records.values().filter(|(node, _)| !alive.contains(node));
         let abandoned =
             |(node, all): &(NodeId, Arc<[_]>)| Abandoned { node: *node, subscriptions: Arc::clone(all) };
         Ok(dead.map(abandoned).take(limit).collect())
     }
 
     async fn expire(&self, node: NodeId, departures: &[Fact]) -> Result<(), TransportError> {
+        if self.lock().cannot_expire {
+            return Err(TransportError::unavailable("for a test"));
+        }
         self.apply(node, departures, false).await.map(drop)
     }
 
@@ -274,8 +292,12 @@ impl Registry for Store {
 }
 
 async fn start(store: &Store) -> Hub {
+    start_on(Arc::new(store.clone())).await
+}
+
+async fn start_on(transport: Arc<dyn Transport>) -> Hub {
     let settings = Settings { keep_alive: None, ..Settings::default() };
-    Hub::start(Arc::new(store.clone()), settings).await.expect("start")
+    Hub::start(transport, settings).await.expect("start")
 }
 
 async fn publish(hub: &Hub, body: &str) -> Result<EventId, TransportError> {
@@ -291,7 +313,9 @@ async fn subscribe(hub: &Hub, selector: &str, cursor: Option<&str>) -> Session {
     let cursor = cursor.map(Cursor::parse);
     let request = SubscribeRequest { dialect: Dialect::Legacy, matchers: vec![matcher(selector)], cursor };
     let grants = Grants { subscribe: vec![matcher("*")], ..Grants::default() };
-    let mut session = hub.subscribe(request, Arc::new(grants), None).await.expect("subscribe");
+    let subscribing = hub.subscribe(request, Arc::new(grants), None);
+    let subscribed = tokio::time::timeout(PATIENCE, subscribing).await.expect("an answer");
+    let mut session = subscribed.expect("subscribe");
     assert_eq!(next(&mut session).await.as_deref(), Some(":\n"));
     session
 }
@@ -299,6 +323,30 @@ async fn subscribe(hub: &Hub, selector: &str, cursor: Option<&str>) -> Session {
 async fn next(session: &mut Session) -> Option<String> {
     let next = tokio::time::timeout(PATIENCE, session.next()).await.expect("something comes");
     next.map(|bytes| String::from_utf8(bytes.to_vec()).expect("UTF-8"))
+}
+
+/// Waits until that is so.
+async fn until(mut is_so: impl AsyncFnMut() -> bool) {
+    let waiting = async {
+        while !is_so().await {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting).await.expect("it becomes so");
+}
+
+/// How many subscriptions are listed.
+async fn listed(hub: &Hub) -> usize {
+    hub.subscriptions(None).await.expect("list").all().await.expect("a list").len()
+}
+
+fn subscription(topic: &str) -> Subscription {
+    Subscription {
+        dialect: Dialect::Legacy,
+        matcher: (&matcher(topic)).into(),
+        subscriber: SubscriberId::from_uuid(1),
+        payload: None,
+    }
 }
 
 /// The next subscription event of that topic: whether it became active.
@@ -488,15 +536,11 @@ async fn who_was_on_a_node_that_died_ends_once() {
     let mut hubs = vec![start(&store).await, start(&store).await];
     let mut watcher = subscribe(&hubs[0], EVENTS, None).await;
     let dead = NodeId::new(7);
-    let subscription = Subscription {
-        dialect: Dialect::Legacy,
-        matcher: (&matcher("lost")).into(),
-        subscriber: SubscriberId::from_uuid(1),
-        payload: None,
-    };
-    store.lock().records.insert(0, (dead, [subscription].into()));
+    store.lock().records.insert(0, (dead, [subscription("lost")].into()));
     assert!(!told(&mut watcher, "lost").await);
-    // Whatever the other node does about it comes before this.
+    // Both nodes have looked, and either has acted on what it saw, once they have looked again.
+    let looks = store.lock().looks;
+    until(async || store.lock().looks > looks + 4).await;
     let _visitor = subscribe(&hubs[1], "a", None).await;
     let event = loop {
         let event = next(&mut watcher).await.expect("an event");
@@ -506,6 +550,92 @@ async fn who_was_on_a_node_that_died_ends_once() {
     };
     assert!(event.contains("\"topic\":\"a\""), "{event}");
     hubs.clear();
+}
+
+#[tokio::test]
+async fn subscribers_are_announced_while_those_of_a_dead_node_cannot_be_expired() {
+    let store = Store::new();
+    {
+        let mut state = store.lock();
+        state.cannot_expire = true;
+        state.records.insert(0, (NodeId::new(7), [subscription("lost")].into()));
+    }
+    let hub = start(&store).await;
+    until(async || store.lock().looks > 0).await;
+    let mut watcher = subscribe(&hub, EVENTS, None).await;
+    let _visitor = subscribe(&hub, "a", None).await;
+    assert!(told(&mut watcher, "a").await);
+    store.lock().cannot_expire = false;
+    assert!(!told(&mut watcher, "lost").await, "it is tried again");
+}
+
+#[tokio::test]
+async fn a_node_whose_lease_ends_twice_records_every_subscriber_again() {
+    let store = Store::new();
+    let hub = start(&store).await;
+    let mut sessions = Vec::new();
+    for _ in 0..300 {
+        sessions.push(subscribe(&hub, "a", None).await);
+    }
+    assert_eq!(listed(&hub).await, 300);
+    let recordings = Arc::new(Semaphore::new(0));
+    {
+        let mut state = store.lock();
+        state.recordings = Some(Arc::clone(&recordings));
+        state.alive.clear();
+        state.records.clear();
+    }
+    recordings.add_permits(1);
+    until(async || !store.lock().records.is_empty()).await;
+    {
+        let mut state = store.lock();
+        assert!(state.records.len() < 300, "a part");
+        state.alive.clear();
+        state.records.clear();
+    }
+    recordings.add_permits(Semaphore::MAX_PERMITS / 2);
+    until(async || listed(&hub).await == 300).await;
+}
+
+#[tokio::test]
+async fn a_subscriber_is_answered_while_thousands_that_came_and_went_cannot_be_announced() {
+    let store = Store::new();
+    let hub = start(&store).await;
+    let mut watcher = subscribe(&hub, EVENTS, None).await;
+    assert!(told(&mut watcher, EVENTS).await);
+    store.go_away(true);
+    for _ in 0..5_000 {
+        drop(subscribe(&hub, "a", None).await);
+    }
+    let visitor = subscribe(&hub, "b", None).await;
+    drop(visitor);
+    let _last = subscribe(&hub, "c", None).await;
+    store.go_away(false);
+    assert!(told(&mut watcher, "b").await);
+    assert!(!told(&mut watcher, "b").await);
+    assert_eq!(listed(&hub).await, 2);
+}
+
+#[tokio::test]
+async fn a_subscriber_that_leaves_at_once_arrives_and_departs_once() {
+    let store = Store::new();
+    for hub in [start(&store).await, start_on(Arc::new(MemoryTransport::new(100))).await] {
+        let mut watcher = subscribe(&hub, EVENTS, None).await;
+        for _ in 0..3 {
+            drop(subscribe(&hub, "a", None).await);
+        }
+        let mut seen = HashMap::<String, Vec<bool>>::new();
+        while seen.values().map(Vec::len).sum::<usize>() < 6 {
+            let event = next(&mut watcher).await.expect("an event");
+            if event.contains("\"topic\":\"a\"") {
+                let subscriber =
+                    event.split("\"subscriber\":\"").nth(1).and_then(|rest| rest.split('"').next());
+                let subscriber = subscriber.expect("a subscriber").to_owned();
+                seen.entry(subscriber).or_default().push(event.contains("\"active\":true"));
+            }
+        }
+        assert!(seen.values().all(|told| *told == [true, false]), "{seen:?}");
+    }
 }
 
 #[tokio::test]

@@ -42,7 +42,7 @@ pub(crate) async fn open(
     let presence = match presence {
         Some(presence) => {
             let subscriptions = subscriptions(dialect, &interest, &node.settings.url);
-            Some(presence.enter(subscriptions, Arc::clone(&weight)).await)
+            Some(presence.enter(subscriptions, Arc::clone(&weight)))
         }
         None => None,
     };
