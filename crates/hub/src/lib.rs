@@ -43,6 +43,8 @@ mod log;
 mod node;
 mod presence;
 mod settings;
+#[cfg(test)]
+mod simulator;
 mod stream;
 mod tail;
 

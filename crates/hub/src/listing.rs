@@ -42,7 +42,7 @@ impl Subscriptions {
     /// text than was asked for. A page may be empty though further pages follow. `None`: there is no further page.
     ///
     /// # Errors
-    /// Those of [`Registry::page`](crate::registry::Registry::page); the same page can be asked for again.
+    /// Those of [`Registry::page`](crate::log::registry::Registry::page); the same page can be asked for again.
     pub async fn next_page(&mut self) -> Result<Option<Vec<Arc<[Subscription]>>>, TransportError> {
         let (Some(presence), Some(after)) = (&self.presence, self.after) else { return Ok(None) };
         let Page { subscribers, next } = presence.page(self.text.as_deref(), after).await?;
@@ -53,7 +53,7 @@ impl Subscriptions {
     /// All remaining subscriptions at once. Takes memory for each of them.
     ///
     /// # Errors
-    /// Those of [`Registry::page`](crate::registry::Registry::page).
+    /// Those of [`Registry::page`](crate::log::registry::Registry::page).
     pub async fn all(self) -> Result<Vec<Subscription>, TransportError> {
         let Some(presence) = self.presence else { return Ok(Vec::new()) };
         let text = self.text.as_deref();
