@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from urllib.parse import quote
 
-KEYS = Path(__file__).parents[1] / "crates" / "server" / "tests" / "keys"
+KEYS = Path(__file__).parents[1] / "crates" / "auth" / "tests" / "keys"
 
 
 def pem(name: str) -> str:
