@@ -54,8 +54,9 @@ system-packages:
 check: $(TEST_VENV)/.tools
 	@echo "== Files that import each other in a circle"
 	$(TEST_VENV)/bin/python tools/circles.py
-	@echo "== Rust: format, lints, documentation"
+	@echo "== Rust: format, dependencies, lints, documentation"
 	cargo fmt --all --check
+	$(TEST_VENV)/bin/python tools/dependencies.py
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
 	@echo "== Python: format, lints, types"
