@@ -182,7 +182,7 @@ async fn an_idle_stream_sends_comments_and_a_busy_one_none() {
         last = Instant::now();
     }
     // Delivery takes real time, in which the paused clock must not run ahead: it does not while a blocking task runs.
-    let (done, until_done) = std::sync::mpsc::channel::<()>();
+    let (done, until_done) = std::sync::mpsc::sync_channel::<()>(1);
     tokio::task::spawn_blocking(move || until_done.recv());
     for number in 0..20 {
         tokio::time::advance(Duration::from_secs(5)).await;

@@ -25,6 +25,10 @@ const STACK_BYTES: usize = 256 * 1024;
 pub fn end_process_after(time: Duration, code: u8) -> io::Result<()> {
     let thread = thread::Builder::new().name("petasos-deadline".to_owned()).stack_size(STACK_BYTES);
     thread.spawn(move || {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a thread that does nothing else, and must not need a runtime"
+        )]
         thread::sleep(time);
         tracing::error!("a part of the hub did not stop in time: the process ends without it");
         end_process(code);

@@ -69,6 +69,7 @@ impl Binary {
 }
 
 fn connect(address: &str) -> TcpStream {
+    #[expect(clippy::disallowed_methods, reason = "a test without a runtime")]
     let stream = TcpStream::connect(address).expect("connect");
     stream.set_read_timeout(Some(Duration::from_secs(60))).expect("time-out");
     stream

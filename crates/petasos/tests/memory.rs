@@ -50,6 +50,7 @@ impl Hub {
     }
 
     fn send(&self, request: &[u8]) -> TcpStream {
+        #[expect(clippy::disallowed_methods, reason = "a test without a runtime")]
         let mut stream = TcpStream::connect(&self.address).expect("connect");
         stream.set_read_timeout(Some(PATIENCE)).expect("an option");
         stream.write_all(request).expect("write");

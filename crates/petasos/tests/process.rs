@@ -168,6 +168,7 @@ struct Client(BufReader<TcpStream>);
 
 impl Client {
     fn connect(address: SocketAddr) -> Self {
+        #[expect(clippy::disallowed_methods, reason = "a test without a runtime")]
         let stream = TcpStream::connect(address).expect("connect");
         stream.set_read_timeout(Some(PATIENCE)).expect("time-out");
         stream.set_nodelay(true).expect("an option");
@@ -291,9 +292,12 @@ fn an_answer_that_cannot_be_written_is_an_error() {
     }
 }
 
+/// More lines than any process here writes, so that no process waits for its test.
+const LINES_MAX: usize = 10_000;
+
 /// Lines that a thread reads as they come.
 fn lines_of(reader: impl Read + Send + 'static) -> mpsc::Receiver<String> {
-    let (send, receive) = mpsc::channel();
+    let (send, receive) = mpsc::sync_channel(LINES_MAX);
     thread::spawn(move || {
         for line in BufReader::new(reader).lines().map_while(Result::ok) {
             if send.send(line).is_err() {

@@ -198,7 +198,7 @@ impl Engine {
     /// Runs a future on the runtime and waits for it, at most `time_max` even if the runtime hangs. The calling thread
     /// must have released the interpreter.
     pub(crate) fn run_for(&self, time_max: Duration, future: impl Future<Output = ()> + Send + 'static) {
-        let (tell, ended) = mpsc::channel();
+        let (tell, ended) = mpsc::sync_channel(1);
         self.runtime().spawn(async move {
             future.await;
             let _ = tell.send(());

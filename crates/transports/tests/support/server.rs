@@ -57,7 +57,7 @@ impl Server {
     /// Ends it with a signal by its name, and waits for it.
     pub fn end(&mut self, name: &str) {
         self.signal(name);
-        let (ended, end) = mpsc::channel();
+        let (ended, end) = mpsc::sync_channel(1);
         let id = self.child.id();
         thread::scope(|scope| {
             scope.spawn(|| ended.send(self.child.wait()));
