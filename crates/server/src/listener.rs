@@ -154,6 +154,7 @@ mod tests {
         let mut clients = Vec::new();
         for write_timeout in [Settings::default().write_timeout, Duration::from_secs(7)] {
             inherit(listener.socket.get_ref(), write_timeout);
+            #[expect(clippy::disallowed_methods, reason = "the system accepts it at once")]
             clients.push(net::TcpStream::connect(listener.address()).expect("connect"));
             let [(socket, _)] = &listener.accept().await.expect("accept")[..] else { panic!("one") };
             let socket = SockRef::from(socket);
