@@ -1,7 +1,7 @@
 //! The facade of the engine: publish, subscribe, list the subscriptions, stop. Nothing in this crate imports it.
 
 use std::{
-    fmt,
+    fmt, io,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -25,7 +25,7 @@ use tokio::{
 
 use crate::{
     Closed, Session, Settings, StartError, SubscribeError, Subscriptions, TransportError,
-    fanout::shard::Shard,
+    fanout::{delivery::Evict, shard::Shard},
     health::Health,
     ids,
     log::transport::{Position, Transport},
@@ -65,9 +65,26 @@ impl Hub {
     /// # Panics
     /// Outside a tokio runtime.
     pub async fn start(transport: Arc<dyn Transport>, settings: Settings) -> Result<Self, StartError> {
+        Self::start_with(transport, settings, Shard::start_all).await
+    }
+
+    /// The same with all shards as tasks, in the time of the current runtime.
+    #[cfg(test)]
+    pub(crate) async fn simulate(
+        transport: Arc<dyn Transport>,
+        settings: Settings,
+    ) -> Result<Self, StartError> {
+        Self::start_with(transport, settings, Shard::simulate_all).await
+    }
+
+    async fn start_with(
+        transport: Arc<dyn Transport>,
+        settings: Settings,
+        start_shards: StartShards,
+    ) -> Result<Self, StartError> {
         let health = Arc::<Health>::default();
         let (head, follower) = tail::follow_head(&*transport).await?;
-        let shards = Shard::start_all(settings.shards, head.position, &health, || {
+        let shards = start_shards(settings.shards, head.position, &health, || {
             let runtime = Handle::current();
             Box::new(move |evicted| drop(runtime.spawn(Carried::resume(evicted))))
         })?;
@@ -266,6 +283,10 @@ impl Hub {
         }
     }
 }
+
+/// Starts so many shards. The last argument makes what takes the streams that leave a shard.
+type StartShards =
+    fn(usize, Position, &Arc<Health>, fn() -> Evict<Carrier>) -> io::Result<Arc<[Shard<Carrier>]>>;
 
 /// Waits until the hub has failed, and ends all streams then. Their subscribers come back with their cursors, to another hub.
 async fn end_streams_of_failed(health: Arc<Health>, shards: Arc<[Shard<Carrier>]>) {

@@ -26,6 +26,7 @@ pub(crate) async fn run<S: Sink>(
     loop {
         let began = delivered.borrow().position;
         let end = tokio::select! {
+            biased;
             end = deliver(&mut *follower, &shards, &delivered) => end,
             () = health.failed() => End::Shard,
         };

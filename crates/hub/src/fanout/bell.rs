@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use mio::{Token, Waker};
+use mio::Token;
 
 use super::key::MemberKey;
 
@@ -14,7 +14,7 @@ pub(crate) const BELL: Token = Token(usize::MAX);
 
 /// Wakes the thread of a shard.
 pub(crate) struct Bell {
-    waker: Waker,
+    wake: Box<dyn Fn() + Send + Sync>,
     /// Whether the thread is about to wait: only then ringing costs a system call.
     is_awaited: AtomicBool,
     /// Whether the last handle is dropped, so that nothing can be handed in any more.
@@ -24,17 +24,16 @@ pub(crate) struct Bell {
 }
 
 impl Bell {
-    /// `waker` wakes the poll of the shard with the token [`BELL`].
-    pub(crate) fn new(waker: Waker) -> Self {
+    /// `wake` wakes the thread if it waits.
+    pub(crate) fn new(wake: impl Fn() + Send + Sync + 'static) -> Self {
         let (is_awaited, is_abandoned) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { waker, is_awaited, is_abandoned, departed: Mutex::default() }
+        Self { wake: Box::new(wake), is_awaited, is_abandoned, departed: Mutex::default() }
     }
 
     /// Wakes the thread if it waits.
     pub(crate) fn ring(&self) {
         if self.is_awaited.swap(false, Ordering::SeqCst) {
-            // It fails only where a poll does not exist any more.
-            let _ = self.waker.wake();
+            (self.wake)();
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Clones are handles of the same shard. Its thread ends when it is closed, or after the last handle is dropped.
 
-use std::{io, sync::Arc, thread};
+use std::{io, sync::Arc, thread, time::Instant};
 
 use mio::{Poll, Waker};
 use tokio::sync::{mpsc, watch};
@@ -66,27 +66,67 @@ impl<S: Sink> Shard<S> {
         health: Arc<Health>,
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
-        let bell = Arc::new(Bell::new(Waker::new(poll.registry(), BELL)?));
+        let waker = Waker::new(poll.registry(), BELL)?;
+        // Waking fails only where a poll does not exist any more.
+        let bell = Bell::new(move || drop(waker.wake()));
+        let delivery = Delivery::new(head, poll.registry().try_clone()?, evicted, census, number);
+        let (shard, worker) = Self::assemble(head, bell, delivery, Instant::now);
+        thread::Builder::new().name("petasos-shard".to_owned()).spawn(move || {
+            let end = FailsOnDrop(Some(health));
+            match worker.run(poll) {
+                Ok(()) => end.was_asked_to(),
+                Err(error) => tracing::error!(%error, "the sockets of a shard cannot be waited for"),
+            }
+        })?;
+        Ok(shard)
+    }
+
+    /// A handle, and the worker that somebody has to run.
+    fn assemble(
+        head: Position,
+        bell: Bell,
+        delivery: Delivery<S>,
+        now: fn() -> Instant,
+    ) -> (Self, Worker<S>) {
+        let bell = Arc::new(bell);
         let (batches, waiting_batches) = mpsc::channel(INBOX_BATCHES);
         let (commands, waiting_commands) = mpsc::channel(INBOX_COMMANDS);
         let (tell_progress, progress) = watch::channel(Progress { recent: head, through: head });
-        let delivery = Delivery::new(head, poll.registry().try_clone()?, evicted, census, number);
         let worker = Worker {
-            poll,
             bell: Arc::clone(&bell),
             batches: waiting_batches,
             commands: waiting_commands,
             progress: tell_progress,
             delivery,
+            now,
         };
-        thread::Builder::new().name("petasos-shard".to_owned()).spawn(move || {
-            let end = FailsOnDrop(Some(health));
-            match worker.run() {
-                Ok(()) => end.was_asked_to(),
-                Err(error) => tracing::error!(%error, "the sockets of a shard cannot be waited for"),
-            }
-        })?;
-        Ok(Self(Arc::new(Inbox { batches, commands, progress, bell })))
+        (Self(Arc::new(Inbox { batches, commands, progress, bell })), worker)
+    }
+
+    /// The same as [`Shard::start_all`], as tasks of the current runtime and in its time.
+    #[cfg(test)]
+    pub(crate) fn simulate_all(
+        count: usize,
+        head: Position,
+        health: &Arc<Health>,
+        mut evicted: impl FnMut() -> Evict<S>,
+    ) -> io::Result<Arc<[Self]>> {
+        let census = Arc::new(Census::new(count));
+        let start = |number| {
+            let rung = Arc::<tokio::sync::Notify>::default();
+            let ring = Arc::clone(&rung);
+            let registry = Poll::new()?.registry().try_clone()?;
+            let delivery = Delivery::new(head, registry, evicted(), Arc::clone(&census), number);
+            let now = || tokio::time::Instant::now().into_std();
+            let (shard, worker) = Self::assemble(head, Bell::new(move || ring.notify_one()), delivery, now);
+            let end = FailsOnDrop(Some(Arc::clone(health)));
+            tokio::spawn(async move {
+                worker.simulate(rung).await;
+                end.was_asked_to();
+            });
+            Ok(shard)
+        };
+        (0..count).map(start).collect()
     }
 
     /// Hands over a batch of the log; waits while the shard is busy. False: the shard has ended.

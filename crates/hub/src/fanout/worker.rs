@@ -36,12 +36,13 @@ const EVENTS_MAX: usize = 1_024;
 
 /// What the thread of a shard owns.
 pub(crate) struct Worker<S: Sink> {
-    pub(crate) poll: Poll,
     pub(crate) bell: Arc<Bell>,
     pub(crate) batches: mpsc::Receiver<Batch>,
     pub(crate) commands: mpsc::Receiver<Command<S>>,
     pub(crate) progress: watch::Sender<Progress>,
     pub(crate) delivery: Delivery<S>,
+    /// The clock, which a simulation replaces.
+    pub(crate) now: fn() -> Instant,
 }
 
 impl<S: Sink> Worker<S> {
@@ -49,35 +50,58 @@ impl<S: Sink> Worker<S> {
     ///
     /// # Errors
     /// If readiness cannot be waited for.
-    pub(crate) fn run(mut self) -> io::Result<()> {
+    pub(crate) fn run(mut self, mut poll: Poll) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS_MAX);
-        let mut rested = Instant::now();
+        let mut rested = (self.now)();
         loop {
             let patience = self.patience(rested);
-            if let Err(error) = self.poll.poll(&mut events, patience)
+            if let Err(error) = poll.poll(&mut events, patience)
                 && error.kind() != io::ErrorKind::Interrupted
             {
                 return Err(error);
             }
             self.bell.silence();
-            let now = Instant::now();
-            if now >= rested {
-                match self.round(now) {
-                    Ok(rest) => rested = rest,
-                    Err(reason) => {
-                        self.close(reason);
-                        return Ok(());
-                    }
-                }
-            }
-            for event in events.iter().filter(|event| event.token() != BELL) {
-                self.delivery.ready(event, now);
-            }
-            self.delivery.tick(now);
-            for key in self.bell.take_departed() {
-                self.delivery.remove(key);
+            if let Err(reason) = self.step(&mut rested, &events) {
+                self.close(reason);
+                return Ok(());
             }
         }
+    }
+
+    /// Runs as a task, in the time of its runtime. `rung` is notified by the bell.
+    #[cfg(test)]
+    pub(crate) async fn simulate(mut self, rung: Arc<tokio::sync::Notify>) {
+        let events = Events::with_capacity(1);
+        let mut rested = (self.now)();
+        loop {
+            match self.patience(rested) {
+                None => rung.notified().await,
+                Some(patience) => {
+                    let _ = tokio::time::timeout(patience, rung.notified()).await;
+                }
+            }
+            self.bell.silence();
+            if let Err(reason) = self.step(&mut rested, &events) {
+                return self.close(reason);
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// A round if the last one has rested, and whatever else is due. An error is the reason to close.
+    fn step(&mut self, rested: &mut Instant, events: &Events) -> Result<(), Closed> {
+        let now = (self.now)();
+        if now >= *rested {
+            *rested = self.round(now)?;
+        }
+        for event in events.iter().filter(|event| event.token() != BELL) {
+            self.delivery.ready(event, now);
+        }
+        self.delivery.tick(now);
+        for key in self.bell.take_departed() {
+            self.delivery.remove(key);
+        }
+        Ok(())
     }
 
     /// Takes what has been handed in and hands it out. Returns the end of the rest after it; an error is the reason to
@@ -94,7 +118,7 @@ impl<S: Sink> Worker<S> {
             let now = Progress { recent, through };
             std::mem::replace(progress, now) != now
         });
-        let done = Instant::now();
+        let done = (self.now)();
         Ok(match done - now {
             short if short < REST_MIN && self.delivery.admitted() != admitted => now + REST_MIN,
             short if short < REST_MIN => done,
@@ -106,13 +130,13 @@ impl<S: Sink> Worker<S> {
     fn close(mut self, reason: Closed) {
         self.batches.close();
         self.commands.close();
-        while self.take_handed_in(Instant::now()).is_ok() && !self.commands.is_empty() {}
-        self.delivery.close(reason, Instant::now());
+        while self.take_handed_in((self.now)()).is_ok() && !self.commands.is_empty() {}
+        self.delivery.close(reason, (self.now)());
     }
 
     /// How long there is nothing to do; `None`: until the bell rings.
     fn patience(&self, rested: Instant) -> Option<Duration> {
-        let rest = rested.saturating_duration_since(Instant::now());
+        let rest = rested.saturating_duration_since((self.now)());
         if !rest.is_zero() {
             return Some(rest);
         }
@@ -124,7 +148,7 @@ impl<S: Sink> Worker<S> {
             || self.bell.has_departed();
         match is_waiting {
             true => Some(Duration::ZERO),
-            false => self.delivery.due().map(|due| due.saturating_duration_since(Instant::now())),
+            false => self.delivery.due().map(|due| due.saturating_duration_since((self.now)())),
         }
     }
 

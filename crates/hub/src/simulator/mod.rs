@@ -5,16 +5,19 @@
 //! - [`store`]: the store and its faults.
 //! - [`report`]: what a run has seen, and whether that may be.
 //! - [`presence`]: nodes that announce who is subscribed.
+//! - [`log`] and [`streams`]: a log and its faults, and nodes that deliver it to subscribers.
 //!
 //! A seed that fails is printed. `PETASOS_SIMULATOR_SEED=n cargo test -p petasos-hub simulator` runs that seed alone and
 //! prints what happened; `PETASOS_SIMULATOR_SEEDS=n` runs the seeds below n. A seed that has found a fault goes into
 //! [`KEPT`].
 
 mod clock;
+mod log;
 mod presence;
 mod random;
 mod report;
 mod store;
+mod streams;
 
 use report::Counts;
 
@@ -23,6 +26,7 @@ const KEPT: &[(u64, &str)] = &[];
 
 /// Seeds of an ordinary run.
 const SEEDS: u64 = 2_000;
+const STREAM_SEEDS: u64 = 1_000;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().expect("a number"))
@@ -46,4 +50,21 @@ fn presence_converges_and_announces_each_change_once() {
     let Counts { arrivals, dropped, leases_ended, recorded_again, expired, wiped } = counts;
     let rarest = [arrivals, dropped, leases_ended, recorded_again, expired, wiped].into_iter().min();
     assert!(rarest >= Some(100), "what is simulated too rarely is not simulated: {counts:?}");
+}
+
+#[test]
+fn streams_are_runs_of_the_log_and_everybody_catches_up() {
+    let mut counts = streams::Counts::default();
+    let one = number("PETASOS_SIMULATOR_SEED");
+    let end = number("PETASOS_SIMULATOR_SEEDS").unwrap_or(STREAM_SEEDS);
+    for seed in one.map_or(0..end, |seed| seed..seed + 1) {
+        match streams::run(seed) {
+            Ok(seen) => counts.add(seen),
+            Err(problem) => panic!("PETASOS_SIMULATOR_SEED={seed}: {problem}"),
+        }
+    }
+    assert!(
+        one.is_some() || counts.rarest() >= 100,
+        "what is simulated too rarely is not simulated: {counts:?}"
+    );
 }
