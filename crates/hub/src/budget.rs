@@ -179,6 +179,33 @@ mod tests {
     }
 
     #[test]
+    fn the_last_byte_is_given_and_no_more_and_half_is_for_small_subscribers() {
+        let size = |length| MATCHER_BYTES + matchers(1, length)[0].bytes();
+        let small = size(100);
+        let budget = Budget::new(2 * small);
+        let one = budget.take_matchers(&matchers(1, 100)).expect("room");
+        let other = budget.take_matchers(&matchers(1, 100)).expect("the last byte");
+        assert!(budget.take_matchers(&matchers(1, 1)).is_err());
+        assert_eq!(used(&budget), 2 * small, "a refusal takes nothing");
+        drop((one, other));
+
+        // The largest small subscriber, and the smallest large one.
+        let length = SMALL_BYTES - size(0).min(SMALL_BYTES);
+        let (mut at, mut over) = (length, length);
+        while size(at) > SMALL_BYTES {
+            at -= 1;
+        }
+        while size(over) <= SMALL_BYTES {
+            over += 1;
+        }
+        let budget = Budget::new(2 * size(over) - 1);
+        assert!(budget.take_matchers(&matchers(1, over)).is_err(), "more than half");
+        assert!(budget.take_matchers(&matchers(1, at)).is_ok());
+        let budget = Budget::new(2 * size(over));
+        assert!(budget.take_matchers(&matchers(1, over)).is_ok(), "half");
+    }
+
+    #[test]
     fn grants_that_are_shared_are_counted_once_until_the_last_has_left() {
         let budget = Budget::new(1024 * 1024);
         let parse = |text| Matcher::selector(text, &Limits::default()).expect("valid");

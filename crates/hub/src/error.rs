@@ -49,7 +49,7 @@ pub enum Closed {
     /// The hub stops.
     #[error("the hub stops")]
     Stopping,
-    /// The log failed for good, was lost, or has let go of more than this node had seen.
+    /// The log or the hub has failed, the log was lost, or it has trimmed more than this node had seen.
     #[error("the log, or a part of it, was lost")]
     LogLost,
 }

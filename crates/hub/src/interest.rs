@@ -89,7 +89,7 @@ impl Interest {
 
     /// Whether the update is selected and allowed. Each topic may select; permission looks at the update as a whole.
     pub(crate) fn wants(&self, update: &Update) -> bool {
-        // Before the topics of a subscription event, which are written when somebody asks.
+        // First: the topics of a subscription event are written only when they are asked for.
         if update.is_private() && !self.sees_private() {
             return false;
         }
@@ -215,5 +215,44 @@ mod tests {
             prop_assert!(interest.search(&update, &mut Search::default(), &mut budget).is_some());
             prop_assert!(budget > 0);
         }
+    }
+
+    fn update(body: &str) -> Update {
+        let draft = form::publish(body.as_bytes(), &HubUrl::default(), &Limits::default()).expect("valid");
+        Update::publish(draft, || unreachable!("an id is given"))
+    }
+
+    fn interest(selecting: &[usize], granting: &[usize]) -> Interest {
+        let grants = Grants { subscribe: matchers(granting), ..Grants::default() };
+        Interest::new(matchers(selecting), Arc::new(grants))
+    }
+
+    #[test]
+    fn only_a_grant_that_covers_an_update_lets_a_private_one_through() {
+        let (public, private) = (update("topic=a&id=1"), update("topic=a&id=1&private=on"));
+        for (granting, sees_private, may_have) in
+            [(&[][..], false, false), (&[1], true, false), (&[0], true, true)]
+        {
+            let interest = interest(&[0], granting);
+            assert_eq!(interest.sees_private(), sees_private, "{granting:?}");
+            assert_eq!(interest.may_have(&private), may_have, "{granting:?}");
+            assert_eq!(interest.wants(&private), may_have, "{granting:?}");
+            assert!(interest.may_have(&public) && interest.wants(&public));
+            assert!(!interest.wants(&update("topic=b&id=1")));
+        }
+    }
+
+    #[test]
+    fn the_cost_of_an_update_is_the_sum_over_its_topics_of_what_is_compared() {
+        let cost = |interest: &Interest, body| interest.costs().update(&update(body));
+        let (one, two) = (interest(&[2], &[]), interest(&[2, 2], &[]));
+        let single = cost(&one, "topic=a&id=1") - GLANCE_COST;
+        assert!(single > 0);
+        assert_eq!(cost(&two, "topic=a&id=1"), GLANCE_COST + 2 * single);
+        assert_eq!(cost(&one, "topic=a&topic=b&id=1"), GLANCE_COST + 2 * single);
+        assert_eq!(cost(&one, "topic=a&id=1&private=on"), GLANCE_COST, "it is skipped");
+        let granted = interest(&[2], &[2]);
+        assert_eq!(cost(&granted, "topic=a&id=1&private=on"), GLANCE_COST + 2 * single);
+        assert_eq!(cost(&granted, "topic=a&id=1"), GLANCE_COST + single, "a grant is not looked at");
     }
 }

@@ -253,7 +253,7 @@ impl<S: Sink> Delivery<S> {
         }
     }
 
-    /// Ends all streams and begins anew: the next entry will be the one after `head`, perhaps of another log.
+    /// Ends all streams and begins again: the next entry will be the one after `head`, perhaps of another log.
     pub(crate) fn restart(&mut self, head: Position, reason: Closed, now: Instant) {
         self.close(reason, now);
         self.ring = Ring::new(head);

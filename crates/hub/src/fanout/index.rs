@@ -54,7 +54,7 @@ impl Index {
         }
     }
 
-    /// Whether nobody is registered.
+    /// Whether there is no registration.
     pub(crate) fn is_empty(&self) -> bool {
         self.registrations.is_empty()
     }
@@ -192,7 +192,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(1_000))]
 
-        /// The naive model: ask every matcher of every member. With a crowd that nothing finds by its prefix and that
+        /// The naive model: ask every matcher of every member. With many members that nothing finds by its prefix and that
         /// meets nothing, all lookups are remembered; without, none is.
         #[test]
         fn agrees_with_asking_everyone(steps in prop::collection::vec(step(), 1..150), crowded in any::<bool>()) {

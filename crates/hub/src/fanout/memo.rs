@@ -1,7 +1,7 @@
-//! Which patterns a topic met when it was looked up last.
+//! Which patterns matched a topic when it was looked up last.
 //!
-//! It holds no decision about anybody: a pattern meets a topic or not, whoever asks. Its key is one topic; a hub has
-//! one URL, so the text says all that patterns look at.
+//! It holds no decision about a subscriber: whether a pattern matches a topic depends on the two alone. The key is the text
+//! of one topic. A hub has one URL, so the text says all that patterns look at.
 
 use std::collections::HashMap;
 

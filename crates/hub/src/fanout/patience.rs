@@ -2,7 +2,7 @@
 //!
 //! A member is late if entries that it has not taken have to be trimmed. If most members of the hub have unsent frames, the
 //! publishers are faster than the subscribers can be. Then the shard waits and takes no more updates, and that slows the
-//! publishers down. Otherwise the late members are the slow ones, and nobody waits for them.
+//! publishers down. Otherwise the late members are the slow ones, and the shard does not wait for them.
 //!
 //! So these are the longest times for which one subscriber can stop another: [`REMAINDER_MAX`] where most members keep up,
 //! and [`PATIENCE_MAX`] where most have unsent frames and take some of them meanwhile.
@@ -16,7 +16,7 @@ pub(crate) const PATIENCE_MAX: Duration = Duration::from_secs(2);
 /// The longest that it waits for the last ones, once most members have caught up.
 pub(crate) const REMAINDER_MAX: Duration = Duration::from_millis(100);
 
-/// A late member that has taken nothing for so long does not read; nobody waits for it.
+/// A late member that has taken nothing for so long does not read, and the shard does not wait for it.
 pub(crate) const STALLED_AFTER: Duration = Duration::from_millis(100);
 
 /// The wait of one shard for its late members. Default: it does not wait.

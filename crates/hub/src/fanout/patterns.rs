@@ -1,8 +1,8 @@
 //! The distinct patterns of an index, found by what a topic begins with.
 //!
-//! Each is filed under the hash of its literal prefix. A topic is hashed once for each length that prefixes have, and
-//! only what is filed there is evaluated. So the hash decides who is asked, never who is found. Patterns that share a
-//! prefix, or have none, cost a step each; what this comes to is remembered for the topics asked last.
+//! Each pattern is filed under the hash of its literal prefix. A topic is hashed once for each length that prefixes have,
+//! and only the patterns filed there are evaluated. So the hash decides which patterns are evaluated, never which match.
+//! Patterns that share a prefix, or have none, cost a step each. The result is remembered for the topics looked up last.
 
 use std::{
     borrow::Cow,
@@ -23,14 +23,14 @@ use super::{
     registration::Bucket,
 };
 
-/// Distinct patterns, each with those who registered for it.
+/// Distinct patterns, each with the registrations for it.
 #[derive(Default)]
 pub(crate) struct Patterns {
     ids: HashMap<Matcher, PatternId>,
     filed: Slab<Filed>,
     by_text: Drawers,
     by_url: Drawers,
-    /// Emptied whenever a pattern comes or goes. Those who register for one that is here already change nothing in it.
+    /// Emptied whenever a pattern comes or goes. A further registration for a known pattern changes nothing in it.
     memo: RefCell<Memo>,
 }
 
@@ -50,7 +50,7 @@ const NONE: PatternId = PatternId::MAX;
 const STEPS_TO_REMEMBER_MIN: usize = 16;
 
 impl Patterns {
-    /// Where those who register for a pattern are kept. It is filed if it is new.
+    /// The registrations for a pattern. The pattern is filed if it is new.
     pub(crate) fn bucket(&mut self, pattern: &Matcher) -> &mut Bucket {
         let id = match self.ids.get(pattern) {
             Some(id) => *id,
@@ -73,7 +73,7 @@ impl Patterns {
         id
     }
 
-    /// Forgets a pattern if nobody is registered for it any more.
+    /// Forgets a pattern if it has no registration any more.
     pub(crate) fn tidy(&mut self, pattern: &Matcher) {
         let Some(id) = self.ids.get(pattern).copied() else { return };
         if !self.filed[id as usize].bucket.is_empty() {

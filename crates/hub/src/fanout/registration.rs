@@ -16,7 +16,7 @@ pub(crate) struct Registration {
     pub(crate) index: u32,
 }
 
-/// Removes the registration at `index` from its bucket, and tells the one that moves there its new index.
+/// Removes the registration at `index` from its bucket. The registration that moves there gets that index.
 pub(crate) fn remove(bucket: &mut Bucket, index: u32, registrations: &mut Slab<Registration>) {
     bucket.swap_remove(index as usize);
     if let Some(moved) = bucket.get(index as usize) {

@@ -81,7 +81,7 @@ impl<S: Sink> Shard<S> {
         Ok(shard)
     }
 
-    /// A handle, and the worker that somebody has to run.
+    /// A handle, and the worker that the caller has to run.
     fn assemble(
         head: Position,
         bell: Bell,
@@ -134,7 +134,7 @@ impl<S: Sink> Shard<S> {
         self.hand_in(Batch::Entries(batch)).await
     }
 
-    /// Ends all members' streams and begins anew after `head`. False: the shard has ended.
+    /// Ends all members' streams and begins again after `head`. False: the shard has ended.
     pub(crate) async fn restart(&self, head: Position) -> bool {
         self.hand_in(Batch::Restart(head)).await
     }

@@ -46,7 +46,7 @@ pub(crate) struct Worker<S: Sink> {
 }
 
 impl<S: Sink> Worker<S> {
-    /// Works until it is told to close, or until nobody holds a handle of the shard.
+    /// Works until it is told to close, or until the last handle of the shard is dropped.
     ///
     /// # Errors
     /// If readiness cannot be waited for.

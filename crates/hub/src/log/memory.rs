@@ -1,8 +1,8 @@
 //! The log in memory: the last updates of this process, gone with it.
 //!
-//! Bounded three ways. Publishers' updates and subscription events are bounded by number, each apart, so that visitors
-//! who come and go never evict a message; both are bounded by bytes. What a follower has not seen is kept for it, and
-//! appending waits once the slowest follower is a window behind.
+//! It has three bounds. Publishers' updates and subscription events are bounded by number, each apart, so that many short
+//! subscriptions never trim a message. Both are bounded by bytes. What a follower has not seen is kept for it, and an
+//! append waits once the slowest follower is a window behind.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -33,7 +33,7 @@ struct Shared {
 struct Log {
     updates: Kept,
     events: Kept,
-    /// Where each kept id stands.
+    /// The sequences of each kept id.
     by_id: HashMap<EventId, Places>,
     head: u64,
     head_id: Option<EventId>,
@@ -46,11 +46,11 @@ struct Kept {
     entries: VecDeque<Stored>,
     entries_max: usize,
     bytes: usize,
-    /// The newest sequence that has been let go of.
+    /// The newest sequence that has been trimmed.
     trimmed: u64,
 }
 
-/// Where updates of one id stand. Nearly every id is given once, and there are as many as entries.
+/// The sequences of the updates with one id. Nearly every id is used once, and there are as many ids as entries.
 #[expect(clippy::box_collection, reason = "a rare case must not make the usual one larger")]
 enum Places {
     Once(u64),
@@ -107,13 +107,13 @@ const BYTES_MAX: usize = 64 * 1024 * 1024;
 const WINDOW_ENTRIES: u64 = 1_024;
 const WINDOW_BYTES: usize = 64 * 1024 * 1024;
 
-/// The bytes of one page or batch, so that whoever holds one pins little.
+/// The bytes of one page or batch: a reader that holds one keeps no more than this in memory.
 const PAGE_BYTES: usize = 256 * 1024;
 
 /// Entries of one batch for a follower.
 const BATCH_ENTRIES: usize = 512;
 
-/// There is one log per process, and it is never begun anew.
+/// There is one log per process, and it never begins again.
 const EPOCH: u64 = 1;
 
 impl MemoryTransport {

@@ -1,4 +1,4 @@
-//! The contract between the engine and a log. Five methods that have to be there; who implements them passes every check
+//! The contract between the engine and a log: five methods that a transport has to have. A transport passes every check
 //! of [`crate::log::conformance`].
 
 use std::sync::Arc;
@@ -8,9 +8,9 @@ use petasos_protocol::update::{EventId, Update};
 
 use crate::{TransportError, log::registry::Registry};
 
-/// A place in the log: ordered, meaningless to anyone but the transport that gave it.
+/// A position in the log. Positions are ordered; only the transport that gave one knows more of it.
 ///
-/// The epoch grows when a log is lost and begun anew, so that no position of the old one is mistaken for one of the new.
+/// The epoch grows when a log is lost and begins again, so that no position of the old log is mistaken for one of the new.
 /// A log that can be lost while the hub runs counts everything before its epoch as trimmed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position {
@@ -25,10 +25,10 @@ impl Position {
     pub const EARLIEST: Self = Self { epoch: 0, sequence: 0 };
 }
 
-/// An update at its place.
+/// An update at its position.
 #[derive(Debug, Clone)]
 pub struct Entry {
-    /// Its place.
+    /// Its position in the log.
     pub position: Position,
     /// The update, shared by history, the ring of every shard and all queues.
     pub update: Arc<Update>,
@@ -37,7 +37,7 @@ pub struct Entry {
 /// The end of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
-    /// The place of the last entry; of an empty log, a place before the first one to come.
+    /// The position of the last entry; of an empty log, a position before the first one to come.
     pub position: Position,
     /// The last entry's id; `None` when nothing has been appended yet.
     pub id: Option<EventId>,
@@ -57,7 +57,7 @@ pub struct Page {
     pub trimmed: Trimmed,
 }
 
-/// The newest entries that a log has let go of, by origin. A transport that cannot tell the two apart gives the same
+/// The newest entries that a log has trimmed, by origin. A transport that cannot tell the two apart gives the same
 /// position twice. [`Position::EARLIEST`]: nothing yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Trimmed {
@@ -111,7 +111,7 @@ pub trait Transport: Send + Sync + 'static {
         Ok(())
     }
 
-    /// The place of the earliest kept update with that id. Indexed: never a scan.
+    /// The position of the earliest kept update with that id. It costs a lookup in an index, never a scan.
     async fn locate(&self, id: &str) -> Result<Option<Position>, TransportError>;
 
     /// At most `limit` entries after `after`, in order; at least one if there is any. A transport may stop a page
@@ -156,6 +156,6 @@ pub trait Follower: Send {
     ///
     /// # Errors
     /// Reconnecting happens inside; an error is final for this follower. [`TransportError::Trimmed`]: the log was lost, or
-    /// has let go of entries that were still to come; it can be followed again from its head.
+    /// has trimmed entries that were still to come; it can be followed again from its head.
     async fn next(&mut self) -> Result<Vec<Entry>, TransportError>;
 }

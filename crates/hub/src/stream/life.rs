@@ -29,7 +29,7 @@ pub(crate) struct Life {
 
 enum State {
     History(History),
-    /// It has caught up. Its carrier attaches it to its shard, and tells when it lags.
+    /// It has caught up. Its carrier attaches it to its shard, and says when it lags.
     Live,
     Ended(Closed),
 }

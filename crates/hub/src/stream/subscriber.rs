@@ -18,7 +18,7 @@ use crate::{
 pub(crate) struct Subscriber {
     pub(crate) node: Arc<Node>,
     pub(crate) interest: Arc<Interest>,
-    /// What the log had trimmed when the stream began. That is the hub's policy, and the answer to the cursor tells of it.
+    /// What the log had trimmed when the stream began. That is the hub's policy, and the answer to the cursor says so.
     /// What is trimmed later and was still to be sent is a loss.
     pub(crate) forgiven: Trimmed,
     /// When its stream ends at the latest.

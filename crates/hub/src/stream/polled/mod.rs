@@ -1,4 +1,4 @@
-//! Streams that are polled: the bytes wait in a bounded queue until somebody asks for them.
+//! Streams that are polled: the bytes wait in a bounded queue until the HTTP library asks for them.
 
 pub(crate) mod outbox;
 pub(crate) mod session;

@@ -1,4 +1,4 @@
-//! A stream that somebody polls: the bytes of one subscriber, whole events and comments.
+//! A stream that is polled: the bytes of one subscriber, whole events and comments.
 
 use std::{
     fmt,
