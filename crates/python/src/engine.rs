@@ -58,7 +58,7 @@ const THREADS: usize = 2;
 const HUB_STOP_MAX: Duration = Duration::from_secs(5);
 
 /// What a hub inside a Flask application logs by default: warnings, and the reason of each refused token.
-const LOGGED: &str = "warn,petasos_server::credentials=info";
+const LOGGED: &str = "warn,petasos_server::http::credentials=info";
 
 /// The bytes of all updates that threads of the application publish and that wait for the store: as much as the stores
 /// that bound their own queues let wait. Redis and NATS bound the number only.

@@ -25,9 +25,10 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::{
-    Service, Settings,
-    connection::GRACE,
-    refusal::{Refusal, Tried},
+    connection::connections::GRACE,
+    http::refusal::{Refusal, Tried},
+    http::service::Service,
+    http::service::Settings,
 };
 
 /// The tokens that a request presents, not verified.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{Response, Version, response};
 use petasos_hub::{Framing, Session, Wire};
 
-use crate::{Body, admission::Place};
+use crate::{http::admission::Place, http::body::Body};
 
 /// The head of the answer, and what follows it.
 pub(crate) struct Stream {

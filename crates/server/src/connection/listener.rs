@@ -16,7 +16,9 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::{Connections, Settings, connection::Accepted};
+use crate::{
+    connection::connections::Accepted, connection::connections::Connections, http::service::Settings,
+};
 
 /// A bound socket, not accepting yet.
 pub struct Listener {

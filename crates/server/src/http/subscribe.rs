@@ -10,11 +10,11 @@ use petasos_protocol::{
 };
 
 use crate::{
-    Service,
-    body::{self, Body, RequestBody},
-    connection::{Lifetime, Peer},
-    credentials::Presented,
-    refusal::Refusal,
+    connection::connections::{Lifetime, Peer},
+    http::body::{self, Body, RequestBody},
+    http::credentials::Presented,
+    http::refusal::Refusal,
+    http::service::Service,
 };
 
 /// Checks token and request, and answers with a stream; HEAD with its headers only, subscribing nobody.

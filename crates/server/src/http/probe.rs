@@ -3,7 +3,7 @@
 use http::{HeaderValue, Response, StatusCode, header};
 use petasos_hub::Hub;
 
-use crate::body::Body;
+use crate::http::body::Body;
 
 /// A question about the process.
 #[derive(Clone, Copy)]

@@ -16,7 +16,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::{Body, stream::Stream};
+use crate::{connection::handover::Stream, http::body::Body};
 
 /// Shared between a connection, hyper and the service that hyper calls. All three belong to one task, so nobody waits for
 /// the lock.

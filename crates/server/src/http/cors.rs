@@ -8,8 +8,8 @@ use petasos_protocol::topic::HubUrl;
 use url::Url;
 
 use crate::{
-    body::Body,
-    origin::{Entry, Origin},
+    http::body::Body,
+    http::origin::{Entry, Origin},
 };
 
 /// The origins whose scripts may read answers.

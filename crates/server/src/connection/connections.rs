@@ -33,11 +33,13 @@ use tokio::{
 };
 
 use crate::{
-    Body, Service, first,
-    idle::Idle,
-    linger::linger,
-    link::{Asked, Link, Linked, Unlinked},
-    stream::Stream,
+    connection::first,
+    connection::handover::Stream,
+    connection::idle::Idle,
+    connection::linger::linger,
+    connection::link::{Asked, Link, Linked, Unlinked},
+    http::body::Body,
+    http::service::Service,
 };
 
 /// All connections of one service: what they are served by, how many there may be, and how they end.

@@ -9,16 +9,19 @@ use petasos_protocol::{Limits, discovery::Metadata, grants::Grants, topic::HubUr
 use tokio::sync::Semaphore;
 
 use crate::{
-    Origins, Proxies, RequestBody, StreamLimits,
-    admission::Streams,
-    body::{Body, Room},
-    listing::LISTINGS_MAX,
-    metadata,
-    probe::Probe,
-    publish,
-    refusal::Refusal,
-    subscribe,
-    subscriptions::{self, Asked},
+    http::admission::StreamLimits,
+    http::admission::Streams,
+    http::body::RequestBody,
+    http::body::{Body, Room},
+    http::cors::Origins,
+    http::listing::LISTINGS_MAX,
+    http::metadata,
+    http::probe::Probe,
+    http::proxies::Proxies,
+    http::publish,
+    http::refusal::Refusal,
+    http::subscribe,
+    http::subscriptions::{self, Asked},
 };
 
 /// What the HTTP side needs to know, beside the hub.

@@ -19,11 +19,11 @@ use petasos_protocol::{
 };
 
 use crate::{
-    Service,
-    body::Body,
-    credentials::Presented,
-    listing::{Listing, Pieces},
-    refusal::Refusal,
+    http::body::Body,
+    http::credentials::Presented,
+    http::listing::{Listing, Pieces},
+    http::refusal::Refusal,
+    http::service::Service,
 };
 
 /// A path of the API, in each dialect that has it: the token will tell which is meant.

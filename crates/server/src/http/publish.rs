@@ -7,10 +7,10 @@ use petasos_protocol::{
 };
 
 use crate::{
-    Service,
-    body::{self, Body, RequestBody},
-    credentials::Presented,
-    refusal::Refusal,
+    http::body::{self, Body, RequestBody},
+    http::credentials::Presented,
+    http::refusal::Refusal,
+    http::service::Service,
 };
 
 /// Checks the token before the body is read, and publishes when everything is right.

@@ -15,7 +15,7 @@ use petasos_hub::{Session, TransportError};
 use petasos_protocol::Reject;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::{admission::Place, listing::Pieces, refusal::Refusal};
+use crate::{http::admission::Place, http::listing::Pieces, http::refusal::Refusal};
 
 /// The body of an answer.
 pub struct Body(Content);

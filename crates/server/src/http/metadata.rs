@@ -2,7 +2,7 @@
 
 use http::{HeaderValue, Response, header};
 
-use crate::{Service, body::Body};
+use crate::{http::body::Body, http::service::Service};
 
 /// The document, the same for everyone.
 pub(crate) fn answer(service: &Service, with_body: bool) -> Response<Body> {

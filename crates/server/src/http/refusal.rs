@@ -5,7 +5,7 @@ use petasos_hub::{SubscribeError, TransportError};
 use petasos_protocol::Reject;
 use uuid::Uuid;
 
-use crate::{admission::Full, body::Body};
+use crate::{http::admission::Full, http::body::Body};
 
 /// A request that is not carried out; nothing has happened.
 #[derive(Debug)]
