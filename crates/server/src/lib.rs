@@ -1,19 +1,21 @@
-//! The HTTP face of the petasos hub: HTTP/1.1 on sockets that the caller brings or that it listens on.
+//! The HTTP side of the petasos hub: HTTP/1.1 on sockets that the caller brings or that a [`Listener`] accepts.
 //!
-//! Handlers translate and call once: every question of the protocol is answered by `petasos-protocol`, everything that
-//! happens happens in `petasos-hub`. One file maps failures to answers ([`refusal`](self)).
+//! This crate only translates HTTP. `petasos-protocol` decides every question of the protocol, `petasos-auth` what a token
+//! allows, and `petasos-hub` does the work. [`Service`] answers requests; [`Connections`] carries them. Connections know
+//! the service, and never the other way round.
 
 mod connection;
 mod http;
+mod settings;
 
-pub use self::http::{
-    admission::StreamLimits,
-    body::{Body, RequestBody},
-    cors::Origins,
-    proxies::Proxies,
-    service::{Service, Settings},
-};
-pub use connection::{
-    connections::{Admission, Connections},
-    listener::Listener,
+pub use self::{
+    connection::{connections::Connections, listener::Listener, permits::ConnectionPermit},
+    http::{
+        admission::StreamLimits,
+        body::{Body, RequestBody},
+        cors::Origins,
+        proxies::Proxies,
+        service::Service,
+    },
+    settings::Settings,
 };

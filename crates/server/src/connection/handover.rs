@@ -1,47 +1,33 @@
-//! An answer that is a stream of events, on its way from the HTTP library to the hub, which then writes it to the
-//! socket.
+//! The way of a stream from the HTTP library to the hub, which then writes to the socket by itself.
 
 use std::{net, time::SystemTime};
 
 use bytes::Bytes;
-use http::{Response, Version, response};
+use http::Version;
 use petasos_hub::{Framing, Session, Wire};
 
-use crate::{http::admission::Place, http::body::Body};
+use crate::http::{admission::StreamPermit, answer::Opening};
 
-/// The head of the answer, and what follows it.
-pub(crate) struct Stream {
+/// A stream that leaves the HTTP library: the bytes of its head, and what follows them.
+pub(crate) struct Handover {
     framing: Framing,
     head: Bytes,
     session: Session,
-    place: Place,
+    permit: StreamPermit,
 }
 
-impl Stream {
-    /// From an answer to a request of that version, if it is a stream.
-    #[expect(clippy::result_large_err, reason = "both are moved once, neither is an error")]
-    pub(crate) fn from_response(version: Version, response: Response<Body>) -> Result<Self, Response<Body>> {
-        let (parts, body) = response.into_parts();
-        match body.into_stream() {
-            Ok((session, place)) => Ok(Self::new(version, &parts, session, place)),
-            Err(body) => Err(Response::from_parts(parts, body)),
-        }
-    }
-
-    /// Lets the hub write it; `held` is dropped with the connection.
-    pub(crate) async fn carry(self, socket: net::TcpStream, held: impl Send + 'static) {
-        let Self { framing, head, session, place } = self;
-        session.carry(Wire { socket, framing, head, held: Box::new((place, held)) }).await;
-    }
-
-    fn new(version: Version, parts: &response::Parts, session: Session, place: Place) -> Self {
+impl Handover {
+    /// For the answer to a request of that version.
+    pub(crate) fn new(version: Version, opening: Opening) -> Self {
+        let Opening { headers, session, permit } = opening;
         // HTTP/1.0 knows no chunks: its answer ends with the connection.
-        let (framing, name) = match version {
-            Version::HTTP_10 => (Framing::UntilClose, "HTTP/1.0"),
-            _ => (Framing::Chunked, "HTTP/1.1"),
+        let (framing, status) = match version {
+            Version::HTTP_10 => (Framing::UntilClose, "HTTP/1.0 200 OK\r\n"),
+            _ => (Framing::Chunked, "HTTP/1.1 200 OK\r\n"),
         };
-        let mut head = format!("{name} {}\r\n", parts.status).into_bytes();
-        for (name, value) in &parts.headers {
+        let mut head = Vec::with_capacity(HEAD_BYTES_EXPECTED);
+        head.extend_from_slice(status.as_bytes());
+        for (name, value) in &headers {
             for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
                 head.extend_from_slice(part);
             }
@@ -53,6 +39,15 @@ impl Stream {
             head.extend_from_slice(b"transfer-encoding: chunked\r\n");
         }
         head.extend_from_slice(b"\r\n");
-        Self { framing, head: head.into(), session, place }
+        Self { framing, head: head.into(), session, permit }
+    }
+
+    /// Lets the hub write the stream to a socket that does not block. `held` is dropped when the connection has ended.
+    pub(crate) async fn carry(self, socket: net::TcpStream, held: impl Send + 'static) {
+        let Self { framing, head, session, permit } = self;
+        session.carry(Wire { socket, framing, head, held: Box::new((permit, held)) }).await;
     }
 }
+
+/// The fields of a stream's answer with those of CORS, so that the bytes are not moved as they grow.
+const HEAD_BYTES_EXPECTED: usize = 512;

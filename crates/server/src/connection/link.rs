@@ -16,7 +16,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::{connection::handover::Stream, http::body::Body};
+use crate::{connection::handover::Handover, http::body::Body};
 
 /// Shared between a connection, hyper and the service that hyper calls. All three belong to one task, so nobody waits for
 /// the lock.
@@ -34,7 +34,7 @@ struct State<Io> {
     /// The first answer, if it is known already.
     prepared: Option<Response<Body>>,
     /// A stream that leaves hyper.
-    leaving: Option<Stream>,
+    leaving: Option<Handover>,
     /// Whether a request was answered before all of its body was read.
     is_unread: bool,
 }
@@ -102,12 +102,12 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Link<Io> {
     }
 
     /// A stream leaves hyper once everything before it is written.
-    pub(crate) fn give(&self, stream: Stream) {
+    pub(crate) fn give(&self, stream: Handover) {
         self.lock().leaving = Some(stream);
     }
 
     /// The stream that leaves, if hyper has nothing left to write.
-    pub(crate) fn take(&self) -> Option<Stream> {
+    pub(crate) fn take(&self) -> Option<Handover> {
         let mut state = self.lock();
         if state.is_behind { None } else { state.leaving.take() }
     }

@@ -17,7 +17,8 @@ use tokio::{
 };
 
 use crate::{
-    connection::connections::Accepted, connection::connections::Connections, http::service::Settings,
+    Settings,
+    connection::connections::{Accepted, Connections},
 };
 
 /// A bound socket, not accepting yet.
@@ -66,7 +67,7 @@ impl Listener {
         let mut tasks = JoinSet::new();
         let mut stopping = pin!(connections.stopping());
         // Whoever has come before this has the default.
-        inherit(self.socket.get_ref(), connections.service().settings.write_timeout);
+        inherit(self.socket.get_ref(), connections.service().settings().write_timeout);
         loop {
             tokio::select! {
                 accepted = self.accept() => match accepted {
@@ -74,7 +75,7 @@ impl Listener {
                         let admitted = crowd.into_iter().map_while(|(socket, peer)| {
                             // Turned away without a word: an answer would cost what there is no room for, and a browser
                             // tries again after a broken connection, but never after an error status.
-                            Some(Accepted { socket, peer: peer.ip(), admission: connections.admit()? })
+                            Some(Accepted { socket, peer: peer.ip(), permit: connections.admit()? })
                         });
                         let admitted = admitted.collect();
                         let connections = connections.clone();
@@ -103,7 +104,7 @@ impl Listener {
             while crowd.len() < TOGETHER_MAX {
                 match ready.try_io(|socket| socket.get_ref().accept()) {
                     Ok(Ok((socket, peer))) => crowd.push((socket.into(), peer)),
-                    Ok(Err(error)) if is_of_peer(&error) => {}
+                    Ok(Err(error)) if is_caused_by_peer(&error) => {}
                     Ok(Err(error)) if crowd.is_empty() => return Err(error),
                     // It comes again, if it lasts.
                     Ok(Err(_)) | Err(_) => break,
@@ -141,7 +142,7 @@ fn inherit(listener: &TcpListener, write_timeout: Duration) {
 }
 
 /// Whether an accept failed for a reason of the peer's, with nothing to wait for.
-fn is_of_peer(error: &io::Error) -> bool {
+fn is_caused_by_peer(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }

@@ -1,9 +1,11 @@
 //! A connection from its first byte to its last: accepted, read, answered, and closed.
 
 pub(crate) mod connections;
-pub(crate) mod first;
-pub(crate) mod handover;
-pub(crate) mod idle;
-pub(crate) mod linger;
-pub(crate) mod link;
+mod first;
+mod handover;
+mod hyper;
+mod idle;
+mod linger;
+mod link;
 pub(crate) mod listener;
+pub(crate) mod permits;

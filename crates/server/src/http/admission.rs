@@ -1,6 +1,6 @@
-//! How many streams there may be: in all, for one address, for one token (section "Subscription").
+//! How many streams may be open: in all, for one address, for one token (section "Subscription").
 //!
-//! What is counted is the stream, from its first byte to its last, and not the connection it runs on.
+//! A stream counts from its opening to its end. The connection it runs on is counted elsewhere.
 
 use std::{
     collections::{HashMap, hash_map::RandomState},
@@ -9,13 +9,12 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// The bounds; 0 stands for none.
+/// Bounds on open streams; 0 stands for no bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StreamLimits {
     /// Open streams in all. Default 100,000.
     pub total: usize,
-    /// Open streams of one address. Default none: behind a proxy that is not named as one, all clients have one
-    /// address.
+    /// Open streams of one address. Default none: behind a proxy that the hub does not know, all clients have one address.
     pub per_address: usize,
     /// Open streams that were begun with one token. Default none.
     pub per_token: usize,
@@ -41,21 +40,21 @@ struct Open {
     by_holder: HashMap<Holder, usize>,
 }
 
-/// Whose streams are counted together.
+/// An address or a token, whose streams are counted together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Holder {
     Address(IpAddr),
     Token(u64),
 }
 
-/// One stream's place. Dropping it makes room.
-pub(crate) struct Place {
+/// The permit of one open stream. Dropping it makes room for another.
+pub(crate) struct StreamPermit {
     streams: Arc<Streams>,
-    /// Most hubs count neither addresses nor tokens, and there are as many of these as streams.
+    /// `None` in most hubs, which count neither addresses nor tokens: a box would cost memory for each stream.
     holders: Option<Box<[Holder]>>,
 }
 
-/// Which limit is reached.
+/// The limit that is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Full {
     Total,
@@ -73,12 +72,15 @@ impl Streams {
         (self.limits.per_token > 0).then(|| Holder::Token(self.hasher.hash_one(token)))
     }
 
-    /// Takes a place for a stream to that address, begun with that token.
+    /// A permit for a stream to that address, begun with that token.
+    ///
+    /// # Errors
+    /// [`Full`]: as many streams are open as may be.
     pub(crate) fn enter(
         self: &Arc<Self>,
         address: Option<IpAddr>,
         token: Option<Holder>,
-    ) -> Result<Place, Full> {
+    ) -> Result<StreamPermit, Full> {
         let StreamLimits { total, per_address, per_token } = self.limits;
         let address = address.filter(|_| per_address > 0).map(Holder::Address);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -95,11 +97,11 @@ impl Streams {
         for holder in &holders {
             *open.by_holder.entry(*holder).or_default() += 1;
         }
-        Ok(Place { streams: Arc::clone(self), holders: (!holders.is_empty()).then(|| holders.into()) })
+        Ok(StreamPermit { streams: Arc::clone(self), holders: (!holders.is_empty()).then(|| holders.into()) })
     }
 }
 
-impl Drop for Place {
+impl Drop for StreamPermit {
     fn drop(&mut self) {
         let mut open = self.streams.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.total -= 1;
@@ -119,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_are_counted_in_all_by_address_and_by_token_and_come_back() {
+    fn streams_are_counted_in_all_by_address_and_by_token_until_they_end() {
         let streams = Streams::new(StreamLimits { total: 4, per_address: 2, per_token: 1 });
         let address = |last| Some(IpAddr::from([127, 0, 0, last]));
         let first = streams.enter(address(1), streams.token("a")).expect("room");
@@ -136,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_kept_of_those_who_left() {
+    fn nothing_is_kept_of_streams_that_have_ended() {
         let streams = Streams::new(StreamLimits { total: 0, per_address: 1, per_token: 1 });
         drop(streams.enter(Some(IpAddr::from([127, 0, 0, 1])), streams.token("a")).expect("room"));
         let open = streams.open.lock().expect("no panic");

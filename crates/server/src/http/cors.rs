@@ -75,8 +75,8 @@ impl Origins {
         self.listed.iter().any(|entry| entry.matches(origin))
     }
 
-    /// The access of a script of the request's origin.
-    fn access(&self, request: &HeaderMap) -> Access {
+    /// The access of a script of the request's origin to the answer.
+    pub(crate) fn access(&self, request: &HeaderMap) -> Access {
         let Some(origin) = request.get(header::ORIGIN) else { return Access::None };
         let text = origin.to_str().unwrap_or_default();
         let is_listed = Origin::parse(text).is_some_and(|origin| self.lists(&origin));
@@ -91,12 +91,12 @@ impl Origins {
         }
     }
 
-    /// Adds what lets a browser hand the answer to a script of the request's origin.
-    pub(crate) fn apply(&self, request: &HeaderMap, response: &mut HeaderMap) {
+    /// Adds the header fields with which a browser gives the answer to a script that has that access.
+    pub(crate) fn apply(&self, access: Access, response: &mut HeaderMap) {
         if !self.any && self.listed.is_empty() {
             return;
         }
-        match self.access(request) {
+        match access {
             Access::WithCredentials(origin) => {
                 response.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
                 response.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
@@ -173,7 +173,7 @@ impl Origins {
 }
 
 /// The access of a script of another origin.
-enum Access {
+pub(crate) enum Access {
     /// It may read answers to requests with its visitor's cookies. Holds its origin.
     WithCredentials(HeaderValue),
     /// It may read answers to requests without cookies.
@@ -231,7 +231,7 @@ mod tests {
     /// What the browser is told: the allowed origin and whether credentials are.
     fn allowed(origins: &Origins, request: &[(HeaderName, &'static str)]) -> (Option<String>, bool) {
         let mut response = HeaderMap::new();
-        origins.apply(&headers(request), &mut response);
+        origins.apply(origins.access(&headers(request)), &mut response);
         let origin = response.get(header::ACCESS_CONTROL_ALLOW_ORIGIN);
         let origin = origin.map(|value| value.to_str().expect("ASCII").to_owned());
         (origin, response.contains_key(header::ACCESS_CONTROL_ALLOW_CREDENTIALS))
@@ -303,7 +303,7 @@ mod tests {
     /// The fields of the answer to a preflight.
     fn preflight(origins: &Origins, request: &HeaderMap) -> HeaderMap {
         let mut response = origins.preflight(request, "GET");
-        origins.apply(request, response.headers_mut());
+        origins.apply(origins.access(request), response.headers_mut());
         response.headers().clone()
     }
 

@@ -15,20 +15,21 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderValue, header};
+use petasos_auth::Verifier;
 use petasos_protocol::{
     Dialect,
-    form::Form,
-    grants::Grants,
-    token::{Role, TokenError},
+    request::Form,
+    token::{Grants, Role, TokenError},
 };
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::{
-    connection::connections::GRACE,
-    http::refusal::{Refusal, Tried},
-    http::service::Service,
-    http::service::Settings,
+    Settings,
+    http::{
+        answer::GRACE,
+        refusal::{Refusal, Tried},
+    },
 };
 
 /// The tokens that a request presents, not verified.
@@ -156,11 +157,11 @@ impl<'a> Tokens<'a> {
     /// # Errors
     /// [`Refusal::TokenInvalid`] if none is valid; the log has the reason of the last under the request's id, and no token.
     /// [`Refusal::Unavailable`] if the keys of an issuer cannot be fetched and might verify one of them.
-    pub(crate) async fn verify(&self, service: &Service, role: Role) -> Result<Credentials<'a>, Refusal> {
+    pub(crate) async fn verify(&self, verifier: &Verifier, role: Role) -> Result<Credentials<'a>, Refusal> {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         let (mut refused, mut undecided) = (None, None);
         for token in self.all() {
-            match service.verifier.verify(token, role, now).await {
+            match verifier.verify(token, role, now).await {
                 Ok(verified) => {
                     // An expiry beyond what the clock can count is none.
                     let close_at = verified.expiry.and_then(|expiry| {
@@ -240,7 +241,7 @@ fn cookies<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a s
 #[cfg(test)]
 mod tests {
     use http::HeaderName;
-    use petasos_protocol::{Limits, form::Part};
+    use petasos_protocol::{Limits, request::Part};
 
     use super::*;
 

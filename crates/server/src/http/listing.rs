@@ -28,7 +28,7 @@ pub(crate) struct Listing {
     is_ended: bool,
     unsent: BytesMut,
     #[expect(dead_code, reason = "held for its Drop")]
-    place: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
 }
 
 type Describe = Box<dyn Fn(&Subscription) -> Option<String> + Send>;
@@ -41,11 +41,11 @@ pub(crate) const PIECE_BYTES_MAX: usize = 64 * 1024;
 pub(crate) const LISTINGS_MAX: usize = 32;
 
 impl Listing {
-    /// The document begins with `begin`. `place` is held until the listing is dropped.
+    /// The document begins with `begin`. `permit` is held until the listing is dropped.
     pub(crate) fn new(
         begin: &str,
         subscriptions: Subscriptions,
-        place: OwnedSemaphorePermit,
+        permit: OwnedSemaphorePermit,
         describe: impl Fn(&Subscription) -> Option<String> + Send + 'static,
     ) -> Self {
         Self {
@@ -56,7 +56,7 @@ impl Listing {
             is_first: true,
             is_ended: false,
             unsent: BytesMut::from(begin.as_bytes()),
-            place,
+            permit,
         }
     }
 

@@ -1,16 +1,19 @@
-//! From a request to its answer: routes, handlers, and what they share.
+//! From a request to its answer: routes, handlers, and what they share. Nothing here knows connections.
 
 pub(crate) mod admission;
+pub(crate) mod answer;
 pub(crate) mod body;
+mod context;
 pub(crate) mod cors;
-pub(crate) mod credentials;
-pub(crate) mod listing;
-pub(crate) mod metadata;
-pub(crate) mod origin;
-pub(crate) mod probe;
+mod credentials;
+mod form;
+mod listing;
+mod metadata;
+mod origin;
+mod probe;
 pub(crate) mod proxies;
-pub(crate) mod publish;
-pub(crate) mod refusal;
+mod publish;
+mod refusal;
 pub(crate) mod service;
-pub(crate) mod subscribe;
-pub(crate) mod subscriptions;
+mod subscribe;
+mod subscriptions;

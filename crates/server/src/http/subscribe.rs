@@ -1,43 +1,45 @@
 //! GET, HEAD and QUERY on the hub: section "Subscription".
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
-use http::{HeaderName, HeaderValue, Method, Request, Response, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header};
 use petasos_protocol::{
     Dialect,
-    form::{Form, Part, SubscribeRequest},
+    request::{Form, Part, SubscribeRequest},
     token::Role,
 };
 
-use crate::{
-    connection::connections::{Lifetime, Peer},
-    http::body::{self, Body, RequestBody},
-    http::credentials::Presented,
-    http::refusal::Refusal,
-    http::service::Service,
+use crate::http::{
+    answer::{Answer, Opening},
+    body::{Body, RequestBody},
+    context::Context,
+    credentials::Presented,
+    form,
+    refusal::Refusal,
 };
 
-/// Checks token and request, and answers with a stream; HEAD with its headers only, subscribing nobody.
+/// Checks token and request, and opens a stream. HEAD is answered with the header fields only and subscribes nobody.
 pub(crate) async fn handle(
-    service: &Service,
+    context: &Context,
     request: Request<impl RequestBody>,
-) -> Result<Response<Body>, Refusal> {
-    let Service { hub, settings, .. } = service;
+    peer: Option<IpAddr>,
+) -> Result<Answer, Refusal> {
+    let Context { hub, settings, .. } = context;
     let limits = &settings.limits;
     let (head, content) = request.into_parts();
     let query = Form::parse(head.uri.query().unwrap_or_default().as_bytes(), Part::Query, limits)?;
-    let (grants, expiry, token) = match Presented::find(&head.headers, &query, settings)? {
+    let (grants, close_at, token) = match Presented::find(&head.headers, &query, settings)? {
         Presented::Tokens(tokens) => {
-            let found = tokens.verify(service, Role::Subscriber).await?;
-            (found.grants, found.close_at, service.streams.token(found.token))
+            let found = tokens.verify(&context.verifier, Role::Subscriber).await?;
+            (found.grants, found.close_at, context.streams.token(found.token))
         }
-        Presented::Nothing { .. } if settings.anonymous => (Arc::clone(&service.nothing), None, None),
+        Presented::Nothing { .. } if settings.anonymous => (Arc::clone(&context.nothing), None, None),
         Presented::Nothing { other_scheme } => return Err(Refusal::TokenMissing { other_scheme }),
     };
     let content = match head.method.as_str() {
         "QUERY" => {
             let (bytes, time) = (limits.body_bytes_max, settings.body_timeout);
-            Some(body::form(&head.headers, content, bytes, time, &service.queried).await?)
+            Some(form::read(&head.headers, content, bytes, time, &context.queried).await?)
         }
         _ => None,
     };
@@ -50,7 +52,7 @@ pub(crate) async fn handle(
     let parameters = query.and(Form::parse(text, Part::Query, limits)?);
     let compat = settings.issuers.compat;
     let request = SubscribeRequest::parse(&parameters, &last_event_ids, compat, hub.url(), limits)?;
-    // What waits in the hub has no need of the body, whose room is for others.
+    // A subscriber that waits in the hub needs its body no more, and others need the room.
     drop(parameters);
     drop(content);
     let dialect = request.dialect;
@@ -59,21 +61,19 @@ pub(crate) async fn handle(
             Some(cursor) => Some(hub.resolve(cursor).await?),
             None => None,
         };
-        return Ok(answer(Body::empty(), dialect, cursor.as_deref()));
+        let mut response = Response::new(Body::empty());
+        *response.headers_mut() = headers(dialect, cursor.as_deref());
+        return Ok(Answer::Whole(response));
     }
-    let address = head.extensions.get::<Peer>().map(|peer| settings.proxies.client(peer.0, &head.headers));
-    let place = service.streams.enter(address, token).map_err(Refusal::TooManyStreams)?;
-    let session = hub.subscribe(request, grants, expiry).await?;
-    if let (Some(lifetime), Some(close_at)) = (head.extensions.get::<Lifetime>(), session.close_at()) {
-        lifetime.end_at(close_at);
-    }
-    let cursor = session.cursor().map(str::to_owned);
-    Ok(answer(Body::stream(session, place), dialect, cursor.as_deref()))
+    let address = peer.map(|peer| settings.proxies.client(peer, &head.headers));
+    let permit = context.streams.enter(address, token).map_err(Refusal::TooManyStreams)?;
+    let session = hub.subscribe(request, grants, close_at).await?;
+    Ok(Answer::Stream(Opening { headers: headers(dialect, session.cursor()), session, permit }))
 }
 
-fn answer(body: Body, dialect: Dialect, cursor: Option<&str>) -> Response<Body> {
-    let mut response = Response::new(body);
-    let headers = response.headers_mut();
+/// The header fields of a stream that begins behind `cursor`.
+fn headers(dialect: Dialect, cursor: Option<&str>) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(HEADERS_EXPECTED);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(
         header::CACHE_CONTROL,
@@ -89,7 +89,10 @@ fn answer(body: Body, dialect: Dialect, cursor: Option<&str>) -> Response<Body> 
         }
         headers.insert(HeaderName::from_static("mercure-last-event-id"), cursor);
     }
-    response
+    headers
 }
+
+/// The fields above and those of CORS, so that the map does not grow.
+const HEADERS_EXPECTED: usize = 9;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");

@@ -6,24 +6,21 @@ use std::{fmt::Write, sync::Arc};
 use http::{HeaderValue, Method, Response, StatusCode, header, request::Parts};
 use petasos_hub::Subscriptions;
 use petasos_protocol::{
-    Dialect,
-    cursor::Cursor,
-    discovery,
-    form::{Form, Part},
-    grants::Grants,
+    Dialect, discovery,
+    event::EventId,
     legacy,
+    request::{Cursor, Form, Part},
     subscription::{self, Subscription, SubscriptionsPath},
-    token::Role,
+    token::{Grants, Role},
     topic::{HubUrl, Topic},
-    update::EventId,
 };
 
-use crate::{
-    http::body::Body,
-    http::credentials::Presented,
-    http::listing::{Listing, Pieces},
-    http::refusal::Refusal,
-    http::service::Service,
+use crate::http::{
+    body::Body,
+    context::Context,
+    credentials::Presented,
+    listing::{Listing, Pieces},
+    refusal::Refusal,
 };
 
 /// A path of the API, in each dialect that has it: the token will tell which is meant.
@@ -34,24 +31,24 @@ pub(crate) struct Asked {
 
 impl Asked {
     /// `None`: it is no path of the API.
-    pub(crate) fn parse(service: &Service, path: &str) -> Option<Self> {
-        let hub = service.hub.url();
+    pub(crate) fn parse(context: &Context, path: &str) -> Option<Self> {
+        let hub = context.hub.url();
         let v1 = SubscriptionsPath::parse(hub, path);
-        let compat = service.settings.issuers.compat;
+        let compat = context.settings.issuers.compat;
         let legacy = compat.then(|| legacy::SubscriptionsPath::parse(hub, path)).flatten();
         (v1.is_some() || legacy.is_some()).then_some(Self { v1, legacy })
     }
 }
 
 /// Answers one subscription or a collection, if the token covers the path.
-pub(crate) async fn handle(service: &Service, head: &Parts, asked: Asked) -> Result<Response<Body>, Refusal> {
-    let Service { hub, settings, .. } = service;
+pub(crate) async fn handle(context: &Context, head: &Parts, asked: Asked) -> Result<Response<Body>, Refusal> {
+    let Context { hub, settings, .. } = context;
     let query = Form::parse(head.uri.query().unwrap_or_default().as_bytes(), Part::Query, &settings.limits)?;
     if !hub.tracks_subscriptions() {
         return Err(Refusal::NotFound);
     }
     let tokens = Presented::find(&head.headers, &query, settings)?.needed()?;
-    let credentials = tokens.verify(service, Role::Subscriber).await?;
+    let credentials = tokens.verify(&context.verifier, Role::Subscriber).await?;
     let path = head.uri.path();
     let selected = Selected::new(credentials.dialect, asked).ok_or(Refusal::NotFound)?;
     authorize(&credentials.grants, hub.url(), path, &selected.canonical(hub.url()))?;
@@ -68,12 +65,12 @@ pub(crate) async fn handle(service: &Service, head: &Parts, asked: Asked) -> Res
             if is_read { Body::full(document) } else { Body::empty() }
         }
         None if is_read => {
-            let place = Arc::clone(&service.listings).try_acquire_owned();
-            let place = place.map_err(|_| Refusal::TooManyListings)?;
+            let permit = Arc::clone(&context.listings).try_acquire_owned();
+            let permit = permit.map_err(|_| Refusal::TooManyListings)?;
             let begin = selected.begin(hub.url(), path, last);
             let url = hub.url().clone();
             let describe = move |each: &Subscription| selected.describe(&url, each);
-            let mut listing = Listing::new(&begin, subscriptions, place, describe);
+            let mut listing = Listing::new(&begin, subscriptions, permit, describe);
             let first = listing.next().await?;
             if listing.is_at_end() { Body::full(first) } else { Body::pieces(Pieces::new(first, listing)) }
         }
@@ -87,7 +84,7 @@ pub(crate) async fn handle(service: &Service, head: &Parts, asked: Asked) -> Res
     if let Ok(etag) = HeaderValue::from_str(&etag) {
         headers.insert(header::ETAG, etag);
     }
-    let target = service.address();
+    let target = context.address();
     let link = match credentials.dialect {
         Dialect::V1 => discovery::subscriptions_link(target, last),
         Dialect::Legacy => format!("<{target}>; rel=\"mercure\""),

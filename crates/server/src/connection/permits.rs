@@ -1,0 +1,115 @@
+//! The connections that may be open: how many, which of them wait, and when all of them stop.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::connection::idle::Idle;
+
+/// The permits of all connections of one service. Clones share them.
+#[derive(Clone)]
+pub(crate) struct Permits {
+    max: usize,
+    open: watch::Sender<usize>,
+    /// Connections that wait for a request. Each lends its permit, which another connection may take.
+    pub(crate) idle: Arc<Idle<ConnectionPermit>>,
+    /// Connections on which a part of a head has come, or whose peers do not read their answers. They keep their permits.
+    pub(crate) stalled: Arc<Idle<()>>,
+    stopping: watch::Sender<bool>,
+}
+
+/// The permit of one open connection. Dropping it makes room for another.
+pub struct ConnectionPermit(watch::Sender<usize>);
+
+impl Permits {
+    /// For at most `max` open connections. `idle_max` may wait for a request, and `stalled_max` may stall.
+    pub(crate) fn new(max: usize, idle_max: usize, stalled_max: usize) -> Self {
+        Self {
+            max,
+            open: watch::Sender::new(0),
+            idle: Idle::new(idle_max),
+            stalled: Idle::new(stalled_max),
+            stopping: watch::Sender::new(false),
+        }
+    }
+
+    /// A permit for one more connection. If as many are open as may be, the connection that has waited longest for a
+    /// request is closed. `None`: all are busy, or the service stops.
+    pub(crate) fn admit(&self) -> Option<ConnectionPermit> {
+        if *self.stopping.borrow() {
+            return None;
+        }
+        let mut has_room = false;
+        self.open.send_if_modified(|open| {
+            has_room = *open < self.max;
+            *open += usize::from(has_room);
+            // Tasks only wait for fewer connections.
+            false
+        });
+        if has_room { Some(ConnectionPermit(self.open.clone())) } else { self.idle.evict() }
+    }
+
+    /// From now on no connection is admitted, and [`Permits::stopping`] returns.
+    pub(crate) fn stop(&self) {
+        self.stopping.send_replace(true);
+    }
+
+    /// Waits until the service stops.
+    pub(crate) async fn stopping(&self) {
+        let mut stopping = self.stopping.subscribe();
+        // An error would mean that the sender is gone, which lives as long as self.
+        let _ = stopping.wait_for(|stopping| *stopping).await;
+    }
+
+    /// Waits until no connection is open.
+    pub(crate) async fn drained(&self) {
+        let mut open = self.open.subscribe();
+        let _ = open.wait_for(|open| *open == 0).await;
+    }
+}
+
+impl Drop for ConnectionPermit {
+    fn drop(&mut self) {
+        self.0.send_modify(|open| *open -= 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn as_many_connections_are_admitted_as_may_be_open() {
+        let permits = Permits::new(2, 10, 10);
+        let (first, second) = (permits.admit().expect("room"), permits.admit().expect("room"));
+        assert!(permits.admit().is_none());
+        drop(first);
+        let third = permits.admit().expect("room again");
+        assert!(permits.admit().is_none());
+        drop((second, third));
+        permits.drained().await;
+        assert!(permits.admit().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_waits_gives_its_permit_to_a_new_one() {
+        let permits = Permits::new(1, 10, 10);
+        let mut waiting = permits.idle.enter(permits.admit().expect("room"));
+        let new = permits.admit().expect("the permit of the one that waits");
+        waiting.evicted().await;
+        assert!(waiting.leave().is_none() && permits.admit().is_none());
+        drop(new);
+        permits.drained().await;
+    }
+
+    #[tokio::test]
+    async fn no_connection_is_admitted_once_the_service_stops() {
+        let permits = Permits::new(2, 10, 10);
+        let open = permits.admit().expect("room");
+        permits.stop();
+        permits.stopping().await;
+        assert!(permits.admit().is_none());
+        drop(open);
+        permits.drained().await;
+    }
+}
