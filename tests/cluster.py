@@ -24,7 +24,7 @@ class Node:
     """One petasos process, always on the same port."""
 
     def __init__(self, engine: Engine, host: str = "127.0.0.1", prefix: list[str] | None = None) -> None:
-        self.transport, self.prefix = f"{engine.url}?lease=2s", prefix or []
+        self.transport, self.prefix = f"{engine.url}?lease=2s&timeout=2s", prefix or []
         # A port of another network namespace cannot be held from here.
         self.held = None if prefix else Port(host)
         self.listen = str(self.held or f"{host}:0")

@@ -225,20 +225,33 @@ INTERRUPTIONS = [SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.Cancelled
 """Errors that are no Exception, and can be raised in any thread or greenlet."""
 
 
+@pytest.fixture
+def before_each_answer(monkeypatch):
+    """Has a function called with each body before a hub accepts it, and may raise."""
+
+    def accept_after(look):
+        def request(*_args, body, **_kwargs):
+            look(body)
+            return Answer(200, "text/plain", b"urn:x:1")
+
+        monkeypatch.setattr(publishing, "request", request)
+
+    return accept_after
+
+
 @pytest.mark.parametrize("interruption", INTERRUPTIONS)
 @pytest.mark.parametrize("times", [1, 3])
 def test_what_is_no_exception_does_not_end_the_queue_and_loses_nothing(
-    interruption, times, make, nowhere, monkeypatch, caplog
+    interruption, times, make, nowhere, before_each_answer, caplog
 ):
     sent = []
 
-    def interrupted(*_args, body, **_kwargs):
+    def interrupt(body):
         sent.append(body)
         if len(sent) <= times:
             raise interruption("secret")
-        return Answer(200, "text/plain", b"urn:x:1")
 
-    monkeypatch.setattr(publishing, "request", interrupted)
+    before_each_answer(interrupt)
     mercure = make(nowhere)
     mercure.publish("a", "1")
     mercure.publish("a", "2")
@@ -251,13 +264,14 @@ def test_what_is_no_exception_does_not_end_the_queue_and_loses_nothing(
 
 
 @pytest.mark.parametrize("interruption", INTERRUPTIONS)
-def test_an_update_that_always_interrupts_is_dropped_and_counted(interruption, make, nowhere, monkeypatch, caplog):
-    def interrupted(*_args, body, **_kwargs):
+def test_an_update_that_always_interrupts_is_dropped_and_counted(
+    interruption, make, nowhere, before_each_answer, caplog
+):
+    def interrupt(body):
         if b"never" in body:
             raise interruption
-        return Answer(200, "text/plain", b"urn:x:1")
 
-    monkeypatch.setattr(publishing, "request", interrupted)
+    before_each_answer(interrupt)
     mercure = make(nowhere)
     mercure.publish("never", "1")
     mercure.publish("a", "2")

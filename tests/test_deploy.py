@@ -83,9 +83,9 @@ def test_a_stream_through_the_proxy_gets_every_update_and_outlasts_a_node(proxy,
 
 
 def test_a_request_after_an_idle_time_is_never_answered_with_502(start_hub, start_nginx, open_stream):
-    # Both shorter than in earnest. A silent stream that sends a comment each 100 ms is the clock.
-    listen = start_hub("--idle-timeout", "2s", "--keep-alive", "100ms")
-    replaced = {"keepalive_timeout 60s;": "keepalive_timeout 1s;", "petasos2:5500": listen}
+    # Both are shorter than in production. A silent stream that sends a comment each 50 ms is the clock.
+    listen = start_hub("--idle-timeout", "1s", "--keep-alive", "50ms")
+    replaced = {"keepalive_timeout 60s;": "keepalive_timeout 500ms;", "petasos2:5500": listen}
     proxy = start_nginx([listen], replaced)
     clock = open_stream(f"http://{listen}{HUB_PATH}?topic=clock")
     for ticks in (1, 9, 10, 11, 19, 20, 21):

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from clients import PATIENCE
+from greenlets import PATCHED
 
 APPLICATION = """
 import threading
@@ -231,16 +232,9 @@ def test_a_form_that_is_cut_is_not_published(command, start, open_stream, send, 
     assert stream.event()["data"] == "message"
 
 
-GREENLETS = """
-import sys
-if sys.argv[1] == "gevent":
-    from gevent import monkey
-    monkey.patch_all()
-else:
-    import warnings
-    warnings.simplefilter("ignore")
-    import eventlet
-    eventlet.monkey_patch()
+GREENLETS = (
+    PATCHED
+    + """
 import socket, threading
 from flask import Flask
 from flask_mercure_sse import HubTimeoutError, MercureSSE
@@ -268,6 +262,7 @@ try:
 except HubTimeoutError:
     print("timed out")
 """
+)
 
 
 @pytest.mark.parametrize("library", ["gevent", "eventlet"])

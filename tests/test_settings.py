@@ -7,6 +7,7 @@ import pytest
 from flask import Flask
 
 from flask_mercure_sse import MercureSSE
+from flask_mercure_sse.values import parse_key
 from key_spellings import pem, spellings
 
 
@@ -225,7 +226,8 @@ def test_random_secrets_are_taken():
     for length in (*range(16, 80), 256, 1024):
         key = secrets.token_bytes(length)
         for secret in (key, key.hex(), base64.b64encode(key).decode(), base64.urlsafe_b64encode(key), f"M{key.hex()}"):
-            assert state({"SECRET_KEY": secret}).publisher_secret_key == secret
+            assert parse_key("SECRET_KEY", secret) == secret
+    assert state({"SECRET_KEY": secret}).publisher_secret_key == secret
 
 
 def test_a_text_that_is_none_is_named_and_not_shown():

@@ -12,6 +12,7 @@ from clients import PATIENCE
 from flask_mercure_sse import Event, HubError, MercureSSE, TokenRefusedError
 from flask_mercure_sse.http import pool
 from flask_mercure_sse.sse import Parser
+from greenlets import PATCHED
 
 
 @pytest.fixture(autouse=True)
@@ -168,16 +169,9 @@ def test_a_stream_that_breaks_before_its_first_event_is_taken_up_where_the_hub_s
     assert b"Last-Event-ID: urn:x:1\r\n" in received[1]
 
 
-CLOSING = """
-import sys
-if sys.argv[1] == "gevent":
-    from gevent import monkey
-    monkey.patch_all()
-else:
-    import warnings
-    warnings.simplefilter("ignore")
-    import eventlet
-    eventlet.monkey_patch()
+CLOSING = (
+    PATCHED
+    + """
 import threading
 from flask import Flask
 from flask_mercure_sse import MercureSSE
@@ -201,6 +195,7 @@ subscription.close()
 reading.join()
 print(*heard)
 """
+)
 
 
 @pytest.mark.parametrize("library", ["gevent", "eventlet"])
