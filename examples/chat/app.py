@@ -1,10 +1,11 @@
 """A chat with rooms, private messages and a list of who is online, on flask-mercure-sse and its embedded hub.
 
 It shows public updates (rooms), private updates (the topic of one user, granted by a cookie), subscription events (who
-is online) and reconnection: the hub replays what a page missed. Rooms are public, to whoever knows their names.
+is online) and reconnection (the hub replays the updates that a page has missed). Rooms are public: everybody who knows
+the name of a room can read it.
 
-Run it with ``python examples/chat/app.py``; HOST, PORT and SECRET_KEY are read from the environment. A browser profile
-is one user, so open a private window for the second. One process only: the nicknames are in its memory.
+Run it with ``python examples/chat/app.py``. HOST, PORT and SECRET_KEY are read from the environment. A browser profile
+is one user, so open a private window for a second user. Run one process only, because the nicknames are in its memory.
 """
 
 import os
@@ -39,7 +40,7 @@ mercure = MercureSSE(app)
 
 NICKNAME: Final = re.compile(r"(?!everyone$)\w[\w .'-]{0,29}", re.IGNORECASE)
 MESSAGE_MAX: Final = 2000
-ONLINE: Final = "chat/online"  # nothing is published here: who is subscribed is online
+ONLINE: Final = "chat/online"  # nothing is published here: a user who is subscribed is online
 ONLINE_EVENTS: Final = "/.well-known/mercure/subscriptions/chat%2Fonline"
 
 _logins: dict[str, str] = {}  # nickname -> the random id of the session that holds it
@@ -47,14 +48,14 @@ _lock = Lock()
 
 
 def current_user() -> str | None:
-    """The nickname of this session, while it still holds it."""
+    """The nickname of this session. None: it has none, or another session has taken it."""
     nickname, login = session.get("nickname", ""), session.get("login")
     with _lock:
         return nickname if login and _logins.get(nickname) == login else None
 
 
 def leave() -> None:
-    """End this session; a nickname that another session has taken since stays with that one."""
+    """End this session, and free its nickname unless another session has taken that."""
     nickname, login = session.pop("nickname", ""), session.pop("login", None)
     with _lock:
         if login and _logins.get(nickname) == login:
@@ -62,17 +63,17 @@ def leave() -> None:
 
 
 @mercure.payload_getter
-def payload(topics: list[str]) -> dict[str, Any]:  # what others see of this user's subscriptions
+def payload(topics: list[str]) -> dict[str, Any]:  # what other users see of this user's subscriptions
     return {"name": current_user()}
 
 
 def user_topic(nickname: str) -> str:
-    """Where one user's private messages go. topic() sees to it that no nickname is a selector in the grant."""
+    """The topic of one user's private messages. With topic(), no nickname is a selector in the grant."""
     return mercure.topic("chat/user/{}", nickname)
 
 
 def grant(response: Response, nickname: str) -> Response:
-    """Let the browser read this user's private messages and see who comes and goes, nothing else that is private."""
+    """Let the browser receive this user's private messages and who is online, and no other private update."""
     return mercure.set_authz_cookie(response, topics=[user_topic(nickname), ONLINE_EVENTS])
 
 
@@ -117,17 +118,17 @@ def logout() -> ResponseReturnValue:
 
 @app.get("/online")
 def online() -> ResponseReturnValue:
-    """Who is online now; pages ask each time they connect, and the events tell them the rest."""
+    """The users who are online now. A page asks each time it connects; subscription events tell it of later changes."""
     nickname = current_user()
     if nickname is None:
         return {"error": "Enter a nickname first."}, 401
     active = [each for each in mercure.get_subscriptions(ONLINE)["subscriptions"] if each["active"]]
-    return grant(make_response({"online": active}), nickname)  # renewed, in case the hub has refused the old one
+    return grant(make_response({"online": active}), nickname)  # a new token, in case the hub has refused the old one
 
 
 @app.post("/room/<room:room>/messages")
 def send(room: str) -> ResponseReturnValue:
-    """Publish {"text", "recipient"}. The content type is one that no form of another site can send."""
+    """Publish {"text", "recipient"}. No form of another site can send this content type."""
     sender = current_user()
     if request.mimetype != "application/json":
         return {"error": "Send JSON."}, 415

@@ -52,7 +52,7 @@ async function send(text, to) {
   if (!input.value) input.value = text;
 }
 
-let sending = Promise.resolve(); // one after the other, so that they arrive in order
+let sending = Promise.resolve(); // one message after the other, so that they arrive in order
 
 byId("compose").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -64,7 +64,7 @@ byId("compose").addEventListener("submit", (event) => {
   sending = sending.then(() => send(text, to));
 });
 
-// Who is online: the list as it is when the page connects, and the changes since
+// Who is online: the list from the time when the page connects, and later changes
 
 const subscribers = new Map(); // subscriber -> name; a user has one in each window
 let waiting = null; // changes that arrive while the list is being loaded
@@ -81,7 +81,7 @@ function showOnline() {
   const options = [new Option("Everyone", "")];
   for (const name of names) if (name !== nickname) options.push(new Option(name, name));
   const chosen = recipient.value;
-  // Who is chosen stays so when leaving: the next message must not go to everyone instead.
+  // A chosen recipient stays chosen after leaving: otherwise the next message would go to everyone.
   if (chosen && !names.includes(chosen)) options.push(new Option(`${chosen} (away)`, chosen));
   recipient.replaceChildren(...options);
   recipient.value = chosen;
@@ -95,7 +95,7 @@ async function loadOnline() {
     if (response.status === 401) return location.reload(); // to the form for the nickname
     if (response.ok) listed = (await response.json()).online;
   } catch {
-    // Said below.
+    // The message below says so.
   }
   if (waiting !== since) return; // loaded again meanwhile
   waiting = null;
@@ -151,7 +151,7 @@ async function reconnect() {
   connect();
 }
 
-// A page that comes back from the browser's cache may be that of a user who has logged out.
+// A page from the browser's cache may belong to a user who has logged out.
 addEventListener("pageshow", (event) => {
   if (event.persisted) location.reload();
 });
