@@ -125,6 +125,14 @@ def test_what_did_not_run_to_its_end_has_failed(output, code, run_tests):
     assert any("did not run to its end" in name for name in run_tests.read_cargo(output.splitlines(), code).failed)
 
 
+def test_the_time_of_each_program_and_test_is_kept(run_tests):
+    doc_tests = PASSING.replace("Running unittests src/lib.rs (target/debug/deps/petasos-1)", "Doc-tests petasos")
+    cargo = run_tests.read_cargo((PASSING + doc_tests).replace("0.01s", "2.50s").splitlines(), 0)
+    assert cargo.times == [(2.5, "petasos: src/lib.rs"), (2.5, "petasos: documentation tests")]
+    pytest = run_tests.read_pytest(REPORT.format(failure=""), 0)
+    assert max(pytest.times) == (0.1, "tests.test_a::test_one")
+
+
 def test_the_report_of_pytest_is_read(run_tests):
     result = run_tests.read_pytest(REPORT.format(failure=""), 0)
     assert (str(result), result.skipped) == ("1 passed, 0 failed, 1 skipped", {"Go is too old": 1})

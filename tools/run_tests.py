@@ -1,7 +1,7 @@
 """Runs the named suites, each to its end, and prints a summary: ``python3 tools/run_tests.py rust python``.
 
-The last line is ``N passed, N failed, N skipped``. The lines before it name the failed tests, and say why
-tests were skipped.
+The last line is ``N passed, N failed, N skipped``. The lines before it name the slowest tests and the failed tests, and
+say why tests were skipped. Rust's harness tells the time of a test program, and not of each test in it.
 
 Rust's test harness cannot skip a test at run time. So a Rust test that cannot run here fails with the words
 ``skipped: WHY``, and is counted as skipped. A test with ``#[ignore = "run by …"]`` is a part of another test and not
@@ -25,7 +25,8 @@ CARGO = ["cargo", "test", "--locked", "--workspace", "--no-fail-fast"]
 # The wheel is built as a user's pip does it, only with the profile and the features that the Rust tests have compiled.
 INSTALL = ["pip", "install", "--quiet", "--force-reinstall", "--no-deps", "."]
 WHEEL = {"MATURIN_PEP517_ARGS": "--profile dev --locked --features as-in-tests"}
-PYTEST = ["python", "-m", "pytest", "--durations=10"]
+PYTEST = ["python", "-m", "pytest"]
+SLOWEST = 10
 
 
 @dataclass
@@ -37,6 +38,8 @@ class Result:
     """The names of failed tests, or the reason why the suite did not run to its end."""
     skipped: Counter[str] = field(default_factory=Counter)
     """How many tests, for each reason."""
+    times: list[tuple[float, str]] = field(default_factory=list)
+    """Seconds, and the name of the test or of the test program that took them."""
 
     def __str__(self) -> str:
         return f"{self.passed} passed, {len(self.failed)} failed, {self.skipped.total()} skipped"
@@ -57,12 +60,14 @@ def read_cargo(lines: Iterable[str], code: int) -> Result:
     result = Result()
     failed: dict[tuple[int, str], str | None] = {}
     begun = ended = failures = 0
-    section = None
+    section, program = None, ""
     for line in map(str.rstrip, lines):
-        if re.match(r" +(Running|Doc-tests) ", line):
+        if found := re.match(r" +(?:Running (?:unittests )?(\S+) \(\S+/(\w+)-\w+\)|Doc-tests (\w+))", line):
             begun += 1
-        elif found := re.match(r"test result: \w+\. (\d+) passed; (\d+) failed; ", line):
+            program = f"{found[2]}: {found[1]}" if found[1] else f"{found[3]}: documentation tests"
+        elif found := re.match(r"test result: \w+\. (\d+) passed; (\d+) failed; .*finished in ([\d.]+)s", line):
             ended += 1
+            result.times.append((float(found[3]), program))
             result.passed += int(found[1])
             failures += int(found[2])
             section = None
@@ -106,6 +111,7 @@ def read_pytest(report: str | None, code: int) -> Result:
     result = Result()
     for case in ElementTree.fromstring(report).iter("testcase") if report else ():
         skipped = case.find("skipped")
+        result.times.append((float(case.get("time", "0")), f"{case.get('classname')}::{case.get('name')}"))
         if case.find("failure") is not None or case.find("error") is not None:
             result.failed.append(f"{case.get('classname')}::{case.get('name')}")
         elif skipped is not None:
@@ -132,6 +138,8 @@ def main(names: list[str]) -> int:
         total.passed += result.passed
         total.failed += result.failed
         total.skipped += result.skipped
+        total.times += result.times
+    lines += [f"== slow: {seconds:.0f} s {name}" for seconds, name in sorted(total.times, reverse=True)[:SLOWEST]]
     lines += [f"== failed: {name}" for name in total.failed]
     if total.skipped:
         reasons = (f"{reason} ({count})" for reason, count in sorted(total.skipped.items()))
