@@ -1,17 +1,17 @@
-//! The command line: what can be asked of the binary, and the settings that all of it shares.
+//! The command line: the commands of the binary, and the settings that all commands share.
 
 use std::{collections::BTreeMap, env, net::IpAddr, path::PathBuf, time::Duration};
 
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use petasos::Secret;
-use petasos_protocol::{token::Role, topic::HubUrl};
+use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command, value_parser};
+use petasos::{Config, Secret};
+use petasos_protocol::token::Role;
 
 use crate::{
-    settings::{Kind, Options, SETTINGS},
+    settings::{Address, Kind, Options, SETTINGS},
     token::{Explain, Mint, now},
 };
 
-/// What to do.
+/// What the binary is asked to do.
 pub(crate) enum Task {
     Serve(Box<Options>),
     Mint(Box<Options>, Mint),
@@ -24,11 +24,18 @@ const ABOUT: &str = "A hub compatible with the Mercure protocol: pushes updates 
     Every setting is a flag, an environment variable (PETASOS_ and its name in capitals) and a key of the file that \
     --config names (its name with underscores). A flag counts before a variable, a variable before the file.";
 
+const AFTER: &str = "PETASOS_LOG chooses what is logged on standard error: error, warn, info (the default) or debug, also for a part \
+    of the hub, such as info,petasos_hub=debug.\n\n\
+    GET /healthz answers 200 while the hub works, GET /readyz while it also reaches its log; else they answer 503.\n\n\
+    SIGTERM and SIGINT end all streams, leave open requests the time of --drain, and end the process. A second signal ends \
+    the process at once.";
+
 pub(crate) fn command() -> Command {
     Command::new("petasos")
         .version(env!("CARGO_PKG_VERSION"))
         .about("A hub compatible with the Mercure protocol")
         .long_about(ABOUT)
+        .after_help(AFTER)
         .args_conflicts_with_subcommands(true)
         .args(settings())
         .subcommand(
@@ -93,12 +100,9 @@ fn explain() -> Command {
     Command::new("explain")
         .about("Say why this hub would allow or refuse a token, and which grant decides")
         .arg(token().long("token"))
-        .arg(
-            topics("publish", "Whether it may publish an update with these topics")
-                .required_unless_present("subscribe")
-                .conflicts_with("subscribe"),
-        )
+        .arg(topics("publish", "Whether it may publish an update with these topics"))
         .arg(topics("subscribe", "Whether it may receive a private update with these topics"))
+        .group(ArgGroup::new("action").args(["publish", "subscribe"]).required(true))
         .args(settings())
 }
 
@@ -115,7 +119,7 @@ fn token() -> Arg {
         .help("The token; \"-\" reads it from standard input, where no list of processes shows it")
 }
 
-/// Arguments from the table.
+/// The arguments of all settings.
 fn settings() -> Vec<Arg> {
     let config = Arg::new("config")
         .long("config")
@@ -139,7 +143,7 @@ fn settings() -> Vec<Arg> {
                 arg.value_name("BOOL").num_args(0..=1).require_equals(true).default_missing_value("true")
             }
             Kind::Text(name) => arg.value_name(name),
-            // PEM begins with a hyphen. Taken for an unknown flag, a key would be quoted in the error.
+            // PEM begins with a hyphen. As an unknown flag, a key would be quoted in the error.
             Kind::Secret(name) => arg.value_name(name).allow_hyphen_values(true),
             Kind::List(name) => arg.value_name(name).action(ArgAction::Append),
             Kind::Tables => arg.value_name("TABLES"),
@@ -156,8 +160,8 @@ pub(crate) fn task(matches: &ArgMatches) -> Result<Task, String> {
     match matches.subcommand() {
         None => Ok(Task::Serve(Box::new(options(matches)?))),
         Some(("token", token)) => match token.subcommand() {
-            Some(("mint", mint)) => Ok(Task::Mint(Box::new(options(mint)?), mint_of(mint))),
-            Some((_, inspect)) => Ok(Task::Inspect(token_of(inspect)?)),
+            Some(("mint", mint)) => Ok(Task::Mint(Box::new(options(mint)?), read_mint(mint))),
+            Some((_, inspect)) => Ok(Task::Inspect(read_token(inspect)?)),
             None => Err("petasos token --help lists what there is".to_owned()),
         },
         Some((_, explain)) => {
@@ -165,7 +169,7 @@ pub(crate) fn task(matches: &ArgMatches) -> Result<Task, String> {
                 none if none.is_empty() => (Role::Subscriber, texts(explain, "subscribe")),
                 topics => (Role::Publisher, topics),
             };
-            let token = token_of(explain)?;
+            let token = read_token(explain)?;
             Ok(Task::Explain(Box::new(options(explain)?), Explain { token, role, topics }))
         }
     }
@@ -180,10 +184,12 @@ fn options(matches: &ArgMatches) -> Result<Options, String> {
         }
     }
     let file = matches.get_one::<PathBuf>("config");
-    Options::gather(&flags, |name| env::var(name).ok(), file.map(PathBuf::as_path))
+    let environment =
+        env::vars_os().filter_map(|(name, text)| Some((name.into_string().ok()?, text.into_string().ok()?)));
+    Options::gather(&flags, &environment.collect(), file.map(PathBuf::as_path))
 }
 
-fn mint_of(matches: &ArgMatches) -> Mint {
+fn read_mint(matches: &ArgMatches) -> Mint {
     let text = |name: &str| matches.get_one::<String>(name).cloned();
     Mint {
         publish: texts(matches, "publish"),
@@ -199,7 +205,7 @@ fn mint_of(matches: &ArgMatches) -> Mint {
     }
 }
 
-fn token_of(matches: &ArgMatches) -> Result<Secret, String> {
+fn read_token(matches: &ArgMatches) -> Result<Secret, String> {
     let token = matches.get_one::<String>("token").cloned().unwrap_or_default();
     if token != "-" {
         return Ok(Secret::new(token));
@@ -213,29 +219,15 @@ fn texts(matches: &ArgMatches, name: &str) -> Vec<String> {
     matches.get_many::<String>(name).map(|values| values.cloned().collect()).unwrap_or_default()
 }
 
-/// Splits `HOST:PORT`; an IPv6 address stands in brackets.
-pub(crate) fn address(listen: &str) -> Result<(String, u16), String> {
-    let wrong = || format!("--listen {listen}: write HOST:PORT, an IPv6 address in brackets");
-    let (host, port) = listen.rsplit_once(':').ok_or_else(wrong)?;
-    let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-        Some(host) => host,
-        None if host.contains(':') || host.is_empty() => return Err(wrong()),
-        None => host,
-    };
-    Ok((host.to_owned(), port.parse().map_err(|_| wrong())?))
-}
-
-/// Whether only this machine reaches a hub that listens there and is known under that URL: a public URL elsewhere says
-/// that a proxy passes requests on.
-pub(crate) fn is_local(listen: &str, public_url: Option<&str>) -> Result<bool, String> {
+/// Whether only this machine reaches a hub that listens at `listen`. A public URL elsewhere shows that a proxy passes
+/// requests on.
+pub(crate) fn is_local(listen: &Address, config: &Config) -> bool {
     let is_loopback = |host: &str| {
         host == "localhost"
             || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
     };
-    let (host, _) = address(listen)?;
-    let url = public_url.and_then(|url| HubUrl::parse(url).ok());
-    let host_of_url = url.as_ref().and_then(|url| url.as_url().host_str());
-    Ok(is_loopback(&host) && host_of_url.is_none_or(|host| is_loopback(host.trim_matches(['[', ']']))))
+    let public_host = config.hub.url.as_url().host_str().filter(|_| config.http.advertise);
+    is_loopback(&listen.host) && public_host.is_none_or(|host| is_loopback(host.trim_matches(['[', ']'])))
 }
 
 #[cfg(test)]
@@ -259,16 +251,12 @@ mod tests {
             ("192.168.0.1:1", None, false),
             ("localhost.example:1", None, false),
         ] {
-            assert_eq!(is_local(listen, public_url), Ok(local), "{listen} {public_url:?}");
-        }
-    }
-
-    #[test]
-    fn addresses_are_split() {
-        assert_eq!(address("0.0.0.0:5500"), Ok(("0.0.0.0".to_owned(), 5500)));
-        assert_eq!(address("[::1]:0"), Ok(("::1".to_owned(), 0)));
-        for bad in ["", "5500", ":5500", "::1:5500", "host:", "host:70000"] {
-            assert!(address(bad).is_err(), "{bad}");
+            let mut config = Config::default();
+            if let Some(url) = public_url {
+                config.set_public_url(url).expect("a URL");
+            }
+            let address = listen.parse().expect("an address");
+            assert_eq!(is_local(&address, &config), local, "{listen} {public_url:?}");
         }
     }
 }

@@ -1,14 +1,15 @@
-//! petasos, a hub compatible with the Mercure protocol, ready to run: settings as people write them, checked, and wired
-//! to an engine and an HTTP face.
+//! petasos, a hub compatible with the Mercure protocol, ready to run: its settings, checked, and the engine, the log and the
+//! HTTP side that they describe, started together.
 //!
 //! ```
 //! use petasos::{Config, IssuerConfig, KeyConfig, Secret};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let publisher = KeyConfig::of(Some(Secret::random()));
+//! let publisher = KeyConfig::new(Some(Secret::random()));
 //! let issuers = vec![IssuerConfig { publisher, ..IssuerConfig::default() }];
-//! let config = Config { issuers, anonymous: true, ..Config::default() };
+//! let mut config = Config { issuers, ..Config::default() };
+//! config.http.anonymous = true;
 //! let connections = config.check()?.start().await?;
 //! let listener = petasos_server::Listener::bind("127.0.0.1", 0).await?;
 //! println!("http://{}{}", listener.address(), connections.service().hub().url().path());
@@ -21,11 +22,17 @@
 
 mod config;
 pub mod deadline;
+mod error;
+mod issuers;
 mod memory;
 mod open_files;
 pub mod output;
+mod secret;
 pub mod telemetry;
 mod warning;
 
-pub use config::{Checked, Config, ConfigError, IssuerConfig, KeyConfig, Secret, StartError};
+pub use config::{Checked, Config, Log, cookie_name, origins, publish_origins};
+pub use error::{ConfigError, StartError};
+pub use issuers::{IssuerConfig, KeyConfig};
+pub use secret::Secret;
 pub use warning::Warning;

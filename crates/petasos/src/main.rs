@@ -1,4 +1,4 @@
-//! The hub on its own.
+//! The binary: a hub as a process of its own, and the commands about its tokens.
 
 use std::{
     io::{self, Write},
@@ -106,21 +106,21 @@ fn run(runtime: &Runtime, task: Task) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The settings of a hub, checked. `starts`: whether the hub will listen at `options.listen`; a hub that does not start
-/// is not exposed.
+/// Checks the settings of a hub. `starts`: whether the hub will listen at `options.listen`. Other machines do not reach a
+/// hub that does not start.
 fn check(options: Options, starts: bool) -> Result<Checked, Failure> {
+    let explain = options.explain();
     let Options { mut config, issuer, listen, warnings, .. } = options;
-    config.exposed = starts && !cli::is_local(&listen, config.public_url.as_deref())?;
-    if config.public_url.is_none() {
-        let (_, port) = cli::address(&listen)?;
-        config.public_url = Some(match port {
+    config.exposed = starts && !cli::is_local(&listen, &config);
+    if !config.http.advertise {
+        config.set_public_url(&match listen.port {
             0 => "http://localhost/.well-known/mercure".to_owned(),
             port => format!("http://localhost:{port}/.well-known/mercure"),
-        });
+        })?;
     }
     config.issuers.insert(0, issuer);
     config.own_process = true;
-    let checked = config.check().map_err(|error| settings::explain(&error))?;
+    let checked = config.check().map_err(explain)?;
     for Warning { setting, problem } in warnings.iter().chain(checked.warnings()) {
         tracing::warn!(setting, "{problem}");
     }
@@ -139,8 +139,7 @@ async fn serve(mut options: Options, mut stop: Stop) -> Result<(), Failure> {
         );
     }
     let (listen, drain) = (options.listen.clone(), options.drain);
-    let (host, port) = cli::address(&listen)?;
-    // Someone who tries the hub needs keys; someone who runs it has given some, and nothing secret is shown.
+    // Without any key, somebody tries the hub and needs keys. With keys, the hub shows no secret.
     let generated = options.issuer
         == IssuerConfig { id: options.issuer.id.clone(), ..IssuerConfig::default() }
         && options.config.issuers.is_empty();
@@ -149,20 +148,19 @@ async fn serve(mut options: Options, mut stop: Stop) -> Result<(), Failure> {
         options.issuer.subscriber.key = Some(Secret::random());
     }
     let subscribers = |issuer: &IssuerConfig| issuer.subscriber != KeyConfig::default();
-    if !options.config.anonymous
+    if !options.config.http.anonymous
         && !subscribers(&options.issuer)
         && !options.config.issuers.iter().any(subscribers)
     {
         return Err("nobody could subscribe: give --subscriber-key, or let everyone with --anonymous".into());
     }
     let issuer = options.issuer.clone();
-    let compat = options.config.compat;
     let checked = check(options, true)?;
-    let greeting = if generated { greeting(&issuer, &checked, compat).await? } else { Vec::new() };
+    let greeting = if generated { greeting(&issuer, &checked).await? } else { Vec::new() };
     let wanted = checked.streams_max();
     let start = async {
         let connections = checked.start().await?;
-        let listener = Listener::bind(&host, port).await.map_err(|error| {
+        let listener = Listener::bind(&listen.host, listen.port).await.map_err(|error| {
             format!("cannot listen on {listen}: {error}: choose another address with --listen")
         })?;
         Ok::<_, Failure>((connections, listener))
@@ -195,15 +193,15 @@ async fn serve(mut options: Options, mut stop: Stop) -> Result<(), Failure> {
     }
 }
 
-/// The keys of a hub that has made its own, and a token to try it with.
-async fn greeting(issuer: &IssuerConfig, hub: &Checked, compat: bool) -> Result<Vec<String>, Failure> {
+/// The keys that a hub has made for itself, and a token to try it with.
+async fn greeting(issuer: &IssuerConfig, hub: &Checked) -> Result<Vec<String>, Failure> {
     let shown = |key: &Option<Secret>| {
         key.as_ref().map(|key| String::from_utf8_lossy(key.expose()).into_owned()).unwrap_or_default()
     };
     let mint = Mint {
         publish: vec!["*".to_owned()],
         subject: "petasos".to_owned(),
-        legacy: compat,
+        legacy: hub.compat(),
         issued_at: token::now(),
         expires_in: TRIAL,
         ..Mint::default()
@@ -215,7 +213,7 @@ async fn greeting(issuer: &IssuerConfig, hub: &Checked, compat: bool) -> Result<
     ])
 }
 
-/// Longer than a hub with random keys is run.
+/// Longer than anybody runs a hub with random keys.
 const TRIAL: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// The output of a command that ends: an error if it cannot be written.

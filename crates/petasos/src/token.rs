@@ -54,6 +54,12 @@ impl Mint {
     /// # Errors
     /// What cannot be granted or signed.
     pub(crate) async fn sign(&self, issuer: &IssuerConfig, hub: &Checked) -> Result<String, String> {
+        if self.legacy && !hub.compat() {
+            return Err(
+                "--legacy makes a token of protocol 0.x, which this hub does not serve: add --compat"
+                    .to_owned(),
+            );
+        }
         let publishes = !self.publish.is_empty() || !self.publish_patterns.is_empty();
         let subscribes = !self.subscribe.is_empty() || !self.subscribe_patterns.is_empty();
         let secret = match (publishes, subscribes) {

@@ -149,26 +149,23 @@ fn what_cannot_work_is_said_in_one_line_that_names_the_flag() {
         (&["--config", "/nowhere.toml"], "/nowhere.toml cannot be read"),
         (
             &["--anonymous", "--publisher-key", "p", "--publisher-algorithms", "none"],
-            "--publisher-algorithms (publisher_algorithms",
+            "--publisher-algorithms: ",
         ),
-        (&["--listen", "nonsense"], "--listen nonsense: write HOST:PORT"),
+        (&["--listen", "nonsense"], "--listen: write HOST:PORT"),
         (
             &["--anonymous", "--publisher-jwks-url", "http://auth.example/set"],
-            "--publisher-jwks-url (publisher_jwks_url in a file): keys are fetched over https only",
+            "--publisher-jwks-url: keys are fetched over https only",
         ),
         (
             &["--anonymous", "--publisher-key", "p", "--publisher-jwks-url", "discover"],
             "give one of publisher_key, publisher_jwks and publisher_jwks_url",
         ),
-        (
-            &["--cors-origins", "example.com"],
-            "--cors-origins (cors_origins in a file): \"example.com\" is no origin",
-        ),
+        (&["--cors-origins", "example.com"], "--cors-origins: \"example.com\" is no origin"),
         (
             &["--publisher-key=-----BEGIN X", "--subscriber-key", "s"],
-            "--publisher-key (publisher_key in a file): the PEM document holds no",
+            "--publisher-key: the PEM document holds no",
         ),
-        (&["--cookie-name", "a b"], "--cookie-name (cookie_name in a file): "),
+        (&["--cookie-name", "a b"], "--cookie-name: use letters"),
     ] {
         let output = run(arguments);
         let text = String::from_utf8(output.stderr).expect("UTF-8");
@@ -194,6 +191,10 @@ fn help_names_every_flag_with_its_environment_variable_and_no_value_of_it() {
         "--history",
         "PETASOS_SUBSCRIBER_KEY",
         "MERCURE_PUBLISHER_JWT_KEY",
+        "PETASOS_LOG",
+        "/healthz",
+        "/readyz",
+        "SIGTERM",
     ] {
         assert!(help.contains(flag), "{flag}");
     }
@@ -263,6 +264,27 @@ fn a_refused_token_is_explained_precisely_and_never_shown() {
     ] {
         assert!(text.contains(expected), "{expected}: {text}");
     }
+}
+
+#[test]
+fn a_command_that_lacks_something_says_what_to_add() {
+    let keys = [("PETASOS_PUBLISHER_KEY", LONG), ("PETASOS_SUBSCRIBER_KEY", OTHER)];
+    let legacy = refusal(&["token", "mint", "--legacy", "--publish", "a"], &keys);
+    assert!(legacy.contains("protocol 0.x, which this hub does not serve: add --compat"), "{legacy}");
+    let output = run(&["explain", "--token", "x"]);
+    let text = String::from_utf8(output.stderr).expect("UTF-8");
+    assert!(text.contains("--publish <TOPIC>|--subscribe <TOPIC>"), "{text}");
+    let both = run(&["explain", "--token", "x", "--publish", "a", "--subscribe", "b"]);
+    assert!(!both.status.success());
+}
+
+#[test]
+fn a_misspelt_variable_is_named_and_keeps_no_hub_from_starting() {
+    let text = warnings(&[], &[KEYS[0], ("PETASOS_ANONYMUS", "true")]);
+    assert!(
+        text.contains("PETASOS_ANONYMUS is no setting") && text.contains("PETASOS_ANONYMOUS meant?"),
+        "{text}"
+    );
 }
 
 /// A file that is gone after the test.
@@ -387,16 +409,15 @@ fn keys_are_fetched_from_an_issuer_that_its_certificate_proves() {
     let bad = format!("{}AAAA", &token[..token.len() - 4]);
     assert!(publish(&address, &bad).starts_with("HTTP/1.1 401 Unauthorized\r\n"));
 
-    let log = File::new("untrusted.log", "");
-    let file = std::fs::File::create(log.path()).expect("a log");
-    let mut binary = Binary::start_with(&serve, &[("SSL_CERT_FILE", &other)], file);
+    let mut binary = Binary::start_with(&serve, &[("SSL_CERT_FILE", &other)], Stdio::piped());
     let address = binary.address();
     let answer = publish(&address, &token);
     assert!(answer.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{answer}");
     assert!(answer.contains("\r\nretry-after: 5\r\n") && !answer.contains("www-authenticate"), "{answer}");
-    let log = std::fs::read_to_string(log.path()).expect("a log");
-    assert!(log.contains("keys cannot be fetched") && log.contains("invalid peer certificate"), "{log}");
-    assert!(!log.contains(&token));
+    // The log never delays an answer, so its line may come later.
+    let mut log = BufReader::new(binary.child.stderr.take().expect("piped")).lines().map_while(Result::ok);
+    let line = log.find(|line| line.contains("keys cannot be fetched")).expect("a line");
+    assert!(line.contains("invalid peer certificate") && !line.contains(&token), "{line}");
 }
 
 /// The output of a hub that does not start.
@@ -415,14 +436,14 @@ fn a_public_key_in_any_spelling_is_refused_wherever_it_is_given() {
     for (name, spelled) in all {
         let file = File::new("spelled.key", &spelled);
         let text = refusal(&["--anonymous", "--publisher-key-file", file.path()], &[]);
-        assert!(text.contains("--publisher-key (publisher_key in a file): this is a "), "{name}: {text}");
+        assert!(text.contains("--publisher-key-file: this is a "), "{name}: {text}");
         // Neither a flag nor a variable can hold the others.
         let Ok(spelled) = String::from_utf8(spelled) else { continue };
         if spelled.contains('\0') {
             continue;
         }
         let text = refusal(&["--anonymous"], &[("PETASOS_SUBSCRIBER_KEY", &spelled)]);
-        assert!(text.contains("--subscriber-key (subscriber_key in a file): this is a "), "{name}: {text}");
+        assert!(text.contains("PETASOS_SUBSCRIBER_KEY: this is a "), "{name}: {text}");
         let is_of_key = |part: &&[u8]| part.iter().all(u8::is_ascii_alphanumeric);
         let shown = |part: &[u8]| text.as_bytes().windows(part.len()).any(|window| window == part);
         assert!(!spelled.as_bytes().windows(14).filter(is_of_key).any(shown), "{name}: {text}");
@@ -438,13 +459,14 @@ fn a_public_key_in_any_spelling_is_refused_wherever_it_is_given() {
     );
     let file = File::new("spelled.toml", table);
     assert!(
-        refusal(&["--config", file.path()], &[]).contains("subscriber_key in a file): this is a public key")
+        refusal(&["--config", file.path()], &[])
+            .contains("spelled.toml: issuers: subscriber_key of \"https://b.example\": this is a public key")
     );
     let secret = spellings::spellings(pem).swap_remove(0).1;
     let k = base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, secret);
     let set = File::new("spelled.json", format!(r#"{{"keys":[{{"kty":"oct","k":"{k}"}}]}}"#));
     let text = refusal(&["--anonymous", "--publisher-jwks", set.path()], &[]);
-    assert!(text.contains("--publisher-jwks (publisher_jwks in a file): this is a public key"), "{text}");
+    assert!(text.contains("--publisher-jwks: this is a public key"), "{text}");
     let text = refusal(&["token", "mint", "--publish", "a"], &[("PETASOS_PUBLISHER_KEY", &digits)]);
     assert!(text.contains("this is a public key and no secret"), "{text}");
     let private = spellings::body(include_str!("../../auth/tests/keys/p256.pem")).concat();
@@ -502,10 +524,7 @@ fn a_published_secret_is_refused_unless_only_this_machine_reaches_the_hub() {
             &["--listen", "127.0.0.1:0", "--public-url", "https://hub.example/.well-known/mercure"],
         ] {
             let text = refusal(&[&["--anonymous", "--publisher-key", example], more].concat(), &[]);
-            assert!(
-                text.contains("--publisher-key (publisher_key in a file): the secret is an example"),
-                "{text}"
-            );
+            assert!(text.contains("--publisher-key: the secret is an example"), "{text}");
             assert!(text.contains("openssl rand -hex 32") && !text.contains(example), "{text}");
         }
         let mut binary =

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use petasos::{Config, IssuerConfig, KeyConfig, Secret};
+use petasos::{Config, IssuerConfig, KeyConfig, Log, Secret};
 use petasos_hub::Closed;
 use petasos_protocol::{
     Limits, Reject,
@@ -60,6 +60,7 @@ impl Hub {
     #[expect(
         clippy::too_many_arguments,
         clippy::fn_params_excessive_bools,
+        clippy::needless_pass_by_value,
         reason = "keyword arguments of Python"
     )]
     fn new(
@@ -80,34 +81,45 @@ impl Hub {
         own_process: bool,
         exposed: bool,
     ) -> PyResult<Self> {
-        let keep_alive = Duration::try_from_secs_f64(keep_alive)
-            .map_err(|_| InvalidUpdate::new_err("keep_alive: give seconds, 0 or more"))?;
-        let has_store = transport.as_ref().is_some_and(|url| !url.starts_with("memory:"));
-        let config = Config {
-            issuers: vec![IssuerConfig {
-                publisher: KeyConfig::of(publisher_key.map(Secret::new)),
-                subscriber: KeyConfig::of(subscriber_key.map(Secret::new)),
-                ..IssuerConfig::default()
-            }],
-            public_url,
-            transport: transport.map_or_else(|| Config::default().transport, Secret::new),
-            compat: true,
-            prefixes: true,
-            exposed,
-            anonymous,
-            subscriptions,
-            subscription_event_type,
-            publish,
-            keep_alive,
-            history_max,
-            cors_origins,
-            cors_loopback_credentials,
-            publish_origins,
-            cookie_name,
-            legacy_cookie_name: None,
-            own_process,
-            ..Config::default()
+        let wrong = |setting: &'static str| {
+            move |problem: String| InvalidUpdate::new_err(format!("{setting}: {problem}"))
         };
+        let keep_alive = Duration::try_from_secs_f64(keep_alive)
+            .map_err(|_| wrong("keep_alive")("give seconds, 0 or more".to_owned()))?;
+        let mut config = Config { exposed, own_process, ..Config::default() };
+        config.issuers.push(IssuerConfig {
+            publisher: KeyConfig::new(publisher_key.map(Secret::new)),
+            subscriber: KeyConfig::new(subscriber_key.map(Secret::new)),
+            ..IssuerConfig::default()
+        });
+        if let Some(url) = public_url {
+            config.set_public_url(&url).map_err(wrong("public_url"))?;
+        }
+        if let Some(url) = transport {
+            config.log = Log::parse(&url).map_err(|error| wrong("transport")(error.to_string()))?;
+        }
+        if let Some(updates) = history_max {
+            config.log.retention.entries_max = updates;
+        }
+        config.hub.keep_alive = Some(keep_alive);
+        config.hub.subscriptions = subscriptions;
+        let event_type =
+            subscription_event_type.map(|value| EventType::parse(&value, &config.http.limits)).transpose();
+        config.hub.subscription_event_type =
+            event_type.map_err(|reject| wrong("subscription_event_type")(reject.to_string()))?;
+        config.http.issuers.compat = true;
+        config.http.issuers.prefixes = true;
+        config.http.anonymous = anonymous;
+        config.http.publish = publish;
+        config.http.cors = petasos::origins(&cors_origins).map_err(wrong("cors_origins"))?;
+        if cors_loopback_credentials {
+            config.http.cors = config.http.cors.with_loopback_credentials();
+        }
+        config.http.publish_origins =
+            petasos::publish_origins(&publish_origins).map_err(wrong("publish_origins"))?;
+        config.http.cookie_name = petasos::cookie_name(&cookie_name).map_err(wrong("cookie_name"))?;
+        config.http.legacy_cookie_name = None;
+        let has_store = config.log.is_stored();
         let settings = config.check().map_err(|error| InvalidUpdate::new_err(error.to_string()))?;
         let warnings = settings.warnings().iter().map(ToString::to_string).collect();
         Ok(Self { lazy: Lazy::new(settings, has_store), warnings })

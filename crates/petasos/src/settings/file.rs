@@ -1,0 +1,57 @@
+//! The settings file, in TOML.
+
+use std::{collections::BTreeMap, path::Path};
+
+use super::{
+    kinds::Kind::{List, Secret, Switch, Tables},
+    table::SETTINGS,
+};
+
+/// The values of a file by their keys: each as text, and where it stands.
+pub(super) type Written = BTreeMap<String, (String, String)>;
+
+/// Whether a value of the file is secret: a shared key, or a URL with a password.
+pub(super) fn is_secret((key, (text, _)): (&String, &(String, String))) -> bool {
+    match SETTINGS.iter().find(|setting| setting.key == key).map(|setting| setting.kind) {
+        Some(Secret("URL")) => text.contains('@'),
+        Some(Secret(_)) => !text.contains("-----BEGIN"),
+        Some(Tables) => text.contains("publisher_key ") || text.contains("subscriber_key "),
+        _ => false,
+    }
+}
+
+/// Reads the settings of a file.
+///
+/// # Errors
+/// The first thing that is wrong. The text quotes no value.
+pub(super) fn read(path: &Path) -> Result<Written, String> {
+    let shown = path.display();
+    let text = std::fs::read_to_string(path).map_err(|error| format!("{shown} cannot be read: {error}"))?;
+    // The whole message would quote the line, which may hold a secret.
+    let table: toml::Table = toml::from_str(&text).map_err(|error| {
+        let line = error.span().map_or(0, |span| text[..span.start].matches('\n').count() + 1);
+        format!("{shown}, line {line}: this is no TOML: {}", error.message())
+    })?;
+    let mut written = Written::new();
+    for (key, value) in table {
+        let place = format!("{shown}: {key}");
+        let kind = SETTINGS.iter().find(|setting| setting.key == key).map(|setting| setting.kind);
+        let text = match (kind, value) {
+            (Some(List(_)), toml::Value::Array(values)) => {
+                let texts: Option<Vec<_>> = values.iter().map(toml::Value::as_str).collect();
+                texts.ok_or_else(|| format!("{place}: write an array of strings"))?.join(",")
+            }
+            (Some(List(_)), _) => return Err(format!("{place}: write an array of strings")),
+            (Some(Tables), value @ toml::Value::Array(_)) => value.to_string(),
+            (Some(Tables), _) => return Err(format!("{place}: write tables, each under [[{key}]]")),
+            (Some(Switch), toml::Value::Boolean(value)) => value.to_string(),
+            (Some(Switch), _) => return Err(format!("{place}: write true or false")),
+            (_, toml::Value::String(text)) => text,
+            (_, toml::Value::Integer(number)) => number.to_string(),
+            (None, _) => String::new(),
+            _ => return Err(format!("{place}: write a string or a number")),
+        };
+        written.insert(key, (text, place));
+    }
+    Ok(written)
+}

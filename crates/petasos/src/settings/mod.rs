@@ -1,0 +1,254 @@
+//! The settings of the binary: gathered from flags, environment variables and a file, each with where it was given.
+
+mod file;
+mod issuers;
+mod kinds;
+mod table;
+
+use std::{collections::BTreeMap, path::Path, time::Duration};
+
+use petasos::{Config, ConfigError, IssuerConfig, Warning};
+
+pub(crate) use self::{
+    kinds::{Address, Kind},
+    table::SETTINGS,
+};
+
+/// What an operator has decided.
+pub(crate) struct Options {
+    pub(crate) config: Config,
+    /// The issuer that the settings outside `issuers` describe.
+    pub(crate) issuer: IssuerConfig,
+    pub(crate) listen: Address,
+    pub(crate) drain: Duration,
+    /// Warnings about the settings file and the environment.
+    pub(crate) warnings: Vec<Warning>,
+    /// Where each setting was given, by its key.
+    places: BTreeMap<&'static str, String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            config: Config::default(),
+            issuer: IssuerConfig::default(),
+            listen: Address { host: "0.0.0.0".to_owned(), port: 5500 },
+            drain: Duration::from_secs(5),
+            warnings: Vec::new(),
+            places: BTreeMap::new(),
+        }
+    }
+}
+
+impl Options {
+    /// Reads what was given. A flag takes precedence over an environment variable, and a variable over the file.
+    ///
+    /// # Errors
+    /// The first setting that is wrong: where it was given, and what to write instead.
+    pub(crate) fn gather(
+        flags: &BTreeMap<&'static str, String>,
+        environment: &BTreeMap<String, String>,
+        file: Option<&Path>,
+    ) -> Result<Self, String> {
+        let mut options = Self::default();
+        let mut written = file.map(file::read).transpose()?.unwrap_or_default();
+        options.warnings.extend(
+            file.and_then(|path| Warning::for_open_file("config", path, written.iter().any(file::is_secret))),
+        );
+        options.warnings.extend(environment.keys().filter_map(|name| misspelt(name)));
+        for setting in SETTINGS {
+            let in_file = written.remove(setting.key);
+            // An empty variable counts as absent: compose files set variables to nothing.
+            let mut in_environment = setting
+                .variables()
+                .filter_map(|name| Some((environment.get(&name).filter(|text| !text.is_empty())?, name)));
+            let given = match flags.get(setting.key) {
+                Some(text) => Some((text.clone(), format!("--{}", setting.flag()))),
+                None => in_environment.next().map(|(text, name)| (text.clone(), name)).or(in_file),
+            };
+            if let Some((text, place)) = given {
+                (setting.set)(&mut options, &text).map_err(|problem| format!("{place}: {problem}"))?;
+                options.places.insert(setting.key, place);
+            }
+        }
+        if let Some(key) = written.keys().next() {
+            let path = file.map(|path| path.display().to_string()).unwrap_or_default();
+            let hint = match nearest(key) {
+                Some(key) => format!("is \"{key}\" meant?"),
+                None => "petasos --help lists all".to_owned(),
+            };
+            return Err(format!("{path}: \"{key}\" is no setting: {hint}"));
+        }
+        Ok(options)
+    }
+
+    /// The problem of a setting, with where the setting was given. A default can be wrong together with another setting:
+    /// then the message says where it can be given.
+    pub(crate) fn explain(&self) -> impl FnOnce(ConfigError) -> String + use<> {
+        let mut places = self.places.clone();
+        move |ConfigError { setting, problem }| {
+            let place = places
+                .remove(setting)
+                .unwrap_or_else(|| format!("--{} ({setting} in a file)", setting.replace('_', "-")));
+            format!("{place}: {problem}")
+        }
+    }
+}
+
+/// A warning about an environment variable that looks like a setting and is none.
+fn misspelt(name: &str) -> Option<Warning> {
+    let key = name.strip_prefix("PETASOS_")?;
+    // For a service with the name petasos, Kubernetes gives such variables to all containers beside it.
+    let from_kubernetes = key.starts_with("SERVICE_") || key == "PORT" || key.starts_with("PORT_");
+    let is_known = OTHER_VARIABLES.contains(&name)
+        || SETTINGS.iter().any(|setting| setting.variables().any(|known| known == name));
+    if from_kubernetes || is_known {
+        return None;
+    }
+    let hint = match nearest(&key.to_lowercase()) {
+        Some(key) => format!("is PETASOS_{} meant?", key.to_uppercase()),
+        None => "petasos --help lists all".to_owned(),
+    };
+    let problem = format!("{name} is no setting and has no effect: {hint}");
+    Some(Warning { setting: "environment", problem })
+}
+
+/// Variables that are no settings of a hub.
+const OTHER_VARIABLES: [&str; 3] = ["PETASOS_CONFIG", petasos::telemetry::FILTER_VARIABLE, "PETASOS_TOKEN"];
+
+/// The key of the setting that was perhaps meant.
+fn nearest(key: &str) -> Option<&'static str> {
+    let distance = |other: &str| {
+        let start = key.bytes().zip(other.bytes()).take_while(|(a, b)| a == b).count();
+        let end = key.bytes().rev().zip(other.bytes().rev()).take_while(|(a, b)| a == b).count();
+        key.len().max(other.len()).saturating_sub(start + end)
+    };
+    let nearest = SETTINGS.iter().map(|setting| setting.key).min_by_key(|other| distance(other))?;
+    (distance(nearest) <= key.len() / 2).then_some(nearest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{kinds::Kind::*, table::Setting, *};
+
+    /// The row of a setting in the documentation.
+    fn row(setting: &Setting) -> String {
+        let name = match setting.kind {
+            Switch => "true, false",
+            Text(name) | Secret(name) | List(name) => name,
+            Tables => "TABLES",
+        };
+        let default = match setting.default {
+            "" => String::new(),
+            default => format!("`{default}`"),
+        };
+        let also: String = setting.aliases.iter().map(|alias| format!("; also `{alias}`")).collect();
+        format!("| `{}` | {name} | {default} | {}{also} |", setting.key, setting.help)
+    }
+
+    fn gather(flags: &[(&'static str, &str)], environment: &[(&str, &str)]) -> Result<Options, String> {
+        let flags = flags.iter().map(|(key, text)| (*key, (*text).to_owned())).collect();
+        let environment = environment.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
+        Options::gather(&flags, &environment.collect(), None)
+    }
+
+    #[test]
+    fn the_documentation_has_a_row_for_every_setting() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
+        let text = std::fs::read_to_string(path).expect("the documentation");
+        let missing: Vec<_> =
+            SETTINGS.iter().map(row).filter(|row| !text.lines().any(|line| line == row)).collect();
+        assert!(missing.is_empty(), "docs/configuration.md lacks:\n{}", missing.join("\n"));
+        let rows = text.lines().filter(|line| line.starts_with("| `")).count();
+        assert_eq!(rows, SETTINGS.len(), "docs/configuration.md has a setting that does not exist");
+    }
+
+    #[test]
+    fn the_defaults_that_are_documented_are_those_in_force() {
+        let shown = |flags: &[(&'static str, &str)]| {
+            let Options { config, issuer, listen, drain, .. } = gather(flags, &[]).expect("valid");
+            format!("{config:?}{issuer:?}{listen}{drain:?}")
+        };
+        let stated = SETTINGS
+            .iter()
+            .filter(|setting| !setting.default.is_empty() && !setting.default.contains([' ', '/']));
+        let written: Vec<_> = stated.map(|setting| (setting.key, setting.default)).collect();
+        assert!(written.len() > 20);
+        assert_eq!(shown(&written), shown(&[]));
+    }
+
+    #[test]
+    fn zero_is_refused_unless_the_setting_says_what_it_means() {
+        const NUMBERS: [&str; 5] = ["UPDATES", "BYTES", "DURATION", "STREAMS", "NUMBER"];
+        let is_number = |setting: &&Setting| matches!(setting.kind, Text(name) if NUMBERS.contains(&name));
+        assert!(SETTINGS.iter().filter(is_number).count() > 15);
+        for setting in SETTINGS.iter().filter(is_number) {
+            let outcome = gather(&[(setting.key, "0")], &[]).and_then(|options| {
+                let explain = options.explain();
+                options.config.check().map_err(explain)
+            });
+            assert_eq!(outcome.is_ok(), setting.help.contains("; 0: "), "{}", setting.key);
+            if let Err(text) = outcome {
+                assert!(text.starts_with(&format!("--{}: 0 ", setting.flag())), "{text}");
+                assert!(text.contains("write "), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_problem_names_the_place_where_the_value_was_given() {
+        let problem = |flags: &[(&'static str, &str)], environment: &[(&str, &str)]| {
+            let options = gather(flags, environment)?;
+            let explain = options.explain();
+            let config = Config { issuers: vec![options.issuer], ..options.config };
+            config.check().map(|_| ()).map_err(explain)
+        };
+        let start =
+            |text: Result<(), String>| text.expect_err("wrong").split_once(": ").map(|(a, _)| a.to_owned());
+        let place = |place: &str| Some(place.to_owned());
+        // Problems of one setting, and problems that only the check of all settings finds.
+        assert_eq!(start(problem(&[("keep_alive", "x")], &[])), place("--keep-alive"));
+        assert_eq!(start(problem(&[], &[("PETASOS_KEEP_ALIVE", "x")])), place("PETASOS_KEEP_ALIVE"));
+        assert_eq!(start(problem(&[("publisher_algorithms", "none")], &[])), place("--publisher-algorithms"));
+        let variable = "MERCURE_PUBLISHER_JWT_ALG";
+        assert_eq!(start(problem(&[], &[(variable, "none")])), place(variable));
+        // A default beside a setting that excludes it.
+        let networks = [("trusted_proxies", "0.0.0.0/0"), ("max_subscribers_per_address", "1")];
+        assert_eq!(start(problem(&networks, &[])), place("--trusted-proxies"));
+    }
+
+    #[test]
+    fn the_origin_null_is_refused_with_its_reason() {
+        for setting in ["cors_origins", "publish_origins"] {
+            let text = gather(&[(setting, "https://a.example,null")], &[]).err().expect("refused");
+            assert!(text.contains("\"null\" is what browsers send") && text.contains("write that"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_variable_that_is_no_setting_is_named_with_the_setting_that_was_perhaps_meant() {
+        let warnings = |name: &str| {
+            let options = gather(&[], &[(name, "x.example:1")]);
+            options.map(|options| options.warnings.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        let (near, far) = (warnings("PETASOS_PUBLIC_ULR"), warnings("PETASOS_XYZ"));
+        assert_eq!(
+            near.expect("a warning"),
+            ["environment: PETASOS_PUBLIC_ULR is no setting and has no effect: is PETASOS_PUBLIC_URL meant?"]
+        );
+        assert!(far.expect("a warning")[0].ends_with("has no effect: petasos --help lists all"));
+        for known in [
+            "PETASOS_LISTEN",
+            "PETASOS_LOG",
+            "PETASOS_CONFIG",
+            "PETASOS_TOKEN",
+            "PETASOS_SERVICE_HOST",
+            "PETASOS_PORT",
+            "PETASOS_PORT_5500_TCP_ADDR",
+            "PETASOSX",
+            "PATH",
+        ] {
+            assert_eq!(warnings(known).expect("valid"), Vec::<String>::new(), "{known}");
+        }
+    }
+}

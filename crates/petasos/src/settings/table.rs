@@ -1,0 +1,487 @@
+//! Every setting of the binary, each once: its name, its help, its default, and the field that it fills.
+//!
+//! The command line, the environment, the file, `--help`, the errors and a test of the documentation read this table.
+
+use petasos::{Log, Secret, cookie_name, origins, publish_origins};
+use petasos_server::Proxies;
+
+use super::{
+    Options,
+    issuers::{issuers, key_from_file},
+    kinds::{
+        Kind::{self, List, Switch, Tables, Text},
+        duration, idle_timeout, kept, list, number, positive, resource, store, switch, unbounded_if_zero,
+        write_timeout,
+    },
+};
+
+/// One setting.
+pub(crate) struct Setting {
+    /// The key in the file. The flag has hyphens for its underscores. The environment variable is in capitals after
+    /// `PETASOS_`.
+    pub(crate) key: &'static str,
+    /// Environment variables of the reference hub that mean the same.
+    pub(crate) aliases: &'static [&'static str],
+    pub(crate) kind: Kind,
+    pub(crate) heading: &'static str,
+    pub(crate) help: &'static str,
+    /// The default as the documentation states it. Empty: there is none.
+    pub(crate) default: &'static str,
+    /// Fills the field of the setting. The error says what to write instead.
+    pub(super) set: fn(&mut Options, &str) -> Result<(), String>,
+}
+
+impl Setting {
+    /// The flag, without the hyphens before it.
+    pub(crate) fn flag(&self) -> String {
+        self.key.replace('_', "-")
+    }
+
+    /// The environment variables of the setting. The first one that is set counts.
+    pub(crate) fn variables(&self) -> impl Iterator<Item = String> + use<> {
+        let aliases = self.aliases.iter().map(|&name| name.to_owned());
+        std::iter::once(format!("PETASOS_{}", self.key.to_uppercase())).chain(aliases)
+    }
+}
+
+macro_rules! setting {
+    ($heading:expr, $key:literal $(| $alias:literal)*, $kind:expr, $default:literal, $help:literal, $set:expr) => {
+        Setting {
+            key: $key,
+            aliases: &[$($alias),*],
+            kind: $kind,
+            heading: $heading,
+            help: $help,
+            default: $default,
+            set: $set,
+        }
+    };
+}
+
+const HUB: &str = "Hub";
+const LOG: &str = "Log";
+const TOKENS: &str = "Tokens";
+const BROWSERS: &str = "Browsers";
+const STREAMS: &str = "Streams";
+const LIMITS: &str = "Limits";
+
+/// All settings, in the order in which they are set.
+pub(crate) const SETTINGS: &[Setting] = &[
+    setting!(
+        HUB,
+        "listen",
+        Text("HOST:PORT"),
+        "0.0.0.0:5500",
+        "Address and port to listen on; port 0 lets the system choose",
+        |options, text| store(&mut options.listen, text.parse())
+    ),
+    setting!(
+        HUB,
+        "public_url",
+        Text("URL"),
+        "http://localhost:PORT/.well-known/mercure",
+        "The hub's URL as clients see it; its path is where the hub answers",
+        |options, text| options.config.set_public_url(text)
+    ),
+    setting!(
+        HUB,
+        "compat",
+        Switch,
+        "false",
+        "Serve protocol 0.x, too: its topic parameters, tokens, cookie and tokens in URLs",
+        |options, text| store(&mut options.config.http.issuers.compat, switch(text))
+    ),
+    setting!(
+        LOG,
+        "transport" | "MERCURE_HUB_TRANSPORT",
+        Kind::Secret("URL"),
+        "memory:",
+        "Where the log is: memory:, durable:///DIRECTORY, redis://HOST, nats://HOST or postgres://HOST/DATABASE",
+        |options, text| store(&mut options.config.log, Log::parse(text).map_err(|error| error.to_string()))
+    ),
+    setting!(
+        LOG,
+        "history",
+        Text("UPDATES"),
+        "500 in memory, 100000 elsewhere",
+        "Updates that are kept for reconnections; 0: none",
+        |options, text| store(&mut options.config.log.retention.entries_max, number(text))
+    ),
+    setting!(
+        LOG,
+        "history_bytes",
+        Text("BYTES"),
+        "",
+        "Bytes of updates that are kept, where the transport can bound them",
+        |options, text| store(
+            &mut options.config.log.retention.bytes_max,
+            number(text).and_then(kept).map(Some)
+        )
+    ),
+    setting!(
+        LOG,
+        "history_age",
+        Text("DURATION"),
+        "",
+        "The age of updates that are kept, where the transport can bound it",
+        |options, text| store(
+            &mut options.config.log.retention.age_max,
+            duration(text).and_then(kept).map(Some)
+        )
+    ),
+    setting!(
+        HUB,
+        "subscriptions",
+        Switch,
+        "true",
+        "Announce and list active subscriptions",
+        |options, text| store(&mut options.config.hub.subscriptions, switch(text))
+    ),
+    setting!(
+        HUB,
+        "drain",
+        Text("DURATION"),
+        "5s",
+        "Time that open requests get when the hub stops; 0: none",
+        |options, text| store(&mut options.drain, duration(text))
+    ),
+    setting!(
+        HUB,
+        "idle_timeout",
+        Text("DURATION"),
+        "75s",
+        "How long a connection may wait for its next request: longer than proxies in front keep it",
+        |options, text| store(&mut options.config.http.idle_timeout, duration(text).and_then(idle_timeout))
+    ),
+    setting!(
+        TOKENS,
+        "resource",
+        Text("ID"),
+        "the public URL",
+        "The resource identifier, which 1.0 tokens hold as their audience (aud)",
+        |options, text| store(&mut options.config.http.issuers.resource, resource(text))
+    ),
+    setting!(
+        TOKENS,
+        "issuer" | "MERCURE_TRUSTED_ISSUERS",
+        Text("ID"),
+        "the origin of the public URL",
+        "Who signs the tokens that the following keys verify (iss)",
+        |options, text| {
+            options.issuer.id = Some(text.to_owned());
+            Ok(())
+        }
+    ),
+    setting!(
+        TOKENS,
+        "publisher_key" | "MERCURE_PUBLISHER_JWT_KEY",
+        Kind::Secret("KEY"),
+        "",
+        "Verifies publishers' tokens: a shared secret, or a public key in PEM",
+        |options, text| {
+            options.issuer.publisher.key = Some(Secret::new(text));
+            Ok(())
+        }
+    ),
+    setting!(
+        TOKENS,
+        "publisher_key_file",
+        Text("PATH"),
+        "",
+        "A file that holds the publishers' key; a line break at its end does not count",
+        |options, text| key_from_file(&mut options.issuer.publisher, text)
+    ),
+    setting!(
+        TOKENS,
+        "publisher_jwks",
+        Text("PATH"),
+        "",
+        "A file with a JWK Set that verifies publishers' tokens",
+        |options, text| {
+            options.issuer.publisher.jwks = Some(text.into());
+            Ok(())
+        }
+    ),
+    setting!(
+        TOKENS,
+        "publisher_jwks_url",
+        Text("URL"),
+        "",
+        "Where a JWK Set is that verifies publishers' tokens; \"discover\": its issuer's metadata says",
+        |options, text| {
+            options.issuer.publisher.jwks_url = Some(text.to_owned());
+            Ok(())
+        }
+    ),
+    setting!(
+        TOKENS,
+        "publisher_algorithms" | "MERCURE_PUBLISHER_JWT_ALG",
+        List("ALG"),
+        "all that fit the key",
+        "The only algorithms of publishers' tokens: HS256, RS256, PS256, ES256, EdDSA, …",
+        |options, text| {
+            options.issuer.publisher.algorithms = list(text);
+            Ok(())
+        }
+    ),
+    setting!(
+        TOKENS,
+        "subscriber_key" | "MERCURE_SUBSCRIBER_JWT_KEY",
+        Kind::Secret("KEY"),
+        "",
+        "Verifies subscribers' tokens: a shared secret, or a public key in PEM",
+        |options, text| {
+            options.issuer.subscriber.key = Some(Secret::new(text));
+            Ok(())
+        }
+    ),
+    setting!(
+        TOKENS,
+        "subscriber_key_file",
+        Text("PATH"),
+        "",
+        "A file that holds the subscribers' key; a line break at its end does not count",
+        |options, text| key_from_file(&mut options.issuer.subscriber, text)
+    ),
+    setting!(
+        TOKENS,
+        "subscriber_jwks",
+        Text("PATH"),
+        "",
+        "A file with a JWK Set that verifies subscribers' tokens",
+        |options, text| {
+            options.issuer.subscriber.jwks = Some(text.into());
+            Ok(())
+        }
+    ),
+    setting!(
+        TOKENS,
+        "subscriber_jwks_url",
+        Text("URL"),
+        "",
+        "Where a JWK Set is that verifies subscribers' tokens; \"discover\": its issuer's metadata says",
+        |options, text| {
+            options.issuer.subscriber.jwks_url = Some(text.to_owned());
+            Ok(())
+        }
+    ),
+    setting!(
+        TOKENS,
+        "subscriber_algorithms" | "MERCURE_SUBSCRIBER_JWT_ALG",
+        List("ALG"),
+        "all that fit the key",
+        "The only algorithms of subscribers' tokens",
+        |options, text| {
+            options.issuer.subscriber.algorithms = list(text);
+            Ok(())
+        }
+    ),
+    setting!(
+        TOKENS,
+        "authorization_server",
+        Switch,
+        "false",
+        "Say in the hub's metadata that clients can ask the issuer for tokens",
+        |options, text| store(&mut options.issuer.authorization_server, switch(text))
+    ),
+    setting!(
+        TOKENS,
+        "issuers",
+        Tables,
+        "",
+        "Further issuers, each a table with the keys issuer, publisher_key and so on",
+        |options, text| store(&mut options.config.issuers, issuers(text))
+    ),
+    setting!(
+        TOKENS,
+        "anonymous",
+        Switch,
+        "false",
+        "Let subscribers without a token receive public updates",
+        |options, text| store(&mut options.config.http.anonymous, switch(text))
+    ),
+    setting!(
+        BROWSERS,
+        "cookie_name",
+        Text("NAME"),
+        "__Secure-mercure_access_token",
+        "Name of the cookie that may carry a token",
+        |options, text| store(&mut options.config.http.cookie_name, cookie_name(text))
+    ),
+    setting!(
+        BROWSERS,
+        "legacy_cookie_name",
+        Text("NAME"),
+        "mercureAuthorization",
+        "With compat: another cookie that may carry a token",
+        |options, text| store(&mut options.config.http.legacy_cookie_name, cookie_name(text).map(Some))
+    ),
+    setting!(
+        BROWSERS,
+        "cors_origins",
+        List("ORIGIN"),
+        "",
+        "Origins whose pages may use the hub, with cookies, also https://*.example.com; \"*\": all, without cookies",
+        |options, text| store(&mut options.config.http.cors, origins(&list(text)))
+    ),
+    setting!(
+        BROWSERS,
+        "publish_origins",
+        List("ORIGIN"),
+        "",
+        "Origins, beside the hub's own, whose pages may publish with a cookie, also https://*.example.com",
+        |options, text| store(&mut options.config.http.publish_origins, publish_origins(&list(text)))
+    ),
+    setting!(
+        STREAMS,
+        "keep_alive",
+        Text("DURATION"),
+        "15s",
+        "Silence after which a stream sends a comment; 0: never",
+        |options, text| store(&mut options.config.hub.keep_alive, duration(text).map(Some))
+    ),
+    setting!(
+        STREAMS,
+        "max_lifetime",
+        Text("DURATION"),
+        "1h",
+        "The longest that a stream may last, so that its token is asked for again; 0: for ever",
+        |options, text| store(&mut options.config.hub.lifetime_max, duration(text).map(Some))
+    ),
+    setting!(
+        STREAMS,
+        "write_timeout",
+        Text("DURATION"),
+        "1m",
+        "How long a subscriber may take nothing of what it was sent, vanished ones too",
+        |options, text| store(&mut options.config.http.write_timeout, duration(text).and_then(write_timeout))
+    ),
+    setting!(
+        STREAMS,
+        "max_subscribers",
+        Text("STREAMS"),
+        "100000",
+        "Streams that may be open at once; 0: any number",
+        |options, text| store(&mut options.config.http.streams.total, number(text))
+    ),
+    setting!(
+        STREAMS,
+        "max_subscribers_bytes",
+        Text("BYTES"),
+        "a quarter of the memory, 536870912 at most",
+        "What the matchers and tokens of all subscribers may take in memory; 0: any number",
+        |options, text| store(
+            &mut options.config.hub.subscribers_bytes_max,
+            number(text).map(unbounded_if_zero)
+        )
+    ),
+    setting!(
+        STREAMS,
+        "max_subscribers_per_address",
+        Text("STREAMS"),
+        "0",
+        "Streams that one address may hold; 0: any number",
+        |options, text| store(&mut options.config.http.streams.per_address, number(text))
+    ),
+    setting!(
+        STREAMS,
+        "max_subscribers_per_token",
+        Text("STREAMS"),
+        "0",
+        "Streams that may be begun with one token; 0: any number",
+        |options, text| store(&mut options.config.http.streams.per_token, number(text))
+    ),
+    setting!(
+        STREAMS,
+        "trusted_proxies",
+        List("NETWORK"),
+        "",
+        "Addresses and networks of proxies, whose X-Forwarded-For names the client",
+        |options, text| {
+            let networks = list(text);
+            store(&mut options.config.http.proxies, Proxies::parse(networks.iter().map(String::as_str)))
+        }
+    ),
+    setting!(LIMITS, "max_body_bytes", Text("BYTES"), "1048576", "The body of a request", |options, text| {
+        store(&mut options.config.http.limits.body_bytes_max, positive(text))
+    }),
+    setting!(
+        LIMITS,
+        "max_fields",
+        Text("NUMBER"),
+        "1000",
+        "Fields of a form, parameters of a query",
+        |options, text| store(&mut options.config.http.limits.fields_max, positive(text))
+    ),
+    setting!(LIMITS, "max_topics", Text("NUMBER"), "100", "Topics of one update", |options, text| store(
+        &mut options.config.http.limits.topics_max,
+        positive(text)
+    )),
+    setting!(LIMITS, "max_topic_bytes", Text("BYTES"), "4096", "One topic", |options, text| store(
+        &mut options.config.http.limits.topic_bytes_max,
+        positive(text)
+    )),
+    setting!(
+        LIMITS,
+        "max_id_bytes",
+        Text("BYTES"),
+        "1024",
+        "The id and the type of an update",
+        |options, text| store(&mut options.config.http.limits.id_bytes_max, positive(text))
+    ),
+    setting!(LIMITS, "max_matchers", Text("NUMBER"), "100", "Matchers of one subscriber", |options, text| {
+        store(&mut options.config.http.limits.matchers_max, positive(text))
+    }),
+    setting!(LIMITS, "max_matcher_bytes", Text("BYTES"), "4096", "One matcher", |options, text| store(
+        &mut options.config.http.limits.matcher_bytes_max,
+        positive(text)
+    )),
+    setting!(
+        LIMITS,
+        "max_cursors",
+        Text("NUMBER"),
+        "16",
+        "Different last event ids in one request",
+        |options, text| store(&mut options.config.http.limits.cursors_max, positive(text))
+    ),
+    setting!(
+        LIMITS,
+        "max_cookie_tokens",
+        Text("NUMBER"),
+        "8",
+        "Different tokens in cookies of one request that are verified",
+        |options, text| store(&mut options.config.http.limits.cookie_tokens_max, positive(text))
+    ),
+    setting!(
+        LIMITS,
+        "max_matchers_bytes",
+        Text("BYTES"),
+        "262144",
+        "All matchers of one subscriber, with what it takes to match them",
+        |options, text| store(&mut options.config.http.limits.matchers_bytes_max, positive(text))
+    ),
+    setting!(
+        LIMITS,
+        "max_token_bytes",
+        Text("BYTES"),
+        "16384",
+        "A token as it is presented",
+        |options, text| store(&mut options.config.http.limits.token_bytes_max, positive(text))
+    ),
+    setting!(
+        LIMITS,
+        "max_token_details",
+        Text("NUMBER"),
+        "100",
+        "Mercure authorization details of one token",
+        |options, text| store(&mut options.config.http.limits.token_details_max, positive(text))
+    ),
+    setting!(
+        LIMITS,
+        "max_token_matchers",
+        Text("NUMBER"),
+        "1000",
+        "Matchers of one token, over all that it grants",
+        |options, text| store(&mut options.config.http.limits.token_matchers_max, positive(text))
+    ),
+];
