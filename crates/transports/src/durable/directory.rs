@@ -5,7 +5,7 @@ use std::{
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use tokio::time::Instant;
@@ -20,9 +20,28 @@ pub(super) struct Directory {
     _lock: File,
 }
 
-/// The files that must not be replaced while the log is open: device and inode of each, in the order of [`FILES`].
+/// The files that must not be replaced while the log is open.
+pub(super) struct Files {
+    /// Device and inode of each, in the order of [`FILES`].
+    known: [(u64, u64); FILES.len()],
+    /// The directory at a look that found all files. While it has this stamp, the files need no look.
+    stamp: Option<Stamp>,
+}
+
+/// What the system changes about a directory whenever a file in it is added, removed or renamed, and what tells it from
+/// another directory at the same path.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Files([(u64, u64); FILES.len()]);
+struct Stamp {
+    device: u64,
+    inode: u64,
+    /// Seconds and nanoseconds since 1970.
+    changed: (i64, i64),
+    modified: (i64, i64),
+}
+
+/// A stamp counts only when it is older than this. Clocks of file systems tick, every 10 ms or finer on those of Linux
+/// and every 2 s on FAT: of two changes within a tick the second one leaves the stamp as it is.
+const STAMP_AGE_MIN: Duration = Duration::from_secs(2);
 
 /// Suffix and name of each: the database, its write-ahead log, and the lock that excludes other processes. If one of
 /// them is missing, a restart may lose acknowledged updates, or another process may write to the log, too.
@@ -118,17 +137,30 @@ impl Directory {
     /// The files that have the names of the log's files now. Opens none of them: closing a descriptor of the database
     /// would end the locks that SQLite holds on it.
     pub(super) fn files(&self) -> io::Result<Files> {
-        let mut files = [(0, 0); FILES.len()];
-        for ((suffix, _), file) in FILES.iter().zip(&mut files) {
+        let mut known = [(0, 0); FILES.len()];
+        for ((suffix, _), file) in FILES.iter().zip(&mut known) {
             let metadata = fs::metadata(self.file(suffix))?;
             *file = (metadata.dev(), metadata.ino());
         }
-        Ok(Files(files))
+        Ok(Files { known, stamp: None })
     }
 
-    /// The name of the first file that was removed, moved or replaced, if any.
-    pub(super) fn missing(&self, known: &Files) -> Option<&'static str> {
-        FILES.iter().zip(known.0).find_map(|((suffix, what), (device, inode))| {
+    /// The name of the first file that was removed, moved or replaced, if any. Costs one call of the system while the
+    /// directory stays as it is, and one more for each file otherwise.
+    pub(super) fn missing(&self, files: &mut Files) -> Option<&'static str> {
+        // Before the files are looked at, so that a change after that makes another stamp.
+        let stamp = Stamp::read(&self.path);
+        if stamp.is_some() && stamp == files.stamp {
+            return None;
+        }
+        let missing = self.missing_now(files);
+        files.stamp = stamp.filter(|_| missing.is_none());
+        missing
+    }
+
+    /// The same, without a look at the stamp: a mount over one of the files leaves that as it is.
+    pub(super) fn missing_now(&self, files: &Files) -> Option<&'static str> {
+        FILES.iter().zip(files.known).find_map(|((suffix, what), (device, inode))| {
             let metadata = fs::metadata(self.file(suffix));
             let is_same = metadata.is_ok_and(|found| (found.dev(), found.ino()) == (device, inode));
             (!is_same).then_some(*what)
@@ -177,8 +209,67 @@ impl Directory {
     }
 }
 
+impl Stamp {
+    /// The stamp of the directory at a path. `None`: there is none that counts.
+    fn read(path: &Path) -> Option<Self> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+        let latest = now.checked_sub(STAMP_AGE_MIN)?.as_secs().cast_signed();
+        let metadata = fs::metadata(path).ok()?;
+        let stamp = Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+        };
+        (stamp.changed.0.max(stamp.modified.0) < latest).then_some(stamp)
+    }
+}
+
 fn write_zeros(path: &Path, length: usize) -> io::Result<()> {
     let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(FILE_MODE).open(path)?;
     file.write_all(&vec![0; length])?;
     file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// With a stamp that counts: right after the directory was made, each look is at the files.
+    #[tokio::test]
+    async fn a_directory_that_has_not_changed_for_long_still_shows_what_is_taken_away() {
+        type Harm = fn(&Path);
+        let harms: [Harm; 4] = [
+            |log| fs::remove_file(log.join("log.sqlite3-wal")).expect("removed"),
+            |log| fs::rename(log.join("log.lock"), log.join("other")).expect("renamed"),
+            |log| {
+                fs::copy(log.join("log.sqlite3"), log.join("copy")).expect("copied");
+                fs::rename(log.join("copy"), log.join("log.sqlite3")).expect("renamed");
+            },
+            |log| {
+                fs::rename(log, log.with_extension("old")).expect("renamed");
+                fs::create_dir(log).expect("made");
+            },
+        ];
+        let outside = TempDir::new().expect("a directory");
+        let mut logs = Vec::new();
+        for number in 0..harms.len() {
+            let directory = Directory::lock(&outside.path().join(number.to_string()), "log").await;
+            let directory = directory.expect("locked");
+            directory.extend_log().expect("written");
+            let files = directory.files().expect("they are there");
+            logs.push((directory, files));
+        }
+        for ((directory, files), harm) in logs.iter_mut().zip(harms) {
+            while files.stamp.is_none() {
+                assert_eq!(directory.missing(files), None);
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(directory.missing(files), None);
+            harm(&directory.path);
+            assert!(directory.missing(files).is_some());
+        }
+    }
 }

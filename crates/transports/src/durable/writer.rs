@@ -184,7 +184,8 @@ impl Writer {
                 return refuse(batch, &fault);
             }
         };
-        if let Err(fault) = self.check_files() {
+        let missing = self.directory.missing(&mut self.files);
+        if let Err(fault) = self.fail_if_missing(missing) {
             return refuse(batch, &fault);
         }
         if began.elapsed() >= SLOW && batch.iter().any(Job::is_given_up) {
@@ -200,10 +201,10 @@ impl Writer {
         }
     }
 
-    /// Fails the log if one of its files is missing. Before that, it moves commits from the write-ahead log to the
+    /// Fails the log if one of its files is missing, which is named. Before that, it moves commits from the write-ahead log to the
     /// database, so that a restart finds as much as there is.
-    fn check_files(&mut self) -> Result<(), Fault> {
-        let Some(what) = self.directory.missing(&self.files) else { return Ok(()) };
+    fn fail_if_missing(&mut self, what: Option<&str>) -> Result<(), Fault> {
+        let Some(what) = what else { return Ok(()) };
         let moved =
             self.checkpointer.wait().and_then(|()| checkpoint(&self.connection, CheckpointMode::FULL));
         let is_moved = matches!(moved, Ok((frames, moved)) if frames == moved);
@@ -451,7 +452,8 @@ impl Writer {
         if !self.can_write() {
             return;
         }
-        if self.check_files().is_err() {
+        let missing = self.directory.missing_now(&self.files);
+        if self.fail_if_missing(missing).is_err() {
             return;
         }
         let is_full = self.is_starved || self.shared.health() == Health::Full;
