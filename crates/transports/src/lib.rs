@@ -15,10 +15,6 @@
 //! # }
 //! ```
 
-#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
-mod capacity;
-#[cfg(any(feature = "durable", feature = "postgres", feature = "redis"))]
-mod chunks;
 mod codec;
 mod dsn;
 #[cfg(feature = "durable")]
@@ -29,10 +25,8 @@ mod nats;
 mod postgres;
 #[cfg(feature = "redis")]
 mod redis;
-#[cfg(any(feature = "postgres", feature = "redis"))]
-mod reported;
 mod retry;
-mod window;
+mod shared;
 
 use std::{sync::Arc, time::Duration};
 

@@ -12,7 +12,7 @@ use std::{
 
 use rusqlite::{Connection, ErrorCode, wal::CheckpointMode};
 
-use super::database::{Fault, open_for_checkpoints};
+use super::link::{Fault, open_for_checkpoints};
 
 /// The thread.
 pub(super) struct Checkpointer {

@@ -6,9 +6,9 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::{
     damage::Walk,
-    database::{Fault, table},
+    link::{Fault, table},
+    log::{Shared, index},
     records::{ORIGINS, bucket_name, sizes_sql},
-    shared::{Shared, index},
 };
 
 /// How far tidying has come.

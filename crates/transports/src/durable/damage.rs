@@ -8,7 +8,7 @@ use std::{
 use petasos_protocol::update::Origin;
 use rusqlite::{Connection, Row};
 
-use super::database::{is_damage, table};
+use super::link::{is_damage, table};
 
 /// The damage that has been found so far.
 #[derive(Default)]

@@ -9,10 +9,10 @@ use petasos_hub::{
 };
 
 use super::{
+    log::Shared,
     records::{Found, Span},
-    shared::Shared,
 };
-use crate::{retry::Backoff, window::Seat};
+use crate::{retry::Backoff, shared::pace::Seat};
 
 pub(super) struct DurableFollower {
     pub(super) shared: Arc<Shared>,

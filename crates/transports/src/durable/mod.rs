@@ -9,14 +9,14 @@ mod book;
 mod checkpoints;
 mod chores;
 mod damage;
-mod database;
 mod directory;
 mod follower;
 mod leases;
+mod link;
+mod log;
 mod readers;
 mod records;
 mod registry;
-mod shared;
 mod writer;
 
 use std::{path::Path, sync::Arc, thread, time::Duration};
@@ -44,13 +44,13 @@ use self::{
     book::{Book, Oldest, Tally},
     checkpoints::{Checkpointer, checkpoint},
     chores::Chores,
-    database::Fault,
     directory::Directory,
     follower::DurableFollower,
     leases::Leases,
+    link::Fault,
+    log::{Health, Published, Shared, index, now},
     readers::Readers,
     records::{Records, Span},
-    shared::{Health, Published, Shared, index, now},
     writer::{Job, Pending, Writer},
 };
 use crate::{Dsn, OpenError, Options, Retention, codec};
@@ -130,7 +130,7 @@ fn prepare(
 ) -> Result<Writer, OpenError> {
     let path = directory.database();
     let shown = path.display();
-    let connection = database::open(&path)?;
+    let connection = link::open(&path)?;
     let refused = |fault: Fault| {
         let text = fault.reason();
         OpenError::Refused(format!(

@@ -10,7 +10,7 @@ use petasos_hub::TransportError;
 use rusqlite::Connection;
 use tokio::sync::Semaphore;
 
-use super::database::open_for_reading;
+use super::link::open_for_reading;
 
 /// A bounded pool of connections. Cloning shares it.
 #[derive(Clone)]

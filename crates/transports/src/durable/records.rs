@@ -11,7 +11,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 
 use super::{
     damage::{Damage, Walk},
-    database::{Fault, is_damage, table},
+    link::{Fault, is_damage, table},
 };
 use crate::codec;
 

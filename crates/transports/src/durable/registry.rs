@@ -10,8 +10,8 @@ use petasos_hub::{
 use petasos_protocol::subscription::Subscription;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{Durable, database::is_damage, leases::Leases, records::Records, writer};
-use crate::{chunks::Chunks, codec};
+use super::{Durable, leases::Leases, link::is_damage, records::Records, writer};
+use crate::{codec, shared::facts::Chunks};
 
 /// The facts of one node, as they are recorded.
 pub(super) struct Facts {

@@ -17,12 +17,12 @@ use super::{
     book::{Book, Oldest},
     checkpoints::{Checkpointer, checkpoint},
     chores::{Chores, unsynced},
-    database::{Fault, table},
     directory::{Directory, Files},
     leases::Leases,
+    link::{Fault, table},
+    log::{Health, Shared, now},
     records::ORIGINS,
     registry::{self, Facts},
-    shared::{Health, Shared, now},
 };
 use crate::{Retention, codec};
 
@@ -342,7 +342,7 @@ impl Writer {
         let tally = self.book.tally(origin);
         let place = (sequence, now, tally.added);
         self.shared.records.insert(&self.connection, update, record, place)?;
-        self.oldest[super::shared::index(origin)].add(tally, sequence, now, record.len() as u64);
+        self.oldest[super::log::index(origin)].add(tally, sequence, now, record.len() as u64);
         self.book.head = sequence;
         let position = self.shared.records.position(sequence);
         entries.push(Entry { position, update: Arc::clone(update) });

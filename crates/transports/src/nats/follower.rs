@@ -9,10 +9,10 @@ use petasos_hub::{
 };
 
 use super::{
+    consumer::{End, Raw, Reader, Start},
     log::Log,
-    reader::{End, Raw, Reader, Start},
 };
-use crate::{retry::Backoff, window::Seat};
+use crate::{retry::Backoff, shared::pace::Seat};
 
 /// A follower of the log. See the module.
 pub(super) struct LogFollower {

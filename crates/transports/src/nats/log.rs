@@ -22,17 +22,17 @@ use uuid::Uuid;
 
 use super::{
     api::Info,
+    consumer::{End, Raw, Reader, Start},
     index::Index,
     link::{Failure, Link, Sent},
-    reader::{End, Raw, Reader, Start},
     streams::{Streams, kept_per_subject},
 };
 use crate::{
     OpenError,
-    capacity::Capacity,
     codec::{self, Damaged},
     retry::Backoff,
-    window::Window,
+    shared::capacity::Capacity,
+    shared::pace::Window,
 };
 
 /// The log of a hub. See the module.

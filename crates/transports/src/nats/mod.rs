@@ -10,12 +10,12 @@
 
 mod api;
 mod census;
+mod consumer;
 mod follower;
 mod health;
 mod index;
 mod link;
 mod log;
-mod reader;
 mod record;
 mod registry;
 mod settings;

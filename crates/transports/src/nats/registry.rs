@@ -36,9 +36,9 @@ use petasos_protocol::{
 
 use super::{
     census::Census,
+    consumer::{End, Raw, Reader},
     link::{Failure, Sent, codes, fitting, is_too_large},
     log::Log,
-    reader::{End, Raw, Reader},
     record::{Record, subscriber_token},
 };
 use crate::codec::{self, Damaged};

@@ -11,7 +11,7 @@ use super::{
     api::Info,
     link::{Failure, Link, codes},
 };
-use crate::{OpenError, window::MARGIN_ENTRIES};
+use crate::{OpenError, shared::pace::MARGIN_ENTRIES};
 
 /// The names and the settings of the streams.
 pub(super) struct Streams {

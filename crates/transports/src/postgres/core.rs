@@ -14,13 +14,13 @@ use petasos_protocol::{subscription::Subscription, topic::HubUrl};
 use tokio::sync::{Notify, watch};
 
 use super::{
-    address::{Address, Wire},
     failure::Failure,
-    lane::Session,
+    link::Session,
     schema::{Greeting, Tables},
+    settings::{Address, Wire},
     statements::Statements,
 };
-use crate::{Retention, capacity::Capacity, codec, reported::Reported, window::Window};
+use crate::{Retention, codec, shared::capacity::Capacity, shared::pace::Window, shared::reported::Reported};
 
 pub(super) struct Core {
     address: Address,

@@ -14,7 +14,7 @@ use super::{
     core::Wake,
     log::{Found, Log, field, place_of},
 };
-use crate::{retry::Backoff, window::Seat};
+use crate::{retry::Backoff, shared::pace::Seat};
 
 pub(super) struct PostgresFollower {
     log: Log,

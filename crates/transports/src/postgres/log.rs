@@ -13,7 +13,7 @@ use tokio_postgres::{Row, types::ToSql};
 use super::{
     core::{Core, position},
     failure::Failure,
-    lane::{Lane, Session},
+    link::{Lane, Session},
     statements::Statements,
 };
 

@@ -4,17 +4,17 @@
 //! whoever sees an entry sees all before it. A process writes whatever waits as one statement. Nothing is read from
 //! stand-by servers, and nothing is promised beyond what the server's settings make of a commit.
 
-mod address;
+mod chores;
 mod core;
 mod failure;
 mod follower;
-mod lane;
+mod link;
 mod log;
 mod registry;
 mod schema;
+mod settings;
 mod statements;
 mod tls;
-mod trimmer;
 mod writer;
 
 use std::sync::{
@@ -32,8 +32,8 @@ use petasos_protocol::update::Update;
 use tokio::task::JoinSet;
 
 use self::{
-    address::Address, core::Core, failure::Failure, follower::PostgresFollower, lane::Lane, log::Log,
-    registry::PostgresRegistry, schema::Tables, writer::Writer,
+    core::Core, failure::Failure, follower::PostgresFollower, link::Lane, log::Log,
+    registry::PostgresRegistry, schema::Tables, settings::Address, writer::Writer,
 };
 use crate::{Dsn, OpenError, Options};
 
@@ -76,7 +76,7 @@ pub(crate) async fn open(dsn: &Dsn, options: &Options) -> Result<Arc<dyn Transpo
     let readers = std::array::from_fn(|_| Log { core: Arc::clone(&core), lane: lane(false) });
     let (writer, task) = Writer::new(Arc::clone(&core), appends);
     tasks.spawn(task);
-    tasks.spawn(trimmer::trim(Arc::clone(&core), others.clone()));
+    tasks.spawn(chores::trim(Arc::clone(&core), others.clone()));
     tasks.spawn(writer::look_for_room(Arc::clone(&core), others.clone()));
     let is_ready = tokio::time::timeout(core.timeout, core.until_ready()).await;
     is_ready

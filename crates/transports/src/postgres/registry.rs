@@ -20,10 +20,10 @@ use tokio_postgres::{Row, types::ToSql};
 use super::{
     core::{Core, micros},
     failure::Failure,
-    lane::{Lane, Session},
+    link::{Lane, Session},
     log::field,
 };
-use crate::{chunks::Chunks, codec};
+use crate::{codec, shared::facts::Chunks};
 
 pub(super) struct PostgresRegistry {
     pub(super) core: Arc<Core>,

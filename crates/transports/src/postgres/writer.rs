@@ -14,7 +14,7 @@ use tokio_postgres::types::ToSql;
 use super::{
     core::{Core, position},
     failure::Failure,
-    lane::{Lane, Session},
+    link::{Lane, Session},
 };
 use crate::codec;
 

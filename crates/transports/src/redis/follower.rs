@@ -18,12 +18,12 @@ use super::{
     PAGE_BYTES,
     failure::Failure,
     link::{Lines, Link, within},
-    page::{Found, Reader},
+    log::{Found, Reader},
     script::{READ, State},
 };
 use crate::{
     retry::Backoff,
-    window::{MARGIN_ENTRIES, Seat},
+    shared::pace::{MARGIN_ENTRIES, Seat},
 };
 
 /// The end of a task's queue that is read, and the task.

@@ -16,8 +16,8 @@ use super::{
     settings::Settings,
 };
 use crate::{
-    capacity::{Capacity, LOOK},
     retry::Backoff,
+    shared::capacity::{Capacity, LOOK},
 };
 
 /// What connects a node with its log. Its task ends with it.

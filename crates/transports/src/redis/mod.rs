@@ -12,7 +12,7 @@ mod endpoint;
 mod failure;
 mod follower;
 mod link;
-mod page;
+mod log;
 mod registry;
 mod script;
 mod server;
@@ -35,12 +35,12 @@ use self::{
     failure::Failure,
     follower::RedisFollower,
     link::Link,
-    page::Reader,
+    log::Reader,
     script::{HEAD, LOCATE, Log, NONE, READ, TRIM},
     settings::Settings,
     writer::{Bounds, Writer},
 };
-use crate::{Dsn, OpenError, Options, codec::Damaged, reported::Reported, window::Window};
+use crate::{Dsn, OpenError, Options, codec::Damaged, shared::pace::Window, shared::reported::Reported};
 
 /// One node's end of the log.
 struct RedisTransport {

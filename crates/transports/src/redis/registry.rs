@@ -15,8 +15,8 @@ use super::{
     script::{ABANDONED, LIST, RECORD, RENEW, RESIGN},
 };
 use crate::{
-    chunks::Chunks,
     codec::{self, Damaged},
+    shared::facts::Chunks,
 };
 
 /// What goes in one call: the server does nothing else meanwhile.

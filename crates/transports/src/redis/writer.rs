@@ -16,7 +16,7 @@ use super::{
     link::{Lines, Link, within},
     script::APPEND,
 };
-use crate::{codec, retry::Backoff, window::MARGIN_ENTRIES};
+use crate::{codec, retry::Backoff, shared::pace::MARGIN_ENTRIES};
 
 /// Where appends are handed in. The task ends when this is dropped, after what has been handed in.
 pub(super) struct Writer(mpsc::Sender<Request>);

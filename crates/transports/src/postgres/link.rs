@@ -16,7 +16,7 @@ use tokio::{
 };
 use tokio_postgres::{AsyncMessage, Client, SimpleQueryMessage};
 
-use super::{address::Wire, core::Core, failure::Failure, schema::Greeting, statements::Statements};
+use super::{core::Core, failure::Failure, schema::Greeting, settings::Wire, statements::Statements};
 use crate::retry::Backoff;
 
 /// What is asked over one connection. Cheap to clone.

@@ -14,11 +14,11 @@ use petasos_protocol::update::{EventId, Origin};
 use tokio::sync::Notify;
 
 use super::{
-    database::Fault,
+    link::Fault,
     readers::Readers,
     records::{Buckets, Found, PAGE_BYTES, Records, Span},
 };
-use crate::window::{Seat, Window};
+use crate::shared::pace::{Seat, Window};
 
 /// One log, as all parts of it share it.
 pub(super) struct Shared {

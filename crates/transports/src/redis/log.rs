@@ -10,7 +10,7 @@ use super::{
     failure::Failure,
     script::{Answer, State, number, unexpected},
 };
-use crate::{codec, reported::Reported};
+use crate::{codec, shared::reported::Reported};
 
 /// Makes entries of records.
 pub(super) struct Reader {

@@ -7,10 +7,10 @@ use tokio_postgres::types::ToSql;
 
 use super::{
     core::{Core, micros},
-    lane::Lane,
+    link::Lane,
     log::field,
 };
-use crate::window::MARGIN_ENTRIES;
+use crate::shared::pace::MARGIN_ENTRIES;
 
 /// Rows that one statement deletes: some milliseconds.
 const ROWS: i64 = 1_000;
