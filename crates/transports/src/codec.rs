@@ -1,4 +1,4 @@
-//! How an update and a subscriber are written down, the same in every store.
+//! The format of an update and of a subscriber, the same in every store.
 //!
 //! An update is a version byte, the CRC-32 of the rest, flags, and length-prefixed texts; its event comes last and as it
 //! is sent. A subscriber is JSON, which operators can read.
@@ -6,16 +6,16 @@
 use std::sync::Arc;
 
 use petasos_protocol::{
-    Dialect,
+    Dialect, Limits,
     matcher::{MatcherText, MatcherType},
     subscription::{SubscriberId, Subscription},
     topic::HubUrl,
-    update::{Origin, Stored, Update},
+    update::{EventId, Origin, Stored, Update},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-/// A record that is not what was stored, or was stored by a later version.
+/// Why a record cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Damaged {
     #[error("its checksum does not fit")]
@@ -34,7 +34,7 @@ pub(crate) const HEAD: usize = 1 + size_of::<u32>();
 const PRIVATE: u8 = 1;
 const OF_HUB: u8 = 2;
 
-/// Writes an update down.
+/// The record of an update.
 pub(crate) fn encode(update: &Update) -> Vec<u8> {
     let Stored { id, topics, private, origin, event } = update.stored();
     let texts = || topics.iter().copied().chain([id]);
@@ -54,7 +54,7 @@ pub(crate) fn encode(update: &Update) -> Vec<u8> {
     out
 }
 
-/// Reads an update that has been written down.
+/// The update of a record, with its topics resolved against the hub's URL.
 pub(crate) fn decode(record: &[u8], hub: &HubUrl) -> Result<Update, Damaged> {
     let (head, mut rest) = record.split_at_checked(HEAD).ok_or(Damaged::Malformed)?;
     if head[0] != VERSION {
@@ -79,6 +79,11 @@ pub(crate) fn decode(record: &[u8], hub: &HubUrl) -> Result<Update, Damaged> {
         event: rest,
     };
     Update::restore(&stored, hub).ok_or(Damaged::Malformed)
+}
+
+/// The id of an entry, which was checked when the entry was appended; the limits of the node that did so may be higher.
+pub(crate) fn decode_id(id: &str) -> Option<EventId> {
+    EventId::parse(id, &Limits { id_bytes_max: usize::MAX, ..Limits::default() }).ok()
 }
 
 /// Seven bits in each byte, least significant first; the high bit says that more follow.
@@ -128,7 +133,7 @@ struct Recorded<'a> {
     payload: Option<&'a RawValue>,
 }
 
-/// Writes down all subscriptions of one subscriber, at least one.
+/// The record of all subscriptions of one subscriber, at least one.
 pub(crate) fn encode_subscriber(subscriptions: &[Subscription]) -> String {
     let legacy = subscriptions.iter().any(|each| each.dialect == Dialect::Legacy);
     let subscriber = Subscriber {
@@ -146,10 +151,10 @@ pub(crate) fn encode_subscriber(subscriptions: &[Subscription]) -> String {
     serde_json::to_string(&subscriber).expect("strings and valid JSON always serialize")
 }
 
-/// Reads what [`encode_subscriber`] has written.
-pub(crate) fn decode_subscriber(record: &str) -> Result<Arc<[Subscription]>, Damaged> {
+/// The subscriptions of a record of [`encode_subscriber`].
+pub(crate) fn decode_subscriber(record: &[u8]) -> Result<Arc<[Subscription]>, Damaged> {
     let Subscriber { subscriber, legacy, subscriptions } =
-        serde_json::from_str(record).map_err(|_| Damaged::Malformed)?;
+        serde_json::from_slice(record).map_err(|_| Damaged::Malformed)?;
     let subscriber = subscriber
         .strip_prefix("urn:uuid:")
         .and_then(|uuid| uuid::Uuid::try_parse(uuid).ok())
@@ -174,7 +179,7 @@ pub(crate) fn decode_subscriber(record: &str) -> Result<Arc<[Subscription]>, Dam
 
 #[cfg(test)]
 mod tests {
-    use petasos_protocol::{Limits, form, update::EventId};
+    use petasos_protocol::form;
     use proptest::prelude::*;
 
     use super::*;
@@ -240,7 +245,7 @@ mod tests {
 
         #[test]
         fn no_subscriber_makes_it_panic(record in "\\{\"subscriber\":\"[a-f0-9:-]{0,45}\".{0,40}\\}|.{0,40}") {
-            let _ = decode_subscriber(&record);
+            let _ = decode_subscriber(record.as_bytes());
         }
     }
 }

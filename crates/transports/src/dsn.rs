@@ -127,7 +127,7 @@ impl Dsn {
         }
     }
 
-    /// The parameter `lease`: how long a node counts as alive after it was last heard of, one second to ten minutes.
+    /// The parameter `lease`: how long a node counts as alive after its last renewal, one second to ten minutes.
     pub(crate) fn lease(&self) -> Result<Duration, OpenError> {
         let Some(text) = self.parameter("lease") else { return Ok(LEASE) };
         let lease =
@@ -147,8 +147,8 @@ impl Dsn {
     }
 }
 
-/// A node that is silent for this long is dead: long enough for a pause of its machine, short enough that nobody is
-/// listed for minutes who is gone.
+/// A node that is silent for this long counts as dead: long enough for a pause of its machine, short enough that its
+/// subscribers are not listed for minutes.
 const LEASE: Duration = Duration::from_secs(30);
 const LEASE_MIN: Duration = Duration::from_secs(1);
 const LEASE_MAX: Duration = Duration::from_secs(600);

@@ -1,8 +1,9 @@
 //! Logs that outlive a process or join several: implementations of [`petasos_hub::transport::Transport`].
 //!
-//! Each is a folder and a feature of the same name. All write updates down alike ([`codec`](self)), keep subscribers with
-//! leases, and pass the whole list of [`petasos_hub::conformance`] against a real server. None knows of subscribers,
-//! matchers or grants more than it has to store.
+//! Each is a folder and a feature of the same name, with the same files: `settings`, `failure`, `link`, `log`, `writer`,
+//! `follower`, `registry`, and its own. The half that they have in common is `shared`; the format of records is `codec`. All
+//! pass the list of `petasos_hub::conformance` against a real server. None knows of subscribers, matchers or grants more
+//! than it has to store.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -19,6 +20,7 @@ mod codec;
 mod dsn;
 #[cfg(feature = "durable")]
 mod durable;
+mod hosts;
 #[cfg(feature = "nats")]
 mod nats;
 #[cfg(feature = "postgres")]
@@ -35,24 +37,24 @@ use petasos_protocol::topic::HubUrl;
 
 pub use dsn::Dsn;
 
-/// What a transport is told by the hub's settings, beside its URL.
+/// The hub's settings for a transport, beside its URL.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// The hub's URL, against which the topics in the log are resolved.
     pub hub: HubUrl,
-    /// What is kept.
+    /// The bounds of what the log keeps.
     pub retention: Retention,
 }
 
-/// What a log keeps of publishers' updates: the newest, as far as no bound is reached. Subscription events are bounded
-/// apart, so that visitors who come and go evict no update.
+/// Bounds of the publishers' updates in a log, which keeps the newest. Subscription events are bounded apart, so that
+/// subscribers that come and go evict no update.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retention {
-    /// Updates.
+    /// Number of updates.
     pub entries_max: usize,
-    /// Bytes of stored updates; `None`: no bound.
+    /// Bytes of their records; `None`: no bound.
     pub bytes_max: Option<u64>,
-    /// The age of an update; `None`: no bound.
+    /// Time since an update was appended; `None`: no bound.
     pub age_max: Option<Duration>,
 }
 
@@ -90,10 +92,10 @@ impl PartialEq for OpenError {
     }
 }
 
-/// Checks what can be known of a URL without its store.
+/// Checks a URL as far as that needs no store.
 ///
 /// # Errors
-/// If there is no such transport in this build.
+/// [`OpenError::Url`] if this build has no such transport.
 pub fn check(dsn: &Dsn) -> Result<(), OpenError> {
     let kind = dsn.scheme().split('+').next().unwrap_or_default();
     match SCHEMES.contains(&kind) {
@@ -106,10 +108,12 @@ pub fn check(dsn: &Dsn) -> Result<(), OpenError> {
     }
 }
 
-/// Opens the log that a URL names.
+/// Opens the log that a URL names. Waits for the store no longer than its time-out, for each host.
 ///
 /// # Errors
-/// If the URL is wrong, or its store cannot be used.
+/// - [`OpenError::Url`]: the URL or a bound is wrong.
+/// - [`OpenError::Refused`]: the store has to be changed first.
+/// - [`OpenError::Transport`]: the store does not answer, or is full.
 pub async fn open(dsn: &Dsn, options: &Options) -> Result<Arc<dyn Transport>, OpenError> {
     check(dsn)?;
     match dsn.scheme() {
@@ -149,7 +153,7 @@ pub const SCHEMES: &[&str] = &[
 ];
 
 impl Retention {
-    /// For transports that bound the number of updates alone.
+    /// Refuses bounds of bytes and of age, for transports that bound the number of updates alone.
     fn has_only_entries(&self, dsn: &Dsn) -> Result<(), OpenError> {
         match (self.bytes_max, self.age_max) {
             (None, None) => Ok(()),

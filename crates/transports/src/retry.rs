@@ -1,11 +1,11 @@
-//! How long to wait before a backend that does not answer is asked again.
+//! Exponential backoff: the time between attempts to reach a store.
 
 use std::time::Duration;
 
 use uuid::Uuid;
 
-/// The time between attempts: doubled each time, up to a bound, and each shortened by up to a half, so that nodes that
-/// lost the same backend do not come back together.
+/// The time before the next attempt. It doubles from 50 ms to 2 s, and each wait is shortened by a random part of up to a
+/// half, so that nodes which lost the same store do not come back together.
 #[derive(Debug)]
 pub(crate) struct Backoff {
     next: Duration,
@@ -19,7 +19,7 @@ impl Backoff {
         Self { next: FIRST }
     }
 
-    /// Waits; longer each time.
+    /// Waits, longer each time.
     pub(crate) async fn wait(&mut self) {
         let (_, random) = Uuid::new_v4().as_u64_pair();
         let fraction = f64::from(random as u32) / f64::from(u32::MAX);
@@ -27,7 +27,7 @@ impl Backoff {
         self.next = (self.next * 2).min(LAST);
     }
 
-    /// It has answered.
+    /// The store has answered: the next wait is short again.
     pub(crate) fn reset(&mut self) {
         self.next = FIRST;
     }

@@ -289,8 +289,8 @@ async fn what_happens_is_told_once() {
     until("the server is known to be back", || log.is_ready()).await;
     ends_with_trimmed(&mut *follower).await;
     for part in [
-        "Redis has gone away",
-        "Redis is back",
+        "Redis is unavailable",
+        "Redis is available again",
         "was lost, or has lost entries",
         "that was followed was lost",
     ] {

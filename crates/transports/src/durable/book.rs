@@ -69,7 +69,7 @@ impl Book {
     }
 
     pub(super) fn buckets(&self) -> [Buckets; 2] {
-        [&self.updates, &self.events].map(|tally| Buckets::of(tally.added, tally.kept + tally.skipped))
+        [&self.updates, &self.events].map(|tally| Buckets::new(tally.added, tally.kept + tally.skipped))
     }
 
     /// Lets the next ids go into other parts of the index than the last ones.
@@ -115,7 +115,7 @@ pub(super) struct Bounds {
 }
 
 impl Bounds {
-    pub(super) fn of(origin: Origin, retention: &Retention) -> Self {
+    pub(super) fn new(origin: Origin, retention: &Retention) -> Self {
         let entries_max = retention.entries_max as u64;
         let bytes_max = retention.bytes_max.unwrap_or(u64::MAX);
         match origin {
@@ -154,7 +154,7 @@ const AHEAD: usize = 1_024;
 
 impl Oldest {
     pub(super) fn new(origin: Origin, retention: &Retention, trimmed: u64) -> Self {
-        let bounds = Bounds::of(origin, retention);
+        let bounds = Bounds::new(origin, retention);
         let sql = sizes_sql(origin);
         Self { origin, bounds, sql, ahead: VecDeque::new(), looked_up: trimmed, is_all: false, released: 0 }
     }

@@ -12,7 +12,7 @@ use std::{
 
 use rusqlite::{Connection, ErrorCode, wal::CheckpointMode};
 
-use super::link::{Fault, open_for_checkpoints};
+use super::{failure::Failure, link::open_for_checkpoints};
 
 /// The thread.
 pub(super) struct Checkpointer {
@@ -26,7 +26,7 @@ pub(super) struct Checkpointer {
 #[derive(Default)]
 struct State {
     is_running: bool,
-    fault: Option<Fault>,
+    fault: Option<Failure>,
 }
 
 /// From here on the write-ahead log is moved, which then begins anew: some times a second under the heaviest load.
@@ -43,7 +43,7 @@ const FRAMES_LAST: i32 = 256;
 const FRAMES_LIMIT: i32 = 16_384;
 
 impl Checkpointer {
-    pub(super) fn start(path: &Path) -> Result<Self, Fault> {
+    pub(super) fn start(path: &Path) -> Result<Self, Failure> {
         let connection = open_for_checkpoints(path)?;
         let (orders, received) = sync_channel::<()>(1);
         let state: Arc<(Mutex<State>, Condvar)> = Arc::default();
@@ -59,16 +59,16 @@ impl Checkpointer {
                 }
             }
         });
-        let thread = thread.map_err(|error| Fault::Fatal(error.to_string().into()))?;
+        let thread = thread.map_err(|error| Failure::Fatal(error.to_string().into()))?;
         Ok(Self { orders: Some(orders), state, thread: Some(thread), retry_at: 0 })
     }
 
     /// After a commit of `writer`: sees to it that the write-ahead log begins anew before long.
     ///
     /// # Errors
-    /// [`Fault::Fatal`]: what was moved may not be on disk. What is in the write-ahead log is, but must not be moved
+    /// [`Failure::Fatal`]: what was moved may not be on disk. What is in the write-ahead log is, but must not be moved
     /// again: the system may have dropped what it could not write and call the next attempt a success.
-    pub(super) fn tend(&mut self, writer: &Connection, is_idle: bool) -> Result<(), Fault> {
+    pub(super) fn tend(&mut self, writer: &Connection, is_idle: bool) -> Result<(), Failure> {
         let is_running = {
             let mut state = lock(&self.state.0);
             if let Some(fault) = state.fault.take() {
@@ -97,7 +97,7 @@ impl Checkpointer {
             return Ok(());
         }
         let result = checkpoint(writer, CheckpointMode::PASSIVE);
-        if let Err(Fault::Full(_)) = result {
+        if let Err(Failure::Full(_)) = result {
             self.retry_at = frames + FRAMES_LAST;
         }
         let (frames, moved) = result?;
@@ -108,7 +108,7 @@ impl Checkpointer {
     }
 
     /// Waits for what is under way.
-    pub(super) fn wait(&self) -> Result<(), Fault> {
+    pub(super) fn wait(&self) -> Result<(), Failure> {
         let mut state = lock(&self.state.0);
         while state.is_running {
             state = self.state.1.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -117,12 +117,12 @@ impl Checkpointer {
     }
 
     /// Waits for what is under way, and ends.
-    pub(super) fn stop(&mut self) -> Result<(), Fault> {
+    pub(super) fn stop(&mut self) -> Result<(), Failure> {
         self.orders = None;
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            return Err(Fault::Fatal("checkpoints have ended".into()));
+            return Err(Failure::Fatal("checkpoints have ended".into()));
         }
         lock(&self.state.0).fault.take().map_or(Ok(()), Err)
     }
@@ -134,7 +134,7 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 }
 
 /// Frames in the write-ahead log, and how many of them have been moved. Another one that is under way is no error.
-pub(super) fn checkpoint(connection: &Connection, mode: CheckpointMode) -> Result<(i32, i32), Fault> {
+pub(super) fn checkpoint(connection: &Connection, mode: CheckpointMode) -> Result<(i32, i32), Failure> {
     match connection.wal_checkpoint_v2(Some(rusqlite::MAIN_DB), mode) {
         Ok(counts) => Ok(counts),
         Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => Ok((0, 0)),

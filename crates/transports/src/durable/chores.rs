@@ -1,4 +1,4 @@
-//! What can be put off: deleting what was trimmed, in stretches so that whole pages become free, and giving room back
+//! Work that can be put off: deleting what was trimmed, in stretches so that whole pages become free, and giving room back
 //! to the file system. None of it has to be on disk at once: it rides on the next commit.
 
 use petasos_protocol::update::Origin;
@@ -6,8 +6,9 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::{
     damage::Walk,
-    link::{Fault, table},
-    log::{Shared, index},
+    failure::Failure,
+    link::table,
+    log::{Log, index},
     records::{ORIGINS, bucket_name, sizes_sql},
 };
 
@@ -76,25 +77,25 @@ impl Chores {
     }
 
     /// Time has passed.
-    pub(super) fn tick(&mut self, connection: &Connection, shared: &Shared) {
-        self.is_waiting = self.could_delete(shared);
+    pub(super) fn tick(&mut self, connection: &Connection, log: &Log) {
+        self.is_waiting = self.could_delete(log);
         if let Ok((free, all)) = pages(connection) {
             self.is_shrinking |= free > (all / FREE_PART_MAX).max(FREE_PAGES_MIN);
             self.is_waiting |= self.is_shrinking;
         }
     }
 
-    /// After a commit that let go of so many bytes.
+    /// After a commit that trimmed so many bytes.
     pub(super) fn after_commit(
         &mut self,
         connection: &Connection,
-        shared: &Shared,
+        log: &Log,
         released: u64,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), Failure> {
         self.bytes += released;
         self.commits = self.commits.wrapping_add(1);
-        if self.rows(shared) >= ROWS_MIN || self.bytes >= BYTES_MIN {
-            self.delete(connection, shared)?;
+        if self.rows(log) >= ROWS_MIN || self.bytes >= BYTES_MIN {
+            self.delete(connection, log)?;
         } else if self.is_shrinking && self.commits.is_multiple_of(COMMITS_OF_A_STEP) {
             self.shrink(connection)?;
         }
@@ -102,63 +103,63 @@ impl Chores {
     }
 
     /// One step while nobody asks for anything.
-    pub(super) fn step(&mut self, connection: &Connection, shared: &Shared) -> Result<(), Fault> {
-        if self.could_delete(shared) {
-            self.delete(connection, shared)?;
+    pub(super) fn step(&mut self, connection: &Connection, log: &Log) -> Result<(), Failure> {
+        if self.could_delete(log) {
+            self.delete(connection, log)?;
         } else if self.is_shrinking {
             self.shrink(connection)?;
         }
-        self.is_waiting = self.is_shrinking || self.could_delete(shared);
+        self.is_waiting = self.is_shrinking || self.could_delete(log);
         Ok(())
     }
 
     /// Everything that can be deleted now.
-    pub(super) fn all(&mut self, connection: &Connection, shared: &Shared) -> Result<(), Fault> {
+    pub(super) fn all(&mut self, connection: &Connection, log: &Log) -> Result<(), Failure> {
         for _ in 0..STEPS_MAX {
-            if !self.could_delete(shared) {
+            if !self.could_delete(log) {
                 break;
             }
-            self.delete(connection, shared)?;
+            self.delete(connection, log)?;
         }
         Ok(())
     }
 
     /// Whether deleting would free anything.
-    pub(super) fn could_delete(&self, shared: &Shared) -> bool {
-        self.rows(shared) > 0 || self.has_old_buckets(shared)
+    pub(super) fn could_delete(&self, log: &Log) -> bool {
+        self.rows(log) > 0 || self.has_old_buckets(log)
     }
 
     /// How many rows could be deleted, at most.
-    fn rows(&self, shared: &Shared) -> u64 {
-        let targets = shared.deletable();
+    fn rows(&self, log: &Log) -> u64 {
+        let targets = log.deletable();
         targets.into_iter().zip(self.deleted).map(|(target, deleted)| target.saturating_sub(deleted)).sum()
     }
 
-    fn has_old_buckets(&self, shared: &Shared) -> bool {
-        let buckets = shared.lock().buckets;
+    fn has_old_buckets(&self, log: &Log) -> bool {
+        let buckets = log.lock().buckets;
         buckets.into_iter().zip(self.first_bucket).any(|(buckets, first)| first < buckets.first)
     }
 
-    fn delete(&mut self, connection: &Connection, shared: &Shared) -> Result<(), Fault> {
-        let targets = shared.deletable();
+    fn delete(&mut self, connection: &Connection, log: &Log) -> Result<(), Failure> {
+        let targets = log.deletable();
         self.bytes = 0;
         for (origin, target) in ORIGINS.into_iter().zip(targets) {
             let deleted = self.deleted[index(origin)];
             if deleted < target {
-                let end = end_of_stretch(connection, shared, origin, (deleted, target))?;
+                let end = end_of_stretch(connection, log, origin, (deleted, target))?;
                 let sql = format!("DELETE FROM {} WHERE seq > ?1 AND seq <= ?2", table(origin));
                 let result = unsynced(connection, |connection| {
                     connection.prepare_cached(&sql)?.execute([deleted as i64, end as i64])
                 });
-                past_damage(shared, "what has been trimmed", result)?;
+                past_damage(log, "what has been trimmed", result)?;
                 self.deleted[index(origin)] = end;
             }
-            let first = shared.lock().buckets[index(origin)].first;
+            let first = log.lock().buckets[index(origin)].first;
             let bucket = &mut self.first_bucket[index(origin)];
             if *bucket < first {
                 let is_gone =
                     unsynced(connection, |connection| delete_ids(connection, bucket_name(origin, *bucket)));
-                if past_damage(shared, "index of ids", is_gone)?.unwrap_or(true) {
+                if past_damage(log, "index of ids", is_gone)?.unwrap_or(true) {
                     *bucket += 1;
                 }
             }
@@ -166,7 +167,7 @@ impl Chores {
         Ok(())
     }
 
-    fn shrink(&mut self, connection: &Connection) -> Result<(), Fault> {
+    fn shrink(&mut self, connection: &Connection) -> Result<(), Failure> {
         let (free, all) = pages(connection)?;
         if free <= all / FREE_PART_LEFT {
             self.is_shrinking = false;
@@ -185,10 +186,10 @@ impl Chores {
 /// Up to where one transaction deletes.
 fn end_of_stretch(
     connection: &Connection,
-    shared: &Shared,
+    log: &Log,
     origin: Origin,
     (after, through): (u64, u64),
-) -> Result<u64, Fault> {
+) -> Result<u64, Failure> {
     let (mut rows, mut bytes, mut end) = (0, 0, through);
     let visit = |sequence, row: &rusqlite::Row<'_>| {
         rows += 1;
@@ -199,7 +200,7 @@ fn end_of_stretch(
         end = sequence;
         Ok(Walk::Stop)
     };
-    shared.records.damage.walk(connection, origin, &sizes_sql(origin), (after, through), visit)?;
+    log.records.damage.walk(connection, origin, &sizes_sql(origin), (after, through), visit)?;
     Ok(end)
 }
 
@@ -216,14 +217,14 @@ fn delete_ids(connection: &Connection, bucket: i64) -> rusqlite::Result<bool> {
 
 /// What damage keeps from being deleted stays where it is.
 fn past_damage<T>(
-    shared: &Shared,
+    log: &Log,
     thing: &'static str,
     result: Result<T, rusqlite::Error>,
-) -> Result<Option<T>, Fault> {
+) -> Result<Option<T>, Failure> {
     match result {
         Ok(done) => Ok(Some(done)),
         Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseCorrupt) => {
-            shared.records.damage.report_thing(thing, &error.to_string());
+            log.records.damage.report_thing(thing, &error.to_string());
             Ok(None)
         }
         Err(error) => Err(error.into()),

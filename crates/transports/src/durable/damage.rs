@@ -8,7 +8,7 @@ use std::{
 use petasos_protocol::update::Origin;
 use rusqlite::{Connection, Row};
 
-use super::link::{is_damage, table};
+use super::{failure::is_damage, link::table};
 
 /// The damage that has been found so far.
 #[derive(Default)]
@@ -153,7 +153,7 @@ impl Damage {
         found.stretches.iter().find(known).map(|stretch| *stretch.sequences.end())
     }
 
-    /// Tells the operator of entries that are not what was stored, unless that has been told.
+    /// Logs entries that are not what was stored, unless they were logged before.
     pub(super) fn report(&self, origin: Option<Origin>, sequences: RangeInclusive<u64>, reason: &str) {
         let (first, last) = (*sequences.start(), *sequences.end());
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);

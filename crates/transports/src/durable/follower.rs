@@ -9,13 +9,13 @@ use petasos_hub::{
 };
 
 use super::{
-    log::Shared,
+    log::Log,
     records::{Found, Span},
 };
 use crate::{retry::Backoff, shared::pace::Seat};
 
 pub(super) struct DurableFollower {
-    pub(super) shared: Arc<Shared>,
+    pub(super) log: Arc<Log>,
     /// What it has not seen is not deleted, and publishers wait for it.
     pub(super) seat: Seat,
     pub(super) sequence: u64,
@@ -29,11 +29,11 @@ impl Follower for DurableFollower {
     async fn next(&mut self) -> Result<Vec<Entry>, TransportError> {
         let mut backoff = Backoff::new();
         loop {
-            let appended = self.shared.appended.notified();
+            let appended = self.log.appended.notified();
             tokio::pin!(appended);
             appended.as_mut().enable();
             let (head, trimmed, recent) = {
-                let published = self.shared.lock();
+                let published = self.log.lock();
                 if published.is_closed() {
                     return Err(TransportError::Closed);
                 }
@@ -44,7 +44,7 @@ impl Follower for DurableFollower {
             let span = Span { after, dense_after, through: head, entries: BATCH_ENTRIES };
             let found = match recent {
                 Some(found) => Ok(found),
-                None => self.shared.read_rows(span).await,
+                None => self.log.read_rows(span).await,
             };
             let Found { entries, through } = match found {
                 Ok(found) => found,
@@ -56,7 +56,7 @@ impl Follower for DurableFollower {
             };
             if through > self.sequence {
                 self.sequence = through;
-                self.seat.move_to(self.shared.records.position(through));
+                self.seat.move_to(self.log.records.position(through));
             }
             if !entries.is_empty() {
                 return Ok(entries);

@@ -1,5 +1,5 @@
-//! Who of this process's hubs lives. Nobody outlives the process, so that is kept in memory: what a former process left
-//! behind is abandoned at once.
+//! The leases of this process's hubs. No hub outlives its process, so leases are in memory, and the subscribers of a former
+//! process are abandoned at once.
 
 use std::{
     collections::HashMap,
@@ -11,7 +11,7 @@ use petasos_hub::registry::{Lease, NodeId};
 
 pub(super) struct Leases {
     length: Duration,
-    /// Those that have ended are dropped when another begins.
+    /// The end of each lease. Leases that have ended are dropped when another one begins.
     ends: Mutex<HashMap<NodeId, Instant>>,
 }
 

@@ -1,14 +1,9 @@
-//! The database file: how it is opened, what is in it, and what its errors mean.
+//! The database file: how it is opened, and what is in it.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{path::Path, time::Duration};
 
-use petasos_hub::TransportError;
 use petasos_protocol::update::Origin;
-use rusqlite::{
-    Connection, ErrorCode, OpenFlags,
-    config::DbConfig,
-    ffi::{SQLITE_IOERR_NOMEM, SQLITE_IOERR_SHMSIZE},
-};
+use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig};
 
 use crate::OpenError;
 
@@ -51,79 +46,6 @@ const BUSY_MAX: Duration = Duration::from_secs(5);
 
 /// What remains of the write-ahead log on disk after a burst. On a full disk this is the room that appending goes on in.
 const WAL_BYTES_KEPT: i32 = 16 * 1024 * 1024;
-
-/// Why the database did not do what it was told.
-#[derive(Debug, Clone)]
-pub(super) enum Fault {
-    /// There is no room; nothing was changed.
-    Full(Arc<str>),
-    /// Something that may be different next time; nothing was changed.
-    Passing(Arc<str>),
-    /// The file is damaged where it is read or written; nothing was changed.
-    Damaged(Arc<str>),
-    /// The index of ids is damaged where it is written; nothing was changed.
-    Index(Arc<str>),
-    /// What the disk holds is no longer known.
-    Fatal(Arc<str>),
-}
-
-impl Fault {
-    /// What was wrong.
-    pub(super) fn reason(&self) -> &Arc<str> {
-        let (Self::Full(reason)
-        | Self::Passing(reason)
-        | Self::Damaged(reason)
-        | Self::Index(reason)
-        | Self::Fatal(reason)) = self;
-        reason
-    }
-}
-
-impl From<rusqlite::Error> for Fault {
-    fn from(error: rusqlite::Error) -> Self {
-        let text = error.to_string().into();
-        match error.sqlite_error() {
-            // The index in shared memory could not grow, before or after a commit that then did not count.
-            Some(error) if error.extended_code == SQLITE_IOERR_SHMSIZE => Self::Full(text),
-            Some(error) if error.extended_code == SQLITE_IOERR_NOMEM => Self::Passing(text),
-            Some(error) => match error.code {
-                ErrorCode::DiskFull => Self::Full(text),
-                ErrorCode::DatabaseCorrupt => Self::Damaged(text),
-                ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::OutOfMemory => {
-                    Self::Passing(text)
-                }
-                _ => Self::Fatal(text),
-            },
-            None => Self::Fatal(text),
-        }
-    }
-}
-
-impl From<&Fault> for TransportError {
-    fn from(fault: &Fault) -> Self {
-        match fault {
-            Fault::Full(text) => Self::Full((&**text).into()),
-            Fault::Passing(text) => Self::unavailable(&**text),
-            Fault::Damaged(text) | Fault::Index(text) | Fault::Fatal(text) => Self::Failed((&**text).into()),
-        }
-    }
-}
-
-/// Whether a part of the file cannot be read, so that other parts may be.
-pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
-    match error {
-        rusqlite::Error::SqliteFailure(error, _) => matches!(
-            error.code,
-            ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::SystemIoFailure
-        ),
-        // A value of another type than was written.
-        rusqlite::Error::InvalidColumnType(..)
-        | rusqlite::Error::FromSqlConversionFailure(..)
-        | rusqlite::Error::IntegralValueOutOfRange(..)
-        | rusqlite::Error::Utf8Error(..) => true,
-        _ => false,
-    }
-}
 
 /// The table of an origin.
 pub(super) fn table(origin: Origin) -> &'static str {

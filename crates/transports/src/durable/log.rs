@@ -1,33 +1,45 @@
-//! What the writer has published and everybody else reads: how far the log has come, its newest entries, its health.
+//! Reading the log: its newest entries from memory, older ones from the database. Everything here is published by the
+//! writer when it is on disk.
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use petasos_hub::{
     TransportError,
-    transport::{Entry, Head, Position, Trimmed},
+    transport::{Entry, Head, Page, Position, Trimmed},
 };
 use petasos_protocol::update::{EventId, Origin};
+use rusqlite::Connection;
 use tokio::sync::Notify;
 
 use super::{
-    link::Fault,
+    failure::Failure,
     readers::Readers,
     records::{Buckets, Found, PAGE_BYTES, Records, Span},
 };
-use crate::shared::pace::{Seat, Window};
+use crate::shared::{
+    capacity::Capacity,
+    health::Health,
+    pace::{Pace, Seat},
+};
 
-/// One log, as all parts of it share it.
-pub(super) struct Shared {
+/// What reads the log, as all its parts share it.
+pub(super) struct Log {
     published: Mutex<Published>,
     /// Wakes followers.
     pub(super) appended: Notify,
-    pub(super) window: Arc<Window>,
+    pub(super) pace: Arc<Pace>,
     pub(super) readers: Readers,
     pub(super) records: Arc<Records>,
+    /// Whether the disk answers in time.
+    pub(super) health: Health,
+    /// Whether the disk has room.
+    pub(super) capacity: Capacity,
+    /// Why the log takes nothing any more.
+    failed: OnceLock<Arc<str>>,
 }
 
 /// All of it is on disk.
@@ -37,45 +49,37 @@ pub(super) struct Published {
     /// What readers do not see any more, by origin. Published before the rows are deleted.
     pub(super) trimmed: [u64; 2],
     /// The same by the book in the file: rows before it may be deleted. One that was deleted while the book still counts
-    /// it would be taken for damage after a crash, and others would be let go of in its place.
+    /// it would be taken for damage after a crash, and other rows would be trimmed in its place.
     pub(super) stored: [u64; 2],
     pub(super) buckets: [Buckets; 2],
     /// When the oldest update gets too old, in milliseconds since 1970.
     pub(super) expires: Option<i64>,
     recent: Recent,
-    health: Health,
     is_closed: bool,
 }
 
-/// The newest entries, for followers and for readers who are nearly there.
+/// The newest entries, for followers and for readers near the end.
 #[derive(Default)]
 struct Recent {
     entries: VecDeque<Entry>,
     bytes: usize,
 }
 
-/// A follower may be a window behind, and a burst of publishers beyond that; what is further behind reads the database.
+/// A follower may lag by 1,024 entries before publishers wait for it, and a burst of publishers comes on top. A follower that
+/// lags further reads the database.
 const RECENT_ENTRIES_MAX: usize = 2_048;
 const RECENT_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// Whether appends can be taken.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Health {
-    Good,
-    /// The disk has no room.
-    Full,
-    /// The disk does not answer in time.
-    Stalled,
-    /// What the disk holds is no longer known: final.
-    Failed(Arc<str>),
-}
-
-impl Shared {
-    pub(super) fn new(readers: Readers, records: Arc<Records>, published: Published) -> Self {
+impl Log {
+    /// `shown` names the log in log lines.
+    pub(super) fn new(shown: &str, readers: Readers, records: Arc<Records>, published: Published) -> Self {
         Self {
+            health: Health::new(shown),
+            capacity: Capacity::new(shown),
+            failed: OnceLock::new(),
             published: Mutex::new(published),
             appended: Notify::new(),
-            window: Arc::default(),
+            pace: Arc::default(),
             readers,
             records,
         }
@@ -88,11 +92,9 @@ impl Shared {
 
     /// Whether an append has a chance.
     pub(super) fn takes_appends(&self) -> Result<(), TransportError> {
-        let published = self.lock();
-        match &published.health {
-            Health::Failed(reason) => Err(TransportError::Failed((&**reason).into())),
-            _ if published.is_closed => Err(TransportError::Closed),
-            _ => Ok(()),
+        match self.failure() {
+            Some(reason) => Err(TransportError::Failed((&**reason).into())),
+            None => self.is_open(),
         }
     }
 
@@ -102,44 +104,37 @@ impl Shared {
     }
 
     pub(super) fn is_ready(&self) -> bool {
-        let published = self.lock();
-        !published.is_closed && published.health == Health::Good
+        self.takes_appends().is_ok() && self.health.is_available() && self.capacity.has_room()
     }
 
-    pub(super) fn health(&self) -> Health {
-        self.lock().health.clone()
+    /// Why the log takes nothing any more, if that is so.
+    pub(super) fn failure(&self) -> Option<&Arc<str>> {
+        self.failed.get()
     }
 
-    /// Keeps how it is, and tells the operator when that has changed.
-    pub(super) fn set_health(&self, health: Health) {
-        let mut published = self.lock();
-        if published.health == health || matches!(published.health, Health::Failed(_)) {
-            return;
-        }
-        published.health = health.clone();
-        drop(published);
-        match health {
-            Health::Good => tracing::info!("the log takes updates again"),
-            Health::Full => {
-                tracing::warn!("the disk of the log is full: updates are refused until there is room")
-            }
-            Health::Stalled => {
-                tracing::warn!("the disk of the log does not answer in time: updates are refused")
-            }
-            Health::Failed(reason) => tracing::error!(
-                %reason,
+    /// The disk has taken a commit, or would take one.
+    pub(super) fn take_appends(&self) {
+        self.capacity.took();
+        self.health.set_available();
+    }
+
+    /// From now on the log takes nothing: what the disk holds is no longer known.
+    pub(super) fn fail(&self, reason: &str) {
+        if self.failed.set(reason.into()).is_ok() {
+            tracing::error!(
+                reason,
                 "the log has failed and takes no more updates: see to the disk, then start the hub again"
-            ),
+            );
         }
     }
 
-    /// Sets the health that a fault of the writer leaves behind.
-    pub(super) fn suffer(&self, fault: &Fault) {
+    /// Keeps what a fault of the writer leaves behind.
+    pub(super) fn suffer(&self, fault: &Failure) {
         match fault {
-            Fault::Full(_) => self.set_health(Health::Full),
-            Fault::Passing(_) => {}
-            Fault::Damaged(reason) | Fault::Index(reason) | Fault::Fatal(reason) => {
-                self.set_health(Health::Failed(Arc::clone(reason)))
+            Failure::Full(reason) => self.capacity.refused(0, reason),
+            Failure::Passing(_) => {}
+            Failure::Damaged(reason) | Failure::Index(reason) | Failure::Fatal(reason) => {
+                self.fail(reason);
             }
         }
     }
@@ -150,9 +145,61 @@ impl Shared {
         self.appended.notify_waiters();
     }
 
+    /// The position of the newest entry.
+    pub(super) fn end(&self) -> Position {
+        self.records.position(self.lock().head)
+    }
+
     pub(super) fn head(&self) -> Head {
         let published = self.lock();
         Head { position: self.records.position(published.head), id: published.head_id.clone() }
+    }
+
+    /// The position of the earliest kept update with that id.
+    pub(super) async fn locate(&self, id: &str) -> Result<Option<Position>, TransportError> {
+        let (trimmed, buckets) = {
+            let published = self.lock();
+            (published.trimmed, published.buckets)
+        };
+        let (records, id) = (Arc::clone(&self.records), id.to_owned());
+        let read = move |connection: &Connection| records.locate(connection, &id, trimmed, buckets);
+        let found = self.readers.run(read).await?;
+        Ok(found.map(|sequence| self.records.position(sequence)))
+    }
+
+    /// At most `limit` entries after `after`, in order.
+    pub(super) async fn read(&self, after: Position, limit: usize) -> Result<Page, TransportError> {
+        self.is_open()?;
+        let after = self.records.sequence(after);
+        let is_kept = |entry: &Entry, trimmed: &[u64; 2]| {
+            entry.position.sequence > trimmed[index(entry.update.origin())]
+        };
+        let (head, trimmed, recent) = {
+            let published = self.lock();
+            let trimmed = published.trimmed;
+            let recent = published.recent(after, limit, |entry| is_kept(entry, &trimmed));
+            (published.head, trimmed, recent)
+        };
+        let found = match recent {
+            Some(found) => found,
+            None => {
+                let after = trimmed.map(|trimmed| trimmed.max(after));
+                let dense_after = after[0].max(after[1]);
+                let span = Span { after, dense_after, through: head, entries: limit };
+                self.read_rows(span).await?
+            }
+        };
+        // What has been trimmed meanwhile may be missing, so it is left out and said to be.
+        let trimmed = self.trimmed();
+        let bounds = [trimmed.updates.sequence, trimmed.events.sequence];
+        let through = self.records.position(found.through.max(after));
+        let entries = found.entries.into_iter().filter(|entry| is_kept(entry, &bounds)).collect();
+        Ok(Page { entries, through, at_end: found.through >= head, trimmed })
+    }
+
+    /// Whether updates have become too old since the writer trimmed last.
+    pub(super) fn has_old(&self) -> bool {
+        self.lock().expires.is_some_and(|expires| now() >= expires)
     }
 
     pub(super) fn trimmed(&self) -> Trimmed {
@@ -165,23 +212,23 @@ impl Shared {
         let sequence = self.records.sequence(after);
         let published = self.lock();
         // A former log's updates are gone, even if this one's are all kept.
-        let is_of_former = after.epoch != self.records.epoch && after != Position::EARLIEST;
-        if is_of_former || sequence < published.trimmed[0] {
+        let follows_former_log = after.epoch != self.records.epoch && after != Position::EARLIEST;
+        if follows_former_log || sequence < published.trimmed[0] {
             return Err(TransportError::Trimmed);
         }
-        Ok((sequence, self.window.enter(self.records.position(sequence))))
+        Ok((sequence, self.pace.enter(self.records.position(sequence))))
     }
 
     /// Up to where rows may be deleted now: what is trimmed and no follower is still to see. Nobody can begin to follow
     /// before that.
     pub(super) fn deletable(&self) -> [u64; 2] {
         let published = self.lock();
-        let seen = self.window.slowest().map_or(u64::MAX, |slowest| slowest.sequence);
+        let seen = self.pace.slowest().map_or(u64::MAX, |slowest| slowest.sequence);
         published.stored.map(|trimmed| trimmed.min(seen))
     }
 
     /// The entries of a span from the database, and what has vanished from it.
-    pub(super) async fn read_rows(self: &Arc<Self>, span: Span) -> Result<Found, TransportError> {
+    pub(super) async fn read_rows(&self, span: Span) -> Result<Found, TransportError> {
         let records = Arc::clone(&self.records);
         let found = self.readers.run(move |connection| records.page(connection, span)).await?;
         let [updates, events] = self.lock().trimmed;
@@ -210,7 +257,6 @@ impl Published {
             buckets: book.buckets(),
             expires,
             recent: Recent::default(),
-            health: Health::Good,
             is_closed: false,
         }
     }

@@ -11,7 +11,8 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 
 use super::{
     damage::{Damage, Walk},
-    link::{Fault, is_damage, table},
+    failure::{Failure, is_damage},
+    link::table,
 };
 use crate::codec;
 
@@ -53,7 +54,7 @@ pub(super) struct Buckets {
     chunk: Option<u64>,
 }
 
-/// The bytes of one page, so that whoever holds one pins little.
+/// The bytes of one page, so that a task which holds one pins little.
 pub(super) const PAGE_BYTES: usize = 256 * 1024;
 
 /// Ids in one bucket, as a power of two: 2 MB of pages, which stay in memory while they are filled. Each bucket costs a
@@ -75,7 +76,7 @@ impl Buckets {
     }
 
     /// Of an origin of which `added` entries were ever added and `kept` are still there.
-    pub(super) fn of(added: u64, kept: u64) -> Self {
+    pub(super) fn new(added: u64, kept: u64) -> Self {
         Self {
             first: added.saturating_sub(kept) >> BUCKET_BITS,
             last: added >> BUCKET_BITS,
@@ -111,7 +112,7 @@ impl Records {
         update: &Update,
         record: &[u8],
         (sequence, at, added): (u64, i64, u64),
-    ) -> Result<(), Fault> {
+    ) -> Result<(), Failure> {
         let origin = update.origin();
         let sql = match origin {
             Origin::Publisher => "INSERT INTO updates (seq, at, seal, record) VALUES (?1, ?2, ?3, ?4)",
@@ -120,7 +121,7 @@ impl Records {
         let mut insert = connection.prepare_cached(sql)?;
         insert.execute(params![sequence as i64, at, seal(sequence, at, record), record])?;
         self.index(connection, update, sequence, added).map_err(|error| match error.sqlite_error_code() {
-            Some(ErrorCode::DatabaseCorrupt) => Fault::Index(format!("the index of ids: {error}").into()),
+            Some(ErrorCode::DatabaseCorrupt) => Failure::Index(format!("the index of ids: {error}").into()),
             _ => error.into(),
         })
     }
@@ -279,7 +280,7 @@ impl Records {
     }
 
     /// Whether the entry has that id, of which the hash fits. What is damaged has it: 48 bits of a keyed hash do not
-    /// fit by chance, and whoever has seen it wants what came after it.
+    /// fit by chance, and a subscriber with that cursor wants what came after it.
     fn has_id(
         &self,
         connection: &Connection,

@@ -8,45 +8,24 @@ use std::{
     time::{Duration, Instant},
 };
 
-use petasos_hub::{TransportError, registry::Lease, transport::Entry};
-use petasos_protocol::update::Update;
+use petasos_hub::{registry::Lease, transport::Entry};
 use rusqlite::{Connection, wal::CheckpointMode};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use super::{
     book::{Book, Oldest},
     checkpoints::{Checkpointer, checkpoint},
     chores::{Chores, unsynced},
     directory::{Directory, Files},
+    failure::Failure,
+    jobs::{Encoded, Job, Outcome},
     leases::Leases,
-    link::{Fault, table},
-    log::{Health, Shared, now},
+    link::table,
+    log::{Log, index, now},
     records::ORIGINS,
-    registry::{self, Facts},
+    subscribers,
 };
 use crate::{Retention, codec};
-
-/// What the writer is asked for.
-pub(super) enum Job {
-    /// Add an update.
-    Append {
-        update: Pending,
-        room: OwnedSemaphorePermit,
-        reply: oneshot::Sender<Result<u64, TransportError>>,
-    },
-    /// Record facts and add their events.
-    Record { facts: Facts, room: OwnedSemaphorePermit, reply: oneshot::Sender<Result<Lease, TransportError>> },
-    /// See whether updates have become too old.
-    Expire { reply: oneshot::Sender<()> },
-    /// Time has passed.
-    Tick,
-}
-
-/// An update and how it is written down.
-pub(super) struct Pending {
-    pub(super) update: Arc<Update>,
-    pub(super) record: Vec<u8>,
-}
 
 /// What one commit takes at most, so that the first in it does not wait for long.
 const BATCH_ENTRIES_MAX: usize = 1_024;
@@ -54,7 +33,7 @@ const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 pub(super) struct Writer {
     pub(super) connection: Connection,
-    pub(super) shared: Arc<Shared>,
+    pub(super) log: Arc<Log>,
     pub(super) leases: Arc<Leases>,
     pub(super) directory: Directory,
     pub(super) files: Files,
@@ -71,21 +50,8 @@ pub(super) struct Writer {
 #[derive(Default)]
 struct Written {
     entries: Vec<Entry>,
-    /// One for each job.
-    outcomes: Vec<Outcome>,
-}
-
-/// The outcome of a job.
-struct Outcome {
-    kind: OutcomeKind,
-    /// The number of the commit's entries up to and with those of this job.
-    end: usize,
-}
-
-#[derive(Clone, Copy)]
-enum OutcomeKind {
-    Appended(u64),
-    Recorded(Lease),
+    /// For each job its outcome, and the number of the commit's entries up to and with those of this job.
+    outcomes: Vec<(Outcome, usize)>,
 }
 
 /// After a commit that took this long, updates whose publishers have given up are taken back: a time-out may have given
@@ -119,10 +85,10 @@ impl Writer {
         let (mut entries, mut bytes) = (0, 0);
         let mut next = Some(first);
         let mut ticked = false;
-        let mut expired = Vec::new();
+        let mut waiting = Vec::new();
         while let Some(job) = next.take() {
             match job {
-                Job::Expire { reply } => expired.push(reply),
+                Job::TrimOld { reply } => waiting.push(reply),
                 Job::Tick => ticked = true,
                 job => {
                     entries += job.entries();
@@ -137,11 +103,11 @@ impl Writer {
         if !batch.is_empty() {
             self.commit(batch);
         }
-        if ticked || !expired.is_empty() {
-            self.expire();
+        if ticked || !waiting.is_empty() {
+            self.trim_old();
         }
-        for reply in expired {
-            // Whoever asked may have gone.
+        for reply in waiting {
+            // An error means that the caller has gone.
             let _ = reply.send(());
         }
         if ticked {
@@ -153,24 +119,24 @@ impl Writer {
     }
 
     fn commit(&mut self, mut batch: Vec<Job>) {
-        if let Health::Failed(reason) = self.shared.health() {
-            return refuse(batch, &Fault::Fatal(reason));
+        if let Some(reason) = self.log.failure() {
+            return refuse(batch, &Failure::Fatal(Arc::clone(reason)));
         }
         let (began, before) = (Instant::now(), self.book.clone());
-        let mut known = self.shared.records.damage.count();
+        let mut known = self.log.records.damage.count();
         let mut result = self.write(&mut batch);
-        if let Err(Fault::Full(_)) = result
+        if let Err(Failure::Full(_)) = result
             && self.make_room()
         {
             result = self.write(&mut batch);
         }
         // Damage that was met while looking for what to trim spoils the transaction; the next one keeps away from it.
-        while matches!(result, Err(Fault::Damaged(_))) && self.shared.records.damage.count() > known {
-            known = self.shared.records.damage.count();
+        while matches!(result, Err(Failure::Damaged(_))) && self.log.records.damage.count() > known {
+            known = self.log.records.damage.count();
             result = self.write(&mut batch);
         }
-        if let Err(Fault::Index(reason)) = &result {
-            self.shared.records.damage.report_thing("index of ids", reason);
+        if let Err(Failure::Index(reason)) = &result {
+            self.log.records.damage.report_thing("index of ids", reason);
             self.book.skip_buckets();
             result = self.write(&mut batch);
         }
@@ -180,7 +146,7 @@ impl Writer {
         let mut written = match result {
             Ok(written) => written,
             Err(fault) => {
-                self.shared.suffer(&fault);
+                self.log.suffer(&fault);
                 return refuse(batch, &fault);
             }
         };
@@ -192,18 +158,18 @@ impl Writer {
             written = self.take_back(&before, &mut batch, written);
         }
         if self.can_write() {
-            self.shared.set_health(Health::Good);
+            self.log.take_appends();
         }
-        self.shared.lock().stored = self.book.trimmed();
+        self.log.lock().stored = self.book.trimmed();
         self.publish(written.entries);
-        for (job, outcome) in batch.into_iter().zip(written.outcomes) {
-            job.answer(outcome.kind);
+        for (job, (outcome, _)) in batch.into_iter().zip(written.outcomes) {
+            job.answer(outcome);
         }
     }
 
     /// Fails the log if one of its files is missing, which is named. Before that, it moves commits from the write-ahead log to the
     /// database, so that a restart finds as much as there is.
-    fn fail_if_missing(&mut self, what: Option<&str>) -> Result<(), Fault> {
+    fn fail_if_missing(&mut self, what: Option<&str>) -> Result<(), Failure> {
         let Some(what) = what else { return Ok(()) };
         let moved =
             self.checkpointer.wait().and_then(|()| checkpoint(&self.connection, CheckpointMode::FULL));
@@ -215,11 +181,11 @@ impl Writer {
         )
         .into();
         self.fail(&reason);
-        Err(Fault::Fatal(reason))
+        Err(Failure::Fatal(reason))
     }
 
     /// One transaction of the jobs whose callers still wait, on disk when it returns; or nothing has changed.
-    fn write(&mut self, batch: &mut Vec<Job>) -> Result<Written, Fault> {
+    fn write(&mut self, batch: &mut Vec<Job>) -> Result<Written, Failure> {
         batch.retain(|job| !job.is_given_up());
         if batch.is_empty() {
             return Ok(Written::default());
@@ -247,7 +213,7 @@ impl Writer {
             }
             Err(fault) => {
                 self.roll_back();
-                self.shared.suffer(&fault);
+                self.log.suffer(&fault);
                 written
             }
         }
@@ -258,7 +224,7 @@ impl Writer {
         before: &Book,
         is_kept: &[bool],
         written: &Written,
-    ) -> Result<Written, Fault> {
+    ) -> Result<Written, Failure> {
         let now = now();
         self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         for origin in ORIGINS {
@@ -268,31 +234,30 @@ impl Writer {
         self.book.take_back(before);
         self.oldest = Oldest::both(&self.retention, &self.book);
         let (mut rest, mut start) = (Written::default(), 0);
-        for (outcome, is_kept) in written.outcomes.iter().zip(is_kept) {
-            let entries = &written.entries[start..outcome.end];
-            start = outcome.end;
-            let mut kind = outcome.kind;
+        for ((mut outcome, end), is_kept) in written.outcomes.iter().copied().zip(is_kept) {
+            let entries = &written.entries[start..end];
+            start = end;
             // Facts stay recorded, even if their caller has given up: it gives them again, which makes no second event.
-            if !is_kept && matches!(kind, OutcomeKind::Appended(_)) {
+            if !is_kept && matches!(outcome, Outcome::Appended(_)) {
                 continue;
             }
             for entry in entries {
                 let record = codec::encode(&entry.update);
-                let pending = Pending { update: Arc::clone(&entry.update), record };
-                let sequence = self.add(&pending, now, &mut rest.entries)?;
-                if let OutcomeKind::Appended(_) = kind {
-                    kind = OutcomeKind::Appended(sequence);
+                let again = Encoded { update: Arc::clone(&entry.update), record };
+                let sequence = self.add(&again, now, &mut rest.entries)?;
+                if let Outcome::Appended(_) = outcome {
+                    outcome = Outcome::Appended(sequence);
                 }
             }
             if *is_kept {
-                rest.outcomes.push(Outcome { kind, end: rest.entries.len() });
+                rest.outcomes.push((outcome, rest.entries.len()));
             }
         }
         self.conclude(now, &rest.entries)?;
         Ok(rest)
     }
 
-    fn try_write(&mut self, batch: &[Job]) -> Result<Written, Fault> {
+    fn try_write(&mut self, batch: &[Job]) -> Result<Written, Failure> {
         let now = now();
         let (mut entries, mut outcomes) = (Vec::new(), Vec::with_capacity(batch.len()));
         self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
@@ -300,14 +265,14 @@ impl Writer {
             match job {
                 Job::Append { update, .. } => {
                     let sequence = self.add(update, now, &mut entries)?;
-                    outcomes.push(Outcome { kind: OutcomeKind::Appended(sequence), end: entries.len() });
+                    outcomes.push((Outcome::Appended(sequence), entries.len()));
                 }
                 Job::Record { facts, .. } => {
                     let is_live = self.leases.is_live(facts.node);
-                    // Only nodes without a lease are expired.
+                    // An expiry is for nodes that have none.
                     if is_live != facts.is_expiry {
                         for fact in &facts.facts {
-                            if registry::apply(&self.connection, facts.node, fact)? {
+                            if subscribers::apply(&self.connection, facts.node, fact)? {
                                 for event in &fact.events {
                                     self.add(event, now, &mut entries)?;
                                 }
@@ -315,9 +280,9 @@ impl Writer {
                         }
                     }
                     let lease = if is_live { Lease::Kept } else { Lease::Ended };
-                    outcomes.push(Outcome { kind: OutcomeKind::Recorded(lease), end: entries.len() });
+                    outcomes.push((Outcome::Recorded(lease), entries.len()));
                 }
-                Job::Expire { .. } | Job::Tick => {}
+                Job::TrimOld { .. } | Job::Tick => {}
             }
         }
         self.conclude(now, &entries)?;
@@ -325,7 +290,7 @@ impl Writer {
     }
 
     /// Ends a transaction that adds entries: trims, stores the book and commits.
-    fn conclude(&mut self, now: i64, entries: &[Entry]) -> Result<(), Fault> {
+    fn conclude(&mut self, now: i64, entries: &[Entry]) -> Result<(), Failure> {
         self.trim(now)?;
         if let Some(last) = entries.last() {
             self.book.head_id = Some(last.update.id().as_str().to_owned());
@@ -335,23 +300,23 @@ impl Writer {
         Ok(())
     }
 
-    fn add(&mut self, pending: &Pending, now: i64, entries: &mut Vec<Entry>) -> Result<u64, Fault> {
-        let Pending { update, record } = pending;
+    fn add(&mut self, update: &Encoded, now: i64, entries: &mut Vec<Entry>) -> Result<u64, Failure> {
+        let Encoded { update, record } = update;
         let origin = update.origin();
         let sequence = self.book.head + 1;
         let tally = self.book.tally(origin);
         let place = (sequence, now, tally.added);
-        self.shared.records.insert(&self.connection, update, record, place)?;
-        self.oldest[super::log::index(origin)].add(tally, sequence, now, record.len() as u64);
+        self.log.records.insert(&self.connection, update, record, place)?;
+        self.oldest[index(origin)].add(tally, sequence, now, record.len() as u64);
         self.book.head = sequence;
-        let position = self.shared.records.position(sequence);
+        let position = self.log.records.position(sequence);
         entries.push(Entry { position, update: Arc::clone(update) });
         Ok(sequence)
     }
 
-    fn trim(&mut self, now: i64) -> Result<(), Fault> {
+    fn trim(&mut self, now: i64) -> Result<(), Failure> {
         let head = self.book.head;
-        let damage = &self.shared.records.damage;
+        let damage = &self.log.records.damage;
         for (origin, oldest) in ORIGINS.into_iter().zip(&mut self.oldest) {
             oldest.trim(&self.connection, damage, self.book.tally(origin), (head, now))?;
         }
@@ -375,14 +340,14 @@ impl Writer {
     }
 
     fn fail(&self, reason: &str) {
-        self.shared.set_health(Health::Failed(reason.into()));
+        self.log.fail(reason);
     }
 
     /// What has been committed becomes visible.
     fn publish(&mut self, entries: Vec<Entry>) {
-        let damage = &self.shared.records.damage;
+        let damage = &self.log.records.damage;
         let expires = self.oldest[0].expires(&self.connection, damage, self.book.head);
-        let mut published = self.shared.lock();
+        let mut published = self.log.lock();
         published.extend(entries);
         // After a failed commit the book is the one on disk again, which may know less.
         for (published, trimmed) in published.trimmed.iter_mut().zip(self.book.trimmed()) {
@@ -391,41 +356,41 @@ impl Writer {
         published.buckets = self.book.buckets();
         published.expires = expires.unwrap_or(None);
         drop(published);
-        self.shared.appended.notify_waiters();
+        self.log.appended.notify_waiters();
     }
 
-    /// Lets go of what has become too old, or is over a bound that was lowered. That is on disk with the next commit, and
+    /// Trims what has become too old, or is over a bound that was lowered. That is on disk with the next commit, and
     /// found out anew after a crash before that.
-    fn expire(&mut self) {
+    fn trim_old(&mut self) {
         if let Err(fault) = self.trim(now()) {
             let reason = fault.reason();
-            tracing::error!(%reason, "updates that are too old cannot be let go of");
+            tracing::error!(%reason, "updates that are too old cannot be trimmed");
         }
         let trimmed = self.book.trimmed();
-        if self.can_write() && self.shared.lock().stored != trimmed {
+        if self.can_write() && self.log.lock().stored != trimmed {
             let stored = unsynced(&self.connection, |connection| self.book.store(connection));
             if stored.is_ok() {
-                self.shared.lock().stored = trimmed;
+                self.log.lock().stored = trimmed;
             }
-            self.settle(stored.map_err(Fault::from));
+            self.settle(stored.map_err(Failure::from));
         }
         self.publish(Vec::new());
     }
 
     fn can_write(&self) -> bool {
-        !matches!(self.shared.health(), Health::Failed(_))
+        self.log.failure().is_none()
     }
 
     /// One step of what can be put off.
     fn tidy(&mut self) {
-        let result = self.chores.step(&self.connection, &self.shared);
+        let result = self.chores.step(&self.connection, &self.log);
         self.settle(result);
     }
 
     /// After a commit: a step of what must not be put off for ever.
     fn tidy_behind(&mut self) {
         let released = self.oldest.iter_mut().map(Oldest::take_released).sum();
-        let result = self.chores.after_commit(&self.connection, &self.shared, released);
+        let result = self.chores.after_commit(&self.connection, &self.log, released);
         self.settle(result);
         if self.can_write() {
             let result = self.checkpointer.tend(&self.connection, false);
@@ -433,7 +398,7 @@ impl Writer {
         }
     }
 
-    fn settle(&mut self, result: Result<(), Fault>) {
+    fn settle(&mut self, result: Result<(), Failure>) {
         let Err(fault) = result else { return };
         if !self.connection.is_autocommit() {
             // After some errors SQLite has done so itself.
@@ -441,8 +406,8 @@ impl Writer {
         }
         match fault {
             // Updates may still find room.
-            Fault::Full(_) => self.is_starved = true,
-            fault => self.shared.suffer(&fault),
+            Failure::Full(_) => self.is_starved = true,
+            fault => self.log.suffer(&fault),
         }
         self.chores.rest();
     }
@@ -456,16 +421,16 @@ impl Writer {
         if self.fail_if_missing(missing).is_err() {
             return;
         }
-        let is_full = self.is_starved || self.shared.health() == Health::Full;
+        let is_full = self.is_starved || !self.log.capacity.has_room();
         if is_full {
             self.is_starved = false;
             self.make_room();
         }
         let has_ballast = self.directory.load_ballast().is_ok();
         if !is_full || self.has_room(has_ballast) && !self.is_starved {
-            self.shared.set_health(Health::Good);
+            self.log.take_appends();
         }
-        self.chores.tick(&self.connection, &self.shared);
+        self.chores.tick(&self.connection, &self.log);
         if self.can_write() {
             let result = self.checkpointer.tend(&self.connection, true);
             self.settle(result);
@@ -495,86 +460,51 @@ impl Writer {
         let mut make = || {
             self.checkpointer.wait().or_else(past_full)?;
             checkpoint(&self.connection, CheckpointMode::PASSIVE).map(drop).or_else(past_full)?;
-            if self.chores.could_delete(&self.shared) {
+            if self.chores.could_delete(&self.log) {
                 self.directory.drop_ballast();
-                self.chores.all(&self.connection, &self.shared)?;
+                self.chores.all(&self.connection, &self.log)?;
                 checkpoint(&self.connection, CheckpointMode::PASSIVE).map(drop).or_else(past_full)?;
                 // Who needs the room now has it from what was deleted.
                 let _ = self.directory.load_ballast();
             }
             Ok(())
         };
-        let result: Result<(), Fault> = make();
-        let is_worth = !matches!(result, Err(Fault::Fatal(_)));
+        let result: Result<(), Failure> = make();
+        let is_worth = !matches!(result, Err(Failure::Fatal(_)));
         self.settle(result);
         is_worth
     }
 
     fn finish(mut self) {
-        self.shared.close();
+        self.log.close();
         let result = self.checkpointer.stop();
         self.settle(result);
         if self.can_write() {
             // What is not moved now is moved when the log is opened again.
-            let stored = self.book.store(&self.connection).map_err(Fault::from);
+            let stored = self.book.store(&self.connection).map_err(Failure::from);
             let moved = stored.and_then(|()| checkpoint(&self.connection, CheckpointMode::TRUNCATE));
             if let Err(fault) = moved {
-                self.shared.suffer(&fault);
+                self.log.suffer(&fault);
             }
         }
         drop(self.connection);
     }
 }
 
-fn past_full(fault: Fault) -> Result<(), Fault> {
+fn past_full(fault: Failure) -> Result<(), Failure> {
     match fault {
-        Fault::Full(_) => Ok(()),
+        Failure::Full(_) => Ok(()),
         other => Err(other),
     }
 }
 
-fn refuse(batch: Vec<Job>, fault: &Fault) {
+fn refuse(batch: Vec<Job>, fault: &Failure) {
     for job in batch {
-        // Whoever asked may have gone.
+        // An error means that the caller has gone.
         match job {
             Job::Append { reply, .. } => drop(reply.send(Err(fault.into()))),
             Job::Record { reply, .. } => drop(reply.send(Err(fault.into()))),
-            Job::Expire { .. } | Job::Tick => {}
-        }
-    }
-}
-
-impl Job {
-    fn entries(&self) -> usize {
-        match self {
-            Self::Append { .. } => 1,
-            Self::Record { facts, .. } => facts.facts.len(),
-            Self::Expire { .. } | Self::Tick => 0,
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        match self {
-            Self::Append { room, .. } | Self::Record { room, .. } => room.num_permits(),
-            Self::Expire { .. } | Self::Tick => 0,
-        }
-    }
-
-    /// Whether its caller has given up: it got an error, or is gone.
-    fn is_given_up(&self) -> bool {
-        match self {
-            Self::Append { reply, .. } => reply.is_closed(),
-            Self::Record { reply, .. } => reply.is_closed(),
-            Self::Expire { .. } | Self::Tick => false,
-        }
-    }
-
-    fn answer(self, outcome: OutcomeKind) {
-        // Whoever asked may have gone.
-        match (self, outcome) {
-            (Self::Append { reply, .. }, OutcomeKind::Appended(sequence)) => drop(reply.send(Ok(sequence))),
-            (Self::Record { reply, .. }, OutcomeKind::Recorded(lease)) => drop(reply.send(Ok(lease))),
-            _ => {}
+            Job::TrimOld { .. } | Job::Tick => {}
         }
     }
 }

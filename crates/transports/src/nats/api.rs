@@ -11,7 +11,10 @@ use bytes::Bytes;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use super::link::{Failure, Link, Refusal, Sent, codes};
+use super::{
+    failure::{Failure, Refusal, codes},
+    link::{Link, Sent},
+};
 
 /// A stream as its leader has it.
 #[derive(Debug, Deserialize)]
@@ -131,7 +134,7 @@ impl Link {
         self.call::<Created>(&subject, &request).await.map(|created| created.num_pending)
     }
 
-    /// Lets go of a consumer; one that is gone already is no error.
+    /// Deletes a consumer. A consumer that does not exist is no error.
     pub(super) async fn release(&self, stream: &str, consumer: &str) -> Result<(), Failure> {
         let released =
             self.call::<Value>(&format!("CONSUMER.DELETE.{stream}.{consumer}"), &Value::Null).await;

@@ -1,7 +1,7 @@
 //! Messages of one stream from a sequence on, in order and without gap, over disconnections.
 //!
-//! A reader is an ephemeral pull consumer: the server sends as many messages as were asked for, so that whoever reads
-//! slowly holds up nobody and pins little. It goes on at the exact sequence when the consumer is lost.
+//! Reads over an ephemeral pull consumer of the server: the server sends as many messages as were asked for, so that a slow
+//! reader holds up nobody and pins little. When that consumer is lost, another one goes on at the exact sequence.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,7 +14,8 @@ use uuid::Uuid;
 
 use super::{
     api::{ConsumerConfig, Info},
-    link::{Connection, Failure, Link, codes},
+    failure::{Failure, codes},
+    link::{Connection, Link},
 };
 
 /// A message at its place.
@@ -30,17 +31,17 @@ pub(super) struct Raw {
     pub(super) pending: u64,
 }
 
-/// Why a reader has nothing to give.
+/// Why a consumer has no messages.
 #[derive(Debug)]
 pub(super) enum End {
     /// For now; try again.
-    Away(String),
+    Unavailable(String),
     /// The stream is another one, or has lost what was read last.
     Lost(String),
 }
 
-/// A reader of one stream. See the module.
-pub(super) struct Reader {
+/// A consumer of one stream. See the module.
+pub(super) struct Consumer {
     link: Arc<Link>,
     stream: String,
     headers_only: bool,
@@ -55,7 +56,7 @@ pub(super) struct Reader {
     attached: Option<Attached>,
 }
 
-/// What is known when a reader has been attached.
+/// What is known when a consumer has been attached.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Start {
     /// The end of the stream shortly before.
@@ -102,7 +103,7 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Several heartbeats have been missed.
 const SILENCE_MAX: Duration = Duration::from_millis(3_500);
 
-impl Reader {
+impl Consumer {
     /// Reads what follows `after` in the stream that was made at `epoch`.
     pub(super) fn new(link: Arc<Link>, stream: &str, headers_only: bool, epoch: u64, after: u64) -> Self {
         let stream = stream.to_owned();
@@ -119,7 +120,7 @@ impl Reader {
         }
     }
 
-    /// Ends where the stream ends: [`Reader::next`] gives nothing then.
+    /// Ends where the stream ends: [`Consumer::next`] gives nothing then.
     pub(super) fn that_ends(mut self) -> Self {
         self.ends = true;
         self
@@ -131,7 +132,7 @@ impl Reader {
         self
     }
 
-    /// Makes a consumer, unless there is one.
+    /// Makes a consumer on the server, unless there is one.
     pub(super) async fn attach(&mut self) -> Result<Option<Start>, End> {
         if self.attached.is_some() {
             return Ok(None);
@@ -143,10 +144,11 @@ impl Reader {
         let connection = self.link.connection();
         let inbox = connection.client.new_inbox();
         let messages = connection.client.subscribe(format!("{inbox}.*")).await;
-        let messages = messages.map_err(|_| End::Away("the connection is closed".to_owned()))?;
+        let messages = messages.map_err(|_| End::Unavailable("the connection is closed".to_owned()))?;
         let filter = self.filter.as_deref();
         let config = ConsumerConfig { name: &consumer, from, headers_only: self.headers_only, filter };
-        let pending = self.link.consume(&self.stream, &config).await.map_err(|failure| away(&failure))?;
+        let pending =
+            self.link.consume(&self.stream, &config).await.map_err(|failure| unavailable(&failure))?;
         let attached = Attached {
             link: Arc::clone(&self.link),
             stream: self.stream.clone(),
@@ -173,9 +175,9 @@ impl Reader {
 
     /// Fails if the stream is not the one that was read so far.
     pub(super) async fn check(&self) -> Result<Info, End> {
-        // One that is not there is waited for: it is made anew by whoever keeps the index, and is another one then.
-        let info = self.link.info(&self.stream).await.map_err(|failure| away(&failure))?;
-        let epoch = info.epoch().map_err(|failure| away(&failure))?;
+        // A stream that does not exist is waited for: the task that keeps the index makes it again, as another one.
+        let info = self.link.info(&self.stream).await.map_err(|failure| unavailable(&failure))?;
+        let epoch = info.epoch().map_err(|failure| unavailable(&failure))?;
         if epoch != self.epoch {
             return Err(End::Lost("the stream was lost and has been made anew".to_owned()));
         }
@@ -198,14 +200,14 @@ impl Reader {
         result
     }
 
-    /// Lets go of the consumer; another one goes on where it was.
+    /// Drops the consumer on the server; another one goes on where it was.
     pub(super) fn detach(&mut self) {
         self.attached = None;
     }
 
     async fn take(&mut self) -> Result<Vec<Raw>, End> {
         let Some(attached) = &mut self.attached else {
-            return Err(End::Away("there is no consumer".to_owned()));
+            return Err(End::Unavailable("there is no consumer".to_owned()));
         };
         let mut batch = Vec::new();
         loop {
@@ -217,8 +219,9 @@ impl Reader {
             }
             // What is there already comes before the deadline, and every wait for the next has the same one.
             let message = timeout_at(attached.heard + SILENCE_MAX, attached.messages.next()).await;
-            let message = message.map_err(|_| End::Away(format!("silent for {SILENCE_MAX:?}")))?;
-            let mut message = Some(message.ok_or_else(|| End::Away("the connection is closed".to_owned()))?);
+            let message = message.map_err(|_| End::Unavailable(format!("silent for {SILENCE_MAX:?}")))?;
+            let mut message =
+                Some(message.ok_or_else(|| End::Unavailable("the connection is closed".to_owned()))?);
             // No await from here on: what is taken is given, or the consumer is begun anew behind what was given.
             while let Some(received) = message.take() {
                 match attached.receive(received) {
@@ -272,7 +275,7 @@ impl Attached {
         let reply = format!("{}.{}", self.inbox, self.pulls + 1);
         let sent = self.connection.client.publish_with_reply(subject, reply, request.to_string().into());
         let sent = tokio::time::timeout(self.link.settings.timeout, sent).await;
-        sent.ok().and_then(Result::ok).ok_or_else(|| End::Away("nothing can be sent".to_owned()))?;
+        sent.ok().and_then(Result::ok).ok_or_else(|| End::Unavailable("nothing can be sent".to_owned()))?;
         self.pulls += 1;
         self.heard = Instant::now();
         self.outstanding = batch;
@@ -291,7 +294,7 @@ impl Attached {
                 let text = message.description.unwrap_or_default().to_ascii_lowercase();
                 let is_over = ["deleted", "leadership", "shutdown", "push based"];
                 if is_over.iter().any(|part| text.contains(part)) {
-                    return Err(End::Away(text));
+                    return Err(End::Unavailable(text));
                 }
                 if of_this_pull {
                     self.outstanding = 0;
@@ -299,16 +302,16 @@ impl Attached {
                     self.is_over = status.as_u16() != 409;
                 }
             }
-            _ => return Err(End::Away(message.description.unwrap_or_else(|| status.to_string()))),
+            _ => return Err(End::Unavailable(message.description.unwrap_or_else(|| status.to_string()))),
         }
         Ok(None)
     }
 
     fn delivery(&mut self, message: Message) -> Result<Raw, End> {
         let place = message.reply.as_deref().and_then(place);
-        let place = place.ok_or_else(|| End::Away("a delivery without a place".to_owned()))?;
+        let place = place.ok_or_else(|| End::Unavailable("a delivery without a place".to_owned()))?;
         if place.delivered != self.delivered + 1 {
-            return Err(End::Away(format!(
+            return Err(End::Unavailable(format!(
                 "delivery {} came after {}: some were dropped on their way",
                 place.delivered, self.delivered
             )));
@@ -329,7 +332,7 @@ impl Attached {
 impl Drop for Attached {
     /// The server would notice by itself, after a while.
     fn drop(&mut self) {
-        if !self.link.health.is_ready() {
+        if !self.link.health.is_available() {
             return;
         }
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
@@ -361,10 +364,10 @@ fn place(reply: &str) -> Option<Place> {
     Some(Place { seq: number(0)?, delivered: number(1)?, time: number(2)?, pending: number(3)? })
 }
 
-fn away(failure: &Failure) -> End {
+fn unavailable(failure: &Failure) -> End {
     match failure.is(codes::STREAM_NOT_FOUND) {
-        true => End::Away("the stream does not exist".to_owned()),
-        false => End::Away(failure.to_string()),
+        true => End::Unavailable("the stream does not exist".to_owned()),
+        false => End::Unavailable(failure.to_string()),
     }
 }
 

@@ -1,4 +1,4 @@
-//! One reader of the log that sees every entry once.
+//! One consumer of the log that sees every entry once.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -9,15 +9,15 @@ use petasos_hub::{
 };
 
 use super::{
-    consumer::{End, Raw, Reader, Start},
+    consumer::{Consumer, End, Raw, Start},
     log::Log,
 };
 use crate::{retry::Backoff, shared::pace::Seat};
 
 /// A follower of the log. See the module.
-pub(super) struct LogFollower {
+pub(super) struct NatsFollower {
     log: Arc<Log>,
-    reader: Reader,
+    consumer: Consumer,
     epoch: u64,
     /// The last sequence that has been looked at.
     through: u64,
@@ -26,17 +26,17 @@ pub(super) struct LogFollower {
     backoff: Backoff,
     /// Every sequence up to here was read or is removed, and nothing behind it was read at that time.
     end: u64,
-    /// Let go of at the end, so that appenders do not wait for what follows nothing any more.
+    /// Dropped at the end, so that publishers do not wait for a follower that has ended.
     seat: Option<Seat>,
 }
 
-impl LogFollower {
+impl NatsFollower {
     pub(super) fn new(log: Arc<Log>, after: Position) -> Self {
         let Position { epoch, sequence } = after;
-        let reader = Reader::new(Arc::clone(&log.link), &log.streams.log, false, epoch, sequence);
-        let seat = Some(log.window.enter(after));
+        let consumer = Consumer::new(Arc::clone(&log.link), &log.streams.log, false, epoch, sequence);
+        let seat = Some(log.pace.enter(after));
         let (waiting, backoff) = (VecDeque::new(), Backoff::new());
-        Self { log, reader, epoch, through: sequence, waiting, backoff, end: 0, seat }
+        Self { log, consumer, epoch, through: sequence, waiting, backoff, end: 0, seat }
     }
 
     /// What has been read, up to the first gap that has to be asked about. Cancel-safe.
@@ -52,9 +52,7 @@ impl LogFollower {
             let Some(raw) = self.waiting.pop_front() else { break };
             self.through = raw.seq;
             let position = Position { epoch: self.epoch, sequence: raw.seq };
-            if let Some(update) = self.log.decode(position, &raw.payload) {
-                entries.push(Entry { position, update: Arc::new(update) });
-            }
+            entries.extend(self.log.decoder.entry(position, &raw.payload));
         }
         if entries.is_empty() && self.waiting.is_empty() && self.end > self.through {
             self.cross(self.end + 1).await?;
@@ -81,7 +79,7 @@ impl LogFollower {
                 stream,
                 after,
                 next,
-                "a follower was too slow: the log has let go of what it had not seen"
+                "a follower lagged too far: the log has trimmed entries that it had not seen"
             );
             return Err(TransportError::Trimmed);
         }
@@ -95,10 +93,10 @@ impl LogFollower {
                 return Ok(entries);
             }
             let batch = tokio::select! {
-                batch = read(&mut self.reader) => batch,
+                batch = read(&mut self.consumer) => batch,
                 () = stalled(&self.log, self.epoch, self.through) => {
                     // A new consumer shows whether messages are left: they may have been removed.
-                    self.reader.detach();
+                    self.consumer.detach();
                     continue;
                 }
             };
@@ -108,8 +106,8 @@ impl LogFollower {
                     self.backoff.reset();
                     self.waiting.extend(batch);
                 }
-                Err(End::Away(reason)) => {
-                    self.log.link.health.is_away(&reason);
+                Err(End::Unavailable(reason)) => {
+                    self.log.link.health.set_unavailable(&reason);
                     self.backoff.wait().await;
                 }
                 Err(End::Lost(reason)) => {
@@ -132,10 +130,10 @@ enum Next {
     },
 }
 
-async fn read(reader: &mut Reader) -> Result<Next, End> {
-    match reader.attach().await? {
+async fn read(consumer: &mut Consumer) -> Result<Next, End> {
+    match consumer.attach().await? {
         Some(Start { last, pending: 0 }) => Ok(Next::Nothing { through: last }),
-        _ => Ok(Next::Batch(reader.next().await?)),
+        _ => Ok(Next::Batch(consumer.next().await?)),
     }
 }
 
@@ -151,7 +149,7 @@ async fn stalled(log: &Log, epoch: u64, through: u64) {
 }
 
 #[async_trait]
-impl Follower for LogFollower {
+impl Follower for NatsFollower {
     async fn next(&mut self) -> Result<Vec<Entry>, TransportError> {
         if self.seat.is_none() {
             return Err(TransportError::Trimmed);

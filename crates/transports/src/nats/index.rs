@@ -11,6 +11,11 @@ use std::{
 use petasos_hub::transport::{Position, Trimmed};
 use petasos_protocol::update::Origin;
 
+/// The header with an update's id, percent-encoded: the index is made from it without the update.
+pub(super) const ID: &str = "Petasos-Id";
+/// The header by which the server takes an event once only.
+pub(super) const EVENT: &str = "Nats-Msg-Id";
+
 /// The index of one log. See the module.
 pub(super) struct Index {
     pub(super) epoch: u64,
@@ -45,8 +50,8 @@ struct Kept {
 struct Place {
     seq: u64,
     id: u64,
-    /// The key of the id by which the server knows a message that is sent twice.
-    told: Option<u64>,
+    /// The key of the id under which the server takes an event once only.
+    event_id: Option<u64>,
 }
 
 /// Nearly every id is given once, and there are as many as entries.
@@ -79,15 +84,15 @@ impl Index {
         }
     }
 
-    /// Adds the message that follows in the stream. `told`: the id by which the server tells repetitions.
-    pub(super) fn push(&mut self, seq: u64, origin: Origin, id: Option<String>, told: Option<&str>) {
+    /// Adds the message that follows in the stream. `event_id`: the id under which the server takes an event once only.
+    pub(super) fn push(&mut self, seq: u64, origin: Origin, id: Option<String>, event_id: Option<&str>) {
         self.skip_to(seq - 1);
         let place = Place {
             seq,
             id: self.key(id.as_deref().unwrap_or_default(), false),
-            told: told.map(|told| self.key(told, true)),
+            event_id: event_id.map(|event_id| self.key(event_id, true)),
         };
-        for key in [Some(place.id), place.told].into_iter().flatten() {
+        for key in [Some(place.id), place.event_id].into_iter().flatten() {
             self.places.entry(key).and_modify(|places| places.add(seq)).or_insert(Places::Once(seq));
         }
         let kept = self.kept(origin);
@@ -113,7 +118,7 @@ impl Index {
         }
     }
 
-    /// The server has nothing before `first` any more: somebody has removed it.
+    /// The server has nothing before `first` any more: an operator has removed it.
     pub(super) fn removed_before(&mut self, first: u64) {
         for origin in [Origin::Publisher, Origin::Hub] {
             let mut is_removed = false;
@@ -137,7 +142,7 @@ impl Index {
         }
     }
 
-    /// Somebody has removed a message that readers still saw: what is older counts as gone with it.
+    /// An operator has removed a message that readers still saw: older messages count as trimmed with it.
     pub(super) fn removed(&mut self, seq: u64) {
         for origin in [Origin::Publisher, Origin::Hub] {
             let entries = &self.kept(origin).entries;
@@ -158,7 +163,7 @@ impl Index {
         while kept.margin.len() > kept.margin_max {
             kept.lost = kept.margin.pop_front().unwrap_or(kept.lost);
         }
-        for key in [Some(place.id), place.told].into_iter().flatten() {
+        for key in [Some(place.id), place.event_id].into_iter().flatten() {
             if self.places.get_mut(&key).is_some_and(|places| places.remove(place.seq)) {
                 self.places.remove(&key);
             }
@@ -181,9 +186,9 @@ impl Index {
         }
     }
 
-    /// Whether readers see a message that was told under that id.
-    pub(super) fn is_told(&self, told: &str) -> bool {
-        self.places.contains_key(&self.key(told, true))
+    /// Whether readers see an event that was appended under that id.
+    pub(super) fn has_event(&self, event_id: &str) -> bool {
+        self.places.contains_key(&self.key(event_id, true))
     }
 
     /// At most `limit` sequences after `after` that readers see.
@@ -217,8 +222,8 @@ impl Index {
         self.updates.lost
     }
 
-    fn key(&self, text: &str, told: bool) -> u64 {
-        self.hasher.hash_one((told, text))
+    fn key(&self, text: &str, is_event_id: bool) -> u64 {
+        self.hasher.hash_one((is_event_id, text))
     }
 }
 
@@ -293,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn what_somebody_removes_counts_as_trimmed() {
+    fn what_an_operator_removes_counts_as_trimmed() {
         let mut index = Index::new(7, 10, 10, 20);
         for seq in 1..=6 {
             push(&mut index, seq, Origin::Publisher);
@@ -312,11 +317,11 @@ mod tests {
     fn ids_are_found_where_they_stand_first() {
         let mut index = Index::new(7, 2, 10, 20);
         for (seq, origin) in [(1, Origin::Publisher), (2, Origin::Hub), (3, Origin::Publisher)] {
-            index.push(seq, origin, Some("id".to_owned()), Some("told"));
+            index.push(seq, origin, Some("id".to_owned()), Some("event"));
         }
         assert_eq!(index.places("id"), [1, 2, 3]);
         push(&mut index, 4, Origin::Publisher);
         assert_eq!(index.places("id"), [2, 3]);
-        assert!(index.is_told("told") && !index.is_told("id") && index.places("told").is_empty());
+        assert!(index.has_event("event") && !index.has_event("id") && index.places("event").is_empty());
     }
 }

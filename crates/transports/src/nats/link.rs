@@ -14,23 +14,33 @@ use async_nats::{Client, HeaderMap, Message, StatusCode, client::PublishErrorKin
 use bytes::Bytes;
 use futures_util::StreamExt;
 use petasos_hub::TransportError;
-use serde::Deserialize;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    sync::oneshot,
     task::JoinHandle,
     time::{Instant, error::Elapsed, timeout_at},
 };
 
-use super::{health::Health, settings::Settings};
-use crate::OpenError;
+use super::{
+    failure::{Denials, Failure},
+    settings::Settings,
+};
+use crate::{
+    OpenError,
+    shared::{
+        health::Health,
+        room::{Permit, Room},
+        writer::WAITING_BYTES_MAX,
+    },
+};
 
 /// A connection that is opened again whenever it is lost, with a new client: messages that waited in the old client are
 /// dropped with it.
 pub(super) struct Link {
     pub(super) settings: Settings,
-    pub(super) health: Arc<Health>,
+    pub(super) health: Health,
+    pub(super) denials: Arc<Denials>,
     connection: Mutex<Arc<Connection>>,
-    in_flight: Arc<Semaphore>,
+    in_flight: Room,
 }
 
 /// One client with the answers that it waits for.
@@ -49,7 +59,7 @@ struct Replies {
 
 struct Waiting {
     sender: oneshot::Sender<Message>,
-    _permit: OwnedSemaphorePermit,
+    _permit: Permit,
 }
 
 /// A request without an answer yet. Dropping it forgets the request.
@@ -60,108 +70,17 @@ pub(super) struct Sent {
     deadline: Instant,
 }
 
-/// Requests without an answer yet. Others wait; the client's queue for answers holds several times as many.
+/// Requests without an answer yet, which have [`WAITING_BYTES_MAX`] bytes together. Further ones wait; the client's queue
+/// for answers holds several times as many.
 const IN_FLIGHT_MAX: usize = 8_192;
-
-/// Why a request has no useful answer.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
-    #[error("no answer within {0:?}")]
-    Late(std::time::Duration),
-    #[error("nobody answers: JetStream is not running, or the stream has no leader or does not exist")]
-    NoResponders,
-    #[error("the connection is closed")]
-    Closed,
-    #[error("{0}: raise \"max_payload\" of the server, or send less")]
-    TooLarge(String),
-    #[error("{0}")]
-    Refused(Refusal),
-    #[error("an answer cannot be understood: {0}")]
-    Malformed(String),
-}
-
-/// An error of the JetStream API.
-#[derive(Debug, Clone, Deserialize, thiserror::Error)]
-#[error("{description} ({err_code})")]
-pub(super) struct Refusal {
-    #[serde(default)]
-    pub(super) code: u16,
-    #[serde(default)]
-    pub(super) err_code: u16,
-    #[serde(default)]
-    pub(super) description: String,
-}
-
-/// Numbers of the server's errors, from its `errors.json`.
-pub(super) mod codes {
-    pub(crate) const CONSUMER_NOT_FOUND: u16 = 10_014;
-    pub(crate) const MESSAGE_NOT_FOUND: u16 = 10_037;
-    pub(crate) const NOT_ENABLED_FOR_ACCOUNT: u16 = 10_039;
-    pub(crate) const SEQUENCE_NOT_FOUND: u16 = 10_043;
-    pub(crate) const STREAM_NOT_FOUND: u16 = 10_059;
-    pub(crate) const WRONG_LAST_SEQUENCE: u16 = 10_071;
-    pub(crate) const NOT_ENABLED: u16 = 10_076;
-
-    /// More than the stream's `max_msg_size`.
-    pub(crate) const MESSAGE_TOO_LARGE: u16 = 10_054;
-    /// Resources of the account, of the server, its memory or storage; messages, consumers or bytes of a stream.
-    pub(crate) const FULL: &[u16] = &[10_002, 10_023, 10_028, 10_047, 10_054, 10_122];
-    /// The store could not take it: full, too, if the text says so.
-    pub(crate) const STORE_FAILED: u16 = 10_077;
-}
-
-impl Refusal {
-    fn is_full(&self) -> bool {
-        let says = |part| self.description.contains(part);
-        codes::FULL.contains(&self.err_code)
-            || self.err_code == codes::STORE_FAILED
-                && (says("exceeded") || says("space") || says("resource") || says("quota"))
-    }
-}
-
-impl Failure {
-    /// Whether the server has no room, not only none for one large message.
-    pub(super) fn is_full(&self) -> bool {
-        matches!(self, Self::Refused(refusal) if refusal.is_full()) && !self.is_too_large()
-    }
-
-    pub(super) fn is(&self, err_code: u16) -> bool {
-        matches!(self, Self::Refused(refusal) if refusal.err_code == err_code)
-    }
-
-    /// What was sent is too large, whenever it is sent.
-    pub(super) fn is_too_large(&self) -> bool {
-        matches!(self, Self::TooLarge(_)) || self.is(codes::MESSAGE_TOO_LARGE)
-    }
-}
-
-/// Whether it failed because what was sent is too large, whenever it is sent.
-pub(super) fn is_too_large<T>(result: &Result<T, TransportError>) -> bool {
-    matches!(result, Err(TransportError::Full(cause))
-        if cause.downcast_ref::<Failure>().is_some_and(Failure::is_too_large))
-}
-
-/// `None`: what was sent is too large.
-pub(super) fn fitting<T>(result: Result<T, TransportError>) -> Result<Option<T>, TransportError> {
-    if is_too_large(&result) { Ok(None) } else { result.map(Some) }
-}
-
-impl From<Failure> for TransportError {
-    fn from(failure: Failure) -> Self {
-        match &failure {
-            Failure::TooLarge(_) => Self::Full(failure.into()),
-            Failure::Refused(refusal) if refusal.is_full() => Self::Full(failure.into()),
-            _ => Self::unavailable(failure),
-        }
-    }
-}
 
 impl Link {
     pub(super) async fn open(settings: Settings) -> Result<Self, OpenError> {
-        let health = Arc::new(Health::new(&settings.name));
-        let connection = Connection::open(&settings, &health, &[]).await?;
-        let in_flight = Arc::new(Semaphore::new(IN_FLIGHT_MAX));
-        Ok(Self { settings, health, connection: Mutex::new(Arc::new(connection)), in_flight })
+        let health = Health::new(format!("the log \"{}\" in NATS", settings.name));
+        let denials = Arc::<Denials>::default();
+        let connection = Mutex::new(Arc::new(Connection::open(&settings, &denials, &[]).await?));
+        let in_flight = Room::new(IN_FLIGHT_MAX, WAITING_BYTES_MAX);
+        Ok(Self { settings, health, denials, connection, in_flight })
     }
 
     pub(super) fn connection(&self) -> Arc<Connection> {
@@ -177,7 +96,7 @@ impl Link {
         let last = self.connection();
         if last.dispatch.is_finished() {
             let others = last.client.server_info().connect_urls;
-            let connection = Connection::open(&self.settings, &self.health, &others).await?;
+            let connection = Connection::open(&self.settings, &self.denials, &others).await?;
             *self.connection_slot() = Arc::new(connection);
         }
         Ok(())
@@ -215,7 +134,7 @@ impl Link {
     ) -> Result<Sent, Failure> {
         let deadline = Instant::now() + self.settings.timeout;
         let sending = async {
-            self.health.answers().await;
+            self.health.until_available().await;
             self.ask(subject, Some(headers), payload, deadline).await
         };
         self.noted(timeout_at(deadline, sending).await)
@@ -234,7 +153,7 @@ impl Link {
     fn noted<T>(&self, result: Result<Result<T, Failure>, Elapsed>) -> Result<T, Failure> {
         let result = result.unwrap_or(Err(Failure::Late(self.settings.timeout)));
         if let Err(failure @ (Failure::Late(_) | Failure::NoResponders | Failure::Closed)) = &result {
-            self.health.is_away(&failure.to_string());
+            self.health.set_unavailable(failure);
         }
         result
     }
@@ -246,7 +165,7 @@ impl Link {
         payload: Bytes,
         deadline: Instant,
     ) -> Result<Sent, Failure> {
-        let permit = Arc::clone(&self.in_flight).acquire_owned().await.map_err(|_| Failure::Closed)?;
+        let permit = self.in_flight.take(payload.len()).await;
         let connection = self.connection();
         let sent = connection.wait(permit, deadline);
         let reply = format!("{}.{}", connection.inbox, sent.key);
@@ -267,8 +186,8 @@ impl Link {
 
 impl Connection {
     /// `others`: addresses of further servers, from the last connection.
-    async fn open(settings: &Settings, health: &Arc<Health>, others: &[String]) -> Result<Self, OpenError> {
-        let client = settings.connect(health, others).await?;
+    async fn open(settings: &Settings, denials: &Arc<Denials>, others: &[String]) -> Result<Self, OpenError> {
+        let client = settings.connect(denials, others).await?;
         let inbox = client.new_inbox();
         let mut answers = client
             .subscribe(format!("{inbox}.*"))
@@ -288,7 +207,7 @@ impl Connection {
         Ok(Self { client, replies, inbox, dispatch })
     }
 
-    fn wait(&self, permit: OwnedSemaphorePermit, deadline: Instant) -> Sent {
+    fn wait(&self, permit: Permit, deadline: Instant) -> Sent {
         let key = self.replies.next.fetch_add(1, Ordering::Relaxed);
         let (sender, answer) = oneshot::channel();
         self.replies.lock().insert(key, Waiting { sender, _permit: permit });
@@ -306,7 +225,7 @@ impl Replies {
     fn answer(&self, message: Message) {
         let key = message.subject.rsplit('.').next().and_then(|key| key.parse().ok());
         if let Some(waiting) = key.and_then(|key: u64| self.lock().remove(&key)) {
-            // Who asked may have gone.
+            // An error means that the caller has gone.
             let _ = waiting.sender.send(message);
         }
     }

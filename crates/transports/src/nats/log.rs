@@ -1,148 +1,197 @@
-//! The log and what this node knows of it. One task keeps the index: it reads the subjects and headers of everything,
-//! makes what is missing, notices when the log was lost, and when the server answers again.
+//! Reading the log, by what this node knows of it: the index.
 
 use std::{
-    collections::VecDeque,
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use async_nats::HeaderMap;
-use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
-use petasos_hub::{TransportError, transport::Position};
-use petasos_protocol::{
-    topic::HubUrl,
-    update::{Origin, Update},
+use futures_util::{StreamExt, stream};
+use petasos_hub::{
+    TransportError,
+    transport::{Entry, Head, Page, Position},
 };
-use tokio::{
-    sync::{Notify, mpsc, oneshot, watch},
-    task::JoinHandle,
-};
-use uuid::Uuid;
+use petasos_protocol::{topic::HubUrl, update::Update};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::{
     api::Info,
-    consumer::{End, Raw, Reader, Start},
+    failure::Failure,
     index::Index,
-    link::{Failure, Link, Sent},
+    link::Link,
     streams::{Streams, kept_per_subject},
 };
 use crate::{
-    OpenError,
-    codec::{self, Damaged},
-    retry::Backoff,
-    shared::capacity::Capacity,
-    shared::pace::Window,
+    codec::decode_id,
+    shared::{capacity::Capacity, decoder::Decoder, pace::Pace},
 };
 
-/// The log of a hub. See the module.
+/// What reads the log. See the module.
 pub(super) struct Log {
     pub(super) link: Arc<Link>,
     pub(super) streams: Streams,
-    pub(super) window: Arc<Window>,
-    hub: HubUrl,
+    pub(super) pace: Arc<Pace>,
+    pub(super) decoder: Decoder,
+    pub(super) capacity: Capacity,
     updates_max: usize,
     index: Mutex<Index>,
-    /// The head of the index, told to those who wait for it.
+    /// The head of the index, for those that wait until it moves.
     reached: watch::Sender<Position>,
-    /// Asks the task to look whether the log is still the same.
+    /// Has the task that keeps the index check whether the log is still the same.
     doubted: Notify,
-    /// The newest append of this process.
-    newest: Mutex<Position>,
-    soundings: mpsc::Sender<Sounding>,
-    reported: Mutex<VecDeque<String>>,
-    /// Whether appends find room.
-    pub(super) capacity: Capacity,
+    questions: mpsc::Sender<Question>,
 }
 
-/// Ends the tasks of a log when it is dropped.
-pub(super) struct Tasks(Vec<JoinHandle<()>>);
+/// A caller that waits for the bounds of the log. One request answers all that wait.
+type Question = oneshot::Sender<Result<Bounds, String>>;
 
-/// Where the end of the log is, asked once for all who want to know at that time.
-type Sounding = oneshot::Sender<Result<Depth, String>>;
-
+/// The sequences that the stream holds.
 #[derive(Debug, Clone, Copy)]
-struct Depth {
+struct Bounds {
     epoch: u64,
     first: u64,
     last: u64,
 }
 
-/// An update that has been sent.
-struct Append {
-    /// The head of the log, as far as was known before.
-    before: Position,
-    sent: Sent,
+/// What stands at a place of the index.
+enum Found {
+    Update(Update),
+    /// Reported already.
+    Damaged,
+    Removed,
 }
 
-/// Updates that are appended one after the other and are on their way at once.
-const APPENDS: usize = 256;
-
-/// Who waits to know where the log ends. Others wait to wait.
-const SOUNDINGS_MAX: usize = 1_024;
+/// Callers that wait for the bounds of the log; further ones queue behind them.
+const QUESTIONS_MAX: usize = 1_024;
 
 /// How often a server that has not answered is asked again.
-const PROBE: Duration = Duration::from_millis(500);
+pub(super) const PROBE: Duration = Duration::from_millis(500);
 
-/// What has been reported and is not reported again.
-const REPORTED_MAX: usize = 1_024;
+/// The bytes of one page, so that a task which holds one pins little.
+const PAGE_BYTES: usize = 256 * 1024;
 
-/// The header with an update's id, percent-encoded: from it the index is made without the update.
-const ID: &str = "Petasos-Id";
-/// The header by which the server tells repetitions.
-const TOLD: &str = "Nats-Msg-Id";
-/// The header that keeps a message out of any other stream.
-const EXPECTED_STREAM: &str = "Nats-Expected-Stream";
-
-/// What a header loses or cannot hold.
-const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'%').add(b':');
+/// Messages of a page that are asked for at once: enough to hide the way to the server.
+const PAGE_REQUESTS: usize = 32;
 
 impl Log {
-    /// Makes or checks the streams, and reads what the log holds.
-    pub(super) async fn open(
-        link: Link,
+    /// A log whose index is empty, and the task that asks for its bounds.
+    pub(super) fn new(
+        link: Arc<Link>,
+        streams: Streams,
         hub: HubUrl,
         updates_max: usize,
-    ) -> Result<(Arc<Self>, Tasks), OpenError> {
-        let link = Arc::new(link);
-        if !link.connection().client.is_server_compatible(2, 9, 0) {
-            return Err(OpenError::Refused(
-                "the NATS server is too old: it has to be 2.9 or later".to_owned(),
-            ));
-        }
-        let streams = Streams::new(&link, updates_max);
-        link.account().await.map_err(|failure| super::streams::refused(&link, &failure))?;
-        let info = streams.ensure(&link).await?;
-        let epoch = info.epoch().map_err(TransportError::from)?;
-        let index = Index::new(epoch, updates_max, streams.events_max(), kept_per_subject(&info));
-        let (soundings, asked) = mpsc::channel(SOUNDINGS_MAX);
-        let log = Arc::new(Self {
-            window: Arc::default(),
-            hub,
+        info: &Info,
+    ) -> Result<(Self, impl Future<Output = ()> + Send + use<>), Failure> {
+        let shown = format!("the stream \"{}\" in NATS", streams.log);
+        let (questions, asked) = mpsc::channel(QUESTIONS_MAX);
+        let task = answer(Arc::clone(&link), streams.log.clone(), asked);
+        let index = new_index(info, updates_max, &streams)?;
+        let log = Self {
+            pace: Arc::default(),
+            decoder: Decoder::new(shown.clone(), hub),
+            capacity: Capacity::new(shown),
             updates_max,
             reached: watch::Sender::new(index.head()),
             index: Mutex::new(index),
             doubted: Notify::new(),
-            newest: Mutex::new(Position::EARLIEST),
-            soundings,
-            reported: Mutex::default(),
-            capacity: Capacity::new(format!("the stream \"{}\" in NATS", streams.log)),
+            questions,
             streams,
             link,
+        };
+        Ok((log, task))
+    }
+
+    pub(super) async fn head(&self) -> Result<Head, TransportError> {
+        let (position, id) = self.ask(|index| (index.head(), index.head_id.clone())).await?;
+        Ok(Head { position, id: id.as_deref().and_then(decode_id) })
+    }
+
+    pub(super) async fn locate(&self, id: &str) -> Result<Option<Position>, TransportError> {
+        let (epoch, places) = self.ask(|index| (index.epoch, index.places(id))).await?;
+        for sequence in places {
+            let position = Position { epoch, sequence };
+            match self.update(position).await? {
+                Found::Update(update) if update.id().as_str() == id => return Ok(Some(position)),
+                _ => {}
+            }
+        }
+        Ok(None)
+    }
+
+    pub(super) async fn read(&self, after: Position, limit: usize) -> Result<Page, TransportError> {
+        let mut after = after;
+        loop {
+            let (sequences, head, trimmed) = self
+                .ask(|index| {
+                    let head = index.head();
+                    let after = if after.epoch == head.epoch { after.sequence } else { 0 };
+                    (index.after(after, limit), head, index.trimmed())
+                })
+                .await?;
+            let epoch = head.epoch;
+            let Some(last) = sequences.last().copied() else {
+                let through = if after.epoch == epoch { head.max(after) } else { head };
+                return Ok(Page { entries: Vec::new(), through, at_end: true, trimmed });
+            };
+            let is_last = sequences.len() < limit || last == head.sequence;
+            let (entries, reached) = match self.page(epoch, sequences).await? {
+                Some(page) => page,
+                None => continue,
+            };
+            after = Position { epoch, sequence: reached };
+            // Of a stretch in which nothing can be read, the next one is the answer.
+            if entries.is_empty() {
+                continue;
+            }
+            let at_end = is_last && reached == last;
+            return Ok(Page { entries, through: if at_end { head } else { after }, at_end, trimmed });
+        }
+    }
+
+    /// The messages with those sequences, in order, as far as the bytes of a page go; and up to where that is. `None`:
+    /// an operator has removed one, which the index knows now.
+    async fn page(
+        &self,
+        epoch: u64,
+        sequences: Vec<u64>,
+    ) -> Result<Option<(Vec<Entry>, u64)>, TransportError> {
+        let mut entries = Vec::new();
+        let (mut bytes, mut through) = (0, 0);
+        let updates = sequences.into_iter().map(|sequence| async move {
+            let position = Position { epoch, sequence };
+            (position, self.update(position).await)
         });
-        let mut reader = log.index_reader();
-        log.load(&mut reader).await.map_err(|end| match end {
-            End::Away(reason) | End::Lost(reason) => match log.link.health.refused() {
-                Some(text) => OpenError::Refused(format!("the NATS server refuses a request: {text}")),
-                None => TransportError::unavailable(reason).into(),
-            },
-        })?;
-        let tasks = vec![
-            tokio::spawn(keep_index(Arc::clone(&log), reader)),
-            tokio::spawn(sound(Arc::clone(&log.link), log.streams.log.clone(), asked)),
-            tokio::spawn(look_for_room(Arc::clone(&log))),
-        ];
-        Ok((log, Tasks(tasks)))
+        let mut updates = pin!(stream::iter(updates).buffered(PAGE_REQUESTS));
+        while bytes < PAGE_BYTES {
+            let Some((position, update)) = updates.next().await else { break };
+            through = position.sequence;
+            match update? {
+                Found::Update(update) => {
+                    bytes += update.size();
+                    entries.push(Entry { position, update: Arc::new(update) });
+                }
+                Found::Damaged => {}
+                Found::Removed => return Ok(None),
+            }
+        }
+        Ok(Some((entries, through)))
+    }
+
+    async fn update(&self, position: Position) -> Result<Found, TransportError> {
+        let record = self.link.get(&self.streams.log, position.sequence).await?;
+        match record {
+            Some(record) => Ok(self.decoder.update(position, &record).map_or(Found::Damaged, Found::Update)),
+            None => {
+                let (stream, sequence) = (&self.streams.log, position.sequence);
+                tracing::warn!(
+                    stream,
+                    sequence,
+                    "an operator has removed a message: older messages count as trimmed"
+                );
+                self.index().removed(sequence);
+                Ok(Found::Removed)
+            }
+        }
     }
 
     pub(super) fn index(&self) -> MutexGuard<'_, Index> {
@@ -157,8 +206,8 @@ impl Log {
             let mut reached = self.reached.subscribe();
             loop {
                 let known = *reached.borrow_and_update();
-                let depth = self.depth().await?;
-                let end = Position { epoch: depth.epoch, sequence: depth.last };
+                let bounds = self.bounds().await?;
+                let end = Position { epoch: bounds.epoch, sequence: bounds.last };
                 if end < known {
                     // The server has lost its end, and the index is of what was there before.
                     self.doubted.notify_one();
@@ -179,377 +228,78 @@ impl Log {
                 let mut index = self.index();
                 // It may have been begun anew since.
                 if index.epoch == end.epoch && index.head() >= end {
-                    index.removed_before(depth.first);
+                    index.removed_before(bounds.first);
                     return Ok(question(&index));
                 }
             }
         });
         asked.await.unwrap_or_else(|_| {
             let reason = format!("the index of the log is not up to date within {limit:?}");
-            self.link.health.is_away(&reason);
+            self.link.health.set_unavailable(&reason);
             self.doubted.notify_one();
             Err(TransportError::unavailable(reason))
         })
     }
 
-    async fn depth(&self) -> Result<Depth, TransportError> {
-        let (sender, depth) = oneshot::channel();
-        self.soundings.send(sender).await.map_err(|_| TransportError::Closed)?;
-        depth.await.map_err(|_| TransportError::Closed)?.map_err(TransportError::unavailable)
+    async fn bounds(&self) -> Result<Bounds, TransportError> {
+        let (sender, bounds) = oneshot::channel();
+        self.questions.send(sender).await.map_err(|_| TransportError::Closed)?;
+        bounds.await.map_err(|_| TransportError::Closed)?.map_err(TransportError::unavailable)
     }
 
-    /// Adds an update.
-    pub(super) async fn append(&self, update: &Update) -> Result<Position, TransportError> {
-        self.room().await?;
-        let begun = self.begin(update, None).await?;
-        let (before, ack) = (begun.before, self.link.published(begun.sent).await);
-        let ack = ack.inspect_err(|failure| {
-            if failure.is_full() {
-                self.capacity.refused(update.size(), failure);
-            }
-        })?;
-        let mut position = Position { epoch: before.epoch, sequence: ack.seq };
-        if ack.seq <= before.sequence {
-            // Sequences grow unless the log was lost.
-            self.doubted.notify_one();
-            position.epoch = self.ask(|index| index.epoch).await?;
-        }
-        self.has_appended(position);
-        Ok(position)
+    /// The head of the index, which the log may have left behind.
+    pub(super) fn known_head(&self) -> Position {
+        *self.reached.borrow()
     }
 
-    /// Adds updates one after the other, each once only under the id that stands before it. Those that are larger than
-    /// the server takes are left out.
-    pub(super) async fn append_once(&self, updates: &[(String, Update)]) -> Result<(), TransportError> {
-        for updates in updates.chunks(APPENDS) {
-            self.room().await?;
-            let mut appends = Vec::with_capacity(updates.len());
-            for (told, update) in updates {
-                match self.begin(update, Some(told)).await {
-                    Err(failure) if failure.is_too_large() => self.leaves_out(told, &failure),
-                    append => appends.push((told, append?)),
-                }
-            }
-            for (told, append) in appends {
-                match self.link.published(append.sent).await {
-                    Err(failure) if failure.is_too_large() => self.leaves_out(told, &failure),
-                    ack => {
-                        let sequence = ack?.seq;
-                        self.has_appended(Position { epoch: append.before.epoch, sequence });
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn leaves_out(&self, told: &str, failure: &Failure) {
-        if self.is_news(told) {
-            tracing::warn!(log = self.link.settings.name, told, error = %failure, "an event is not told");
-        }
-    }
-
-    /// Sends an update. `told`: the id by which the server takes it once only.
-    async fn begin(&self, update: &Update, told: Option<&str>) -> Result<Append, Failure> {
-        let before = *self.reached.borrow();
-        let subject = match update.origin() {
-            Origin::Publisher => &self.streams.updates,
-            Origin::Hub => &self.streams.events,
-        };
-        let mut headers = HeaderMap::new();
-        headers.insert(ID, utf8_percent_encode(update.id().as_str(), ENCODED).to_string());
-        headers.insert(EXPECTED_STREAM, self.streams.log.as_str());
-        if let Some(told) = told {
-            headers.insert(TOLD, told);
-        }
-        let sent = self.link.publish(subject, headers, codec::encode(update).into()).await?;
-        Ok(Append { before, sent })
-    }
-
-    fn has_appended(&self, position: Position) {
-        self.capacity.took();
-        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
-        *newest = position.max(*newest);
-    }
-
-    /// Waits for this process's followers, but not for a server that is away: nobody comes any further then.
-    async fn room(&self) -> Result<(), TransportError> {
-        let limit = self.link.settings.timeout;
-        loop {
-            let newest = *self.newest.lock().unwrap_or_else(PoisonError::into_inner);
-            // Of a log that has lost its end, no follower would ever come to what was appended before.
-            let newest = newest.min(*self.reached.borrow());
-            if tokio::time::timeout(limit, self.window.room(newest)).await.is_ok() {
-                return Ok(());
-            }
-            if !self.link.health.is_ready() {
-                return Err(TransportError::unavailable("the followers wait for the server"));
-            }
-        }
-    }
-
-    /// An update as it was appended; `None`, and a line in the log, if it cannot be read.
-    pub(super) fn decode(&self, position: Position, record: &[u8]) -> Option<Update> {
-        match codec::decode(record, &self.hub) {
-            Ok(update) => Some(update),
-            Err(damage) => {
-                self.report(&self.streams.log, position, damage);
-                None
-            }
-        }
-    }
-
-    /// Says once that a record cannot be read.
-    pub(super) fn report(&self, stream: &str, position: Position, damage: Damaged) {
-        let Position { epoch, sequence } = position;
-        if self.is_news(&format!("{stream} {epoch} {sequence}")) {
-            tracing::error!(stream, sequence, error = %damage, "a record cannot be read and is skipped");
-        }
-    }
-
-    /// Whether this has not been reported yet.
-    pub(super) fn is_news(&self, what: &str) -> bool {
-        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
-        if reported.iter().any(|each| each == what) {
-            return false;
-        }
-        if reported.len() == REPORTED_MAX {
-            reported.pop_front();
-        }
-        reported.push_back(what.to_owned());
-        true
-    }
-
-    /// The head of the index whenever it moves.
+    /// The head of the index, whenever it moves.
     pub(super) fn reached(&self) -> watch::Receiver<Position> {
         self.reached.subscribe()
     }
 
-    /// Has it checked whether the log is still the same.
+    /// Waits until an answer of the server or a caller doubts that the log is still the same.
+    pub(super) async fn doubted(&self) {
+        self.doubted.notified().await;
+    }
+
+    /// Has the task that keeps the index check whether the log is still the same.
     pub(super) fn doubt(&self) {
         self.doubted.notify_one();
     }
 
-    pub(super) fn hub(&self) -> &HubUrl {
-        &self.hub
-    }
-
-    /// Reads on behind the index.
-    fn index_reader(&self) -> Reader {
-        let Position { epoch, sequence } = self.index().head();
-        Reader::new(Arc::clone(&self.link), &self.streams.log, true, epoch, sequence)
-    }
-
-    /// Reads until the index holds everything that is there now.
-    async fn load(&self, reader: &mut Reader) -> Result<(), End> {
-        let Some(Start { last, mut pending }) = reader.attach().await? else { return Ok(()) };
-        // An index that has just begun does not know what was trimmed before.
-        let has_begun = self.index().through > 0;
-        while pending > 0 && self.index().through < last {
-            let batch = reader.next().await?;
-            pending = batch.last().map_or(0, |raw| raw.pending);
-            self.apply(batch, has_begun)?;
-        }
-        // What is still missing was removed by somebody.
-        match has_begun {
-            true => self.index().lost_through(last),
-            false => self.index().skip_to(last),
-        }
-        self.tell();
-        Ok(())
-    }
-
-    /// Adds what follows. `dense`: nothing may be missing before it.
-    fn apply(&self, batch: Vec<Raw>, dense: bool) -> Result<(), End> {
-        let mut index = self.index();
-        let expected = index.through + 1;
-        if dense && batch.first().is_some_and(|raw| raw.seq > expected) {
-            return Err(End::Lost("messages that had not been read are gone".to_owned()));
-        }
-        for raw in batch {
-            let origin = if raw.subject == self.streams.events { Origin::Hub } else { Origin::Publisher };
-            let header = |name| raw.headers.as_ref().and_then(|headers| headers.get(name));
-            let id = header(ID).map(|id| percent_decode_str(id.as_str()).decode_utf8_lossy().into_owned());
-            index.push(raw.seq, origin, id, header(TOLD).map(|told| told.as_str()));
-        }
-        drop(index);
-        self.tell();
-        Ok(())
-    }
-
-    fn tell(&self) {
+    /// Publishes the head of the index.
+    pub(super) fn index_moved(&self) {
         let index = self.index();
         self.reached.send_replace(index.head());
     }
 
     /// Begins the index of a log that is another one than before, or is read from its start again.
-    fn begin_anew(&self, info: &Info) -> Result<(), End> {
-        let epoch = info.epoch().map_err(|failure| End::Away(failure.to_string()))?;
-        let events_max = self.streams.events_max();
+    pub(super) fn begin_anew(&self, info: &Info) -> Result<(), Failure> {
         let mut index = self.index();
-        *index = Index::new(epoch, self.updates_max, events_max, kept_per_subject(info));
-        // Before anybody else sees it: an index that is empty must not count as up to date.
+        *index = new_index(info, self.updates_max, &self.streams)?;
+        // Still locked: an index that is empty must not count as up to date.
         self.reached.send_replace(index.head());
         Ok(())
     }
-
-    /// Fails if the log is not the one of the index, or ends before what the index has.
-    fn is_same(&self, info: &Info) -> Result<(), End> {
-        let epoch = info.epoch().map_err(|failure| End::Away(failure.to_string()))?;
-        let (head, last) = (self.index().head(), info.state.last_seq);
-        if epoch != head.epoch {
-            return Err(End::Lost("the stream does not exist any more, or is another one".to_owned()));
-        }
-        if last < head.sequence {
-            return Err(End::Lost(format!(
-                "the stream ends at {last}, before {}: the server has lost what it acknowledged",
-                head.sequence
-            )));
-        }
-        Ok(())
-    }
 }
 
-impl Drop for Tasks {
-    fn drop(&mut self) {
-        for task in &self.0 {
-            task.abort();
-        }
-    }
+fn new_index(info: &Info, updates_max: usize, streams: &Streams) -> Result<Index, Failure> {
+    Ok(Index::new(info.epoch()?, updates_max, streams.events_max(), kept_per_subject(info)))
 }
 
-/// Keeps the index for as long as the log is open.
-async fn keep_index(log: Arc<Log>, mut reader: Reader) {
-    let mut backoff = Backoff::new();
-    loop {
-        let health = &log.link.health;
-        match follow_index(&log, &mut reader, &mut backoff).await {
-            End::Away(reason) => {
-                health.is_away(&reason);
-                backoff.wait().await;
-            }
-            End::Lost(reason) => {
-                tracing::warn!(log = log.link.settings.name, reason, "the log is read anew");
-                backoff.wait().await;
-                match log.streams.ensure(&log.link).await {
-                    Ok(info) => {
-                        // A log that has lost its end only keeps its epoch; what was known of it is forgotten all the same.
-                        if log.begin_anew(&info).is_ok() {
-                            reader = log.index_reader();
-                        }
-                    }
-                    Err(error) => {
-                        health.is_away(&error.to_string());
-                        backoff.wait().await;
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Reads until something is wrong.
-async fn follow_index(log: &Log, reader: &mut Reader, backoff: &mut Backoff) -> End {
-    if let Err(end) = attach_index(log, reader).await {
-        return end;
-    }
-    log.link.health.is_back();
-    backoff.reset();
-    // Where the log was known to end when somebody waited in vain, and how far the index was at the last look.
-    let (mut awaited, mut seen) = (0, 0);
-    let mut probe = tokio::time::interval(PROBE);
-    probe.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            batch = reader.next() => match batch {
-                Ok(batch) => {
-                    if let Err(end) = log.apply(batch, true) {
-                        return end;
-                    }
-                }
-                Err(end) => return end,
-            },
-            () = log.doubted.notified() => match reader.check().await {
-                Ok(info) => match log.is_same(&info) {
-                    Ok(()) => awaited = awaited.max(info.state.last_seq),
-                    Err(end) => return end,
-                },
-                Err(end) => return end,
-            },
-            _ = probe.tick() => {
-                let through = log.index().through;
-                let is_stalled = awaited > through && std::mem::replace(&mut seen, through) == through;
-                if is_stalled {
-                    // The awaited messages may have been removed, or the consumer is stuck: a new consumer shows which.
-                    reader.detach();
-                    if let Err(end) = attach_index(log, reader).await {
-                        return end;
-                    }
-                }
-                if !log.link.health.is_ready() {
-                    if let Err(end) = reader.check().await {
-                        return end;
-                    }
-                    log.link.health.is_back();
-                }
-            }
-        }
-    }
-}
-
-/// Attaches the reader again, to the same log.
-async fn attach_index(log: &Log, reader: &mut Reader) -> Result<(), End> {
-    log.link.revive().await.map_err(|error| End::Away(error.to_string()))?;
-    let info = log.streams.ensure(&log.link).await.map_err(|error| End::Away(error.to_string()))?;
-    log.is_same(&info)?;
-    log.load(reader).await
-}
-
-/// Probes for room whenever an append found none. Never ends.
-async fn look_for_room(log: Arc<Log>) {
-    loop {
-        let bytes = log.capacity.is_due().await;
-        match has_room(&log, bytes).await {
-            Ok(true) => log.capacity.took(),
-            Ok(false) => {}
-            Err(failure) => tracing::debug!(%failure, "it is not known whether there is room"),
-        }
-    }
-}
-
-/// Whether the bounds of the stream, the account and the server leave room for so many bytes. Not every user may ask
-/// for the bounds of account and server, so a message of that size is stored in the stream of leases, and removed at
-/// once.
-async fn has_room(log: &Log, bytes: usize) -> Result<bool, Failure> {
-    let info = log.link.info(&log.streams.log).await?;
-    let bound = |name: &str| info.config[name].as_u64().filter(|bound| *bound > 0).unwrap_or(u64::MAX);
-    if info.state.messages >= bound("max_msgs")
-        || info.state.bytes.saturating_add(bytes as u64) >= bound("max_bytes")
-    {
-        return Ok(false);
-    }
-    let subject = log.streams.lease_of(&format!("room-{}", Uuid::new_v4().simple()));
-    let sent = log.link.publish(&subject, HeaderMap::new(), vec![0; bytes].into()).await?;
-    match log.link.published(sent).await {
-        Ok(ack) => log.link.delete(&log.streams.leases, ack.seq).await.map(|_| true),
-        Err(failure) if failure.is_full() => Ok(false),
-        Err(failure) => Err(failure),
-    }
-}
-
-/// Asks where the log ends: one question for all who wait.
-async fn sound(link: Arc<Link>, stream: String, mut asked: mpsc::Receiver<Sounding>) {
+/// Asks for the bounds of the log, once for all callers that wait.
+async fn answer(link: Arc<Link>, stream: String, mut asked: mpsc::Receiver<Question>) {
     let mut waiting = Vec::new();
-    while asked.recv_many(&mut waiting, SOUNDINGS_MAX).await > 0 {
+    while asked.recv_many(&mut waiting, QUESTIONS_MAX).await > 0 {
         let info = link.info(&stream).await;
-        let depth = info.and_then(|info| {
+        let bounds = info.and_then(|info| {
             let epoch = info.epoch()?;
-            Ok(Depth { epoch, first: info.state.first_seq, last: info.state.last_seq })
+            Ok(Bounds { epoch, first: info.state.first_seq, last: info.state.last_seq })
         });
-        let depth = depth.map_err(|failure| failure.to_string());
-        for sender in waiting.drain(..) {
-            // Who asked may have gone.
-            let _ = sender.send(depth.clone());
+        let bounds = bounds.map_err(|failure| failure.to_string());
+        for question in waiting.drain(..) {
+            // An error means that the caller has gone.
+            let _ = question.send(bounds.clone());
         }
     }
 }

@@ -1,5 +1,5 @@
-//! How a subscriber is written down: as text for operators while it is there, with what is still to be told while it
-//! departs.
+//! The record of a subscriber: JSON for operators while the subscriber is there, and the events that are still to be appended
+//! while it departs.
 
 use petasos_protocol::subscription::SubscriberId;
 use uuid::Uuid;
@@ -9,13 +9,13 @@ use uuid::Uuid;
 pub(super) enum Record {
     /// It is there: what [`crate::codec::encode_subscriber`] wrote.
     Present(String),
-    /// Its node is gone, and somebody is about to tell that.
+    /// Its node is gone, and another node is about to append the events of its departure.
     Departing {
         /// The revision that departs.
         since: u64,
         /// As when it was there.
         subscriber: String,
-        /// The events that tell it, written down as in the log.
+        /// The records of the events, as in the log.
         events: Vec<Vec<u8>>,
     },
     /// It cannot be read.

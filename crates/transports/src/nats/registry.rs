@@ -1,14 +1,14 @@
-//! Who is subscribed, on all nodes.
+//! The subscribers of all nodes.
 //!
 //! A subscriber is a message of a stream of its own, whose subject names node and subscriber; its sequence is the
 //! record's revision. A lease is a message that the server removes unless it is renewed: the server's clock decides.
 //! JetStream changes no two messages as one. So:
 //!
-//! - An arrival is recorded first and told then. What was recorded by this process and not told for certain is
-//!   remembered, and told when it is recorded again.
-//! - A departure is told first and removed then.
-//! - Both are told under ids made of the record's revision, which the server takes once only: whoever tells it again,
-//!   after a crash or at the same time, tells nothing new.
+//! - An arrival is recorded first, and its events are appended then. This process remembers arrivals whose events may not
+//!   have been appended, and appends them when the arrival is recorded again.
+//! - The events of a departure are appended first, and its record is removed then.
+//! - The ids of both are made of the record's revision, and the server takes each id once only: events that are sent again,
+//!   after a crash or by another node, are not appended twice.
 //! - The first node that expires a subscriber turns the record into a departing one, with its events, at exactly the
 //!   revision that it has seen. A node that has come back has its records at later revisions, or finds them departing and
 //!   finishes that first.
@@ -27,7 +27,6 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use petasos_hub::{
     TransportError,
     registry::{Abandoned, Fact, Lease, NodeId, Page, Registry},
-    transport::Position,
 };
 use petasos_protocol::{
     subscription::{SubscriberId, Subscription},
@@ -36,28 +35,36 @@ use petasos_protocol::{
 
 use super::{
     census::Census,
-    consumer::{End, Raw, Reader},
-    link::{Failure, Sent, codes, fitting, is_too_large},
+    consumer::{Consumer, End, Raw},
+    failure::{Failure, codes, fitting, is_too_large},
+    link::Sent,
     log::Log,
     record::{Record, subscriber_token},
+    writer::Writer,
 };
-use crate::codec::{self, Damaged};
+use crate::{
+    codec::{self, Damaged},
+    shared::{facts, reported::Reported},
+};
 
 /// The subscribers of all nodes. See the module.
 pub(super) struct Subscribers {
     log: Arc<Log>,
+    writer: Arc<Writer>,
+    /// Subjects of subscribers that were larger than the server takes.
+    oversized: Reported<String>,
     memory: Mutex<Memory>,
 }
 
 /// What this process has begun and does not know the end of.
 #[derive(Default)]
 struct Memory {
-    /// Arrivals whose events may not have been told, with those events. As many as failed at once, at most all
-    /// subscribers of this process; an entry goes with its departure or when it has been told.
-    untold: HashMap<(NodeId, SubscriberId), Vec<Update>>,
+    /// Arrivals whose events may not have been appended, with those events. As many as failed at once, at most all
+    /// subscribers of this process; an entry goes with its departure or when its events have been appended.
+    unappended: HashMap<(NodeId, SubscriberId), Vec<Update>>,
     /// Nodes whose lease may have begun with a renewal whose answer did not arrive: the next one has to say so.
     begun: HashSet<NodeId>,
-    /// Nodes whose last record did not succeed: what it told is not told again.
+    /// Nodes whose last record did not succeed: events that it appended are not appended again.
     unfinished: HashSet<NodeId>,
     /// The revisions of the leases that this process has renewed: the next renewal need not ask.
     leases: HashMap<NodeId, u64>,
@@ -75,7 +82,7 @@ struct Revised {
 /// Requests of one call that are on their way at once.
 const REQUESTS: usize = 128;
 
-/// Somebody else may change a record between a look and a change: the look is repeated this often.
+/// Another node may change a record between a look and a change: the look is repeated this often.
 const ATTEMPTS: usize = 8;
 
 /// Follows the name of a node in the subject of the mark that it has resigned its lease.
@@ -87,13 +94,14 @@ const PAGE_RECORDS: usize = 8_192;
 const PAGE_BYTES: usize = 1024 * 1024;
 
 const EXPECTED: &str = "Nats-Expected-Last-Subject-Sequence";
-/// The header with the arrival that a record tells of: the id of its first event, percent-encoded by whoever made it,
+/// The header with the arrival that a record tells of: the id of its first event, percent-encoded by the node that made it,
 /// and in a record that has got another revision the one that it had at first.
 const ARRIVAL: &str = "Petasos-Arrival";
 
 impl Subscribers {
-    pub(super) fn new(log: Arc<Log>) -> Self {
-        Self { log, memory: Mutex::default() }
+    pub(super) fn new(writer: Arc<Writer>) -> Self {
+        let log = Arc::clone(&writer.log);
+        Self { log, writer, oversized: Reported::default(), memory: Mutex::default() }
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
@@ -106,7 +114,7 @@ impl Subscribers {
 
     async fn lease_revision(&self, node: NodeId) -> Result<Option<u64>, TransportError> {
         let streams = &self.log.streams;
-        let last = self.log.link.last(&streams.leases, &streams.lease_of(&node.to_string())).await;
+        let last = self.log.link.last(&streams.leases, &streams.lease_subject(&node.to_string())).await;
         Ok(self.known(last)?.map(|kept| kept.seq))
     }
 
@@ -157,7 +165,7 @@ impl Subscribers {
     }
 
     fn subject(&self, node: NodeId, subscriber: SubscriberId) -> String {
-        self.log.streams.subscriber(&node.to_string(), &subscriber_token(subscriber))
+        self.log.streams.subscriber_subject(&node.to_string(), &subscriber_token(subscriber))
     }
 
     async fn find(&self, node: NodeId, subscriber: SubscriberId) -> Result<Option<Revised>, TransportError> {
@@ -174,8 +182,8 @@ impl Subscribers {
         Ok(Some(Revised { revision: kept.seq, record, arrival }))
     }
 
-    /// Records facts of different subscribers, and tells what is new in their order.
-    async fn record_run(&self, node: NodeId, facts: &[Fact], repeats: bool) -> Result<(), TransportError> {
+    /// Records facts of different subscribers, and appends the events of new facts in their order.
+    async fn record_chunk(&self, node: NodeId, facts: &[Fact], repeats: bool) -> Result<(), TransportError> {
         let mut changes = Vec::with_capacity(facts.len());
         for fact in facts {
             // In their order, which is the order in which they are listed.
@@ -184,18 +192,18 @@ impl Subscribers {
         }
         let found = all(changes).await?;
         let news = facts.iter().zip(&found).flat_map(|(fact, change)| change.news(node, fact)).collect();
-        let news = if repeats { self.untold(news).await? } else { news };
-        self.log.append_once(&news).await?;
+        let news = if repeats { self.unappended(news).await? } else { news };
+        self.writer.append_once(&news).await?;
         all(facts.iter().zip(&found).map(|(fact, change)| self.settle(node, fact, change)).collect()).await?;
         Ok(())
     }
 
-    /// What remains to be done when a fact has been told.
+    /// The last step of a fact, after its events have been appended.
     async fn settle(&self, node: NodeId, fact: &Fact, change: &Change) -> Result<(), TransportError> {
         if let Change::Departs(revision) = change {
             self.remove(*revision).await?;
         }
-        self.memory().untold.remove(&(node, fact.subscriber));
+        self.memory().unappended.remove(&(node, fact.subscriber));
         Ok(())
     }
 
@@ -209,7 +217,7 @@ impl Subscribers {
         let change = fitting(self.try_change(node, fact, create).await)?;
         Ok(change.unwrap_or_else(|| {
             let subscriber = fact.subscriber;
-            if self.log.is_news(&self.subject(node, subscriber)) {
+            if self.oversized.is_news(self.subject(node, subscriber)) {
                 tracing::warn!(%subscriber, "a subscriber is larger than the NATS server takes: it is not recorded");
             }
             Change::Nothing
@@ -250,21 +258,21 @@ impl Subscribers {
         }
     }
 
-    /// The events that tell an arrival: those with which it was recorded first, if they may not have been told.
+    /// The events of an arrival: those with which it was recorded first, if they may not have been appended.
     fn arrival(&self, node: NodeId, fact: &Fact) -> Vec<Update> {
         let mut memory = self.memory();
-        memory.untold.entry((node, fact.subscriber)).or_insert_with(|| fact.events.clone()).clone()
+        memory.unappended.entry((node, fact.subscriber)).or_insert_with(|| fact.events.clone()).clone()
     }
 
     /// Begins to record an arrival.
     async fn create(&self, node: NodeId, fact: &Fact) -> Result<Sent, TransportError> {
-        // Remembered before it may be there, and told as it was first.
+        // Remembered before the record may be there, and appended as it was first.
         let events = self.arrival(node, fact);
         let arrival = events.first().map(|event| event.id().as_str());
         self.begin_write(&self.subject(node, fact.subscriber), 0, arrival, present(fact)).await
     }
 
-    /// Records an arrival. `None`: somebody else has changed the record meanwhile.
+    /// Records an arrival. `None`: another node has changed the record meanwhile.
     async fn arrive(
         &self,
         node: NodeId,
@@ -281,10 +289,10 @@ impl Subscribers {
             Some(Revised { revision, record: Record::Departing { since, events, .. }, .. }) => {
                 self.finish(node, fact.subscriber, revision, since, events).await?;
                 // What comes now is another arrival.
-                self.memory().untold.remove(&(node, fact.subscriber));
+                self.memory().unappended.remove(&(node, fact.subscriber));
                 Ok(None)
             }
-            // It stands. It gets another revision, so that nobody who has seen it before can end it.
+            // It stands. It gets another revision, so that no node which has seen it before can expire it.
             Some(Revised { revision, arrival: recorded, .. }) => {
                 let subject = self.subject(node, fact.subscriber);
                 let header = recorded.as_ref().map(|(first, created)| format!("{first} {created}"));
@@ -293,9 +301,9 @@ impl Subscribers {
                 }
                 let own = recorded.filter(|(first, _)| Some(first.as_str()) == arrival);
                 let Some((_, created)) = own else { return Ok(Some(Change::Nothing)) };
-                // Perhaps told already, longer ago than the server remembers.
+                // Perhaps appended already, longer ago than the server remembers.
                 let news = arrival_news(node, fact.subscriber, created, &events);
-                Ok(Some(Change::Arrives(self.untold(news).await?)))
+                Ok(Some(Change::Arrives(self.unappended(news).await?)))
             }
         }
     }
@@ -306,7 +314,7 @@ impl Subscribers {
         self.known(removed)
     }
 
-    /// Finishes the departure that a departing record tells of.
+    /// Finishes the departure of a departing record.
     async fn finish(
         &self,
         node: NodeId,
@@ -316,12 +324,12 @@ impl Subscribers {
         events: Vec<Vec<u8>>,
     ) -> Result<(), TransportError> {
         let news = self.departure(node, subscriber, since, &events);
-        self.log.append_once(&self.untold(news).await?).await?;
+        self.writer.append_once(&self.unappended(news).await?).await?;
         self.remove(revision).await?;
         Ok(())
     }
 
-    /// The events of a departure, with the ids under which they are told.
+    /// The events of a departure, with the ids under which they are appended.
     fn departure(
         &self,
         node: NodeId,
@@ -330,7 +338,7 @@ impl Subscribers {
         events: &[Vec<u8>],
     ) -> Vec<(String, Update)> {
         let event = |(number, event): (usize, &Vec<u8>)| {
-            let update = codec::decode(event, self.log.hub()).ok()?;
+            let update = codec::decode(event, self.log.decoder.hub()).ok()?;
             Some((departure_id(node, subscriber, since, number), update))
         };
         events.iter().enumerate().filter_map(event).collect()
@@ -338,8 +346,10 @@ impl Subscribers {
 
     /// Those that the log does not have yet: the server may have forgotten them by now; the index has not unless they
     /// are trimmed.
-    async fn untold(&self, news: Vec<(String, Update)>) -> Result<Vec<(String, Update)>, TransportError> {
-        self.log.ask(|index| news.into_iter().filter(|(told, _)| !index.is_told(told)).collect()).await
+    async fn unappended(&self, news: Vec<(String, Update)>) -> Result<Vec<(String, Update)>, TransportError> {
+        self.log
+            .ask(|index| news.into_iter().filter(|(event_id, _)| !index.has_event(event_id)).collect())
+            .await
     }
 
     /// Ends a subscriber of a node without a lease, unless the node comes back.
@@ -363,11 +373,11 @@ impl Subscribers {
                         // The node has come back, or another one was faster.
                         Some(None) if self.is_alive(node).await? => return Ok(()),
                         Some(None) => continue,
-                        // Too large even without events: its end is lost should it not be told now.
+                        // Too large even without events: they are lost should they not be appended now.
                         None if !self.remove(revision).await? => continue,
                         None => {
                             let news = self.departure(node, departure.subscriber, revision, &events);
-                            return self.log.append_once(&news).await;
+                            return self.writer.append_once(&news).await;
                         }
                     }
                 }
@@ -377,8 +387,8 @@ impl Subscribers {
         Err(busy())
     }
 
-    /// Turns a record into a departing one, with as many of its events as the server takes: the others are not told
-    /// should whoever does so be broken off.
+    /// Turns a record into a departing one, with as many of its events as the server takes: the others are lost
+    /// should this node stop before they are appended.
     async fn claim(
         &self,
         subject: &str,
@@ -406,14 +416,14 @@ impl Subscribers {
     ) -> Result<(), TransportError> {
         let link = &self.log.link;
         let epoch = self.known(link.info(stream).await.and_then(|info| info.epoch()))?;
-        let mut reader = Reader::new(Arc::clone(link), stream, headers_only, epoch, after);
-        reader = reader.that_ends().with_filter(filter);
-        let away = |end| match end {
-            End::Away(reason) | End::Lost(reason) => TransportError::unavailable(reason),
+        let mut consumer = Consumer::new(Arc::clone(link), stream, headers_only, epoch, after);
+        consumer = consumer.that_ends().with_filter(filter);
+        let unavailable = |end| match end {
+            End::Unavailable(reason) | End::Lost(reason) => TransportError::unavailable(reason),
         };
-        let mut pending = reader.attach().await.map_err(away)?.map_or(0, |start| start.pending);
+        let mut pending = consumer.attach().await.map_err(unavailable)?.map_or(0, |start| start.pending);
         while pending > 0 {
-            let batch = reader.next().await.map_err(away)?;
+            let batch = consumer.next().await.map_err(unavailable)?;
             pending = batch.last().map_or(0, |raw| raw.pending);
             // Leases may have ended that were still to come.
             if batch.is_empty() || !batch.iter().all(&mut each) {
@@ -427,7 +437,7 @@ impl Subscribers {
     /// that starts meanwhile may count as dead. Its subscribers stay, because `expire` checks the lease again.
     async fn look(&self) -> Result<(), TransportError> {
         let streams = &self.log.streams;
-        let subjects = self.log.link.subjects(&streams.leases, &streams.lease_of("*")).await;
+        let subjects = self.log.link.subjects(&streams.leases, &streams.lease_subject("*")).await;
         let (mut alive, mut resigned) = (HashSet::new(), HashSet::new());
         for subject in self.known(subjects)? {
             let token = subject.rsplit('.').next().unwrap_or_default();
@@ -458,7 +468,7 @@ impl Subscribers {
     /// Subscribers that a node has recorded, at most `limit`.
     async fn subscribers_of(&self, node: NodeId, limit: usize) -> Result<Vec<Abandoned>, TransportError> {
         let streams = &self.log.streams;
-        let filter = streams.subscriber(&node.to_string(), "*");
+        let filter = streams.subscriber_subject(&node.to_string(), "*");
         // Damaged records must not hide the others: if the first ones are all damaged, all of the node's are read.
         for at_most in [limit, usize::MAX] {
             let mut sequences = Vec::new();
@@ -486,16 +496,11 @@ impl Subscribers {
     }
 
     fn subscriptions(&self, record: &Record, seq: u64) -> Option<Arc<[Subscription]>> {
-        let subscriptions = match record.subscriber() {
-            Some(record) => codec::decode_subscriber(record),
+        let decoded = match record.subscriber() {
+            Some(record) => codec::decode_subscriber(record.as_bytes()),
             None => Err(Damaged::Malformed),
         };
-        subscriptions
-            .inspect_err(|damage| {
-                let position = Position { epoch: 0, sequence: seq };
-                self.log.report(&self.log.streams.subscribers, position, *damage);
-            })
-            .ok()
+        self.log.decoder.subscriber(&seq, decoded)
     }
 }
 
@@ -517,15 +522,15 @@ fn busy() -> TransportError {
 
 /// What a fact is, compared with what is recorded.
 enum Change {
-    /// It was recorded; these events tell it, each once only under the id that stands before it.
+    /// It was recorded; these are its events, each with the id under which it is appended once only.
     Arrives(Vec<(String, Update)>),
-    /// The record with this revision is to be removed when the departure has been told.
+    /// The record with this revision is to be removed when the events of the departure have been appended.
     Departs(u64),
     Nothing,
 }
 
 impl Change {
-    /// The events that tell it, and the ids under which they are told once only.
+    /// Its events, and the ids under which they are appended once only.
     fn news(&self, node: NodeId, fact: &Fact) -> Vec<(String, Update)> {
         match self {
             Self::Nothing => Vec::new(),
@@ -538,8 +543,8 @@ impl Change {
     }
 }
 
-/// The events of an arrival, with ids that are the same whenever the same record is told: one that was ended meanwhile
-/// and recorded again is another.
+/// The events of an arrival, with ids that are the same whenever the same record is announced: a subscriber that was
+/// expired meanwhile and recorded again has another record.
 fn arrival_news(
     node: NodeId,
     subscriber: SubscriberId,
@@ -550,7 +555,7 @@ fn arrival_news(
     events.iter().enumerate().map(|(number, event)| (id(number), event.clone())).collect()
 }
 
-/// The same for all who tell the end of the same record.
+/// The same on all nodes that announce the end of the same record.
 fn departure_id(node: NodeId, subscriber: SubscriberId, revision: u64, number: usize) -> String {
     format!("{node}.{}.{revision}.{number}", subscriber_token(subscriber))
 }
@@ -562,7 +567,7 @@ impl Registry for Subscribers {
     }
 
     async fn renew(&self, node: NodeId) -> Result<Lease, TransportError> {
-        let subject = self.log.streams.lease_of(&node.to_string());
+        let subject = self.log.streams.lease_subject(&node.to_string());
         // Forgotten if anything goes wrong.
         let mut remembered = self.memory().leases.remove(&node);
         for _ in 0..ATTEMPTS {
@@ -576,7 +581,7 @@ impl Registry for Subscribers {
             let renewed = self.write(&subject, revision.unwrap_or(0), None, Bytes::new()).await?;
             if let Some(renewed) = renewed {
                 self.memory().leases.insert(node, renewed);
-                // One that began while nobody heard of it has not been told of yet.
+                // A lease that began with a lost answer has not been reported yet.
                 let begun = self.memory().begun.remove(&node);
                 return Ok(if begun { Lease::Ended } else { Lease::Kept });
             }
@@ -589,14 +594,9 @@ impl Registry for Subscribers {
             return Ok(Lease::Ended);
         }
         let repeats = !self.memory().unfinished.insert(node);
-        let mut rest = facts;
-        while !rest.is_empty() {
-            // As many as concern different subscribers: of one, each fact depends on the one before.
-            let mut seen = HashSet::new();
-            let count = rest.iter().take(REQUESTS).take_while(|fact| seen.insert(fact.subscriber)).count();
-            let (run, others) = rest.split_at(count);
-            self.record_run(node, run, repeats).await?;
-            rest = others;
+        // Of one subscriber, each fact depends on the one before.
+        for chunk in facts::chunks(facts, REQUESTS) {
+            self.record_chunk(node, chunk, repeats).await?;
         }
         self.memory().unfinished.remove(&node);
         Ok(Lease::Kept)
@@ -634,7 +634,7 @@ impl Registry for Subscribers {
         for _ in 0..ATTEMPTS {
             let Some(revision) = self.lease_revision(node).await? else { return Ok(()) };
             // Before the lease ends, so that every other node sees one of the two. The mark may be there already.
-            let mark = self.log.streams.lease_of(&format!("{node}{RESIGNED}"));
+            let mark = self.log.streams.lease_subject(&format!("{node}{RESIGNED}"));
             self.write(&mark, 0, None, Bytes::new()).await?;
             self.memory().leases.remove(&node);
             let removed = self.log.link.delete(&self.log.streams.leases, revision).await;

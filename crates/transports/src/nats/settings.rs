@@ -10,23 +10,22 @@ use std::{
 };
 
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ReconnectToServer, ServerAddr};
-use percent_encoding::percent_decode_str;
 use petasos_hub::TransportError;
 use uuid::Uuid;
 
-use super::health::Health;
-use crate::{Dsn, OpenError};
+use super::failure::Denials;
+use crate::{Dsn, OpenError, hosts::Host};
 
 /// The URL of a log in NATS, taken apart and checked.
 pub(super) struct Settings {
     servers: Vec<ServerAddr>,
     credentials: Credentials,
     ca: Option<PathBuf>,
-    /// Certificate and key that show the server who connects.
+    /// Files of the certificate and the key by which the server knows the hub.
     identity: Option<(PathBuf, PathBuf)>,
     pub(super) name: String,
     pub(super) lease: Duration,
-    pub(super) replicas: u64,
+    pub(super) replicas: u32,
     /// How long anything waits for an answer.
     pub(super) timeout: Duration,
 }
@@ -45,51 +44,51 @@ const PARAMETERS: &[&str] = &["name", "lease", "replicas", "timeout", "ca", "cer
 /// HTTP does not want to wait longer.
 const TIMEOUT: Duration = Duration::from_secs(5);
 const TIMEOUT_MIN: Duration = Duration::from_millis(100);
-const TIMEOUT_MAX: Duration = Duration::from_secs(60);
 
 /// What NATS allows.
-const REPLICAS_MAX: u64 = 5;
+const REPLICAS_MAX: u32 = 5;
 
 /// The client pings this often, and gives a server up that has left two unanswered.
 const PING_INTERVAL: Duration = Duration::from_secs(2);
+
+const PORT: u16 = 4222;
 
 /// An address at which no server can listen.
 const NOWHERE: &str = "nats://127.0.0.1:0";
 
 impl Settings {
-    pub(super) fn new(dsn: &Dsn) -> Result<Self, OpenError> {
+    pub(super) fn parse(dsn: &Dsn) -> Result<Self, OpenError> {
         dsn.has_only(PARAMETERS)?;
         if !matches!(dsn.path(), "" | "/") {
             return Err(OpenError::url("it must have no path: several hubs in one server differ in ?name="));
         }
-        let servers =
-            dsn.hosts().split(',').map(|host| server(dsn.scheme(), host)).collect::<Result<_, _>>()?;
+        let server = |host: Host| format!("{}://{host}", dsn.scheme()).parse();
+        let servers = dsn.host_list(PORT)?.into_iter().map(server).collect::<Result<_, _>>();
+        let servers = servers.map_err(|_| OpenError::url("a host of it has other characters"))?;
         let path = |name: &str| dsn.parameter(name).map(PathBuf::from);
-        let credentials = match (dsn.user(), path("creds")) {
+        let credentials = match (dsn.login()?, path("creds")) {
             (None, None) => Credentials::None,
             (None, Some(file)) => Credentials::File(file),
             (Some(_), Some(_)) => {
                 return Err(OpenError::url("creds: leave out the user and the password before \"@\""));
             }
-            (Some(user), None) => match user.split_once(':') {
-                Some((user, password)) => Credentials::Password(decoded(user)?, decoded(password)?),
-                None => Credentials::Token(decoded(user)?),
-            },
-        };
-        let identity = match (path("cert"), path("key")) {
-            (None, None) => None,
-            (Some(certificate), Some(key)) => Some((certificate, key)),
-            _ => return Err(OpenError::url("cert and key: give both or none")),
+            (Some(mut login), None) => {
+                let user = login.user.take().unwrap_or_default();
+                match login.password_text()? {
+                    Some(password) => Credentials::Password(user, password),
+                    None => Credentials::Token(user),
+                }
+            }
         };
         Ok(Self {
             servers,
             credentials,
             ca: path("ca"),
-            identity,
+            identity: dsn.identity("cert", "key")?.map(|(cert, key)| (cert.into(), key.into())),
             name: dsn.name()?.to_owned(),
             lease: dsn.lease()?,
-            replicas: replicas(dsn)?,
-            timeout: timeout(dsn)?,
+            replicas: dsn.replicas(1, REPLICAS_MAX)?,
+            timeout: dsn.timeout(TIMEOUT, TIMEOUT_MIN)?,
         })
     }
 
@@ -98,7 +97,11 @@ impl Settings {
     /// A client that reconnected by itself would then send the messages that waited in it, whose publishers have got an
     /// error by then. The library has no setting against that. So after its first connection it is given [`NOWHERE`],
     /// until its attempts are used up.
-    pub(super) async fn connect(&self, health: &Arc<Health>, others: &[String]) -> Result<Client, OpenError> {
+    pub(super) async fn connect(
+        &self,
+        denials: &Arc<Denials>,
+        others: &[String],
+    ) -> Result<Client, OpenError> {
         let nowhere: ServerAddr = NOWHERE.parse().expect("a valid address");
         let mut servers = self.servers.clone();
         servers.extend(others.iter().filter_map(|other| other.parse::<ServerAddr>().ok()));
@@ -150,14 +153,12 @@ impl Settings {
                 })?
             }
         };
-        let health = Arc::downgrade(health);
+        let denials = Arc::clone(denials);
         let options = options.event_callback(move |event| {
-            let health = health.upgrade();
-            async move {
-                if let (Some(health), Event::ServerError(error)) = (health, event) {
-                    health.server_said(&error.to_string());
-                }
+            if let Event::ServerError(error) = event {
+                denials.hear(&error.to_string());
             }
+            std::future::ready(())
         });
         let connected = options.connect(&servers[..]).await;
         has_connected.store(true, Ordering::Release);
@@ -181,32 +182,6 @@ impl Settings {
                 .into(),
         })
     }
-}
-
-fn server(scheme: &str, host: &str) -> Result<ServerAddr, OpenError> {
-    let error = || OpenError::url("write nats://host1:4222,host2:4222 with one host or several");
-    if host.is_empty() {
-        return Err(error());
-    }
-    format!("{scheme}://{host}").parse().map_err(|_| error())
-}
-
-fn replicas(dsn: &Dsn) -> Result<u64, OpenError> {
-    let Some(text) = dsn.parameter("replicas") else { return Ok(1) };
-    let replicas = text.parse().ok().filter(|replicas| (1..=REPLICAS_MAX).contains(replicas));
-    replicas.ok_or_else(|| OpenError::url("replicas: write a number from 1 to 5"))
-}
-
-fn timeout(dsn: &Dsn) -> Result<Duration, OpenError> {
-    let Some(text) = dsn.parameter("timeout") else { return Ok(TIMEOUT) };
-    let timeout = humantime::parse_duration(text).ok();
-    let timeout = timeout.filter(|timeout| (TIMEOUT_MIN..=TIMEOUT_MAX).contains(timeout));
-    timeout.ok_or_else(|| OpenError::url("timeout: write a time from 100ms to 1m, such as 5s"))
-}
-
-fn decoded(text: &str) -> Result<String, OpenError> {
-    let text = percent_decode_str(text).decode_utf8();
-    Ok(text.map_err(|_| OpenError::url("the user or the password is not UTF-8"))?.into_owned())
 }
 
 /// The client finds out only when it connects, and does not say which file it was.
@@ -246,11 +221,11 @@ mod tests {
             ("nats://a?stream=x", "\"stream\""),
         ] {
             let dsn: Dsn = url.parse().expect("a URL");
-            let error = Settings::new(&dsn).err().expect(url).to_string();
+            let error = Settings::parse(&dsn).err().expect(url).to_string();
             assert!(error.contains(part), "{url}: {error}");
         }
         let dsn: Dsn = "tls://token@a:1,[::1]:2?replicas=3".parse().expect("a URL");
-        let settings = Settings::new(&dsn).unwrap_or_else(|error| panic!("{error}"));
+        let settings = Settings::parse(&dsn).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!((settings.servers.len(), settings.replicas, settings.timeout), (2, 3, TIMEOUT));
         assert!(matches!(settings.credentials, Credentials::Token(token) if token == "token"));
     }

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use super::{
     api::Info,
-    link::{Failure, Link, codes},
+    failure::{Failure, codes},
+    link::Link,
 };
 use crate::{OpenError, shared::pace::MARGIN_ENTRIES};
 
@@ -22,13 +23,13 @@ pub(super) struct Streams {
     pub(super) updates: String,
     pub(super) events: String,
     name: String,
-    replicas: u64,
+    replicas: u32,
     lease: Duration,
     entries_max: usize,
 }
 
-/// The server forgets the ids by which it knows events that are told twice after this time at the earliest: two nodes
-/// that expire the same subscribers do so at about the same time.
+/// The server remembers the ids of events for this time at least, and takes no event twice: two nodes that expire the same
+/// subscriber do so at about the same time.
 const DUPLICATES_MIN: Duration = Duration::from_secs(120);
 
 impl Streams {
@@ -49,11 +50,11 @@ impl Streams {
         }
     }
 
-    pub(super) fn subscriber(&self, node: &str, subscriber: &str) -> String {
+    pub(super) fn subscriber_subject(&self, node: &str, subscriber: &str) -> String {
         format!("{}.subscribers.{node}.{subscriber}", self.name)
     }
 
-    pub(super) fn lease_of(&self, node: &str) -> String {
+    pub(super) fn lease_subject(&self, node: &str) -> String {
         format!("{}.leases.{node}", self.name)
     }
 
@@ -84,7 +85,7 @@ impl Streams {
 
     /// Makes all streams that are not there, and checks the others.
     pub(super) async fn ensure(&self, link: &Link) -> Result<Info, OpenError> {
-        let subjects = self.subscriber("*", "*");
+        let subjects = self.subscriber_subject("*", "*");
         let wanted = self.stream(&self.subscribers, &[&subjects], 1, Duration::ZERO, DUPLICATES_MIN);
         ensure(link, &self.subscribers, wanted).await?;
         self.ensure_leases(link).await?;
@@ -93,7 +94,7 @@ impl Streams {
 
     /// The server removes a lease that has not been renewed in time. All nodes have the same length: the first one's.
     async fn ensure_leases(&self, link: &Link) -> Result<(), OpenError> {
-        let subjects = self.lease_of("*");
+        let subjects = self.lease_subject("*");
         let duplicates = self.lease.min(DUPLICATES_MIN);
         let wanted = self.stream(&self.leases, &[&subjects], 1, self.lease, duplicates);
         let info = ensure(link, &self.leases, wanted.clone()).await?;
@@ -141,7 +142,7 @@ impl Streams {
             "max_msg_size": -1,
             "max_msgs_per_subject": per_subject,
             "max_age": age.as_nanos() as u64,
-            // Whoever bounds the stream's bytes must be told that it is full, not lose what is promised to be kept.
+            // A stream whose bytes an operator bounds must refuse appends, not lose what the hub promises to keep.
             "discard": "new",
             "duplicate_window": duplicates.as_nanos() as u64,
             "allow_direct": true,
@@ -222,7 +223,7 @@ fn check(stream: &str, config: &Value, wanted: &Value) -> Result<(), OpenError> 
 /// A failure at start, with what to do about it.
 pub(super) fn refused(link: &Link, failure: &Failure) -> OpenError {
     let name = &link.settings.name;
-    if let Some(text) = link.health.refused() {
+    if let Some(text) = link.denials.take() {
         return OpenError::Refused(format!(
             "the NATS server refuses a request ({text}): let the user publish to \"$JS.API.>\" and \"{name}.>\", \
              and subscribe to \"_INBOX.>\""

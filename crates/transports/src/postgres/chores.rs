@@ -1,13 +1,15 @@
-//! Lets go of what is over a bound, in steps that are over soon. Marks first, rows later: readers go by the marks.
+//! What runs beside the appends: trimming in short steps, and probes for room. Trimming moves the marks first and deletes
+//! rows later: readers go by the marks.
 
 use std::sync::Arc;
 
+use futures_util::future::join3;
 use petasos_hub::TransportError;
 use tokio_postgres::types::ToSql;
 
 use super::{
     core::{Core, micros},
-    link::Lane,
+    link::{Link, Session},
     log::field,
 };
 use crate::shared::pace::MARGIN_ENTRIES;
@@ -15,33 +17,33 @@ use crate::shared::pace::MARGIN_ENTRIES;
 /// Rows that one statement deletes: some milliseconds.
 const ROWS: i64 = 1_000;
 
-/// How long an update that is too old for readers stays for followers on the way: that of a node which lost its
+/// How long an update that is too old for readers stays for followers that lag, as those of a node which lost its
 /// connection.
 const MARGIN_AGE: std::time::Duration = std::time::Duration::from_secs(600);
 
-/// Trims for ever.
-pub(super) async fn trim(core: Arc<Core>, lane: Lane) {
+/// Trims the log whenever it is due. Never ends.
+pub(super) async fn trim(core: Arc<Core>, link: Link) {
     let mut deleted = Deleted { epoch: 0, through: [0, 0] };
     loop {
-        if let Err(error) = trim_once(&core, &lane, &mut deleted).await {
-            // The next time does it, and whether the server answers is said elsewhere.
+        if let Err(error) = trim_once(&core, &link, &mut deleted).await {
+            // The next time does it; the health of the log says whether the server answers.
             tracing::debug!(%error, "{} was not trimmed", core.shown());
         }
         core.should_trim().await;
     }
 }
 
-/// What this process has deleted of a log, of updates and of events.
+/// The sequences up to which this process has deleted rows, of updates and of events.
 struct Deleted {
     epoch: i64,
     through: [i64; 2],
 }
 
-async fn trim_once(core: &Core, lane: &Lane, deleted: &mut Deleted) -> Result<(), TransportError> {
+async fn trim_once(core: &Core, link: &Link, deleted: &mut Deleted) -> Result<(), TransportError> {
     let bounds = core.bounds;
     let margin = MARGIN_ENTRIES as i64;
     let age = bounds.age.map(|age| age.saturating_add(micros(MARGIN_AGE)));
-    let row = lane
+    let row = link
         .ask(|session| async move {
             let parameters: [&(dyn ToSql + Sync); 6] =
                 [&bounds.entries, &bounds.bytes, &bounds.age, &bounds.events, &margin, &age];
@@ -58,7 +60,7 @@ async fn trim_once(core: &Core, lane: &Lane, deleted: &mut Deleted) -> Result<()
         let through: i64 = field(&row, origin)?;
         while deleted.through[origin] < through {
             let after = deleted.through[origin];
-            let row = lane
+            let row = link
                 .ask(|session| async move {
                     let (client, delete) = (&session.client, &session.statements.delete);
                     Ok(client.query_one(delete, &[&is_event, &after, &through, &ROWS]).await?)
@@ -72,10 +74,37 @@ async fn trim_once(core: &Core, lane: &Lane, deleted: &mut Deleted) -> Result<()
             };
         }
     }
-    lane.ask(|session| async move {
+    link.ask(|session| async move {
         let (client, forget_leases) = (&session.client, &session.statements.forget_leases);
         Ok(client.execute(forget_leases, &[]).await?)
     })
     .await?;
     Ok(())
+}
+
+/// Probes for room whenever an append found none: writes as many bytes and rolls back. Never ends.
+pub(super) async fn probe_room(core: Arc<Core>, link: Link) {
+    loop {
+        let bytes = i32::try_from(core.capacity.is_due().await).unwrap_or(i32::MAX);
+        let bytes = &bytes;
+        let looked = link.ask(|session: Arc<Session>| async move {
+            let Session { client, statements, .. } = &*session;
+            let parameters: [&(dyn ToSql + Sync); 1] = [bytes];
+            // Each sends when it is polled first, which happens in this order.
+            let (begun, tried, undone) = join3(
+                client.batch_execute("BEGIN"),
+                client.execute(&statements.try_room, &parameters),
+                client.batch_execute("ROLLBACK"),
+            )
+            .await;
+            begun?;
+            tried?;
+            undone?;
+            Ok(())
+        });
+        match looked.await {
+            Ok(()) => core.capacity.took(),
+            Err(error) => tracing::debug!(%error, "{} has no room yet", core.shown()),
+        }
+    }
 }

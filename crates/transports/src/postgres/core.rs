@@ -1,4 +1,4 @@
-//! What all parts of a log in PostgreSQL share: how it is reached, how far it is known, and whether it answers.
+//! What all parts of a log in PostgreSQL share: its settings, how far the log is known, and whether the server answers.
 
 use std::{
     sync::{
@@ -8,44 +8,33 @@ use std::{
     time::Duration,
 };
 
-use petasos_hub::transport::events_max;
-use petasos_hub::transport::{Entry, Position};
-use petasos_protocol::{subscription::Subscription, topic::HubUrl};
+use petasos_hub::transport::{Position, events_max};
+use petasos_protocol::topic::HubUrl;
 use tokio::sync::{Notify, watch};
 
-use super::{
-    failure::Failure,
-    link::Session,
-    schema::{Greeting, Tables},
-    settings::{Address, Wire},
-    statements::Statements,
+use super::{failure::Failure, settings::Settings};
+use crate::{
+    Retention,
+    shared::{capacity::Capacity, decoder::Decoder, health::Health, pace::Pace},
 };
-use crate::{Retention, codec, shared::capacity::Capacity, shared::pace::Window, shared::reported::Reported};
 
+/// The state of one log in this process.
 pub(super) struct Core {
-    address: Address,
-    tables: Tables,
-    /// The log's URL, without secrets, for messages.
+    /// Names the log in log lines, without secrets.
     shown: String,
-    pub(super) hub: HubUrl,
+    pub(super) decoder: Decoder,
     pub(super) bounds: Bounds,
     pub(super) lease: Duration,
-    /// How long anything may take.
+    /// How long the server has for anything.
     pub(super) timeout: Duration,
-    pub(super) window: Arc<Window>,
-    /// The newest place that this process has seen.
+    pub(super) pace: Arc<Pace>,
+    /// The newest position that this process has seen, of any node's entry.
     known: Mutex<Position>,
     wake: watch::Sender<Wake>,
-    /// Which server the log is at.
-    server: watch::Sender<String>,
-    health: Mutex<Health>,
-    is_ready: watch::Sender<bool>,
-    /// Whether appends find room.
+    pub(super) health: Health,
+    /// Links without a connection.
+    links_down: Mutex<usize>,
     pub(super) capacity: Capacity,
-    /// Damaged updates.
-    damaged: Reported<Position>,
-    /// The numbers of damaged subscribers.
-    damaged_records: Reported<i64>,
     /// Entries of this process since it trimmed the log last.
     appended: AtomicU64,
     trim: Notify,
@@ -64,102 +53,55 @@ pub(super) struct Bounds {
 /// What followers wait for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Wake {
-    /// The end of the log as far as it was heard of.
+    /// The newest position that a notification or an append of this process has named.
     pub(super) newest: Position,
-    /// Grows whenever something may have been missed.
+    /// Grows whenever a notification may have been missed.
     pub(super) connected: u64,
 }
 
-struct Health {
-    lanes_down: usize,
-    has_been_up: bool,
-    /// What was said about this absence.
-    reasons: Vec<String>,
-}
-
-/// Different reasons that are logged while the server is away: the loss, and why it does not come back.
-const REASONS_MAX: usize = 4;
-
-/// Trimming costs a statement; until it is done, a little more is on disk than is promised to be there at least.
+/// Trimming costs a statement; until it is done, a little more is on disk than the bounds say.
 const TRIM_ENTRIES: u64 = 1_024;
 const TRIM_INTERVAL: Duration = Duration::from_secs(10);
 
 impl Core {
+    /// The state of a log whose links, so many, are not connected yet.
     pub(super) fn new(
-        (address, tables, shown): (Address, Tables, String),
+        settings: &Settings,
+        shown: String,
         hub: HubUrl,
         retention: &Retention,
-        lease: Duration,
-        lanes: usize,
+        links: usize,
     ) -> Self {
         Self {
-            timeout: address.timeout,
+            decoder: Decoder::new(shown.clone(), hub),
+            health: Health::new(shown.clone()),
             capacity: Capacity::new(shown.clone()),
-            address,
-            tables,
             shown,
-            hub,
             bounds: Bounds::new(retention),
-            lease,
-            window: Arc::default(),
+            lease: settings.lease,
+            timeout: settings.timeout,
+            pace: Arc::default(),
             known: Mutex::new(Position::EARLIEST),
             wake: watch::Sender::new(Wake { newest: Position::EARLIEST, connected: 0 }),
-            server: watch::Sender::default(),
-            health: Mutex::new(Health { lanes_down: lanes, has_been_up: false, reasons: Vec::new() }),
-            is_ready: watch::Sender::new(false),
-            damaged: Reported::default(),
-            damaged_records: Reported::default(),
+            links_down: Mutex::new(links),
             appended: AtomicU64::new(0),
             trim: Notify::new(),
         }
     }
 
-    /// A connection with its settings and statements, and the tables behind it.
-    pub(super) async fn connect(&self, listens: bool) -> Result<(Session, Wire, Greeting), Failure> {
-        let (client, mut wire) = self.address.connect().await?;
-        let prepare = async {
-            let greeting = self.tables.prepare(&client, self.timeout).await?;
-            let statements = Statements::prepare(&client, &self.tables).await?;
-            if listens {
-                client.batch_execute(&format!("LISTEN \"{}\"", self.tables.channel)).await?;
-            }
-            Ok::<_, Failure>((statements, greeting))
-        };
-        let (statements, greeting) = tokio::select! {
-            prepared = tokio::time::timeout(self.timeout, prepare) => {
-                prepared.map_err(|_| Failure::silent(self.timeout))??
-            }
-            ended = &mut wire => return Err(match ended {
-                Err(error) => error.into(),
-                Ok(()) => Failure::new("the connection was closed"),
-            }),
-        };
-        // The newest connection is to the server that the log is at: those to others end.
-        self.server.send_if_modified(|server| {
-            let is_other = *server != greeting.server;
-            server.clone_from(&greeting.server);
-            is_other
-        });
-        Ok((Session::new(client, statements), wire, greeting))
-    }
-
-    /// Returns when the log is at another server than this one.
-    pub(super) async fn has_left(&self, server: &str) {
-        // The sender is ours.
-        let _ = self.server.subscribe().wait_for(|current| current != server).await;
-    }
-
+    /// The newest position that this process has seen.
     pub(super) fn known(&self) -> Position {
         *self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The log has reached `position`.
     pub(super) fn learn(&self, position: Position) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         *known = position.max(*known);
     }
 
-    /// The log goes up to there: wakes followers that do not.
-    pub(super) fn tell(&self, newest: Position) {
+    /// The log ends at `newest` or later: wakes followers that have not read so far.
+    pub(super) fn announce(&self, newest: Position) {
         self.wake.send_if_modified(|wake| {
             let is_news = newest > wake.newest;
             wake.newest = newest.max(wake.newest);
@@ -173,46 +115,19 @@ impl Core {
             Some(Position { epoch: epoch.parse().ok()?, sequence: sequence.parse().ok()? })
         });
         match position {
-            Some(position) => self.tell(position),
-            // Somebody else's: looking costs little.
+            Some(position) => self.announce(position),
+            // Another program's: looking costs little.
             None => self.look_again(),
         }
     }
 
+    /// Has followers read, whether or not they heard of anything.
     pub(super) fn look_again(&self) {
         self.wake.send_modify(|wake| wake.connected += 1);
     }
 
     pub(super) fn wake(&self) -> watch::Receiver<Wake> {
         self.wake.subscribe()
-    }
-
-    /// A stored update at its place. A damaged one is reported and left out.
-    pub(super) fn restore(&self, position: Position, record: &[u8]) -> Option<Entry> {
-        match codec::decode(record, &self.hub) {
-            Ok(update) => Some(Entry { position, update: Arc::new(update) }),
-            Err(damage) => {
-                if self.damaged.is_news(position) {
-                    let sequence = position.sequence;
-                    tracing::error!(%damage, sequence, "an update in {} is left out", self.shown);
-                }
-                None
-            }
-        }
-    }
-
-    /// Subscriptions as they were recorded. Damaged ones are reported and left out.
-    pub(super) fn restore_subscriber(&self, number: i64, record: &[u8]) -> Option<Arc<[Subscription]>> {
-        let text = str::from_utf8(record).map_err(|_| codec::Damaged::Malformed);
-        match text.and_then(codec::decode_subscriber) {
-            Ok(subscriptions) => Some(subscriptions),
-            Err(damage) => {
-                if self.damaged_records.is_news(number) {
-                    tracing::error!(%damage, number, "a subscriber in {} is left out", self.shown);
-                }
-                None
-            }
-        }
     }
 
     /// Entries were added: now and then that is a reason to trim.
@@ -230,56 +145,24 @@ impl Core {
         let _ = tokio::time::timeout(TRIM_INTERVAL, self.trim.notified()).await;
     }
 
-    pub(super) fn lane_is_up(&self, listens: bool) {
+    /// A link has a connection.
+    pub(super) fn link_is_up(&self, listens: bool) {
         if listens {
             self.look_again();
         }
-        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
-        health.lanes_down -= 1;
-        if health.lanes_down == 0 {
-            if health.has_been_up {
-                tracing::info!("{} answers again", self.shown);
-            }
-            health.has_been_up = true;
-            health.reasons.clear();
-            self.is_ready.send_replace(true);
+        let mut down = self.links_down.lock().unwrap_or_else(PoisonError::into_inner);
+        *down -= 1;
+        if *down == 0 {
+            self.health.set_available();
         }
     }
 
-    /// A lane that was up is down, or one that was down stays so.
-    pub(super) fn lane_is_down(&self, failure: &Failure, was_up: bool) {
-        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
-        if was_up {
-            health.lanes_down += 1;
-            self.is_ready.send_replace(false);
-        }
-        let reason = failure.to_string();
-        if health.reasons.len() < REASONS_MAX && !health.reasons.contains(&reason) {
-            tracing::warn!(reason, "{} cannot be used", self.shown);
-            health.reasons.push(reason);
-        }
-    }
-
-    pub(super) fn is_ready(&self) -> bool {
-        *self.is_ready.borrow()
-    }
-
-    /// Returns when all connections stand.
-    pub(super) async fn until_ready(&self) {
-        // The sender is ours.
-        let _ = self.is_ready.subscribe().wait_for(|is_ready| *is_ready).await;
-    }
-
-    /// Returns when the server has not answered for as long as anything may take.
-    pub(super) async fn is_away(&self) {
-        let mut is_ready = self.is_ready.subscribe();
-        loop {
-            // The sender is ours.
-            let _ = is_ready.wait_for(|is_ready| !is_ready).await;
-            if tokio::time::timeout(self.timeout, is_ready.wait_for(|is_ready| *is_ready)).await.is_err() {
-                return;
-            }
-        }
+    /// A link has lost its connection (`was_up`), or could not connect.
+    pub(super) fn link_is_down(&self, failure: &Failure, was_up: bool) {
+        // Locked until the health is set, as another link may be up at the same time.
+        let mut down = self.links_down.lock().unwrap_or_else(PoisonError::into_inner);
+        *down += usize::from(was_up);
+        self.health.set_unavailable(failure);
     }
 
     pub(super) fn shown(&self) -> &str {

@@ -1,4 +1,4 @@
-//! What PostgreSQL's errors mean: for whoever publishes, for whoever opens the log, and for the connection.
+//! What PostgreSQL's errors mean for a publisher, for the opening of the log, and for the connection.
 
 use std::{error::Error, fmt::Write, time::Duration};
 
@@ -36,8 +36,8 @@ impl Failure {
         self.code.as_ref()
     }
 
-    /// Whether the connection can go on: the statement has failed, for a reason that is not the connection's.
-    pub(super) fn is_of_statement(&self) -> bool {
+    /// Whether the connection can still be used: the statement failed for a reason of its own.
+    pub(super) fn leaves_connection_usable(&self) -> bool {
         let known = [
             SqlState::LOCK_NOT_AVAILABLE,
             SqlState::QUERY_CANCELED,
@@ -45,7 +45,7 @@ impl Failure {
             SqlState::T_R_DEADLOCK_DETECTED,
             SqlState::DISK_FULL,
             SqlState::OUT_OF_MEMORY,
-            // The queue of notifications is full, which somebody does not read.
+            // The queue of notifications is full: a session does not read it.
             SqlState::PROGRAM_LIMIT_EXCEEDED,
         ];
         self.code.as_ref().is_some_and(|code| known.contains(code))

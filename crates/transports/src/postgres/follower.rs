@@ -12,7 +12,7 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{
     core::Wake,
-    log::{Found, Log, field, place_of},
+    log::{Found, Log, field, read_head},
 };
 use crate::{retry::Backoff, shared::pace::Seat};
 
@@ -38,13 +38,13 @@ const POLL: Duration = Duration::from_secs(5);
 
 impl PostgresFollower {
     /// After `after`, which the log holds.
-    pub(super) async fn new(log: Log, after: Position) -> Result<Self, TransportError> {
+    pub(super) async fn start(log: Log, after: Position) -> Result<Self, TransportError> {
         let wake = log.core.wake();
         let page = log.read(after, 0).await?;
         if page.trimmed.updates > after || page.trimmed.updates.epoch != after.epoch {
             return Err(TransportError::Trimmed);
         }
-        let seat = log.core.window.enter(after);
+        let seat = log.core.pace.enter(after);
         let events_gone_at = page.trimmed.events.sequence;
         let mut follower = Self {
             log,
@@ -65,7 +65,7 @@ impl PostgresFollower {
     async fn fetch(&mut self, limit: i64) -> Result<Vec<Entry>, TransportError> {
         let after = self.position.sequence.cast_signed();
         let rows = self.log.ask(|statements| &statements.fetch, &[&after, &limit]).await?;
-        let (head, _) = place_of(&rows[0])?;
+        let (head, _) = read_head(&rows[0])?;
         let updates_gone_at = field::<i64>(&rows[0], 3)?.cast_unsigned();
         let events_gone_at = field::<i64>(&rows[0], 4)?.cast_unsigned();
         let made_at: Option<SystemTime> = field(&rows[0], 5)?;
@@ -73,7 +73,7 @@ impl PostgresFollower {
         if head.epoch != self.position.epoch {
             why = Some("it was lost and has begun anew");
         } else if self.made_at.is_some() && made_at.is_some() && self.made_at != made_at {
-            // Others may find it as it was, so that they have to be told.
+            // Other nodes may not notice, so the epoch has to change.
             self.log.begin_anew(head.epoch).await?;
             why = Some("it was replaced by a copy");
         } else if updates_gone_at > self.position.sequence
@@ -85,7 +85,7 @@ impl PostgresFollower {
             tracing::warn!("{} cannot be followed further: {why}", self.log.core.shown());
             return Err(TransportError::Trimmed);
         }
-        let found = Found::of(&self.log.core, &rows, 6)?;
+        let found = Found::from_rows(&self.log.core, &rows, 6)?;
         self.made_at = match found.last {
             Some(_) => rows.last().map(|row| field(row, 9)).transpose()?.flatten(),
             None => made_at,

@@ -1,4 +1,4 @@
-//! A lane: one connection, kept by a task that makes it anew whenever it is lost, and what is asked over it.
+//! A link: one connection, kept by a task that connects again whenever the connection is lost.
 
 use std::{
     sync::{
@@ -16,15 +16,29 @@ use tokio::{
 };
 use tokio_postgres::{AsyncMessage, Client, SimpleQueryMessage};
 
-use super::{core::Core, failure::Failure, schema::Greeting, settings::Wire, statements::Statements};
+use super::{
+    core::Core,
+    failure::Failure,
+    schema::{Greeting, Tables},
+    settings::{Settings, Wire},
+    statements::Statements,
+};
 use crate::retry::Backoff;
 
 /// What is asked over one connection. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Lane {
+pub(super) struct Link {
     session: watch::Receiver<Option<Arc<Session>>>,
     questions: Arc<Semaphore>,
     timeout: Duration,
+}
+
+/// Makes connections to the server that the log is at.
+pub(super) struct Connector {
+    settings: Settings,
+    tables: Tables,
+    /// Which server the newest connection is to.
+    server: watch::Sender<String>,
 }
 
 /// A connection that answers, or did.
@@ -39,23 +53,27 @@ pub(super) struct Session {
     warnings: AtomicUsize,
 }
 
-/// Questions of one lane that wait for answers. Others wait for them, not in the client's own queue, which has no bound.
+/// Questions of one link that wait for answers. Others wait for them, not in the client's own queue, which has no bound.
 const QUESTIONS_MAX: usize = 64;
 
 /// A connection is asked this often whether it is still there, and whether the server still takes writes.
 const PING: Duration = Duration::from_secs(5);
 
-impl Lane {
-    /// A lane and the task that keeps it, which ends nothing but by being aborted.
-    pub(super) fn new(core: Arc<Core>, listens: bool) -> (Self, impl Future<Output = ()> + Send) {
+impl Link {
+    /// A link and the task that keeps it, which runs until it is aborted. `listens`: it hears of the appends of all nodes.
+    pub(super) fn new(
+        core: Arc<Core>,
+        connector: Arc<Connector>,
+        listens: bool,
+    ) -> (Self, impl Future<Output = ()> + Send) {
         let (sender, session) = watch::channel(None);
-        let lane =
+        let link =
             Self { session, questions: Arc::new(Semaphore::new(QUESTIONS_MAX)), timeout: core.timeout };
-        (lane, keep(core, sender, listens))
+        (link, keep(core, connector, sender, listens))
     }
 
     /// The connection, waited for.
-    pub(super) async fn session(&self, deadline: Instant) -> Result<Arc<Session>, TransportError> {
+    pub(super) async fn session(&self, deadline: Instant) -> Result<Arc<Session>, Failure> {
         let mut session = self.session.clone();
         // A broken session stays here until its task has noticed, and could still send.
         let is_whole =
@@ -63,8 +81,8 @@ impl Lane {
         match timeout_at(deadline, session.wait_for(is_whole)).await {
             Ok(Ok(session)) => Ok(Arc::clone(session.as_ref().expect("it was waited for"))),
             // The task has ended with the transport.
-            Ok(Err(_)) => Err(TransportError::Closed),
-            Err(_) => Err(Failure::new("there is no connection to the server").into()),
+            Ok(Err(_)) => Err(Failure::new("the log is closed")),
+            Err(_) => Err(Failure::new("there is no connection to the server")),
         }
     }
 
@@ -93,10 +111,10 @@ impl Lane {
             };
             match failure {
                 failure if failure.is_conflict() => {}
-                failure if failure.is_of_statement() => return Err(failure.into()),
+                failure if failure.leaves_connection_usable() => return Err(failure.into()),
                 failure => session.break_with(failure),
             }
-            // The lane has to see that it broke, or this would spin.
+            // The link has to see that it broke, or this would spin.
             if timeout_at(deadline, session.gone(&self.session)).await.is_err() {
                 return Err(Failure::silent(self.timeout).into());
             }
@@ -104,8 +122,50 @@ impl Lane {
     }
 }
 
+impl Connector {
+    pub(super) fn new(settings: Settings) -> Self {
+        Self { tables: Tables::new(&settings.name), settings, server: watch::Sender::default() }
+    }
+
+    /// A connection with its settings and statements, and the tables behind it.
+    pub(super) async fn connect(&self, listens: bool) -> Result<(Session, Wire, Greeting), Failure> {
+        let (client, mut wire) = self.settings.connect().await?;
+        let timeout = self.settings.timeout;
+        let prepare = async {
+            let greeting = self.tables.prepare(&client, timeout).await?;
+            let statements = Statements::prepare(&client, &self.tables).await?;
+            if listens {
+                client.batch_execute(&format!("LISTEN \"{}\"", self.tables.channel)).await?;
+            }
+            Ok::<_, Failure>((statements, greeting))
+        };
+        let (statements, greeting) = tokio::select! {
+            prepared = tokio::time::timeout(timeout, prepare) => {
+                prepared.map_err(|_| Failure::silent(timeout))??
+            }
+            ended = &mut wire => return Err(match ended {
+                Err(error) => error.into(),
+                Ok(()) => Failure::new("the connection was closed"),
+            }),
+        };
+        // The newest connection is to the server that the log is at: connections to other servers end.
+        self.server.send_if_modified(|server| {
+            let is_other = *server != greeting.server;
+            server.clone_from(&greeting.server);
+            is_other
+        });
+        Ok((Session::new(client, statements), wire, greeting))
+    }
+
+    /// Returns when the newest connection is to another server than this one.
+    async fn has_left(&self, server: &str) {
+        // The sender is in this value.
+        let _ = self.server.subscribe().wait_for(|current| current != server).await;
+    }
+}
+
 impl Session {
-    pub(super) fn new(client: Client, statements: Statements) -> Self {
+    fn new(client: Client, statements: Statements) -> Self {
         let (heard, broken) = (Mutex::new(Instant::now()), Mutex::new(None));
         Self { client, statements, heard, broken, has_broken: Notify::new(), warnings: AtomicUsize::new(0) }
     }
@@ -163,8 +223,8 @@ impl Session {
         self.broken.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
-    /// Returns when a broken session is not the lane's any more; at once if it is whole.
-    async fn gone(&self, lane: &watch::Receiver<Option<Arc<Session>>>) {
+    /// Returns when a broken session is not the link's any more; at once if it is whole.
+    async fn gone(&self, link: &watch::Receiver<Option<Arc<Session>>>) {
         if !self.is_broken() {
             return;
         }
@@ -172,7 +232,7 @@ impl Session {
             current.as_ref().is_none_or(|current| !std::ptr::eq(Arc::as_ptr(current), self))
         };
         // An error means that the task has ended.
-        let _ = lane.clone().wait_for(is_other).await;
+        let _ = link.clone().wait_for(is_other).await;
     }
 
     /// Returns when the server does not answer a ping.
@@ -197,20 +257,25 @@ fn is_on(answer: &[SimpleQueryMessage]) -> bool {
 }
 
 /// Keeps a connection for ever.
-async fn keep(core: Arc<Core>, sender: watch::Sender<Option<Arc<Session>>>, listens: bool) {
+async fn keep(
+    core: Arc<Core>,
+    connector: Arc<Connector>,
+    sender: watch::Sender<Option<Arc<Session>>>,
+    listens: bool,
+) {
     let mut backoff = Backoff::new();
     loop {
         let began = Instant::now();
-        match core.connect(listens).await {
+        match connector.connect(listens).await {
             Ok((session, wire, Greeting { server, .. })) => {
                 let session = Arc::new(session);
                 sender.send_replace(Some(Arc::clone(&session)));
-                core.lane_is_up(listens);
-                let failure = hold(&core, &session, wire, &server).await;
+                core.link_is_up(listens);
+                let failure = hold(&core, &connector, &session, wire, &server).await;
                 sender.send_replace(None);
-                core.lane_is_down(&failure, true);
+                core.link_is_down(&failure, true);
             }
-            Err(failure) => core.lane_is_down(&failure, false),
+            Err(failure) => core.link_is_down(&failure, false),
         }
         // One that works for a while and is lost then may come back at once.
         if began.elapsed() > core.timeout {
@@ -221,10 +286,16 @@ async fn keep(core: Arc<Core>, sender: watch::Sender<Option<Arc<Session>>>, list
 }
 
 /// Drives a connection until it breaks, and says why.
-async fn hold(core: &Core, session: &Session, mut wire: Wire, server: &str) -> Failure {
+async fn hold(
+    core: &Core,
+    connector: &Connector,
+    session: &Session,
+    mut wire: Wire,
+    server: &str,
+) -> Failure {
     let mut ping = std::pin::pin!(session.ping(core.timeout));
     let mut broken = std::pin::pin!(session.broken());
-    let mut left = std::pin::pin!(core.has_left(server));
+    let mut left = std::pin::pin!(connector.has_left(server));
     loop {
         let message = tokio::select! {
             message = std::future::poll_fn(|cx| wire.poll_message(cx)) => message,

@@ -7,20 +7,20 @@ use petasos_hub::{
     TransportError,
     transport::{Head, Page, Position, Trimmed},
 };
-use petasos_protocol::update::EventId;
 use tokio_postgres::{Row, types::ToSql};
 
 use super::{
     core::{Core, position},
     failure::Failure,
-    link::{Lane, Session},
+    link::{Link, Session},
     statements::Statements,
 };
+use crate::codec::decode_id;
 
-/// One lane's view of the log.
+/// What reads the log, over one link.
 pub(super) struct Log {
     pub(super) core: Arc<Core>,
-    pub(super) lane: Lane,
+    pub(super) link: Link,
 }
 
 /// How often a question is asked again because the log had to begin anew, which others may do at the same time.
@@ -38,7 +38,7 @@ impl Log {
     ) -> Result<Vec<Row>, TransportError> {
         for _ in 0..ATTEMPTS {
             let known = self.core.known();
-            let rows = self.lane.ask(|session| async move {
+            let rows = self.link.ask(|session| async move {
                 let rows = session.client.query(statement(&session.statements), parameters).await?;
                 match rows.is_empty() {
                     false => Ok(rows),
@@ -46,7 +46,7 @@ impl Log {
                 }
             });
             let rows = rows.await?;
-            let (found, is_emptied) = place_of(&rows[0])?;
+            let (found, is_emptied) = read_head(&rows[0])?;
             if is_emptied || found < known {
                 self.begin_anew(found.epoch).await?;
                 continue;
@@ -57,10 +57,10 @@ impl Log {
         Err(Failure::new("the log is being emptied again and again").into())
     }
 
-    /// Begins a new epoch after `epoch`, unless somebody else has.
+    /// Begins a new epoch after `epoch`, unless another node has.
     pub(super) async fn begin_anew(&self, epoch: u64) -> Result<(), TransportError> {
         let (found, known) = (epoch.cast_signed(), self.core.known().epoch.cast_signed());
-        let begun = self.lane.ask(|session: Arc<Session>| async move {
+        let begun = self.link.ask(|session: Arc<Session>| async move {
             let Session { client, statements, .. } = &*session;
             let parameters: [&(dyn ToSql + Sync); 2] = [&found, &known];
             let work = client.execute(&statements.begin_anew, &parameters);
@@ -78,9 +78,9 @@ impl Log {
 
     pub(super) async fn head(&self) -> Result<Head, TransportError> {
         let rows = self.ask(|statements| &statements.head, &[]).await?;
-        let (position, _) = place_of(&rows[0])?;
+        let (position, _) = read_head(&rows[0])?;
         let id: Option<&[u8]> = field(&rows[0], 3)?;
-        Ok(Head { position, id: id.and_then(id_of) })
+        Ok(Head { position, id: id.and_then(|id| decode_id(str::from_utf8(id).ok()?)) })
     }
 
     pub(super) async fn locate(&self, id: &str) -> Result<Option<Position>, TransportError> {
@@ -106,7 +106,7 @@ impl Log {
                 &[&bounds.entries, &bounds.bytes, &bounds.age, &bounds.events, &epoch, &sequence, &limit],
             )
             .await?;
-        let (head, _) = place_of(&rows[0])?;
+        let (head, _) = read_head(&rows[0])?;
         let at = |column| {
             Ok::<_, TransportError>(Position {
                 epoch: head.epoch,
@@ -114,7 +114,7 @@ impl Log {
             })
         };
         let trimmed = Trimmed { updates: at(3)?, events: at(4)? };
-        let found = Found::of(&self.core, &rows, 5)?;
+        let found = Found::from_rows(&self.core, &rows, 5)?;
         let through = match found.last {
             Some(last) if found.has_more => last,
             _ if after.epoch == head.epoch => head.max(after),
@@ -135,7 +135,7 @@ pub(super) struct Found {
 
 impl Found {
     /// `first` is the column of the number of candidates; sequence and record follow it.
-    pub(super) fn of(core: &Core, rows: &[Row], first: usize) -> Result<Self, TransportError> {
+    pub(super) fn from_rows(core: &Core, rows: &[Row], first: usize) -> Result<Self, TransportError> {
         let epoch: i64 = field(&rows[0], 0)?;
         let candidates: i64 = field(&rows[0], first)?;
         let mut found = Self { entries: Vec::with_capacity(rows.len()), last: None, has_more: false };
@@ -144,7 +144,7 @@ impl Found {
             // A row without an entry is there for the head's sake.
             let Some(sequence) = field::<Option<i64>>(row, first + 1)? else { continue };
             let place = position(epoch, sequence);
-            found.entries.extend(core.restore(place, field(row, first + 2)?));
+            found.entries.extend(core.decoder.entry(place, field(row, first + 2)?));
             found.last = Some(place);
             count += 1;
         }
@@ -154,7 +154,7 @@ impl Found {
 }
 
 /// Epoch and head, and whether the oldest entries are gone that should be there.
-pub(super) fn place_of(row: &Row) -> Result<(Position, bool), TransportError> {
+pub(super) fn read_head(row: &Row) -> Result<(Position, bool), TransportError> {
     Ok((position(field(row, 0)?, field(row, 1)?), field(row, 2)?))
 }
 
@@ -163,10 +163,4 @@ pub(super) fn field<'a, T: tokio_postgres::types::FromSql<'a>>(
     column: usize,
 ) -> Result<T, TransportError> {
     row.try_get(column).map_err(|error| Failure::from(error).into())
-}
-
-/// An id that was stored, and so has been checked; nothing is known about who may write to the table.
-fn id_of(bytes: &[u8]) -> Option<EventId> {
-    let limits = petasos_protocol::Limits { id_bytes_max: usize::MAX, ..Default::default() };
-    EventId::parse(str::from_utf8(bytes).ok()?, &limits).ok()
 }

@@ -1,7 +1,8 @@
 //! The log in PostgreSQL, which several nodes share.
 //!
-//! A commit is the order: whoever appends holds the one row of the meta table from taking a sequence to the commit, so
-//! whoever sees an entry sees all before it. A process writes whatever waits as one statement. Nothing is read from
+//! The order is that of commits: a writer locks the one row of the meta table from taking a sequence to its commit, so a
+//! reader that sees an entry sees all entries before it. A process writes all appends that wait as one statement. Nothing is
+//! read from
 //! stand-by servers, and nothing is promised beyond what the server's settings make of a commit.
 
 mod chores;
@@ -29,18 +30,24 @@ use petasos_hub::{
     transport::{Follower, Head, Page, Position, Transport},
 };
 use petasos_protocol::update::Update;
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::Instant};
 
 use self::{
-    core::Core, failure::Failure, follower::PostgresFollower, link::Lane, log::Log,
-    registry::PostgresRegistry, schema::Tables, settings::Address, writer::Writer,
+    core::Core,
+    failure::Failure,
+    follower::PostgresFollower,
+    link::{Connector, Link},
+    log::Log,
+    registry::Subscribers,
+    settings::Settings,
+    writer::{BOUNDS, Batches},
 };
-use crate::{Dsn, OpenError, Options};
+use crate::{Dsn, OpenError, Options, shared::writer::Writer};
 
-/// Connections that read: one waits while the other does.
+/// Links that read: one waits while the other does.
 const READERS: usize = 2;
 
-/// Those of the writer, of the registry and the trimmer, and of the followers.
+/// Further links: those of the writer, of the registry and the chores, and of the followers.
 const OTHERS: usize = 3;
 
 struct PostgresTransport {
@@ -48,40 +55,43 @@ struct PostgresTransport {
     writer: Writer,
     readers: [Log; READERS],
     reader: AtomicUsize,
-    followers: Lane,
-    registry: PostgresRegistry,
-    /// Ended with the value.
+    followers: Link,
+    registry: Subscribers,
+    /// Aborted with the value.
     _tasks: JoinSet<()>,
 }
 
 /// Opens the log of a name in a database, and makes its tables if they are missing.
 pub(crate) async fn open(dsn: &Dsn, options: &Options) -> Result<Arc<dyn Transport>, OpenError> {
-    let address = Address::parse(dsn)?;
-    let (name, lease) = (dsn.name()?, dsn.lease()?);
-    let parts = (address, Tables::new(name), format!("the log \"{name}\" at {dsn}"));
-    let core = Core::new(parts, options.hub.clone(), &options.retention, lease, READERS + OTHERS);
-    let core = Arc::new(core);
-    // By hand, so that whoever opens it is told what is wrong.
-    let (_, _, greeting) = core.connect(false).await?;
+    let settings = Settings::parse(dsn)?;
+    let shown = format!("the log \"{}\" at {dsn}", settings.name);
+    let (hub, links) = (options.hub.clone(), READERS + OTHERS);
+    let core = Arc::new(Core::new(&settings, shown, hub, &options.retention, links));
+    let connector = Arc::new(Connector::new(settings));
+    // By hand, so that an error is returned. Links would try again.
+    let (_, _, greeting) = connector.connect(false).await?;
     for warning in greeting.warnings {
         tracing::warn!("{}: {warning}", core.shown());
     }
     let mut tasks = JoinSet::new();
-    let mut lane = |listens| {
-        let (lane, task) = Lane::new(Arc::clone(&core), listens);
+    let mut link = |listens| {
+        let (link, task) = Link::new(Arc::clone(&core), Arc::clone(&connector), listens);
         tasks.spawn(task);
-        lane
+        link
     };
-    let (appends, others, followers) = (lane(false), lane(false), lane(true));
-    let readers = std::array::from_fn(|_| Log { core: Arc::clone(&core), lane: lane(false) });
-    let (writer, task) = Writer::new(Arc::clone(&core), appends);
+    let (appends, others, followers) = (link(false), link(false), link(true));
+    let readers = std::array::from_fn(|_| Log { core: Arc::clone(&core), link: link(false) });
+    let deadline = Instant::now() + core.timeout;
+    for link in [&appends, &others, &followers].into_iter().chain(readers.iter().map(|log| &log.link)) {
+        let connected = link.session(deadline).await;
+        connected.map_err(|_| Failure::new(format!("the server does not take {links} connections")))?;
+    }
+    let batches = Batches { core: Arc::clone(&core), link: appends };
+    let (writer, task) = Writer::new(batches, BOUNDS, core.timeout);
     tasks.spawn(task);
     tasks.spawn(chores::trim(Arc::clone(&core), others.clone()));
-    tasks.spawn(writer::look_for_room(Arc::clone(&core), others.clone()));
-    let is_ready = tokio::time::timeout(core.timeout, core.until_ready()).await;
-    is_ready
-        .map_err(|_| Failure::new(format!("the server does not take {} connections", READERS + OTHERS)))?;
-    let registry = PostgresRegistry { core: Arc::clone(&core), lane: others };
+    tasks.spawn(chores::probe_room(Arc::clone(&core), others.clone()));
+    let registry = Subscribers { core: Arc::clone(&core), link: others };
     let reader = AtomicUsize::new(0);
     Ok(Arc::new(PostgresTransport { core, writer, readers, reader, followers, registry, _tasks: tasks }))
 }
@@ -99,7 +109,8 @@ impl Transport for PostgresTransport {
     }
 
     async fn append(&self, update: Update) -> Result<Position, TransportError> {
-        self.writer.append(update).await
+        self.core.pace.turn(self.core.pace.newest(), self.core.timeout).await?;
+        self.writer.append(&update).await
     }
 
     async fn locate(&self, id: &str) -> Result<Option<Position>, TransportError> {
@@ -111,16 +122,16 @@ impl Transport for PostgresTransport {
     }
 
     async fn follow(&self, after: Position) -> Result<Box<dyn Follower>, TransportError> {
-        let log = Log { core: Arc::clone(&self.core), lane: self.followers.clone() };
-        Ok(Box::new(PostgresFollower::new(log, after).await?))
+        let log = Log { core: Arc::clone(&self.core), link: self.followers.clone() };
+        Ok(Box::new(PostgresFollower::start(log, after).await?))
     }
 
     fn is_ready(&self) -> bool {
-        self.core.is_ready() && self.core.capacity.has_room()
+        self.core.health.is_available() && self.core.capacity.has_room()
     }
 
     fn is_readable(&self) -> bool {
-        self.core.is_ready()
+        self.core.health.is_available()
     }
 
     fn registry(&self) -> Option<&dyn Registry> {

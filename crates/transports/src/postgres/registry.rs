@@ -1,4 +1,4 @@
-//! Who is subscribed: a record for each subscriber, a lease for each node, by the server's clock.
+//! The subscribers of all nodes: a record for each subscriber, a lease for each node, by the server's clock.
 
 use std::{
     sync::{
@@ -20,24 +20,24 @@ use tokio_postgres::{Row, types::ToSql};
 use super::{
     core::{Core, micros},
     failure::Failure,
-    link::{Lane, Session},
+    link::{Link, Session},
     log::field,
 };
-use crate::{codec, shared::facts::Chunks};
+use crate::{
+    codec,
+    shared::facts::{self, Answers, CHUNK_EVENTS},
+};
 
-pub(super) struct PostgresRegistry {
+pub(super) struct Subscribers {
     pub(super) core: Arc<Core>,
-    pub(super) lane: Lane,
+    pub(super) link: Link,
 }
 
-/// Facts of one transaction, which other appends wait for.
-const FACTS: usize = 256;
-
-/// Records that are looked at in one go.
+/// Records of one query.
 const RECORDS: i64 = 1_024;
 
 #[async_trait]
-impl Registry for PostgresRegistry {
+impl Registry for Subscribers {
     fn lease(&self) -> Duration {
         self.core.lease
     }
@@ -46,21 +46,22 @@ impl Registry for PostgresRegistry {
         let (node, lease) = (node.to_string(), micros(self.core.lease));
         let (node, lease) = (&node, &lease);
         let attempts = AtomicUsize::new(0);
-        let row = self.lane.ask(|session| {
+        let row = self.link.ask(|session| {
             attempts.fetch_add(1, Ordering::Relaxed);
             async move { Ok(session.client.query_one(&session.statements.renew, &[node, lease]).await?) }
         });
-        let lease = lease_of(field(&row.await?, 0)?);
-        // The first attempt may have had the only answer that says that the lease had ended, and lost it.
+        let lease = facts::lease(field(&row.await?, 0)?);
+        // The first attempt may have lost the only answer that says that the lease had ended.
         Ok(if attempts.into_inner() > 1 { Lease::Ended } else { lease })
     }
 
     async fn record(&self, node: NodeId, facts: &[Fact]) -> Result<Lease, TransportError> {
-        let mut chunks = Chunks::default();
-        for facts in facts.chunks(FACTS) {
+        let mut answers = Answers::default();
+        for facts in facts::chunks(facts, CHUNK_EVENTS) {
+            self.core.pace.turn(self.core.pace.newest(), self.core.timeout).await?;
             let recorded = Facts::new(node, facts);
             let recorded = &recorded;
-            let row = self.lane.ask(|session: Arc<Session>| async move {
+            let row = self.link.ask(|session: Arc<Session>| async move {
                 let Session { client, statements, .. } = &*session;
                 let lock: [&(dyn ToSql + Sync); 1] = [&recorded.lock];
                 let (lock, parameters) =
@@ -70,7 +71,7 @@ impl Registry for PostgresRegistry {
                 has_meta(&row)?;
                 Ok(row)
             });
-            if chunks.has_ended(lease_of(field(&row.await?, 0)?))? {
+            if answers.has_ended(facts::lease(field(&row.await?, 0)?))? {
                 return Ok(Lease::Ended);
             }
             self.core.has_appended(recorded.events.len());
@@ -83,14 +84,14 @@ impl Registry for PostgresRegistry {
         let (mut node, mut subscriber) = (String::new(), String::new());
         loop {
             let (after_node, after) = (&node, &subscriber);
-            let rows = self.lane.ask(|session| async move {
+            let rows = self.link.ask(|session| async move {
                 let statement = &session.statements.abandoned;
                 Ok(session.client.query(statement, &[after_node, after, &RECORDS]).await?)
             });
             let rows = rows.await?;
             for row in &rows {
                 let Some(found) = NodeId::parse(field(row, 0)?) else { continue };
-                let subscriptions = self.core.restore_subscriber(field(row, 2)?, field(row, 3)?);
+                let subscriptions = self.subscriber(field(row, 2)?, field(row, 3)?);
                 abandoned.extend(subscriptions.map(|subscriptions| Abandoned { node: found, subscriptions }));
                 if abandoned.len() >= limit {
                     abandoned.truncate(limit);
@@ -107,10 +108,11 @@ impl Registry for PostgresRegistry {
     }
 
     async fn expire(&self, node: NodeId, departures: &[Fact]) -> Result<(), TransportError> {
-        for facts in departures.chunks(FACTS) {
+        for facts in facts::chunks(departures, CHUNK_EVENTS) {
+            self.core.pace.turn(self.core.pace.newest(), self.core.timeout).await?;
             let recorded = Facts::new(node, facts);
             let recorded = &recorded;
-            let expired = self.lane.ask(|session: Arc<Session>| async move {
+            let expired = self.link.ask(|session: Arc<Session>| async move {
                 let Session { client, statements, .. } = &*session;
                 let (lock, end): ([&(dyn ToSql + Sync); 1], [&(dyn ToSql + Sync); 1]) =
                     ([&recorded.lock], [&recorded.node]);
@@ -140,7 +142,7 @@ impl Registry for PostgresRegistry {
     async fn resign(&self, node: NodeId) -> Result<(), TransportError> {
         let node = node.to_string();
         let node = &node;
-        let resigned = self.lane.ask(|session| async move {
+        let resigned = self.link.ask(|session| async move {
             Ok(session.client.execute(&session.statements.resign, &[node]).await?)
         });
         resigned.await.map(drop)
@@ -150,7 +152,7 @@ impl Registry for PostgresRegistry {
         let hashes = text.map(|text| vec![hash(text)]);
         let (after, limit) = (after.cast_signed(), limit as i64);
         let (hashes, after, limit) = (&hashes, &after, &limit);
-        let rows = self.lane.ask(|session: Arc<Session>| async move {
+        let rows = self.link.ask(|session: Arc<Session>| async move {
             let Session { client, statements, .. } = &*session;
             // Indexes of arrays are used in no other way.
             let (first, parameters) =
@@ -160,13 +162,20 @@ impl Registry for PostgresRegistry {
         let mut page = Page::default();
         let rows = rows.await?;
         for row in &rows {
-            page.subscribers.extend(self.core.restore_subscriber(field(row, 0)?, field(row, 1)?));
+            page.subscribers.extend(self.subscriber(field(row, 0)?, field(row, 1)?));
         }
         if let Some(last) = rows.last().filter(|_| rows.len() as i64 == *limit) {
             let number: i64 = field(last, 0)?;
             page.next = Some(number.cast_unsigned());
         }
         Ok(page)
+    }
+}
+
+impl Subscribers {
+    /// The subscriptions of the record with that number. `None`: the record is damaged.
+    fn subscriber(&self, number: i64, record: &[u8]) -> Option<Arc<[Subscription]>> {
+        self.core.decoder.subscriber(&number, codec::decode_subscriber(record))
     }
 }
 
@@ -178,8 +187,8 @@ struct Facts {
     subscribers: Vec<String>,
     records: Vec<Vec<u8>>,
     texts: Vec<String>,
-    /// Which fact an event tells, from 1.
-    of: Vec<i64>,
+    /// The number of each event's fact, from 1.
+    facts: Vec<i64>,
     ids: Vec<Vec<u8>>,
     events: Vec<Vec<u8>>,
 }
@@ -198,7 +207,7 @@ impl Facts {
                 .map(|fact| codec::encode_subscriber(&fact.subscriptions).into_bytes())
                 .collect(),
             texts: facts.iter().map(|fact| hashes(&fact.subscriptions)).collect(),
-            of: events().map(|(number, _)| number).collect(),
+            facts: events().map(|(number, _)| number).collect(),
             ids: events().map(|(_, event)| event.id().as_str().as_bytes().to_vec()).collect(),
             events: events().map(|(_, event)| codec::encode(event)).collect(),
             node,
@@ -207,8 +216,8 @@ impl Facts {
     }
 
     fn parameters(&self) -> [&(dyn ToSql + Sync); 8] {
-        let Self { node, lock: _, active, subscribers, records, texts, of, ids, events } = self;
-        [node, active, subscribers, records, texts, of, ids, events]
+        let Self { node, lock: _, active, subscribers, records, texts, facts, ids, events } = self;
+        [node, active, subscribers, records, texts, facts, ids, events]
     }
 }
 
@@ -221,10 +230,6 @@ fn hashes(subscriptions: &[Subscription]) -> String {
 /// Texts may be longer than an index takes; what is found by a hash is compared.
 fn hash(text: &str) -> i32 {
     crc32fast::hash(text.as_bytes()).cast_signed()
-}
-
-fn lease_of(kept: bool) -> Lease {
-    if kept { Lease::Kept } else { Lease::Ended }
 }
 
 /// Nothing was recorded if the meta row was missing.

@@ -2,7 +2,7 @@
 //!
 //! Both origins are in one table and numbered twice: `sequence` is the order of the log, `ordinal` counts the entries of
 //! an origin, so that where a history of so many entries begins is a look into an index. The one row of the meta table
-//! says how far both numbers have come, and is locked until a commit by whoever appends.
+//! says how far both numbers have come, and a writer locks it until its commit.
 
 use std::time::Duration;
 

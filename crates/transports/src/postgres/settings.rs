@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio_postgres::{
     Config,
     config::{Host, LoadBalanceHosts, SslMode, TargetSessionAttrs},
@@ -18,13 +18,15 @@ use super::{failure::Failure, tls};
 use crate::{Dsn, OpenError};
 
 /// A server, or several of which one takes writes.
-pub(super) struct Address {
+pub(super) struct Settings {
     /// One for each host: a host that hangs must not keep us from the next.
     hosts: Vec<Config>,
     tls: MakeRustlsConnect,
     /// The host that took a connection last.
     last: AtomicUsize,
-    /// How long anything may take.
+    pub(super) name: String,
+    pub(super) lease: Duration,
+    /// How long the server has for anything.
     pub(super) timeout: Duration,
 }
 
@@ -32,7 +34,7 @@ pub(super) struct Address {
 const OURS: [&str; 4] = ["name", "lease", "timeout", "ca"];
 
 /// Those of libpq that say how TLS is done, which is done here.
-const OF_TLS: [&str; 4] = ["sslmode", "sslrootcert", "sslcert", "sslkey"];
+const TLS: [&str; 4] = ["sslmode", "sslrootcert", "sslcert", "sslkey"];
 
 /// Those of libpq that are passed on.
 const PASSED_ON: [&str; 18] = [
@@ -59,7 +61,6 @@ const PASSED_ON: [&str; 18] = [
 /// Longer than a fail-over within a data centre blocks a connection, shorter than a publisher waits.
 const TIMEOUT: Duration = Duration::from_secs(5);
 const TIMEOUT_MIN: Duration = Duration::from_secs(1);
-const TIMEOUT_MAX: Duration = Duration::from_secs(60);
 
 /// A peer that vanished without a word is noticed by the kernel after 10 s + 3 · 5 s at the latest.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
@@ -69,22 +70,17 @@ const KEEPALIVE_RETRIES: u32 = 3;
 /// PostgreSQL cuts names of tables after 63 bytes; the longest of ours adds 12.
 const NAME_BYTES_MAX: usize = 48;
 
-impl Address {
+impl Settings {
     pub(super) fn parse(dsn: &Dsn) -> Result<Self, OpenError> {
-        dsn.has_only(&[&OURS[..], &OF_TLS[..], &PASSED_ON[..]].concat())?;
-        if dsn.name()?.len() > NAME_BYTES_MAX {
+        dsn.has_only(&[&OURS[..], &TLS[..], &PASSED_ON[..]].concat())?;
+        let name = dsn.name()?.to_owned();
+        if name.len() > NAME_BYTES_MAX {
             return Err(OpenError::url(format!(
                 "name: write {NAME_BYTES_MAX} characters at most, for PostgreSQL cuts longer names"
             )));
         }
-        let timeout = match dsn.parameter("timeout") {
-            None => TIMEOUT,
-            Some(text) => humantime::parse_duration(text)
-                .ok()
-                .filter(|timeout| (TIMEOUT_MIN..=TIMEOUT_MAX).contains(timeout))
-                .ok_or_else(|| OpenError::url("timeout: write a time from 1s to 1m, such as 5s"))?,
-        };
-        let (mode, tls) = tls::of(dsn)?;
+        let timeout = dsn.timeout(TIMEOUT, TIMEOUT_MIN)?;
+        let (mode, tls) = tls::parse(dsn)?;
         let all = parse(dsn, dsn.hosts(), &[])?;
         let base = parse(dsn, "", &["host", "hostaddr", "port"])?;
         let count = all.get_hosts().len().max(all.get_hostaddrs().len());
@@ -126,7 +122,7 @@ impl Address {
             LoadBalanceHosts::Random => Uuid::new_v4().as_u128() as usize % hosts.len(),
             _ => 0,
         };
-        Ok(Self { hosts, tls, last: AtomicUsize::new(first), timeout })
+        Ok(Self { hosts, tls, last: AtomicUsize::new(first), name, lease: dsn.lease()?, timeout })
     }
 
     /// A connection to a host that answers in time and takes writes: in the order of the URL, from the last that did.
@@ -158,7 +154,7 @@ pub(super) type Wire = tokio_postgres::Connection<
 fn parse(dsn: &Dsn, hosts: &str, without: &[&str]) -> Result<Config, OpenError> {
     let path = dsn.path().replace('@', "%40");
     let mut url = format!("postgres://{hosts}{path}?");
-    for (name, value) in dsn.other_parameters(&[&OURS[..], &OF_TLS[..], without].concat()) {
+    for (name, value) in dsn.other_parameters(&[&OURS[..], &TLS[..], without].concat()) {
         let value = utf8_percent_encode(value, NON_ALPHANUMERIC);
         url.push_str(&format!("{name}={value}&"));
     }
@@ -167,13 +163,10 @@ fn parse(dsn: &Dsn, hosts: &str, without: &[&str]) -> Result<Config, OpenError> 
         .trim_end_matches(['&', '?'])
         .parse()
         .map_err(|error| OpenError::url(Failure::from(error).to_string()))?;
-    if let Some((user, password)) =
-        dsn.user().map(|user| user.split_once(':').map_or((user, None), |(a, b)| (a, Some(b))))
-    {
-        let user = percent_decode_str(user).decode_utf8();
-        config.user(user.map_err(|_| OpenError::url("the user is not UTF-8"))?);
-        if let Some(password) = password {
-            config.password(percent_decode_str(password).collect::<Vec<_>>());
+    if let Some(login) = dsn.login()? {
+        config.user(login.user.unwrap_or_default());
+        if let Some(password) = login.password {
+            config.password(password);
         }
     }
     Ok(config)
@@ -204,8 +197,8 @@ fn prepare(config: &mut Config, mode: SslMode) {
 mod tests {
     use super::*;
 
-    fn address(url: &str) -> Result<Address, OpenError> {
-        Address::parse(&url.parse().expect("a URL"))
+    fn address(url: &str) -> Result<Settings, OpenError> {
+        Settings::parse(&url.parse().expect("a URL"))
     }
 
     #[test]

@@ -56,7 +56,7 @@ impl Statements {
     }
 }
 
-/// The bytes of one page or batch, so that whoever holds one pins little.
+/// The bytes of one page or batch, so that a task which holds one pins little.
 const PAGE_BYTES: usize = 256 * 1024;
 
 /// Adds entries. $1 is_event, $2 nth of its origin, $3 bytes of updates before it, $4 id, $5 record; of all together $6

@@ -18,14 +18,14 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use crate::{Dsn, OpenError};
 
 /// What the parameters `sslmode`, `ca` (or `sslrootcert`), `sslcert` and `sslkey` ask for.
-pub(super) fn of(dsn: &Dsn) -> Result<(SslMode, MakeRustlsConnect), OpenError> {
+pub(super) fn parse(dsn: &Dsn) -> Result<(SslMode, MakeRustlsConnect), OpenError> {
     let mode = dsn.parameter("sslmode").unwrap_or("prefer");
     let ca = dsn.parameter("ca").or(dsn.parameter("sslrootcert"));
     let (ssl_mode, checks) = match (mode, ca) {
         ("disable", _) => (SslMode::Disable, Checks::Nothing),
         ("prefer", _) => (SslMode::Prefer, Checks::Nothing),
         ("require", None) => (SslMode::Require, Checks::Nothing),
-        // As libpq reads it: whoever gives a certificate wants it to be looked at.
+        // As libpq has it: where a certificate is given, the server's is checked.
         ("require" | "verify-ca", _) => (SslMode::Require, Checks::Issuer),
         ("verify-full", _) => (SslMode::Require, Checks::IssuerAndName),
         _ => {
@@ -42,16 +42,15 @@ pub(super) fn of(dsn: &Dsn) -> Result<(SslMode, MakeRustlsConnect), OpenError> {
     };
     let verifier = Verifier { issuers, has_name: matches!(checks, Checks::IssuerAndName), provider };
     let config = config.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
-    let config = match (dsn.parameter("sslcert"), dsn.parameter("sslkey")) {
-        (None, None) => config.with_no_client_auth(),
-        (Some(certificate), Some(key)) => {
+    let config = match dsn.identity("sslcert", "sslkey")? {
+        None => config.with_no_client_auth(),
+        Some((certificate, key)) => {
             let chain = certificates("sslcert", certificate)?;
             let key = PrivateKeyDer::from_pem_file(key).map_err(|error| unreadable("sslkey", key, &error))?;
             config
                 .with_client_auth_cert(chain, key)
                 .map_err(|error| OpenError::url(format!("sslcert and sslkey: {error}")))?
         }
-        _ => return Err(OpenError::url("sslcert and sslkey: give both or neither")),
     };
     Ok((ssl_mode, MakeRustlsConnect::new(config)))
 }

@@ -12,8 +12,9 @@ use tokio::time;
 
 use super::{
     failure::Failure,
-    settings::{Host, Settings, Topology},
+    settings::{Settings, Topology},
 };
+use crate::hosts::Host;
 
 /// The way to the server.
 pub(super) struct Endpoint {
@@ -95,7 +96,7 @@ fn owner_of(slot: i64, range: &Value, asked: &Host) -> Option<Host> {
 }
 
 async fn connect(info: ConnectionInfo) -> Result<MultiplexedConnection, Failure> {
-    // Its own time-outs end commands that wait for entries. Whoever calls has others.
+    // Its own time-outs would end commands that wait for entries. Callers have time-outs of their own.
     let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
     Ok(Client::open(info)?.get_multiplexed_async_connection_with_config(&config).await?)
 }

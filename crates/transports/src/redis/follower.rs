@@ -1,4 +1,4 @@
-//! The follower: a task that reads the log on a connection of its own, in step with whoever takes its batches.
+//! The follower: a task that reads the log on a connection of its own, in step with the reader of its batches.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,10 +15,9 @@ use tokio::{
 };
 
 use super::{
-    PAGE_BYTES,
     failure::Failure,
-    link::{Lines, Link, within},
-    log::{Found, Reader},
+    link::{Lines, within},
+    log::{Found, Log, PAGE_BYTES},
     script::{READ, State},
 };
 use crate::{
@@ -35,8 +34,7 @@ pub(super) struct RedisFollower {
 
 /// The task.
 struct Tail {
-    link: Arc<Link>,
-    reader: Arc<Reader>,
+    log: Arc<Log>,
     /// Everything up to here has been handed on.
     position: Position,
     /// The newest event that was gone when it began: not missed by it.
@@ -56,17 +54,10 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 impl RedisFollower {
     /// Follows what comes after a position of the log, of which `state` is the state.
-    pub(super) fn start(
-        link: Arc<Link>,
-        reader: Arc<Reader>,
-        position: Position,
-        state: &State,
-        seat: Seat,
-    ) -> Self {
+    pub(super) fn start(log: Arc<Log>, position: Position, state: &State, seat: Seat) -> Self {
         // One that waits, one that is taken: more would be what the window counts as delivered.
         let (sender, batches) = mpsc::channel(1);
-        let tail =
-            Tail { link, reader, position, forgiven: gone(state, state.trimmed.events), batches: sender };
+        let tail = Tail { log, position, forgiven: gone(state, state.trimmed.events), batches: sender };
         Self { batches, seat, task: tokio::spawn(tail.run()) }
     }
 }
@@ -98,14 +89,14 @@ enum End {
 
 impl Tail {
     async fn run(mut self) {
-        let mut lines = self.link.watch();
+        let mut lines = self.log.link.watch();
         let mut backoff = Backoff::new();
         loop {
             // Fails when the link is gone, which this task holds.
             if lines.wait_for(Option::is_some).await.is_err() {
                 return;
             }
-            let failure = match self.link.endpoint.connect().await {
+            let failure = match self.log.link.endpoint.connect().await {
                 Ok(connection) => match self.follow(connection, &mut lines, &mut backoff).await {
                     End::Connection(failure) => failure,
                     End::Follower => return,
@@ -113,7 +104,7 @@ impl Tail {
                 Err(failure) => failure,
             };
             tracing::debug!(reason = %failure, "following the log in Redis is interrupted");
-            self.link.doubt(&failure);
+            self.log.link.doubt(&failure);
             backoff.wait().await;
         }
     }
@@ -136,7 +127,7 @@ impl Tail {
             backoff.reset();
             if let Some(reason) = self.missed(&found.state) {
                 tracing::warn!(position = ?self.position, head = ?found.state.position, "{reason}");
-                // Nobody follows any more.
+                // An error means that the follower was dropped.
                 let _ = self.batches.send(Err(TransportError::Trimmed)).await;
                 return End::Follower;
             }
@@ -171,12 +162,12 @@ impl Tail {
     async fn read(&self, connection: &mut MultiplexedConnection, is_first: bool) -> Result<Found, Failure> {
         let Position { epoch, sequence } = self.position;
         let arguments = (epoch, sequence, BATCH_ENTRIES, PAGE_BYTES, "all");
-        let deadline = Instant::now() + self.link.settings.timeout;
+        let deadline = Instant::now() + self.log.link.settings.timeout;
         let answer = match is_first {
-            true => within(deadline, self.link.log.call_first(connection, &READ, arguments)).await?,
-            false => within(deadline, self.link.log.call(connection, &READ, arguments)).await?,
+            true => within(deadline, self.log.link.scripts.call_first(connection, &READ, arguments)).await?,
+            false => within(deadline, self.log.link.scripts.call(connection, &READ, arguments)).await?,
         };
-        self.reader.found(answer, self.position, BATCH_ENTRIES)
+        self.log.found(answer, self.position, BATCH_ENTRIES)
     }
 
     /// Waits for entries, or some time, and returns whether there are any. What comes is read by script, together with
@@ -185,9 +176,9 @@ impl Tail {
         let mut read = cmd("XREAD");
         let after = self.position.sequence;
         read.arg("COUNT").arg(1).arg("BLOCK").arg(BLOCK.as_millis() as u64);
-        read.arg("STREAMS").arg(&self.link.log.streams()).arg(after).arg(after);
+        read.arg("STREAMS").arg(&self.log.link.scripts.streams()).arg(after).arg(after);
         let wait = read.query_async::<Value>(connection);
-        let found = time::timeout(BLOCK + self.link.settings.timeout, wait).await;
+        let found = time::timeout(BLOCK + self.log.link.settings.timeout, wait).await;
         Ok(found.map_err(|_| Failure::Silence)?? != Value::Nil)
     }
 
@@ -202,7 +193,7 @@ impl Tail {
         let lost_events = events_gone > self.forgiven && self.position.sequence < events_gone;
         let lost_updates = self.position.sequence < gone(state, state.trimmed.updates);
         (lost_events || lost_updates)
-            .then_some("this node was too far behind: the log has let go of what it had not seen")
+            .then_some("this node lagged too far: the log has trimmed entries that this node had not seen")
     }
 }
 

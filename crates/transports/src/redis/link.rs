@@ -1,4 +1,5 @@
-//! The connections of a node, and the task that keeps them: it notices when the server goes away, and when it is back.
+//! The connections of a node, and the task that keeps them: it notices when the server becomes unavailable and when it
+//! answers again.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -12,17 +13,20 @@ use tokio::{
 use super::{
     endpoint::{Endpoint, is_primary},
     failure::Failure,
-    script::{Answer, HEAD, Log, NONE},
+    script::{Answer, HEAD, NONE, Scripts},
     settings::Settings,
 };
 use crate::{
     retry::Backoff,
-    shared::capacity::{Capacity, LOOK},
+    shared::{
+        capacity::{Capacity, PROBE_INTERVAL},
+        health::Health,
+    },
 };
 
 /// What connects a node with its log. Its task ends with it.
 pub(super) struct Link {
-    pub(super) log: Arc<Log>,
+    pub(super) scripts: Arc<Scripts>,
     pub(super) endpoint: Arc<Endpoint>,
     pub(super) settings: Arc<Settings>,
     shared: Arc<Shared>,
@@ -31,9 +35,8 @@ pub(super) struct Link {
 
 struct Shared {
     lines: watch::Sender<Option<Lines>>,
-    /// Whether the server has answered last.
-    answers: watch::Sender<bool>,
-    /// Somebody got no answer, or a bad one.
+    health: Health,
+    /// A call got no answer, or a bad one.
     doubt: Notify,
     /// Whether the server takes writes.
     capacity: Capacity,
@@ -53,33 +56,33 @@ impl Link {
     /// Connects, which has to succeed the first time.
     pub(super) async fn open(
         settings: Arc<Settings>,
-        log: Arc<Log>,
+        scripts: Arc<Scripts>,
         endpoint: Arc<Endpoint>,
     ) -> Result<Arc<Self>, Failure> {
-        let lines = connect(&settings, &log, &endpoint).await?;
+        let lines = connect(&settings, &scripts, &endpoint).await?;
         let shared = Arc::new(Shared {
             lines: watch::Sender::new(Some(lines)),
-            answers: watch::Sender::new(true),
+            health: Health::new("Redis"),
             doubt: Notify::new(),
             capacity: Capacity::new("Redis"),
         });
         let keeper = tokio::spawn(keep(
             Arc::clone(&shared),
             Arc::clone(&settings),
-            Arc::clone(&log),
+            Arc::clone(&scripts),
             Arc::clone(&endpoint),
         ));
-        Ok(Arc::new(Self { log, endpoint, settings, shared, keeper }))
+        Ok(Arc::new(Self { scripts, endpoint, settings, shared, keeper }))
     }
 
-    pub(super) fn is_ready(&self) -> bool {
-        *self.shared.answers.borrow()
+    pub(super) fn is_available(&self) -> bool {
+        self.shared.health.is_available()
     }
 
-    /// Has the keeper look at its connections now. After silence the server counts as gone until it answers.
+    /// Has the keeper look at its connections now. After silence the server counts as unavailable until it answers.
     pub(super) fn doubt(&self, failure: &Failure) {
         if let Failure::Silence = failure {
-            self.shared.answers.send_replace(false);
+            self.shared.health.set_unavailable(failure);
         }
         if failure.refuses_writes() {
             self.shared.capacity.refused(0, failure);
@@ -91,7 +94,7 @@ impl Link {
         &self.shared.capacity
     }
 
-    /// Tells of new connections, which are a reason to give up older ones: the server may be another.
+    /// Changes with new connections, which are a reason to give up older ones: the server may be another.
     pub(super) fn watch(&self) -> watch::Receiver<Option<Lines>> {
         self.shared.lines.subscribe()
     }
@@ -107,10 +110,8 @@ impl Link {
     /// The connections, as soon as the server answers. A paused server would do what it was sent when it goes on, after
     /// the publisher got an error.
     pub(super) async fn lines_that_answer(&self, deadline: Instant) -> Result<Lines, Failure> {
-        let mut answers = self.shared.answers.subscribe();
-        let wait = time::timeout_at(deadline, answers.wait_for(|answers| *answers)).await;
-        // The sender lives as long as this value.
-        wait.map_err(|_| Failure::Silence)?.map_err(|_| Failure::Silence)?;
+        let available = time::timeout_at(deadline, self.shared.health.until_available()).await;
+        available.map_err(|_| Failure::Silence)?;
         self.lines(deadline).await
     }
 
@@ -129,7 +130,7 @@ impl Link {
         }
     }
 
-    /// Runs a script once, for those whose second answer is another one.
+    /// Runs a script once, where a second call would have another answer.
     pub(super) async fn call_once(
         &self,
         script: &Script,
@@ -147,7 +148,7 @@ impl Link {
         // Holds the connection for reads only: the connection for writes must end when it is given up, with the
         // commands that wait in it.
         let mut reads = self.lines(deadline).await?.reads;
-        let answer = within(deadline, self.log.call(&mut reads, script, arguments)).await;
+        let answer = within(deadline, self.scripts.call(&mut reads, script, arguments)).await;
         answer.inspect_err(|failure| self.doubt(failure))
     }
 }
@@ -166,38 +167,36 @@ pub(super) async fn within<T>(
     time::timeout_at(deadline, call).await.unwrap_or(Err(Failure::Silence))
 }
 
-async fn connect(settings: &Settings, log: &Log, endpoint: &Endpoint) -> Result<Lines, Failure> {
+async fn connect(settings: &Settings, scripts: &Scripts, endpoint: &Endpoint) -> Result<Lines, Failure> {
     let mut reads = endpoint.connect().await?;
     let writes = endpoint.connect().await?;
-    within(Instant::now() + settings.timeout, log.call_first(&mut reads, &HEAD, NONE)).await?;
+    within(Instant::now() + settings.timeout, scripts.call_first(&mut reads, &HEAD, NONE)).await?;
     Ok(Lines { reads, writes })
 }
 
-async fn keep(shared: Arc<Shared>, settings: Arc<Settings>, log: Arc<Log>, endpoint: Arc<Endpoint>) {
+async fn keep(shared: Arc<Shared>, settings: Arc<Settings>, scripts: Arc<Scripts>, endpoint: Arc<Endpoint>) {
     loop {
         let current = shared.lines.borrow().clone();
         if let Some(mut lines) = current {
-            let failure = watch_over(&shared, &settings, &log, &mut lines).await;
-            tracing::warn!(reason = %failure, "Redis has gone away: nothing is published until it is back");
-            shared.answers.send_replace(false);
+            let failure = watch_over(&shared, &settings, &scripts, &mut lines).await;
+            shared.health.set_unavailable(&failure);
             shared.lines.send_replace(None);
         }
         let mut backoff = Backoff::new();
         let lines = loop {
-            match connect(&settings, &log, &endpoint).await {
+            match connect(&settings, &scripts, &endpoint).await {
                 Ok(lines) => break lines,
-                Err(failure) => tracing::debug!(reason = %failure, "Redis is still away"),
+                Err(failure) => shared.health.set_unavailable(&failure),
             }
             backoff.wait().await;
         };
-        tracing::info!("Redis is back");
         shared.lines.send_replace(Some(lines));
-        shared.answers.send_replace(true);
+        shared.health.set_available();
     }
 }
 
 /// Asks again and again until there is no answer, or one that ends the use of these connections.
-async fn watch_over(shared: &Shared, settings: &Settings, log: &Log, lines: &mut Lines) -> Failure {
+async fn watch_over(shared: &Shared, settings: &Settings, scripts: &Scripts, lines: &mut Lines) -> Failure {
     let mut looked_at = Instant::now();
     loop {
         // An error of the timer is the interval's end.
@@ -205,17 +204,17 @@ async fn watch_over(shared: &Shared, settings: &Settings, log: &Log, lines: &mut
         let deadline = Instant::now() + settings.timeout;
         let Lines { reads, writes } = lines;
         let (one, other) = tokio::join!(
-            within(deadline, is_there(reads, log)),
+            within(deadline, is_there(reads, scripts)),
             within(deadline, async { Ok(cmd("PING").exec_async(writes).await?) }),
         );
         if let Err(failure) = one.and(other) {
             return failure;
         }
-        shared.answers.send_replace(true);
+        shared.health.set_available();
         // A trial write: the reasons for refusing writes differ, and not every user may ask for the server's settings.
-        if !shared.capacity.has_room() && looked_at.elapsed() >= LOOK {
+        if !shared.capacity.has_room() && looked_at.elapsed() >= PROBE_INTERVAL {
             looked_at = Instant::now();
-            match within(deadline, log.probe(&mut lines.writes)).await {
+            match within(deadline, scripts.probe(&mut lines.writes)).await {
                 Ok(()) => shared.capacity.took(),
                 Err(failure) => tracing::debug!(reason = %failure, "Redis has no room yet"),
             }
@@ -224,8 +223,8 @@ async fn watch_over(shared: &Shared, settings: &Settings, log: &Log, lines: &mut
 }
 
 /// Whether the server takes writes and has the log: a node of a cluster may live on and have it no more.
-async fn is_there(connection: &mut MultiplexedConnection, log: &Log) -> Result<(), Failure> {
+async fn is_there(connection: &mut MultiplexedConnection, scripts: &Scripts) -> Result<(), Failure> {
     is_primary(connection).await?;
-    log.call(connection, &HEAD, NONE).await?;
+    scripts.call(connection, &HEAD, NONE).await?;
     Ok(())
 }

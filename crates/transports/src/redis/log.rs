@@ -1,22 +1,24 @@
-//! Entries as the server gives them: two streams, merged into one order.
+//! Reading the log: two streams, which are merged into one order.
 
 use std::sync::Arc;
 
 use ::redis::Value;
-use petasos_hub::transport::{Entry, Position};
-use petasos_protocol::topic::HubUrl;
+use petasos_hub::{
+    TransportError,
+    transport::{Entry, Head, Page, Position},
+};
 
 use super::{
     failure::Failure,
-    script::{Answer, State, number, unexpected},
+    link::Link,
+    script::{Answer, HEAD, LOCATE, NONE, READ, State, number, unexpected},
 };
-use crate::{codec, shared::reported::Reported};
+use crate::shared::decoder::Decoder;
 
-/// Makes entries of records.
-pub(super) struct Reader {
-    hub: HubUrl,
-    /// Places of damaged records.
-    damaged: Reported<Position>,
+/// What reads the log.
+pub(super) struct Log {
+    pub(super) link: Arc<Link>,
+    pub(super) decoder: Arc<Decoder>,
 }
 
 /// What one call has found.
@@ -24,17 +26,42 @@ pub(super) struct Found {
     pub(super) state: State,
     /// Without those whose records are damaged.
     pub(super) entries: Vec<Entry>,
-    /// Everything up to this one has been found.
+    /// All entries up to this position have been found.
     pub(super) through: Position,
     pub(super) at_end: bool,
 }
 
-impl Reader {
-    pub(super) fn new(hub: HubUrl) -> Arc<Self> {
-        Arc::new(Self { hub, damaged: Reported::default() })
+/// The bytes of one page or batch, so that a task which holds one pins little.
+pub(super) const PAGE_BYTES: usize = 256 * 1024;
+
+impl Log {
+    pub(super) async fn head(&self) -> Result<Head, TransportError> {
+        Ok(self.link.call(&HEAD, NONE).await?.state.head())
     }
 
-    /// What `read.lua` has found after a place, at most `limit` entries.
+    pub(super) async fn locate(&self, id: &str) -> Result<Option<Position>, TransportError> {
+        let mut answer = self.link.call(&LOCATE, id).await?;
+        let sequence = answer.next_number()?;
+        Ok(sequence.map(|sequence| answer.state.at(sequence)))
+    }
+
+    pub(super) async fn read(&self, after: Position, limit: usize) -> Result<Page, TransportError> {
+        let mut from = after;
+        loop {
+            let arguments = (from.epoch, from.sequence, limit, PAGE_BYTES, "history");
+            let answer = self.link.call(&READ, arguments).await?;
+            let found = self.found(answer, from, limit)?;
+            // A page of nothing but damaged records is not the end.
+            if found.entries.is_empty() && !found.at_end && limit > 0 {
+                from = found.through;
+                continue;
+            }
+            let (entries, through, at_end) = (found.entries, found.through, found.at_end);
+            return Ok(Page { entries, through, at_end, trimmed: found.state.trimmed });
+        }
+    }
+
+    /// What `read.lua` has found after a position, at most `limit` entries.
     pub(super) fn found(&self, mut answer: Answer, after: Position, limit: usize) -> Result<Found, Failure> {
         let mut merged = Vec::new();
         let mut known_until = u64::MAX;
@@ -63,19 +90,9 @@ impl Reader {
             Some((sequence, _)) => state.at(*sequence),
             None => after,
         };
-        let entries = merged.iter().filter_map(|(sequence, record)| self.entry(state.at(*sequence), record));
+        let entries = merged.iter();
+        let entries =
+            entries.filter_map(|(sequence, record)| self.decoder.entry(state.at(*sequence), record));
         Ok(Found { entries: entries.collect(), state, through, at_end })
-    }
-
-    fn entry(&self, position: Position, record: &[u8]) -> Option<Entry> {
-        match codec::decode(record, &self.hub) {
-            Ok(update) => Some(Entry { position, update: Arc::new(update) }),
-            Err(damage) => {
-                if self.damaged.is_news(position) {
-                    tracing::error!(?position, reason = %damage, "a record in Redis cannot be read: it is left out");
-                }
-                None
-            }
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! The log in Redis or Valkey: two streams of one order, which several nodes share.
 //!
 //! Everything that changes the log or looks at it is a script, which the server runs alone: an entry, its place in the
-//! index, the trimming that it causes and the records that it tells of are there together or not at all. Sequence,
+//! index, the trimming that it causes and the records that it announces are there together or not at all. Sequence,
 //! index and streams live and die together. Where only a part is left, after an eviction, the log begins anew; where a
 //! server took over that lacks entries which this node has seen, what is left goes on under another epoch.
 //!
@@ -19,7 +19,7 @@ mod server;
 mod settings;
 mod writer;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use petasos_hub::{
@@ -28,75 +28,74 @@ use petasos_hub::{
     transport::{Follower, Head, Page, Position, Transport},
 };
 use petasos_protocol::update::Update;
-use tokio::time::{self, Instant};
+use tokio::time;
 
 use self::{
     endpoint::Endpoint,
     failure::Failure,
     follower::RedisFollower,
     link::Link,
-    log::Reader,
-    script::{HEAD, LOCATE, Log, NONE, READ, TRIM},
+    log::Log,
+    registry::Subscribers,
+    script::{HEAD, NONE, Scripts, TRIM},
     settings::Settings,
-    writer::{Bounds, Writer},
+    writer::{BOUNDS, Batches, Kept},
 };
-use crate::{Dsn, OpenError, Options, codec::Damaged, shared::pace::Window, shared::reported::Reported};
+use crate::{
+    Dsn, OpenError, Options,
+    shared::{decoder::Decoder, pace::Pace, writer::Writer},
+};
 
 /// One node's end of the log.
 struct RedisTransport {
     link: Arc<Link>,
+    log: Arc<Log>,
     writer: Writer,
-    reader: Arc<Reader>,
-    bounds: Arc<Bounds>,
-    window: Arc<Window>,
-    /// The newest entry that this node has appended.
-    newest: Mutex<Position>,
-    /// Subscribers with damaged records.
-    damaged: Reported<Box<str>>,
+    registry: Subscribers,
+    pace: Arc<Pace>,
 }
-
-/// The bytes of one page or batch, so that whoever holds one pins little.
-const PAGE_BYTES: usize = 256 * 1024;
 
 /// Opens the log, and checks that the server and its user can do what it needs.
 pub(crate) async fn open(dsn: &Dsn, options: &Options) -> Result<Arc<dyn Transport>, OpenError> {
     let settings = Arc::new(Settings::parse(dsn)?);
     let at_open = |failure: Failure| failure.at_open(dsn);
     options.retention.has_only_entries(dsn)?;
-    let bounds = Arc::new(Bounds::new(options.retention.entries_max));
-    let log = Log::new(&settings);
+    let kept = Arc::new(Kept::new(options.retention.entries_max));
+    let scripts = Scripts::new(&settings);
     let endpoint = Arc::new(Endpoint::new(Arc::clone(&settings)));
     let mut connection = endpoint.connect().await.map_err(at_open)?;
-    let check = time::timeout(settings.timeout, check(&mut connection, &log, dsn)).await;
+    let check = time::timeout(settings.timeout, check(&mut connection, &scripts, dsn)).await;
     check.map_err(|_| at_open(Failure::Silence))??;
-    let link = Link::open(settings, log, endpoint).await.map_err(at_open)?;
+    let link = Link::open(settings, scripts, endpoint).await.map_err(at_open)?;
     let trimmed = async {
-        // Bounds may have been higher. Each call lets go of a part, so that others are served in between.
-        while link.call(&TRIM, bounds.as_arguments()).await?.next_flag()? {}
+        // The bounds may have been higher. Each call trims a part, so that others are served in between.
+        while link.call(&TRIM, kept.as_arguments()).await?.next_flag()? {}
         Ok(())
     };
     match trimmed.await {
         Err(failure) if Failure::is_full(&failure) => {}
         other => other.map_err(at_open)?,
     }
+    let (pace, decoder) = (Arc::<Pace>::default(), Arc::new(Decoder::new("Redis", options.hub.clone())));
+    let batches = Batches { link: Arc::clone(&link), kept: Arc::clone(&kept), pace: Arc::clone(&pace) };
+    let (writer, task) = Writer::new(batches, BOUNDS, link.settings.timeout);
+    tokio::spawn(task);
     Ok(Arc::new(RedisTransport {
-        writer: Writer::start(Arc::clone(&link), Arc::clone(&bounds)),
+        writer,
+        log: Arc::new(Log { link: Arc::clone(&link), decoder: Arc::clone(&decoder) }),
+        registry: Subscribers { link: Arc::clone(&link), kept, pace: Arc::clone(&pace), decoder },
         link,
-        reader: Reader::new(options.hub.clone()),
-        bounds,
-        window: Arc::default(),
-        newest: Mutex::new(Position::EARLIEST),
-        damaged: Reported::default(),
+        pace,
     }))
 }
 
 async fn check(
     connection: &mut ::redis::aio::MultiplexedConnection,
-    log: &Log,
+    scripts: &Scripts,
     dsn: &Dsn,
 ) -> Result<(), OpenError> {
     server::check(connection).await?;
-    match log.probe(connection).await {
+    match scripts.probe(connection).await {
         // What is there can be read.
         Err(failure) if failure.is_full() => {
             tracing::warn!("Redis has no memory left: nothing can be published until it has");
@@ -114,36 +113,20 @@ async fn check(
 #[async_trait]
 impl Transport for RedisTransport {
     async fn head(&self) -> Result<Head, TransportError> {
-        Ok(self.link.call(&HEAD, NONE).await?.state.head())
+        self.log.head().await
     }
 
     async fn append(&self, update: Update) -> Result<Position, TransportError> {
-        self.room().await?;
-        let position = self.writer.append(&update, self.deadline()).await?;
-        self.appended(position);
-        Ok(position)
+        self.pace.turn(self.pace.newest(), self.link.settings.timeout).await?;
+        self.writer.append(&update).await
     }
 
     async fn locate(&self, id: &str) -> Result<Option<Position>, TransportError> {
-        let mut answer = self.link.call(&LOCATE, id).await?;
-        let sequence = answer.next_number()?;
-        Ok(sequence.map(|sequence| answer.state.at(sequence)))
+        self.log.locate(id).await
     }
 
     async fn read(&self, after: Position, limit: usize) -> Result<Page, TransportError> {
-        let mut from = after;
-        loop {
-            let arguments = (from.epoch, from.sequence, limit, PAGE_BYTES, "history");
-            let answer = self.link.call(&READ, arguments).await?;
-            let found = self.reader.found(answer, from, limit)?;
-            // A page of nothing but damaged records is not the end.
-            if found.entries.is_empty() && !found.at_end && limit > 0 {
-                from = found.through;
-                continue;
-            }
-            let (entries, through, at_end) = (found.entries, found.through, found.at_end);
-            return Ok(Page { entries, through, at_end, trimmed: found.state.trimmed });
-        }
+        self.log.read(after, limit).await
     }
 
     async fn follow(&self, after: Position) -> Result<Box<dyn Follower>, TransportError> {
@@ -153,53 +136,19 @@ impl Transport for RedisTransport {
         if after < state.trimmed.updates || after > state.position {
             return Err(TransportError::Trimmed);
         }
-        let (link, reader, seat) = (&self.link, &self.reader, self.window.enter(after));
-        Ok(Box::new(RedisFollower::start(Arc::clone(link), Arc::clone(reader), after, &state, seat)))
+        let seat = self.pace.enter(after);
+        Ok(Box::new(RedisFollower::start(Arc::clone(&self.log), after, &state, seat)))
     }
 
     fn is_ready(&self) -> bool {
-        self.link.is_ready() && self.link.capacity().has_room()
+        self.link.is_available() && self.link.capacity().has_room()
     }
 
     fn is_readable(&self) -> bool {
-        self.link.is_ready()
+        self.link.is_available()
     }
 
     fn registry(&self) -> Option<&dyn Registry> {
-        Some(self)
-    }
-}
-
-impl RedisTransport {
-    fn deadline(&self) -> Instant {
-        Instant::now() + self.link.settings.timeout
-    }
-
-    /// Waits until no follower of this node is too far behind. While the server is away none of them can come nearer.
-    async fn room(&self) -> Result<(), TransportError> {
-        loop {
-            let newest = *self.newest.lock().unwrap_or_else(PoisonError::into_inner);
-            let room = time::timeout_at(self.deadline(), self.window.room(newest)).await;
-            match room {
-                Ok(()) => return Ok(()),
-                Err(_) if self.link.is_ready() => {}
-                Err(_) => return Err(Failure::Silence.into()),
-            }
-        }
-    }
-
-    fn appended(&self, position: Position) {
-        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
-        *newest = position.max(*newest);
-    }
-
-    fn report_subscriber(&self, subscriber: &str, damage: Damaged) {
-        if self.damaged.is_news(subscriber.into()) {
-            tracing::error!(
-                subscriber,
-                reason = %damage,
-                "the record of a subscriber in Redis cannot be read: it is left out"
-            );
-        }
+        Some(&self.registry)
     }
 }

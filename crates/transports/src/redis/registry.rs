@@ -1,6 +1,6 @@
-//! Who is subscribed: records beside the log, changed together with the events that tell of them.
+//! The subscribers of all nodes: records beside the log, changed together with the events that announce them.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use ::redis::Value;
 use async_trait::async_trait;
@@ -11,39 +11,47 @@ use petasos_hub::{
 use petasos_protocol::subscription::Subscription;
 
 use super::{
-    RedisTransport,
+    link::Link,
     script::{ABANDONED, LIST, RECORD, RENEW, RESIGN},
+    writer::Kept,
 };
 use crate::{
     codec::{self, Damaged},
-    shared::facts::Chunks,
+    shared::{
+        decoder::Decoder,
+        facts::{self, Answers, CHUNK_EVENTS},
+        pace::Pace,
+    },
 };
 
-/// What goes in one call: the server does nothing else meanwhile.
-const RECORD_EVENTS: usize = 256;
-const RECORD_BYTES: usize = 1024 * 1024;
+/// The subscribers of all nodes.
+pub(super) struct Subscribers {
+    pub(super) link: Arc<Link>,
+    pub(super) kept: Arc<Kept>,
+    pub(super) pace: Arc<Pace>,
+    pub(super) decoder: Arc<Decoder>,
+}
 
-/// What one call finds of those whose node is gone; it looks at a few hundred nodes at most.
+/// Abandoned subscribers that one call finds; the script looks at 256 nodes at most.
 const ABANDONED_ENTRIES: usize = 128;
 
 #[async_trait]
-impl Registry for RedisTransport {
+impl Registry for Subscribers {
     fn lease(&self) -> Duration {
         self.link.settings.lease
     }
 
     async fn renew(&self, node: NodeId) -> Result<Lease, TransportError> {
         let lease = self.link.settings.lease.as_millis() as u64;
-        // "Ended" is said once: if that answer is lost, a second attempt would hear "kept".
+        // The server answers "ended" once: if that answer is lost, a second call would be answered "kept".
         let mut answer = self.link.call_once(&RENEW, (node.to_string(), lease)).await?;
-        Ok(lease_of(answer.next_flag()?))
+        Ok(facts::lease(answer.next_flag()?))
     }
 
     async fn record(&self, node: NodeId, facts: &[Fact]) -> Result<Lease, TransportError> {
-        let mut chunks = Chunks::default();
-        for batch in batches(facts) {
-            let lease = self.record_batch(node, "record", &batch).await?;
-            if chunks.has_ended(lease)? {
+        let mut answers = Answers::default();
+        for chunk in facts::chunks(facts, CHUNK_EVENTS) {
+            if answers.has_ended(self.record_chunk(node, "record", chunk).await?)? {
                 return Ok(Lease::Ended);
             }
         }
@@ -57,7 +65,7 @@ impl Registry for RedisTransport {
             let Value::BulkString(place) = from else { break };
             let mut answer = self.link.call(&ABANDONED, (place, ABANDONED_ENTRIES)).await?;
             from = answer.next()?;
-            // Those that cannot be read stay, and must not keep the others from being found.
+            // Damaged records stay, and must not keep the others from being found.
             found.extend(answer.next_pairs()?.iter().filter_map(|(owned, record)| {
                 let (node, subscriber) = text(owned)?.split_once(' ')?;
                 let subscriptions = self.subscriptions(subscriber, record)?;
@@ -69,8 +77,8 @@ impl Registry for RedisTransport {
     }
 
     async fn expire(&self, node: NodeId, departures: &[Fact]) -> Result<(), TransportError> {
-        for batch in batches(departures) {
-            self.record_batch(node, "expire", &batch).await?;
+        for chunk in facts::chunks(departures, CHUNK_EVENTS) {
+            self.record_chunk(node, "expire", chunk).await?;
         }
         Ok(())
     }
@@ -93,72 +101,45 @@ impl Registry for RedisTransport {
     }
 }
 
-impl RedisTransport {
-    async fn record_batch(
-        &self,
-        node: NodeId,
-        how: &str,
-        batch: &[Vec<u8>],
-    ) -> Result<Lease, TransportError> {
-        self.room().await?;
-        let node = node.to_string();
-        let mut arguments = self.bounds.as_arguments();
-        arguments.extend([node.as_bytes(), how.as_bytes()]);
-        arguments.extend(batch.iter().map(Vec::as_slice));
+impl Subscribers {
+    /// Records a chunk as the script takes it: whole, or not at all without a lease.
+    async fn record_chunk(&self, node: NodeId, how: &str, chunk: &[Fact]) -> Result<Lease, TransportError> {
+        self.pace.turn(self.pace.newest(), self.link.settings.timeout).await?;
+        let mut arguments: Vec<Cow<'_, [u8]>> = self.kept.as_arguments().into_iter().map(Cow::from).collect();
+        let text = |text: String| Cow::from(text.into_bytes());
+        arguments.extend([text(node.to_string()), how.as_bytes().into()]);
+        for fact in chunk {
+            let active: &[u8] = if fact.active { b"1" } else { b"0" };
+            arguments.extend([text(fact.subscriber.to_string()), active.into()]);
+            arguments.push(text(codec::encode_subscriber(&fact.subscriptions)));
+            arguments.push(text(fact.events.len().to_string()));
+            for event in &fact.events {
+                arguments.extend([event.id().as_str().as_bytes().into(), codec::encode(event).into()]);
+            }
+        }
+        let arguments: Vec<&[u8]> = arguments.iter().map(AsRef::as_ref).collect();
         let mut answer = self.link.call(&RECORD, arguments).await?;
-        let lease = lease_of(answer.next_flag()?);
+        let lease = facts::lease(answer.next_flag()?);
         if let Lease::Kept = lease {
             self.link.capacity().took();
-            self.appended(answer.state.position);
+            self.pace.appended(answer.state.position);
         }
         Ok(lease)
     }
 
-    /// What a subscriber's record says, if that can be read and is of that subscriber.
+    /// The subscriptions in a record. `None`: the record is damaged, or is another subscriber's.
     fn subscriptions(&self, subscriber: &str, record: &Value) -> Option<Arc<[Subscription]>> {
-        let decoded = text(record).ok_or(Damaged::Malformed);
-        let decoded = decoded.and_then(codec::decode_subscriber);
-        // A record of another subscriber would be expired again and again, and stay.
-        let is_of = |one: &Subscription| one.subscriber.to_string() == subscriber;
-        decoded
-            .and_then(|all| if all.first().is_some_and(is_of) { Ok(all) } else { Err(Damaged::Malformed) })
-            .inspect_err(|damage| self.report_subscriber(subscriber, *damage))
-            .ok()
+        let decoded = match record {
+            Value::BulkString(record) => codec::decode_subscriber(record),
+            _ => Err(Damaged::Malformed),
+        };
+        // Another subscriber's would be expired again and again, and stay.
+        let is_own = |all: &Arc<[Subscription]>| {
+            all.first().is_some_and(|first| first.subscriber.to_string() == subscriber)
+        };
+        let decoded = decoded.and_then(|all| if is_own(&all) { Ok(all) } else { Err(Damaged::Malformed) });
+        self.decoder.subscriber(&subscriber, decoded)
     }
-}
-
-/// Facts as the script takes them, in calls of a bounded size. No call has two facts of one subscriber: of an arrival
-/// and a departure that are given again, as after a lost answer, both would be new once more.
-fn batches(facts: &[Fact]) -> Vec<Vec<Vec<u8>>> {
-    let mut batches = Vec::new();
-    let (mut batch, mut subscribers, mut events, mut bytes) = (Vec::new(), HashSet::new(), 0, 0);
-    for fact in facts {
-        if events >= RECORD_EVENTS || bytes >= RECORD_BYTES || subscribers.contains(&fact.subscriber) {
-            batches.push(std::mem::take(&mut batch));
-            subscribers.clear();
-            (events, bytes) = (0, 0);
-        }
-        subscribers.insert(fact.subscriber);
-        let begin = batch.len();
-        batch.push(fact.subscriber.to_string().into_bytes());
-        batch.push(if fact.active { b"1".to_vec() } else { b"0".to_vec() });
-        batch.push(codec::encode_subscriber(&fact.subscriptions).into_bytes());
-        batch.push(fact.events.len().to_string().into_bytes());
-        for event in &fact.events {
-            batch.push(event.id().as_str().as_bytes().to_vec());
-            batch.push(codec::encode(event));
-        }
-        events += fact.events.len().max(1);
-        bytes += batch[begin..].iter().map(Vec::len).sum::<usize>();
-    }
-    if !batch.is_empty() {
-        batches.push(batch);
-    }
-    batches
-}
-
-fn lease_of(is_kept: bool) -> Lease {
-    if is_kept { Lease::Kept } else { Lease::Ended }
 }
 
 fn text(value: &Value) -> Option<&str> {

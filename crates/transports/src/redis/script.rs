@@ -1,14 +1,14 @@
 //! The scripts: everything that is done to the log, each whole or not at all, as the server runs one at a time.
 //!
-//! Every answer begins with the head of the log, so that whoever asks anything learns of a log that was lost.
+//! Every answer begins with the head of the log, so that every caller learns of a log that was lost.
 
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use ::redis::{Cmd, ErrorKind, Script, ServerErrorKind, ToRedisArgs, Value, aio::MultiplexedConnection, cmd};
 use petasos_hub::transport::{Head, Position, Trimmed};
-use petasos_protocol::{Limits, update::EventId};
 
 use super::{failure::Failure, settings::Settings};
+use crate::codec::decode_id;
 
 macro_rules! scripts {
     ($($name:ident = $($file:literal)+;)+) => {
@@ -34,14 +34,14 @@ scripts! {
 /// For scripts that take no arguments of their own.
 pub(super) const NONE: &[&str] = &[];
 
-/// The keys of a log, and what this process knows of it.
-pub(super) struct Log {
+/// The scripts of one log: its keys, and what this process knows of the log.
+pub(super) struct Scripts {
     keys: Vec<String>,
     probe: String,
     known: Mutex<Known>,
 }
 
-/// The newest entry that this process has heard of.
+/// The newest entry that an answer has named.
 #[derive(Clone)]
 struct Known {
     position: Position,
@@ -66,7 +66,7 @@ pub(super) struct Answer {
 /// Keys in the order of `log.lua`.
 const KEYS: [&str; 8] = ["log", "updates", "events", "ids", "subscribers", "order", "owners", "leases"];
 
-impl Log {
+impl Scripts {
     pub(super) fn new(settings: &Settings) -> Arc<Self> {
         Arc::new(Self {
             keys: KEYS.iter().map(|part| settings.key(part)).collect(),
@@ -166,12 +166,7 @@ impl Log {
 impl State {
     /// The end of the log.
     pub(super) fn head(&self) -> Head {
-        // Ids in the log were checked when they came; the limits of other nodes may be higher.
-        let limits = Limits { id_bytes_max: usize::MAX, ..Limits::default() };
-        Head {
-            position: self.position,
-            id: self.id.as_deref().and_then(|id| EventId::parse(id, &limits).ok()),
-        }
+        Head { position: self.position, id: self.id.as_deref().and_then(decode_id) }
     }
 
     /// A position in this log.

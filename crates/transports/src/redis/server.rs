@@ -1,4 +1,5 @@
-//! What the server's settings mean for a log: refused when nothing works with them, told when they lose something.
+//! What the server's settings mean for a log: settings with which nothing works are refused, settings that lose updates are
+//! logged.
 
 use std::collections::HashMap;
 
@@ -9,7 +10,7 @@ use crate::OpenError;
 /// Before 6.2 a stream cannot be trimmed by position.
 const VERSION_MIN: (u32, u32) = (6, 2);
 
-/// Looks at what the server says of itself. Users who may not ask hear nothing.
+/// Reads the settings of the server. A user without that permission learns nothing.
 pub(super) async fn check(connection: &mut MultiplexedConnection) -> Result<(), OpenError> {
     let Ok(info) = cmd("INFO").query_async::<String>(connection).await else {
         tracing::info!("the user of Redis may not use INFO: its version and settings are not checked");
@@ -83,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn settings_that_lose_updates_are_told() {
+    fn settings_that_lose_updates_are_named() {
         let losses = |text, fsync| Info::parse(text).losses(fsync).len();
         assert_eq!(
             losses("aof_enabled:1\r\nmaxmemory:0\r\nmaxmemory_policy:noeviction\r\n", Some("everysec")),

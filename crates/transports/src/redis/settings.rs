@@ -7,9 +7,8 @@ use ::redis::{
     TlsCertificates,
     io::tcp::{TcpSettings, socket2::TcpKeepalive},
 };
-use percent_encoding::percent_decode_str;
 
-use crate::{Dsn, OpenError};
+use crate::{Dsn, OpenError, hosts::Host};
 
 /// Everything that the URL says.
 pub(super) struct Settings {
@@ -22,8 +21,8 @@ pub(super) struct Settings {
     pub(super) timeout: Duration,
     /// Replicas that have to have an update before its publisher is answered.
     pub(super) replicas: u32,
-    login: Login,
-    sentinel_login: Login,
+    account: Account,
+    sentinel_account: Account,
     tls: Option<TlsCertificates>,
 }
 
@@ -38,15 +37,8 @@ pub(super) enum Topology {
     Cluster,
 }
 
-/// A name or an address, and a port.
-#[derive(Clone, PartialEq, Eq)]
-pub(super) struct Host {
-    pub(super) name: String,
-    pub(super) port: u16,
-}
-
 #[derive(Clone, Default)]
-struct Login {
+struct Account {
     user: Option<String>,
     password: Option<String>,
     database: i64,
@@ -56,15 +48,11 @@ struct Login {
 const PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26379;
 
-/// More than anybody names; each that is silent costs a time-out.
-const HOSTS_MAX: usize = 32;
-
-/// Long enough for a fail-over between two machines that are near each other, short enough for a publisher who waits.
+/// Long enough for a fail-over between two machines that are near each other, short enough for a publisher that waits.
 const TIMEOUT: Duration = Duration::from_secs(5);
 const TIMEOUT_MIN: Duration = Duration::from_millis(100);
-const TIMEOUT_MAX: Duration = Duration::from_secs(60);
 
-/// As many as anybody has.
+/// More than any server has.
 const REPLICAS_MAX: u32 = 16;
 
 /// A peer whose machine is gone is noticed by the kernel, too, should nothing be asked of it.
@@ -94,16 +82,16 @@ impl Settings {
             return Err(OpenError::url(format!("{name} is for redis+sentinel:// only")));
         }
         let port = if let Topology::Sentinel(_) = topology { SENTINEL_PORT } else { PORT };
-        let (user, password) = login(dsn.user())?;
+        let (user, password) = login(dsn)?;
         Ok(Self {
-            hosts: hosts(dsn.hosts(), port)?,
+            hosts: dsn.host_list(port)?,
             topology,
             name: dsn.name()?.to_owned(),
             lease: dsn.lease()?,
-            timeout: timeout(dsn)?,
-            replicas: replicas(dsn)?,
-            login: Login { user, password, database },
-            sentinel_login: Login {
+            timeout: dsn.timeout(TIMEOUT, TIMEOUT_MIN)?,
+            replicas: dsn.replicas(0, REPLICAS_MAX)?,
+            account: Account { user, password, database },
+            sentinel_account: Account {
                 user: dsn.parameter("sentinel_user").map(str::to_owned),
                 password: dsn.parameter("sentinel_password").map(str::to_owned),
                 database: 0,
@@ -114,18 +102,18 @@ impl Settings {
 
     /// How to connect to a server.
     pub(super) fn server(&self, host: &Host) -> ::redis::RedisResult<ConnectionInfo> {
-        self.connection(host, &self.login)
+        self.connection(host, &self.account)
     }
 
     /// How to connect to a node of a cluster or to a sentinel, to ask where the server is.
     pub(super) fn guide(&self, host: &Host) -> ::redis::RedisResult<ConnectionInfo> {
         match self.topology {
-            Topology::Sentinel(_) => self.connection(host, &self.sentinel_login),
-            _ => self.connection(host, &self.login),
+            Topology::Sentinel(_) => self.connection(host, &self.sentinel_account),
+            _ => self.connection(host, &self.account),
         }
     }
 
-    fn connection(&self, host: &Host, login: &Login) -> ::redis::RedisResult<ConnectionInfo> {
+    fn connection(&self, host: &Host, account: &Account) -> ::redis::RedisResult<ConnectionInfo> {
         let (name, port) = (host.name.clone(), host.port);
         let info = match &self.tls {
             None => ConnectionAddr::Tcp(name, port).into_connection_info()?,
@@ -137,12 +125,12 @@ impl Settings {
             }
         };
         let mut redis = RedisConnectionInfo::default()
-            .set_db(login.database)
+            .set_db(account.database)
             .set_lib_name("petasos", env!("CARGO_PKG_VERSION"));
-        if let Some(user) = &login.user {
+        if let Some(user) = &account.user {
             redis = redis.set_username(user);
         }
-        if let Some(password) = &login.password {
+        if let Some(password) = &account.password {
             redis = redis.set_password(password);
         }
         let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
@@ -163,48 +151,6 @@ impl fmt::Debug for Settings {
             .field("hosts", &self.hosts)
             .field("topology", &self.topology)
             .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Display for Host {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.name.contains(':') {
-            true => write!(f, "[{}]:{}", self.name, self.port),
-            false => write!(f, "{}:{}", self.name, self.port),
-        }
-    }
-}
-
-impl fmt::Debug for Host {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-fn hosts(text: &str, port: u16) -> Result<Vec<Host>, OpenError> {
-    let hosts = text.split(',').map(|host| Host::parse(host, port)).collect::<Result<Vec<_>, _>>()?;
-    match hosts.len() <= HOSTS_MAX {
-        true => Ok(hosts),
-        false => Err(OpenError::url(format!("it names more than {HOSTS_MAX} hosts"))),
-    }
-}
-
-impl Host {
-    fn parse(text: &str, port: u16) -> Result<Self, OpenError> {
-        let wrong = || OpenError::url("write the host as redis.example.com:6379 or [::1]:6379");
-        let (name, rest) = match text.strip_prefix('[') {
-            Some(rest) => rest.split_once(']').ok_or_else(wrong)?,
-            None => text.find(':').map_or((text, ""), |at| text.split_at(at)),
-        };
-        let port = match rest.strip_prefix(':') {
-            Some(port) => port.parse().map_err(|_| wrong())?,
-            None if rest.is_empty() => port,
-            None => return Err(wrong()),
-        };
-        match name.is_empty() {
-            true => Err(wrong()),
-            false => Ok(Self { name: name.to_owned(), port }),
-        }
     }
 }
 
@@ -229,48 +175,29 @@ fn database(text: Option<&str>, topology: &Topology) -> Result<i64, OpenError> {
     }
 }
 
-fn login(text: Option<&str>) -> Result<(Option<String>, Option<String>), OpenError> {
-    let Some(text) = text else { return Ok((None, None)) };
-    let wrong = || OpenError::url("write user and password as user:password@ or :password@, percent-encoded");
-    let (user, password) = text.split_once(':').ok_or_else(wrong)?;
-    let decode = |text: &str| {
-        percent_decode_str(text).decode_utf8().map(|text| text.into_owned()).map_err(|_| wrong())
-    };
-    let (user, password) = (decode(user)?, decode(password)?);
-    match password.is_empty() {
-        true => Err(wrong()),
-        false => Ok(((!user.is_empty()).then_some(user), Some(password))),
+/// User and password of the URL.
+fn login(dsn: &Dsn) -> Result<(Option<String>, Option<String>), OpenError> {
+    let Some(mut login) = dsn.login()? else { return Ok((None, None)) };
+    let user = login.user.take();
+    match login.password_text()?.filter(|password| !password.is_empty()) {
+        Some(password) => Ok((user, Some(password))),
+        None => {
+            Err(OpenError::url("write user and password as user:password@ or :password@, percent-encoded"))
+        }
     }
 }
 
-fn timeout(dsn: &Dsn) -> Result<Duration, OpenError> {
-    let Some(text) = dsn.parameter("timeout") else { return Ok(TIMEOUT) };
-    let allowed = TIMEOUT_MIN..=TIMEOUT_MAX;
-    let timeout = humantime::parse_duration(text).ok().filter(|timeout| allowed.contains(timeout));
-    timeout.ok_or_else(|| OpenError::url("timeout: write a time from 100ms to 60s, such as 5s"))
-}
-
-fn replicas(dsn: &Dsn) -> Result<u32, OpenError> {
-    let Some(text) = dsn.parameter("replicas") else { return Ok(0) };
-    let replicas = text.parse().ok().filter(|replicas| (0..=REPLICAS_MAX).contains(replicas));
-    replicas.ok_or_else(|| OpenError::url(format!("replicas: write a number from 0 to {REPLICAS_MAX}")))
-}
-
 fn certificates(dsn: &Dsn, has_tls: bool) -> Result<Option<TlsCertificates>, OpenError> {
-    let file = |name: &str| {
-        let Some(path) = dsn.parameter(name) else { return Ok(None) };
+    let read = |name: &str, path: &str| {
         let read = std::fs::read(path);
-        read.map(Some).map_err(|error| OpenError::url(format!("{name}: {path} cannot be read: {error}")))
+        read.map_err(|error| OpenError::url(format!("{name}: {path} cannot be read: {error}")))
     };
-    let (root_cert, cert, key) = (file("ca")?, file("cert")?, file("key")?);
-    let client_tls = match (cert, key) {
-        (Some(client_cert), Some(client_key)) => Some(ClientTlsConfig { client_cert, client_key }),
-        (None, None) => None,
-        _ => {
-            return Err(OpenError::url(
-                "cert and key go together: the files of a certificate and of its key",
-            ));
+    let root_cert = dsn.parameter("ca").map(|path| read("ca", path)).transpose()?;
+    let client_tls = match dsn.identity("cert", "key")? {
+        Some((cert, key)) => {
+            Some(ClientTlsConfig { client_cert: read("cert", cert)?, client_key: read("key", key)? })
         }
+        None => None,
     };
     if !has_tls {
         return match root_cert.is_some() || client_tls.is_some() {
@@ -278,9 +205,9 @@ fn certificates(dsn: &Dsn, has_tls: bool) -> Result<Option<TlsCertificates>, Ope
             false => Ok(None),
         };
     }
-    // The client library asks for the process's choice, which nobody may have made.
+    // The client library asks for the crypto provider of the process, which may not be set.
     if rustls::crypto::CryptoProvider::get_default().is_none() {
-        // Somebody else may have been faster: then there is one.
+        // An error means that another thread was faster: then it is set.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     }
     let certificates = TlsCertificates { client_tls, root_cert };
@@ -302,13 +229,13 @@ mod tests {
     #[test]
     fn each_form_says_where_the_server_is() {
         let settings = parse("redis://h/3").expect("valid");
-        assert_eq!((settings.hosts[0].to_string().as_str(), settings.login.database), ("h:6379", 3));
+        assert_eq!((settings.hosts[0].to_string().as_str(), settings.account.database), ("h:6379", 3));
         let settings =
             parse("redis+sentinel://u:p%40@a,b:1,[::1]:2/main/4?sentinel_password=s").expect("valid");
         assert_eq!(format!("{:?}", settings.hosts), "[a:26379, b:1, [::1]:2]");
         assert_eq!(settings.topology, Topology::Sentinel("main".to_owned()));
-        assert_eq!((settings.login.password.as_deref(), settings.login.database), (Some("p@"), 4));
-        assert_eq!(settings.sentinel_login.password.as_deref(), Some("s"));
+        assert_eq!((settings.account.password.as_deref(), settings.account.database), (Some("p@"), 4));
+        assert_eq!(settings.sentinel_account.password.as_deref(), Some("s"));
         let settings = parse("rediss+cluster://a,b?name=x&timeout=1s&replicas=2").expect("valid");
         assert_eq!((settings.topology, settings.replicas), (Topology::Cluster, 2));
         assert_eq!((settings.timeout, settings.tls.is_some()), (Duration::from_secs(1), true));

@@ -1,7 +1,7 @@
-//! Whether a store takes appends or refuses them, mostly for want of room. A change is logged once.
+//! Whether a store takes appends or refuses them, mostly for want of room. Each change is logged once.
 //!
-//! A store that refuses appends is probed until it takes them again: a node that is not ready gets no updates to
-//! append, so no append would find that out.
+//! A store that refuses appends is probed until it takes them again. A node that is not ready gets no updates, so no
+//! append would find that out.
 
 use std::{
     fmt::Display,
@@ -11,56 +11,57 @@ use std::{
 
 use tokio::sync::watch;
 
-/// Whether a store has room, as far as is known without asking it.
+/// Whether a store has room, as far as it is known without asking.
 pub(crate) struct Capacity {
-    /// For the log: which store it is.
-    shown: String,
+    /// Names the store in log lines, without secrets.
+    store: String,
     takes: AtomicBool,
     /// Bytes of the append that was refused last; `None`: the store takes appends.
     refused: watch::Sender<Option<usize>>,
 }
 
 /// How often a store that refuses appends is probed.
-pub(crate) const LOOK: Duration = Duration::from_secs(1);
+pub(crate) const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The most bytes that a probe looks for: a store with less room refuses many updates, and a store that has no room for
-/// one larger update may have room for others.
-const LOOK_BYTES_MAX: usize = 64 * 1024;
+/// Bytes that a probe looks for at most. A store with less room refuses many updates; a store that refuses one larger
+/// update may have room for others.
+const PROBE_BYTES_MAX: usize = 64 * 1024;
 
 impl Capacity {
-    pub(crate) fn new(shown: impl Into<String>) -> Self {
-        Self { shown: shown.into(), takes: AtomicBool::new(true), refused: watch::Sender::new(None) }
+    pub(crate) fn new(store: impl Into<String>) -> Self {
+        Self { store: store.into(), takes: AtomicBool::new(true), refused: watch::Sender::new(None) }
     }
 
-    /// Whether the last append was not refused, or room was seen since.
+    /// False from a refused append until an append or a probe finds room.
     pub(crate) fn has_room(&self) -> bool {
         self.takes.load(Ordering::Relaxed)
     }
 
-    /// An append was taken, or would be.
+    /// The store has taken an append, or would take one.
     pub(crate) fn took(&self) {
         // Read first: every append comes by here.
         if !self.has_room() && !self.takes.swap(true, Ordering::Relaxed) {
             self.refused.send_replace(None);
-            tracing::info!("{} takes updates again", self.shown);
+            tracing::info!("{} takes updates again", self.store);
         }
     }
 
-    /// An append of so many bytes was refused, and others will be until there is room.
+    /// The store has refused an append of so many bytes, and refuses others until it has room.
     pub(crate) fn refused(&self, bytes: usize, reason: &dyn Display) {
-        self.refused.send_replace(Some(bytes.min(LOOK_BYTES_MAX)));
+        self.refused.send_replace(Some(bytes.min(PROBE_BYTES_MAX)));
         if self.takes.swap(false, Ordering::Relaxed) {
-            tracing::warn!(%reason, "{} refuses updates until it has room: this node is not ready", self.shown);
+            tracing::warn!(%reason, "{} refuses updates until it has room: this node is not ready", self.store);
         }
     }
 
-    /// Waits until the next probe is due, [`LOOK`] after a refused append, and returns the bytes to look for.
+    #[cfg(any(feature = "nats", feature = "postgres"))]
+    /// Waits until the next probe is due, [`PROBE_INTERVAL`] after a refused append, and returns the bytes to look for.
     pub(crate) async fn is_due(&self) -> usize {
         let mut refused = self.refused.subscribe();
         loop {
-            // The sender is ours.
+            // The sender is in this value.
             let _ = refused.wait_for(Option::is_some).await;
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(PROBE_INTERVAL).await;
             if let Some(bytes) = *refused.borrow() {
                 return bytes;
             }
@@ -79,8 +80,8 @@ mod tests {
         capacity.refused(10, &"full");
         assert!(!capacity.has_room());
         assert_eq!(capacity.is_due().await, 10);
-        capacity.refused(LOOK_BYTES_MAX + 1, &"full");
-        assert_eq!(capacity.is_due().await, LOOK_BYTES_MAX);
+        capacity.refused(PROBE_BYTES_MAX + 1, &"full");
+        assert_eq!(capacity.is_due().await, PROBE_BYTES_MAX);
         capacity.took();
         assert!(capacity.has_room());
         let mut is_due = std::pin::pin!(capacity.is_due());

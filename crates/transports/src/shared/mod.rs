@@ -1,9 +1,14 @@
-//! What the stores have in common beside how records are written.
+//! The half that all stores share: pacing, availability, room, batches, chunks of facts, and reports of damage. What a
+//! store does by itself is in its folder; how records are written is in [`crate::codec`].
 
-#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
 pub(crate) mod capacity;
-#[cfg(any(feature = "durable", feature = "postgres", feature = "redis"))]
+#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
+pub(crate) mod decoder;
 pub(crate) mod facts;
+pub(crate) mod health;
 pub(crate) mod pace;
-#[cfg(any(feature = "postgres", feature = "redis"))]
+#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
 pub(crate) mod reported;
+pub(crate) mod room;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+pub(crate) mod writer;

@@ -1,4 +1,4 @@
-//! The damaged records that were reported: each once, in any order of reading, and a bounded number of them.
+//! What was logged about single records: each once, in any order of reading, and a bounded number of them.
 
 use std::{
     collections::BTreeSet,
@@ -8,7 +8,8 @@ use std::{
 /// The keys of records that were reported.
 pub(crate) struct Reported<K>(Mutex<BTreeSet<K>>);
 
-/// A store with more damaged records has to be restored from a copy; a line for each record would not help.
+/// Records of one kind that are reported. A store with more damaged records has to be restored from a copy; a line for each
+/// record would not help.
 const REPORTS_MAX: usize = 1_024;
 
 impl<K> Default for Reported<K> {
@@ -25,9 +26,7 @@ impl<K: Ord> Reported<K> {
             return false;
         }
         if reported.len() == REPORTS_MAX {
-            tracing::error!(
-                "{REPORTS_MAX} damaged records were reported; further ones are not: restore a copy"
-            );
+            tracing::error!("{REPORTS_MAX} records were reported; further ones are not: restore a copy");
         }
         true
     }

@@ -1,3 +1,3 @@
--- Whether there is more to let go of.
+-- Whether there is more to trim.
 local more = trim()
 return { head(), more and 1 or 0 }

@@ -1,10 +1,10 @@
--- Adding entries and letting go of the oldest. The bounds are ARGV[4..6]: updates, events, and the entries that are kept
+-- Adds entries and trims the oldest. The bounds are ARGV[4..6]: updates, events, and the entries that are kept
 -- for followers beyond those.
 
--- What one call lets go of at most, more than any call adds: a bound that has been lowered must not stop the server.
+-- Entries that one call trims at most, more than any call adds: a bound that has been lowered must not stop the server.
 local TRIM_MAX = 2000
 
--- Returns what the server says against it.
+-- Returns the error of the server, if there is one.
 local function append(kind, id, record)
   local stream = kind == 'updates' and UPDATES or EVENTS
   local sequence = log.sequence + 1

@@ -1,0 +1,122 @@
+//! Why a request failed, and what that means.
+
+use std::sync::{Mutex, PoisonError};
+
+use petasos_hub::TransportError;
+use serde::Deserialize;
+
+/// Why a request has no useful answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error("no answer within {0:?}")]
+    Late(std::time::Duration),
+    #[error("nobody answers: JetStream is not running, or the stream has no leader or does not exist")]
+    NoResponders,
+    #[error("the connection is closed")]
+    Closed,
+    #[error("{0}: raise \"max_payload\" of the server, or send less")]
+    TooLarge(String),
+    #[error("{0}")]
+    Refused(Refusal),
+    #[error("an answer cannot be understood: {0}")]
+    Malformed(String),
+}
+
+/// An error of the JetStream API.
+#[derive(Debug, Clone, Deserialize, thiserror::Error)]
+#[error("{description} ({err_code})")]
+pub(super) struct Refusal {
+    #[serde(default)]
+    pub(super) code: u16,
+    #[serde(default)]
+    pub(super) err_code: u16,
+    #[serde(default)]
+    pub(super) description: String,
+}
+
+/// Numbers of the server's errors, from its `errors.json`.
+pub(super) mod codes {
+    pub(crate) const CONSUMER_NOT_FOUND: u16 = 10_014;
+    pub(crate) const MESSAGE_NOT_FOUND: u16 = 10_037;
+    pub(crate) const NOT_ENABLED_FOR_ACCOUNT: u16 = 10_039;
+    pub(crate) const SEQUENCE_NOT_FOUND: u16 = 10_043;
+    pub(crate) const STREAM_NOT_FOUND: u16 = 10_059;
+    pub(crate) const WRONG_LAST_SEQUENCE: u16 = 10_071;
+    pub(crate) const NOT_ENABLED: u16 = 10_076;
+
+    /// More than the stream's `max_msg_size`.
+    pub(crate) const MESSAGE_TOO_LARGE: u16 = 10_054;
+    /// Resources of the account, of the server, its memory or storage; messages, consumers or bytes of a stream.
+    pub(crate) const FULL: &[u16] = &[10_002, 10_023, 10_028, 10_047, 10_054, 10_122];
+    /// The store could not take it: full, too, if the text says so.
+    pub(crate) const STORE_FAILED: u16 = 10_077;
+}
+
+impl Refusal {
+    fn is_full(&self) -> bool {
+        let says = |part| self.description.contains(part);
+        codes::FULL.contains(&self.err_code)
+            || self.err_code == codes::STORE_FAILED
+                && (says("exceeded") || says("space") || says("resource") || says("quota"))
+    }
+}
+
+impl Failure {
+    /// Whether the server has no room, not only none for one large message.
+    pub(super) fn is_full(&self) -> bool {
+        matches!(self, Self::Refused(refusal) if refusal.is_full()) && !self.is_too_large()
+    }
+
+    /// Whether the server answered with that number of [`codes`].
+    pub(super) fn is(&self, err_code: u16) -> bool {
+        matches!(self, Self::Refused(refusal) if refusal.err_code == err_code)
+    }
+
+    /// What was sent is too large, whenever it is sent.
+    pub(super) fn is_too_large(&self) -> bool {
+        matches!(self, Self::TooLarge(_)) || self.is(codes::MESSAGE_TOO_LARGE)
+    }
+}
+
+/// Whether it failed because what was sent is too large, whenever it is sent.
+pub(super) fn is_too_large<T>(result: &Result<T, TransportError>) -> bool {
+    matches!(result, Err(TransportError::Full(cause))
+        if cause.downcast_ref::<Failure>().is_some_and(Failure::is_too_large))
+}
+
+/// `None`: what was sent is too large.
+pub(super) fn fitting<T>(result: Result<T, TransportError>) -> Result<Option<T>, TransportError> {
+    if is_too_large(&result) { Ok(None) } else { result.map(Some) }
+}
+
+impl From<Failure> for TransportError {
+    fn from(failure: Failure) -> Self {
+        match &failure {
+            Failure::TooLarge(_) => Self::Full(failure.into()),
+            Failure::Refused(refusal) if refusal.is_full() => Self::Full(failure.into()),
+            _ => Self::unavailable(failure),
+        }
+    }
+}
+
+/// The request that the server denied last. The server drops such a request without an answer, as if it were unavailable.
+#[derive(Default)]
+pub(super) struct Denials(Mutex<Option<String>>);
+
+/// Characters of a denial; it quotes subjects, which are short.
+const DENIAL_CHARS_MAX: usize = 512;
+
+impl Denials {
+    /// Takes an error that the server sent for no request.
+    pub(super) fn hear(&self, text: &str) {
+        if text.to_ascii_lowercase().contains("permissions violation") {
+            let text = text.chars().take(DENIAL_CHARS_MAX).collect();
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
+        }
+    }
+
+    /// What the server denied since the last call.
+    pub(super) fn take(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
