@@ -28,6 +28,8 @@ use crate::{
 mod driver;
 mod shared;
 pub(crate) mod state;
+#[cfg(test)]
+mod tests;
 pub(crate) mod worker;
 
 use shared::Shared;
