@@ -21,8 +21,12 @@ mod streams;
 
 use report::Counts;
 
-/// Seeds that each have found a fault, and the fault.
-const KEPT: &[(u64, &str)] = &[];
+/// Seeds of presence that each have found a fault, and the fault.
+const KEPT: &[(u64, &str)] = &[
+    (21, "not everybody is recorded again when a lease ends twice"),
+    (27, "a renewal without an answer does not count as the end of the lease"),
+    (405, "a subscriber is dropped whose arrival was recorded without an answer"),
+];
 
 /// Seeds of an ordinary run.
 const SEEDS: u64 = 2_000;
@@ -30,6 +34,17 @@ const STREAM_SEEDS: u64 = 1_000;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().expect("a number"))
+}
+
+/// Says which seed it was if a run panics.
+struct Running(u64);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("PETASOS_SIMULATOR_SEED={}", self.0);
+        }
+    }
 }
 
 #[test]
@@ -42,9 +57,10 @@ fn presence_converges_and_announces_each_change_once() {
     let mut counts = Counts::default();
     let kept = KEPT.iter().map(|(seed, _)| *seed);
     for seed in kept.chain(0..number("PETASOS_SIMULATOR_SEEDS").unwrap_or(SEEDS)) {
+        let _running = Running(seed);
         match presence::run(seed, false) {
             Ok(seen) => counts.add(seen),
-            Err(problem) => panic!("PETASOS_SIMULATOR_SEED={seed}: {problem}"),
+            Err(problem) => panic!("{problem}"),
         }
     }
     let Counts { arrivals, dropped, leases_ended, recorded_again, expired, wiped } = counts;

@@ -1,8 +1,8 @@
 //! Nodes that announce who is subscribed: subscribers come, leave and come back, nodes die and stop, leases end, and the
 //! store fails. Then the faults end, and it is seen whether everybody knows who is there.
 //!
-//! What is checked, always: the bounds of a node's state and of a batch; no departure of a subscriber that is there; no
-//! second arrival of one that nobody expired. In the end: the list is who is there, although subscribers of dead nodes
+//! What is checked, always: the bounds of a node's state and of a batch; no departure of a subscriber that is here; no
+//! second arrival of one that has left; nodes rest when there is nothing to do. In the end: the list is who is there, although subscribers of dead nodes
 //! cannot be expired yet; each subscriber has its events in turn, and nobody lacks one that was not dropped.
 
 use std::{
@@ -48,6 +48,9 @@ const FAULTS: Duration = Duration::from_secs(30);
 const RECORDED: Duration = Duration::from_secs(20);
 const EXPIRED: Duration = Duration::from_secs(90);
 
+/// What happens in one run, ten times as much as in the longest of 3,000.
+const STEPS_MAX: u64 = 100_000;
+
 /// Runs one seed.
 ///
 /// # Errors
@@ -67,7 +70,7 @@ struct Simulation {
     report: Report,
     budget: Arc<Budget>,
     faults: Faults,
-    requests: u64,
+    steps: u64,
 }
 
 /// How the store of this seed fails.
@@ -99,6 +102,8 @@ struct Life {
     node: usize,
     has_left: bool,
     is_dropped: bool,
+    /// An attempt to record its arrival had no answer.
+    is_unknown: bool,
 }
 
 #[derive(Clone)]
@@ -150,7 +155,7 @@ impl Simulation {
             report: Report::new(is_traced),
             budget: Budget::new(usize::MAX / 4),
             faults,
-            requests: 0,
+            steps: 0,
             random,
         };
         for _ in 0..1 + simulation.random.below(3) {
@@ -191,6 +196,8 @@ impl Simulation {
         while !self.report.has_problem()
             && let Some(happening) = self.clock.next(end)
         {
+            self.steps += 1;
+            self.report.check(self.steps < STEPS_MAX, || "nodes never rest".to_owned());
             self.happen(happening);
         }
     }
@@ -303,7 +310,8 @@ impl Simulation {
         };
         let subscriptions = matchers.iter().map(subscription).collect();
         let weight = self.budget.take_matchers(&matchers).expect("there is no bound");
-        self.subscribers.insert(subscriber, Life { node, has_left: false, is_dropped: false });
+        self.subscribers
+            .insert(subscriber, Life { node, has_left: false, is_dropped: false, is_unknown: false });
         self.report.counts.arrivals += 1;
         let (number, wakes) = self.nodes[node].state.enter(subscriptions, weight);
         self.nodes[node].here.insert(number, subscriber);
@@ -385,7 +393,6 @@ impl Simulation {
             self.check_batch(changes);
         }
         for request in recording.into_iter().chain(expiring) {
-            self.requests += 1;
             let fate = match &request {
                 _ if now < self.faults.is_away_until => Fate::Refused,
                 Request::Expire(..) if self.faults.cannot_expire => Fate::Refused,
@@ -407,6 +414,10 @@ impl Simulation {
             self.report.check(change.active || life.has_left, || {
                 format!("the departure of {} is recorded, who is here", change.subscriber())
             });
+            let is_again = self.store.announced.contains(&change.subscriber()) && !life.is_unknown;
+            self.report.check(!(change.active && life.has_left && is_again), || {
+                format!("{} has left, and its arrival is recorded again", change.subscriber())
+            });
         }
     }
 
@@ -414,6 +425,13 @@ impl Simulation {
         let now = self.clock.now();
         let error = || TransportError::unavailable("simulated");
         let way = request.way();
+        if let (false, Request::Record(changes)) = (fate == Fate::Answered, &request) {
+            for change in changes.iter().filter(|change| change.active) {
+                if let Some(life) = self.subscribers.get_mut(&change.subscriber()) {
+                    life.is_unknown = true;
+                }
+            }
+        }
         let answer = match (fate, &request) {
             (Fate::Answered, _) => self.take_effect(node, &request),
             (_, Request::Renew) => Answer::Renewed(Err(error())),
