@@ -1,5 +1,5 @@
-//! What several nodes on one log do together, and what one does whose log goes away or is lost. The store is in memory and
-//! does as it is told; real ones have tests of their own.
+//! Several nodes on one log, and one node whose log becomes unavailable or is lost. The store is in memory and fails when a
+//! test says so; real stores have tests of their own.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -92,9 +92,9 @@ impl Store {
         std::mem::replace(&mut *state, State::new(epoch)).log.close();
     }
 
-    fn go_away(&self, away: bool) {
+    fn set_unavailable(&self, is_unavailable: bool) {
         self.2.send_replace(false);
-        self.1.store(away, Ordering::SeqCst);
+        self.1.store(is_unavailable, Ordering::SeqCst);
     }
 
     /// Waits for a read while the store is unavailable.
@@ -114,7 +114,7 @@ impl Store {
 
     fn log(&self) -> Result<(u64, Arc<MemoryTransport>), TransportError> {
         if self.1.load(Ordering::SeqCst) {
-            return Err(TransportError::unavailable("it is away"));
+            return Err(TransportError::unavailable("for a test"));
         }
         let state = self.lock();
         Ok((state.epoch, Arc::clone(&state.log)))
@@ -350,7 +350,7 @@ fn subscription(topic: &str) -> Subscription {
 }
 
 /// The next subscription event of that topic: whether it became active.
-async fn told(session: &mut Session, topic: &str) -> bool {
+async fn announced(session: &mut Session, topic: &str) -> bool {
     loop {
         let event = next(session).await.expect("an event");
         if event.contains(&format!("\"topic\":\"{topic}\"")) {
@@ -375,24 +375,24 @@ async fn streams_end_when_the_log_is_lost_and_the_hub_goes_on_with_the_new_one()
     assert_eq!(session.closed(), Some(Closed::LogLost));
     publish(&hub, "topic=a&id=2&data=x").await.expect("publish");
     let mut session = subscribe(&hub, "a", Some("1")).await;
-    assert_eq!(session.cursor(), Some("earliest"), "the loss is told");
+    assert_eq!(session.cursor(), Some("earliest"), "the cursor shows the loss");
     assert!(next(&mut session).await.is_some_and(|event| event.contains("id: 2")));
     publish(&hub, "topic=a&id=3&data=x").await.expect("publish");
     assert!(next(&mut session).await.is_some_and(|event| event.contains("id: 3")));
 }
 
 #[tokio::test]
-async fn streams_outlast_a_backend_that_is_away_and_updates_are_refused() {
+async fn streams_outlast_an_unavailable_log_and_updates_are_refused() {
     let store = Store::new();
     let hub = start(&store).await;
     let mut session = subscribe(&hub, "a", None).await;
     assert!(hub.is_ready());
-    store.go_away(true);
+    store.set_unavailable(true);
     assert!(!hub.is_ready());
     let refused = publish(&hub, "topic=a&id=1&data=x").await;
     assert!(matches!(refused, Err(TransportError::Unavailable(_))));
     let mut newcomer = subscribe(&hub, "a", None).await;
-    store.go_away(false);
+    store.set_unavailable(false);
     assert!(hub.is_ready());
     publish(&hub, "topic=a&id=2&data=x").await.expect("publish");
     for session in [&mut session, &mut newcomer] {
@@ -401,7 +401,7 @@ async fn streams_outlast_a_backend_that_is_away_and_updates_are_refused() {
 }
 
 #[tokio::test]
-async fn a_stream_that_reads_its_history_outlasts_a_log_that_is_away() {
+async fn a_stream_that_reads_its_history_outlasts_an_unavailable_log() {
     let store = Store::new();
     publish(&start(&store).await, "topic=a&id=0&data=x").await.expect("publish");
     let hub = start(&store).await;
@@ -410,14 +410,14 @@ async fn a_stream_that_reads_its_history_outlasts_a_log_that_is_away() {
         matchers: vec![matcher("a")],
         cursor: Some(Cursor::parse("earliest")),
     };
-    store.go_away(true);
+    store.set_unavailable(true);
     let subscribing = tokio::spawn({
         let hub = hub.clone();
         async move { hub.subscribe(request, Arc::default(), None).await }
     });
     store.has_refused_to_read().await;
     assert!(!subscribing.is_finished());
-    store.go_away(false);
+    store.set_unavailable(false);
     let mut session = subscribing.await.expect("no panic").expect("subscribe");
     assert_eq!(next(&mut session).await.as_deref(), Some(":\n"));
     assert!(next(&mut session).await.is_some_and(|event| event.contains("id: 0\n")));
@@ -428,7 +428,7 @@ async fn a_stream_that_reads_its_history_outlasts_a_log_that_is_away() {
         publish(&hub, &format!("topic=a&id={id}&data={}", "x".repeat(10_000))).await.expect("publish");
     }
     let mut session = subscribe(&start(&store).await, "a", Some("earliest")).await;
-    store.go_away(true);
+    store.set_unavailable(true);
     let reading = tokio::spawn(async move {
         for id in 0..=90 {
             assert!(next(&mut session).await.is_some_and(|event| event.contains(&format!("id: {id}\n"))));
@@ -436,7 +436,7 @@ async fn a_stream_that_reads_its_history_outlasts_a_log_that_is_away() {
     });
     store.has_refused_to_read().await;
     assert!(!reading.is_finished());
-    store.go_away(false);
+    store.set_unavailable(false);
     reading.await.expect("everything comes");
 }
 
@@ -464,12 +464,12 @@ async fn a_crowd_that_comes_back_after_a_moment_reads_nothing_of_the_log() {
 }
 
 #[tokio::test]
-async fn subscriptions_of_all_nodes_are_listed_and_told_everywhere() {
+async fn subscriptions_of_all_nodes_are_listed_and_announced_everywhere() {
     let store = Store::new();
     let (here, there) = (start(&store).await, start(&store).await);
     let mut watcher = subscribe(&here, EVENTS, None).await;
     let visitor = subscribe(&there, "a", None).await;
-    assert!(told(&mut watcher, "a").await);
+    assert!(announced(&mut watcher, "a").await);
     for hub in [&here, &there] {
         let listed = hub.subscriptions(None).await.expect("list");
         assert_eq!(listed.all().await.expect("a list").len(), 2);
@@ -477,14 +477,14 @@ async fn subscriptions_of_all_nodes_are_listed_and_told_everywhere() {
     }
     let before = there.subscriptions(None).await.expect("list");
     drop(visitor);
-    assert!(!told(&mut watcher, "a").await);
+    assert!(!announced(&mut watcher, "a").await);
     let after = there.subscriptions(None).await.expect("list");
     assert_ne!((&after.last_event_id, after.revision), (&before.last_event_id, before.revision));
     assert_eq!(after.all().await.expect("a list").len(), 1);
 }
 
 #[tokio::test]
-async fn a_listing_knows_who_came_just_now() {
+async fn a_list_shows_subscribers_that_have_just_come() {
     let store = Store::new();
     let hub = start(&store).await;
     let mut sessions = Vec::new();
@@ -498,14 +498,14 @@ async fn a_listing_knows_who_came_just_now() {
 }
 
 #[tokio::test]
-async fn a_stopping_node_says_that_its_subscribers_have_left() {
+async fn a_stopping_node_announces_that_its_subscribers_have_left() {
     let store = Store::new();
     let (here, there) = (start(&store).await, start(&store).await);
     let mut watcher = subscribe(&here, EVENTS, None).await;
     let _visitor = subscribe(&there, "a", None).await;
-    assert!(told(&mut watcher, "a").await);
+    assert!(announced(&mut watcher, "a").await);
     there.stop().await;
-    assert!(!told(&mut watcher, "a").await);
+    assert!(!announced(&mut watcher, "a").await);
     assert_eq!(here.subscriptions(None).await.expect("list").all().await.expect("a list").len(), 1);
 }
 
@@ -531,13 +531,13 @@ async fn an_update_that_the_store_has_is_acknowledged_while_its_node_stops() {
 }
 
 #[tokio::test]
-async fn who_was_on_a_node_that_died_ends_once() {
+async fn subscribers_of_a_dead_node_expire_once() {
     let store = Store::new();
     let mut hubs = vec![start(&store).await, start(&store).await];
     let mut watcher = subscribe(&hubs[0], EVENTS, None).await;
     let dead = NodeId::new(7);
     store.lock().records.insert(0, (dead, [subscription("lost")].into()));
-    assert!(!told(&mut watcher, "lost").await);
+    assert!(!announced(&mut watcher, "lost").await);
     // Both nodes have looked, and either has acted on what it saw, once they have looked again.
     let looks = store.lock().looks;
     until(async || store.lock().looks > looks + 4).await;
@@ -564,9 +564,9 @@ async fn subscribers_are_announced_while_those_of_a_dead_node_cannot_be_expired(
     until(async || store.lock().looks > 0).await;
     let mut watcher = subscribe(&hub, EVENTS, None).await;
     let _visitor = subscribe(&hub, "a", None).await;
-    assert!(told(&mut watcher, "a").await);
+    assert!(announced(&mut watcher, "a").await);
     store.lock().cannot_expire = false;
-    assert!(!told(&mut watcher, "lost").await, "it is tried again");
+    assert!(!announced(&mut watcher, "lost").await, "it is tried again");
 }
 
 #[tokio::test]
@@ -602,17 +602,17 @@ async fn a_subscriber_is_answered_while_thousands_that_came_and_went_cannot_be_a
     let store = Store::new();
     let hub = start(&store).await;
     let mut watcher = subscribe(&hub, EVENTS, None).await;
-    assert!(told(&mut watcher, EVENTS).await);
-    store.go_away(true);
+    assert!(announced(&mut watcher, EVENTS).await);
+    store.set_unavailable(true);
     for _ in 0..5_000 {
         drop(subscribe(&hub, "a", None).await);
     }
     let visitor = subscribe(&hub, "b", None).await;
     drop(visitor);
     let _last = subscribe(&hub, "c", None).await;
-    store.go_away(false);
-    assert!(told(&mut watcher, "b").await);
-    assert!(!told(&mut watcher, "b").await);
+    store.set_unavailable(false);
+    assert!(announced(&mut watcher, "b").await);
+    assert!(!announced(&mut watcher, "b").await);
     assert_eq!(listed(&hub).await, 2);
 }
 
@@ -634,7 +634,7 @@ async fn a_subscriber_that_leaves_at_once_arrives_and_departs_once() {
                 seen.entry(subscriber).or_default().push(event.contains("\"active\":true"));
             }
         }
-        assert!(seen.values().all(|told| *told == [true, false]), "{seen:?}");
+        assert!(seen.values().all(|events| *events == [true, false]), "{seen:?}");
     }
 }
 
@@ -644,23 +644,23 @@ async fn a_renewal_without_an_answer_counts_as_the_end_of_the_lease() {
     let hub = start(&store).await;
     let mut watcher = subscribe(&hub, EVENTS, None).await;
     let _visitor = subscribe(&hub, "a", None).await;
-    assert!(told(&mut watcher, "a").await);
+    assert!(announced(&mut watcher, "a").await);
     {
         let mut state = store.lock();
         state.alive.clear();
         state.records.clear();
         state.is_answer_lost = true;
     }
-    assert!(told(&mut watcher, "a").await);
+    assert!(announced(&mut watcher, "a").await);
 }
 
 #[tokio::test]
-async fn a_node_whose_lease_has_ended_says_again_who_is_there() {
+async fn a_node_whose_lease_has_ended_records_its_subscribers_again() {
     let store = Store::new();
     let hub = start(&store).await;
     let mut watcher = subscribe(&hub, EVENTS, None).await;
     let visitor = subscribe(&hub, "a", None).await;
-    assert!(told(&mut watcher, "a").await);
+    assert!(announced(&mut watcher, "a").await);
     // Another node has ended them all, in the moment in which this one had no lease.
     let ended = {
         let mut state = store.lock();
@@ -668,8 +668,8 @@ async fn a_node_whose_lease_has_ended_says_again_who_is_there() {
         std::mem::take(&mut state.records)
     };
     assert_eq!(ended.len(), 2);
-    assert!(told(&mut watcher, "a").await);
+    assert!(announced(&mut watcher, "a").await);
     store.end_leases();
     drop(visitor);
-    assert!(!told(&mut watcher, "a").await, "what was queued meanwhile is told, too");
+    assert!(!announced(&mut watcher, "a").await, "the departure is announced, too");
 }

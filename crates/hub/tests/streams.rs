@@ -368,7 +368,7 @@ async fn what_is_acknowledged_before_a_stop_is_delivered_and_nothing_is_acknowle
 }
 
 #[tokio::test]
-async fn more_newcomers_than_announcements_may_wait_all_get_in() {
+async fn thousands_of_subscribers_that_come_at_once_are_all_listed() {
     let hub = start(10, Settings { keep_alive: None, ..Settings::default() }).await;
     let visitors: Vec<_> = (0..6_000)
         .map(|_| {

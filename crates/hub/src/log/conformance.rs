@@ -83,11 +83,12 @@ pub const CHECKS: &[(&str, Check)] = &[
     ("a slow follower loses nothing", |s| Box::pin(a_slow_follower_loses_nothing(s))),
     ("a dropped follower holds nobody up", |s| Box::pin(a_dropped_follower_holds_nobody_up(s))),
     ("a dropped append is whole or nothing", |s| Box::pin(a_dropped_append_is_whole_or_nothing(s))),
+    ("updates appended together keep their order", |s| Box::pin(appended_together_keeps_its_order(s))),
     ("an append that failed in this process is never added", |s| Box::pin(a_failed_append_is_never_added(s))),
     ("nodes see one order", |s| Box::pin(nodes_see_one_order(s))),
     ("nodes find what others have appended", |s| Box::pin(nodes_find_what_others_have_appended(s))),
-    ("a fact is told once", |s| Box::pin(a_fact_is_told_once(s))),
-    ("facts are told in order", |s| Box::pin(facts_are_told_in_order(s))),
+    ("a fact has its events once", |s| Box::pin(a_fact_has_its_events_once(s))),
+    ("facts have their events in order", |s| Box::pin(facts_have_their_events_in_order(s))),
     ("a subscription is listed as it was recorded", |s| Box::pin(a_subscription_is_listed_as_recorded(s))),
     ("a node without a lease records nothing", |s| Box::pin(a_node_without_lease_records_nothing(s))),
     ("a node with a lease is not expired", |s| Box::pin(a_node_with_a_lease_is_not_expired(s))),
@@ -368,6 +369,19 @@ async fn a_dropped_append_is_whole_or_nothing(subject: &dyn Subject) {
     assert_eq!(ids, unique, "nothing twice");
 }
 
+async fn appended_together_keeps_its_order(subject: &dyn Subject) {
+    let log = subject.transport(2_000).await;
+    let mut follower = log.follow(log.head().await.expect("head").position).await.expect("follow");
+    log.append_all(Vec::new()).await.expect("append nothing");
+    // More than a follower may be behind.
+    let ids: Vec<String> = (0..1_200).map(|number| number.to_string()).collect();
+    let append = log.append_all(ids.iter().map(|id| update(id)).collect());
+    let append = tokio::time::timeout(PATIENCE, append);
+    let (appended, entries) = tokio::join!(append, take(&mut *follower, ids.len()));
+    appended.expect("the append ends").expect("append");
+    assert_eq!(names(&entries), ids);
+}
+
 /// A publisher that got an error publishes again. So an update that was still in this process must not be added later.
 async fn a_failed_append_is_never_added(subject: &dyn Subject) {
     let log = subject.transport(1_000).await;
@@ -468,7 +482,7 @@ async fn nodes_find_what_others_have_appended(subject: &dyn Subject) {
     }
 }
 
-async fn a_fact_is_told_once(subject: &dyn Subject) {
+async fn a_fact_has_its_events_once(subject: &dyn Subject) {
     let log = subject.transport(100).await;
     let Some(registry) = log.registry() else { return };
     let node = NodeId::new(1);
@@ -480,7 +494,7 @@ async fn a_fact_is_told_once(subject: &dyn Subject) {
         assert_eq!(record(registry, node, std::slice::from_ref(&arrival)).await, Lease::Kept);
         record(registry, node, &[fact(1, true), fact(1, true)]).await;
     }
-    assert_eq!(told(&*log).await, told_by(&[&arrival]));
+    assert_eq!(events(&*log).await, events_in(&[&arrival]));
     assert_eq!(listed(registry, None).await, [subscriber(1)]);
     let departure = fact(1, false);
     for _ in 0..2 {
@@ -488,14 +502,14 @@ async fn a_fact_is_told_once(subject: &dyn Subject) {
         record(registry, node, &[fact(1, false)]).await;
         record(registry, node, &[fact(2, false)]).await;
     }
-    assert_eq!(told(&*log).await, told_by(&[&arrival, &departure]));
+    assert_eq!(events(&*log).await, events_in(&[&arrival, &departure]));
     assert_eq!(listed(registry, None).await, []);
     let again = fact(1, true);
     record(registry, node, std::slice::from_ref(&again)).await;
-    assert_eq!(told(&*log).await, told_by(&[&arrival, &departure, &again]));
+    assert_eq!(events(&*log).await, events_in(&[&arrival, &departure, &again]));
 }
 
-async fn facts_are_told_in_order(subject: &dyn Subject) {
+async fn facts_have_their_events_in_order(subject: &dyn Subject) {
     let log = subject.transport(1_000).await;
     let Some(registry) = log.registry() else { return };
     let node = NodeId::new(1);
@@ -503,7 +517,7 @@ async fn facts_are_told_in_order(subject: &dyn Subject) {
     let mut facts: Vec<_> = (0..100).map(|number| fact(number, true)).collect();
     facts.extend((0..100).step_by(2).map(|number| fact(number, false)));
     record(registry, node, &facts).await;
-    assert_eq!(told(&*log).await, told_by(&facts.iter().collect::<Vec<_>>()));
+    assert_eq!(events(&*log).await, events_in(&facts.iter().collect::<Vec<_>>()));
     let odd: Vec<_> = (1..100).step_by(2).map(subscriber).collect();
     assert_eq!(listed(registry, None).await, odd);
 }
@@ -571,7 +585,7 @@ async fn a_node_without_lease_records_nothing(subject: &dyn Subject) {
     let Some(registry) = log.registry() else { return };
     let recorded = registry.record(NodeId::new(1), &[fact(1, true)]).await;
     assert_eq!(recorded.expect("record"), Lease::Ended);
-    assert_eq!((told(&*log).await, listed(registry, None).await), (vec![], vec![]));
+    assert_eq!((events(&*log).await, listed(registry, None).await), (vec![], vec![]));
     assert!(registry.abandoned(10).await.expect("abandoned").is_empty());
 }
 
@@ -585,7 +599,7 @@ async fn a_node_with_a_lease_is_not_expired(subject: &dyn Subject) {
     assert!(registry.abandoned(10).await.expect("abandoned").is_empty());
     registry.renew(node).await.expect("renew");
     registry.expire(node, &[fact(1, false)]).await.expect("expire");
-    assert_eq!(told(&*log).await, told_by(&[&arrival]));
+    assert_eq!(events(&*log).await, events_in(&[&arrival]));
     assert_eq!(listed(registry, None).await, [subscriber(1)]);
 }
 
@@ -613,7 +627,7 @@ async fn what_a_dead_node_left_ends_once(subject: &dyn Subject) {
     one.and(two).expect("expire");
     registry.expire(dead, &first).await.expect("expire");
     assert!(registry.abandoned(100).await.expect("abandoned").is_empty());
-    assert_eq!(told(&*log).await.len(), 10 + 1 + 10, "each departure is told once");
+    assert_eq!(events(&*log).await.len(), 10 + 1 + 10, "each departure has one event");
     registry.renew(alive).await.expect("renew");
     assert_eq!(listed(registry, None).await, [subscriber(100)]);
 }
@@ -645,7 +659,7 @@ async fn a_node_comes_back(subject: &dyn Subject) {
     assert_eq!(registry.renew(node).await.expect("renew"), Lease::Ended);
     let again = [fact(1, true), fact(2, true)];
     record(registry, node, &again).await;
-    assert_eq!(told(&*log).await, told_by(&[&arrivals[0], &arrivals[1], &departure, &again[0]]));
+    assert_eq!(events(&*log).await, events_in(&[&arrivals[0], &arrivals[1], &departure, &again[0]]));
 }
 
 fn subscriber(number: u128) -> SubscriberId {
@@ -676,14 +690,14 @@ async fn record(registry: &dyn Registry, node: NodeId, facts: &[Fact]) -> Lease 
 }
 
 /// The ids of all events in the log.
-async fn told(log: &dyn Transport) -> Vec<String> {
+async fn events(log: &dyn Transport) -> Vec<String> {
     let page = log.read(Position::EARLIEST, 1_000).await.expect("read");
     assert!(page.at_end);
     assert!(page.entries.iter().all(|entry| entry.update.origin() == Origin::Hub));
     names(&page.entries)
 }
 
-fn told_by(facts: &[&Fact]) -> Vec<String> {
+fn events_in(facts: &[&Fact]) -> Vec<String> {
     let events = facts.iter().flat_map(|fact| &fact.events);
     events.map(|event| event.id().as_str().to_owned()).collect()
 }
