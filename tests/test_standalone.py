@@ -84,6 +84,36 @@ def test_numbers_of_the_environment_are_numbers(standalone, open_stream, token, 
     assert [late.event()["id"] for _ in range(2)] == ["2", "3"]
 
 
+FAILING = """
+import sys
+from flask_mercure_sse._native import Server
+from flask_mercure_sse.server import __main__ as server
+
+
+class Failing:
+    # A server whose hub fails at once.
+    def __init__(self, *arguments):
+        self.server = Server(*arguments)
+
+    def wait_until_hub_fails(self):
+        pass
+
+    def __getattr__(self, name):
+        return getattr(self.server, name)
+
+
+server.Server = Failing
+server.main(["--host", "127.0.0.1", "--port", "0"])
+"""
+
+
+def test_a_hub_that_has_failed_ends_its_process_with_an_error():
+    ran = subprocess.run([sys.executable, "-c", FAILING], capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert ran.returncode == 1
+    assert "Serving on http://127.0.0.1:" in ran.stdout
+    assert "Error: the hub has failed, see the error in its log: start it again" in ran.stderr
+
+
 def test_subscriptions_can_be_switched_off(standalone, send, token):
     for options, status in (([], 200), (["--no-subscriptions"], 404)):
         hub = standalone(*SECRETS, *options)

@@ -42,7 +42,7 @@ class NoRoom(OSError):
     bytes of updates wait for the store of the log. Nothing was published."""
 
 class HubFailed(RuntimeError):
-    """The log cannot be used, or the hub broke down while it started."""
+    """The log cannot be used, or the hub has failed. The next use starts the hub again."""
 
 class HubStopped(RuntimeError):
     """The hub has been stopped, and publishes no more."""
@@ -210,6 +210,12 @@ class Server:
     @property
     def streams_max(self) -> int:
         """How many streams may be open at once: as many as the limit of open files has room for."""
+
+    def wait_until_hub_fails(self) -> None:
+        """Wait until the hub has failed: it delivers nothing any more. Never returns if the hub does not fail.
+
+        For a process that is only a hub, which ends then. A server does not start the hub again.
+        """
 
     def stop(self, drain_seconds: float = 5.0) -> None:
         """Stop accepting, end the hub's streams, and let requests finish for at most drain_seconds. Idempotent.

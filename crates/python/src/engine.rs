@@ -3,7 +3,7 @@
 use std::{
     io, mem,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
         mpsc,
     },
@@ -22,7 +22,7 @@ use tokio::{
 use crate::{
     failure::Failure,
     has_stream,
-    started::{Started, catch},
+    lazy::{Lazy, Startable, Waits},
 };
 
 /// A running hub, with the threads of its runtime.
@@ -36,18 +36,10 @@ pub(crate) struct Engine {
 }
 
 /// The settings of a hub, and its engine once it has started.
-pub(crate) struct Lazy {
-    settings: Checked,
+pub(crate) struct Settings {
+    checked: Checked,
     has_store: bool,
-    state: Mutex<State>,
-}
-
-enum State {
-    Idle,
-    /// A thread of the process with this id starts the engine. Other threads wait for the outcome.
-    Starting(u32, Arc<Started<Failure>>),
-    Running(Arc<Engine>),
-    Stopped,
+    engine: Lazy<Engine>,
 }
 
 /// Threads of the runtime. Publishing takes microseconds, and the shards have threads of their own: two threads serve the
@@ -67,76 +59,61 @@ const UNSENT_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// What an update takes in memory beside its topics and its data, rounded up.
 const UPDATE_BYTES: usize = 512;
 
-impl Lazy {
+impl Settings {
     /// `has_store`: whether the log is elsewhere than in memory.
-    pub(crate) fn new(settings: Checked, has_store: bool) -> Self {
-        Self { settings, has_store, state: Mutex::new(State::Idle) }
+    pub(crate) fn new(checked: Checked, has_store: bool) -> Self {
+        Self { checked, has_store, engine: Lazy::default() }
     }
 
-    /// Returns the engine of this process, and starts it if need be. The interpreter is released meanwhile, because the
-    /// store of the log may be slow.
-    ///
-    /// The lock is only taken with the interpreter attached and released before the interpreter is, so no other thread
-    /// can hold it while Python forks.
+    /// Returns the engine of this process. Starts it if there is none, or if its hub has failed. The interpreter is
+    /// released meanwhile, because the store of the log may be slow.
     ///
     /// # Errors
-    /// `HubStopped` after [`Lazy::stop`]; the failure of the start, which a later call tries again.
+    /// `HubStopped` after [`Settings::stop`]; the failure of the start, which a later call tries again.
     pub(crate) fn engine(&self, py: Python<'_>) -> PyResult<Arc<Engine>> {
         log(py);
-        let started = loop {
-            let mut state = self.lock();
-            let other = match &*state {
-                State::Running(engine) if engine.process == std::process::id() => {
-                    return Ok(Arc::clone(engine));
-                }
-                State::Stopped => return Err(Failure::stopped().into()),
-                State::Starting(process, started) if *process == std::process::id() => Arc::clone(started),
-                State::Running(_) | State::Starting(..) | State::Idle => {
-                    let started = Arc::<Started<Failure>>::default();
-                    let starting = State::Starting(std::process::id(), Arc::clone(&started));
-                    // The threads of the parent's runtime are not in this process: dropping it would wait for ever.
-                    mem::forget(mem::replace(&mut *state, starting));
-                    break started;
-                }
-            };
-            drop(state);
-            // A thread that has waited for a start that fails does not start the engine again: the next call does.
-            py.detach(|| other.wait())?;
+        let start = |failed: Option<Arc<Engine>>| {
+            if let Some(failed) = failed {
+                tracing::warn!("the embedded hub has failed and is started again");
+                failed.stop();
+            }
+            Engine::start(self.checked.clone(), self.has_store)
         };
-        let engine =
-            py.detach(|| catch(|| Engine::start(self.settings.clone(), self.has_store), Failure::broke_down));
-        let mut state = self.lock();
-        let is_wanted = matches!(&*state, State::Starting(_, other) if Arc::ptr_eq(other, &started));
-        let engine = engine.map(Arc::new);
-        if is_wanted {
-            *state = match &engine {
-                Ok(engine) => State::Running(Arc::clone(engine)),
-                Err(_) => State::Idle,
-            };
-        }
-        drop(state);
-        started.end(engine.as_ref().map(drop).map_err(Failure::clone));
-        match is_wanted {
-            true => Ok(engine?),
-            false => Err(Failure::stopped().into()),
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        Ok(self.engine.get(&py, start)?)
     }
 
     /// Stops the engine if it runs in this process, and waits for that, at most [`HUB_STOP_MAX`].
     pub(crate) fn stop(&self, py: Python<'_>) {
-        let old = mem::replace(&mut *self.lock(), State::Stopped);
-        if let State::Running(engine) = old {
-            if engine.process == std::process::id() {
-                let connections = engine.connections.clone();
-                py.detach(|| engine.run_for(HUB_STOP_MAX, async move { connections.stop().await }));
-            } else {
-                mem::forget(engine);
-            }
+        if let Some(engine) = self.engine.stop() {
+            py.detach(|| engine.stop());
         }
+    }
+}
+
+/// Waiting releases the interpreter.
+impl Waits for Python<'_> {
+    fn wait<T: Send>(&self, function: impl FnOnce() -> T + Send) -> T {
+        self.detach(function)
+    }
+}
+
+impl Startable for Engine {
+    type Failure = Failure;
+
+    fn process(&self) -> u32 {
+        self.process
+    }
+
+    fn has_failed(&self) -> bool {
+        self.connections.service().hub().has_failed()
+    }
+
+    fn stopped() -> Failure {
+        Failure::stopped()
+    }
+
+    fn broke_down(reason: &str) -> Failure {
+        Failure::broke_down(reason)
     }
 }
 
@@ -167,6 +144,12 @@ impl Engine {
         let connections = runtime.block_on(settings.start())?;
         let unsent = has_store.then(|| Arc::new(Semaphore::new(UNSENT_BYTES_MAX)));
         Ok(Self { runtime: Some(runtime), connections, process: std::process::id(), unsent })
+    }
+
+    /// Ends the streams and the hub, and waits for that, at most [`HUB_STOP_MAX`].
+    fn stop(&self) {
+        let connections = self.connections.clone();
+        self.run_for(HUB_STOP_MAX, async move { connections.stop().await });
     }
 
     /// Reserves room for an update until the permit is dropped. `None`: the log is in memory and takes it at once.

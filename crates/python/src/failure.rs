@@ -34,7 +34,7 @@ create_exception!(
     flask_mercure_sse._native,
     HubFailed,
     PyRuntimeError,
-    "The log cannot be used, or the hub broke down while it started."
+    "The log cannot be used, or the hub has failed. The next use starts the hub again."
 );
 create_exception!(
     flask_mercure_sse._native,
@@ -67,6 +67,12 @@ impl Failure {
     /// The failure of a start that has panicked.
     pub(crate) fn broke_down(reason: &str) -> Self {
         Self { kind: Kind::Failed, text: format!("it broke down while it started: {reason}") }
+    }
+
+    /// A part of the running hub has ended.
+    pub(crate) fn hub_failed() -> Self {
+        let text = "the hub has failed: the update may or may not have been published, and the next one starts the hub again";
+        Self { kind: Kind::Failed, text: text.to_owned() }
     }
 
     pub(crate) fn stopped() -> Self {

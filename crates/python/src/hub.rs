@@ -23,13 +23,13 @@ use tokio::{
 
 use crate::{
     InvalidUpdate, KeyBytes,
-    engine::{Engine, Lazy},
+    engine::{Engine, Settings},
     failure::Failure,
 };
 
 #[pyclass(module = "flask_mercure_sse._native", frozen)]
 pub(crate) struct Hub {
-    lazy: Lazy,
+    settings: Settings,
     /// Warnings about arguments that work and are probably not meant. Each begins with the argument's name.
     #[pyo3(get)]
     warnings: Vec<String>,
@@ -120,9 +120,9 @@ impl Hub {
         config.http.cookie_name = petasos::cookie_name(&cookie_name).map_err(wrong("cookie_name"))?;
         config.http.legacy_cookie_name = None;
         let has_store = config.log.is_stored();
-        let settings = config.check().map_err(|error| InvalidUpdate::new_err(error.to_string()))?;
-        let warnings = settings.warnings().iter().map(ToString::to_string).collect();
-        Ok(Self { lazy: Lazy::new(settings, has_store), warnings })
+        let checked = config.check().map_err(|error| InvalidUpdate::new_err(error.to_string()))?;
+        let warnings = checked.warnings().iter().map(ToString::to_string).collect();
+        Ok(Self { settings: Settings::new(checked, has_store), warnings })
     }
 
     #[pyo3(signature = (topics, data="", private=false, id=None, r#type=None, retry=None))]
@@ -142,9 +142,7 @@ impl Hub {
         let topics = Vec::from(topics);
         let draft = draft(hub.url(), &topics, data, private, id, r#type, retry)?;
         let _room = engine.reserve(&topics, data)?;
-        let published = py.detach(|| engine.block_on(hub.publish(draft)));
-        let id = published.map_err(Failure::from)?;
-        Ok(id.as_str().to_owned())
+        Ok(py.detach(|| engine.block_on(publish(hub, draft)))?)
     }
 
     /// The returned descriptor yields one line: "ok" and the id, or the name of an exception and its text.
@@ -168,9 +166,9 @@ impl Hub {
         let (client, mut server) = pair(&engine)?;
         engine.runtime().spawn(async move {
             let _room = room;
-            let answer = match hub.publish(draft).await {
-                Ok(id) => format!("ok {}", id.as_str()),
-                Err(error) => Failure::from(error).line(),
+            let answer = match publish(&hub, draft).await {
+                Ok(id) => format!("ok {id}"),
+                Err(failure) => failure.line(),
             };
             // An error means that the caller no longer waits for the answer.
             let _ = server.write_all(answer.as_bytes()).await;
@@ -214,7 +212,20 @@ impl Hub {
     }
 
     fn stop(&self, py: Python<'_>) {
-        self.lazy.stop(py);
+        self.settings.stop(py);
+    }
+}
+
+/// Publishes an update and returns its id.
+///
+/// # Errors
+/// The failures of `Hub.publish`. A hub that has failed meanwhile is no hub that was stopped: another attempt starts it
+/// again.
+async fn publish(hub: &petasos_hub::Hub, draft: Draft) -> Result<String, Failure> {
+    match hub.publish(draft).await {
+        Ok(id) => Ok(id.as_str().to_owned()),
+        Err(_) if hub.has_failed() => Err(Failure::hub_failed()),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -235,8 +246,9 @@ async fn write_subscription_events(hub: &petasos_hub::Hub, to: &mut OwnedWriteHa
                 return;
             }
         }
-        // After a lost log there is another one, and a lagging reader goes on with the events that follow.
-        if !matches!(session.closed(), Some(Closed::LogLost | Closed::Lagged)) {
+        // After a lost log there is another one, and a lagging reader goes on with the events that follow. A hub that has
+        // failed ends its streams in the same way, and sends no more.
+        if hub.has_failed() || !matches!(session.closed(), Some(Closed::LogLost | Closed::Lagged)) {
             return;
         }
         tracing::warn!("subscription events were missed: signals are sent for those that follow");
@@ -261,7 +273,7 @@ impl From<TopicNames> for Vec<String> {
 
 impl Hub {
     pub(crate) fn engine(&self, py: Python<'_>) -> PyResult<Arc<Engine>> {
-        self.lazy.engine(py)
+        self.settings.engine(py)
     }
 }
 

@@ -6,6 +6,7 @@
 mod engine;
 mod failure;
 mod hub;
+mod lazy;
 mod server;
 mod started;
 

@@ -46,6 +46,11 @@ impl Server {
         })
     }
 
+    fn wait_until_hub_fails(&self, py: Python<'_>) {
+        let failed = self.engine.connections.service().hub().failed();
+        py.detach(|| self.engine.block_on(failed));
+    }
+
     #[pyo3(signature = (drain_seconds=5.0))]
     fn stop(&self, py: Python<'_>, drain_seconds: f64) -> PyResult<()> {
         let drain = Duration::try_from_secs_f64(drain_seconds)

@@ -6,6 +6,7 @@ import contextlib
 import ipaddress
 import os
 import secrets
+import threading
 from collections.abc import Mapping
 from typing import IO, Any, Final
 
@@ -58,7 +59,7 @@ def main(host: str, port: int, cors_origins: str, debug: bool, **options: Any) -
     try:
         settings = _settings(options, Variables())
     except ValueError as error:
-        raise StartError(str(error)) from None
+        raise HubFailure(str(error)) from None
     origins = [origin.strip() for origin in cors_origins.split(",") if origin.strip()]
     for role in ("publisher", "subscriber"):
         if not settings[f"{role}_key"]:
@@ -81,10 +82,10 @@ def main(host: str, port: int, cors_origins: str, debug: bool, **options: Any) -
             print_line(f"Warning: {_by_option(warning)}", error=True)
         server = Server(hub, host, port)
     except (InvalidUpdate, ConnectionError, RuntimeError) as error:
-        raise StartError(_by_option(str(error))) from None
+        raise HubFailure(_by_option(str(error))) from None
     except OSError as error:
         reason = f"cannot listen on {host}:{port}: {error}: choose another --host or --port"
-        raise StartError(reason) from None
+        raise HubFailure(reason) from None
     if server.streams_max < _FEW_STREAMS:
         print_line(
             f"Warning: the limit of open files has room for {server.streams_max} streams only: raise it "
@@ -96,13 +97,21 @@ def main(host: str, port: int, cors_origins: str, debug: bool, **options: Any) -
         print_line(f"Publisher JWT: {sign_token(PUBLISH_ALL, settings['publisher_key'])}")
     bound = f"[{server.host}]" if ":" in server.host else server.host
     print_line(f"Serving on http://{bound}:{server.port}")
+    threading.Thread(target=_end_when_hub_fails, args=(server, stop), name="mercure-failure", daemon=True).start()
     stop.wait()
     server.stop(_DRAIN_SECONDS)
+    if stop.has_failed:
+        raise HubFailure("the hub has failed, see the error in its log: start it again")
     flush_lines()
 
 
-class StartError(click.ClickException):
-    """The hub does not start. The reason is written to standard error without waiting for a reader."""
+def _end_when_hub_fails(server: Server, stop: Stop) -> None:
+    server.wait_until_hub_fails()
+    stop.fail()
+
+
+class HubFailure(click.ClickException):
+    """The hub does not start, or has failed. The reason is written to standard error without waiting for a reader."""
 
     def show(self, file: IO[Any] | None = None) -> None:
         print_line(f"Error: {self.format_message()}", error=True)
