@@ -103,18 +103,6 @@ def test_a_stream_opens_with_one_line_and_no_proxy_may_change_it(hub_url, mercur
     assert lines == [b":\n", b"id: urn:x:1\n", b"data: x\n", b"\n"]
 
 
-def test_basic_authentication_and_a_stale_cookie_hide_no_valid_token(
-    mercure, hub_url, open_stream, subscribe_url, token
-):
-    jwt = mercure.create_subscription_jwt("topic")
-    stale = token.sign({"mercure": {"subscribe": ["*"]}, "exp": 1})
-    cookies = f"mercureAuthorization={stale}; mercureAuthorization={jwt}"
-    stream = open_stream(subscribe_url(hub_url, "topic"), {"Authorization": "Basic eDp5", "Cookie": cookies})
-    assert stream.status == 200
-    mercure.publish("topic", "secret", private=True)
-    assert stream.event()["data"] == "secret"
-
-
 def test_a_burst_from_many_threads_arrives_whole(mercure, hub_url, open_stream, subscribe_url):
     streams = [open_stream(subscribe_url(hub_url, "topic")) for _ in range(5)]
     threads = [
