@@ -1,5 +1,5 @@
-//! How clients find out about a hub: protected resource metadata (RFC 9728; section "Protected Resource Metadata") and
-//! the `Link` header field (section "Hub Discovery").
+//! How clients discover a hub: its protected resource metadata (RFC 9728; section "Protected Resource Metadata") and the
+//! `Link` header field (section "Hub Discovery").
 
 use serde::Serialize;
 
@@ -10,7 +10,7 @@ use crate::{matcher::MatcherType, token::details::DETAIL_TYPE, topic::HubUrl};
 pub struct Metadata {
     /// The resource identifier, the `aud` of its tokens.
     pub resource: String,
-    /// Issuers that can be asked for tokens; none when tokens are self-issued.
+    /// Issuers that clients can ask for tokens.
     pub authorization_servers: Vec<String>,
     /// The cookie that may carry a token.
     pub cookie: String,

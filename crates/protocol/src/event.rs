@@ -183,4 +183,10 @@ mod tests {
     fn debug_shows_the_text_of_an_id() {
         assert_eq!(format!("{:?}", EventId::from_uuid("u")), "\"urn:uuid:u\"");
     }
+
+    #[test]
+    fn ids_are_found_by_their_text() {
+        let ids = std::collections::HashSet::from([EventId::from_uuid("u")]);
+        assert!(ids.contains("urn:uuid:u") && !ids.contains("urn:uuid:v"));
+    }
 }

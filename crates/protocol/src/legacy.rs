@@ -1,5 +1,6 @@
-//! What only protocol 0.x does, translated at the edge: the `mercure` claim, subscription topics, JSON-LD documents.
-//! Nothing behind this file asks which dialect it serves.
+//! What only protocol 0.x has: the `mercure` claim, the paths of subscriptions, and their JSON-LD documents.
+//!
+//! Tokens become the same grants as in protocol 1.0, so the code that uses grants knows no dialect.
 
 use std::sync::Arc;
 
@@ -14,18 +15,19 @@ use crate::{
     topic::{HubUrl, Topic},
 };
 
-/// Reads the `mercure` claim (or its namespaced form, which wins) of a verified token. A token without it is valid and
-/// grants nothing.
+/// Reads the claim `mercure` of a verified token, or `https://mercure.rocks/`, which takes precedence. A token without
+/// either is valid and grants nothing.
 ///
 /// `prefixes`: whether a `*` at the end of a selector stands for any rest ([`Matcher::prefix_or_selector`]).
 ///
 /// # Errors
-/// [`TokenError::Claim`], [`TokenError::TooManyMatchers`].
+/// - [`TokenError::Claim`]: the claim is malformed.
+/// - [`TokenError::TooManyMatchers`]: more selectors than [`Limits::token_matchers_max`], over both grants.
 pub fn grants(claims: &Claims, prefixes: bool, limits: &Limits) -> Result<Grants, TokenError> {
     let Some(json) = claim(claims) else { return Ok(Grants::default()) };
     let malformed =
         TokenError::Claim { claim: CLAIM, expected: "an object whose grants are arrays of topic selectors" };
-    // An array would do for a struct, too.
+    // Without the check, serde would read an array as a struct, too.
     let Some(Ok(claim)) = json.starts_with('{').then(|| serde_json::from_str::<Claim>(json)) else {
         return Err(malformed);
     };
@@ -68,8 +70,7 @@ struct Claim {
 const CLAIM: &str = "mercure";
 const CLAIM_NAMESPACED: &str = "https://mercure.rocks/";
 
-/// The canonical path in the subscription API: every value percent-encoded exactly once, as the simple expansion of
-/// RFC 6570 does it.
+/// The canonical path in the subscription API. Each value is percent-encoded once, as in the simple expansion of RFC 6570.
 ///
 /// ```
 /// use petasos_protocol::{legacy::subscriptions_path, topic::HubUrl};
@@ -85,26 +86,26 @@ pub fn subscriptions_path(hub: &HubUrl, topic: Option<&str>, subscriber: Option<
 /// A path under `{hub}/subscriptions`, decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SubscriptionsPath {
-    /// The selector whose subscriptions are meant; absent: all.
+    /// Subscriptions to this selector. Absent: all.
     pub topic: Option<String>,
-    /// One subscriber's subscription to it.
+    /// Subscriptions of this subscriber. Absent: of all.
     pub subscriber: Option<String>,
 }
 
 impl SubscriptionsPath {
-    /// Parses the raw path of a request. `None`: it is no path of the API.
+    /// Parses the raw path of a request. `None`: the path does not belong to the API.
     pub fn parse(hub: &HubUrl, raw: &str) -> Option<Self> {
         let mut segments = decode_path(hub, raw)?.into_iter();
         let (topic, subscriber) = (segments.next(), segments.next());
         segments.next().is_none().then_some(Self { topic, subscriber })
     }
 
-    /// The same path in its canonical spelling, which tokens and events use.
+    /// The path in its canonical spelling, which tokens and events use.
     pub fn canonical(&self, hub: &HubUrl) -> String {
         subscriptions_path(hub, self.topic.as_deref(), self.subscriber.as_deref())
     }
 
-    /// Whether the path means the subscription: one whose events are in the form of 0.x.
+    /// Whether the path selects `subscription`. It only selects subscriptions of protocol 0.x.
     pub fn covers(&self, subscription: &Subscription) -> bool {
         subscription.dialect == Dialect::Legacy
             && self.topic.as_deref().is_none_or(|topic| topic == subscription.matcher.as_str())
@@ -112,21 +113,21 @@ impl SubscriptionsPath {
     }
 }
 
-/// What the event of a subscription is published under: its own path, and that of its selector.
+/// The topics of the event of a subscription: its own path, and the path of its selector.
 pub(crate) fn event_topics(hub: &HubUrl, subscription: &Subscription) -> Vec<Topic> {
     let subscriber = subscription.subscriber.to_string();
     let own = subscriptions_path(hub, Some(subscription.matcher.as_str()), Some(&subscriber));
-    // What follows the last slash is the subscriber, encoded.
+    // The text behind the last slash is the encoded subscriber.
     let of_selector = own.rfind('/').unwrap_or_default();
     [&own, &own[..of_selector]].map(|topic| Topic::unchecked(topic, hub)).into()
 }
 
-/// The JSON-LD document that announces a subscription, active or ended.
+/// The JSON-LD document of a subscription's event, active or ended.
 pub(crate) fn event_document(hub: &HubUrl, subscription: &Subscription, active: bool) -> String {
     to_json(&document(hub, subscription, active, true, None))
 }
 
-/// The JSON-LD document of one active subscription, as the API answers it.
+/// The JSON-LD document of one active subscription, as the API answers with it.
 pub fn subscription_document(hub: &HubUrl, subscription: &Subscription, last_event_id: &str) -> String {
     to_json(&document(hub, subscription, true, true, Some(last_event_id)))
 }
@@ -143,7 +144,7 @@ pub fn collection_begin(hub: &HubUrl, topic: Option<&str>, last_event_id: &str) 
     }))
 }
 
-/// The part of a collection's document that is about one subscription.
+/// The part of one subscription in the document of a collection.
 pub fn subscription_in_collection(hub: &HubUrl, subscription: &Subscription) -> String {
     to_json(&document(hub, subscription, true, false, None))
 }
@@ -347,6 +348,36 @@ mod tests {
         let single: Value =
             serde_json::from_str(&subscription_document(&hub(), &each, "urn:x")).expect("JSON");
         assert_eq!(single["lastEventID"], "urn:x");
+    }
+
+    #[test]
+    fn a_token_has_the_claim_under_either_name_or_has_it_not() {
+        let has = |json: &str| has_claim(&Claims::from_json(json.as_bytes()).expect("an object"));
+        assert!(has(r#"{"mercure":{}}"#) && has(r#"{"https://mercure.rocks/":1}"#));
+        assert!(!has(r#"{"mercure":null}"#) && !has(r#"{"Mercure":{}}"#));
+    }
+
+    #[test]
+    fn the_matchers_of_a_token_are_bounded_over_both_grants() {
+        let many = |count: usize| vec!["a"; count];
+        let grants = |publish, subscribe| {
+            read(json!({"mercure": {"publish": many(publish), "subscribe": many(subscribe)}}))
+        };
+        assert!(grants(600, 400).is_ok());
+        assert_eq!(grants(600, 401).err(), Some(TokenError::TooManyMatchers { max: 1_000 }));
+    }
+
+    #[test]
+    fn a_path_covers_selector_subscriber_and_dialect() {
+        let each = subscription("a", None);
+        let id = each.subscriber.to_string();
+        let covers = |topic: Option<&str>, subscriber: Option<&str>, subscription: &Subscription| {
+            let owned = |text: Option<&str>| text.map(str::to_owned);
+            SubscriptionsPath { topic: owned(topic), subscriber: owned(subscriber) }.covers(subscription)
+        };
+        assert!(covers(None, None, &each) && covers(Some("a"), Some(&id), &each));
+        assert!(!covers(Some("b"), Some(&id), &each) && !covers(Some("a"), Some("urn:uuid:1"), &each));
+        assert!(!covers(None, None, &Subscription { dialect: Dialect::V1, ..each }));
     }
 
     proptest! {

@@ -1,11 +1,11 @@
 //! The Mercure protocol as values and total functions.
 //!
-//! What arrives from a peer is parsed here, once, into types that cannot be wrong; everything behind them relies on
-//! the types and checks nothing again. The crate reads no clock, entropy, environment, file or socket, logs nothing
-//! and panics on no input.
+//! Whatever a peer sends is parsed here, once, into types that cannot be wrong. The code behind relies on these types and
+//! checks nothing again. This crate reads no clock, entropy, environment, file or socket, logs nothing and panics on no
+//! input.
 //!
-//! Two dialects exist: 0.x (`draft-dunglas-mercure-07`, tag v0.24.2 of the specification's repository) and 1.0
-//! (`draft-dunglas-mercure-08`). All types serve both; what only 0.x does is translated in [`legacy`].
+//! There are two dialects: 0.x (`draft-dunglas-mercure-07`, tag v0.24.2 of the specification's repository) and 1.0
+//! (`draft-dunglas-mercure-08`). All types serve both. What only 0.x has is in [`legacy`].
 //!
 //! ```
 //! use petasos_protocol::{Limits, event::EventId, request, topic::HubUrl, update::Update};

@@ -1,5 +1,5 @@
-//! The bounds on what a peer may send. Every one is a setting; the defaults are generous for real clients and small
-//! enough that the work for one request stays within milliseconds.
+//! The bounds on what a peer may send. Each is a setting. The defaults leave room for all known clients, and keep the work
+//! for one request within milliseconds.
 
 /// Upper bounds, inclusive; lengths are in bytes of the decoded value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -8,11 +8,11 @@ pub struct Limits {
     pub body_bytes_max: usize,
     /// Name/value pairs of a form or a query, known or not. Default 1,000.
     pub fields_max: usize,
-    /// `topic` fields of one update, as each costs an index look-up and a grant check. Default 100.
+    /// `topic` fields of one update: each costs a look-up in the index and a check of grants. Default 100.
     pub topics_max: usize,
-    /// One topic. Default 4,096, what a URL may have nearly everywhere.
+    /// One topic. Default 4,096: nearly all software accepts URLs of this length.
     pub topic_bytes_max: usize,
-    /// `id` and `type` of an update: ids travel in HTTP header fields. Default 1,024.
+    /// `id` and `type` of an update, each: ids travel in HTTP header fields. Default 1,024.
     pub id_bytes_max: usize,
     /// Matchers (0.x: topic selectors) of one subscriber. Default 100.
     pub matchers_max: usize,

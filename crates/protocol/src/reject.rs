@@ -1,6 +1,6 @@
-//! What is wrong with a request, in words for the one who sent it.
+//! What is wrong with a request, in words for its sender.
 
-/// A request that breaks a rule of the protocol: the peer's fault, and nothing has happened.
+/// A request that breaks a rule of the protocol. It is the sender's fault, and the hub has done nothing.
 ///
 /// `Display` says what to change. It names fields, bounds and characters, never values: a value may be a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,7 +43,7 @@ pub enum Reject {
         "the matchers are too complex or too long: use fewer variables and groups, or fewer and shorter matchers"
     )]
     MatcherTooComplex,
-    /// A URL pattern that is none, or none that can be matched in linear time.
+    /// No URL pattern, or one that cannot be matched in linear time.
     #[error(
         "a URL pattern is invalid: follow the WHATWG URL Pattern syntax; regular expressions in it may have no \
          look-around, no back-references and no flags, and must be small"
@@ -97,7 +97,7 @@ pub enum Reject {
 }
 
 impl Reject {
-    /// A stable name of the rule, for clients that branch on it and for metrics.
+    /// A stable name of the rule, for clients that react to it and for metrics.
     pub fn code(&self) -> &'static str {
         match self {
             Self::TopicMissing => "topic-missing",

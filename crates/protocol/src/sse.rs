@@ -1,16 +1,16 @@
-//! Server-Sent Events, written so that nothing a publisher sends can add a field or an event.
+//! Server-Sent Events, encoded so that no data of a publisher can add a field or an event.
 //!
-//! Section "Server-sent events" of the HTML standard. Line ends are CR, LF and CRLF and nothing else: U+2028, vertical
-//! tab and form feed are text.
+//! Section "Server-sent events" of the HTML standard. Only CR, LF and CRLF end a line: U+2028, vertical tab and form feed
+//! are text.
 
 use bytes::Bytes;
 
 use crate::event::{EventId, EventType, Retry};
 
-/// A comment: it shows that an idle stream is alive, and makes the first bytes flow at once.
+/// A comment. It shows that an idle stream is alive, and makes proxies pass on the head of an answer at once.
 ///
-/// It is one line without a blank line behind it. A blank line ends an event: the standard's parser drops an event
-/// without data, but several client libraries deliver it as an empty message. A comment may stand only between two
+/// It is one line without a blank line behind it. A blank line ends an event: the parser of the standard drops an event
+/// without data, but several client libraries deliver it as an empty message. So a comment may only stand between two
 /// whole events.
 pub const COMMENT: &[u8] = b":\n";
 
@@ -20,8 +20,8 @@ pub const COMMENT_CHUNK: &[u8] = b"2\r\n:\n\r\n";
 /// The chunk that ends a chunked body.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
-/// One encoded event, framed once as an HTTP/1.1 chunk; whoever frames otherwise takes the event out of it. Cloning shares
-/// the bytes.
+/// One encoded event, framed as a chunk of HTTP/1.1. [`Frame::event`] is the event without this framing. Cloning shares the
+/// bytes.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Frame {
     chunk: Bytes,
@@ -30,7 +30,7 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// An event that has been encoded before.
+    /// Frames an event that was encoded before.
     pub(crate) fn new(event: &[u8]) -> Self {
         let mut out = Vec::with_capacity(CHUNK_HEAD_MAX + event.len() + CHUNK_END.len());
         out.resize(CHUNK_HEAD_MAX, 0);
@@ -38,8 +38,8 @@ impl Frame {
         Self::finish(out)
     }
 
-    /// Frames an event that stands behind room for the head, which says how long the event is: it is written last, up
-    /// against the event.
+    /// Frames the event that stands in `out` behind room for the head of the chunk. The head holds the length of the event,
+    /// so it is written last, directly before the event.
     fn finish(mut out: Vec<u8>) -> Self {
         let head = format!("{:x}\r\n", out.len() - CHUNK_HEAD_MAX);
         let start = CHUNK_HEAD_MAX - head.len();
@@ -48,12 +48,12 @@ impl Frame {
         Self { chunk: Bytes::from(out).slice(start..), head: head.len() }
     }
 
-    /// The event alone.
+    /// The event without the framing, shared.
     pub fn event(&self) -> Bytes {
         self.chunk.slice(self.head..self.chunk.len() - CHUNK_END.len())
     }
 
-    /// The same, not shared.
+    /// The event without the framing.
     pub fn event_bytes(&self) -> &[u8] {
         &self.chunk[self.head..self.chunk.len() - CHUNK_END.len()]
     }
@@ -74,10 +74,10 @@ const CHUNK_END: &[u8] = b"\r\n";
 /// Room for the longest head: sixteen hexadecimal digits and a line end.
 const CHUNK_HEAD_MAX: usize = 18;
 
-/// One event: `event` and `retry` when given, `id` always, one `data` field per line of `data`.
+/// Encodes one event: the fields `event` and `retry` if they are given, `id`, and one field `data` for each line of `data`.
 ///
-/// A receiver joins the lines by LF, so that CR and CRLF arrive as LF. Empty data is one empty field, which makes
-/// browsers dispatch the event.
+/// A receiver joins the lines by LF, so that CR and CRLF arrive as LF. Empty data becomes one empty field, without which
+/// browsers would drop the event.
 ///
 /// ```
 /// use petasos_protocol::{event::EventId, sse};
@@ -98,7 +98,7 @@ pub fn encode(id: &EventId, event_type: Option<&EventType>, retry: Option<Retry>
     }
     let mut rest = data;
     loop {
-        // Both are ASCII, so what is found is a boundary of characters.
+        // Both are ASCII, so the position is a boundary of characters.
         match memchr::memchr2(b'\r', b'\n', rest.as_bytes()) {
             Some(end) => {
                 field(&mut out, "data", &rest[..end]);

@@ -1,5 +1,5 @@
-//! Active subscriptions: one matcher of one subscriber, its document and its path (section "Active Subscriptions").
-//! What 0.x writes instead is in [`legacy`].
+//! Subscriptions: one matcher of one subscriber, with its document and its path in protocol 1.0 (section "Active
+//! Subscriptions"). Protocol 0.x writes both in another form: see [`legacy`](crate::legacy).
 
 use std::{fmt, sync::Arc};
 
@@ -13,8 +13,8 @@ use crate::{
     topic::HubUrl,
 };
 
-/// The identifier of one connection, shared by its subscriptions: a random UUID, written as `urn:uuid:` and its hyphenated
-/// form (RFC 9562).
+/// The identifier of one subscriber, which all of its subscriptions have: a random UUID, written as `urn:uuid:` and its
+/// hyphenated form (RFC 9562).
 ///
 /// ```
 /// use petasos_protocol::subscription::SubscriberId;
@@ -25,12 +25,12 @@ use crate::{
 pub struct SubscriberId(u128);
 
 impl SubscriberId {
-    /// From the text that `Display` writes. `None` for every other spelling of the same UUID.
+    /// Reads the text that `Display` writes. `None`: any other text, also another spelling of the same UUID.
     pub fn parse(text: &str) -> Option<Self> {
         Self::number(text).map(Self).filter(|id| id.to_string() == text)
     }
 
-    /// The number in a text that may be an identifier.
+    /// The number in a text that may be an identifier. Hyphens may stand anywhere.
     fn number(text: &str) -> Option<u128> {
         let mut digits = text.strip_prefix("urn:uuid:")?.bytes().filter(|byte| *byte != b'-');
         digits.try_fold(0_u128, |uuid, digit| {
@@ -39,7 +39,7 @@ impl SubscriberId {
         })
     }
 
-    /// From the number that a UUID is.
+    /// Takes a UUID as a number.
     pub fn from_uuid(uuid: u128) -> Self {
         Self(uuid)
     }
@@ -49,7 +49,7 @@ impl SubscriberId {
         Self::number(text) == Some(self.0) && self.to_string() == text
     }
 
-    /// The number that the UUID is.
+    /// The UUID as a number.
     pub fn as_uuid(self) -> u128 {
         self.0
     }
@@ -57,7 +57,8 @@ impl SubscriberId {
 
 impl fmt::Display for SubscriberId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // By hand: each connection is announced twice, and a formatter takes as long as all the rest of that.
+        // Written by hand: each subscriber is announced twice, and the formatter of the standard library would take as long
+        // as the rest of the announcement.
         let mut text = *b"urn:uuid:........-....-....-....-............";
         let places = text.iter_mut().filter(|byte| **byte == b'.');
         for (place, nibble) in places.zip((0..32).rev()) {
@@ -76,18 +77,18 @@ impl fmt::Debug for SubscriberId {
 /// One subscription, active or ended.
 #[derive(Clone)]
 pub struct Subscription {
-    /// What its request spoke, hence what its events are written in.
+    /// The dialect of the request, in which the events of the subscription are written.
     pub dialect: Dialect,
-    /// What is selected.
+    /// What the subscriber selects.
     pub matcher: MatcherText,
-    /// Who selected it.
+    /// The subscriber.
     pub subscriber: SubscriberId,
-    /// What the subscriber's token says about it, for others to read.
+    /// The payload that the subscriber's token has for this subscription. Others may read it.
     pub payload: Option<Arc<RawValue>>,
 }
 
 impl Subscription {
-    /// The 1.0 document while it is active.
+    /// The 1.0 document of an active subscription.
     pub fn document(&self, hub: &HubUrl) -> String {
         to_json(&self.document_as(hub, true))
     }
@@ -129,8 +130,8 @@ impl fmt::Debug for Subscription {
     }
 }
 
-/// The beginning of the 1.0 document of a collection (section "Subscription API"), whose `id` is the path that was asked
-/// for. The documents of its subscriptions follow, separated by commas, and then [`COLLECTION_END`].
+/// The beginning of the 1.0 document of a collection (section "Subscription API"). `id` is the path of the request. The
+/// documents of the subscriptions follow, separated by commas, and then [`COLLECTION_END`].
 pub fn collection_begin(id: &str) -> String {
     #[derive(Serialize)]
     struct Collection<'a> {
@@ -168,14 +169,14 @@ struct Document<'a> {
 /// A path under `{hub}/subscriptions` in the form of 1.0, decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SubscriptionsPath {
-    /// The matcher whose subscriptions are meant; absent: all.
+    /// Subscriptions to this matcher. Absent: all.
     pub matcher: Option<(MatcherType, String)>,
-    /// One subscriber's subscription.
+    /// Subscriptions of this subscriber. Absent: of all.
     pub subscriber: Option<String>,
 }
 
 impl SubscriptionsPath {
-    /// Parses the raw path of a request. `None`: it is no path of the API.
+    /// Parses the raw path of a request. `None`: the path does not belong to the API.
     pub fn parse(hub: &HubUrl, raw: &str) -> Option<Self> {
         let mut segments = decode_path(hub, raw)?.into_iter();
         let matcher = match segments.next() {
@@ -186,13 +187,13 @@ impl SubscriptionsPath {
         segments.next().is_none().then_some(Self { matcher, subscriber })
     }
 
-    /// The same path in its canonical spelling, which tokens and events use.
+    /// The path in its canonical spelling, which tokens and events use.
     pub fn canonical(&self, hub: &HubUrl) -> String {
         let matcher = self.matcher.iter().flat_map(|(kind, text)| [kind.as_str(), text.as_str()]);
         encode_path(hub, matcher.chain(self.subscriber.as_deref()))
     }
 
-    /// Whether the path means the subscription: one whose events are in the form of 1.0.
+    /// Whether the path selects `subscription`. It only selects subscriptions of protocol 1.0.
     pub fn covers(&self, subscription: &Subscription) -> bool {
         let named = |(kind, text): &(MatcherType, String)| {
             *kind == subscription.matcher.matcher_type() && *text == *subscription.matcher.as_str()
@@ -203,8 +204,7 @@ impl SubscriptionsPath {
     }
 }
 
-/// A path under `{hub}/subscriptions`: every value percent-encoded exactly once, as the simple expansion of RFC 6570
-/// does it.
+/// Writes a path under `{hub}/subscriptions`. Each value is percent-encoded once, as in the simple expansion of RFC 6570.
 pub(crate) fn encode_path<'a>(hub: &HubUrl, values: impl IntoIterator<Item = &'a str>) -> String {
     let mut path = format!("{}/subscriptions", hub.path());
     for value in values {
@@ -215,10 +215,10 @@ pub(crate) fn encode_path<'a>(hub: &HubUrl, values: impl IntoIterator<Item = &'a
     path
 }
 
-/// Everything but the unreserved characters of RFC 3986.
+/// All characters but the unreserved ones of RFC 3986.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// The decoded values of such a path; `None`: it is none, or has an empty one.
+/// The decoded values of a path under `{hub}/subscriptions`. `None`: another path, or one with an empty value.
 pub(crate) fn decode_path(hub: &HubUrl, raw: &str) -> Option<Vec<String>> {
     let rest = raw.strip_prefix(hub.path())?.strip_prefix("/subscriptions")?;
     if rest.is_empty() {
@@ -231,7 +231,7 @@ pub(crate) fn decode_path(hub: &HubUrl, raw: &str) -> Option<Vec<String>> {
     rest.strip_prefix('/')?.split('/').map(decode).collect()
 }
 
-/// Room for a document of one subscription with ordinary topics, so that it is written without growing.
+/// Room for the document of a subscription with topics of ordinary length, so that its text need not grow.
 const DOCUMENT_BYTES: usize = 512;
 
 pub(crate) fn to_json(document: &impl Serialize) -> String {
@@ -265,6 +265,8 @@ mod tests {
         let id = SubscriberId::from_uuid(0xbb3d_e268_05b0_4c65_b44e_8f9a_cefc_29d6);
         assert_eq!(SubscriberId::parse(&id.to_string()), Some(id));
         assert!(id.is(&id.to_string()) && !id.is(&SubscriberId::from_uuid(1).to_string()));
+        assert_eq!(id.as_uuid(), 0xbb3d_e268_05b0_4c65_b44e_8f9a_cefc_29d6);
+        assert_eq!(format!("{id:?}"), id.to_string());
         for other in [
             "",
             "urn:uuid:",
@@ -317,6 +319,13 @@ mod tests {
         let template = MatcherText::new(MatcherType::Exact, "/a/{b}");
         let legacy = Subscription { dialect: Dialect::Legacy, matcher: template, ..exact };
         assert!(!path("").covers(&legacy));
+    }
+
+    #[test]
+    fn debug_shows_the_matcher_and_no_payload() {
+        let shown = format!("{:?}", subscription(MatcherType::Exact, "the-matcher"));
+        assert!(shown.contains("the-matcher") && shown.contains("payload: true"), "{shown}");
+        assert!(!shown.contains("foo"), "{shown}");
     }
 
     proptest! {

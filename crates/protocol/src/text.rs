@@ -1,5 +1,5 @@
-//! The characters that topics, matchers, ids and types may not hold (section "Terminology"): C0, C1, DEL and the
-//! Unicode general category Cf, whose members are invisible and let one identifier pass for another.
+//! The characters that topics, matchers, ids and types must not hold (section "Terminology"): C0, C1, DEL, and the Unicode
+//! general category Cf. The characters of Cf are invisible, so one identifier could look like another.
 
 use crate::Reject;
 

@@ -1,4 +1,4 @@
-//! Topics, and the hub's own namespace that no publisher may enter.
+//! Topics, and the hub's own namespace, to which no publisher may publish.
 
 use std::{
     fmt,
@@ -19,17 +19,19 @@ pub struct Topic(Arc<Parts>);
 struct Parts {
     text: Box<str>,
     hub: HubUrl,
-    /// Resolved against the hub's URL, once, for all URL patterns that will ever be asked, and not before one is: many
-    /// topics are kept and never asked. `None`: the text is no URL reference, and no URL pattern matches it.
+    /// The text resolved against the hub's URL. It is resolved once, when the first URL pattern is compared with it: most
+    /// topics in a log never are. `None`: the text is no URL reference, and no URL pattern matches it.
     url: OnceLock<Option<Box<Url>>>,
 }
 
 impl Topic {
-    /// Checks the characters, the length, that the topic is not the wildcard, and that it lies outside the hub's
-    /// namespace.
+    /// Checks a topic that a publisher gives.
     ///
     /// # Errors
-    /// [`Reject::CharacterForbidden`], [`Reject::TooLarge`], [`Reject::TopicWildcard`], [`Reject::TopicReserved`].
+    /// - [`Reject::TooLarge`]: longer than [`Limits::topic_bytes_max`].
+    /// - [`Reject::CharacterForbidden`]: a control or format character.
+    /// - [`Reject::TopicWildcard`]: exactly `*`.
+    /// - [`Reject::TopicReserved`]: a URL in the hub's own namespace ([`HubUrl::reserves`]).
     ///
     /// ```
     /// use petasos_protocol::{topic::{HubUrl, Topic}, Limits};
@@ -55,8 +57,8 @@ impl Topic {
         Ok(topic)
     }
 
-    /// Any text, to be asked whether a matcher meets it: a path of the subscription API, or a subscription's matcher,
-    /// which is looked up among payloads as if it were a topic. It cannot be published: that takes [`Topics`].
+    /// Takes any text, to compare it with matchers: a path of the subscription API, or the text of a matcher, for which a
+    /// payload is found as for a topic. Such a topic cannot be published, because an update takes [`Topics`].
     pub fn unchecked(value: &str, hub: &HubUrl) -> Self {
         Self(Arc::new(Parts { text: value.into(), hub: hub.clone(), url: OnceLock::new() }))
     }
@@ -66,7 +68,7 @@ impl Topic {
         &self.0.text
     }
 
-    /// The topic as a URL, relative ones resolved against the hub's.
+    /// The topic as a URL. A relative topic is resolved against the hub's URL.
     pub fn url(&self) -> Option<&Url> {
         let Parts { text, hub, url } = &*self.0;
         url.get_or_init(|| hub.0.join(text).ok().map(Box::new)).as_deref()
@@ -92,10 +94,12 @@ impl fmt::Debug for Topic {
 pub struct Topics(Arc<[Topic]>);
 
 impl Topics {
-    /// Parses all values, canonical first.
+    /// Parses all values, the canonical topic first.
     ///
     /// # Errors
-    /// [`Reject::TopicMissing`] for none, [`Reject::TooLarge`] for too many, and what [`Topic::parse`] refuses.
+    /// - [`Reject::TopicMissing`]: no value.
+    /// - [`Reject::TooLarge`]: more than [`Limits::topics_max`] values.
+    /// - The errors of [`Topic::parse`].
     pub fn parse<'a>(
         values: impl IntoIterator<Item = &'a str>,
         hub: &HubUrl,
@@ -111,7 +115,7 @@ impl Topics {
         if topics.is_empty() { Err(Reject::TopicMissing) } else { Ok(Self(topics.into())) }
     }
 
-    /// Of the hub itself, or out of a log.
+    /// Takes topics of the hub itself, or from a log. There is at least one.
     pub(crate) fn trusted(topics: Vec<Topic>) -> Self {
         debug_assert!(!topics.is_empty());
         Self(topics.into())
@@ -122,13 +126,13 @@ impl Topics {
         &self.0[0]
     }
 
-    /// Canonical first.
+    /// All topics, the canonical one first.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &Topic> {
         self.0.iter()
     }
 }
 
-/// Where the hub lives: the base URL of relative topics and patterns, and the path that is reserved. Cloning shares it.
+/// The URL of the hub: the base of relative topics and patterns, and the path that is reserved. Cloning shares it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HubUrl(Arc<Url>);
 
@@ -136,7 +140,7 @@ impl HubUrl {
     /// The well-known path of section "Discovery".
     pub const DEFAULT_PATH: &'static str = "/.well-known/mercure";
 
-    /// Accepts an absolute `http` or `https` URL without query and fragment.
+    /// Accepts an absolute `http` or `https` URL with a path, and without query, fragment, user name and password.
     ///
     /// # Errors
     /// A sentence that says what to change.
@@ -154,7 +158,7 @@ impl HubUrl {
         if url.path() == "/" {
             return Err(format!("the hub URL needs a path: {} is usual", Self::DEFAULT_PATH));
         }
-        // What lies under the path is found by comparing, which has to be unambiguous.
+        // Paths below it are found by comparison, so it may have one spelling only.
         if url.path().ends_with('/') {
             return Err("the hub URL must not end with a slash".to_owned());
         }
@@ -164,7 +168,7 @@ impl HubUrl {
         Ok(Self(Arc::new(url)))
     }
 
-    /// The path under which the hub answers, without a trailing slash added or removed.
+    /// The path under which the hub answers. It does not end with a slash.
     pub fn path(&self) -> &str {
         self.0.path()
     }
@@ -185,7 +189,7 @@ impl HubUrl {
 }
 
 impl Default for HubUrl {
-    /// `http://localhost/.well-known/mercure`: the host matters only to relative 1.0 patterns.
+    /// `http://localhost/.well-known/mercure`. The host matters to relative URL patterns only.
     fn default() -> Self {
         Self::parse("http://localhost/.well-known/mercure").expect("a valid constant")
     }
@@ -299,6 +303,42 @@ mod tests {
             "https://:password@example.com/x",
         ] {
             assert!(HubUrl::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn topics_are_compared_by_their_text() {
+        let parse = |values: &[&str]| {
+            Topics::parse(values.iter().copied(), &HubUrl::default(), &Limits::default()).expect("topics")
+        };
+        assert_eq!(parse(&["a", "b"]), parse(&["a", "b"]));
+        assert_ne!(parse(&["a", "b"]), parse(&["a", "c"]));
+        assert_ne!(parse(&["a", "b"]), parse(&["a"]));
+        assert_eq!(format!("{:?}", parse(&["a", "b"]).canonical()), "\"a\"");
+    }
+
+    #[test]
+    fn topics_are_bounded_in_number() {
+        let limits = Limits { topics_max: 2, ..Limits::default() };
+        let count = |values: &[&str]| {
+            let topics = Topics::parse(values.iter().copied(), &HubUrl::default(), &limits);
+            topics.map(|topics| topics.iter().len())
+        };
+        assert_eq!((count(&[]), count(&["a", "b"])), (Err(Reject::TopicMissing), Ok(2)));
+        assert!(matches!(count(&["a", "b", "c"]), Err(Reject::TooLarge { max: 2, .. })));
+    }
+
+    #[test]
+    fn only_unreserved_characters_are_decoded() {
+        for (path, decoded) in [
+            ("/%41%5a%61%7A%30%39%2D%2e%5F%7e", "/AZaz09-._~"),
+            ("/%2F%25%20", "/%2F%25%20"),
+            ("%", "%"),
+            ("a%4", "a%4"),
+            ("%zz%41", "%zzA"),
+            ("%%41", "%A"),
+        ] {
+            assert_eq!(decode_unreserved(path), decoded, "{path}");
         }
     }
 

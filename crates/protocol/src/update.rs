@@ -1,4 +1,4 @@
-//! An update: what a publisher sends and every subscriber receives, encoded once.
+//! An update: what a publisher sends and all subscribers receive. It is encoded once.
 
 use std::{fmt, sync::OnceLock};
 
@@ -15,17 +15,17 @@ use crate::{
 /// A publish request that has been checked, before the hub gives it an id.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Draft {
-    /// Canonical topic first.
+    /// The canonical topic first.
     pub topics: Topics,
     /// The new version of the resource, or whatever the publisher sends.
     pub data: String,
-    /// Whether only subscribers with a grant may receive it.
+    /// Whether only subscribers with a grant may receive the update.
     pub private: bool,
-    /// The publisher's own id.
+    /// The id, if the publisher gives one.
     pub id: Option<EventId>,
     /// The SSE event type.
     pub event_type: Option<EventType>,
-    /// The reconnection time for whoever receives it.
+    /// The reconnection time for subscribers that receive the update.
     pub retry: Option<Retry>,
 }
 
@@ -43,8 +43,8 @@ impl fmt::Debug for Draft {
     }
 }
 
-/// Who made an update. History bounds count a publisher's updates only, so that visitors who come and go evict
-/// nothing.
+/// Who made an update. The bounds of a log count the updates of publishers only, so that subscription events evict no
+/// update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
     /// A publisher, over HTTP or in the same process.
@@ -53,7 +53,7 @@ pub enum Origin {
     Hub,
 }
 
-/// An update as the log keeps it and as every subscriber receives it. Cloning shares all of it.
+/// An update as the log keeps it and as all subscribers receive it. Cloning shares its parts.
 #[derive(Clone)]
 pub struct Update {
     id: EventId,
@@ -68,8 +68,8 @@ enum Content {
     Announced(Box<Announced>),
 }
 
-/// Each part is written when somebody asks, once for all: crowds come and go while nobody is there who may know, and few
-/// of those who may know something are told of each other.
+/// Topics and frame are each written when they are first needed, once for all subscribers. Most subscription events are
+/// needed by nobody, because no subscriber may receive them.
 #[derive(Clone)]
 struct Announced {
     announcement: Announcement,
@@ -78,7 +78,7 @@ struct Announced {
 }
 
 impl Update {
-    /// A publisher's update. `id` is called when the draft brings none.
+    /// Makes an update of a publisher's draft. `id` is called if the draft has no id.
     pub fn publish(draft: Draft, id: impl FnOnce() -> EventId) -> Self {
         let Draft { topics, data, private, id: given, event_type, retry } = draft;
         let id = given.unwrap_or_else(id);
@@ -105,7 +105,7 @@ impl Update {
         Self { id, private: true, origin: Origin::Hub, content }
     }
 
-    /// What a log keeps of it, to be given to [`Update::restore`].
+    /// What a log keeps of the update. [`Update::restore`] reads it.
     ///
     /// ```
     /// use petasos_protocol::{Limits, event::EventId, request, topic::HubUrl, update::Update};
@@ -125,8 +125,8 @@ impl Update {
         }
     }
 
-    /// An update as it was before a log stored it. What a log holds has been checked when it was appended, so whoever
-    /// may write to the log is trusted. `None`: there is no topic.
+    /// Makes an update of what a log has kept. Nothing is checked again, because updates are checked before they are
+    /// appended: everybody who can write to the log is trusted. `None`: there is no topic.
     pub fn restore(stored: &Stored<'_>, hub: &HubUrl) -> Option<Self> {
         let topics: Vec<_> = stored.topics.iter().map(|topic| Topic::unchecked(topic, hub)).collect();
         (!topics.is_empty()).then(|| Self {
@@ -137,12 +137,12 @@ impl Update {
         })
     }
 
-    /// The cursor that stands for this update.
+    /// The id, which is also the cursor after this update.
     pub fn id(&self) -> &EventId {
         &self.id
     }
 
-    /// Canonical topic first.
+    /// The topics, the canonical one first.
     pub fn topics(&self) -> &Topics {
         match &self.content {
             Content::Encoded { topics, .. } => topics,
@@ -150,17 +150,17 @@ impl Update {
         }
     }
 
-    /// Whether only subscribers with a grant may receive it.
+    /// Whether only subscribers with a grant may receive the update.
     pub fn is_private(&self) -> bool {
         self.private
     }
 
-    /// Who made it.
+    /// Who made the update.
     pub fn origin(&self) -> Origin {
         self.origin
     }
 
-    /// The bytes on the wire, shared by history and all subscribers.
+    /// The encoded event. The log and all subscribers share its bytes.
     pub fn frame(&self) -> &Frame {
         match &self.content {
             Content::Encoded { frame, .. } => frame,
@@ -170,8 +170,8 @@ impl Update {
         }
     }
 
-    /// What the update holds in memory, in bytes: its event, topics and id, with an estimate of the bookkeeping. It stays
-    /// the same.
+    /// An estimate of the memory that the update takes, in bytes: its event, its topics, its id, and what keeps them. It
+    /// never changes.
     pub fn size(&self) -> usize {
         match &self.content {
             Content::Encoded { topics, frame } => {
@@ -191,18 +191,18 @@ impl Subscription {
     }
 }
 
-/// An update as a log stores it: everything it is, in parts that have an obvious encoding.
+/// An update as a log stores it, in parts that each have an obvious encoding.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Stored<'a> {
-    /// Its id.
+    /// The id.
     pub id: &'a str,
-    /// Canonical first, at least one.
+    /// At least one topic, the canonical one first.
     pub topics: Vec<&'a str>,
-    /// Whether only subscribers with a grant may receive it.
+    /// Whether only subscribers with a grant may receive the update.
     pub private: bool,
-    /// Who made it.
+    /// Who made the update.
     pub origin: Origin,
-    /// The encoded event: what subscribers receive.
+    /// The encoded event, as subscribers receive it.
     pub event: &'a [u8],
 }
 
@@ -269,7 +269,44 @@ mod tests {
     fn debug_shows_no_payload() {
         let secret = "the-payload";
         let update = Update::publish(draft(secret), || EventId::from_uuid("u"));
-        assert!(!format!("{:?}{update:?}", draft(secret)).contains(secret));
+        for shown in [format!("{:?}", draft(secret)), format!("{update:?}"), format!("{:?}", update.stored())]
+        {
+            assert!(shown.contains("[\"a\", \"b\"]") && !shown.contains(secret), "{shown}");
+        }
+    }
+
+    #[test]
+    fn updates_are_equal_if_all_that_subscribers_see_is() {
+        let make = |draft: Draft, id: &str| Update::publish(draft, || EventId::from_uuid(id));
+        let update = make(draft("x"), "u");
+        assert_eq!(update, make(draft("x"), "u"));
+        assert_ne!(update, make(draft("x"), "v"));
+        assert_ne!(update, make(draft("y"), "u"));
+        assert_ne!(update, make(Draft { private: false, ..draft("x") }, "u"));
+        let topics = Topics::parse(["a"], &HubUrl::default(), &Limits::default()).expect("a topic");
+        assert_ne!(update, make(Draft { topics, ..draft("x") }, "u"));
+        assert!(!make(Draft { private: false, ..draft("x") }, "u").is_private());
+    }
+
+    #[test]
+    fn the_size_covers_the_event_the_id_and_each_topic_twice_and_little_more() {
+        let long = "t".repeat(4_000);
+        let topics =
+            Topics::parse([&*long, "b"], &HubUrl::default(), &Limits::default()).expect("two topics");
+        let id = "i".repeat(3_000);
+        let update =
+            Update::publish(Draft { topics, ..draft(&"d".repeat(2_000)) }, || EventId::from_uuid(&id));
+        // The id is in the event, too.
+        let held = 2_000 + 2 * (3_000 + 9) + 2 * (4_000 + 1);
+        assert!((held..held + 1_000).contains(&update.size()), "{} for {held}", update.size());
+    }
+
+    #[test]
+    fn a_stored_update_without_a_topic_is_none() {
+        let update = Update::publish(draft("x"), || EventId::from_uuid("u"));
+        let stored = update.stored();
+        assert_eq!(Update::restore(&stored, &HubUrl::default()), Some(update.clone()));
+        assert_eq!(Update::restore(&Stored { topics: vec![], ..stored }, &HubUrl::default()), None);
     }
 
     proptest! {

@@ -143,3 +143,47 @@ impl ast::Visitor for Plain {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_within_groups_are_bounded() {
+        let nested = |depth: usize| format!("{}a{}", "(?:".repeat(depth), ")".repeat(depth));
+        let depth_max = NESTING_MAX as usize;
+        assert!(Automaton::compile(&nested(depth_max)).is_some());
+        assert!(Automaton::compile(&nested(depth_max + 1)).is_none());
+    }
+
+    #[test]
+    fn escapes_beside_unicode_properties_are_bounded() {
+        let escapes = |count: usize| format!("\\p{{L}}{}", "\\d".repeat(count - 1));
+        assert!(Automaton::compile(&escapes(UNICODE_ESCAPES_MAX)).is_some());
+        assert!(Automaton::compile(&escapes(UNICODE_ESCAPES_MAX + 1)).is_none());
+        assert!(Automaton::compile(&"\\d".repeat(UNICODE_ESCAPES_MAX + 1)).is_some(), "without a property");
+    }
+
+    #[test]
+    fn states_are_bounded_in_bytes() {
+        assert!(
+            Automaton::compile("a{500}").is_some_and(|small| small.states_bytes() <= AUTOMATON_BYTES_MAX)
+        );
+        assert!(Automaton::compile("a{3000}").is_none());
+    }
+
+    #[test]
+    fn classes_and_word_boundaries_are_those_of_ascii() {
+        let accepts = |source: &str, value: &str| Automaton::compile(source).expect(source).accepts(value);
+        // The property makes the whole expression one of Unicode.
+        assert!(accepts("\\p{L}\\w\\d", "az1") && !accepts("\\p{L}", "1"));
+        assert!(accepts("\\p{L}+\\b-", "ab-") && !accepts("\\p{L}\\b\\p{L}", "ab"));
+        assert!(accepts("\\p{L}\\B\\p{L}", "ab") && !accepts("\\p{L}\\B-", "a-"));
+    }
+
+    #[test]
+    fn a_whole_value_must_match() {
+        let accepts = |value: &str| Automaton::compile("^(?:a|bc)$").expect("an expression").accepts(value);
+        assert!(accepts("a") && accepts("bc") && !accepts("xa") && !accepts("abc") && !accepts(""));
+    }
+}

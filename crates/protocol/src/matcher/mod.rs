@@ -341,6 +341,63 @@ mod tests {
         ));
     }
 
+    #[test]
+    fn equal_matchers_are_found_in_a_set() {
+        let (hub, limits) = (HubUrl::default(), Limits::default());
+        let exact = |text| Matcher::parse(MatcherType::Exact, text, &hub, &limits).expect("valid");
+        let pattern = |text| Matcher::parse(MatcherType::UrlPattern, text, &hub, &limits).expect("valid");
+        let set = std::collections::HashSet::from([exact("/a"), pattern("/b")]);
+        assert!(set.contains(&exact("/a")) && set.contains(&pattern("/b")));
+        assert!(!set.contains(&pattern("/a")) && !set.contains(&exact("/b")));
+    }
+
+    #[test]
+    fn a_matcher_as_written_keeps_type_and_text() {
+        let (hub, limits) = (HubUrl::default(), Limits::default());
+        let pattern = Matcher::parse(MatcherType::UrlPattern, "/b", &hub, &limits).expect("valid");
+        let prefix = Matcher::prefix_or_selector("/c/*", &limits).expect("valid");
+        for (matcher, matcher_type, text) in [
+            (pattern, MatcherType::UrlPattern, "/b"),
+            (prefix, MatcherType::Exact, "/c/*"),
+            (selector("*"), MatcherType::Exact, "*"),
+            (selector("/{a}"), MatcherType::Exact, "/{a}"),
+            (selector("a"), MatcherType::Exact, "a"),
+        ] {
+            let written = MatcherText::from(&matcher);
+            assert_eq!(written, MatcherText::new(matcher_type, text));
+            assert_eq!((written.as_str(), &*written.shared()), (text, text));
+            let shown = format!("{text:?}");
+            assert_eq!((format!("{matcher:?}"), format!("{written:?}")), (shown.clone(), shown));
+        }
+    }
+
+    /// Indexes and budgets rely on the order of these estimates, not on their values.
+    #[test]
+    fn what_takes_longer_to_match_and_more_memory_is_estimated_higher() {
+        let pattern = |text| {
+            Matcher::parse(MatcherType::UrlPattern, text, &HubUrl::default(), &Limits::default())
+                .expect("valid")
+        };
+        let ordered = [
+            selector("a"),
+            pattern("https://example.com/:a"),
+            pattern("https://example.com/(\\w+)"),
+            pattern("https://example.com/(\\w{100})"),
+        ];
+        for pair in ordered.windows(2) {
+            assert!(pair[0].cost(1_000) < pair[1].cost(1_000), "{pair:?}");
+            assert!(pair[0].bytes() < pair[1].bytes(), "{pair:?}");
+        }
+        for (short, long) in [("/{a}", "/{a,b,c}"), ("/{a}", "/{a}/{b}")] {
+            assert!(selector(short).cost(1_000) < selector(long).cost(1_000));
+            assert!(selector(short).cost(1_000) < selector(short).cost(2_000));
+        }
+        for text in ["", "/{a}"] {
+            let long = format!("{}{text}", "x".repeat(1_000));
+            assert!(selector(&long).bytes() >= selector(&format!("x{text}")).bytes() + 999);
+        }
+    }
+
     proptest! {
         #[test]
         fn every_selector_matches_itself_and_nothing_panics(value in "\\PC{0,30}", other in "\\PC{0,30}") {

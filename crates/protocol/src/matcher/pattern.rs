@@ -294,12 +294,6 @@ impl RegExp for Expression {
     }
 }
 
-impl fmt::Debug for Expression {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
 #[cfg(test)]
 mod web_platform_tests;
 
@@ -529,6 +523,11 @@ mod tests {
         ("//a/:b", &["//a/1", "/.//a/1"]),
         ("/(a|b)/c", &["/a/c", "/b/c"]),
     ];
+
+    #[test]
+    fn debug_shows_the_text() {
+        assert_eq!(format!("{:?}", Pattern::parse("/a/:b", &hub()).expect("a pattern")), "\"/a/:b\"");
+    }
 
     proptest! {
         #[test]

@@ -495,6 +495,46 @@ mod tests {
         regex::Regex::new(&format!("{pattern}$")).expect("a pattern")
     }
 
+    #[test]
+    fn literals_and_names_have_the_characters_of_the_standard() {
+        let is_template = |text: &str| Template::parse(text).expect("not too complex").is_some();
+        for good in [
+            "{a_b}",
+            "{a.b1}",
+            "{a%41}",
+            "{a:1}",
+            "{a:9999}",
+            "'{a}",
+            "%41{a}",
+            "\u{a0}{a}",
+            "\u{fdcf}{a}",
+            "\u{fdf0}{a}",
+            "\u{ffef}{a}",
+            "\u{1fffd}{a}",
+            "\u{dfffd}{a}",
+            "\u{e1000}{a}",
+        ] {
+            assert!(is_template(good), "{good:?}");
+        }
+        for bad in [
+            "{a-b}",
+            "{a%4}",
+            "\u{9f}{a}",
+            "\u{fdd0}{a}",
+            "\u{fdef}{a}",
+            "\u{fff0}{a}",
+            "\u{ffff}{a}",
+            "\u{1fffe}{a}",
+            "\u{1ffff}{a}",
+            "\u{e0000}{a}",
+            "\u{e0fff}{a}",
+            "\u{7f}{a}",
+        ] {
+            assert!(!is_template(bad), "{bad:?}");
+        }
+        assert_eq!(format!("{:?}", Template::parse("/{a}").expect("valid").expect("a template")), "\"/{a}\"");
+    }
+
     proptest::proptest! {
         #![proptest_config(proptest::prelude::ProptestConfig::with_cases(2_000))]
 

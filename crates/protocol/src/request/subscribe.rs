@@ -264,7 +264,12 @@ mod tests {
         for query in ["match=a&utm=%FF", "%FF=x&match=a", "match=a&%FF"] {
             assert_eq!(request_v1(query).expect(query).matchers.len(), 1, "{query}");
         }
-        for query in ["match=a&last_event_id=%FF", "match=a&match_exact=%FF", "match=a&MATCHES=%FF"] {
+        for query in [
+            "match=a&last_event_id=%FF",
+            "match=a&MATCHES=%FF",
+            "match=a&topic=%FF",
+            "match=a&authorization=%FF",
+        ] {
             assert!(matches!(request_v1(query), Err(Reject::NotUtf8 { .. })), "{query}");
         }
     }
@@ -287,5 +292,18 @@ mod tests {
         let exactly = |matchers_bytes_max| Limits { matchers_bytes_max, ..Limits::default() };
         assert!(parse("match=a&match=b", &exactly(bytes)).is_ok());
         assert_eq!(parse("match=a&match=b", &exactly(bytes - 1)), Err(Reject::MatcherTooComplex));
+    }
+
+    #[test]
+    fn different_cursors_are_bounded_wherever_they_stand() {
+        let limits = Limits { cursors_max: 1, ..Limits::default() };
+        let parse = |query: &str, headers: &[&str]| {
+            let form = Form::parse(query.as_bytes(), Part::Query, &limits).expect("few fields");
+            SubscribeRequest::parse(&form, headers, true, &HubUrl::default(), &limits).map(|_| ())
+        };
+        assert_eq!(parse("topic=a&lastEventID=1&lastEventId=1", &[]), Ok(()));
+        let too_many = parse("topic=a&lastEventID=1&lastEventId=2", &[]);
+        assert!(matches!(too_many, Err(Reject::TooMany { max: 1, .. })));
+        assert_eq!(parse("topic=a", &["1", "2"]), too_many);
     }
 }

@@ -212,6 +212,13 @@ mod tests {
 
     #[test]
     fn limits_refuse_the_token() {
+        let most = vec![detail(json!(["publish"]), json!([{"match": "a"}])); 100];
+        assert!(read(json!(most)).is_ok());
+        let most = vec![json!({"match": "a"}); 500];
+        let most = detail(json!(["publish"]), json!(most));
+        assert!(read(json!([most, most])).is_ok(), "1,000 matchers");
+        let one_more = detail(json!(["publish"]), json!([{"match": "a"}]));
+        assert!(read(json!([most, most, one_more])).is_err());
         let many = vec![detail(json!(["publish"]), json!([{"match": "a"}])); 101];
         assert_eq!(read(json!(many)).err(), Some(TokenError::TooManyDetails { max: 100 }));
         let many = vec![json!({"match": "a"}); 1001];
@@ -245,6 +252,11 @@ mod tests {
             let payload = grants.payload(&matcher.expect("valid"), &HubUrl::default());
             payload.map(|json| json.get().to_owned())
         };
+        let two = read(json!([
+            with(json!({"match": "a"}), Some(json!({"n": 1}))),
+            with(json!({"match": "b"}), Some(json!({"n": 2})))
+        ]));
+        assert_eq!(two.expect("valid").payloads.len(), 2);
         let n = |n: u8| Some(format!("{{\"n\":{n}}}"));
         assert_eq!(payload(MatcherType::Exact, "https://example.com/foo"), n(1));
         assert_eq!(payload(MatcherType::Exact, "https://example.com/none"), None);

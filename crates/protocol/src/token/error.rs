@@ -165,6 +165,18 @@ mod tests {
         assert_eq!(Shown::new("a\nb\u{202e}").to_string(), r#""a\nb\u{202e}""#);
         let whole = "é".repeat(Shown::CHARS_MAX);
         assert_eq!(Shown::new(&whole).to_string(), format!("\"{whole}\""));
+        assert_eq!(Shown::words("of 0.x tokens").to_string(), "of 0.x tokens");
         assert_eq!(Shown::new(&format!("{whole}x")).to_string(), format!("\"{whole}\"…"));
+    }
+
+    #[test]
+    fn a_message_names_role_and_issuer() {
+        let error =
+            |role| TokenError::Signature { role, issuer: Shown::new("https://a.example") }.to_string();
+        let expected = |role: &str| {
+            format!("the signature does not match the {role} key of issuer \"https://a.example\"")
+        };
+        assert_eq!(error(Role::Publisher), expected("publisher"));
+        assert_eq!(error(Role::Subscriber), expected("subscriber"));
     }
 }

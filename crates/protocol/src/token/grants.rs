@@ -115,6 +115,21 @@ mod tests {
         assert!(!grants.may_read(&path));
     }
 
+    #[test]
+    fn grants_take_the_memory_of_their_matchers_and_payloads() {
+        assert_eq!(Grants::default().bytes(), 0);
+        let mut grants = grants(&["a"], &["b"]);
+        let without = grants.bytes();
+        assert_eq!(without, grants.publish[0].bytes() + grants.subscribe[0].bytes());
+        let payload = RawValue::from_string(format!("\"{}\"", "x".repeat(1_000))).expect("JSON");
+        let matchers = grants.publish.clone();
+        let more = 1_002 + matchers[0].bytes();
+        grants.payloads.push((matchers, Some(Arc::from(payload))));
+        assert!((without + more..without + more + 200).contains(&grants.bytes()));
+        let shown = format!("{grants:?}");
+        assert!(shown.contains("publish: [\"a\"]") && shown.contains("payloads: 1") && !shown.contains("xx"));
+    }
+
     proptest! {
         /// Against the joined-key confusion of CVE-2026-39972: topics with separators, escapes and joints in them
         /// are never granted through another spelling.

@@ -212,6 +212,28 @@ mod tests {
         }
     }
 
+    #[test]
+    fn key_and_issuer_are_read_before_anything_is_verified() {
+        let read = |header: &str, claims: &str| {
+            let token = token(header, claims);
+            let unverified = Unverified::parse(&token, &Limits::default()).expect("well-formed");
+            (unverified.key_id().map(str::to_owned), unverified.claimed_issuer())
+        };
+        let text = |text: &str| Some(text.to_owned());
+        let issuer = r#"{"iss":"https://a.example"}"#;
+        assert_eq!(read(r#"{"alg":"HS256","kid":"k"}"#, issuer), (text("k"), text("https://a.example")));
+        assert_eq!(read(r#"{"alg":"HS256","kid":""}"#, r#"{"iss":null}"#), (None, None));
+        assert_eq!(read(r#"{"alg":"HS256"}"#, r#"{"iss":1}"#), (None, None));
+        assert_eq!(parse_error(&token(r#"{"alg":"HS256","kid":1}"#, "{}")), TokenError::Header);
+    }
+
+    #[test]
+    fn debug_shows_the_algorithm_and_no_claim() {
+        let token = token(r#"{"alg":"HS256"}"#, r#"{"sub":"the-subject"}"#);
+        let shown = format!("{:?}", Unverified::parse(&token, &Limits::default()).expect("well-formed"));
+        assert_eq!(shown, "Unverified { algorithm: \"HS256\", .. }");
+    }
+
     proptest! {
         #[test]
         fn any_text_is_parsed_or_refused(text in "(?s)[A-Za-z0-9_.=-]{0,60}|.{0,30}") {
