@@ -11,11 +11,13 @@ use std::{
 use criterion::{BatchSize, Criterion, Throughput};
 use petasos_auth::{Algorithm, Issuer, Issuers, Key, Signer, Verifier};
 use petasos_protocol::{
-    Limits, form,
+    Limits,
+    event::EventId,
     matcher::{Matcher, MatcherType},
+    request,
     token::Role,
     topic::{HubUrl, Topic},
-    update::{EventId, Update},
+    update::Update,
 };
 
 fn main() {
@@ -38,10 +40,10 @@ fn encoding(criterion: &mut Criterion) {
         let body = format!("topic=https%3A%2F%2Fexample.com%2Fbooks%2F1&data={}", data.replace('\n', "%0A"));
         group.throughput(Throughput::Bytes(data.len() as u64));
         group.bench_function(format!("parse, {name}"), |bencher| {
-            bencher.iter(|| form::publish(black_box(body.as_bytes()), &hub, &limits).expect("valid"));
+            bencher.iter(|| request::publish(black_box(body.as_bytes()), &hub, &limits).expect("valid"));
         });
         group.bench_function(format!("encode, {name}"), |bencher| {
-            let draft = || form::publish(body.as_bytes(), &hub, &limits).expect("valid");
+            let draft = || request::publish(body.as_bytes(), &hub, &limits).expect("valid");
             bencher.iter_batched(draft, |draft| Update::publish(draft, id), BatchSize::SmallInput);
         });
     }

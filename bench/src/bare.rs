@@ -367,7 +367,7 @@ fn frame(id: &str, data: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use petasos_protocol::{Limits, sse, update::EventId};
+    use petasos_protocol::{Limits, event::EventId, sse};
 
     use super::*;
 

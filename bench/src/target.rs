@@ -8,7 +8,7 @@ use std::{
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use petasos_auth::Signer;
-use petasos_protocol::details::DETAIL_TYPE;
+use petasos_protocol::token::details::DETAIL_TYPE;
 use serde_json::json;
 
 use crate::{Failure, stamp::Stamp};

@@ -2,11 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use petasos_protocol::{
-    Dialect, Limits,
-    form::{Form, Part, SubscribeRequest},
-    topic::HubUrl,
-};
+use petasos_protocol::{Dialect, Limits, request::{Form, Part, SubscribeRequest}, topic::HubUrl};
 
 fuzz_target!(|query: &[u8]| {
     let limits = Limits::default();

@@ -3,11 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use petasos_protocol::{
-    Limits, form,
-    topic::HubUrl,
-    update::{EventId, Update},
-};
+use petasos_protocol::{Limits, event::EventId, request, topic::HubUrl, update::Update};
 
 #[derive(Default, Debug, PartialEq)]
 struct Event {
@@ -18,7 +14,7 @@ struct Event {
 }
 
 fuzz_target!(|body: &[u8]| {
-    let Ok(draft) = form::publish(body, &HubUrl::default(), &Limits::default()) else { return };
+    let Ok(draft) = request::publish(body, &HubUrl::default(), &Limits::default()) else { return };
     let expected = Event {
         id: Some(draft.id.as_ref().map_or("urn:uuid:u".to_owned(), |id| id.as_str().to_owned())),
         kind: draft.event_type.as_ref().map(|kind| kind.as_str().to_owned()),

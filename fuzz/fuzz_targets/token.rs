@@ -2,11 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use petasos_protocol::{
-    Limits, details, legacy,
-    token::{Claims, Unverified},
-    topic::HubUrl,
-};
+use petasos_protocol::{Limits, legacy, token::{Claims, Unverified, details}, topic::HubUrl};
 
 fuzz_target!(|input: &[u8]| {
     let limits = Limits::default();

@@ -159,7 +159,7 @@ impl Generation {
 
 #[cfg(test)]
 mod tests {
-    use petasos_protocol::{Dialect, Limits, grants::Grants, matcher::Matcher};
+    use petasos_protocol::{Dialect, Limits, matcher::Matcher, token::Grants};
 
     use super::*;
 

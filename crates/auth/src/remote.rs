@@ -401,8 +401,7 @@ mod tests {
 
     use petasos_protocol::{
         Limits,
-        grants::Grants,
-        token::{Role, TokenError},
+        token::{Grants, Role, TokenError},
         topic::HubUrl,
     };
 

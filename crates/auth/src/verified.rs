@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use petasos_protocol::{Dialect, grants::Grants};
+use petasos_protocol::{Dialect, token::Grants};
 
 /// What a verified token says.
 #[derive(Clone)]

@@ -9,8 +9,8 @@
 use std::{fmt, sync::Arc};
 
 use petasos_protocol::{
-    Dialect, Limits, details, legacy,
-    token::{Claims, Role, Shown, TokenError, Unverified},
+    Dialect, Limits, legacy,
+    token::{Claims, Role, Shown, TokenError, Unverified, details},
     topic::HubUrl,
 };
 

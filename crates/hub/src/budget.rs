@@ -12,7 +12,7 @@ use std::{
     },
 };
 
-use petasos_protocol::{grants::Grants, matcher::Matcher};
+use petasos_protocol::{matcher::Matcher, token::Grants};
 
 /// The bytes that all subscribers of a hub may take together, and the bytes that they take now.
 pub(crate) struct Budget {

@@ -10,11 +10,11 @@ use std::{
 };
 
 use petasos_protocol::{
-    cursor::Cursor,
-    form::SubscribeRequest,
-    grants::Grants,
+    event::EventId,
+    request::{Cursor, SubscribeRequest},
+    token::Grants,
     topic::HubUrl,
-    update::{Draft, EventId, Update},
+    update::{Draft, Update},
 };
 use tokio::{
     runtime::Handle,

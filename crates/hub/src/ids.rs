@@ -1,6 +1,6 @@
 //! Random identifiers.
 
-use petasos_protocol::{subscription::SubscriberId, update::EventId};
+use petasos_protocol::{event::EventId, subscription::SubscriberId};
 use uuid::{Uuid, fmt::Hyphenated};
 
 use crate::log::registry::NodeId;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use petasos_protocol::{
     Limits,
-    grants::Grants,
     matcher::Matcher,
+    token::Grants,
     topic::{HubUrl, Topic, Topics},
     update::Update,
 };
@@ -167,7 +167,7 @@ fn any_matches(matchers: &[Matcher], topics: &Topics, at: &mut usize, budget: &m
 
 #[cfg(test)]
 mod tests {
-    use petasos_protocol::{form, matcher::MatcherType};
+    use petasos_protocol::{matcher::MatcherType, request};
     use proptest::prelude::*;
 
     use super::*;
@@ -195,7 +195,7 @@ mod tests {
         ) {
             let body: String = topics.iter().map(|at| format!("topic={}&", TOPICS[*at])).collect();
             let body = if private { format!("{body}private=on&id=1") } else { format!("{body}id=1") };
-            let draft = form::publish(body.as_bytes(), &HubUrl::default(), &Limits::default()).expect("valid");
+            let draft = request::publish(body.as_bytes(), &HubUrl::default(), &Limits::default()).expect("valid");
             let update = Update::publish(draft, || unreachable!("an id is given"));
             let grants = Grants { subscribe: matchers(&granting), ..Grants::default() };
             let interest = Interest::new(matchers(&selecting), Arc::new(grants));
@@ -218,7 +218,7 @@ mod tests {
     }
 
     fn update(body: &str) -> Update {
-        let draft = form::publish(body.as_bytes(), &HubUrl::default(), &Limits::default()).expect("valid");
+        let draft = request::publish(body.as_bytes(), &HubUrl::default(), &Limits::default()).expect("valid");
         Update::publish(draft, || unreachable!("an id is given"))
     }
 

@@ -11,7 +11,7 @@
 //! ```
 //! use std::sync::Arc;
 //! use petasos_hub::{Hub, MemoryTransport, Settings};
-//! use petasos_protocol::{form::{self, Form, Part, SubscribeRequest}, grants::Grants, Limits};
+//! use petasos_protocol::{Limits, request::{self, Form, Part, SubscribeRequest}, token::Grants};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -22,7 +22,7 @@
 //! let request = SubscribeRequest::parse(&query, &[], false, hub.url(), &limits)?;
 //! let mut session = hub.subscribe(request, Arc::new(Grants::default()), None).await?;
 //!
-//! let draft = form::publish(b"topic=news&data=hello&id=1", hub.url(), &limits)?;
+//! let draft = request::publish(b"topic=news&data=hello&id=1", hub.url(), &limits)?;
 //! hub.publish(draft).await?;
 //!
 //! assert_eq!(session.next().await.as_deref(), Some(&b":\n"[..]), "first bytes flow at once");

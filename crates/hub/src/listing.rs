@@ -6,7 +6,7 @@
 
 use std::{fmt, sync::Arc};
 
-use petasos_protocol::{subscription::Subscription, update::EventId};
+use petasos_protocol::{event::EventId, subscription::Subscription};
 
 use crate::{
     TransportError,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use petasos_protocol::{topic::HubUrl, update::EventType};
+use petasos_protocol::{event::EventType, topic::HubUrl};
 
 /// How a hub behaves, whatever its transport.
 #[derive(Debug, Clone)]

@@ -9,9 +9,9 @@ use petasos_hub::{
 };
 use petasos_protocol::{
     Dialect, Limits,
-    form::{self, SubscribeRequest},
-    grants::Grants,
     matcher::Matcher,
+    request::{self, SubscribeRequest},
+    token::Grants,
 };
 use tokio::sync::Notify;
 
@@ -75,8 +75,9 @@ async fn fails(panics: bool) {
         matchers: vec![Matcher::selector("a", &Limits::default()).expect("valid")],
         cursor: None,
     };
-    let publish =
-        async || hub.publish(form::publish(b"topic=a", hub.url(), &Limits::default()).expect("valid")).await;
+    let publish = async || {
+        hub.publish(request::publish(b"topic=a", hub.url(), &Limits::default()).expect("valid")).await
+    };
     let mut session = hub.subscribe(request(), Arc::new(Grants::default()), None).await.expect("a stream");
     publish().await.expect("it is alive");
     assert!(hub.is_ready() && !hub.has_failed());

@@ -13,12 +13,12 @@ use petasos_hub::{
 };
 use petasos_protocol::{
     Dialect, Limits,
-    cursor::Cursor,
-    form::SubscribeRequest,
-    grants::Grants,
+    event::EventId,
     matcher::Matcher,
+    request::{Cursor, SubscribeRequest},
+    token::Grants,
     topic::{Topic, Topics},
-    update::{Draft, EventId, Update},
+    update::{Draft, Update},
 };
 use tokio::{
     io::{AsyncBufReadExt, BufReader},

@@ -8,11 +8,7 @@ use petasos_hub::{
     conformance::{CHECKS, Subject},
     transport::{Position, Transport},
 };
-use petasos_protocol::{
-    Limits, form,
-    topic::HubUrl,
-    update::{EventId, Update},
-};
+use petasos_protocol::{Limits, event::EventId, request, topic::HubUrl, update::Update};
 
 struct Memory;
 
@@ -42,7 +38,7 @@ async fn memory_passes_the_conformance_list_on_one_thread() {
 
 fn update(data_bytes: usize) -> Update {
     let body = format!("topic=a&data={}", "x".repeat(data_bytes));
-    let draft = form::publish(body.as_bytes(), &HubUrl::default(), &Limits::default()).expect("valid");
+    let draft = request::publish(body.as_bytes(), &HubUrl::default(), &Limits::default()).expect("valid");
     Update::publish(draft, || EventId::from_uuid("1"))
 }
 

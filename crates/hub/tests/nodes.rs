@@ -18,12 +18,12 @@ use petasos_hub::{
 };
 use petasos_protocol::{
     Dialect, Limits,
-    cursor::Cursor,
-    form::{self, SubscribeRequest},
-    grants::Grants,
+    event::EventId,
     matcher::Matcher,
+    request::{self, Cursor, SubscribeRequest},
     subscription::{SubscriberId, Subscription},
-    update::{EventId, Update},
+    token::Grants,
+    update::Update,
 };
 use tokio::sync::{Semaphore, watch};
 
@@ -301,7 +301,7 @@ async fn start_on(transport: Arc<dyn Transport>) -> Hub {
 }
 
 async fn publish(hub: &Hub, body: &str) -> Result<EventId, TransportError> {
-    let draft = form::publish(body.as_bytes(), hub.url(), &Limits::default()).expect("valid");
+    let draft = request::publish(body.as_bytes(), hub.url(), &Limits::default()).expect("valid");
     hub.publish(draft).await
 }
 

@@ -6,12 +6,12 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use petasos_hub::{Hub, MemoryTransport, Session, Settings};
 use petasos_protocol::{
     Dialect, Limits,
-    cursor::Cursor,
-    form::SubscribeRequest,
-    grants::Grants,
+    event::EventId,
     matcher::{Matcher, MatcherType},
+    request::{Cursor, SubscribeRequest},
+    token::Grants,
     topic::{HubUrl, Topics},
-    update::{Draft, EventId},
+    update::Draft,
 };
 use proptest::prelude::*;
 use tokio::time::timeout;

@@ -5,11 +5,10 @@ use std::{sync::Arc, time::Duration};
 use petasos_hub::{Closed, Hub, MemoryTransport, Session, Settings, SubscribeError, TransportError};
 use petasos_protocol::{
     Dialect, Limits,
-    cursor::Cursor,
-    form::{self, SubscribeRequest},
-    grants::Grants,
+    event::EventId,
     matcher::Matcher,
-    update::EventId,
+    request::{self, Cursor, SubscribeRequest},
+    token::Grants,
 };
 use tokio::time::Instant;
 
@@ -22,7 +21,7 @@ fn quiet() -> Settings {
 }
 
 async fn publish(hub: &Hub, body: &str) -> EventId {
-    let draft = form::publish(body.as_bytes(), hub.url(), &Limits::default()).expect("valid");
+    let draft = request::publish(body.as_bytes(), hub.url(), &Limits::default()).expect("valid");
     hub.publish(draft).await.expect("publish")
 }
 
@@ -363,7 +362,7 @@ async fn what_is_acknowledged_before_a_stop_is_delivered_and_nothing_is_acknowle
     hub.stop().await;
     assert_eq!(ids(&mut session, 50).await, (0..50).map(|number| number.to_string()).collect::<Vec<_>>());
     assert_eq!(session.next().await, None);
-    let draft = form::publish(b"topic=a", hub.url(), &Limits::default()).expect("valid");
+    let draft = request::publish(b"topic=a", hub.url(), &Limits::default()).expect("valid");
     assert!(matches!(hub.publish(draft).await, Err(TransportError::Closed)));
 }
 

@@ -11,9 +11,8 @@ use petasos::{Checked, IssuerConfig, Secret, Warning};
 use petasos_auth::{KeyError, Signer};
 use petasos_protocol::{
     Dialect,
-    details::DETAIL_TYPE,
     matcher::Matcher,
-    token::{Role, TokenError},
+    token::{Role, TokenError, details::DETAIL_TYPE},
     topic::Topic,
 };
 use serde_json::{Map, Value, json};

@@ -38,17 +38,6 @@ pub mod update;
 
 pub use limits::Limits;
 pub use reject::Reject;
-// The names of before, until the other crates import the new ones.
-#[doc(hidden)]
-pub use matcher as pattern;
-#[doc(hidden)]
-pub use request as cursor;
-#[doc(hidden)]
-pub use request as form;
-#[doc(hidden)]
-pub use token as grants;
-#[doc(hidden)]
-pub use token::details;
 
 /// The protocol version that a request, a token or a subscription speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

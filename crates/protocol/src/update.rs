@@ -2,11 +2,9 @@
 
 use std::{fmt, sync::OnceLock};
 
-// The names of before, until the other crates import the new ones.
-#[doc(hidden)]
-pub use crate::event::{EventId, EventType, Retry};
 use crate::{
     announcement::Announcement,
+    event::{EventId, EventType, Retry},
     sse::{self, Frame},
     subscription::Subscription,
     topic::{HubUrl, Topic, Topics},
@@ -181,13 +179,6 @@ impl Update {
             }
             Content::Announced(announced) => announced.announcement.size() + self.id.as_str().len(),
         }
-    }
-}
-
-impl Subscription {
-    #[doc(hidden)]
-    pub fn event(&self, hub: &HubUrl, active: bool, legacy_type: Option<&EventType>, id: EventId) -> Update {
-        Update::announce(self, active, hub, legacy_type, id)
     }
 }
 

@@ -12,8 +12,9 @@ use petasos::{Config, IssuerConfig, KeyConfig, Log, Secret};
 use petasos_hub::Closed;
 use petasos_protocol::{
     Limits, Reject,
+    event::{EventId, EventType, Retry},
     topic::{HubUrl, Topics},
-    update::{Draft, EventId, EventType, Retry},
+    update::Draft,
 };
 use pyo3::prelude::*;
 use tokio::{

@@ -15,8 +15,9 @@ use std::{
 use petasos_hub::transport::{Position, Transport};
 use petasos_protocol::{
     Limits,
+    event::EventId,
     topic::{HubUrl, Topics},
-    update::{Draft, EventId, Update},
+    update::{Draft, Update},
 };
 use petasos_transports::{Options, Retention, open};
 

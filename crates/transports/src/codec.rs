@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use petasos_protocol::{
     Dialect, Limits,
+    event::EventId,
     matcher::{MatcherText, MatcherType},
     subscription::{SubscriberId, Subscription},
     topic::HubUrl,
-    update::{EventId, Origin, Stored, Update},
+    update::{Origin, Stored, Update},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -179,7 +180,7 @@ pub(crate) fn decode_subscriber(record: &[u8]) -> Result<Arc<[Subscription]>, Da
 
 #[cfg(test)]
 mod tests {
-    use petasos_protocol::form;
+    use petasos_protocol::request;
     use proptest::prelude::*;
 
     use super::*;
@@ -187,7 +188,7 @@ mod tests {
     fn update() -> Update {
         let body =
             "topic=https%3A%2F%2Fexample.com%2F%C3%A9&topic=b&data=a%0Ab&id=1&private=on&type=t&retry=5";
-        let draft = form::publish(body.as_bytes(), &HubUrl::default(), &Limits::default()).expect("valid");
+        let draft = request::publish(body.as_bytes(), &HubUrl::default(), &Limits::default()).expect("valid");
         Update::publish(draft, || EventId::from_uuid("1"))
     }
 
@@ -200,7 +201,7 @@ mod tests {
     #[test]
     fn the_format_stays() {
         let body = b"topic=t&data=d&id=i";
-        let draft = form::publish(body, &HubUrl::default(), &Limits::default()).expect("valid");
+        let draft = request::publish(body, &HubUrl::default(), &Limits::default()).expect("valid");
         let record = encode(&Update::publish(draft, || EventId::from_uuid("1")));
         let expected = b"\x01\xc1zJ2\x00\x01\x01t\x01iid: i\ndata: d\n\n";
         assert_eq!(record.escape_ascii().to_string(), expected.escape_ascii().to_string());

@@ -20,10 +20,11 @@ use petasos_hub::{
 };
 use petasos_protocol::{
     Dialect, Limits,
+    event::EventId,
     matcher::{MatcherText, MatcherType},
     subscription::{SubscriberId, Subscription},
     topic::{HubUrl, Topics},
-    update::{Draft, EventId, Origin, Update},
+    update::{Draft, Origin, Update},
 };
 use petasos_transports::{OpenError, Options, Retention, open};
 use support::{PATIENCE, Wait, until};
@@ -630,7 +631,7 @@ fn numbered_fact(number: u128, active: bool) -> Fact {
     Fact {
         subscriber: subscription.subscriber,
         active,
-        events: vec![subscription.event(&HubUrl::default(), active, None, id)],
+        events: vec![Update::announce(&subscription, active, &HubUrl::default(), None, id)],
         subscriptions: [subscription].into(),
     }
 }

@@ -22,8 +22,9 @@ use petasos_hub::{
 };
 use petasos_protocol::{
     Limits,
+    event::EventId,
     topic::{HubUrl, Topics},
-    update::{Draft, EventId, Update},
+    update::{Draft, Update},
 };
 use petasos_transports::{Options, Retention, open};
 use tempfile::TempDir;

@@ -22,11 +22,13 @@ use petasos_hub::{
     transport::{Entry, Follower, Position, Transport},
 };
 use petasos_protocol::{
-    Dialect, Limits, form,
+    Dialect, Limits,
+    event::EventId,
     matcher::{MatcherText, MatcherType},
+    request,
     subscription::{SubscriberId, Subscription},
     topic::HubUrl,
-    update::{EventId, Update},
+    update::Update,
 };
 use petasos_transports::{Dsn, OpenError, Options, Retention, open};
 use serde_json::{Value, json, value::RawValue};
@@ -73,7 +75,7 @@ async fn refusal(url: &str) -> String {
 fn update(id: &str, data: &str) -> Update {
     let body = format!("topic=t&id={id}&data={data}");
     let limits = Limits::default();
-    let draft = form::publish(body.as_bytes(), &HubUrl::default(), &limits).expect("valid");
+    let draft = request::publish(body.as_bytes(), &HubUrl::default(), &limits).expect("valid");
     Update::publish(draft, || EventId::from_uuid(""))
 }
 
@@ -896,7 +898,7 @@ fn fact_with(number: u128, active: bool, payloads: &[usize]) -> Fact {
     let subscriptions: Arc<[_]> = payloads.iter().enumerate().map(subscription).collect();
     let event = |subscription: &Subscription| {
         let id = EventId::from_uuid(&uuid::Uuid::new_v4().to_string());
-        subscription.event(&HubUrl::default(), active, None, id)
+        Update::announce(subscription, active, &HubUrl::default(), None, id)
     };
     let events = subscriptions.iter().map(event).collect();
     Fact { subscriber, active, subscriptions, events }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use mio::{Registry, event::Event};
-use petasos_protocol::{Limits, form, grants::Grants, matcher::Matcher, topic::HubUrl, update::Update};
+use petasos_protocol::{Limits, matcher::Matcher, request, token::Grants, topic::HubUrl, update::Update};
 
 use super::{
     census::Census,
@@ -28,7 +28,7 @@ pub(crate) fn at(sequence: u64) -> Position {
 /// An update whose id is its sequence.
 pub(crate) fn entry(sequence: u64, body: &str) -> Entry {
     let body = format!("{body}&id={sequence}");
-    let draft = form::publish(body.as_bytes(), &HubUrl::default(), &Limits::default()).expect("valid");
+    let draft = request::publish(body.as_bytes(), &HubUrl::default(), &Limits::default()).expect("valid");
     Entry {
         position: at(sequence),
         update: Arc::new(Update::publish(draft, || unreachable!("an id is given"))),

@@ -12,8 +12,7 @@ use std::{
 };
 
 use petasos_protocol::{
-    matcher::{LiteralPrefix, Matcher},
-    pattern,
+    matcher::{LiteralPrefix, Matcher, comparable},
     topic::{Topic, Topics},
 };
 use slab::Slab;
@@ -149,7 +148,7 @@ impl Patterns {
         if !self.by_url.is_empty()
             && let Some(url) = topic.url()
         {
-            tried += self.by_url.open(&pattern::comparable(url), &mut evaluate);
+            tried += self.by_url.open(&comparable(url), &mut evaluate);
         }
         steps + tried
     }

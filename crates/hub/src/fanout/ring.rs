@@ -116,7 +116,7 @@ impl Ring {
 mod tests {
     use std::sync::Arc;
 
-    use petasos_protocol::{Limits, form, topic::HubUrl};
+    use petasos_protocol::{Limits, request, topic::HubUrl};
 
     use super::*;
 
@@ -126,7 +126,7 @@ mod tests {
 
     fn push(ring: &mut Ring, sequence: u64, data: &str) {
         let body = format!("topic=a&id={sequence}&data={data}");
-        let draft = form::publish(body.as_bytes(), &HubUrl::default(), &Limits::default()).expect("valid");
+        let draft = request::publish(body.as_bytes(), &HubUrl::default(), &Limits::default()).expect("valid");
         let update = Arc::new(Update::publish(draft, || unreachable!("an id is given")));
         ring.push(Entry { position: at(sequence), update });
         ring.trim(ring.excess());

@@ -29,10 +29,11 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use petasos_protocol::{
     Dialect, Limits,
+    event::{EventId, EventType, Retry},
     matcher::{Matcher, MatcherText, MatcherType},
     subscription::{SubscriberId, Subscription},
     topic::{HubUrl, Topics},
-    update::{Draft, EventId, EventType, Origin, Retry, Update},
+    update::{Draft, Origin, Update},
 };
 
 use crate::{
@@ -678,8 +679,10 @@ fn fact(number: u128, active: bool) -> Fact {
 
 fn fact_of(subscriptions: Arc<[Subscription]>, active: bool) -> Fact {
     let hub = HubUrl::default();
-    let events =
-        subscriptions.iter().map(|each| each.event(&hub, active, None, crate::ids::event())).collect();
+    let events = subscriptions
+        .iter()
+        .map(|each| Update::announce(each, active, &hub, None, crate::ids::event()))
+        .collect();
     Fact { subscriber: subscriptions[0].subscriber, active, subscriptions, events }
 }
 
@@ -784,5 +787,5 @@ fn subscription_event_with(id: &str) -> Update {
         payload: None,
     };
     let id = EventId::parse(id, &limits).expect("id");
-    subscription.event(&HubUrl::default(), true, None, id)
+    Update::announce(&subscription, true, &HubUrl::default(), None, id)
 }

@@ -10,7 +10,10 @@ use std::{
 };
 
 use async_trait::async_trait;
-use petasos_protocol::update::{EventId, Origin, Update};
+use petasos_protocol::{
+    event::EventId,
+    update::{Origin, Update},
+};
 use slab::Slab;
 use tokio::sync::Notify;
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use petasos_protocol::update::{EventId, Update};
+use petasos_protocol::{event::EventId, update::Update};
 
 use crate::{TransportError, log::registry::Registry};
 

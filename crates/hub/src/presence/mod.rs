@@ -13,7 +13,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use petasos_protocol::{subscription::Subscription, topic::HubUrl, update::EventType};
+use petasos_protocol::{event::EventType, subscription::Subscription, topic::HubUrl};
 use tokio::time::timeout;
 
 use crate::{

@@ -2,11 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use petasos_protocol::{
-    subscription::Subscription,
-    topic::HubUrl,
-    update::{EventType, Update},
-};
+use petasos_protocol::{event::EventType, subscription::Subscription, topic::HubUrl, update::Update};
 use tokio::sync::{Notify, watch};
 
 use super::state::{Bounds, State};
@@ -57,7 +53,7 @@ impl Shared {
     /// The updates that announce an arrival or a departure, with new ids.
     pub(super) fn events(&self, subscriptions: &[Subscription], active: bool) -> Vec<Update> {
         let event = |subscription: &Subscription| {
-            subscription.event(&self.hub, active, self.legacy_type.as_ref(), ids::event())
+            Update::announce(subscription, active, &self.hub, self.legacy_type.as_ref(), ids::event())
         };
         subscriptions.iter().map(event).collect()
     }

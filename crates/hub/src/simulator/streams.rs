@@ -16,10 +16,9 @@ use std::{
 
 use petasos_protocol::{
     Dialect, Limits,
-    cursor::Cursor,
-    form::{self, SubscribeRequest},
-    grants::Grants,
     matcher::Matcher,
+    request::{self, Cursor, SubscribeRequest},
+    token::Grants,
 };
 use tokio::{
     runtime,
@@ -158,7 +157,7 @@ impl Simulation {
     /// `None`: the publisher got an error.
     async fn publish_one(&self, node: usize, body: &str) -> Option<()> {
         let node = &self.nodes[node % self.nodes.len()];
-        let draft = form::publish(body.as_bytes(), node.url(), &Limits::default()).expect("valid");
+        let draft = request::publish(body.as_bytes(), node.url(), &Limits::default()).expect("valid");
         node.publish(draft).await.ok().map(drop)
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use petasos_protocol::{cursor::Cursor, update::EventId};
+use petasos_protocol::{event::EventId, request::Cursor};
 use tokio::time::{Instant, sleep};
 
 use crate::{

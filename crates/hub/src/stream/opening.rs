@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use petasos_protocol::{
-    Dialect, form::SubscribeRequest, grants::Grants, matcher::Matcher, sse, subscription::Subscription,
+    Dialect, matcher::Matcher, request::SubscribeRequest, sse, subscription::Subscription, token::Grants,
     topic::HubUrl,
 };
 use tokio::time::Instant;

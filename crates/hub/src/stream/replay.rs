@@ -145,9 +145,10 @@ impl Job {
 #[cfg(test)]
 mod tests {
     use petasos_protocol::{
-        Limits, form,
-        grants::Grants,
+        Limits,
         matcher::{Matcher, MatcherType},
+        request,
+        token::Grants,
         topic::HubUrl,
         update::Update,
     };
@@ -159,7 +160,7 @@ mod tests {
         let entry = |sequence| {
             let body = format!("topic=https://example.com/{}/{sequence}&id={sequence}", "a".repeat(100));
             let draft =
-                form::publish(body.as_bytes(), &HubUrl::default(), &Limits::default()).expect("valid");
+                request::publish(body.as_bytes(), &HubUrl::default(), &Limits::default()).expect("valid");
             let update = Arc::new(Update::publish(draft, || unreachable!("an id is given")));
             Entry { position: Position { epoch: 1, sequence }, update }
         };

@@ -623,7 +623,7 @@ async fn the_end_of_one_stream_does_not_end_the_next_request_of_its_connection()
     }
     // Far past the first stream's end: the second is still served.
     tokio::time::advance(Duration::from_secs(1_000)).await;
-    let draft = petasos_protocol::form::publish(
+    let draft = petasos_protocol::request::publish(
         b"topic=a&id=later",
         connections.service().hub().url(),
         &Default::default(),

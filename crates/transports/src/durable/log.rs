@@ -11,7 +11,7 @@ use petasos_hub::{
     TransportError,
     transport::{Entry, Head, Page, Position, Trimmed},
 };
-use petasos_protocol::update::{EventId, Origin};
+use petasos_protocol::{event::EventId, update::Origin};
 use rusqlite::Connection;
 use tokio::sync::Notify;
 

@@ -80,10 +80,10 @@ pub(crate) fn lease(is_kept: bool) -> Lease {
 mod tests {
     use petasos_protocol::{
         Dialect,
+        event::EventId,
         matcher::{MatcherText, MatcherType},
         subscription::{SubscriberId, Subscription},
         topic::HubUrl,
-        update::EventId,
     };
 
     use super::*;
@@ -96,7 +96,7 @@ mod tests {
             subscriber: SubscriberId::from_uuid(number),
             payload: None,
         };
-        let event = subscription.event(&HubUrl::default(), true, None, EventId::from_uuid("1"));
+        let event = Update::announce(&subscription, true, &HubUrl::default(), None, EventId::from_uuid("1"));
         Fact {
             subscriber: subscription.subscriber,
             active: true,

@@ -11,10 +11,11 @@ use petasos_hub::{
 };
 use petasos_protocol::{
     Dialect,
+    event::EventId,
     matcher::{MatcherText, MatcherType},
     subscription::{SubscriberId, Subscription},
     topic::HubUrl,
-    update::EventId,
+    update::Update,
 };
 use petasos_transports::{Options, Retention};
 
@@ -135,7 +136,7 @@ fn fact(number: u128) -> Fact {
         payload: None,
     };
     let id = EventId::from_uuid(&format!("event-{number}"));
-    let events = vec![subscription.event(&HubUrl::default(), true, None, id)];
+    let events = vec![Update::announce(&subscription, true, &HubUrl::default(), None, id)];
     Fact { subscriber: subscription.subscriber, active: true, subscriptions: [subscription].into(), events }
 }
 

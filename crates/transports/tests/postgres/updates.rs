@@ -4,11 +4,7 @@ use petasos_hub::{
     TransportError,
     transport::{Follower, Position, Transport},
 };
-use petasos_protocol::{
-    Limits, form,
-    topic::HubUrl,
-    update::{EventId, Update},
-};
+use petasos_protocol::{Limits, event::EventId, request, topic::HubUrl, update::Update};
 
 use crate::support::{PATIENCE, Wait};
 
@@ -18,7 +14,7 @@ pub fn update(id: &str) -> Update {
 
 pub fn large_update(id: &str, bytes: usize) -> Update {
     let body = format!("topic=t&id={id}&data={}", "x".repeat(bytes));
-    let draft = form::publish(body.as_bytes(), &HubUrl::default(), &Limits::default()).expect("valid");
+    let draft = request::publish(body.as_bytes(), &HubUrl::default(), &Limits::default()).expect("valid");
     Update::publish(draft, || EventId::from_uuid("unused"))
 }
 

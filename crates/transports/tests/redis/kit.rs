@@ -18,10 +18,11 @@ use petasos_hub::{
 };
 use petasos_protocol::{
     Dialect, Limits,
+    event::EventId,
     matcher::{MatcherText, MatcherType},
     subscription::{SubscriberId, Subscription},
     topic::{HubUrl, Topics},
-    update::{Draft, EventId, Update},
+    update::{Draft, Update},
 };
 use petasos_transports::{OpenError, Options, Retention, open};
 
@@ -137,7 +138,7 @@ pub fn fact(number: u128, active: bool) -> Fact {
     };
     static EVENTS: AtomicUsize = AtomicUsize::new(1);
     let id = EventId::from_uuid(&EVENTS.fetch_add(1, Ordering::Relaxed).to_string());
-    let event = subscription.event(&HubUrl::default(), active, None, id);
+    let event = Update::announce(&subscription, active, &HubUrl::default(), None, id);
     Fact {
         subscriber: subscription.subscriber,
         active,
