@@ -1,12 +1,16 @@
 //! Hosts, logins, time-outs and certificates, as the URLs of all stores say them.
 
-use std::{fmt, time::Duration};
+#[cfg(any(feature = "nats", feature = "redis"))]
+use std::fmt;
+use std::time::Duration;
 
+#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
 use percent_encoding::percent_decode_str;
 
 use crate::{Dsn, OpenError};
 
 /// A name or an address, and a port.
+#[cfg(any(feature = "nats", feature = "redis"))]
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Host {
     pub(crate) name: String,
@@ -14,7 +18,7 @@ pub(crate) struct Host {
 }
 
 /// User and password, decoded.
-#[derive(Default)]
+#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
 pub(crate) struct Login {
     /// `None`: nothing stands before the colon.
     pub(crate) user: Option<String>,
@@ -23,6 +27,7 @@ pub(crate) struct Login {
 }
 
 /// Hosts of one URL: more than anybody names. Each host that is silent costs a time-out.
+#[cfg(any(feature = "nats", feature = "redis"))]
 const HOSTS_MAX: usize = 32;
 
 /// The largest value of the parameter `timeout`: after a minute proxies give up.
@@ -100,15 +105,16 @@ impl Host {
     }
 }
 
+#[cfg(any(feature = "nats", feature = "redis"))]
 impl Login {
     /// The password as text. `None`: there is none.
-    #[cfg(any(feature = "nats", feature = "redis"))]
     pub(crate) fn password_text(self) -> Result<Option<String>, OpenError> {
         let text = self.password.map(String::from_utf8).transpose();
         text.map_err(|_| OpenError::url("the password is not UTF-8"))
     }
 }
 
+#[cfg(any(feature = "nats", feature = "redis"))]
 impl fmt::Display for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.name.contains(':') {
@@ -118,6 +124,7 @@ impl fmt::Display for Host {
     }
 }
 
+#[cfg(any(feature = "nats", feature = "redis"))]
 impl fmt::Debug for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)

@@ -16,10 +16,12 @@
 //! # }
 //! ```
 
+#[cfg(any(feature = "durable", feature = "nats", feature = "postgres", feature = "redis"))]
 mod codec;
 mod dsn;
 #[cfg(feature = "durable")]
 mod durable;
+#[cfg(any(feature = "durable", feature = "nats", feature = "postgres", feature = "redis"))]
 mod hosts;
 #[cfg(feature = "nats")]
 mod nats;
@@ -27,7 +29,9 @@ mod nats;
 mod postgres;
 #[cfg(feature = "redis")]
 mod redis;
+#[cfg(any(feature = "durable", feature = "nats", feature = "postgres", feature = "redis"))]
 mod retry;
+#[cfg(any(feature = "durable", feature = "nats", feature = "postgres", feature = "redis"))]
 mod shared;
 
 use std::{sync::Arc, time::Duration};

@@ -14,7 +14,7 @@ use crate::{
     codec,
     shared::{
         facts,
-        room::{Permit, Room},
+        room::{Permit, Room, WAITING_BYTES_MAX},
     },
 };
 
@@ -72,12 +72,11 @@ pub(super) struct RecordedFact {
 
 /// Jobs that wait or are being done; further callers wait outside. More would only wait longer.
 pub(super) const JOBS_MAX: usize = 4_096;
-const BYTES_MAX: u32 = 64 * 1024 * 1024;
 
 impl Jobs {
     /// `queue` has room for [`JOBS_MAX`] jobs.
     pub(super) fn new(log: Arc<Log>, queue: mpsc::Sender<Job>, timeout: Duration) -> Self {
-        Self { log, queue, room: Room::new(JOBS_MAX, BYTES_MAX), timeout }
+        Self { log, queue, room: Room::new(JOBS_MAX, WAITING_BYTES_MAX), timeout }
     }
 
     /// Adds an update, and returns its sequence when the update is on disk.

@@ -28,8 +28,7 @@ use crate::{
     OpenError,
     shared::{
         health::Health,
-        room::{Permit, Room},
-        writer::WAITING_BYTES_MAX,
+        room::{Permit, Room, WAITING_BYTES_MAX},
     },
 };
 

@@ -6,7 +6,6 @@
 use std::{
     fmt::Display,
     sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
 };
 
 use tokio::sync::watch;
@@ -21,7 +20,8 @@ pub(crate) struct Capacity {
 }
 
 /// How often a store that refuses appends is probed.
-pub(crate) const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
+pub(crate) const PROBE_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Bytes that a probe looks for at most. A store with less room refuses many updates; a store that refuses one larger
 /// update may have room for others.
@@ -54,8 +54,8 @@ impl Capacity {
         }
     }
 
-    #[cfg(any(feature = "nats", feature = "postgres"))]
     /// Waits until the next probe is due, [`PROBE_INTERVAL`] after a refused append, and returns the bytes to look for.
+    #[cfg(any(feature = "nats", feature = "postgres"))]
     pub(crate) async fn is_due(&self) -> usize {
         let mut refused = self.refused.subscribe();
         loop {
@@ -69,7 +69,7 @@ impl Capacity {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, any(feature = "nats", feature = "postgres")))]
 mod tests {
     use super::*;
 

@@ -4,6 +4,9 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+/// Bytes that wait in this process for one store. As many as a hub reads of publishers' bodies at once, twice.
+pub(crate) const WAITING_BYTES_MAX: u32 = 64 * 1024 * 1024;
+
 /// The room of one store.
 ///
 /// Each entry counts as at least its share, `bytes_max / entries_max`, so that one semaphore keeps both bounds.

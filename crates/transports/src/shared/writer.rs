@@ -14,7 +14,7 @@ use tokio::{
 
 use super::{
     capacity::Capacity,
-    room::{Permit, Room},
+    room::{Permit, Room, WAITING_BYTES_MAX},
 };
 use crate::{codec, retry::Backoff};
 
@@ -47,9 +47,6 @@ pub(crate) struct Bounds {
     /// Bytes of the records of one batch. A larger record is a batch by itself.
     pub(crate) batch_bytes_max: usize,
 }
-
-/// Bytes of the records that wait or are being written. As many as a hub reads of publishers' bodies at once, twice.
-pub(crate) const WAITING_BYTES_MAX: u32 = 64 * 1024 * 1024;
 
 /// A store that takes batches.
 pub(crate) trait BatchStore: Send + Sync + 'static {
