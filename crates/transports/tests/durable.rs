@@ -1,7 +1,7 @@
 //! The durable log: what it guarantees, what it keeps, what it survives. Faults of the disk have a file of their own.
 #![cfg(feature = "durable")]
 
-mod support;
+mod kit;
 
 use std::{
     fs,
@@ -12,22 +12,20 @@ use std::{
 };
 
 use async_trait::async_trait;
+use kit::{
+    PATIENCE, Wait,
+    random::Random,
+    until,
+    updates::{fact as numbered_fact, kept_ids, sized},
+};
 use petasos_hub::{
     TransportError,
     conformance::{CHECKS, Subject},
     registry::{Fact, Lease, NodeId},
     transport::{Position, Transport},
 };
-use petasos_protocol::{
-    Dialect, Limits,
-    event::EventId,
-    matcher::{MatcherText, MatcherType},
-    subscription::{SubscriberId, Subscription},
-    topic::{HubUrl, Topics},
-    update::{Draft, Origin, Update},
-};
+use petasos_protocol::update::Origin;
 use petasos_transports::{OpenError, Options, Retention, open};
-use support::{PATIENCE, Wait, until};
 use tempfile::TempDir;
 
 #[derive(Default)]
@@ -172,14 +170,14 @@ async fn bytes_bound_updates() {
     for number in 0..50 {
         append(&*log, &number.to_string(), 950).await;
     }
-    let kept = ids(&*log).await;
+    let kept = kept_ids(&*log).await;
     assert!((8..=10).contains(&kept.len()), "{kept:?}");
     assert_eq!(kept.last().map(String::as_str), Some("49"));
     append(&*log, "too large for the bound", 20_000).await;
-    assert_eq!(ids(&*log).await, [""; 0], "the bound is one");
+    assert_eq!(kept_ids(&*log).await, [""; 0], "the bound is one");
     drop(log);
     let log = open_in(directory.path(), retention).await;
-    assert_eq!(ids(&*log).await, [""; 0]);
+    assert_eq!(kept_ids(&*log).await, [""; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -190,10 +188,10 @@ async fn age_bounds_updates_when_they_are_read() {
     let log = open_in(directory.path(), retention.clone()).await;
     let start = Instant::now();
     let old = append(&*log, "old", 10).await;
-    let kept = ids(&*log).await;
+    let kept = kept_ids(&*log).await;
     assert!(kept == ["old"] || start.elapsed() > age_max);
     let mut wait = Wait::new("it grows old");
-    while !ids(&*log).await.is_empty() {
+    while !kept_ids(&*log).await.is_empty() {
         wait.goes_on().await;
     }
     assert!(start.elapsed() > age_max);
@@ -264,13 +262,13 @@ async fn a_smaller_bound_holds_at_once_and_gives_the_disk_back() {
     let before = fs::metadata(&file).expect("there").len();
     assert!(before > 50_000_000, "{before}");
     let log = open_in(directory.path(), entries(100)).await;
-    assert_eq!(ids(&*log).await.len(), 100);
+    assert_eq!(kept_ids(&*log).await.len(), 100);
     let mut wait = Wait::new("the file becomes smaller");
     while fs::metadata(&file).expect("there").len() > before / 4 {
         append(&*log, "more", 10).await;
         wait.goes_on().await;
     }
-    assert_eq!(ids(&*log).await.len(), 100);
+    assert_eq!(kept_ids(&*log).await.len(), 100);
     assert_eq!(check_file(&file), "ok");
 }
 
@@ -283,7 +281,7 @@ async fn a_steady_log_does_not_grow() {
     let before = size();
     fill(&log, 40_000, 1_000).await;
     assert!(size() <= before * 3 / 2, "{before}, then {}", size());
-    assert_eq!(ids(&*log).await.len(), 1_000);
+    assert_eq!(kept_ids(&*log).await.len(), 1_000);
     let wal = fs::metadata(directory.path().join("mercure.sqlite3-wal")).expect("there").len();
     assert!(wal <= 80_000_000, "{wal}");
 }
@@ -401,7 +399,7 @@ async fn damage_is_stepped_over() {
         for entry in found.iter().filter(|entry| entry.update.origin() == Origin::Publisher) {
             let id = entry.update.id().as_str();
             let number: u32 = id.parse().expect("a number");
-            assert_eq!(*entry.update, update(id, if number.is_multiple_of(100) { 20_000 } else { 300 }));
+            assert_eq!(*entry.update, sized(id, if number.is_multiple_of(100) { 20_000 } else { 300 }));
             numbers.push(number);
         }
         // A page of a table takes with it what it holds, a page above it up to some thousand entries.
@@ -420,7 +418,7 @@ async fn damage_is_stepped_over() {
         }
         assert_eq!(followed, found.len(), "round {round}: a follower sees what a reader sees");
         // Most damage is where nothing is written any more.
-        match log.append(update("after", 10)).await {
+        match log.append(sized("after", 10)).await {
             Ok(position) => assert_eq!(log.locate("after").await.expect("locate"), Some(position)),
             Err(error) => assert!(matches!(error, TransportError::Failed(_)), "{error}"),
         }
@@ -442,10 +440,10 @@ async fn a_damaged_log_is_trimmed_all_the_same() {
         file.write_all_at(&[0xa5; PAGE], page * PAGE as u64).expect("written");
     }
     let log = open_in(directory.path(), entries(2_000)).await;
-    let before = ids(&*log).await.len();
+    let before = kept_ids(&*log).await.len();
     assert!((1_000..2_000).contains(&before), "{before}");
     fill(&log, 6_000, 300).await;
-    let kept = ids(&*log).await.len();
+    let kept = kept_ids(&*log).await.len();
     assert!((1_000..=2_000).contains(&kept), "{kept}");
 }
 
@@ -473,7 +471,7 @@ async fn a_torn_end_is_cut_off() {
         fs::write(torn.join("mercure.sqlite3"), &database).expect("written");
         fs::write(torn.join("mercure.sqlite3-wal"), &wal[..cut]).expect("written");
         let log = open_in(&torn, entries(1_000)).await;
-        let ids = ids(&*log).await;
+        let ids = kept_ids(&*log).await;
         assert_eq!(ids, (0..ids.len()).map(|number| number.to_string()).collect::<Vec<_>>());
         assert!(ids.len() <= before);
         before = ids.len();
@@ -505,12 +503,12 @@ async fn files_that_are_taken_away_are_noticed_before_anything_more_is_acknowled
         let log = open_in(&directory, entries(10)).await;
         append(&*log, "1", 10).await;
         harm(&directory);
-        let refused = log.append(update("2", 10)).await;
+        let refused = log.append(sized("2", 10)).await;
         let Err(TransportError::Failed(reason)) = refused else { panic!("{what}: {refused:?}") };
         assert!(reason.to_string().contains("removed, moved or replaced"), "{what}: {reason}");
         assert!(!log.is_ready(), "{what}");
-        assert_eq!(ids(&*log).await, ["1"], "{what}: what is there can be read");
-        assert!(matches!(log.append(update("3", 10)).await, Err(TransportError::Failed(_))), "{what}");
+        assert_eq!(kept_ids(&*log).await, ["1"], "{what}: what is there can be read");
+        assert!(matches!(log.append(sized("3", 10)).await, Err(TransportError::Failed(_))), "{what}");
     }
 }
 
@@ -525,7 +523,7 @@ async fn a_file_that_is_taken_away_is_noticed_when_nobody_publishes() {
     drop(log);
     wait_until_left(directory.path()).await;
     let log = open_in(directory.path(), entries(10)).await;
-    assert_eq!(ids(&*log).await, ["1"]);
+    assert_eq!(kept_ids(&*log).await, ["1"]);
     append(&*log, "2", 10).await;
 }
 
@@ -572,18 +570,6 @@ async fn wait_until_left(directory: &Path) {
     until("the log is left", || file.try_lock().is_ok()).await;
 }
 
-async fn ids(log: &dyn Transport) -> Vec<String> {
-    let (mut after, mut ids) = (Position::EARLIEST, Vec::new());
-    loop {
-        let page = log.read(after, 1_000).await.expect("read");
-        ids.extend(page.entries.iter().map(|entry| entry.update.id().as_str().to_owned()));
-        after = page.through;
-        if page.at_end {
-            return ids;
-        }
-    }
-}
-
 /// With many appenders, as that is fast.
 async fn fill(log: &Arc<dyn Transport>, count: usize, bytes: usize) {
     let appenders = (0..100).map(|appender| {
@@ -600,53 +586,14 @@ async fn fill(log: &Arc<dyn Transport>, count: usize, bytes: usize) {
 }
 
 async fn append(log: &dyn Transport, id: &str, bytes: usize) -> Position {
-    log.append(update(id, bytes)).await.expect("append")
-}
-
-fn update(id: &str, bytes: usize) -> Update {
-    let limits = Limits::default();
-    let draft = Draft {
-        topics: Topics::parse(["topic"], &HubUrl::default(), &limits).expect("topic"),
-        data: format!("{id} ").repeat(bytes / (id.len() + 1) + 1),
-        private: false,
-        id: Some(EventId::parse(id, &limits).expect("id")),
-        event_type: None,
-        retry: None,
-    };
-    Update::publish(draft, || unreachable!("an id was given"))
+    log.append(sized(id, bytes)).await.expect("append")
 }
 
 fn fact(active: bool) -> Fact {
     numbered_fact(1, active)
 }
 
-fn numbered_fact(number: u128, active: bool) -> Fact {
-    let subscription = Subscription {
-        dialect: Dialect::V1,
-        matcher: MatcherText::new(MatcherType::Exact, "topic"),
-        subscriber: SubscriberId::from_uuid(number),
-        payload: None,
-    };
-    let id = EventId::from_uuid(if active { "arrival" } else { "departure" });
-    Fact {
-        subscriber: subscription.subscriber,
-        active,
-        events: vec![Update::announce(&subscription, active, &HubUrl::default(), None, id)],
-        subscriptions: [subscription].into(),
-    }
-}
-
 fn check_file(path: &Path) -> String {
     let connection = rusqlite::Connection::open(path).expect("open");
     connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).expect("checked")
-}
-
-/// Numbers that look random and are the same each time.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % end
-    }
 }

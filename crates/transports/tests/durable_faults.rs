@@ -2,7 +2,7 @@
 //! runs itself once more as a child process, as which it does what has to be survived.
 #![cfg(feature = "durable")]
 
-mod faults;
+mod kit;
 
 use std::{
     collections::HashMap,
@@ -11,6 +11,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::Arc,
+    task::Poll,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -20,20 +21,17 @@ use petasos_hub::{
     conformance::{CHECKS, Subject},
     transport::{Position, Transport},
 };
-use petasos_protocol::{
-    Limits,
-    event::EventId,
-    topic::{HubUrl, Topics},
-    update::{Draft, Update},
-};
 use petasos_transports::{Options, Retention, open};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use self::faults::{Disk, lose_power, order};
-
-/// Far above what anything here takes.
-const PATIENCE: Duration = Duration::from_secs(60);
+use self::kit::{
+    PATIENCE,
+    disk::{Disk, hangs, lose_power, order},
+    random::Random,
+    until,
+    updates::{kept_ids, sized},
+};
 
 /// Appenders of a child process.
 const APPENDERS: usize = 6;
@@ -69,7 +67,9 @@ fn a_failed_synchronization_is_final() {
     assert!(child, "see the child's output");
     // A later process finds all that was acknowledged.
     let log = block_on(open_in(directory.path(), 100_000));
-    assert!(block_on(ids(&*log)).starts_with(&(0..10).map(|number| number.to_string()).collect::<Vec<_>>()));
+    assert!(
+        block_on(kept_ids(&*log)).starts_with(&(0..10).map(|number| number.to_string()).collect::<Vec<_>>())
+    );
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn a_failed_checkpoint_is_final() {
         .expect("a number");
     let log = block_on(open_in(directory.path(), 100_000));
     let expected: Vec<_> = (0..acknowledged).map(|number| number.to_string()).collect();
-    assert!(block_on(ids(&*log)).starts_with(&expected));
+    assert!(block_on(kept_ids(&*log)).starts_with(&expected));
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn child_whose_disk_fails() {
         let error = append(&*log, "too late", 100).await.expect_err("it is final");
         assert!(matches!(error, TransportError::Failed(_)), "{error}");
         assert!(!log.is_ready());
-        assert_eq!(ids(&*log).await, (0..10).map(|number| number.to_string()).collect::<Vec<_>>());
+        assert_eq!(kept_ids(&*log).await, (0..10).map(|number| number.to_string()).collect::<Vec<_>>());
         assert!(log.locate("3").await.expect("locate").is_some());
         log.follow(Position::EARLIEST).await.expect("follow").next().await.expect("next");
     });
@@ -159,7 +159,7 @@ fn child_whose_checkpoint_fails() {
         }
         order(&orders, "");
         assert!(append(&*log, "too late", 100).await.is_err() && !log.is_ready());
-        assert_eq!(ids(&*log).await.len(), acknowledged);
+        assert_eq!(kept_ids(&*log).await.len(), acknowledged);
         fs::write(directory.join("acknowledged"), acknowledged.to_string()).expect("written");
     });
 }
@@ -183,7 +183,7 @@ fn child_whose_disk_is_full() {
                 assert!(acknowledged.len() < 10_000, "the disk is full at some time");
             };
             assert!(matches!(error, TransportError::Full(_)), "{error}");
-            assert_eq!(ids(&*log).await, acknowledged);
+            assert_eq!(kept_ids(&*log).await, acknowledged);
             for _ in 0..5 {
                 let both = tokio::join!(append(&*log, "a", 200_000), append(&*log, "b", 200_000));
                 assert!(both.0.is_err() && both.1.is_err());
@@ -195,7 +195,7 @@ fn child_whose_disk_is_full() {
             let id = format!("{round}-again");
             append(&*log, &id, 20_000).await.expect("there is room");
             acknowledged.push(id);
-            assert_eq!(ids(&*log).await, acknowledged);
+            assert_eq!(kept_ids(&*log).await, acknowledged);
         }
         let mut followed = Vec::new();
         while followed.len() < acknowledged.len() {
@@ -206,7 +206,7 @@ fn child_whose_disk_is_full() {
         assert_eq!(followed, acknowledged, "the stream has seen all that, and nothing else");
         drop((log, follower));
         let log = open_in(&directory, 100_000).await;
-        assert_eq!(ids(&*log).await, acknowledged);
+        assert_eq!(kept_ids(&*log).await, acknowledged);
     });
 }
 
@@ -233,7 +233,7 @@ fn child_whose_disk_is_small() {
         until("it is ready by itself", || log.is_ready()).await;
         append(&*log, "again", 20_000).await.expect("there is room");
         acknowledged.push("again".to_owned());
-        assert_eq!(ids(&*log).await, acknowledged);
+        assert_eq!(kept_ids(&*log).await, acknowledged);
     });
 }
 
@@ -268,26 +268,30 @@ fn child_whose_disk_hangs() {
             append(&*log, id, 100).await.expect("append");
             expected.push(id);
         }
-        assert_eq!(ids(&*log).await, expected, "each once");
+        assert_eq!(kept_ids(&*log).await, expected, "each once");
 
         // Two updates are written together, and one of the publishers gives up.
         order(&orders, "hang 0");
         let first = publish(&["first"]);
-        // Sleeps: it is being written as soon as the disk hangs with it, which nothing tells.
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        let (gone, stays) = (publish(&["gone"]), publish(&["stays", "too"]));
-        // Sleeps: both are queued, which nothing tells.
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        until("the disk hangs with it", || hangs(&orders)).await;
+        // Polled once, an append is queued.
+        let mut gone = Box::pin(append(&*log, "gone", 100));
+        let mut stays = ["stays", "too"].map(|id| Box::pin(append(&*log, id, 100)));
+        for queued in [&mut gone].into_iter().chain(&mut stays) {
+            let polled = std::future::poll_fn(|cx| Poll::Ready(queued.as_mut().poll(cx).is_pending()));
+            assert!(polled.await);
+        }
         order(&orders, "hang 1");
         assert!(first.await.expect("no panic")[0].is_ok());
-        gone.abort();
-        // Sleeps: the commit has to be a slow one.
-        tokio::time::sleep(Duration::from_millis(1_100)).await;
+        drop(gone);
+        until("the disk hangs with the others", || hangs(&orders)).await;
+        let began = Instant::now();
+        // The publisher of a slow commit may have given up.
+        until("the commit is a slow one", || began.elapsed() > Duration::from_millis(1_100)).await;
         order(&orders, "");
-        let stayed: Vec<_> =
-            stays.await.expect("no panic").into_iter().collect::<Result<_, _>>().expect("append");
+        let stayed = futures_util::future::try_join_all(stays).await.expect("append");
         expected.extend(["first", "stays", "too"]);
-        assert_eq!(ids(&*log).await, expected);
+        assert_eq!(kept_ids(&*log).await, expected);
         for (position, id) in stayed.iter().zip(["stays", "too"]) {
             assert_eq!(log.locate(id).await.expect("locate"), Some(*position));
         }
@@ -299,7 +303,7 @@ fn child_whose_disk_hangs() {
         assert_eq!(followed, expected);
         drop((log, follower));
         let log = open_in(&directory, 500).await;
-        assert_eq!(ids(&*log).await, expected);
+        assert_eq!(kept_ids(&*log).await, expected);
         assert!(log.locate("gone").await.expect("locate").is_some());
     });
 }
@@ -351,7 +355,7 @@ fn child_at_its_bound() {
                 .await
                 .expect("trimming makes the room that appending takes");
         }
-        assert_eq!(ids(&*log).await.len(), 500);
+        assert_eq!(kept_ids(&*log).await.len(), 500);
     });
 }
 
@@ -455,7 +459,7 @@ fn check<'a>(
                 let parts: Vec<_> = id.split('/').collect();
                 assert_eq!(parts[0], round.to_string(), "{told}: something old at the end");
                 let number = parts[2].parse().expect("a number");
-                assert_eq!(*entry.update, update(id, size_of(number)), "{told}: {id} is whole");
+                assert_eq!(*entry.update, sized(id, size_of(number)), "{told}: {id} is whole");
                 let next = numbers.entry(parts[1].to_owned()).or_default();
                 assert_eq!(number, *next, "{told}: {id} in order and once");
                 *next += 1;
@@ -521,50 +525,6 @@ async fn open_in(directory: &Path, entries_max: usize) -> Arc<dyn Transport> {
     open(&url.parse().expect("a URL"), &options).await.expect("open")
 }
 
-async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "{what}");
-        // Sleeps: how often it looks decides nothing.
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-async fn ids(log: &dyn Transport) -> Vec<String> {
-    let (mut after, mut ids) = (Position::EARLIEST, Vec::new());
-    loop {
-        let page = log.read(after, 1_000).await.expect("read");
-        ids.extend(page.entries.iter().map(|entry| entry.update.id().as_str().to_owned()));
-        after = page.through;
-        if page.at_end {
-            return ids;
-        }
-    }
-}
-
 async fn append(log: &dyn Transport, id: &str, bytes: usize) -> Result<Position, TransportError> {
-    log.append(update(id, bytes)).await
-}
-
-fn update(id: &str, bytes: usize) -> Update {
-    let limits = Limits::default();
-    let draft = Draft {
-        topics: Topics::parse(["topic"], &HubUrl::default(), &limits).expect("topic"),
-        data: format!("{id} ").repeat(bytes / (id.len() + 1) + 1),
-        private: false,
-        id: Some(EventId::parse(id, &limits).expect("id")),
-        event_type: None,
-        retry: None,
-    };
-    Update::publish(draft, || unreachable!("an id was given"))
-}
-
-/// Numbers that look random and are the same for the same seed.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % end
-    }
+    log.append(sized(id, bytes)).await
 }

@@ -2,37 +2,37 @@
 
 #![cfg(feature = "nats")]
 
-mod support;
+mod kit;
 
 use std::{
     path::Path,
     process::Command,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
+use kit::{
+    PATIENCE, Port, Server, Wait, certificate,
+    store::{Logs, Store},
+    until,
+    updates::*,
+};
 use petasos_hub::{
     TransportError,
-    conformance::{CHECKS, Subject},
     registry::{Fact, Lease, NodeId, Registry},
-    transport::{Entry, Follower, Position, Transport},
+    transport::{Position, Transport},
 };
 use petasos_protocol::{
-    Dialect, Limits,
+    Dialect,
     event::EventId,
     matcher::{MatcherText, MatcherType},
-    request,
     subscription::{SubscriberId, Subscription},
     topic::HubUrl,
     update::Update,
 };
-use petasos_transports::{Dsn, OpenError, Options, Retention, open};
+use petasos_transports::OpenError;
 use serde_json::{Value, json, value::RawValue};
-use support::{PATIENCE, Port, Server, Wait, output, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 fn nats(configuration: &'static str) -> Server {
@@ -55,71 +55,10 @@ fn url(server: &Server) -> String {
     format!("nats://127.0.0.1:{}?lease=2s&timeout=2s", server.port)
 }
 
-async fn try_open(url: &str, history_max: usize) -> Result<Arc<dyn Transport>, OpenError> {
-    let dsn: Dsn = url.parse().expect("a URL");
-    let retention = Retention { entries_max: history_max, ..Retention::default() };
-    open(&dsn, &Options { retention, ..Options::default() }).await
-}
-
-async fn log(url: &str, history_max: usize) -> Arc<dyn Transport> {
-    try_open(url, history_max).await.expect("a log")
-}
-
 async fn refusal(url: &str) -> String {
     match try_open(url, 10).await.err().expect("refused") {
         OpenError::Refused(text) => text,
         other => panic!("{other:?}"),
-    }
-}
-
-fn update(id: &str, data: &str) -> Update {
-    let body = format!("topic=t&id={id}&data={data}");
-    let limits = Limits::default();
-    let draft = request::publish(body.as_bytes(), &HubUrl::default(), &limits).expect("valid");
-    Update::publish(draft, || EventId::from_uuid(""))
-}
-
-async fn append(log: &dyn Transport, id: &str) -> Position {
-    log.append(update(id, "d")).await.expect("append")
-}
-
-/// As a publisher who tries again: the ids of what was acknowledged are the last of each name.
-async fn append_again(log: &dyn Transport, id: &str) {
-    let mut wait = Wait::new("appends succeed again");
-    while let Err(error) = log.append(update(id, "d")).await {
-        assert!(matches!(error, TransportError::Unavailable(_)), "{error}");
-        wait.goes_on().await;
-    }
-}
-
-async fn follow_from_head(log: &dyn Transport) -> Box<dyn Follower> {
-    let head = log.head().await.expect("head").position;
-    log.follow(head).await.expect("follow")
-}
-
-/// Entries up to the one with that id.
-async fn take_to(follower: &mut dyn Follower, id: &str) -> Vec<Entry> {
-    let mut entries: Vec<Entry> = Vec::new();
-    while entries.last().is_none_or(|last| last.update.id().as_str() != id) {
-        let next = tokio::time::timeout(PATIENCE, follower.next()).await;
-        entries.extend(next.expect("entries arrive").expect("follow"));
-    }
-    entries
-}
-
-fn names(entries: &[Entry]) -> Vec<&str> {
-    entries.iter().map(|entry| entry.update.id().as_str()).collect()
-}
-
-async fn kept(log: &dyn Transport) -> Vec<Entry> {
-    let (mut entries, mut after) = (Vec::new(), Position::EARLIEST);
-    loop {
-        let page = log.read(after, 1_000).await.expect("read");
-        entries.extend(page.entries);
-        after = page.through;
-        if page.at_end {
-            return entries;
-        }
     }
 }
 
@@ -131,124 +70,57 @@ async fn api(server: &Server, subject: &str, request: &Value) -> Value {
     serde_json::from_slice(&answer.expect("an answer").payload).expect("JSON")
 }
 
-/// Makes logs with names of their own on one server or cluster.
-struct OnServer {
-    servers: Vec<Server>,
-    /// Without the parameters.
-    url: String,
-    replicas: usize,
-    made: AtomicUsize,
-    last: Mutex<(String, usize)>,
-}
+/// A server alone, or a cluster.
+struct Nats(Vec<Server>);
 
 #[async_trait]
-impl Subject for OnServer {
-    async fn transport(&self, history_max: usize) -> Arc<dyn Transport> {
-        let number = self.made.fetch_add(1, Ordering::Relaxed);
-        let url = format!("{}?name=log-{number}&lease=2s&replicas={}", self.url, self.replicas);
-        *self.last.lock().expect("no panic") = (url.clone(), history_max);
-        log(&url, history_max).await
+impl Store for Nats {
+    const ENDS: &'static [&'static str] = &["TERM", "KILL"];
+
+    async fn start() -> Self {
+        Self(vec![nats("")])
     }
 
-    async fn peer(&self) -> Option<Arc<dyn Transport>> {
-        let (url, history_max) = self.last.lock().expect("no panic").clone();
-        Some(log(&url, history_max).await)
+    fn url(&self, parameters: &str) -> String {
+        let hosts: Vec<_> = self.0.iter().map(|server| format!("127.0.0.1:{}", server.port)).collect();
+        format!("nats://{}?{parameters}", hosts.join(","))
     }
 
-    async fn pause(&self) -> bool {
-        self.servers.iter().for_each(Server::pause);
-        true
+    fn pause(&self) {
+        self.0.iter().for_each(Server::pause);
     }
 
-    async fn resume(&self) {
-        self.servers.iter().for_each(Server::resume);
+    fn resume(&self) {
+        self.0.iter().for_each(Server::resume);
+    }
+
+    fn end(&mut self, signal: &str) {
+        self.0.iter_mut().for_each(|server| server.end(signal));
+    }
+
+    fn come_back(&mut self) {
+        self.0.iter_mut().for_each(Server::restart);
+    }
+
+    fn lose_everything(&mut self) {
+        for server in &mut self.0 {
+            server.kill();
+            std::fs::remove_dir_all(server.directory().join("store")).expect("a store");
+        }
     }
 }
 
+kit::stories::stories!(Nats);
+
+/// Publishers wait for a follower that waits for the server.
 #[tokio::test(flavor = "multi_thread")]
-async fn conformance() {
-    let server = nats("");
-    let url = format!("nats://127.0.0.1:{}", server.port);
-    conforms(vec![server], url, 1).await;
-}
-
-async fn conforms(servers: Vec<Server>, url: String, replicas: usize) {
-    let subject = OnServer { servers, url, replicas, made: AtomicUsize::new(0), last: Mutex::default() };
-    for (name, check) in CHECKS {
-        eprintln!("{name}");
-        check(&subject).await;
-    }
-}
-
-/// Two logs of one server, a follower on each, appends before and after `fails` and `returns`.
-async fn goes_on(fails: impl Fn(&mut Server), returns: impl Fn(&mut Server)) {
+async fn publishers_that_wait_for_a_follower_do_not_wait_for_a_server_that_is_unavailable() {
     let mut server = nats("");
-    let (one, other) = (log(&url(&server), 1_000).await, log(&url(&server), 1_000).await);
-    let mut followers = [follow_from_head(&*one).await, follow_from_head(&*other).await];
-    for number in 0..50 {
-        append(&*one, &format!("before-{number}")).await;
-    }
-    fails(&mut server);
-    until("it is known to be away", || !one.is_ready() && !other.is_ready()).await;
-    assert!(matches!(one.append(update("lost", "d")).await, Err(TransportError::Unavailable(_))));
-    assert!(matches!(one.head().await, Err(TransportError::Unavailable(_))));
-    returns(&mut server);
-    until("it is known to be back", || one.is_ready() && other.is_ready()).await;
-    for number in 0..50 {
-        append_again(&*other, &format!("after-{number}")).await;
-    }
-    append_again(&*one, "end").await;
-    let kept = kept(&*other).await;
-    let acknowledged: Vec<_> = names(&kept).into_iter().filter(|id| *id != "lost").collect();
-    let expected = (0..50).map(|number| format!("before-{number}"));
-    let expected = expected.chain((0..50).map(|number| format!("after-{number}"))).chain(["end".to_owned()]);
-    assert_eq!(acknowledged, expected.collect::<Vec<_>>());
-    for follower in &mut followers {
-        let followed = take_to(&mut **follower, "end").await;
-        assert_eq!(names(&followed), names(&kept), "no gap and nothing twice");
-        assert!(followed.iter().zip(&kept).all(|(one, other)| one.position == other.position));
-    }
-    assert_eq!(one.locate("before-0").await.expect("locate"), Some(kept[0].position));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_log_goes_on_over_a_restart() {
-    goes_on(Server::stop, Server::restart).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_log_goes_on_over_a_kill() {
-    goes_on(Server::kill, Server::restart).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_log_goes_on_over_a_pause() {
-    goes_on(|server| server.pause(), |server| server.resume()).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_append_to_a_paused_server_fails_in_time() {
-    let server = nats("");
-    let log = log(&url(&server), 100).await;
-    append(&*log, "a").await;
-    server.pause();
-    let failed = tokio::time::timeout(PATIENCE, log.append(update("b", "d"))).await.expect("in time");
-    assert!(matches!(failed, Err(TransportError::Unavailable(_))), "{failed:?}");
-    assert!(!log.is_ready());
-    server.resume();
-    until("it is known to be back", || log.is_ready()).await;
-    append_again(&*log, "c").await;
-}
-
-/// Who waits for a follower that waits for the server.
-#[tokio::test(flavor = "multi_thread")]
-async fn who_waits_for_a_follower_does_not_wait_for_a_server_that_is_away() {
-    let mut server = nats("");
-    let log = log(&url(&server), 10_000).await;
+    let log = open_log(&url(&server), 10_000).await;
     let registry = log.registry().expect("a registry");
     let node = NodeId::new(1);
     registry.renew(node).await.expect("renew");
-    let follower = follow_from_head(&*log).await;
+    let follower = follow(&*log).await;
     append_many(&log, "a", 1_000).await;
     for number in 0..24 {
         append(&*log, &number.to_string()).await;
@@ -258,7 +130,7 @@ async fn who_waits_for_a_follower_does_not_wait_for_a_server_that_is_away() {
     let mut appends = tokio::task::JoinSet::new();
     for number in 0..10 {
         let log = Arc::clone(&log);
-        appends.spawn(async move { log.append(update(&format!("waits-{number}"), "d")).await });
+        appends.spawn(async move { log.append(update(&format!("waits-{number}"))).await });
     }
     let recorded = tokio::spawn({
         let log = Arc::clone(&log);
@@ -280,42 +152,11 @@ async fn who_waits_for_a_follower_does_not_wait_for_a_server_that_is_away() {
     drop(follower);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_lost_log_is_another_one() {
-    let mut server = nats("");
-    let log = log(&url(&server), 100).await;
-    let mut follower = follow_from_head(&*log).await;
-    let old = append(&*log, "old").await;
-    take_to(&mut *follower, "old").await;
-    let registry = log.registry().expect("a registry");
-    let node = NodeId::new(1);
-    assert_eq!(registry.renew(node).await.expect("renew"), Lease::Ended);
-    server.kill();
-    std::fs::remove_dir_all(server.directory().join("store")).expect("a store");
-    server.restart();
-    let end = tokio::time::timeout(PATIENCE, follower.next()).await.expect("it ends");
-    assert!(matches!(end, Err(TransportError::Trimmed)), "{end:?}");
-    until("it is known to be back", || log.is_ready()).await;
-    append_again(&*log, "first").await;
-    let mut follower = follow_from_head(&*log).await;
-    let new = append(&*log, "new").await;
-    assert!(new.epoch > old.epoch);
-    assert_eq!(names(&take_to(&mut *follower, "new").await), ["new"]);
-    let page = log.read(old, 10).await.expect("read");
-    assert_eq!(names(&page.entries), ["first", "new"]);
-    let anew = Position { epoch: new.epoch, sequence: 0 };
-    assert!(page.trimmed.updates >= anew && page.trimmed.events >= anew);
-    assert_eq!(log.locate("old").await.expect("locate"), None);
-    assert!(matches!(log.follow(old).await.err(), Some(TransportError::Trimmed)));
-    assert_eq!(registry.renew(node).await.expect("renew"), Lease::Ended, "leases are lost with it");
-    assert_eq!(registry.record(node, &[fact(1, true)]).await.expect("record"), Lease::Kept);
-}
-
 /// As after a loss of power, for a server alone.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_has_lost_its_end_is_known_as_it_is() {
     let mut server = nats("");
-    let log = log(&url(&server), 100_000).await;
+    let log = open_log(&url(&server), 100_000).await;
     append_many(&log, "kept", 5_000).await;
     let end = append(&*log, "end").await;
     server.stop();
@@ -353,24 +194,11 @@ async fn a_log_that_has_lost_its_end_is_known_as_it_is() {
         });
     }
     asking.join_all().await;
-    let mut follower = follow_from_head(&*log).await;
+    let mut follower = follow(&*log).await;
     append_again(&*log, "new").await;
     assert_eq!(names(&take_to(&mut *follower, "new").await), ["new"]);
     // It lies behind the end.
     assert!(matches!(log.follow(lost).await.err(), Some(TransportError::Trimmed)));
-}
-
-async fn append_many(log: &Arc<dyn Transport>, name: &str, count: usize) {
-    let mut appends = tokio::task::JoinSet::new();
-    for appender in 0..50 {
-        let (log, name) = (Arc::clone(log), name.to_owned());
-        appends.spawn(async move {
-            for number in 0..count / 50 {
-                append(&*log, &format!("{name}-{appender}-{number}")).await;
-            }
-        });
-    }
-    appends.join_all().await;
 }
 
 fn copy(server: &Server, from: &str, to: &str) {
@@ -383,8 +211,8 @@ fn copy(server: &Server, from: &str, to: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_stream_is_made_again() {
     let server = nats("");
-    let log = log(&url(&server), 100).await;
-    let mut follower = follow_from_head(&*log).await;
+    let log = open_log(&url(&server), 100).await;
+    let mut follower = follow(&*log).await;
     let old = append(&*log, "old").await;
     take_to(&mut *follower, "old").await;
     api(&server, "STREAM.DELETE.mercure", &Value::Null).await;
@@ -399,7 +227,7 @@ async fn a_deleted_stream_is_made_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_an_operator_purges_counts_as_trimmed() {
     let server = nats("");
-    let log = log(&url(&server), 100).await;
+    let log = open_log(&url(&server), 100).await;
     for number in 0..10 {
         append(&*log, &number.to_string()).await;
     }
@@ -419,11 +247,11 @@ async fn what_an_operator_purges_counts_as_trimmed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_comes_later_sees_what_others_see() {
     let server = nats("");
-    let one = log(&url(&server), 3).await;
+    let one = open_log(&url(&server), 3).await;
     for number in 0..10 {
         append(&*one, &number.to_string()).await;
     }
-    let other = log(&url(&server), 3).await;
+    let other = open_log(&url(&server), 3).await;
     assert_eq!(names(&kept(&*other).await), ["7", "8", "9"]);
     assert_eq!(one.head().await.expect("head"), other.head().await.expect("head"));
     let page = |log: Arc<dyn Transport>| async move {
@@ -435,7 +263,7 @@ async fn a_node_that_comes_later_sees_what_others_see() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_kept_is_bounded() {
     let server = nats("");
-    let log = log(&url(&server), 10).await;
+    let log = open_log(&url(&server), 10).await;
     let mut appends = tokio::task::JoinSet::new();
     for appender in 0..64 {
         let log = Arc::clone(&log);
@@ -454,37 +282,11 @@ async fn what_is_kept_is_bounded() {
     assert_eq!(page.trimmed.updates.sequence, page.entries[0].position.sequence - 1);
 }
 
-/// Followed from its start while others append more than is kept.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_follower_that_is_too_slow_is_told() {
-    let server = nats("");
-    let (one, other) = (log(&url(&server), 10).await, log(&url(&server), 10).await);
-    let mut follower = follow_from_head(&*one).await;
-    let mut appends = tokio::task::JoinSet::new();
-    for appender in 0..64 {
-        let other = Arc::clone(&other);
-        appends.spawn(async move {
-            for number in 0..400 {
-                append(&*other, &format!("{appender}-{number}")).await;
-            }
-        });
-    }
-    appends.join_all().await;
-    let end = loop {
-        match tokio::time::timeout(PATIENCE, follower.next()).await.expect("it ends") {
-            Ok(_) => {}
-            Err(error) => break error,
-        }
-    };
-    assert!(matches!(end, TransportError::Trimmed), "{end}");
-    append(&*one, "goes on").await;
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn damaged_records_are_skipped() {
     let server = nats("");
-    let log = log(&url(&server), 100).await;
-    let mut follower = follow_from_head(&*log).await;
+    let log = open_log(&url(&server), 100).await;
+    let mut follower = follow(&*log).await;
     append(&*log, "a").await;
     let client = async_nats::connect(format!("127.0.0.1:{}", server.port)).await.expect("connect");
     for payload in ["", "nonsense", "\u{1}nonsense"] {
@@ -507,9 +309,9 @@ async fn credentials_are_asked_for_and_not_shown() {
         let text = refusal(&format!("nats://{user}127.0.0.1:{}", server.port)).await;
         assert!(text.contains("credentials") && !text.contains("wrongwrong"), "{text}");
     }
-    append(&*log(&format!("nats://hub:s%20e%2Fcret@127.0.0.1:{}", server.port), 10).await, "a").await;
+    append(&*open_log(&format!("nats://hub:s%20e%2Fcret@127.0.0.1:{}", server.port), 10).await, "a").await;
     let server = nats("authorization { token: secret }");
-    append(&*log(&format!("nats://secret@127.0.0.1:{}", server.port), 10).await, "a").await;
+    append(&*open_log(&format!("nats://secret@127.0.0.1:{}", server.port), 10).await, "a").await;
 }
 
 /// The client gives up for good when it is refused.
@@ -524,8 +326,8 @@ async fn a_log_comes_back_when_its_credentials_are_valid_again() {
         command(directory, port, &text)
     });
     let url = format!("nats://hub:secret@127.0.0.1:{}?timeout=1s", server.port);
-    let log = log(&url, 10).await;
-    let mut follower = follow_from_head(&*log).await;
+    let log = open_log(&url, 10).await;
+    let mut follower = follow(&*log).await;
     append(&*log, "a").await;
     std::fs::write(server.directory().join("password"), "another").expect("a file");
     server.stop();
@@ -546,22 +348,7 @@ async fn tls_is_checked_against_an_own_authority() {
     let server = Server::start(|directory, port| {
         let path = |name: &str| directory.join(name);
         if !path("cert.pem").exists() {
-            let mut make = Command::new("openssl");
-            make.args([
-                "req",
-                "-x509",
-                "-newkey",
-                "ec",
-                "-pkeyopt",
-                "ec_paramgen_curve:prime256v1",
-                "-nodes",
-            ])
-            .args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"])
-            .args(["-addext", "basicConstraints=critical,CA:FALSE", "-keyout"])
-            .arg(path("key.pem"))
-            .arg("-out")
-            .arg(path("cert.pem"));
-            assert!(output(&mut make).status.success());
+            certificate::make(directory, false);
         }
         let (cert, key, store) = (path("cert.pem"), path("key.pem"), path("store"));
         let text =
@@ -572,7 +359,7 @@ async fn tls_is_checked_against_an_own_authority() {
     let text = refusal(&url).await;
     assert!(text.contains("ca=FILE"), "{text}");
     let ca = server.directory().join("cert.pem");
-    append(&*log(&format!("{url}?ca={}", ca.display()), 10).await, "a").await;
+    append(&*open_log(&format!("{url}?ca={}", ca.display()), 10).await, "a").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -597,14 +384,6 @@ async fn replicas_without_a_cluster_are_refused() {
     let server = nats("");
     let text = refusal(&format!("{}&replicas=3", url(&server))).await;
     assert!(text.contains("replicas"), "{text}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_absent_server_is_unavailable() {
-    let mut server = nats("");
-    server.stop();
-    let error = try_open(&url(&server), 10).await.err().expect("refused");
-    assert!(matches!(error, OpenError::Transport(TransportError::Unavailable(_))), "{error:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -633,8 +412,8 @@ async fn a_stream_that_would_lose_updates_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn limits_of_a_stream_grow_with_the_history() {
     let server = nats("");
-    append(&*log(&url(&server), 10).await, "a").await;
-    let log = log(&url(&server), 5_000).await;
+    append(&*open_log(&url(&server), 10).await, "a").await;
+    let log = open_log(&url(&server), 5_000).await;
     assert_eq!(names(&kept(&*log).await), ["a"]);
     let info = api(&server, "STREAM.INFO.mercure", &Value::Null).await;
     assert_eq!(info["config"]["max_msgs_per_subject"], 5_000 + 16_384);
@@ -643,8 +422,8 @@ async fn limits_of_a_stream_grow_with_the_history() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_history_without_a_bound_is_kept() {
     let server = nats("");
-    append(&*log(&url(&server), usize::MAX).await, "a").await;
-    assert_eq!(names(&kept(&*log(&url(&server), usize::MAX).await).await), ["a"]);
+    append(&*open_log(&url(&server), usize::MAX).await, "a").await;
+    assert_eq!(names(&kept(&*open_log(&url(&server), usize::MAX).await).await), ["a"]);
     let info = api(&server, "STREAM.INFO.mercure", &Value::Null).await;
     assert_eq!(info["config"]["max_msgs_per_subject"], i64::MAX);
 }
@@ -658,7 +437,7 @@ async fn a_full_log_says_so() {
     });
     fills(&server).await;
     let server = nats("");
-    drop(log(&url(&server), 1_000).await);
+    drop(open_log(&url(&server), 1_000).await);
     let mut config = api(&server, "STREAM.INFO.mercure", &Value::Null).await["config"].take();
     config["max_bytes"] = 1_000_000.into();
     let updated = api(&server, "STREAM.UPDATE.mercure", &config).await;
@@ -667,11 +446,10 @@ async fn a_full_log_says_so() {
 }
 
 async fn fills(server: &Server) {
-    let log = log(&url(server), 1_000).await;
-    let large = "x".repeat(100_000);
+    let log = open_log(&url(server), 1_000).await;
     let mut count = 0;
     let error = loop {
-        match log.append(update(&count.to_string(), &large)).await {
+        match log.append(sized(&count.to_string(), 100_000)).await {
             Ok(_) => count += 1,
             Err(error) => break error,
         }
@@ -689,53 +467,12 @@ async fn fills(server: &Server) {
     assert_eq!(leases["state"]["messages"], 0, "nothing is left of the look for room");
 }
 
-/// A message that waited for a lost connection must not be sent over the next one.
-#[tokio::test(flavor = "multi_thread")]
-async fn what_failed_while_the_server_was_gone_is_not_there_when_it_is_back() {
-    let mut server = nats("");
-    let log = log(&format!("nats://127.0.0.1:{}?timeout=500ms", server.port), 10_000).await;
-    append(&*log, "before").await;
-    let stop = Arc::new(AtomicUsize::new(0));
-    let mut publishers = tokio::task::JoinSet::new();
-    for publisher in 0..64 {
-        let (log, stop) = (Arc::clone(&log), Arc::clone(&stop));
-        publishers.spawn(async move {
-            let mut failed = Vec::new();
-            for number in 0.. {
-                if stop.load(Ordering::Relaxed) > 0 {
-                    break;
-                }
-                let id = format!("{publisher}-{number}");
-                let is_away = !log.is_ready();
-                if log.append(update(&id, "d")).await.is_err() && is_away {
-                    failed.push(id);
-                }
-            }
-            failed
-        });
-    }
-    server.kill();
-    until("it is known to be away", || !log.is_ready()).await;
-    // Sleeps: some appends fail in this time, each after the time-out.
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    server.restart();
-    until("it is known to be back", || log.is_ready()).await;
-    stop.store(1, Ordering::Relaxed);
-    let failed: Vec<_> = publishers.join_all().await.into_iter().flatten().collect();
-    assert!(failed.len() >= 64, "{} failed", failed.len());
-    append_again(&*log, "after").await;
-    let kept = kept(&*log).await;
-    let kept: std::collections::HashSet<_> = names(&kept).into_iter().collect();
-    let late: Vec<_> = failed.iter().filter(|id| kept.contains(id.as_str())).collect();
-    assert!(late.is_empty(), "{} of {} were added later: {late:?}", late.len(), failed.len());
-}
-
 /// Updates that a node has not read yet are purged, too.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_purge_does_not_change_whether_the_log_is_ready() {
     let server = nats("");
-    let log = log(&url(&server), 1_000).await;
-    let mut follower = follow_from_head(&*log).await;
+    let log = open_log(&url(&server), 1_000).await;
+    let mut follower = follow(&*log).await;
     append_many(&log, "a", 100).await;
     append(&*log, "last").await;
     take_to(&mut *follower, "last").await;
@@ -746,15 +483,13 @@ async fn a_purge_does_not_change_whether_the_log_is_ready() {
     let was_away = tokio::spawn({
         let log = Arc::clone(&log);
         async move {
-            let until = Instant::now() + Duration::from_secs(15);
-            while Instant::now() < until {
-                if !log.is_ready() {
-                    return true;
+            let mut looks = tokio::time::interval(Duration::from_millis(5));
+            let becomes_unavailable = async {
+                while log.is_ready() {
+                    looks.tick().await;
                 }
-                // Sleeps: how often it looks decides nothing.
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-            false
+            };
+            tokio::time::timeout(Duration::from_secs(15), becomes_unavailable).await.is_ok()
         }
     });
     let client = async_nats::connect(format!("127.0.0.1:{}", server.port)).await.expect("connect");
@@ -793,7 +528,7 @@ async fn a_renewal_costs_the_same_whatever_the_number_of_subscribers() {
     let mut costs = Vec::new();
     for subscribers in [1, SUBSCRIBERS] {
         let url = format!("nats://127.0.0.1:{}?lease=10m&name=of-{subscribers}", server.port);
-        let (log, node) = (log(&url, 10).await, NodeId::new(subscribers));
+        let (log, node) = (open_log(&url, 10).await, NodeId::new(subscribers));
         let registry = log.registry().expect("a registry");
         registry.renew(node).await.expect("renew");
         let facts: Vec<_> = (0..subscribers).map(|number| fact(number, true)).collect();
@@ -850,7 +585,7 @@ async fn traffic(server: &Server) -> [u64; 2] {
 async fn nodes_that_others_have_seen_alive_or_not_are_found_when_they_are_gone() {
     let server = nats("");
     let url = format!("nats://127.0.0.1:{}?lease=2s", server.port);
-    let (log, other) = (log(&url, 100).await, log(&url, 100).await);
+    let (log, other) = (open_log(&url, 100).await, open_log(&url, 100).await);
     let (registry, others) = (log.registry().expect("one"), other.registry().expect("one"));
     assert!(registry.abandoned(10).await.expect("abandoned").is_empty(), "everything has been looked at");
     // A node that comes and resigns its lease between two looks.
@@ -875,8 +610,8 @@ async fn nodes_that_others_have_seen_alive_or_not_are_found_when_they_are_gone()
 #[tokio::test(flavor = "multi_thread")]
 async fn an_update_that_is_larger_than_the_server_takes_is_refused() {
     let server = nats("max_payload: 10000");
-    let log = log(&url(&server), 10).await;
-    let error = log.append(update("a", &"x".repeat(20_000))).await.expect_err("too large");
+    let log = open_log(&url(&server), 10).await;
+    let error = log.append(sized("a", 20_000)).await.expect_err("too large");
     assert!(matches!(error, TransportError::Full(_)), "{error:?}");
     assert!(log.is_ready(), "others fit");
     append(&*log, "b").await;
@@ -921,7 +656,7 @@ async fn abandoned(registry: &dyn Registry) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_expiry_that_was_broken_off_is_finished() {
     let server = nats("");
-    let log = log(&url(&server), 100).await;
+    let log = open_log(&url(&server), 100).await;
     let registry = log.registry().expect("a registry");
     let node = NodeId::new(1);
     registry.renew(node).await.expect("renew");
@@ -969,11 +704,11 @@ async fn an_expiry_that_was_broken_off_is_finished() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_subscriber_that_is_larger_than_the_server_takes_is_left_out() {
     let server = nats("max_payload: 10000");
-    let log = log(&url(&server), 100).await;
+    let log = open_log(&url(&server), 100).await;
     leaves_out(&*log, 9_600).await;
     // The same bound for a stream alone.
     let server = nats("");
-    let log = self::log(&url(&server), 100).await;
+    let log = open_log(&url(&server), 100).await;
     for stream in ["mercure", "mercure+subscribers"] {
         let mut config = api(&server, &format!("STREAM.INFO.{stream}"), &Value::Null).await["config"].take();
         config["max_msg_size"] = 10_000.into();
@@ -1006,7 +741,7 @@ async fn leaves_out(log: &dyn Transport, nearly: usize) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_subscriber_whose_departure_is_larger_than_the_server_takes_is_expired() {
     let server = nats("max_payload: 10000");
-    let log = log(&url(&server), 100).await;
+    let log = open_log(&url(&server), 100).await;
     let registry = log.registry().expect("a registry");
     let node = NodeId::new(1);
     registry.renew(node).await.expect("renew");
@@ -1039,7 +774,7 @@ async fn a_subscriber_is_expired_by_a_server_that_takes_less_than_before() {
     });
     let url = url(&server);
     let node = NodeId::new(1);
-    let before = log(&url, 100).await;
+    let before = open_log(&url, 100).await;
     let registry = before.registry().expect("a registry");
     registry.renew(node).await.expect("renew");
     registry.record(node, &[fact_with(1, true, &[3_000, 10])]).await.expect("record");
@@ -1048,7 +783,7 @@ async fn a_subscriber_is_expired_by_a_server_that_takes_less_than_before() {
     std::fs::write(server.directory().join("less"), "").expect("a file");
     server.stop();
     server.restart();
-    let log = log(&url, 100).await;
+    let log = open_log(&url, 100).await;
     let registry = log.registry().expect("a registry");
     assert_eq!(abandoned(registry).await, 1);
     let departure = fact_with(1, false, &[3_000, 10]);
@@ -1061,7 +796,7 @@ async fn a_subscriber_is_expired_by_a_server_that_takes_less_than_before() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_that_failed_in_its_middle_is_told_once() {
     let server = nats("");
-    let log = log(&url(&server), 100).await;
+    let log = open_log(&url(&server), 100).await;
     let registry = log.registry().expect("a registry");
     let node = NodeId::new(1);
     registry.renew(node).await.expect("renew");
@@ -1088,7 +823,7 @@ async fn a_batch_that_failed_in_its_middle_is_told_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_subscriber_expired_while_a_batch_failed_arrives_again() {
     let server = nats("");
-    let log = log(&url(&server), 100).await;
+    let log = open_log(&url(&server), 100).await;
     let registry = log.registry().expect("a registry");
     let node = NodeId::new(1);
     registry.renew(node).await.expect("renew");
@@ -1172,25 +907,21 @@ async fn open_when_ready(url: &str) -> Arc<dyn Transport> {
     }
 }
 
-fn hosts(servers: &[Server]) -> String {
-    let hosts: Vec<_> = servers.iter().map(|server| format!("127.0.0.1:{}", server.port)).collect();
-    hosts.join(",")
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn conformance_in_a_cluster() {
     let servers = cluster();
-    let url = format!("nats://{}", hosts(&servers));
-    drop(open_when_ready(&format!("{url}?replicas=3")).await);
-    conforms(servers, url, 3).await;
+    let servers = Nats(servers);
+    drop(open_when_ready(&servers.url("replicas=3")).await);
+    Logs::new(servers, "&replicas=3").conform().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_survives_its_leader() {
-    let mut servers = cluster();
-    let url = format!("nats://{}?replicas=3&lease=2m&timeout=2s", hosts(&servers));
+    let servers = Nats(cluster());
+    let url = servers.url("replicas=3&lease=2m&timeout=2s");
+    let Nats(mut servers) = servers;
     let (one, other) = (open_when_ready(&url).await, open_when_ready(&url).await);
-    let mut followers = [follow_from_head(&*one).await, follow_from_head(&*other).await];
+    let mut followers = [follow(&*one).await, follow(&*other).await];
     let registry = one.registry().expect("a registry");
     let node = NodeId::new(1);
     registry.renew(node).await.expect("renew");

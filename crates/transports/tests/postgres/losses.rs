@@ -10,9 +10,8 @@ use petasos_transports::{Options, Retention};
 use tokio_postgres::Client;
 
 use crate::{
+    kit::{PATIENCE, Port, Wait, certificate, disk::Disk, lines::Lines, output, until, updates::*},
     server::Postgres,
-    support::told::Told,
-    updates::{append, append_in_the_end, end_of, follow_to, read_all},
 };
 
 fn options() -> Options {
@@ -21,7 +20,7 @@ fn options() -> Options {
 
 /// What all losses have in common: followers end, positions of before are trimmed, and it goes on.
 async fn is_noticed(server: &Postgres, database: &str, loss: impl AsyncFnOnce(&Client)) -> Vec<String> {
-    let url = server.url(database, "timeout=2s");
+    let url = server.url_of(database, "timeout=2s");
     let log = crate::server::try_open(&url, &options()).await.expect("it opens");
     let peer = crate::server::try_open(&url, &options()).await.expect("it opens");
     for number in 0..20 {
@@ -34,11 +33,11 @@ async fn is_noticed(server: &Postgres, database: &str, loss: impl AsyncFnOnce(&C
     }
     loss(&server.client().await).await;
     for follower in &mut followers {
-        assert!(matches!(end_of(&mut **follower).await, TransportError::Trimmed));
+        assert!(matches!(end(&mut **follower).await, TransportError::Trimmed));
     }
     goes_on(&log, head).await;
     goes_on(&peer, head).await;
-    read_all(&*log).await
+    kept_ids(&*log).await
 }
 
 async fn goes_on(log: &Arc<dyn Transport>, before: Position) {
@@ -59,7 +58,7 @@ fn numbers(range: std::ops::Range<u32>) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn emptied_and_dropped_tables_are_noticed() {
-    let server = Postgres::start().await;
+    let server = Postgres::durable().await;
     let run =
         |sql: &'static str| async move |client: &Client| client.batch_execute(sql).await.expect("it works");
     let all = "\"mercure_meta\", \"mercure_log\", \"mercure_records\", \"mercure_leases\"";
@@ -84,7 +83,7 @@ async fn emptied_and_dropped_tables_are_noticed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_made_anew_is_noticed() {
-    let server = Postgres::start().await;
+    let server = Postgres::durable().await;
     server.client().await.batch_execute("CREATE DATABASE hub").await.expect("created");
     let read = is_noticed(&server, "hub", async |client: &Client| {
         client.batch_execute("DROP DATABASE hub WITH (FORCE)").await.expect("dropped");
@@ -97,7 +96,7 @@ async fn a_database_made_anew_is_noticed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_older_copy_is_noticed() {
-    let server = Postgres::start().await;
+    let server = Postgres::durable().await;
     let gone_back = "BEGIN; DELETE FROM mercure_log WHERE sequence > 10;
         UPDATE mercure_meta SET head = 10, updates = 10; COMMIT;
         SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'petasos'";
@@ -111,7 +110,7 @@ async fn an_older_copy_is_noticed() {
 /// It has overtaken what was seen of it before anybody looked.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_older_copy_with_other_entries_is_noticed() {
-    let server = Postgres::start().await;
+    let server = Postgres::durable().await;
     let read = is_noticed(&server, "postgres", async |client: &Client| {
         let other = "BEGIN; UPDATE mercure_log SET created_at = created_at + interval '1 second' WHERE sequence > 10; COMMIT;
             SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'petasos'";
@@ -122,7 +121,7 @@ async fn an_older_copy_with_other_entries_is_noticed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_update_is_left_out() {
-    let server = Postgres::start().await;
+    let server = Postgres::durable().await;
     let log = server.open("", &options()).await;
     let before = log.head().await.expect("head").position;
     for id in ["a", "b", "c"] {
@@ -130,21 +129,21 @@ async fn a_damaged_update_is_left_out() {
     }
     let damage = "UPDATE mercure_log SET record = set_byte(record, 20, 0) WHERE id = 'b'";
     assert_eq!(server.client().await.execute(damage, &[]).await.expect("it works"), 1);
-    assert_eq!(read_all(&*log).await, ["a", "c"]);
+    assert_eq!(kept_ids(&*log).await, ["a", "c"]);
     let mut follower = log.follow(before).await.expect("follow");
     assert_eq!(follow_to(&mut *follower, "c").await, ["a", "c"]);
     let damaged = server.client().await.query("SELECT FROM mercure_log WHERE id = 'b'", &[]).await;
     assert_eq!(damaged.expect("query").len(), 1, "it is kept for whoever can read it");
-    append_in_the_end(&*log, "d").await;
+    append_again(&*log, "d").await;
     assert_eq!(follow_to(&mut *follower, "d").await, ["d"]);
 }
 
 /// On one thread, whose log is listened to. The newest is read first.
 #[tokio::test]
 async fn each_damaged_record_is_reported_once_in_whatever_order_they_are_read() {
-    let told = Told::default();
-    let _guard = tracing::subscriber::set_default(told.clone());
-    let server = Postgres::start().await;
+    let lines = Lines::default();
+    let _guard = tracing::subscriber::set_default(lines.clone());
+    let server = Postgres::durable().await;
     let log = server.open("", &options()).await;
     let mut places = Vec::new();
     for id in ["a", "b", "c", "d"] {
@@ -161,6 +160,6 @@ async fn each_damaged_record_is_reported_once_in_whatever_order_they_are_read() 
     append(&*log, "e").await;
     assert_eq!(follow_to(&mut *follower, "e").await, ["c", "e"]);
     for place in [places[1], places[3]] {
-        assert_eq!(told.count(&format!("sequence={} ", place.sequence)), 1, "{told:?}");
+        assert_eq!(lines.count(&format!("sequence={} ", place.sequence)), 1, "{lines:?}");
     }
 }

@@ -20,9 +20,8 @@ use petasos_protocol::{
 use petasos_transports::{Options, Retention};
 
 use crate::{
+    kit::{PATIENCE, Port, Wait, certificate, disk::Disk, lines::Lines, output, until, updates::*},
     server::{Postgres, try_open},
-    support::{PATIENCE, Wait},
-    updates::{append, follow_to, large_update, read_all, update},
 };
 
 fn options() -> Options {
@@ -42,7 +41,7 @@ const APPEND: &str = "BEGIN;
 /// With numbers from a sequence the fast append would be seen first and the slow one never.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_committed_late_is_not_skipped() {
-    let server = Postgres::start().await;
+    let server = Postgres::durable().await;
     let log = server.open("", &options()).await;
     let first = append(&*log, "first").await;
     let mut follower = log.follow(first).await.expect("follow");
@@ -62,7 +61,7 @@ async fn what_is_committed_late_is_not_skipped() {
     }
     assert!(!fast.is_finished());
     assert_eq!(log.head().await.expect("head").position, first);
-    assert_eq!(read_all(&*log).await, ["first"]);
+    assert_eq!(kept_ids(&*log).await, ["first"]);
     slow.batch_execute("COMMIT").await.expect("it works");
     let fast = fast.await.expect("append");
     assert_eq!(fast.sequence, first.sequence + 2);
@@ -72,7 +71,7 @@ async fn what_is_committed_late_is_not_skipped() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_that_stays_open_fails_appends_in_time() {
-    let server = Postgres::start().await;
+    let server = Postgres::durable().await;
     let log = server.open("timeout=1s", &options()).await;
     append(&*log, "first").await;
     let stuck = server.client().await;
@@ -82,13 +81,13 @@ async fn a_transaction_that_stays_open_fails_appends_in_time() {
     assert!(log.is_ready(), "the server answers");
     stuck.batch_execute("ROLLBACK").await.expect("it works");
     append(&*log, "second").await;
-    assert_eq!(read_all(&*log).await, ["first", "second"]);
+    assert_eq!(kept_ids(&*log).await, ["first", "second"]);
 }
 
 /// Both take the same row's lock, and neither may go by what it saw before it had it.
 #[tokio::test(flavor = "multi_thread")]
 async fn updates_and_records_side_by_side_are_all_there_once() {
-    let server = Postgres::start().await;
+    let server = Postgres::durable().await;
     let log = server.open("", &options()).await;
     let peer = server.open("", &options()).await;
     let publish = |publisher: usize| {
@@ -121,7 +120,7 @@ async fn updates_and_records_side_by_side_are_all_there_once() {
         (0..4).flat_map(|publisher| (0..100).map(move |number| format!("{publisher}-{number}"))).collect();
     expected.extend(told);
     expected.sort();
-    let mut read = read_all(&*log).await;
+    let mut read = kept_ids(&*log).await;
     read.sort();
     assert_eq!(read, expected);
     assert_eq!(log.head().await.expect("head").position.sequence, 600, "the order has no holes");
@@ -143,7 +142,7 @@ fn fact(number: u128) -> Fact {
 /// The server ends the lease as soon as the first of several chunks is recorded.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_that_ends_while_facts_are_recorded_is_an_error() {
-    let server = Postgres::start().await;
+    let server = Postgres::durable().await;
     let log = server.open("", &options()).await;
     let (registry, node) = (log.registry().expect("there is one"), NodeId::new(1));
     registry.renew(node).await.expect("renew");
@@ -174,7 +173,7 @@ async fn a_node_that_appends() {
         publishers.spawn(async move {
             loop {
                 // An error means that it was paused for long.
-                let _ = log.append(large_update("other", 50_000)).await;
+                let _ = log.append(sized("other", 50_000)).await;
             }
         });
     }
@@ -183,8 +182,8 @@ async fn a_node_that_appends() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_is_paused_while_it_appends_stops_nobody() {
-    let server = Postgres::start().await;
-    let url = server.url("postgres", "timeout=2s");
+    let server = Postgres::durable().await;
+    let url = server.url_of("postgres", "timeout=2s");
     // The node stays paused until our appends have ended, in time.
     let log = server.open("timeout=20s", &options()).await;
     let mut node = Command::new(std::env::current_exe().expect("this program"))

@@ -5,9 +5,8 @@ use std::process::Command;
 use petasos_transports::Options;
 
 use crate::{
+    kit::{PATIENCE, Port, Wait, certificate, disk::Disk, lines::Lines, output, until, updates::*},
     server::{Postgres, try_open},
-    support::{Port, output},
-    updates::{append, read_all},
 };
 
 async fn refusal(url: &str) -> String {
@@ -18,15 +17,15 @@ async fn refusal(url: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn errors_say_what_to_do() {
-    let server = Postgres::start().await;
+    let server = Postgres::durable().await;
     let port = server.0.port;
     let error = refusal(&format!("postgres://postgres:hunter2@127.0.0.1:{port}/postgres")).await;
     assert!(error.contains("password"), "{error}");
-    let error = refusal(&server.url("nowhere", "")).await;
+    let error = refusal(&server.url_of("nowhere", "")).await;
     assert!(error.contains("\"nowhere\"") && error.contains("createdb"), "{error}");
-    let error = refusal(&server.url("postgres", "colour=red")).await;
+    let error = refusal(&server.url_of("postgres", "colour=red")).await;
     assert!(error.contains("colour"), "{error}");
-    let error = refusal(&server.url("postgres", "sslmode=require")).await;
+    let error = refusal(&server.url_of("postgres", "sslmode=require")).await;
     assert!(error.contains("TLS"), "{error}");
     let closed = Port::hold();
     let url = format!("postgres://postgres:hunter2@127.0.0.1:{}/postgres", closed.number());
@@ -34,14 +33,14 @@ async fn errors_say_what_to_do() {
     assert!(error.contains("refused"), "{error}");
     let later = server.open("name=later", &Options::default()).await;
     server.client().await.batch_execute("UPDATE later_meta SET version = 2").await.expect("it works");
-    let error = refusal(&server.url("postgres", "name=later")).await;
+    let error = refusal(&server.url_of("postgres", "name=later")).await;
     assert!(error.contains("update petasos"), "{error}");
     drop(later);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn missing_rights_are_named() {
-    let server = Postgres::start().await;
+    let server = Postgres::durable().await;
     let admin = server.client().await;
     admin.batch_execute("CREATE ROLE hub LOGIN PASSWORD 'hunter2'").await.expect("it works");
     let url = format!("postgres://hub:hunter2@127.0.0.1:{}/postgres", server.0.port);
@@ -65,13 +64,13 @@ async fn missing_rights_are_named() {
         .expect("it works");
     let peer = try_open(&url, &Options::default()).await.expect("it opens");
     append(&*peer, "b").await;
-    assert_eq!(read_all(&*log).await, ["a", "b"]);
+    assert_eq!(kept_ids(&*log).await, ["a", "b"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_that_open_an_empty_database_together_make_one_log() {
-    let server = Postgres::start().await;
-    let url = server.url("postgres", "");
+    let server = Postgres::durable().await;
+    let url = server.url_of("postgres", "");
     let opening = (0..6).map(|_| {
         let url = url.clone();
         tokio::spawn(async move { try_open(&url, &Options::default()).await.expect("it opens") })
@@ -83,16 +82,16 @@ async fn nodes_that_open_an_empty_database_together_make_one_log() {
     for (node, id) in nodes.iter().zip(["a", "b", "c", "d", "e", "f"]) {
         append(&**node, id).await;
     }
-    assert_eq!(read_all(&*nodes[0]).await, ["a", "b", "c", "d", "e", "f"]);
+    assert_eq!(kept_ids(&*nodes[0]).await, ["a", "b", "c", "d", "e", "f"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn names_keep_logs_apart() {
-    let server = Postgres::start().await;
+    let server = Postgres::durable().await;
     let one = server.open("name=one", &Options::default()).await;
     let other = server.open("name=One", &Options::default()).await;
     append(&*one, "a").await;
-    assert!(read_all(&*other).await.is_empty());
+    assert!(kept_ids(&*other).await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -111,22 +110,19 @@ async fn commits_are_durable_whatever_the_default_is() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tls_is_verified_as_far_as_it_is_asked_for() {
-    let mut server = Postgres::start().await;
+    let mut server = Postgres::durable().await;
     let directory = server.0.directory().to_owned();
-    let certificate = directory.join("data/server.crt");
-    let mut make = Command::new("openssl");
-    make.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"])
-        .args(["-addext", "subjectAltName=DNS:localhost", "-addext", "basicConstraints=critical,CA:TRUE"])
-        .arg("-keyout")
-        .arg(directory.join("data/server.key"))
-        .arg("-out")
-        .arg(&certificate);
-    assert!(output(&mut make).status.success());
-    std::fs::copy(&certificate, directory.join("ca.pem")).expect("copied");
+    let server_certificate = directory.join("data/server.crt");
+    certificate::make(&directory.join("data"), true);
+    for (made, name) in [("cert.pem", "server.crt"), ("key.pem", "server.key")] {
+        std::fs::rename(directory.join("data").join(made), directory.join("data").join(name))
+            .expect("renamed");
+    }
+    std::fs::copy(&server_certificate, directory.join("ca.pem")).expect("copied");
     let owned = Command::new("chown")
         .arg("--reference")
         .arg(directory.join("data/PG_VERSION"))
-        .args([directory.join("data/server.key"), certificate])
+        .args([directory.join("data/server.key"), server_certificate])
         .status();
     assert!(owned.expect("chown").success());
     server.client().await.batch_execute("ALTER SYSTEM SET ssl = on").await.expect("it works");

@@ -6,9 +6,8 @@ use petasos_hub::TransportError;
 use petasos_transports::{Options, Retention};
 
 use crate::{
+    kit::{PATIENCE, Port, Wait, certificate, disk::Disk, lines::Lines, output, until, updates::*},
     server::Postgres,
-    support::Wait,
-    updates::{append, large_update, read_all, update},
 };
 
 fn keeping(entries_max: usize, bytes_max: Option<u64>, age_max: Option<Duration>) -> Options {
@@ -17,52 +16,40 @@ fn keeping(entries_max: usize, bytes_max: Option<u64>, age_max: Option<Duration>
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bytes_are_bounded() {
-    let server = Postgres::start().await;
+    let server = Postgres::durable().await;
     let log = server.open("", &keeping(1_000, Some(10_000), None)).await;
     let mut positions = Vec::new();
     for number in 0..20 {
-        positions.push(log.append(large_update(&number.to_string(), 1_900)).await.expect("append"));
+        positions.push(log.append(sized(&number.to_string(), 1_900)).await.expect("append"));
     }
-    assert_eq!(read_all(&*log).await, ["15", "16", "17", "18", "19"]);
+    assert_eq!(kept_ids(&*log).await, ["15", "16", "17", "18", "19"]);
     let page = log.read(positions[14], 10).await.expect("read");
     assert_eq!(page.trimmed.updates, positions[14]);
     assert_eq!(log.locate("14").await.expect("locate"), None);
     assert_eq!(log.locate("15").await.expect("locate"), Some(positions[15]));
     // One that is larger than all may be.
-    log.append(large_update("large", 20_000)).await.expect("append");
-    assert!(read_all(&*log).await.is_empty());
+    log.append(sized("large", 20_000)).await.expect("append");
+    assert!(kept_ids(&*log).await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn age_is_bounded() {
-    let server = Postgres::start().await;
+    let server = Postgres::durable().await;
     let log = server.open("", &keeping(1_000, None, Some(Duration::from_secs(2)))).await;
     let old = append(&*log, "old").await;
     let mut wait = Wait::new("it grows old");
-    while !read_all(&*log).await.is_empty() {
+    while !kept_ids(&*log).await.is_empty() {
         wait.goes_on().await;
     }
     append(&*log, "new").await;
-    assert_eq!(read_all(&*log).await, ["new"]);
+    assert_eq!(kept_ids(&*log).await, ["new"]);
     let page = log.read(old, 10).await.expect("read");
     assert_eq!(page.trimmed.updates, old);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pages_are_bounded_by_bytes() {
-    let server = Postgres::start().await;
-    let log = server.open("", &keeping(1_000, None, None)).await;
-    for number in 0..20 {
-        log.append(large_update(&number.to_string(), 100_000)).await.expect("append");
-    }
-    let page = log.read(petasos_hub::transport::Position::EARLIEST, 100).await.expect("read");
-    assert!((1..=3).contains(&page.entries.len()) && !page.at_end, "{}", page.entries.len());
-    assert_eq!(read_all(&*log).await.len(), 20);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn rows_are_deleted_and_followers_that_missed_them_end() {
-    let server = Postgres::start().await;
+    let server = Postgres::durable().await;
     let log = server.open("", &keeping(10, None, None)).await;
     let first = append(&*log, "first").await;
     // A node that does not read: nobody waits for it.
@@ -88,15 +75,15 @@ async fn rows_are_deleted_and_followers_that_missed_them_end() {
         wait.goes_on().await;
     }
     assert!(count().await >= 10 + 16_384);
-    assert_eq!(read_all(&*log).await.len(), 10);
-    assert!(matches!(crate::updates::end_of(&mut *slow).await, TransportError::Trimmed));
+    assert_eq!(kept_ids(&*log).await.len(), 10);
+    assert!(matches!(end(&mut *slow).await, TransportError::Trimmed));
     let head = peer.head().await.expect("head").position;
     assert!(peer.follow(head).await.is_ok());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_is_told_apart() {
-    let server = Postgres::start().await;
+    let server = Postgres::durable().await;
     let log = server.open("", &keeping(10, None, None)).await;
     append(&*log, "first").await;
     let fill = "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
@@ -105,8 +92,8 @@ async fn a_full_disk_is_told_apart() {
     let client = server.client().await;
     client.batch_execute(fill).await.expect("it works");
     assert!(matches!(log.append(update("second")).await, Err(TransportError::Full(_))));
-    assert_eq!(read_all(&*log).await, ["first"]);
+    assert_eq!(kept_ids(&*log).await, ["first"]);
     client.batch_execute("DROP TRIGGER full_disk ON mercure_log").await.expect("it works");
     append(&*log, "third").await;
-    assert_eq!(read_all(&*log).await, ["first", "third"]);
+    assert_eq!(kept_ids(&*log).await, ["first", "third"]);
 }

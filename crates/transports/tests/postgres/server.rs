@@ -2,14 +2,12 @@
 
 use std::{env, fs, path::Path, process::Command, sync::Arc};
 
+use async_trait::async_trait;
 use petasos_hub::transport::Transport;
 use petasos_transports::{OpenError, Options, open};
 use tokio_postgres::{Client, NoTls};
 
-use crate::{
-    faults::Disk,
-    support::{Server, Wait, output, skip},
-};
+use crate::kit::{Server, Wait, disk::Disk, output, skip, store::Store};
 
 /// A running server whose superuser has the password "secret".
 pub struct Postgres(pub Server);
@@ -18,8 +16,47 @@ pub struct Postgres(pub Server);
 const DIRECTORIES: [&str; 4] =
     ["/usr/lib/postgresql/17", "/usr/lib/postgresql/16", "/usr/lib/postgresql/15", "/usr/lib/postgresql/14"];
 
+#[async_trait]
+impl Store for Postgres {
+    /// A fast stop, an immediate one, and the end of all processes.
+    const ENDS: &'static [&'static str] = &["INT", "QUIT", "KILL"];
+
+    /// Without waiting for the disk: the stories append more than it may do in their time, and no system crashes in them.
+    async fn start() -> Self {
+        Self::with(&["fsync=off"]).await
+    }
+
+    fn url(&self, parameters: &str) -> String {
+        self.url_of("postgres", parameters)
+    }
+
+    fn pause(&self) {
+        self.signal_all("STOP");
+    }
+
+    fn resume(&self) {
+        self.signal_all("CONT");
+    }
+
+    fn end(&mut self, signal: &str) {
+        if signal == "KILL" {
+            self.signal_all("KILL");
+        }
+        self.0.end(signal);
+    }
+
+    fn come_back(&mut self) {
+        self.0.restart();
+    }
+
+    fn lose_everything(&mut self) {
+        self.end("KILL");
+        fs::remove_dir_all(self.0.directory().join("data")).expect("its files");
+    }
+}
+
 impl Postgres {
-    pub async fn start() -> Self {
+    pub async fn durable() -> Self {
         Self::with(&[]).await
     }
 
@@ -54,13 +91,13 @@ impl Postgres {
         }))
     }
 
-    pub fn url(&self, database: &str, parameters: &str) -> String {
+    pub fn url_of(&self, database: &str, parameters: &str) -> String {
         format!("postgres://postgres:secret@127.0.0.1:{}/{database}?{parameters}", self.0.port)
     }
 
     /// A log in the database postgres.
     pub async fn open(&self, parameters: &str, options: &Options) -> Arc<dyn Transport> {
-        try_open(&self.url("postgres", parameters), options).await.expect("it opens")
+        try_open(&self.url_of("postgres", parameters), options).await.expect("it opens")
     }
 
     /// A plain connection to the database postgres, waited for.
@@ -69,7 +106,7 @@ impl Postgres {
     }
 
     pub async fn client_of(&self, database: &str) -> Client {
-        let url = self.url(database, "");
+        let url = self.url_of(database, "");
         let mut wait = Wait::new("the server answers");
         loop {
             if let Ok((client, connection)) = tokio_postgres::connect(&url, NoTls).await {
@@ -97,12 +134,6 @@ impl Postgres {
             // A child may have ended meanwhile.
             let _ = Command::new("kill").args(["-s", name, &process.to_string()]).status();
         }
-    }
-
-    /// As when the machine loses its power, as far as processes go.
-    pub fn crash(&mut self) {
-        self.signal_all("KILL");
-        self.0.end("KILL");
     }
 }
 

@@ -8,19 +8,14 @@ use petasos_hub::{
     transport::Position,
 };
 
-use crate::{
-    faults_of_disks::Disk,
-    kit::*,
-    proxy::Proxy,
-    support::{Server, Wait},
-};
+use crate::{proxy::Proxy, store::*};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_renewal_whose_answer_is_lost_is_an_error() {
     let server = durable();
     let proxy = Proxy::start(server.port).await;
     let url = format!("redis://127.0.0.1:{}?timeout=1s", proxy.port);
-    let log = open_with(&url, 10).await.expect("open");
+    let log = try_open(&url, 10).await.expect("open");
     let registry = log.registry().expect("a registry");
     // The server has the script from now on.
     registry.renew(NodeId::new(2)).await.expect("renew");
@@ -40,7 +35,7 @@ async fn a_renewal_whose_answer_is_lost_is_an_error() {
 async fn facts_whose_answer_is_lost_are_told_once() {
     let server = durable();
     let proxy = Proxy::start(server.port).await;
-    let log = open_with(&format!("redis://127.0.0.1:{}", proxy.port), 10).await.expect("open");
+    let log = try_open(&format!("redis://127.0.0.1:{}", proxy.port), 10).await.expect("open");
     let registry = log.registry().expect("a registry");
     let node = NodeId::new(1);
     registry.renew(node).await.expect("renew");
@@ -63,11 +58,11 @@ async fn what_was_appended_is_not_appended_again_when_replicas_cannot_be_asked()
     let server = durable();
     let proxy = Proxy::start(server.port).await;
     let url = format!("redis://127.0.0.1:{}?replicas=1&timeout=1s", proxy.port);
-    let log = open_with(&url, 10).await.expect("open");
+    let log = try_open(&url, 10).await.expect("open");
     let mut expected = Vec::new();
     for code in ["BUSY", "LOADING", "OOM"] {
         proxy.refuse("WAIT", &format!("{code} not now"));
-        let unconfirmed = append(&*log, code).await;
+        let unconfirmed = try_append(&*log, code).await;
         assert!(proxy.is_done());
         let Err(TransportError::Unavailable(reason)) = unconfirmed else { panic!("{unconfirmed:?}") };
         assert!(reason.to_string().contains("not now"), "{reason}");
@@ -81,8 +76,8 @@ async fn what_was_appended_is_not_appended_again_when_replicas_cannot_be_asked()
 #[tokio::test]
 async fn damaged_subscribers_do_not_keep_others_from_being_expired() {
     const DAMAGED: usize = 200;
-    let told = Told::default();
-    let _guard = tracing::subscriber::set_default(told.clone());
+    let lines = Lines::default();
+    let _guard = tracing::subscriber::set_default(lines.clone());
     let server = durable();
     let log = open_at(&server, "").await;
     let registry = log.registry().expect("a registry");
@@ -120,7 +115,7 @@ async fn damaged_subscribers_do_not_keep_others_from_being_expired() {
             "the record of another node can be read"
         );
     }
-    assert_eq!(told.count("record of a subscriber"), DAMAGED, "each once");
+    assert_eq!(lines.count("record of a subscriber"), DAMAGED, "each once");
     for (node, numbers) in [(2, 200..300), (3, 300..310)] {
         let departures: Vec<_> = numbers.map(|number| fact(number, false)).collect();
         registry.expire(NodeId::new(node), &departures).await.expect("expire");
@@ -141,20 +136,20 @@ async fn a_server_whose_disk_is_full_is_not_ready_until_it_has_room() {
         }
     });
     let log = open_at(&server, "&timeout=1s").await;
-    append(&*log, "before").await.expect("append");
+    append(&*log, "before").await;
     disk.order("full 0");
     // The server finds out when it has acknowledged one.
-    while append(&*log, "full").await.is_ok() {}
+    while try_append(&*log, "full").await.is_ok() {}
     assert!(!log.is_ready() && log.is_readable());
     disk.order("");
     until("it is ready by itself", || log.is_ready()).await;
-    append(&*log, "after").await.expect("append");
+    append(&*log, "after").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_living_nodes_hide_no_dead_one() {
     let server = durable();
-    let log = open_with(&format!("redis://127.0.0.1:{}?lease=1m", server.port), 10).await.expect("open");
+    let log = try_open(&format!("redis://127.0.0.1:{}?lease=1m", server.port), 10).await.expect("open");
     let registry = log.registry().expect("a registry");
     for node in 1..=600 {
         registry.renew(NodeId::new(node)).await.expect("renew");
@@ -170,7 +165,7 @@ async fn an_entry_beyond_the_log_neither_shows_nor_keeps_followers_busy() {
     let server = durable();
     let log = open_at(&server, "").await;
     let mut follower = follow(&*log).await;
-    append(&*log, "before").await.expect("append");
+    append(&*log, "before").await;
     assert_eq!(ids(&next(&mut *follower).await), ["before"]);
     // One that can be read, as after a restore of a part.
     let script = "local entry = redis.call('XRANGE', '{mercure}:updates', '-', '+')[1] \
@@ -196,6 +191,6 @@ async fn an_entry_beyond_the_log_neither_shows_nor_keeps_followers_busy() {
     let event = arrival().events.remove(0);
     log.append(event.clone()).await.expect("append");
     assert_eq!(ids(&next(&mut *follower).await), [event.id().as_str()]);
-    append(&*log, "after").await.expect("append");
+    append(&*log, "after").await;
     ends_with_trimmed(&mut *follower).await;
 }

@@ -7,16 +7,13 @@ use petasos_hub::{
     registry::{Lease, NodeId},
 };
 
-use crate::{
-    kit::*,
-    support::{Port, Server},
-};
+use crate::{kit::Port, kit::certificate, store::*};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tls_needs_a_certificate_that_is_trusted() {
     let server = Server::start(|directory, port| {
         if !directory.join("key.pem").exists() {
-            certificate(directory);
+            certificate::make(directory, false);
         }
         let mut command = redis(directory, 0);
         command.args(["--tls-port", &port.to_string(), "--tls-auth-clients", "no"]);
@@ -31,9 +28,9 @@ async fn tls_needs_a_certificate_that_is_trusted() {
     });
     let certificate = server.directory().join("cert.pem");
     let url = format!("rediss://localhost:{}?ca={}", server.port, certificate.display());
-    let log = open_with(&url, 10).await.expect("open");
+    let log = try_open(&url, 10).await.expect("open");
     let mut follower = follow(&*log).await;
-    append(&*log, "1").await.expect("append");
+    append(&*log, "1").await;
     assert_eq!(ids(&next(&mut *follower).await), ["1"]);
     let plain = durable();
     for (url, part) in [
@@ -41,7 +38,7 @@ async fn tls_needs_a_certificate_that_is_trusted() {
         (format!("redis://localhost:{}?timeout=2s", server.port), "localhost"),
         (format!("rediss://localhost:{}?timeout=2s", plain.port), "localhost"),
     ] {
-        let error = open_with(&url, 10).await.err().expect("refused").to_string();
+        let error = try_open(&url, 10).await.err().expect("refused").to_string();
         assert!(error.contains(part), "{url}: {error}");
     }
 }
@@ -69,16 +66,16 @@ async fn a_cluster_is_asked_which_of_its_nodes_has_the_log() {
     for name in ["a", "b", "c", "d", "e", "f"] {
         for first in [&one, &other] {
             let url = format!("redis+cluster://127.0.0.1:{}?name={name}", first.port);
-            let log = open_with(&url, 100).await.expect("open");
+            let log = try_open(&url, 100).await.expect("open");
             let mut follower = follow(&*log).await;
-            append(&*log, "1").await.expect("append");
+            append(&*log, "1").await;
             assert_eq!(ids(&next(&mut *follower).await), ["1"]);
         }
     }
     let keys = [&one, &other].map(|server| cli(server, &["DBSIZE"]).parse::<usize>().expect("a number"));
     assert!(keys[0] > 0 && keys[1] > 0, "{keys:?}");
-    let outside = open_with(&format!("redis://127.0.0.1:{}?name=a", one.port), 10).await;
-    let inside = open_with(&format!("redis://127.0.0.1:{}?name=a", other.port), 10).await;
+    let outside = try_open(&format!("redis://127.0.0.1:{}?name=a", one.port), 10).await;
+    let inside = try_open(&format!("redis://127.0.0.1:{}?name=a", other.port), 10).await;
     assert!(outside.is_err() != inside.is_err(), "the other one does not have it");
 
     // The log moves to the other node while it is in use.
@@ -89,14 +86,14 @@ async fn a_cluster_is_asked_which_of_its_nodes_has_the_log() {
         true => (&one, &other, &one_id, &other_id),
         false => (&other, &one, &other_id, &one_id),
     };
-    let log = open_with(&format!("redis+cluster://127.0.0.1:{}?name=a", to.port), 100).await.expect("open");
+    let log = try_open(&format!("redis+cluster://127.0.0.1:{}?name=a", to.port), 100).await.expect("open");
     let mut follower = follow(&*log).await;
-    append(&*log, "before").await.expect("append");
+    append(&*log, "before").await;
     cli(to, &["CLUSTER", "SETSLOT", &slot, "IMPORTING", from_id]);
     cli(from, &["CLUSTER", "SETSLOT", &slot, "MIGRATING", to_id]);
     let appender = tokio::spawn({
         let log = Arc::clone(&log);
-        async move { append(&*log, "meanwhile").await }
+        async move { try_append(&*log, "meanwhile").await }
     });
     let keys = cli(from, &["CLUSTER", "GETKEYSINSLOT", &slot, "100"]);
     for key in keys.lines() {
@@ -106,7 +103,7 @@ async fn a_cluster_is_asked_which_of_its_nodes_has_the_log() {
         assert_eq!(cli(server, &["CLUSTER", "SETSLOT", &slot, "NODE", to_id]), "OK");
     }
     appender.await.expect("appender").expect("append");
-    append(&*log, "after").await.expect("append");
+    append(&*log, "after").await;
     assert_eq!(ids(&take(&mut *follower, 3).await), ["before", "meanwhile", "after"]);
 }
 
@@ -175,10 +172,10 @@ async fn sentinels_may_have_a_password_of_their_own() {
     let url = |one, two| {
         format!("redis+sentinel://:{one}@127.0.0.1:{}/main?sentinel_password={two}", sentinel.port)
     };
-    let log = open_with(&url("one", "two"), 10).await.expect("open");
-    append(&*log, "1").await.expect("append");
+    let log = try_open(&url("one", "two"), 10).await.expect("open");
+    append(&*log, "1").await;
     for (one, two) in [("wrong", "two"), ("one", "wrong")] {
-        let error = open_with(&url(one, two), 10).await.err().expect("refused").to_string();
+        let error = try_open(&url(one, two), 10).await.err().expect("refused").to_string();
         assert!(error.contains("password"), "{error}");
     }
 }
@@ -186,25 +183,25 @@ async fn sentinels_may_have_a_password_of_their_own() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fail_over_loses_and_repeats_nothing_that_replicas_have() {
     let mut servers = Sentinels::start().await;
-    let log = open_with(&servers.url("&replicas=1"), 1_000).await.expect("open");
+    let log = try_open(&servers.url("&replicas=1"), 1_000).await.expect("open");
     let mut follower = follow(&*log).await;
     for number in 0..50 {
-        append(&*log, &number.to_string()).await.expect("append");
+        append(&*log, &number.to_string()).await;
     }
     servers.primary.kill();
     until("the server is known to be away", || !log.is_ready()).await;
     servers.promoted().await;
     until("the server is known to be back", || log.is_ready()).await;
     // There is no replica now.
-    let missed = append(&*log, "unconfirmed").await;
+    let missed = try_append(&*log, "unconfirmed").await;
     let Err(TransportError::Unavailable(reason)) = missed else { panic!("{missed:?}") };
     assert!(reason.to_string().contains("replicas"), "{reason}");
-    let again = open_with(&servers.url(""), 1_000).await.expect("open");
-    append(&*again, "after").await.expect("append");
+    let again = try_open(&servers.url(""), 1_000).await.expect("open");
+    append(&*again, "after").await;
     let mut expected: Vec<_> = (0..50).map(|number| number.to_string()).collect();
     expected.extend(["unconfirmed".to_owned(), "after".to_owned()]);
     assert_eq!(ids(&take(&mut *follower, 52).await), expected);
-    assert!(open_with(&servers.url("").replace("/main/", "/other/"), 10).await.is_err());
+    assert!(try_open(&servers.url("").replace("/main/", "/other/"), 10).await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -212,29 +209,29 @@ async fn a_fail_over_that_loses_updates_is_noticed() {
     let mut primary = durable();
     let replica = replica_of(&primary).await;
     let url = format!("redis://127.0.0.1:{},127.0.0.1:{}", primary.port, replica.port);
-    let log = open_with(&url, 1_000).await.expect("open");
+    let log = try_open(&url, 1_000).await.expect("open");
     let registry = log.registry().expect("a registry");
     let node = NodeId::new(1);
     registry.renew(node).await.expect("renew");
-    let kept = append(&*log, "kept").await.expect("append");
+    let kept = append(&*log, "kept").await;
     let url = format!("redis://127.0.0.1:{}", replica.port);
     until("the replica has it", || cli(&replica, &["XLEN", "{mercure}:updates"]) == "1").await;
     // It becomes a primary without what follows.
     cli(&replica, &["REPLICAOF", "NO", "ONE"]);
     let mut follower = follow(&*log).await;
     for id in ["lost 1", "lost 2"] {
-        append(&*log, id).await.expect("append");
+        append(&*log, id).await;
     }
     assert_eq!(ids(&take(&mut *follower, 2).await), ["lost 1", "lost 2"]);
     // Somebody else is faster: the sequences of what was lost are in use again.
-    let other = open_with(&url, 1_000).await.expect("open");
+    let other = try_open(&url, 1_000).await.expect("open");
     for id in ["new 1", "new 2", "new 3"] {
-        append(&*other, id).await.expect("append");
+        append(&*other, id).await;
     }
     primary.kill();
     ends_with_trimmed(&mut *follower).await;
     let mut follower = follow(&*log).await;
-    append(&*log, "after").await.expect("append");
+    append(&*log, "after").await;
     assert_eq!(ids(&next(&mut *follower).await), ["after"]);
     let found = log.locate("kept").await.expect("locate").expect("kept");
     assert!(found.epoch > kept.epoch);
@@ -250,15 +247,15 @@ async fn a_fail_over_that_loses_updates_is_noticed() {
 async fn a_replica_is_refused() {
     let primary = durable();
     let replica = replica_of(&primary).await;
-    let error = open_with(&format!("redis://127.0.0.1:{}", replica.port), 10).await.err();
+    let error = try_open(&format!("redis://127.0.0.1:{}", replica.port), 10).await.err();
     assert!(error.expect("refused").to_string().contains("replica"));
     // One that becomes a replica is let go of.
     let log = open_at(&primary, "&timeout=1s").await;
     cli(&primary, &["REPLICAOF", "127.0.0.1", &replica.port.to_string()]);
-    let refused = append(&*log, "refused").await;
+    let refused = try_append(&*log, "refused").await;
     assert!(matches!(refused, Err(TransportError::Unavailable(_))), "{refused:?}");
     until("the server is known to be away", || !log.is_ready()).await;
     cli(&primary, &["REPLICAOF", "NO", "ONE"]);
     until("the server is known to be back", || log.is_ready()).await;
-    append(&*log, "taken").await.expect("append");
+    append(&*log, "taken").await;
 }

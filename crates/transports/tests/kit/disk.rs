@@ -1,8 +1,6 @@
 //! A disk that fails: a library between a child process and its C library, and what such a disk holds after a loss of
 //! power.
 
-#![allow(dead_code, reason = "each test uses what it needs")]
-
 use std::{
     collections::BTreeMap,
     fs,
@@ -14,15 +12,15 @@ use std::{
 use tempfile::TempDir;
 
 /// The library, built once for a test.
-pub(crate) struct Disk {
+pub struct Disk {
     built: TempDir,
 }
 
 impl Disk {
     /// Builds it with the C compiler that the rest of the build needs, too.
-    pub(crate) fn build() -> Self {
+    pub fn build() -> Self {
         let built = TempDir::new().expect("a directory");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faults/disk.c");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kit/disk.c");
         let mut compile = Command::new("cc");
         compile.args(["-shared", "-fPIC", "-O1", "-o"]);
         compile.arg(built.path().join("disk.so")).arg(source).arg("-ldl").arg("-lpthread");
@@ -34,24 +32,34 @@ impl Disk {
     }
 
     /// Lets a command have this disk below a directory.
-    pub(crate) fn give(&self, command: &mut Command, directory: &Path) {
+    pub fn give(&self, command: &mut Command, directory: &Path) {
         command.env("LD_PRELOAD", self.built.path().join("disk.so"));
         command.env("DISK_DIRECTORY", directory).env("DISK_ORDERS", self.orders());
     }
 
     /// The file whose text says what fails.
-    pub(crate) fn orders(&self) -> PathBuf {
+    pub fn orders(&self) -> PathBuf {
         self.built.path().join("orders")
     }
 
+    /// Whether a synchronization hangs now.
+    pub fn hangs(&self) -> bool {
+        hangs(&self.orders())
+    }
+
     /// Says what fails from now on.
-    pub(crate) fn order(&self, text: &str) {
+    pub fn order(&self, text: &str) {
         order(&self.orders(), text);
     }
 }
 
+/// Whether a synchronization hangs now, by the file that the library makes then.
+pub fn hangs(orders: &Path) -> bool {
+    orders.with_extension("hangs").exists()
+}
+
 /// Sets which calls fail from now on. A concurrent reader of the file sees the old order or the new one.
-pub(crate) fn order(orders: &Path, text: &str) {
+pub fn order(orders: &Path, text: &str) {
     let file = orders.with_extension("new");
     fs::write(&file, text).expect("written");
     fs::rename(file, orders).expect("renamed");
@@ -70,7 +78,7 @@ const SECTOR: usize = 512;
 /// Makes the files what a disk may hold after a loss of power. What was synchronized is there. Of what was not, whether
 /// it was written, grown or cut, `is_kept` says sector by sector whether it is: any part of it, in any order. Names of
 /// files are never lost.
-pub(crate) fn lose_power(journal: &Path, mut is_kept: impl FnMut() -> bool) {
+pub fn lose_power(journal: &Path, mut is_kept: impl FnMut() -> bool) {
     for (path, steps) in unsynchronized(&fs::read(journal).expect("the journal")) {
         let mut content = fs::read(&path).unwrap_or_default();
         for step in steps.iter().rev() {

@@ -1,4 +1,4 @@
-//! The log lines of a test's own thread.
+//! The log lines of a test's own thread, to be counted.
 
 use std::{
     fmt,
@@ -9,16 +9,16 @@ use tracing::{field::Field, span};
 
 /// The lines so far, from INFO on.
 #[derive(Debug, Clone, Default)]
-pub struct Told(Arc<Mutex<Vec<String>>>);
+pub struct Lines(Arc<Mutex<Vec<String>>>);
 
-impl Told {
+impl Lines {
     /// The number of lines with that text.
     pub fn count(&self, part: &str) -> usize {
         self.0.lock().expect("lock").iter().filter(|line| line.contains(part)).count()
     }
 }
 
-impl tracing::Subscriber for Told {
+impl tracing::Subscriber for Lines {
     fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
         *metadata.level() <= tracing::Level::INFO
     }

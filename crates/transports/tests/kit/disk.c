@@ -4,7 +4,8 @@
  *  - DISK_ORDERS names a file whose text says what fails: "full <bytes>" leaves so many bytes by which files can grow
  *    (files that are removed or cut give theirs back); "write" and "sync" fail with EIO, "sync <suffix>" those of files
  *    with that suffix. A failed synchronization has not happened. "hang <number>" lets so many synchronizations pass, and
- *    the next one waits until there is another order, and with it every change.
+ *    the next one waits until there is another order, and with it every change. While it waits there is a file with
+ *    the name of DISK_ORDERS and ".hangs".
  *  - DISK_JOURNAL names a file to which every change is written with what was there before, and every synchronization
  *    after it has succeeded: from it, what a disk may hold after a loss of power can be computed.
  */
@@ -189,9 +190,15 @@ static int synchronize(int fd, int (*real)(int)) {
     if (!path_of(fd, path, sizeof path)) return real(fd);
     pthread_mutex_lock(&lock);
     read_orders();
-    while (!strncmp(orders, "hang", 4) && passing <= 0) {
-        usleep(2000);
-        read_orders();
+    if (!strncmp(orders, "hang", 4) && passing <= 0) {
+        char mark[512];
+        snprintf(mark, sizeof mark, "%s.hangs", orders_path);
+        close(open(mark, O_WRONLY | O_CREAT, 0600));
+        while (!strncmp(orders, "hang", 4) && passing <= 0) {
+            usleep(2000);
+            read_orders();
+        }
+        real_unlink(mark);
     }
     if (!strncmp(orders, "hang", 4)) passing--;
     int fails = !strncmp(orders, "sync", 4) && (!orders[4] || has_suffix(path, orders + 5));
