@@ -370,3 +370,232 @@ const SIGNATURES: [&[u8]; 3] = [
     &[0x2A, 0x86, 0x48, 0xCE, 0x3D, 0x04],
     &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x03],
 ];
+
+/// Every key of `tests/key_forms.rs` is refused however it is written. Here are the boundaries of the structures.
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::der::write;
+
+    const RSA: &[u8] = &[0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 0x01, 0x01, 0x01];
+    const NULL: &[u8] = &[5, 0];
+
+    fn sequence(parts: &[&[u8]]) -> Vec<u8> {
+        write(SEQUENCE, &parts.concat())
+    }
+
+    fn algorithm(identifier: &[u8]) -> Vec<u8> {
+        sequence(&[&write(OBJECT_IDENTIFIER, identifier), NULL])
+    }
+
+    fn integer(bytes: usize) -> Vec<u8> {
+        write(INTEGER, &vec![0x55; bytes])
+    }
+
+    #[test]
+    fn the_first_64_kibibytes_of_a_text_are_searched() {
+        let jwk = "{\"kty\":\"RSA\"}";
+        let text = |before: usize| format!("{}{jwk}", " ".repeat(before));
+        assert_eq!(find(text(BYTES_MAX - jwk.len()).as_bytes()), Some(KeyForm::Jwk));
+        assert_eq!(find(text(BYTES_MAX).as_bytes()), None);
+    }
+
+    #[test]
+    fn five_encodings_within_each_other_are_taken_off() {
+        // As many bytes as hexadecimal digits are looked for.
+        let mut text = format!("{:32}", "{\"kty\":\"RSA\"}");
+        for depth in 1..=DEPTH_MAX + 1 {
+            text = text.bytes().map(|byte| format!("{byte:02x}")).collect();
+            let expected = if depth <= DEPTH_MAX { Some(KeyForm::Jwk) } else { None };
+            assert_eq!(find(text.as_bytes()), expected, "{depth}");
+        }
+    }
+
+    #[test]
+    fn an_rsa_key_has_a_modulus_of_512_bits_at_least() {
+        let public = |modulus: usize| der(&sequence(&[&integer(modulus), &integer(3)]));
+        assert_eq!(public(MODULUS_BYTES_MIN), Some(KeyForm::Public));
+        assert_eq!(public(MODULUS_BYTES_MIN - 1), None);
+        // Its exponent may be longer than its modulus.
+        assert_eq!(der(&sequence(&[&integer(3), &integer(MODULUS_BYTES_MIN)])), Some(KeyForm::Public));
+    }
+
+    #[test]
+    fn numbers_of_a_key_are_as_many_as_its_kind_has() {
+        let version = write(INTEGER, &[0]);
+        let key = |with_version: bool, numbers: usize| {
+            let numbers = integer(MODULUS_BYTES_MIN).repeat(numbers);
+            der(&sequence(&[if with_version { &version } else { &[] }, &numbers]))
+        };
+        let public: Vec<_> = (1..=6).map(|numbers| key(false, numbers).is_some()).collect();
+        assert_eq!(public, [false, true, true, true, false, false]);
+        let private: Vec<_> = (1..=7).map(|numbers| key(true, numbers)).collect();
+        assert_eq!(private[..4], [None; 4], "four numbers beside the version are no key");
+        assert_eq!(private[4..], [Some(KeyForm::Private); 3]);
+        assert_eq!(key(false, 2), Some(KeyForm::Public));
+        let mixed = sequence(&[&integer(MODULUS_BYTES_MIN), &integer(3), &write(OCTET_STRING, &[1])]);
+        assert_eq!(der(&mixed), None, "something else than numbers");
+    }
+
+    #[test]
+    fn up_to_four_bytes_may_be_missing_at_the_end() {
+        let key = sequence(&[&integer(MODULUS_BYTES_MIN), &integer(8)]);
+        for missing in 0..=TRIMMED_MAX {
+            assert_eq!(der(&key[..key.len() - missing]), Some(KeyForm::Public), "{missing}");
+        }
+        assert_eq!(der(&key[..key.len() - TRIMMED_MAX - 1]), None);
+    }
+
+    #[test]
+    fn a_private_key_of_a_curve_has_16_to_72_bytes() {
+        let key = |version: u8, bytes: usize, rest: &[u8]| {
+            der(&sequence(&[&write(INTEGER, &[version]), &write(OCTET_STRING, &vec![7; bytes]), rest]))
+        };
+        for (bytes, expected) in [(15, false), (16, true), (72, true), (73, false)] {
+            assert_eq!(key(1, bytes, &[]).is_some(), expected, "{bytes}");
+        }
+        assert_eq!(key(1, 32, &[0xA0, 0]), Some(KeyForm::Private));
+        assert_eq!(key(1, 32, &[0xA1, 0]), Some(KeyForm::Private));
+        assert_eq!((key(1, 32, &[0xA2, 0]), key(0, 32, &[]), key(2, 32, &[])), (None, None, None));
+    }
+
+    #[test]
+    fn private_keys_with_an_algorithm_have_a_known_one() {
+        let key = |version: u8, identifier: &[u8]| {
+            der(&sequence(&[&write(INTEGER, &[version]), &algorithm(identifier), &[]]))
+        };
+        assert_eq!((key(0, RSA), key(1, RSA)), (Some(KeyForm::Private), Some(KeyForm::Private)));
+        assert_eq!((key(2, RSA), key(0, &[0x2A, 3, 4])), (None, None));
+    }
+
+    #[test]
+    fn containers_of_pkcs_are_known_by_their_content() {
+        let container = |kind: &[u8]| write(OBJECT_IDENTIFIER, &[PKCS, kind].concat());
+        let pkcs12 = |version: u8, kind: &[u8]| {
+            der(&sequence(&[&write(INTEGER, &[version]), &sequence(&[&container(kind)])]))
+        };
+        assert_eq!(pkcs12(3, &[7, 1]), Some(KeyForm::Private));
+        assert_eq!((pkcs12(2, &[7, 1]), pkcs12(3, &[8, 1])), (None, None));
+        let pkcs7 = |kind: &[u8]| der(&sequence(&[&container(kind), NULL]));
+        assert_eq!((pkcs7(&[7, 2]), pkcs7(&[9, 2])), (Some(KeyForm::Certificate), None));
+    }
+
+    #[test]
+    fn a_certificate_has_a_serial_number_of_20_bytes_at_most() {
+        const ECDSA: &[u8] = &[0x2A, 0x86, 0x48, 0xCE, 0x3D, 0x04, 0x03, 0x02];
+        let version = write(0xA0, &write(INTEGER, &[2]));
+        let certificate = |version: &[u8], serial: usize, identifier: &[u8]| {
+            der(&sequence(&[&sequence(&[version, &integer(serial), &algorithm(identifier)])]))
+        };
+        for (serial, expected) in [(1, true), (SERIAL_BYTES_MAX, true), (SERIAL_BYTES_MAX + 1, false)] {
+            for version in [&version[..], &[]] {
+                assert_eq!(certificate(version, serial, ECDSA).is_some(), expected, "{serial}");
+            }
+        }
+        assert_eq!(certificate(&version, 8, RSA), Some(KeyForm::Certificate));
+        assert_eq!(certificate(&version, 8, &[0x2A, 3, 4]), None);
+        // A request has a name and a key where a certificate has an algorithm.
+        let request = |identifier: &[u8]| {
+            let key = sequence(&[&algorithm(identifier)]);
+            der(&sequence(&[&sequence(&[&write(INTEGER, &[0]), &sequence(&[]), &key])]))
+        };
+        assert_eq!((request(RSA), request(&[0x2A, 3, 4])), (Some(KeyForm::Certificate), None));
+    }
+
+    #[test]
+    fn public_keys_of_unknown_algorithms_fit_to_the_last_byte() {
+        let key =
+            |identifier: &[u8], bits: &[u8]| sequence(&[&algorithm(identifier), &write(BIT_STRING, bits)]);
+        let unknown = key(&[0x2A, 3, 4], &[0, 1, 2, 3]);
+        assert_eq!(der(&unknown), Some(KeyForm::Public));
+        assert_eq!(der(&[&unknown[..], &[0]].concat()), None, "bytes behind it");
+        assert_eq!(der(&unknown[..unknown.len() - 1]), None, "a byte is missing");
+        assert_eq!(der(&key(&[0x2A, 3, 4], &[1, 1, 2, 3])), None, "unused bits");
+        assert_eq!(der(&key(&[0x2A, 3, 4], &[0])), None, "no key");
+        let known = key(RSA, &[0, 1, 2, 3]);
+        assert_eq!(der(&known[..known.len() - 3]), Some(KeyForm::Public), "cut off");
+        let other = sequence(&[&algorithm(RSA), &write(INTEGER, &[1])]);
+        assert_eq!(der(&other), None);
+    }
+
+    #[test]
+    fn algorithms_of_keys_and_of_encryption_are_known() {
+        for identifier in [
+            &[0x2A, 0x86, 0x48, 0xCE, 0x3D, 0x02, 0x01][..],
+            &[0x2B, 0x81, 0x04, 0x01, 0x0C],
+            &[0x2A, 0x85, 0x03, 0x07],
+            &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x03, 0x11],
+            &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x04, 0x01],
+            &[0x2B, 0x65, 0x6E],
+            &[0x2B, 0x65, 0x71],
+            RSA,
+        ] {
+            assert!(is_key_algorithm(identifier) && !is_encryption(identifier), "{identifier:?}");
+        }
+        for identifier in [&[0x2B, 0x65, 0x6D][..], &[0x2B, 0x65, 0x72], &[0x2B, 0x65], &[0x2A, 3]] {
+            assert!(!is_key_algorithm(identifier), "{identifier:?}");
+        }
+        for kind in [&[5, 13][..], &[12, 1, 3]] {
+            assert!(is_encryption(&[PKCS, kind].concat()), "{kind:?}");
+        }
+        for kind in [&[12, 10][..], &[6, 1], &[7, 1]] {
+            assert!(!is_encryption(&[PKCS, kind].concat()), "{kind:?}");
+        }
+        let encrypted = |next: &[u8]| der(&sequence(&[&algorithm(&[PKCS, &[5, 13]].concat()), next]));
+        assert_eq!(encrypted(&write(OCTET_STRING, &[1])), Some(KeyForm::Private));
+        assert_eq!(encrypted(&[]), Some(KeyForm::Private), "cut off");
+        assert_eq!(encrypted(&write(INTEGER, &[1])), None);
+    }
+
+    #[test]
+    fn keys_in_words_are_known_by_them() {
+        for (text, expected) in [
+            ("-----BEGIN EC PRIVATE KEY", Some(KeyForm::Private)),
+            ("-----BEGIN CERTIFICATE", Some(KeyForm::Pem)),
+            ("---- BEGIN SSH2 PUBLIC KEY ----", Some(KeyForm::Ssh)),
+            ("PuTTY-User-Key-File-3: ssh-ed25519", Some(KeyForm::Private)),
+            ("ssh-rsa AAAAB3", Some(KeyForm::Ssh)),
+            ("'ecdsa-sha2-nistp256 AAAA'", Some(KeyForm::Ssh)),
+            ("ssh-rsa BBBB", None),
+            ("rsa AAAAB3", None),
+            ("<Modulus>", Some(KeyForm::Public)),
+            ("<RSAKeyValue", Some(KeyForm::Public)),
+            ("{ \"kty\" : \"AKP\"", Some(KeyForm::Jwk)),
+            ("{ \"keys\" : [", Some(KeyForm::Jwk)),
+            ("kty", None),
+        ] {
+            assert_eq!(super::text(text.as_bytes()), expected, "{text}");
+        }
+        assert!(
+            holds(b"abc", b"c") && holds(b"abc", b"abc") && !holds(b"abc", b"abcd") && !holds(b"abc", b"ac")
+        );
+    }
+
+    #[test]
+    fn binary_keys_of_ssh_begin_with_their_name() {
+        assert_eq!(binary(b"\0\0\0\x07ssh-rsa"), Some(KeyForm::Ssh));
+        assert_eq!(binary(b"\0\0\0\x08ssh-rsa"), None, "cut off");
+        assert_eq!(binary(b"\0\0\0\x07another"), None);
+        assert_eq!(binary(b"openssh-key-v1\0"), Some(KeyForm::Private));
+        assert_eq!(binary(b"openssh-key-v1"), None);
+    }
+
+    #[test]
+    fn runs_of_twelve_digits_are_looked_at_with_and_without_separators() {
+        let runs = |text: &str| {
+            let mut runs = Vec::new();
+            in_runs(text.as_bytes(), is_base64, separates_lines, |run| {
+                runs.push(String::from_utf8_lossy(run).into_owned());
+                None
+            });
+            runs
+        };
+        assert_eq!(runs("AAAAAAAAAAA"), [""; 0]);
+        assert_eq!(runs("AAAAAAAAAAAA"), ["AAAAAAAAAAAA"]);
+        assert_eq!(runs("AAAAAA\nBBBBBB"), ["AAAAAABBBBBB"]);
+        assert_eq!(
+            runs("AAAAAAAAAAAA.BBBBBBBBBBBB C"),
+            ["AAAAAAAAAAAA", "BBBBBBBBBBBB", "AAAAAAAAAAAA", "BBBBBBBBBBBBC"]
+        );
+    }
+}

@@ -44,3 +44,42 @@ impl fmt::Debug for KeySet {
         f.debug_list().entries(&self.0).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Secrets with these names and algorithms.
+    fn set(keys: &[(Option<&str>, &str)]) -> KeySet {
+        let members = keys.iter().map(|(id, algorithm)| {
+            let mut member = serde_json::json!({"kty": "oct", "k": "AQIDBAUGBwg", "alg": algorithm});
+            if let Some(id) = id {
+                member["kid"] = (*id).into();
+            }
+            member
+        });
+        let json = serde_json::json!({"keys": members.collect::<Vec<_>>()}).to_string();
+        Key::parse_set(json.as_bytes(), &[], true).expect("keys").into()
+    }
+
+    #[test]
+    fn the_name_of_a_key_chooses_among_suitable_keys() {
+        let set = set(&[(Some("a"), "HS256"), (Some("b"), "HS256"), (None, "HS256"), (Some("c"), "HS384")]);
+        let names = |algorithm, id| {
+            set.candidates(algorithm, id).iter().map(|key| key.id().unwrap_or("-")).collect::<Vec<_>>()
+        };
+        assert_eq!(names(Algorithm::HS256, Some("b")), ["b"]);
+        assert_eq!(names(Algorithm::HS256, None), ["a", "b", "-"]);
+        assert_eq!(names(Algorithm::HS256, Some("c")), ["a", "b", "-"], "its key is for another algorithm");
+        assert_eq!(names(Algorithm::HS384, Some("a")), ["c"]);
+        assert_eq!(names(Algorithm::HS512, Some("a")), [""; 0]);
+    }
+
+    #[test]
+    fn a_key_without_a_name_may_have_any() {
+        let named = set(&[(Some("a"), "HS256")]);
+        assert!(named.may_hold("a") && !named.may_hold("b"));
+        assert!(set(&[(Some("a"), "HS256"), (None, "HS256")]).may_hold("b"));
+        assert_eq!(format!("{named:?}"), "[Key { id: Some(\"a\"), algorithms: [HS256], .. }]");
+    }
+}

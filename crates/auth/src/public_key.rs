@@ -153,3 +153,79 @@ const VERSION: u8 = 0xA0;
 const RSA: &[u8] = &[0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 0x01, 0x01, 0x01];
 const EC: &[u8] = &[0x2A, 0x86, 0x48, 0xCE, 0x3D, 0x02, 0x01];
 const ED25519: &[u8] = &[0x2B, 0x65, 0x70];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::der::{OBJECT_IDENTIFIER, write};
+
+    fn document(label: &str, der: Vec<u8>) -> Document {
+        Document { label: label.to_owned(), der }
+    }
+
+    fn sequence(parts: &[&[u8]]) -> Vec<u8> {
+        write(SEQUENCE, &parts.concat())
+    }
+
+    fn info(identifier: &[u8], bits: &[u8]) -> Vec<u8> {
+        sequence(&[&sequence(&[&write(OBJECT_IDENTIFIER, identifier)]), &write(BIT_STRING, bits)])
+    }
+
+    #[test]
+    fn a_key_is_read_by_its_algorithm() {
+        let key = |identifier: &[u8], bits: &[u8]| {
+            PublicKey::from_document(&document("PUBLIC KEY", info(identifier, bits)))
+        };
+        assert_eq!(key(RSA, &[0, 1, 2]), Some(PublicKey::Rsa(vec![1, 2])));
+        let point = |bytes: usize| [&[0, 4][..], &vec![7; bytes - 1]].concat();
+        for (bytes, algorithm) in [(65, Algorithm::ES256), (97, Algorithm::ES384), (133, Algorithm::ES512)] {
+            let key = key(EC, &point(bytes)).expect("a point");
+            assert_eq!((key.algorithms(), key.as_bytes().len()), (&[algorithm][..], bytes));
+        }
+        assert_eq!((key(EC, &point(64)), key(EC, &point(66))), (None, None));
+        assert_eq!(key(EC, &[&[0, 3][..], &[7; 64]].concat()), None, "compressed");
+        assert_eq!(key(ED25519, &[0; 33]), Some(PublicKey::Ed25519(vec![0; 32])));
+        assert_eq!((key(ED25519, &[0; 32]), key(ED25519, &[0; 34])), (None, None));
+        assert_eq!(key(&[0x2B, 0x65, 0x71], &[0; 58]), None, "Ed448");
+        assert_eq!(key(RSA, &[1, 1, 2]), None, "unused bits");
+    }
+
+    #[test]
+    fn a_certificate_is_as_good_as_the_key_in_it() {
+        let key = info(ED25519, &[0; 33]);
+        let empty = sequence(&[]);
+        let fields = [write(INTEGER, &[1]), empty.clone(), empty.clone(), empty.clone(), empty.clone(), key];
+        let version = write(VERSION, &write(INTEGER, &[2]));
+        let certificate = |version: &[u8], fields: &[Vec<u8>]| {
+            let body = sequence(&[version, &fields.concat()]);
+            PublicKey::from_document(&document("CERTIFICATE", sequence(&[&body, &empty])))
+        };
+        let expected = Some(PublicKey::Ed25519(vec![0; 32]));
+        assert_eq!(certificate(&version, &fields), expected);
+        assert_eq!(certificate(&[], &fields), expected, "of the first version");
+        assert_eq!(certificate(&version, &fields[1..]), None);
+        assert_eq!(certificate(&version, &fields[..5]), None);
+    }
+
+    #[test]
+    fn a_document_holds_its_key_and_nothing_else() {
+        let key = info(RSA, &[0, 1, 2]);
+        assert!(PublicKey::from_document(&document("PUBLIC KEY", key.clone())).is_some());
+        assert!(PublicKey::from_document(&document("EC PARAMETERS", key.clone())).is_none());
+        assert!(PublicKey::from_document(&document("PUBLIC KEY", [&key[..], &[0]].concat())).is_none());
+        assert!(PublicKey::from_document(&document("PUBLIC KEY", key[..key.len() - 1].to_owned())).is_none());
+        let rsa = PublicKey::from_document(&document("RSA PUBLIC KEY", key.clone()));
+        assert_eq!(rsa, Some(PublicKey::Rsa(key)));
+    }
+
+    #[test]
+    fn numbers_are_written_as_short_as_possible_and_positive() {
+        assert_eq!(integer(&[0, 0, 0x7F]), [INTEGER, 1, 0x7F]);
+        assert_eq!(integer(&[0x80]), [INTEGER, 2, 0, 0x80]);
+        assert_eq!(integer(&[0]), [INTEGER, 1, 0]);
+        assert_eq!(integer(&[]), [INTEGER, 1, 0]);
+        let rsa = PublicKey::from_rsa_components(&[1, 2], &[3]);
+        assert_eq!(rsa, PublicKey::Rsa(vec![SEQUENCE, 7, INTEGER, 2, 1, 2, INTEGER, 1, 3]));
+        assert_eq!(rsa.algorithms(), Algorithm::RSA);
+    }
+}

@@ -493,6 +493,14 @@ mod tests {
         (server, paced(keys, pace))
     }
 
+    /// An address at which nobody answers. The socket is bound, so that no other process gets its port, and does not listen.
+    fn silent() -> (tokio::net::TcpSocket, String) {
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+        socket.bind(([127, 0, 0, 1], 0).into()).expect("bind");
+        let address = socket.local_addr().expect("an address");
+        (socket, format!("http://{address}/"))
+    }
+
     fn problem(result: Result<Arc<KeySet>, FetchError>) -> FetchError {
         result.expect_err("no keys")
     }
@@ -562,11 +570,8 @@ mod tests {
         let slow = RemoteKeys::at(&origin, &[]).expect("an address");
         let slow = paced(slow, Pace { timeout: Duration::from_millis(1), ..STILL });
         assert_eq!(problem(slow.keys(None).await), FetchError::Timeout);
-        // Bound, so that no other process gets the port, and not listening.
-        let silent = tokio::net::TcpSocket::new_v4().expect("a socket");
-        silent.bind(([127, 0, 0, 1], 0).into()).expect("bind");
-        let nobody = silent.local_addr().expect("an address");
-        let keys = RemoteKeys::at(&format!("http://{nobody}/"), &[]).expect("an address");
+        let (_silent, nobody) = silent();
+        let keys = RemoteKeys::at(&nobody, &[]).expect("an address");
         assert!(matches!(problem(keys.keys(None).await), FetchError::Unreachable(_)));
     }
 
@@ -603,6 +608,45 @@ mod tests {
             state.keys.iter().flat_map(|keys| keys.iter()).any(|key| key.id() == Some("new"))
         });
         timeout(STILL.timeout, renewed).await.expect("in the background").expect("alive");
+    }
+
+    /// The age of keys is compared with a clock that the test sets.
+    #[tokio::test(start_paused = true)]
+    async fn keys_are_fetched_again_at_their_age() {
+        let pace = Pace { refresh_after: NEVER, wait_after: PACE.wait_after, ..STILL };
+        let (silent, nobody) = silent();
+        let keys = paced(RemoteKeys::at(&nobody, &[]).expect("an address"), pace);
+        let old = Arc::new(KeySet::from(Key::parse_set(SET.as_bytes(), &[], false).expect("keys")));
+        keys.0.state.send_modify(|state| {
+            state.keys = Some(Arc::clone(&old));
+            state.fetched_at = Instant::now();
+        });
+        tokio::time::advance(PACE.wait_after - Duration::from_millis(1)).await;
+        assert!(Arc::ptr_eq(&keys.keys(None).await.expect("keys"), &old));
+        assert_eq!(keys.0.state.borrow().failures, 0, "not due");
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert!(Arc::ptr_eq(&keys.keys(None).await.expect("the old keys"), &old));
+        assert_eq!(keys.0.state.borrow().failures, 1, "asked, and nobody answered");
+        // Not again before its pause is over.
+        keys.keys(None).await.expect("the old keys");
+        assert_eq!(keys.0.state.borrow().failures, 1);
+        drop(silent);
+    }
+
+    #[tokio::test]
+    async fn keys_are_fetched_before_the_first_token_comes() {
+        let (server, keys) = remote(STILL).await;
+        let issuer = Issuer {
+            id: ISSUER.to_owned(),
+            publisher: keys.clone().into(),
+            subscriber: keys.clone().into(),
+            authorization_server: false,
+        };
+        let (resource, compat, prefixes) = (RESOURCE.to_owned(), false, false);
+        Issuers { trusted: vec![issuer], resource, compat, prefixes }.prepare();
+        assert!(keys.0.state.borrow().fetching);
+        keys.0.state.subscribe().wait_for(|state| !state.fetching).await.expect("alive");
+        assert!(keys.0.state.borrow().keys.is_some() && server.requests() == 1);
     }
 
     #[tokio::test]

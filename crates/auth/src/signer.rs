@@ -150,3 +150,57 @@ impl fmt::Debug for Signer {
         f.debug_struct("Signer").field("algorithm", &self.algorithm).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Key;
+
+    #[test]
+    fn a_signer_has_the_first_algorithm_that_fits_its_key() {
+        for (text, expected) in [
+            ("a secret", Algorithm::HS256),
+            (include_str!("../tests/keys/rsa.pem"), Algorithm::RS256),
+            (include_str!("../tests/keys/disguised/rsa.private.pkcs1.pem"), Algorithm::RS256),
+            (include_str!("../tests/keys/p384.pem"), Algorithm::ES384),
+            (include_str!("../tests/keys/ed25519.pem"), Algorithm::EdDSA),
+        ] {
+            let signer = Signer::parse(text, None).expect("a signer");
+            assert_eq!(signer.algorithm(), expected);
+            assert_eq!(format!("{signer:?}"), format!("Signer {{ algorithm: {expected:?}, .. }}"));
+        }
+    }
+
+    #[test]
+    fn keys_that_cannot_sign_are_refused() {
+        let p256 = include_str!("../tests/keys/p256.pem");
+        for (text, algorithm) in [
+            (p256, Some(Algorithm::ES384)),
+            (p256, Some(Algorithm::RS256)),
+            (p256, Some(Algorithm::HS256)),
+            ("a secret", Some(Algorithm::ES256)),
+            (include_str!("../tests/keys/p256.pub.pem"), None),
+            (include_str!("../tests/keys/disguised/p256.sec1.pem"), None),
+            ("-----BEGIN PRIVATE KEY-----x", None),
+            (&p256.replace("PRIVATE", "RSA PRIVATE"), None),
+        ] {
+            assert_eq!(Signer::parse(text, algorithm).err(), Some(KeyError::Mismatch), "{algorithm:?}");
+        }
+        assert_eq!(Signer::parse("", None).err(), Some(KeyError::Empty));
+    }
+
+    #[test]
+    fn a_token_names_its_algorithm_its_type_and_its_key() {
+        let signer = Signer::parse("a secret", Some(Algorithm::HS384)).expect("a signer").with_id("k");
+        let token = signer.sign("at+jwt", "{}");
+        let (input, signature) = token.rsplit_once('.').expect("a signature");
+        let (header, claims) = input.split_once('.').expect("claims");
+        let decode =
+            |part: &str| String::from_utf8(URL_SAFE_NO_PAD.decode(part).expect("base64")).expect("text");
+        assert_eq!(decode(header), r#"{"alg":"HS384","kid":"k","typ":"at+jwt"}"#);
+        assert_eq!(decode(claims), "{}");
+        assert!(Key::parse("a secret", &[]).expect("a key").verifies(Algorithm::HS384, input, signature));
+        let nameless = Signer::parse("a secret", None).expect("a signer").sign("JWT", "{}");
+        assert_eq!(decode(nameless.split('.').next().expect("a header")), r#"{"alg":"HS256","typ":"JWT"}"#);
+    }
+}

@@ -119,5 +119,7 @@ mod tests {
         assert_eq!(Weakness::find(&[7; 31], 32), Some(Weakness::Short { bytes_min: 32 }));
         assert_eq!(Weakness::find(&[7; 32], 32), None);
         assert_eq!(Weakness::find(&[7; 63], 64), Some(Weakness::Short { bytes_min: 64 }));
+        assert_eq!(Weakness::find(&[7; 64], 64), None);
+        assert!(Weakness::Short { bytes_min: 48 }.to_string().contains("shorter than 48 bytes"));
     }
 }

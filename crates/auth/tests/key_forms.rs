@@ -179,6 +179,36 @@ fn secrets_that_look_a_little_like_keys_are_secrets() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    /// Keys come from files and from other servers: damaged ones are errors.
+    #[test]
+    fn damaged_keys_are_errors_and_never_panic(
+        document in 0..DOCUMENTS.len(), at in any::<prop::sample::Index>(), byte: u8, cut in any::<prop::sample::Index>(),
+    ) {
+        let (_, pem, _) = DOCUMENTS[document];
+        let mut der = STANDARD.decode(body(pem).concat()).expect("base64");
+        let at = at.index(der.len());
+        der[at] = byte;
+        der.truncate(der.len() - cut.index(der.len().min(64)));
+        for label in ["PUBLIC KEY", "CERTIFICATE", "RSA PUBLIC KEY", "PRIVATE KEY", "RSA PRIVATE KEY"] {
+            let pem = format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", STANDARD.encode(&der));
+            if let Ok(key) = Key::parse(&pem, &[]) {
+                prop_assert!(!key.is_secret() && !label.contains("PRIVATE"));
+            }
+            if let Ok(signer) = Signer::parse(&pem, None) {
+                prop_assert_eq!(signer.sign("JWT", "{}").split('.').count(), 3);
+            }
+        }
+        let (n, k) = (URL_SAFE_NO_PAD.encode(&der), URL_SAFE_NO_PAD.encode(&der[..der.len().min(40)]));
+        let set = format!(
+            r#"{{"keys":[{{"kty":"RSA","n":"{n}","e":"AQAB"}},{{"kty":"EC","crv":"P-256","x":"{k}","y":"{k}"}}]}}"#
+        );
+        let _ = Key::parse_set(set.as_bytes(), &[], false);
+    }
+}
+
+proptest! {
     #![proptest_config(ProptestConfig::with_cases(3_000))]
 
     /// The check must never refuse a secret that somebody has generated.
