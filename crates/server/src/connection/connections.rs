@@ -85,9 +85,9 @@ impl Connections {
         self.serve_requests(served, Bytes::new(), None).await;
     }
 
-    /// Begins to serve connections that have come together, each on a TCP socket that does not block, and returns when the
-    /// last has ended or the hub writes to it by itself: see [`Settings::direct`](crate::Settings::direct).
-    pub(crate) async fn serve_crowd(&self, crowd: Vec<Accepted>) {
+    /// Serves connections that have come together, each on a TCP socket that does not block. Returns when each has ended or
+    /// the hub writes to it by itself ([`Settings::direct`](crate::Settings::direct)).
+    pub(crate) async fn serve_batch(&self, batch: Vec<Accepted>) {
         let begin = |accepted| {
             let connections = self.clone();
             async move { connections.begin(accepted).await }
@@ -95,7 +95,7 @@ impl Connections {
         let mut waiting = JoinSet::new();
         // The box of a future, some kilobytes, is used again for the next one.
         let mut spare = None;
-        for accepted in crowd {
+        for accepted in batch {
             let future = begin(accepted);
             let mut beginning = match spare.take() {
                 None => Box::pin(future),
@@ -168,7 +168,7 @@ impl Connections {
         Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let Served { mut io, peer, mut permit, direct } = served;
-        // A connection that has sent nothing yet is no client that comes back.
+        // A connection that has sent nothing yet has no client that keeps it for a next request.
         let mut patience = self.service.settings().head_timeout;
         let mut is_first = read.is_empty();
         loop {

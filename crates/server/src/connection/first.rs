@@ -1,8 +1,8 @@
 //! The first request of a connection, read without hyper if it is what subscribers send: a GET without a body, whole in one
 //! packet.
 //!
-//! A subscriber needs hyper for nothing else, and its buffers and tasks are most of what connecting costs. Whatever is
-//! different in any way goes to hyper, byte for byte as it came, also what is malformed: this file refuses nothing.
+//! A subscriber needs hyper for nothing else, and hyper's buffers and tasks are most of what connecting costs. Any other
+//! request goes to hyper, byte for byte as it came, and so does a malformed one: this file refuses nothing.
 
 use std::io;
 
@@ -10,21 +10,22 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header};
 use http_body_util::Empty;
 
-/// The longest head that is read here; that of a browser with large cookies.
+/// The longest head that is read here: the head of a browser with large cookies.
 const HEAD_BYTES_MAX: usize = 4 * 1024;
 
+/// The most header fields of a request that is read here. Browsers send about twenty.
 const HEADERS_MAX: usize = 64;
 
-/// Fields with which a request is more than its head, or asks for something else than an answer.
+/// Fields of requests that have a body, or that ask for something else than an answer.
 const UNUSUAL: [HeaderName; 4] =
     [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::EXPECT, header::UPGRADE];
 
-/// Takes what a read of a socket gives. `None`: nothing has come.
+/// The bytes that one call of `read` gives, which reads a socket. `None`: nothing has come.
 ///
 /// # Errors
 /// The socket's; its end is one, too.
 pub(crate) fn read(read: impl FnOnce(&mut [u8]) -> io::Result<usize>) -> io::Result<Option<Bytes>> {
-    // Here, and not in a future: there would be one for each connection.
+    // On the stack, and not in a future: there would be one for each connection.
     let mut buffer = [0; HEAD_BYTES_MAX];
     let length = match read(&mut buffer) {
         Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
@@ -98,7 +99,26 @@ mod tests {
         ] {
             assert!(plain(other.as_bytes()).is_none(), "{other:?}");
         }
-        let many = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(HEADERS_MAX + 1));
-        assert!(plain(many.as_bytes()).is_none());
+        let fields = |count| format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(count));
+        assert!(plain(fields(HEADERS_MAX).as_bytes()).is_some());
+        assert!(plain(fields(HEADERS_MAX + 1).as_bytes()).is_none());
+    }
+
+    #[test]
+    fn one_read_takes_as_much_as_a_head_may_have() {
+        let give = |bytes: usize| {
+            let taken = read(|buffer| {
+                let length = bytes.min(buffer.len());
+                buffer[..length].fill(b'x');
+                Ok(length)
+            });
+            taken.expect("no error").expect("bytes").len()
+        };
+        assert_eq!((give(1), give(HEAD_BYTES_MAX)), (1, HEAD_BYTES_MAX));
+        assert_eq!(give(HEAD_BYTES_MAX + 1), HEAD_BYTES_MAX);
+        let failing = |kind: io::ErrorKind| read(|_| Err(kind.into())).map_err(|error| error.kind());
+        assert_eq!(failing(io::ErrorKind::WouldBlock), Ok(None), "nothing has come");
+        assert_eq!(failing(io::ErrorKind::ConnectionReset), Err(io::ErrorKind::ConnectionReset));
+        assert_eq!(read(|_| Ok(0)).map_err(|error| error.kind()), Err(io::ErrorKind::UnexpectedEof));
     }
 }

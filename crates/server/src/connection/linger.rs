@@ -16,14 +16,14 @@ use tokio::{
     time::timeout,
 };
 
-/// Bytes that are discarded: many times the longest body, so that a client that writes all of its body before it reads
-/// gets its answer. Takes a hundredth of a second.
+/// The most bytes that are discarded: many times the longest body, so that a client that writes all of its body before it
+/// reads gets its answer. Discarding them takes a hundredth of a second.
 const BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// How long a peer may go on sending: as long as a head may take to arrive.
 const TIME_MAX: Duration = Duration::from_secs(10);
 
-/// How long a peer may be silent: it has read its answer by then, or is gone.
+/// How long a peer may be silent. By then it has read its answer, or it is gone.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
 
 /// Bytes of one read.

@@ -1,6 +1,6 @@
-//! A connection as the HTTP library sees it, and what passes between the two beside the library.
+//! The state that a connection, hyper and the service share during one exchange.
 //!
-//! hyper shows neither when it waits for a request nor when its peer has shut down its sending side. Both are seen here:
+//! hyper does not tell when it waits for a request, nor when its peer has shut down its sending side. Both are seen here:
 //! hyper reads and writes through a [`Link`], and drops the body of an answer when it has taken all of it.
 
 use std::{
@@ -18,8 +18,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::{connection::handover::Handover, http::body::Body};
 
-/// Shared between a connection, hyper and the service that hyper calls. All three belong to one task, so nobody waits for
-/// the lock.
+/// Shared between a connection, hyper and the service that hyper calls. All three belong to one task, so the lock is
+/// always free.
 pub(crate) struct Link<Io>(Mutex<State<Io>>);
 
 struct State<Io> {
@@ -101,7 +101,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Link<Io> {
         response.map(|body| Answer { body, link: Arc::clone(self) })
     }
 
-    /// A stream leaves hyper once everything before it is written.
+    /// Takes over a stream, which leaves hyper once everything before it is written.
     pub(crate) fn give(&self, stream: Handover) {
         self.lock().leaving = Some(stream);
     }

@@ -1,4 +1,4 @@
-//! A listening TCP socket: the accept loop and the end.
+//! A listening TCP socket: it accepts connections until the service stops, and then waits for the open ones.
 
 use std::{
     io,
@@ -23,22 +23,25 @@ use crate::{
 
 /// A bound socket, not accepting yet.
 pub struct Listener {
-    /// Not one of tokio's: it would register each socket that it accepts, and most are the hub's after one read.
+    /// Not a listener of tokio's, which would register each socket that it accepts: most of them go to the hub after one
+    /// read.
     socket: AsyncFd<TcpListener>,
     address: SocketAddr,
 }
 
-/// Connections that may wait for the accept loop: a reconnecting crowd must not be dropped by the kernel.
+/// Connections that may wait for the accept loop. The kernel drops further ones, so many subscribers that reconnect at once
+/// must fit.
 const BACKLOG: u32 = 4_096;
 
-/// What the kernel may hold for one peer (it doubles the figure): a stalled one would otherwise pin 4 MB. Enough for
-/// megabytes a second over any distance.
+/// Bytes that the kernel may hold for one peer; it doubles the figure. A stalled peer would otherwise pin 4 MB. This is
+/// enough for megabytes a second over any distance.
 const SEND_BUFFER_BYTES: u32 = 128 * 1024;
 
-/// Connections that one task begins to serve: of a crowd, some for each thread of the runtime; of few, all.
+/// Connections that one task begins to serve. Of many that come at once, each thread of the runtime gets some; few are all
+/// served by one task.
 const TOGETHER_MAX: usize = 16;
 
-/// After a failed accept, usually for want of file descriptors: long enough not to spin, short enough not to be felt.
+/// The pause after a failed accept, which mostly lacked a file descriptor: long enough not to spin, too short to be felt.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 impl Listener {
@@ -66,20 +69,20 @@ impl Listener {
     pub async fn serve(self, connections: Connections, drain: Duration) {
         let mut tasks = JoinSet::new();
         let mut stopping = pin!(connections.stopping());
-        // Whoever has come before this has the default.
+        // A connection that has come before this has the default.
         inherit(self.socket.get_ref(), connections.service().settings().write_timeout);
         loop {
             tokio::select! {
                 accepted = self.accept() => match accepted {
-                    Ok(crowd) => {
-                        let admitted = crowd.into_iter().map_while(|(socket, peer)| {
-                            // Turned away without a word: an answer would cost what there is no room for, and a browser
-                            // tries again after a broken connection, but never after an error status.
+                    Ok(batch) => {
+                        let admitted = batch.into_iter().map_while(|(socket, peer)| {
+                            // Closed without an answer: there is no room for one, and a browser tries again after a
+                            // broken connection, but never after an error status.
                             Some(Accepted { socket, peer: peer.ip(), permit: connections.admit()? })
                         });
                         let admitted = admitted.collect();
                         let connections = connections.clone();
-                        tasks.spawn(async move { connections.serve_crowd(admitted).await });
+                        tasks.spawn(async move { connections.serve_batch(admitted).await });
                     }
                     Err(error) => {
                         tracing::warn!(%error, "connections cannot be accepted: raise the limit of open files");
@@ -91,27 +94,30 @@ impl Listener {
             }
         }
         drop(self.socket);
-        // Also those that the hub writes to by itself.
+        // This counts the connections that the hub writes to by itself, too.
         let _ = timeout(drain, connections.drained()).await;
         tasks.shutdown().await;
     }
 
-    /// Whoever has connected, [`TOGETHER_MAX`] at most.
+    /// The connections that have come, [`TOGETHER_MAX`] at most. Waits for the first one.
+    ///
+    /// # Errors
+    /// The system's, if no connection could be accepted.
     async fn accept(&self) -> io::Result<Vec<(net::TcpStream, SocketAddr)>> {
-        let mut crowd = Vec::new();
+        let mut batch = Vec::new();
         loop {
             let mut ready = self.socket.readable().await?;
-            while crowd.len() < TOGETHER_MAX {
+            while batch.len() < TOGETHER_MAX {
                 match ready.try_io(|socket| socket.get_ref().accept()) {
-                    Ok(Ok((socket, peer))) => crowd.push((socket.into(), peer)),
+                    Ok(Ok((socket, peer))) => batch.push((socket.into(), peer)),
                     Ok(Err(error)) if is_caused_by_peer(&error) => {}
-                    Ok(Err(error)) if crowd.is_empty() => return Err(error),
-                    // It comes again, if it lasts.
+                    Ok(Err(error)) if batch.is_empty() => return Err(error),
+                    // If the error lasts, the next call returns it.
                     Ok(Err(_)) | Err(_) => break,
                 }
             }
-            if !crowd.is_empty() {
-                return Ok(crowd);
+            if !batch.is_empty() {
+                return Ok(batch);
             }
         }
     }
@@ -132,16 +138,16 @@ fn bind(address: SocketAddr) -> io::Result<AsyncFd<TcpListener>> {
     AsyncFd::with_interest(socket, Interest::READABLE)
 }
 
-/// What the sockets that are accepted get without a call of the system for each.
+/// Sets options that accepted sockets inherit, so that no call of the system is needed for each of them.
 fn inherit(listener: &TcpListener, write_timeout: Duration) {
     let socket = SockRef::from(listener);
-    // Events are small and must not wait for each other.
+    // Events are small, and one must not wait for the next.
     let _ = socket.set_tcp_nodelay(true);
     #[cfg(target_os = "linux")]
     let _ = socket.set_tcp_user_timeout(Some(write_timeout));
 }
 
-/// Whether an accept failed for a reason of the peer's, with nothing to wait for.
+/// Whether an accept failed because of its peer, so that the next one may succeed at once.
 fn is_caused_by_peer(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)

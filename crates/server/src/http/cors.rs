@@ -1,7 +1,7 @@
-//! Which other origins' scripts may use the hub (Fetch standard, section "CORS protocol").
+//! The origins whose scripts may use the hub (Fetch standard, section "CORS protocol").
 //!
-//! Credentials are allowed to listed origins only: with `*`, or by reflecting whatever origin comes, every site could
-//! read what a visitor's cookie allows.
+//! Only listed origins get credentials. With `*`, or if the hub reflected any origin, every site could read what the cookies
+//! of its visitors allow.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use petasos_protocol::topic::HubUrl;
@@ -23,7 +23,7 @@ pub struct Origins {
 /// Header fields that a script may always send: those that the hub reads.
 const REQUEST_HEADERS: &str = "authorization, cache-control, content-type, if-none-match, last-event-id";
 
-/// Names that a preflight may ask for beside these: several times as many as libraries for tracing and forms add.
+/// The most names that a preflight may ask for beside these. Libraries for tracing and forms add a few.
 const REQUEST_HEADERS_MAX: usize = 64;
 
 /// The longest of these names.
@@ -368,7 +368,11 @@ mod tests {
             names.strip_prefix(REQUEST_HEADERS).expect("the fixed names").trim_start_matches(", ").to_owned()
         };
         assert_eq!(ask(b"x-a, x b, x\xff, x:y, <x>, x/y, (x), \"x\", x\t, x-b;q=1, *"), "x-a, x");
-        assert_eq!(ask("x".repeat(REQUEST_HEADER_BYTES_MAX + 1).as_bytes()), "");
+        let longest = "x".repeat(REQUEST_HEADER_BYTES_MAX);
+        assert_eq!(ask(longest.as_bytes()), longest);
+        assert_eq!(ask(format!("{longest}x").as_bytes()), "");
+        let all: Vec<_> = (0..REQUEST_HEADERS_MAX).map(|number| format!("x-{number}")).collect();
+        assert_eq!(ask(all.join(",").as_bytes()), all.join(", "));
         let many: Vec<_> = (0..1_000).map(|number| format!("x-{number}")).collect();
         assert_eq!(ask(many.join(",").as_bytes()).split(", ").count(), REQUEST_HEADERS_MAX);
     }

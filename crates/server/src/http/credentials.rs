@@ -1,12 +1,12 @@
-//! From a request to the grants of its sender.
+//! Finds the tokens in a request and has them verified (section "Presenting the Access Token").
 //!
-//! Section "Presenting the Access Token": the `Authorization` header counts before cookies. With 0.x, the `authorization`
-//! query parameter counts between them, and the former cookie after the present one. Where a token is presented in one
-//! place, later places are not looked at, whether it is valid or not.
+//! The `Authorization` header counts before cookies. With 0.x, the `authorization` query parameter counts between them, and
+//! the cookie of 0.x after the one of 1.0. Once a token is found in one of these, the later ones are not searched, whether
+//! the token is valid or not.
 //!
-//! Two things do not count as a presented token, because clients send them without intent: an `Authorization` header
-//! with another scheme than Bearer, which belongs to a site in front of the hub, and a stale cookie beside one that
-//! verifies, which a browser keeps for another path or domain.
+//! Two things do not count as a presented token, because clients send them without intent. One is an `Authorization`
+//! header with another scheme than Bearer: it belongs to a site in front of the hub. The other is a stale cookie beside one
+//! that verifies: a browser keeps it for another path or domain.
 
 use std::{
     iter,
@@ -41,7 +41,7 @@ pub(crate) enum Presented<'a> {
     },
 }
 
-/// The tokens of one place in a request. Only cookies hold several.
+/// The tokens of the header, of the query or of the cookies. Only cookies hold several.
 pub(crate) struct Tokens<'a> {
     first: &'a str,
     /// Further different tokens; with the first, at most `Limits::cookie_tokens_max`.
@@ -56,9 +56,9 @@ pub(crate) struct Credentials<'a> {
     /// The token itself.
     pub(crate) token: &'a str,
     pub(crate) grants: Arc<Grants>,
-    /// Before the token expires: when it does, the connection is gone.
+    /// When its stream ends: [`GRACE`] before the token expires.
     pub(crate) close_at: Option<Instant>,
-    /// What the token is written in.
+    /// The version of the protocol that the token is written for.
     pub(crate) dialect: Dialect,
 }
 
@@ -73,7 +73,7 @@ impl<'a> Presented<'a> {
         settings: &Settings,
     ) -> Result<Self, Refusal> {
         let (mut bearer, mut other_scheme) = (None, false);
-        // Another scheme may stand in a field of its own beside a bearer token: proxies and tools add one.
+        // Proxies and tools add a field with another scheme beside the one with the bearer token.
         for value in headers.get_all(header::AUTHORIZATION) {
             match credentials(value)? {
                 Some(token) if bearer.replace(token).is_some() => {
@@ -214,7 +214,7 @@ fn credentials(value: &HeaderValue) -> Result<Option<&str>, Refusal> {
 
 const BAD_HEADER: &str = "the Authorization header is malformed: send \"Bearer\", a space and the token";
 
-/// Longer than any connection; keeps timers in their range.
+/// A year: longer than any connection, and within the range of timers.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// The characters of a bearer token (RFC 6750, section 2.1).

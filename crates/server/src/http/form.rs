@@ -130,3 +130,119 @@ fn has_coding_beside(headers: &HeaderMap, field: &HeaderName, plain: &[u8]) -> b
         values.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
     codings.filter(|coding| !coding.is_empty()).any(|coding| !coding.eq_ignore_ascii_case(plain))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        convert::Infallible,
+        pin::Pin,
+        task::{Context, Poll},
+    };
+
+    use http::HeaderValue;
+    use http_body::{Body, Frame};
+    use http_body_util::Full;
+
+    use super::*;
+
+    /// A body whose length is not announced, as with the chunked coding.
+    struct Chunks(Vec<Bytes>);
+
+    impl Body for Chunks {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            Poll::Ready(self.0.pop().map(|chunk| Ok(Frame::data(chunk))))
+        }
+    }
+
+    const MAX: usize = 20_000;
+
+    fn headers() -> HeaderMap {
+        let form = HeaderValue::from_static("application/x-www-form-urlencoded");
+        HeaderMap::from_iter([(header::CONTENT_TYPE, form)])
+    }
+
+    async fn read_in(room: &Room, body: impl RequestBody) -> Result<usize, Refusal> {
+        read(&headers(), body, MAX, Duration::MAX, room).await.map(|content| content.bytes.len())
+    }
+
+    #[tokio::test]
+    async fn a_body_is_as_long_as_it_may_be() {
+        let bytes = |length: usize| Bytes::from(vec![b'a'; length]);
+        for room in [Room::for_publishers(), Room::for_subscribers()] {
+            let announced = read_in(&room, Full::new(bytes(MAX))).await;
+            assert!(matches!(announced, Ok(MAX)));
+            let chunks = read_in(&room, Chunks(vec![bytes(MAX - 7), bytes(7)])).await;
+            assert!(matches!(chunks, Ok(MAX)));
+            let too_large = Reject::TooLarge { what: "the body in bytes", max: MAX };
+            let announced = read_in(&room, Full::new(bytes(MAX + 1))).await;
+            assert!(matches!(announced, Err(Refusal::Reject(reject)) if reject == too_large));
+            let chunks = read_in(&room, Chunks(vec![bytes(MAX - 7), bytes(8)])).await;
+            assert!(matches!(chunks, Err(Refusal::Reject(reject)) if reject == too_large));
+            assert_eq!(room.bytes.available_permits(), ROOM_BYTES, "all room is free again");
+        }
+    }
+
+    #[tokio::test]
+    async fn bodies_of_subscribers_take_room_as_they_arrive_and_are_refused_without() {
+        let room = Room::for_subscribers();
+        let begun = ROOM_BYTES / BEGUN_BYTES;
+        let mut held = Vec::new();
+        for _ in 1..begun {
+            held.push(room.reserve(usize::MAX).await.expect("room"));
+        }
+        assert_eq!(room.bytes.available_permits(), BEGUN_BYTES);
+        let small = Chunks(vec![Bytes::from(vec![b'a'; BEGUN_BYTES])]);
+        assert!(matches!(read_in(&room, small).await, Ok(BEGUN_BYTES)));
+        let large = Chunks(vec![Bytes::from(vec![b'a'; BEGUN_BYTES + 1])]);
+        assert!(matches!(read_in(&room, large).await, Err(Refusal::Unavailable { .. })));
+        held.push(room.reserve(0).await.expect("room for one more"));
+        assert!(matches!(room.reserve(0).await, Err(Refusal::Unavailable { .. })));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bodies_of_publishers_wait_for_room() {
+        let room = Room::for_publishers();
+        let held = room.reserve(ROOM_BYTES - BEGUN_BYTES).await.expect("room");
+        assert!(matches!(read_in(&room, Full::new(Bytes::from_static(b"a"))).await, Ok(1)));
+        let body = || Full::new(Bytes::from(vec![b'a'; BEGUN_BYTES + 1]));
+        let second = Duration::from_secs(1);
+        let refused = read(&headers(), body(), MAX, second, &room).await;
+        assert!(matches!(refused, Err(Refusal::BodyTimeout)), "no room in its time");
+        drop(held);
+        assert!(read_in(&room, body()).await.is_ok());
+        // The largest body has room if there is no other.
+        assert!(room.reserve(usize::MAX).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn codings_and_other_types_are_refused() {
+        let room = Room::for_publishers();
+        let refusal = async |name: HeaderName, value: &'static str| {
+            let mut headers = headers();
+            headers.insert(name, HeaderValue::from_static(value));
+            read(&headers, Full::new(Bytes::new()), MAX, Duration::MAX, &room).await.err()
+        };
+        for identity in ["identity", " Identity ,", ""] {
+            assert!(refusal(header::CONTENT_ENCODING, identity).await.is_none(), "{identity}");
+        }
+        for coding in ["gzip", "identity, gzip", "br"] {
+            let refused = refusal(header::CONTENT_ENCODING, coding).await;
+            assert!(matches!(refused, Some(Refusal::ContentEncoded)), "{coding}");
+        }
+        assert!(refusal(header::TRANSFER_ENCODING, "Chunked").await.is_none());
+        let refused = refusal(header::TRANSFER_ENCODING, "gzip, chunked").await;
+        assert!(matches!(refused, Some(Refusal::TransferEncoded)));
+        let utf8 = "Application/X-WWW-Form-Urlencoded ; charset=utf-8";
+        assert!(refusal(header::CONTENT_TYPE, utf8).await.is_none());
+        for other in ["application/json", "", "application/x-www-form-urlencoded2"] {
+            let refused = refusal(header::CONTENT_TYPE, other).await;
+            assert!(matches!(refused, Some(Refusal::Reject(Reject::ContentType))), "{other}");
+        }
+    }
+}

@@ -36,8 +36,8 @@ type Describe = Box<dyn Fn(&Subscription) -> Option<String> + Send>;
 /// The most bytes of one piece.
 pub(crate) const PIECE_BYTES_MAX: usize = 64 * 1024;
 
-/// Listings that may be read at once. Each takes a piece, a page of the store's records and the buffers of its
-/// connection: some hundred kilobytes, and at most the matchers of a page of subscribers.
+/// Lists that may be read at once. Each takes a piece, a page of the store's records and the buffers of its connection: some
+/// hundred kilobytes, and at most the matchers of a page of subscribers.
 pub(crate) const LISTINGS_MAX: usize = 32;
 
 impl Listing {
@@ -82,7 +82,7 @@ impl Listing {
                     self.is_ended = true;
                 }
             }
-            // Of a hundred thousand subscribers, perhaps none is in the collection: other tasks have their turn.
+            // There may be a hundred thousand subscribers, and none of them in the collection. Other tasks get their turn.
             yield_now().await;
         }
         let length = self.unsent.len().min(PIECE_BYTES_MAX);

@@ -11,7 +11,7 @@ use http::HeaderMap;
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Proxies(Vec<Network>);
 
-/// An address, or all that begin with the same bits.
+/// An address, or all addresses that begin with the same bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Network {
     address: IpAddr,

@@ -1,4 +1,4 @@
-//! The one place where failures become answers.
+//! Every failure of a request, and the one place where failures become answers.
 
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use petasos_hub::{SubscribeError, TransportError};
@@ -21,11 +21,11 @@ pub(crate) enum Refusal {
     },
     /// A token was presented in a way that RFC 6750 does not know.
     TokenMalformed(&'static str),
-    /// The token is not valid. One reason for all; the precise one is in the log.
+    /// The token is not valid. The client learns no more; the precise reason is in the log.
     TokenInvalid {
-        /// Under which the log has it.
+        /// The id under which the log has the reason.
         request: Uuid,
-        /// Which tokens were verified.
+        /// The tokens that were verified.
         presented: Tried,
     },
     /// The token is valid and does not allow this.
@@ -49,12 +49,12 @@ pub(crate) enum Refusal {
     TransferEncoded,
     /// A limit on streams is reached.
     TooManyStreams(Full),
-    /// The log or an issuer's keys cannot be reached, or the hub stops.
+    /// The log or an issuer's keys cannot be reached, a bound of memory is reached, or the hub stops.
     Unavailable {
-        /// Under which the log says more.
+        /// The id under which the log says more.
         request: Option<Uuid>,
     },
-    /// The subscribers of the hub take all the bytes that they may take together.
+    /// The matchers of all subscribers take as many bytes as they may.
     NoRoom,
     /// The limit of lists that are read at once is reached.
     TooManyListings,
@@ -69,11 +69,11 @@ pub(crate) enum Tried {
     One,
     /// Each of several different tokens in the hub's cookies.
     Several,
-    /// The first of so many different tokens in the hub's cookies; the others were not looked at.
+    /// This many of the different tokens in the hub's cookies. The others were not verified.
     First(usize),
 }
 
-/// After which time a client may try again, in seconds.
+/// The time after which a client may try again, in seconds.
 const RETRY_AFTER: &str = "5";
 
 impl Refusal {
@@ -123,7 +123,7 @@ impl Refusal {
         }
     }
 
-    /// What to change.
+    /// What happened, and what to change.
     fn detail(&self) -> String {
         match self {
             Self::Reject(reject) => reject.to_string(),
@@ -269,7 +269,8 @@ impl From<Reject> for Refusal {
 
 impl From<TransportError> for Refusal {
     fn from(error: TransportError) -> Self {
-        // A log says once that it goes away and once that it is back: not again for each request.
+        // The transport logs once that its store is unavailable and once that it is back. This would repeat it for each
+        // request.
         tracing::debug!(%error, "the log could not be used");
         match error {
             TransportError::Full(_) => Self::StorageFull,
@@ -285,5 +286,75 @@ impl From<SubscribeError> for Refusal {
             SubscribeError::NoRoom => Self::NoRoom,
             _ => Self::Unavailable { request: None },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One of each variant, with the status and the challenge of its answer.
+    fn all() -> Vec<(Refusal, u16, Option<&'static str>)> {
+        let request = Uuid::nil();
+        let (invalid, malformed) = (Some("invalid_token"), Some("invalid_request"));
+        vec![
+            (Reject::ContentType.into(), 400, None),
+            (Reject::TooLarge { what: "the body in bytes", max: 1 }.into(), 413, None),
+            (Refusal::HostMissing, 400, None),
+            (Refusal::TokenMissing { other_scheme: false }, 401, Some("")),
+            (Refusal::TokenMissing { other_scheme: true }, 401, Some("")),
+            (Refusal::TokenMalformed("detail"), 400, malformed),
+            (Refusal::TokenInvalid { request, presented: Tried::One }, 401, invalid),
+            (Refusal::TokenInvalid { request, presented: Tried::Several }, 401, invalid),
+            (Refusal::TokenInvalid { request, presented: Tried::First(8) }, 401, invalid),
+            (Refusal::Forbidden, 403, Some("insufficient_scope")),
+            (Refusal::ForeignOrigin, 403, None),
+            (Refusal::NotFound, 404, None),
+            (Refusal::PathDecoded, 404, None),
+            (Refusal::MethodNotAllowed { allow: "GET" }, 405, None),
+            (Refusal::BodyTimeout, 408, None),
+            (Refusal::BodyBroken, 400, None),
+            (Refusal::ContentEncoded, 415, None),
+            (Refusal::TransferEncoded, 501, None),
+            (Refusal::TooManyStreams(Full::Total), 429, None),
+            (Refusal::TooManyStreams(Full::Address), 429, None),
+            (Refusal::TooManyStreams(Full::Token), 429, None),
+            (Refusal::Unavailable { request: None }, 503, None),
+            (Refusal::Unavailable { request: Some(request) }, 503, None),
+            (Refusal::NoRoom, 503, None),
+            (Refusal::TooManyListings, 503, None),
+            (Refusal::StorageFull, 507, None),
+        ]
+    }
+
+    #[test]
+    fn every_refusal_has_its_status_its_challenge_and_its_time() {
+        for (refusal, status, error) in all() {
+            let shown = format!("{refusal:?}");
+            assert!(refusal.detail().len() > 5 && !refusal.code().is_empty(), "{shown}");
+            let is_temporary = matches!(status, 429 | 503 | 507);
+            let response = refusal.into_response(&Method::GET, Some("https://hub.example/metadata"));
+            assert_eq!(response.status(), status, "{shown}");
+            assert_eq!(response.headers().contains_key(header::RETRY_AFTER), is_temporary, "{shown}");
+            assert_eq!(response.headers().contains_key(header::ALLOW), status == 405, "{shown}");
+            assert_eq!(response.headers().contains_key(header::CONNECTION), status == 429, "{shown}");
+            let challenge = response.headers().get(header::WWW_AUTHENTICATE);
+            let challenge = challenge.map(|value| value.to_str().expect("ASCII").to_owned());
+            let expected = error.map(|error| {
+                let error = if error.is_empty() { String::new() } else { format!(", error=\"{error}\"") };
+                format!("Bearer realm=\"mercure\"{error}, resource_metadata=\"https://hub.example/metadata\"")
+            });
+            assert_eq!(challenge, expected, "{shown}");
+        }
+    }
+
+    #[test]
+    fn failures_of_the_log_are_answered_by_what_they_mean() {
+        let status = |error: TransportError| Refusal::from(error).status().as_u16();
+        assert_eq!(status(TransportError::Full("no room".into())), 507);
+        assert_eq!(status(TransportError::Failed("a disk".into())), 503);
+        assert_eq!(status(TransportError::Closed), 503);
+        assert_eq!(Refusal::from(SubscribeError::NoRoom).code(), "no-room");
+        assert_eq!(Refusal::from(SubscribeError::Stopping).code(), "unavailable");
     }
 }

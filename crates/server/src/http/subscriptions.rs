@@ -1,5 +1,7 @@
-//! GET and HEAD under `{hub}/subscriptions`: section "Subscription API". The token's dialect is that of the answer,
-//! which lists the subscriptions whose events are in that dialect, too: who follows the events has the whole picture.
+//! GET and HEAD under `{hub}/subscriptions`: section "Subscription API".
+//!
+//! The answer is written in the dialect of the token. It lists the subscriptions whose events are in that dialect, so that it
+//! and the events together are complete.
 
 use std::{fmt::Write, sync::Arc};
 
@@ -23,7 +25,7 @@ use crate::http::{
     refusal::Refusal,
 };
 
-/// A path of the API, in each dialect that has it: the token will tell which is meant.
+/// A path of the API, as each dialect reads it. The token decides which reading counts.
 pub(crate) struct Asked {
     v1: Option<SubscriptionsPath>,
     legacy: Option<legacy::SubscriptionsPath>,
@@ -79,7 +81,7 @@ pub(crate) async fn handle(context: &Context, head: &Parts, asked: Asked) -> Res
     let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("must-revalidate"));
-    // The two dialects have one address.
+    // Both dialects use one URL, and the token decides.
     headers.append(header::VARY, HeaderValue::from_static("authorization, cookie"));
     if let Ok(etag) = HeaderValue::from_str(&etag) {
         headers.insert(header::ETAG, etag);
