@@ -10,7 +10,7 @@ use petasos_transports::{Options, Retention};
 use tokio_postgres::Client;
 
 use crate::{
-    kit::{PATIENCE, Port, Wait, certificate, disk::Disk, lines::Lines, output, until, updates::*},
+    kit::{lines::Lines, updates::*},
     server::Postgres,
 };
 

@@ -1,7 +1,7 @@
 //! The log in PostgreSQL against a real server.
 
 #![cfg(feature = "postgres")]
-#![allow(unused_imports, unreachable_pub, reason = "each module imports the kit")]
+#![expect(unreachable_pub, reason = "a test's modules are seen by nobody else")]
 
 #[path = "../kit/mod.rs"]
 mod kit;

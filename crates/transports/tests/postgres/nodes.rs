@@ -20,7 +20,7 @@ use petasos_protocol::{
 use petasos_transports::{Options, Retention};
 
 use crate::{
-    kit::{PATIENCE, Port, Wait, certificate, disk::Disk, lines::Lines, output, until, updates::*},
+    kit::{PATIENCE, Wait, updates::*},
     server::{Postgres, try_open},
 };
 

@@ -5,7 +5,7 @@ use std::process::Command;
 use petasos_transports::Options;
 
 use crate::{
-    kit::{PATIENCE, Port, Wait, certificate, disk::Disk, lines::Lines, output, until, updates::*},
+    kit::{Port, certificate, updates::*},
     server::{Postgres, try_open},
 };
 

@@ -1,17 +1,12 @@
-//! The server goes away and comes back.
+//! Outages that only PostgreSQL has: a demoted primary, a full disk, a stand-by server that does not confirm.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
-};
+use std::sync::Arc;
 
-use petasos_hub::{TransportError, transport::Transport};
+use petasos_hub::TransportError;
 use petasos_transports::{Options, Retention};
 
 use crate::{
-    kit::{
-        PATIENCE, Port, Wait, certificate, disk::Disk, lines::Lines, output, store::Store, until, updates::*,
-    },
+    kit::{Wait, disk::Disk, store::Store, until, updates::*},
     server::Postgres,
 };
 

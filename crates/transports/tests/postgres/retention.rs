@@ -6,7 +6,7 @@ use petasos_hub::TransportError;
 use petasos_transports::{Options, Retention};
 
 use crate::{
-    kit::{PATIENCE, Port, Wait, certificate, disk::Disk, lines::Lines, output, until, updates::*},
+    kit::{Wait, updates::*},
     server::Postgres,
 };
 
