@@ -3,7 +3,7 @@
 //!
 //! An entry says what a token means and which keys have verified it. It never says that the token may be used now: the
 //! verifier compares its dates with the clock, and its keys with those in force, each time. Only valid tokens are
-//! remembered, so that nobody else can fill the memory.
+//! remembered, so invalid tokens cannot fill the memory.
 //!
 //! A token is known by its SHA-256 digest. Nobody can find two tokens with one digest, and no token is kept.
 

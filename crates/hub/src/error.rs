@@ -1,4 +1,4 @@
-//! The two families of failure that the engine knows. What a peer does wrong is `petasos_protocol::Reject`.
+//! The two families of failure that the engine knows. Errors of a peer are in `petasos_protocol::Reject`.
 
 use crate::budget::NoRoom;
 

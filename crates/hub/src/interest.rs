@@ -1,5 +1,5 @@
-//! What one subscriber wants and may have. The history asks it for each update; a shard asks it for each update that its
-//! index has found.
+//! The matchers and grants of a subscriber, and the decision whether it gets an update. The history asks for each update; a
+//! shard asks for each update that its index has found.
 
 use std::sync::Arc;
 

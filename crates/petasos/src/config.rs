@@ -1,7 +1,7 @@
 //! What is decided about a hub before it starts: the settings of its engine, of its HTTP side and of its log, and what
 //! has to be checked across them.
 //!
-//! Each value is parsed by the one who sets it: the table of the binary's settings, or an application. So only what takes
+//! A value is parsed where it is set: in the table of the binary's settings, or by an application. So only what concerns
 //! several settings is checked here.
 
 use std::time::Duration;

@@ -53,7 +53,7 @@ const HUB_STOP_MAX: Duration = Duration::from_secs(5);
 const LOGGED: &str = "warn,petasos_server::http::credentials=info";
 
 /// The bytes of all updates that threads of the application publish and that wait for the store: as much as the stores
-/// that bound their own queues let wait. Redis and NATS bound the number only.
+/// themselves let wait.
 const UNSENT_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// What an update takes in memory beside its topics and its data, rounded up.

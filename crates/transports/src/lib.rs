@@ -2,8 +2,8 @@
 //!
 //! Each is a folder and a feature of the same name, with the same files: `settings`, `failure`, `link`, `log`, `writer`,
 //! `follower`, `registry`, and its own. The half that they have in common is `shared`; the format of records is `codec`. All
-//! pass the list of `petasos_hub::conformance` against a real server. None knows of subscribers, matchers or grants more
-//! than it has to store.
+//! pass the list of `petasos_hub::conformance` against a real server. A transport stores
+//! the records of subscribers and does not interpret them.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]

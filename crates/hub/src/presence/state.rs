@@ -6,10 +6,10 @@
 //! their order.
 //!
 //! **Bounds.** What is due is bounded by the subscribers that are here, by those that have been recorded and have left,
-//! and by [`Bounds::brief`]: a subscriber that came and left before its arrival could be recorded waits only while there
-//! are fewer such subscribers than that, beside one batch that is being recorded. Beyond it, its arrival and its departure
-//! are dropped together: no list and no event ever shows that subscriber. Nothing else is lost: whoever is here is listed
-//! in the end, and whoever has been announced is announced as gone.
+//! and by [`Bounds::brief`]: a subscriber that came and left before its arrival could be recorded is kept only while fewer
+//! such subscribers than that wait, a batch that is being recorded not counted. Beyond it, its arrival and its departure are
+//! dropped together: no list and no event ever shows that subscriber. Nothing else is lost: every subscriber that is here is
+//! listed in the end, and every subscriber that has been announced gets a departure.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},

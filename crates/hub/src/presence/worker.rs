@@ -4,9 +4,9 @@
 //! when to ask again at the latest; [`Worker::answered`] takes the answer to one request. Time is the time since the
 //! node's start.
 //!
-//! Requests go two ways, at most one at a time on either:
-//! - **Recording**: the node's lease, arrivals and departures. What becomes due is gathered for [`GATHER`], unless it is a
-//!   whole batch or somebody waits for it. Facts whose recording had no answer are given again, the same ones, until there
+//! There are two kinds of requests, and at most one of each kind is open:
+//! - **Recording**: the node's lease, arrivals and departures. What becomes due is gathered for [`GATHER`], unless a
+//!   batch is full or a list waits for it. Facts whose recording had no answer are given again, the same ones, until there
 //!   is an answer.
 //! - **Expiring**: ending the subscribers of nodes whose lease has ended. It may fail for as long as it likes: recording
 //!   does not wait for it.

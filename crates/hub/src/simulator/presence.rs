@@ -1,9 +1,10 @@
 //! Nodes that announce who is subscribed: subscribers come, leave and come back, nodes die and stop, leases end, and the
-//! store fails. Then the faults end, and it is seen whether everybody knows who is there.
+//! store fails. Then the faults end, and the list and the events have to name the subscribers that are there.
 //!
 //! What is checked, always: the bounds of a node's state and of a batch; no departure of a subscriber that is here; no
-//! second arrival of one that has left; nodes rest when there is nothing to do. In the end: the list is who is there, although subscribers of dead nodes
-//! cannot be expired yet; each subscriber has its events in turn, and nobody lacks one that was not dropped.
+//! second arrival of one that has left; nodes rest when there is nothing to do. In the end: the list names the subscribers
+//! that are there, although subscribers of dead nodes cannot be expired yet; each subscriber has its events in turn, and no
+//! subscriber lacks one unless it was dropped.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

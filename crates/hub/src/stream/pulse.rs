@@ -1,4 +1,4 @@
-//! Keep-alive and lifetime of a stream: when it is due, and what is due then.
+//! Keep-alive and lifetime of a stream: when the next comment or the end is due, and which of the two.
 
 use std::{
     pin::Pin,

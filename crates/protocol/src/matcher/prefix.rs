@@ -1,4 +1,4 @@
-//! What every topic that a matcher selects begins with. Indexes file matchers by it.
+//! The literal prefix of all topics that a matcher selects. Indexes file matchers by it.
 
 use std::borrow::Cow;
 

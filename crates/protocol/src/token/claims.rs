@@ -1,4 +1,4 @@
-//! The claims of a verified token, and what can be said of them without keys: parties and lifetime.
+//! The claims of a verified token, and the checks of them that need no key: issuer, audience and dates.
 
 use std::{collections::HashMap, fmt};
 

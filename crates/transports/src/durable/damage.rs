@@ -1,4 +1,4 @@
-//! What of the file cannot be read: found once, reported once, stepped over from then on.
+//! The unreadable parts of the file. Each is found once, reported once, and stepped over from then on.
 
 use std::{
     ops::RangeInclusive,

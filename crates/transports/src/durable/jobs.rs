@@ -1,4 +1,4 @@
-//! What the writer is asked for, and where callers ask.
+//! The jobs of the writer, and the queue into which callers put them.
 
 use std::{sync::Arc, time::Duration};
 

@@ -3,7 +3,8 @@
 //! An append is answered when it is on disk, and neither read nor followed before. It is an SQLite database with a
 //! write-ahead log: one thread commits whatever waits for it as one ([`writer`]); readers have connections of their own
 //! ([`readers`]); what has just been committed reaches followers through memory ([`log`]). Damage of the file is
-//! reported and stepped over ([`damage`]). A disk that has failed gets no second chance, one that is full gets many.
+//! reported and stepped over ([`damage`]). After an error of the disk nothing
+//! is written any more; a full disk is tried again.
 
 mod book;
 mod checkpoints;

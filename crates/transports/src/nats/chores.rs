@@ -1,4 +1,4 @@
-//! Probes for room: a node that is not ready gets no updates to find out with.
+//! Probes for room: a node that is not ready gets no updates, so only a probe finds that there is room again.
 
 use std::sync::Arc;
 

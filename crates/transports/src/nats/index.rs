@@ -1,5 +1,6 @@
 //! What the log holds, by place: which sequences are updates, which are subscription events, which readers still see,
-//! and where each id stands. 32 to 64 bytes for each entry that readers see, eight for each that only followers do.
+//! and where each id stands. It takes 32 to 64 bytes for each entry that readers see, and eight for each that only
+//! followers see.
 //!
 //! Every node builds the same from the same stream, so that all trim alike without asking each other.
 

@@ -90,7 +90,7 @@ impl Writer {
 
     fn leave_out(&self, event_id: &str, failure: &Failure) {
         if self.oversized.is_news(event_id.to_owned()) {
-            tracing::warn!(log = self.log.link.settings.name, event_id, error = %failure, "an event is not event_id");
+            tracing::warn!(log = self.log.link.settings.name, event_id, error = %failure, "a subscription event is larger than the server takes: it is left out");
         }
     }
 

@@ -2,8 +2,7 @@
 //!
 //! The order is that of commits: a writer locks the one row of the meta table from taking a sequence to its commit, so a
 //! reader that sees an entry sees all entries before it. A process writes all appends that wait as one statement. Nothing is
-//! read from
-//! stand-by servers, and nothing is promised beyond what the server's settings make of a commit.
+//! read from stand-by servers, and nothing is promised beyond what the server's settings make of a commit.
 
 mod chores;
 mod core;

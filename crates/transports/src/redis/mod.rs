@@ -2,10 +2,10 @@
 //!
 //! Everything that changes the log or looks at it is a script, which the server runs alone: an entry, its place in the
 //! index, the trimming that it causes and the records that it announces are there together or not at all. Sequence,
-//! index and streams live and die together. Where only a part is left, after an eviction, the log begins anew; where a
-//! server took over that lacks entries which this node has seen, what is left goes on under another epoch.
+//! index and streams live and die together. If only a part is left, after an eviction, the log begins again. If a new
+//! primary lacks entries that this node has seen, the rest goes on under another epoch.
 //!
-//! It does not make Redis keep more than Redis keeps: an update that was acknowledged is as durable as the server's
+//! This transport adds no durability to that of Redis: an update that was acknowledged is as durable as the server's
 //! append-only file and its replicas are set up to be.
 
 mod endpoint;
