@@ -1,5 +1,5 @@
 //! The contract between the engine and a log: five methods that a transport has to have. A transport passes every check
-//! of [`crate::log::conformance`].
+//! of `petasos_hub::conformance`, which the feature `conformance` adds.
 
 use std::sync::Arc;
 
