@@ -30,7 +30,7 @@ use super::{
     log::{LATE_MAX, SimulatedLog, Weather},
     random::Random,
 };
-use crate::{Closed, Hub, Session, Settings, interest::Interest, log::transport::Entry};
+use crate::{Closed, Hub, Session, Settings, ids, interest::Interest, log::transport::Entry};
 
 /// How often things happened that a simulation is there for.
 #[derive(Debug, Clone, Copy, Default)]
@@ -91,6 +91,7 @@ struct Simulation {
 impl Simulation {
     async fn run(seed: u64) -> Result<Counts, String> {
         let mut random = Random::new(seed);
+        ids::seed_fractions(seed);
         let kept_max = [3, 20, 100, 1_000][random.below(4)];
         let log = SimulatedLog::new(Random::new(seed ^ 0x5eed), kept_max);
         let mut nodes = Vec::new();
@@ -224,7 +225,7 @@ impl Subscriber {
             };
             let answer = session.cursor().map(str::to_owned);
             let first = match (&self.last, &answer) {
-                (Some(last), Some(answer)) if last == answer => {
+                (Some(last), Some(answer)) if last == answer && last != Cursor::EARLIEST => {
                     simulation.count(|counts| counts.continued += 1);
                     First::After(last.clone())
                 }
@@ -241,9 +242,9 @@ impl Subscriber {
                     self.last
                 ));
             }
-            if let Some(last) = ids.last() {
-                self.last = Some(last.clone());
-            }
+            // A subscriber that has seen nothing would miss what is published before it comes back.
+            let seen = ids.last().cloned().or_else(|| self.last.take());
+            self.last = Some(seen.unwrap_or_else(|| Cursor::EARLIEST.to_owned()));
             simulation.count(|counts| {
                 counts.delivered += ids.len() as u64;
                 counts.reconnected += 1;
