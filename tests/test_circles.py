@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
+from scripts import load
 
-def load() -> ModuleType:
-    path = Path(__file__).parent.parent / "tools" / "circles.py"
-    spec = importlib.util.spec_from_file_location("circles", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["circles"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-circles = load()
+circles = load("circles")
 
 
 def found(root: Path, files: dict[str, str]) -> list[list[str]]:

@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
+from scripts import load
 
-def load() -> ModuleType:
-    path = Path(__file__).parent.parent / "tools" / "dependencies.py"
-    spec = importlib.util.spec_from_file_location("dependencies", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["dependencies"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-dependencies = load()
+dependencies = load("dependencies")
 
 RULES = {"licenses": {"allow": ["MIT", "ISC", "Apache-2.0 WITH LLVM-exception"]}, "bans": {"skip": []}}
 

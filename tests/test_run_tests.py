@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from scripts import load
 
 SCRIPT = Path(__file__).parent.parent / "tools" / "run_tests.py"
 
@@ -90,12 +91,7 @@ FAILURE = '<testcase classname="tests.test_a" name="test_three"><failure message
 
 @pytest.fixture(scope="module")
 def run_tests():
-    spec = importlib.util.spec_from_file_location("run_tests", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+    return load("run_tests")
 
 
 def test_a_missing_server_is_skipped_and_says_why(run_tests):

@@ -65,26 +65,15 @@ impl Announcement {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use serde_json::{Value, json, value::RawValue};
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::{
         Limits,
-        matcher::{MatcherText, MatcherType},
-        subscription::SubscriberId,
+        matcher::MatcherType,
+        subscription::tests::subscription,
         update::{Origin, Update},
     };
-
-    fn subscription(matcher_type: MatcherType, text: &str) -> Subscription {
-        Subscription {
-            dialect: Dialect::V1,
-            matcher: MatcherText::new(matcher_type, text),
-            subscriber: SubscriberId::from_uuid(0xbb3d_e268_05b0_4c65_b44e_8f9a_cefc_29d6),
-            payload: Some(Arc::from(RawValue::from_string(r#"{"foo":"bar"}"#.to_owned()).expect("JSON"))),
-        }
-    }
 
     /// With the event type "Subscription" in the form of 0.x.
     fn announce(subscription: &Subscription, active: bool) -> Update {

@@ -241,7 +241,7 @@ pub(crate) fn to_json(document: &impl Serialize) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
@@ -251,7 +251,8 @@ mod tests {
         HubUrl::default()
     }
 
-    fn subscription(matcher_type: MatcherType, text: &str) -> Subscription {
+    /// Of protocol 1.0, with a payload.
+    pub(crate) fn subscription(matcher_type: MatcherType, text: &str) -> Subscription {
         Subscription {
             dialect: Dialect::V1,
             matcher: MatcherText::new(matcher_type, text),

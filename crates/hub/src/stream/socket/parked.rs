@@ -216,24 +216,27 @@ impl<H> Parked<H> {
 
     /// Leaves the shard. One that is behind reads its unsent entries out of the log. One that ends takes them along.
     pub(crate) fn evict(self, ring: &Ring, eviction: Eviction) -> Evicted<H> {
-        let Self { socket, framing, waiting, stream, .. } = self;
-        let Waiting { begun, entries } = waiting.map_or_else(Waiting::default, |waiting| *waiting);
-        let mut unsent = Unsent::default();
-        unsent.push(begun);
+        let (mut evicted, entries) = self.release(eviction);
         if let Eviction::Ended(_) = eviction {
             for entry in entries {
-                unsent.push(framing.share(ring.update(entry).frame(), 0));
+                evicted.unsent.push(evicted.framing.share(ring.update(entry).frame(), 0));
             }
         }
-        Evicted { socket, framing, unsent, stream, eviction }
+        evicted
     }
 
     /// The same for a stream that has not become a member, so that nothing of a ring is unsent.
     pub(crate) fn refused(self, eviction: Eviction) -> Evicted<H> {
+        self.release(eviction).0
+    }
+
+    /// The stream with the rest of what has been begun, and the entries that are unsent beside that.
+    fn release(self, eviction: Eviction) -> (Evicted<H>, VecDeque<EntryNumber>) {
         let Self { socket, framing, waiting, stream, .. } = self;
+        let Waiting { begun, entries } = waiting.map_or_else(Waiting::default, |waiting| *waiting);
         let mut unsent = Unsent::default();
-        unsent.push(waiting.map_or_else(Bytes::new, |waiting| waiting.begun));
-        Evicted { socket, framing, unsent, stream, eviction }
+        unsent.push(begun);
+        (Evicted { socket, framing, unsent, stream, eviction }, entries)
     }
 }
 
