@@ -46,12 +46,13 @@ test-rust: system-packages
 test-python: $(TEST_VENV)/.tools system-packages
 	@$(RUN_TESTS) python
 
-# Real servers for the logs beside memory, a real browser, a proxy.
+# Real browsers, real servers for the logs beside memory, a proxy.
+BROWSERS := chromium firefox-esr
 SERVERS := redis-server nats-server postgresql nginx-light iproute2 openssl
 
 system-packages:
-	@command -v chromium >/dev/null || $(call debian,chromium) \
-		|| echo "chromium is missing, so tests are skipped: apt-get install chromium, as root"
+	@{ command -v chromium && command -v firefox-esr; } >/dev/null || $(call debian,$(BROWSERS)) \
+		|| echo "browsers are missing, so tests are skipped: apt-get install $(BROWSERS), as root"
 	@{ command -v redis-server && command -v nats-server && command -v nginx && command -v ip && command -v openssl \
 		&& ls /usr/lib/postgresql/*/bin/postgres; } >/dev/null 2>&1 || $(call debian,$(SERVERS)) \
 		|| echo "servers are missing, so tests are skipped: apt-get install $(SERVERS), as root"

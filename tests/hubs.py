@@ -24,7 +24,7 @@ RESOURCE = "https://hub.example" + HUB_PATH
 ISSUER = "https://issuer.example"
 
 
-def petasos(listen: str = "127.0.0.1:0") -> list[str]:
+def petasos(listen: str = "127.0.0.1:0", cors_origins: str = PAGE) -> list[str]:
     """How to start petasos; protocol 0.x needs --compat, too."""
     options = {
         "--listen": listen,
@@ -32,7 +32,7 @@ def petasos(listen: str = "127.0.0.1:0") -> list[str]:
         "--issuer": ISSUER,
         "--publisher-key": PUBLISHER,
         "--subscriber-key": SUBSCRIBER,
-        "--cors-origins": PAGE,
+        "--cors-origins": cors_origins,
         "--publish-origins": PAGE,
     }
     arguments = [part for pair in options.items() for part in pair]

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import socket
+import ssl
+import subprocess
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -11,8 +15,8 @@ import hubs
 from clients import HUB_PATH, Request
 from cluster import PUBLISH, SUBSCRIBE, Node
 from engines import Redis
+from nginx import Nginx
 from ports import Port
-from servers import ServerProcess
 
 DEPLOY = hubs.ROOT / "deploy"
 
@@ -30,21 +34,12 @@ def nodes(stack, tmp_path_factory):
 
 @pytest.fixture
 def start_nginx(stack, tmp_path):
-    """Starts nginx with deploy/nginx.conf, in which lines may be replaced; returns the URL of the hub behind it."""
+    """Starts nginx with deploy/nginx.conf, in which lines may be replaced."""
 
-    def start(listen: list[str], replaced: dict[str, str] | None = None) -> str:
-        port = stack.enter_context(Port())
-        server = (DEPLOY / "nginx.conf").read_text()
-        nodes = {f"petasos{number}:5500": node for number, node in enumerate(listen, start=1)}
-        for old, new in {**nodes, **(replaced or {}), "listen 80;": f"listen {port};"}.items():
-            assert old in server
-            server = server.replace(old, new)
-        main = "daemon off; pid nginx.pid; error_log stderr notice; events {} http { access_log off;"
-        paths = "".join(f"{kind}_temp_path {kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
-        (tmp_path / "nginx.conf").write_text(f"{main} {paths}\n{server}\n}}")
-        command = ["nginx", "-p", str(tmp_path), "-c", "nginx.conf", "-e", "stderr"]
-        stack.callback(ServerProcess(command, "start worker process").stop)
-        return f"http://{port}{HUB_PATH}"
+    def start(listen: list[str], replaced: dict[str, str] | None = None) -> Nginx:
+        nginx = Nginx(tmp_path, listen, replaced)
+        stack.callback(nginx.close)
+        return nginx
 
     return start
 
@@ -52,7 +47,7 @@ def start_nginx(stack, tmp_path):
 @pytest.fixture
 def proxy(start_nginx, nodes) -> str:
     """The URL of the hub behind nginx."""
-    return start_nginx([node.listen for node in nodes])
+    return start_nginx([node.listen for node in nodes]).url
 
 
 @pytest.fixture
@@ -85,8 +80,7 @@ def test_a_stream_through_the_proxy_gets_every_update_and_outlasts_a_node(proxy,
 def test_a_request_after_an_idle_time_is_never_answered_with_502(start_hub, start_nginx, open_stream):
     # Both are shorter than in production. A silent stream that sends a comment each 50 ms is the clock.
     listen = start_hub("--idle-timeout", "1s", "--keep-alive", "50ms")
-    replaced = {"keepalive_timeout 60s;": "keepalive_timeout 500ms;", "petasos2:5500": listen}
-    proxy = start_nginx([listen], replaced)
+    proxy = start_nginx([listen], {"keepalive_timeout 60s;": "keepalive_timeout 500ms;"}).url
     clock = open_stream(f"http://{listen}{HUB_PATH}?topic=clock")
     for ticks in (1, 9, 10, 11, 19, 20, 21):
         assert Request("POST", proxy, PUBLISH, [("topic", "a")]).status == 200
@@ -102,17 +96,74 @@ def test_nginx_closes_idle_connections_before_the_hub_does():
     assert int(nginx[1]) < int(hub[1])
 
 
+STREAM = {"Accept": "text/event-stream"}
+
+
+@pytest.fixture
+def away(stack) -> str:
+    """Where a hub would listen: connections are refused."""
+    return str(stack.enter_context(Port()))
+
+
+def test_nginx_answers_a_stream_in_the_place_of_a_hub_that_is_away(away, start_nginx):
+    proxy = start_nginx([away]).url
+    answer = Request("GET", f"{proxy}?topic=a", {**STREAM, "Origin": "https://page.example"})
+    assert answer.status == 200
+    assert answer.headers["Content-Type"] == "text/event-stream"
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.headers["Access-Control-Allow-Origin"] == "https://page.example"
+    assert answer.headers["Access-Control-Allow-Credentials"] == "true"
+    assert answer.headers["Vary"] == "Origin"
+    retries = {Request("GET", f"{proxy}?topic=a", STREAM).body for _ in range(50)}
+    assert all(re.fullmatch(rb"retry: [23][05]00\n\n", retry) for retry in retries), "and no event"
+    assert len(retries) > 1, "not all browsers at once"
+    answer = Request("GET", f"{proxy}?topic=a", STREAM)
+    assert "Access-Control-Allow-Origin" not in answer.headers
+    assert "Access-Control-Allow-Credentials" not in answer.headers
+
+
+def test_nginx_answers_nothing_else_in_the_place_of_a_hub_that_is_away(away, start_nginx):
+    proxy = start_nginx([away]).url
+    assert Request("POST", proxy, {**PUBLISH, **STREAM}, [("topic", "a")]).status == 502
+    assert Request("HEAD", f"{proxy}?topic=a", STREAM).status == 502
+    assert Request("GET", f"{proxy}?topic=a").status == 502, "no stream is asked for"
+    assert Request("GET", f"{proxy}/subscriptions", {**SUBSCRIBE, **STREAM}).status == 502
+
+
+@pytest.mark.parametrize(("status", "field"), [(403, {}), (503, {"Retry-After": "1"})])
+def test_nginx_passes_on_what_a_hub_that_is_there_answers(status, field, fake_hub, start_nginx):
+    fields = "".join(f"{name}: {value}\r\n" for name, value in field.items())
+    hub = fake_hub(f"HTTP/1.1 {status} x\r\n{fields}Content-Length: 2\r\n\r\nno".encode())
+    answer = Request("GET", start_nginx([hub.split("/")[2]]).url + "?topic=a", STREAM)
+    assert (answer.status, answer.body) == (status, b"no")
+
+
+def test_nginx_speaks_http_2_with_browsers(start_hub, start_nginx):
+    url = urlsplit(start_nginx([start_hub()]).secure_url)
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    with (
+        socket.create_connection((url.hostname, url.port)) as plain,
+        context.wrap_socket(plain, server_hostname=url.hostname) as connection,
+    ):
+        assert connection.selected_alpn_protocol() == "h2"
+
+
 def test_encoded_slashes_pass_the_proxy_and_a_proxy_that_decodes_them_is_named(start_hub, start_nginx, open_stream):
     listen = start_hub()
     stream = open_stream(f"http://{listen}{HUB_PATH}?topic=https://example.com/books/1")
     stream.first_bytes()
     path = "/subscriptions/https%3A%2F%2Fexample.com%2Fbooks%2F1"
-    right = start_nginx([listen], {"petasos2:5500": listen})
+    right = start_nginx([listen]).url
     answer = Request("GET", right + path, SUBSCRIBE)
     assert answer.status == 200
     assert len(json.loads(answer.body)["subscriptions"]) == 1
-    decoding = {"petasos2:5500": listen, "location /.well-known/": "location /", "http://petasos;": "http://petasos/;"}
-    answer = Request("GET", start_nginx([listen], decoding) + path, SUBSCRIBE)
+    decoding = {
+        "location /.well-known/ {": "location / {",
+        "404.\n        proxy_pass http://petasos;": "\n        proxy_pass http://petasos/;",
+    }
+    answer = Request("GET", start_nginx([listen], decoding).url + path, SUBSCRIBE)
     assert answer.status == 404
     assert "%2F" in json.loads(answer.body)["detail"]
 
@@ -122,7 +173,7 @@ def test_an_upload_that_is_refused_is_answered_through_the_proxy(status, start_h
     listen = start_hub()
     # All of the body reaches the hub: nginx neither refuses it nor waits for it.
     passing = "proxy_buffering off; proxy_request_buffering off; client_max_body_size 10m;"
-    proxy = start_nginx([listen], {"petasos2:5500": listen, "proxy_buffering off;": passing})
+    proxy = start_nginx([listen], {"proxy_buffering off;": passing}).url
     form = b"topic=a&data=" + bytes(5 * 1024 * 1024)
     headers = {"Content-Type": "application/x-www-form-urlencoded", **(PUBLISH if status == 413 else {})}
     for _ in range(10):
@@ -138,3 +189,13 @@ def test_compose_files_name_settings_that_exist(name):
     for setting in settings:
         assert f"| `{setting.lower()}` |" in documented
     assert f"PETASOS_TRANSPORT: {name}://" in text
+
+
+def test_the_certificate_for_trying_is_made_once(tmp_path):
+    directory = tmp_path / "certificates"
+    made = set()
+    for _ in range(2):
+        subprocess.run([DEPLOY / "certificate.sh", directory], check=True, capture_output=True)
+        made.add((directory / "hub.crt").read_text())
+    assert len(made) == 1
+    ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(directory / "hub.crt", directory / "hub.key")

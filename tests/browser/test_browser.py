@@ -1,31 +1,21 @@
-"""A real browser: the README's page, a cookie, a broken connection, the chat. Skipped where there is no Chromium."""
+"""Real browsers: the README's page, a cookie, a broken connection, the chat."""
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import re
-import selectors
-import shutil
-import socket
 import sys
-import threading
 from pathlib import Path
 
 import pytest
 from flask import Flask, make_response, render_template_string
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
-from clients import HUB_PATH, PATIENCE
+from cable import Cable
+from clients import HUB_PATH
 from flask_mercure_sse import MercureSSE
 
 ROOT = Path(__file__).parent.parent.parent
-CHROMIUM = shutil.which("chromium")
-
-# Names of hosts that are this machine, for cookies that several hosts share.
-HOSTS = "--host-resolver-rules=MAP *.example.test 127.0.0.1"
-
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 
 PAGE = """
 <!doctype html><title>page</title><ul id="heard"></ul>
@@ -39,31 +29,6 @@ es.onmessage = (event) => {
 };
 </script>
 """
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_playwright() as playwright:
-        expect.set_options(timeout=PATIENCE * 1000)
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", HOSTS])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def context(browser):
-    context = browser.new_context()
-    context.set_default_timeout(PATIENCE * 1000)
-    yield context
-    context.close()
-
-
-@pytest.fixture
-def other_context(browser):
-    context = browser.new_context()
-    context.set_default_timeout(PATIENCE * 1000)
-    yield context
-    context.close()
 
 
 def heard(page):
@@ -194,65 +159,6 @@ def test_urls_with_several_topics_and_a_token_work_in_scripts_and_attributes(con
         expect(heard(page).filter(has_text=f"on {topic}")).to_have_count(2)
 
 
-class Cable:
-    """A way to a server that can be cut and mended."""
-
-    def __init__(self, target: str) -> None:
-        host, port = target.removeprefix("http://").split(":")
-        self.target = (host, int(port))
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
-        self.pairs: list[tuple[socket.socket, socket.socket]] = []
-        self.mended = threading.Event()
-        self.mended.set()
-        self.ends = False
-        self.thread = threading.Thread(target=self.accept)
-        self.thread.start()
-
-    def accept(self) -> None:
-        while True:
-            client, _ = self.listener.accept()
-            if self.ends:
-                client.close()
-                return
-            if not self.mended.is_set():
-                client.close()
-                continue
-            pair = (client, socket.create_connection(self.target))
-            self.pairs.append(pair)
-            threading.Thread(target=self.pump, args=pair, daemon=True).start()
-
-    def pump(self, client: socket.socket, server: socket.socket) -> None:
-        other = {client: server, server: client}
-        try:
-            with client, server, selectors.DefaultSelector() as selector:
-                for end in other:
-                    selector.register(end, selectors.EVENT_READ)
-                while True:
-                    for key, _ in selector.select():
-                        part = key.fileobj.recv(65536)
-                        if not part:
-                            return
-                        other[key.fileobj].sendall(part)
-        except OSError:
-            return
-
-    def cut(self) -> None:
-        self.mended.clear()
-        for pair in self.pairs:
-            for end in pair:
-                with contextlib.suppress(OSError):
-                    end.shutdown(socket.SHUT_RDWR)
-        self.pairs.clear()
-
-    def close(self) -> None:
-        self.cut()
-        self.ends = True
-        socket.create_connection(self.listener.getsockname()).close()
-        self.thread.join()
-        self.listener.close()
-
-
 def test_a_broken_connection_loses_nothing_and_repeats_nothing(context, app, mercure, serve, stack):
     app.add_url_rule("/", view_func=lambda: render_template_string(PAGE, topics=["topic"]))
     cable = Cable(serve(app))
@@ -271,7 +177,7 @@ def test_a_broken_connection_loses_nothing_and_repeats_nothing(context, app, mer
         for number in range(20):
             mercure.publish("topic", f"{round_number} missed {number}")
             expected.append(f"{round_number} missed {number}")
-        cable.mended.set()
+        cable.mend()
         expect(page).to_have_title("open")
         expect(heard(page)).to_have_text(expected)
 

@@ -26,6 +26,7 @@ import pytest
 from clients import PATIENCE, Request, Stream, Token
 from clients_matrix.proxy import Proxy
 from hubs import PUBLISHER, ROOT, HubProcess, petasos
+from npm import Missing, install
 
 HERE = Path(__file__).parent
 BUILD = ROOT / ".build" / "clients"
@@ -51,17 +52,8 @@ NAMES = [
 
 def node_clients() -> dict[str, list[str]]:
     """How to start each, from its lock file's versions. Raises Missing without Node."""
-    node, npm = shutil.which("node"), shutil.which("npm")
-    version = subprocess.run([node, "--version"], capture_output=True, text=True).stdout if node else ""
-    if node is None or npm is None or int(re.findall(r"\d+", version)[0]) < 20:
-        raise Missing("Node 20 and npm are not installed")
-    folder, lock = BUILD / "node", (HERE / "node" / "package-lock.json").read_text()
-    shutil.copytree(HERE / "node", folder, dirs_exist_ok=True)
-    installed = folder / "installed"
-    if not installed.exists() or installed.read_text() != lock:
-        install = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-        subprocess.run(install, cwd=folder, check=True, stdout=subprocess.DEVNULL)
-        installed.write_text(lock)
+    folder = BUILD / "node"
+    node = install(HERE / "node", folder)
     return {f"npm {name}": [node, str(folder / f"{name}.js")] for name in NODE}
 
 
@@ -81,10 +73,6 @@ def go_clients() -> dict[str, list[str]]:
     build = [go, "build", "-o", f"{folder}/", *(f"./{name}" for name in GO)]
     subprocess.run(build, cwd=HERE / "go", check=True)
     return {f"Go {name}": [str(folder / name)] for name in GO}
-
-
-class Missing(Exception):
-    """A program that a client needs is not installed."""
 
 
 class Client:

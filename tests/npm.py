@@ -1,0 +1,28 @@
+"""Packages of npm, in the versions of a lock file, installed once into .build."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+
+class Missing(Exception):
+    """A program that is needed is not installed."""
+
+
+def install(source: Path, folder: Path) -> str:
+    """Copies ``source`` and installs its packages there. Returns the path of Node. Raises Missing without Node 20."""
+    node, npm = shutil.which("node"), shutil.which("npm")
+    version = subprocess.run([node, "--version"], capture_output=True, text=True).stdout if node else ""
+    if node is None or npm is None or int(re.findall(r"\d+", version)[0]) < 20:
+        raise Missing("Node 20 and npm are not installed")
+    lock = (source / "package-lock.json").read_text()
+    shutil.copytree(source, folder, dirs_exist_ok=True)
+    installed = folder / "installed"
+    if not installed.exists() or installed.read_text() != lock:
+        command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+        subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+        installed.write_text(lock)
+    return node
