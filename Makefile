@@ -46,14 +46,15 @@ test-rust: system-packages
 test-python: $(TEST_VENV)/.tools system-packages
 	@$(RUN_TESTS) python
 
-# Real browsers, real servers for the logs beside memory, a proxy.
+# Real browsers, real servers for the logs beside memory, proxies.
 BROWSERS := chromium firefox-esr
-SERVERS := redis-server nats-server postgresql nginx-light iproute2 openssl
+SERVERS := redis-server nats-server postgresql nginx-light haproxy apache2-bin caddy iproute2 openssl
 
 system-packages:
 	@{ command -v chromium && command -v firefox-esr; } >/dev/null || $(call debian,$(BROWSERS)) \
 		|| echo "browsers are missing, so tests are skipped: apt-get install $(BROWSERS), as root"
-	@{ command -v redis-server && command -v nats-server && command -v nginx && command -v ip && command -v openssl \
+	@{ command -v redis-server && command -v nats-server && command -v nginx && command -v haproxy \
+		&& command -v apache2 && command -v caddy && command -v ip && command -v openssl \
 		&& ls /usr/lib/postgresql/*/bin/postgres; } >/dev/null 2>&1 || $(call debian,$(SERVERS)) \
 		|| echo "servers are missing, so tests are skipped: apt-get install $(SERVERS), as root"
 

@@ -7,13 +7,17 @@ import selectors
 import socket
 import threading
 
+from clients import HUB_PATH
+
 
 class Cable:
-    """Listens on a free port. Each connection goes on to ``target``; while the cable is cut, it ends at once."""
+    """Listens on a free port. Each connection goes on to ``target``; while the cable is cut, it ends at once.
 
-    def __init__(self, target: str) -> None:
-        host, port = target.removeprefix("http://").split(":")
-        self.target = (host, int(port))
+    With ``application``, connections whose first request is not for a hub go there, also while the cable is cut."""
+
+    def __init__(self, target: str, application: str | None = None) -> None:
+        self.target = _address(target)
+        self.application = None if application is None else _address(application)
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self.listener.getsockname()[1]}"
         self.url = f"http://{self.address}"
@@ -30,33 +34,33 @@ class Cable:
             if self.ends:
                 client.close()
                 return
-            if not self.mended.is_set():
-                client.close()
-                continue
-            try:
-                pair = (client, socket.create_connection(self.target))
-            except OSError:
-                # The server is not there.
-                client.close()
-                continue
-            self.pairs.append(pair)
-            threading.Thread(target=self.pump, args=pair, daemon=True).start()
+            threading.Thread(target=self.pump, args=(client,), daemon=True).start()
 
-    def pump(self, client: socket.socket, server: socket.socket) -> None:
-        other = {client: server, server: client}
-        try:
-            with client, server, selectors.DefaultSelector() as selector:
-                for end in other:
-                    selector.register(end, selectors.EVENT_READ)
-                while True:
-                    for key, _ in selector.select():
-                        assert isinstance(key.fileobj, socket.socket)
-                        part = key.fileobj.recv(65536)
-                        if not part:
-                            return
-                        other[key.fileobj].sendall(part)
-        except OSError:
-            return
+    def pump(self, client: socket.socket) -> None:
+        with client, contextlib.suppress(OSError):
+            target = self.target
+            if self.application is not None and HUB_PATH.encode() not in client.recv(65536, socket.MSG_PEEK):
+                target = self.application
+            elif not self.mended.is_set():
+                return
+            with socket.create_connection(target) as server:
+                pair = (client, server)
+                if target == self.target:
+                    self.pairs.append(pair)
+                    # If it was cut since, nobody else would end this pair.
+                    if not self.mended.is_set():
+                        return
+                other = {client: server, server: client}
+                with selectors.DefaultSelector() as selector:
+                    for end in pair:
+                        selector.register(end, selectors.EVENT_READ)
+                    while True:
+                        for key, _ in selector.select():
+                            assert isinstance(key.fileobj, socket.socket)
+                            part = key.fileobj.recv(65536)
+                            if not part:
+                                return
+                            other[key.fileobj].sendall(part)
 
     def cut(self) -> None:
         self.mended.clear()
@@ -75,3 +79,8 @@ class Cable:
         socket.create_connection(self.listener.getsockname()).close()
         self.thread.join()
         self.listener.close()
+
+
+def _address(url: str) -> tuple[str, int]:
+    host, port = url.removeprefix("http://").split(":")
+    return host, int(port)
