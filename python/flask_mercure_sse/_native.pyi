@@ -173,6 +173,16 @@ class Hub:
             NoRoom, LogUnavailable, HubFailed, HubStopped: as start.
         """
 
+    def last_event_id(self) -> str:
+        """The id of the newest entry of the log, to begin a stream after it; "earliest" if the log is empty.
+
+        No store is asked. If the log is in a store, the entry is the newest that this process has delivered, which may
+        be some milliseconds old.
+
+        Raises:
+            LogUnavailable, NoRoom, HubFailed, HubStopped: as start.
+        """
+
     def start(self) -> None:
         """Start the engine of this process now, unless it runs. The first use of another method does the same.
 

@@ -194,6 +194,19 @@ impl Hub {
         Ok(Beginning::find(&self.node, cursor, || shard.recent()).await?.answer)
     }
 
+    /// The id of the newest entry of the log, as a cursor: a stream that begins after it gets everything that is published
+    /// after this returns. [`Cursor::EARLIEST`] if the log is empty.
+    ///
+    /// It asks no store. If the log is in a store, the entry is the newest that this node has delivered, which may be some
+    /// milliseconds old.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub async fn last_event_id(&self) -> Result<Box<str>, TransportError> {
+        let head = self.node.known_head().await?;
+        Ok(head.id.as_ref().map_or(Cursor::EARLIEST, EventId::as_str).into())
+    }
+
     /// Whether subscriptions are announced and listed.
     pub fn tracks_subscriptions(&self) -> bool {
         self.presence.is_some()

@@ -76,6 +76,15 @@ impl Node {
         Ok(self.delivered.borrow().clone())
     }
 
+    /// The end of the log as far as it is known without asking a store: the end of a log in memory, else the end of what this
+    /// node has delivered.
+    pub(crate) async fn known_head(&self) -> Result<Head, TransportError> {
+        match self.transport.outlives_process() {
+            true => Ok(self.delivered.borrow().clone()),
+            false => self.transport.head().await,
+        }
+    }
+
     /// Waits until this node has delivered everything up to `head`, or its tail has ended.
     pub(crate) async fn has_delivered(&self, head: &Head) {
         let mut delivered = self.delivered.clone();

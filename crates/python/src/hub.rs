@@ -208,6 +208,13 @@ impl Hub {
         Ok(client.into_raw_fd())
     }
 
+    fn last_event_id(&self, py: Python<'_>) -> PyResult<String> {
+        let engine = self.engine(py)?;
+        let hub = engine.connections.service().hub();
+        let id = py.detach(|| engine.block_on(hub.last_event_id())).map_err(Failure::from)?;
+        Ok(id.into())
+    }
+
     fn start(&self, py: Python<'_>) -> PyResult<()> {
         self.engine(py).map(drop)
     }
