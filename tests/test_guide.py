@@ -1,5 +1,6 @@
 """The code in docs/flask.md runs as it stands, one block after the other, in an application in debug mode."""
 
+import json
 import re
 import subprocess
 import sys
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from clients import PATIENCE
+from clients import PATIENCE, Request
 
 GUIDE = Path(__file__).parent.parent / "docs" / "flask.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```", GUIDE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
@@ -36,7 +37,7 @@ def test_all_blocks_run(guide, capsys):
 
 def test_what_the_examples_publish_arrives(guide, mercure_subscriber):
     reader = mercure_subscriber(["/books/{id}", "/books"], mercure=guide["mercure"])
-    for part in ("urn:uuid:my-own", "class Book", "publish_many", "after_commit"):
+    for part in ("urn:uuid:my-own", "class Book", "publish_many", "create table books"):
         exec(block(part), guide)
     first, *others = reader.received(6)
     assert (first.id, first.type, first.json()) == ("urn:uuid:my-own", "book", {"title": "Walden"})
@@ -47,6 +48,21 @@ def test_what_the_examples_publish_arrives(guide, mercure_subscriber):
         '{"title": "Cape Cod"}',
         '{"title": "Walden"}',
     ]
+
+
+def test_the_row_of_the_example_is_published_with_its_id(guide, mercure_subscriber):
+    reader = mercure_subscriber(["/authors/{id}", "/authors"], mercure=guide["mercure"])
+    exec(block("create table books"), guide)
+    exec(block("class Author"), guide)
+    assert [event.json() for event in reader.received(2)] == [{"name": "Thoreau"}, {"new": 1}]
+
+
+def test_the_page_of_the_example_misses_nothing(guide, serve, open_stream):
+    exec(block("def books()"), guide)
+    url = serve(guide["app"])
+    page = Request("GET", f"{url}/books")
+    guide["mercure"].publish("/books/1", "while the page loads")
+    assert open_stream(json.loads(page.body)["hub"]).event()["data"] == "while the page loads"
 
 
 def test_the_views_of_the_examples_answer(guide, mercure_subscriber):

@@ -67,6 +67,22 @@ def test_a_subscription_goes_on_where_it_was(make):
         assert [event.id for event in late.received(3, within=20)] == ids[2:]
 
 
+def test_a_page_goes_on_after_the_newest_id_of_its_moment(make, open_stream):
+    mercure = make()
+    topic = "https://example.com/a"
+    mercure.publish(topic, "before")
+    with mercure.state.app.test_request_context():
+        assert mercure.last_event_id()
+        ids = [mercure.publish(topic, str(number)) for number in range(3)]
+        url = mercure.hub_url(topic, last_event_id="now")
+    token = {"Authorization": f"Bearer {mercure.create_subscription_jwt(topic)}"}
+    stream = open_stream(url, token)
+    assert [stream.event()["data"] for _ in range(3)] == ["0", "1", "2"]
+    # A browser that comes back with the same URL has a newer cursor in its header: nothing is doubled.
+    again = open_stream(url, {**token, "Last-Event-ID": ids[1]})
+    assert again.event()["data"] == "2"
+
+
 def test_the_subscriptions_api_tells_who_is_there(make, stack, wait_until):
     mercure = make()
     topic = "https://example.com/books/1?a=b c"

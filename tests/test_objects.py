@@ -1,5 +1,10 @@
 """The object protocol."""
 
+from datetime import date, datetime, timezone
+from decimal import Decimal
+from functools import partial
+from uuid import UUID
+
 import pytest
 
 from flask_mercure_sse import as_topic
@@ -27,6 +32,14 @@ class Pair:
         return "/pair", {"x": 1}
 
 
+class Model(dict):
+    def __init__(self):
+        super().__init__(a=1)
+
+    def __str__(self):
+        return "a model"
+
+
 def test_topics_of_objects():
     assert as_topic(Book()) == "/books/1"
     assert as_topic(ByMethod()) == "/by/method"
@@ -39,7 +52,11 @@ def test_topics_of_objects():
         ((Book(), None), (["/books/1"], '{"id": 1}')),
         ((Book(), "given"), (["/books/1"], "given")),
         ((Pair(), None), (["/pair"], '{"x": 1}')),
-        (({"a": 1}, None), (["dict"], '{"a": 1}')),
+        ((Model(), None), (["Model"], '{"a": 1}')),
+        ((Model(), "x"), (["a model"], "x")),
+        ((UUID(int=7), "x"), ([str(UUID(int=7))], "x")),
+        (("a", lambda: Book()), (["a"], '{"id": 1}')),
+        (("a", partial(dict, b=2)), (["a"], '{"b": 2}')),
         (("text", None), (["text"], "")),
         ((["a", Book()], "x"), (["a", "/books/1"], "x")),
         (("a", Book()), (["a"], '{"id": 1}')),
@@ -48,3 +65,30 @@ def test_topics_of_objects():
 def test_publications_of_objects(arguments, publication, app):
     with app.app_context():
         assert as_publication(*arguments) == publication
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ({"a": 1},),
+        ({"a": 1}, "x"),
+        (7, "x"),
+        (7,),
+        (None,),
+        (None, "x"),
+        (True, "x"),
+        (Decimal("9.99"), "price"),
+        (date(2024, 2, 29), "x"),
+        (datetime(2024, 2, 29, tzinfo=timezone.utc),),
+        (["a", 7], "x"),
+        ([{"a": 1}],),
+        (object(), "x"),
+        (print, "x"),
+    ],
+)
+def test_a_value_in_place_of_the_topic_is_refused_with_the_right_order(arguments, mercure):
+    kind = type(arguments[0][-1] if isinstance(arguments[0], list) else arguments[0]).__name__
+    with pytest.raises(TypeError, match=rf"^publish\(topic, data\): '{kind}' is no topic.*: publish\(\"greeting\", "):
+        mercure.publish(*arguments, type="greeting")
+    with pytest.raises(TypeError, match=r"^update 1: publish\(topic, data\): "):
+        mercure.publish_many(["a", arguments])

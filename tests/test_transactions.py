@@ -6,16 +6,17 @@ import subprocess
 import sys
 import threading
 import time
+from urllib.parse import parse_qsl
 
 import gevent
 import pytest
 from flask import Flask
-from sqlalchemy import create_engine, event, text
+from sqlalchemy import create_engine, event, select, text
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
-from sqlalchemy.orm import Session, scoped_session, sessionmaker
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, scoped_session, sessionmaker
 
 from clients import PATIENCE
-from flask_mercure_sse import InvalidUpdateError, MercureSSE, publishing
+from flask_mercure_sse import BackgroundStats, InvalidUpdateError, MercureSSE, publishing
 
 
 @pytest.fixture
@@ -140,7 +141,7 @@ def test_a_bad_update_is_refused_before_the_commit(mercure, session, updates):
 
 
 def test_a_hub_that_is_away_does_not_undo_the_commit(fake_hub, session, caplog):
-    mercure = MercureSSE(Flask("away"), hub_url=fake_hub(b""), publisher_jwt="j.w.t")
+    mercure = MercureSSE(Flask("away"), hub_url=fake_hub(b""), publisher_jwt="j.w.t", after_commit_retry=False)
     mercure.publish("a", "the data", after_commit=session)
     session.commit()
     assert "was not published after the commit" in caplog.text
@@ -151,12 +152,162 @@ def test_a_hub_that_is_away_does_not_undo_the_commit(fake_hub, session, caplog):
 
 def test_a_hub_that_is_away_is_waited_for_once_in_a_commit(fake_hub, session, caplog):
     received = []
-    mercure = MercureSSE(Flask("away"), hub_url=fake_hub(*[b""] * 10, received=received), publisher_jwt="j.w.t")
+    url = fake_hub(*[b""] * 10, received=received)
+    mercure = MercureSSE(Flask("away"), hub_url=url, publisher_jwt="j.w.t", after_commit_retry=False)
     mercure.publish_many([("a", str(number)) for number in range(4)], after_commit=session)
     mercure.publish("a", "4", after_commit=session)
     session.commit()
     assert len(received) == 1
     assert len([record for record in caplog.records if "was dropped after the commit" in record.message]) == 4
+
+
+def test_what_an_unavailable_hub_has_not_taken_is_sent_again_in_the_background(fake_hub, session, caplog):
+    received = []
+    taken = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nid"
+    url = fake_hub(b"", taken, taken, taken, received=received)
+    mercure = MercureSSE(Flask("away"), hub_url=url, publisher_jwt="j.w.t")
+    ids = mercure.publish_many([("a", str(number)) for number in range(3)], after_commit=session)
+    session.commit()
+    assert mercure.flush(PATIENCE)
+    sent = [dict(parse_qsl(each.partition(b"\r\n\r\n")[2].decode())) for each in received]
+    assert [(each["data"], each["id"]) for each in sent[1:]] == [(str(n), ids[n]) for n in range(3)]
+    assert sent[0] == sent[1]
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "'a' is sent again in the background, after the commit" in caplog.text
+
+
+def test_what_the_hub_refuses_for_good_is_not_sent_again(fake_hub, session, caplog):
+    received = []
+    refused = b"HTTP/1.1 403 X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    mercure = MercureSSE(Flask("refused"), hub_url=fake_hub(refused, received=received), publisher_jwt="j.w.t")
+    mercure.publish("a", "b", after_commit=session)
+    session.commit()
+    assert "'a' was not published after the commit" in caplog.text
+    assert mercure.background == BackgroundStats()
+
+
+class TestRows:
+    """Topic and data of a row, which has its id once it is flushed."""
+
+    @pytest.fixture
+    def model(self):
+        class Base(DeclarativeBase):
+            pass
+
+        class Book(Base):
+            __tablename__ = "books"
+            id: Mapped[int] = mapped_column(primary_key=True)
+            title: Mapped[str]
+            state: Mapped[str] = mapped_column(server_default="new")
+
+            @property
+            def __mercure_sse_topic__(self):
+                return f"/books/{self.id}"
+
+            def __mercure_sse_data__(self):
+                return {"id": self.id, "title": self.title, "state": self.state}
+
+        return Book
+
+    @pytest.fixture
+    def session(self, session, model):
+        model.metadata.create_all(session.get_bind())
+        return session
+
+    def test_a_new_row_has_its_id(self, mercure, session, updates, model):
+        book = model(title="Walden")
+        session.add(book)
+        given = mercure.publish(book, after_commit=session)
+        book.title = "Walden; or, Life in the Woods"
+        session.commit()
+        (update,) = updates
+        assert (update.topic, update.id) == ("/books/1", given)
+        assert update.json() == {"id": 1, "title": "Walden; or, Life in the Woods", "state": "new"}
+
+    def test_data_may_be_a_function(self, mercure, session, updates, model):
+        book = model(title="Walden")
+        session.add(book)
+        mercure.publish("/books", lambda: {"id": book.id}, after_commit=session)
+        ids = mercure.publish_many([("/all", lambda: [book.id]), {"topic": book}], after_commit=session)
+        session.commit()
+        assert data(updates)[:2] == ['{"id": 1}', "[1]"]
+        assert [update.topic for update in updates] == ["/books", "/all", "/books/1"]
+        assert [update.id for update in updates[1:]] == ids
+
+    def test_a_plain_value_is_taken_at_once(self, mercure, session, updates):
+        counted = {"number": 0}
+        for number in range(3):
+            counted["number"] = number
+            mercure.publish("a", counted, after_commit=session)
+        session.commit()
+        assert [update.json()["number"] for update in updates] == [0, 1, 2]
+
+    def test_a_row_that_is_rolled_back_is_never_asked(self, mercure, session, updates, model):
+        def ask():
+            raise AssertionError
+
+        with session.begin_nested() as savepoint:
+            mercure.publish("a", ask, after_commit=session)
+            savepoint.rollback()
+        session.add(model(title="Walden"))
+        session.commit()
+        mercure.publish("a", ask, after_commit=session)
+        session.rollback()
+        assert updates == []
+
+    def test_a_savepoint_waits_for_the_commit(self, mercure, session, updates, model):
+        with session.begin_nested():
+            book = model(title="Walden")
+            session.add(book)
+            mercure.publish(book, after_commit=session)
+        book.title = "Cape Cod"
+        session.commit()
+        assert [update.json()["title"] for update in updates] == ["Cape Cod"]
+
+    @pytest.mark.parametrize(("wrong", "error"), [(lambda: 1 / 0, ZeroDivisionError), (object, TypeError)])
+    def test_what_cannot_be_taken_stops_the_commit(self, wrong, error, mercure, session, updates, model):
+        session.add(model(title="Walden"))
+        topic = wrong() if wrong is object else "a"
+        mercure.publish("b", "of the same commit", after_commit=session)
+        mercure.publish(topic, wrong, after_commit=session)
+        with pytest.raises(error):
+            session.commit()
+        session.rollback()
+        assert (session.scalars(select(model)).all(), updates) == ([], [])
+
+    def test_what_is_known_to_be_wrong_is_refused_at_once(self, mercure, session, model):
+        with pytest.raises(InvalidUpdateError):
+            mercure.publish(model(title="x"), id="#bad", after_commit=session)
+        with pytest.raises(InvalidUpdateError, match=r"^update 1: "):
+            mercure.publish_many(["a", {"topic": model(title="x"), "retry": "x"}], after_commit=session)
+
+    @pytest.mark.parametrize("name", ["before_commit", "after_commit"])
+    def test_a_listener_of_the_commit_may_publish_a_row(self, name, mercure, session, updates, model):
+        book = model(title="Walden", state="old")
+
+        @event.listens_for(session, name)
+        def announce(session):
+            mercure.publish(book, after_commit=session)
+
+        session.add(book)
+        session.flush()
+        session.commit()
+        assert [update.topic for update in updates] == ["/books/1"]
+
+    def test_an_asynchronous_session_asks_too(self, mercure, updates, model):
+        async def run():
+            engine = create_async_engine("sqlite+aiosqlite://")
+            async with engine.begin() as connection:
+                await connection.run_sync(model.metadata.create_all)
+            async with AsyncSession(engine) as session:
+                book = model(title="Walden")
+                session.add(book)
+                await mercure.apublish(book, after_commit=session)
+                await session.commit()
+            await engine.dispose()
+
+        asyncio.run(run())
+        assert [update.json()["state"] for update in updates] == ["new"]
 
 
 def test_an_update_may_come_from_a_listener_of_the_commit(mercure, session, updates):

@@ -8,9 +8,10 @@ from typing import Any
 import click
 from flask.cli import AppGroup
 
+from .drafts import Draft
 from .errors import MercureError
 from .keys import Role
-from .publishing import Delivery, make_update
+from .publishing import Delivery
 from .state import current_state
 
 cli = AppGroup("mercure", help="Mercure hub commands")
@@ -68,6 +69,6 @@ def publish(topic: str, data: str, hub_url: str | None, jwt: str | None, **optio
     try:
         # Not from a queue: it would end with this process, and the outcome would be lost.
         delivery = Delivery.from_arguments(state, jwt, hub_url, background=False)
-        click.echo(delivery.send(make_update(state, topic, data, **options)))
+        click.echo(delivery.send(Draft(topic, data, type_is_topic=state.settings.type_is_topic, **options).update()))
     except (MercureError, ValueError, RuntimeError) as error:
         raise click.ClickException(str(error)) from None

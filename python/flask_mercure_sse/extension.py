@@ -12,15 +12,16 @@ from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 from blinker import Signal
-from flask import Flask, current_app, has_app_context
+from flask import Flask, current_app, has_app_context, request_started
 
-from . import cookies, listing, publishing, settings, subscription, topics, transactions, urls
+from . import committed, cookies, cursors, listing, publishing, settings, subscription, topics, transactions, urls
 from ._native import Hub
 from .authorization import PayloadGetter
 from .background import BackgroundStats
 from .blueprint import hub_blueprint
 from .cli import cli
 from .cookies import AnyResponse
+from .drafts import Draft, as_drafts, numbered
 from .errors import MercureError
 from .grants import EVERYTHING
 from .publishing import Delivery
@@ -79,6 +80,8 @@ class MercureSSE:
         publish_queue_length: int = 1000,
         publish_drain_seconds: float = 5,
         hub_transport: str | None = None,
+        last_event_id_in_urls: bool | None = False,
+        after_commit_retry: bool | None = True,
     ) -> None:
         """Set up an application. An extension may serve several applications; each is set up once.
 
@@ -94,7 +97,7 @@ class MercureSSE:
         if "mercure_sse" in app.extensions:
             raise RuntimeError(f"the application {app.name!r} has MercureSSE already: call init_app(app) once")
         self.app = app
-        app.extensions["mercure_sse"] = MercureSSEState(app, self, settings.load(app.config, keywords))
+        state = app.extensions["mercure_sse"] = MercureSSEState(app, self, settings.load(app.config, keywords))
         transactions.prepare()
         app.register_blueprint(hub_blueprint)
         app.cli.add_command(cli)
@@ -105,8 +108,11 @@ class MercureSSE:
                 subscriber_jwt=self.create_subscription_jwt,
                 subscription_topic=self.subscription_topic,
                 subscriptions=self.get_subscriptions,
+                last_event_id=cursors.NOW if state.settings.last_event_id_in_urls else None,
             )
         )
+        if state.settings.last_event_id_in_urls:
+            request_started.connect(cursors.read_at_the_beginning, app)
 
     @property
     def state(self) -> MercureSSEState:
@@ -152,7 +158,7 @@ class MercureSSE:
 
         Args:
             topic: a topic, or several: the first is the canonical one. An object may bring its own topic.
-            data: text, bytes in UTF-8, or a value that Flask can write as JSON.
+            data: text, bytes in UTF-8, a value that Flask can write as JSON, or a function that returns one of these.
             private: whether only subscribers whose token grants one of the topics receive the update.
             id: the id of the update; by default the hub makes one.
             type: the type of the event; True: the topic.
@@ -160,11 +166,14 @@ class MercureSSE:
             jwt: the token to publish with, on a hub elsewhere.
             hub_url: a hub elsewhere to publish on, instead of the application's hub.
             after_commit: a session of SQLAlchemy. The update is published once the session commits, and dropped if the
-                session rolls back. A failure is logged then, because the commit has happened. If the session has no
+                session rolls back. Objects and functions are asked for topic and data just before the commit, after
+                the flush, when new rows have their ids. A failure to publish is logged, because the commit has
+                happened; MERCURE_AFTER_COMMIT_RETRY says whether the update is sent again. If the session has no
                 transaction, one is begun.
 
         Raises:
             InvalidUpdateError: the update or ``hub_url`` breaks a rule; nothing was published.
+            TypeError: the topic is a value such as a dict or a number, or ``after_commit`` is no session.
             MercureError: the hub did not accept the update; the subclass says why. Never raised where a queue publishes
                 in the background: see :attr:`background`.
 
@@ -175,9 +184,11 @@ class MercureSSE:
         'urn:example:1'
         """
         state = self.state
-        update = publishing.make_update(state, topic, data, private, id, type, retry)
+        draft = Draft(topic, data, private, id, type, retry, state.settings.type_is_topic)
         delivery = Delivery.from_arguments(state, jwt, hub_url)
-        return delivery.send(update) if after_commit is None else delivery.send_with(after_commit, update)
+        return (
+            delivery.send(draft.update()) if after_commit is None else committed.publish(delivery, after_commit, draft)
+        )
 
     async def apublish(
         self,
@@ -203,10 +214,11 @@ class MercureSSE:
         'urn:example:1'
         """
         state = self.state
-        update = publishing.make_update(state, topic, data, private, id, type, retry)
+        draft = Draft(topic, data, private, id, type, retry, state.settings.type_is_topic)
         delivery = Delivery.from_arguments(state, jwt, hub_url)
         if after_commit is not None:
-            return delivery.send_with(after_commit, update)
+            return committed.publish(delivery, after_commit, draft)
+        update = draft.update()
         return await asyncio.to_thread(delivery.send, update) if delivery.waits else delivery.send(update)
 
     def publish_many(
@@ -237,12 +249,12 @@ class MercureSSE:
         ['urn:x:1', 'urn:x:2']
         """
         state = self.state
-        batch = publishing.make_updates(state, updates)
+        batch = as_drafts(updates, state.settings.type_is_topic)
         delivery = Delivery.from_arguments(state, jwt, hub_url)
         if after_commit is not None:
-            return [delivery.send_with(after_commit, update) for update in batch]
+            return committed.publish_all(delivery, after_commit, batch)
         published: list[str] = []
-        for update in batch:
+        for update in numbered(batch, Draft.update):
             try:
                 published.append(delivery.send(update))
             except MercureError as error:
@@ -305,6 +317,7 @@ class MercureSSE:
         subscriber_jwt: str | None = None,
         with_subscriptions: bool = False,
         public: bool = True,
+        last_event_id: str | None = None,
     ) -> str:
         """The URL that subscribes to a topic or several.
 
@@ -313,22 +326,30 @@ class MercureSSE:
             subscriber_jwt: a token to put into the URL, for clients that can send neither header nor cookie.
             with_subscriptions: whether the URL also subscribes to the subscription events of these topics.
             public: the URL for browsers; otherwise the URL for the application itself.
+            last_event_id: the id of the event after which the stream begins. "now": the result of
+                :meth:`last_event_id`; if the hub does not say it, the URL has none. "earliest": the stream begins with
+                everything that the hub has kept. None: it begins when it is opened.
 
         Raises:
-            ValueError: a URL pattern in 0.x, or a token in 1.0, which has no tokens in URLs.
+            ValueError: a URL pattern in 0.x, a token in 1.0, which has no tokens in URLs, or an id that is none.
             RuntimeError: the hub is at the host of the request, and there is no request.
         """
         state = self.state
         selected = urls.selected_topics(state, topics, with_subscriptions)
-        return urls.subscribe_url(state, self.hub_base_url(public), selected, subscriber_jwt)
+        cursor = cursors.resolve(state, last_event_id)
+        return urls.subscribe_url(state, self.hub_base_url(public), selected, subscriber_jwt, cursor)
 
     def authentified_hub_url(
-        self, topics: Any = None, payload: dict[str, Any] | None = None, with_subscriptions: bool = False
+        self,
+        topics: Any = None,
+        payload: dict[str, Any] | None = None,
+        with_subscriptions: bool = False,
+        last_event_id: str | None = None,
     ) -> str:
         """The URL that subscribes to topics, with a token for just these topics in it.
 
         Args:
-            topics, with_subscriptions: as in :meth:`hub_url`. No topics: all.
+            topics, with_subscriptions, last_event_id: as in :meth:`hub_url`. No topics: all.
             payload: as in :meth:`create_subscription_jwt`.
 
         Raises:
@@ -337,7 +358,27 @@ class MercureSSE:
         topics = topics or [EVERYTHING]
         granted = urls.selected_topics(self.state, topics, with_subscriptions)
         jwt = self.state.authorization.subscription_jwt(granted, topics, payload, self._payload_getter)
-        return self.hub_url(topics, jwt, with_subscriptions)
+        return self.hub_url(topics, jwt, with_subscriptions, last_event_id=last_event_id)
+
+    def last_event_id(self) -> str | None:
+        """The id of the newest update of the hub, to be read before the data of a page.
+
+        A stream that begins after it (``hub_url(topics, last_event_id=...)``) gets everything that is published after
+        this call. In one request, every call returns the id of the first call. "earliest": the hub has no update yet.
+
+        The embedded hub knows it; if its log is in a store, the id may be some milliseconds old. A hub elsewhere is
+        asked at most once in a second, and for half a second at most. None: it does not answer, or does not say the id;
+        the reason is logged once, and the hub is not asked again for ten seconds.
+
+        >>> from flask import Flask
+        >>> app = Flask(__name__)
+        >>> app.testing = True
+        >>> mercure = MercureSSE(app)
+        >>> _ = mercure.publish("/books/1", "Walden", id="urn:example:1")
+        >>> mercure.last_event_id()
+        'urn:example:1'
+        """
+        return cursors.last_event_id(self.state)
 
     def subscription_topic(self, topic: Any, subscriber: Any = None) -> str:
         """The topic of the subscription events of ``topic``: an event tells that a subscription begins or ends.

@@ -1,73 +1,23 @@
-"""Publishing: from the arguments of a call to updates, and the way of an update to a hub.
-
-An update goes into the list of a test, to the embedded hub, into a queue, or over HTTP to a hub elsewhere; at once, or
-once a session commits.
-"""
+"""The way of an update to a hub: into the list of a test, to the embedded hub, into a queue, or over HTTP to a hub
+elsewhere."""
 
 from __future__ import annotations
 
-import asyncio
 import socket
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
-from . import transactions
 from ._native import HubFailed, HubStopped, InvalidUpdate, LogFull, LogUnavailable, NoRoom
-from .errors import HubError, InvalidUpdateError, MercureError, describe, from_native, may_pass
+from .errors import HubError, InvalidUpdateError, MercureError, from_native
 from .greenlets import is_cooperative
 from .http.answer import Answer, request
 from .state import MercureSSEState
 from .tokens import check_token
 from .update import Update
 from .values import check_url
-
-# Updates
-
-
-def make_update(state: MercureSSEState, *args: Any, **kwargs: Any) -> Update:
-    """The update of one call, from the arguments of :meth:`flask_mercure_sse.MercureSSE.publish`.
-
-    Raises:
-        InvalidUpdateError: the update breaks a rule.
-    """
-    return Update.from_arguments(*args, **kwargs, type_is_topic=state.settings.type_is_topic)
-
-
-def make_updates(state: MercureSSEState, given: Iterable[Any]) -> list[Update]:
-    """The updates of a call of :meth:`flask_mercure_sse.MercureSSE.publish_many`.
-
-    Raises:
-        InvalidUpdateError: one of them breaks a rule; the message has its number.
-    """
-    updates = []
-    for number, each in enumerate(given):
-        try:
-            updates.append(_as_update(state, each))
-        except InvalidUpdateError as error:
-            raise InvalidUpdateError(f"update {number}: {error}") from None
-    return updates
-
-
-def _as_update(state: MercureSSEState, given: Any) -> Update:
-    if isinstance(given, Update):
-        return given
-    if isinstance(given, Mapping):
-        other = ", ".join(repr(name) for name in given if name not in _ARGUMENTS)
-        if other or "topic" not in given:
-            raise InvalidUpdateError(f"write a dict of {', '.join(_ARGUMENTS)}, with a topic; not {other or 'without'}")
-        return make_update(state, **given)
-    if isinstance(given, (tuple, list)):
-        if not 1 <= len(given) <= len(_ARGUMENTS):
-            raise InvalidUpdateError(f"write a tuple of {', '.join(_ARGUMENTS)}, as many as are needed")
-        return make_update(state, *given)
-    return make_update(state, given)
-
-
-_ARGUMENTS: Final = ("topic", "data", "private", "id", "type", "retry")
-"""The arguments of ``publish`` that belong to the update, in their order."""
 
 
 @contextmanager
@@ -79,9 +29,6 @@ def capture(state: MercureSSEState) -> Iterator[list[Update]]:
         yield updates
     finally:
         state.captures[:] = [each for each in state.captures if each is not updates]
-
-
-# Sending
 
 
 @dataclass(frozen=True, repr=False)
@@ -118,10 +65,10 @@ class Delivery:
     @property
     def waits(self) -> bool:
         """Whether sending waits for a hub elsewhere, or for the log of the embedded hub."""
-        return not self._is_immediate and not self.background and not self.state.captures
+        return not self.is_immediate and not self.background and not self.state.captures
 
     @property
-    def _is_immediate(self) -> bool:
+    def is_immediate(self) -> bool:
         """Whether sending appends to a log in memory."""
         return self.url is None and self.state.embedded.shared_transport is None
 
@@ -135,45 +82,13 @@ class Delivery:
             update = update.with_id()
             self.state.captures[-1].append(update)
             return str(update.id)
-        if self._is_immediate:
+        if self.is_immediate:
             return self._append(update)
         if not (self.background if background is None else background):
             return self._send_now(update)
         update = update.with_id()
         self.state.queues.put(self.url or "", partial(self._send_now, update), topic=update.topic)
         return str(update.id)
-
-    def send_with(self, session: Any, update: Update) -> str:
-        """Send an update once the session commits, and return its id now.
-
-        Raises:
-            TypeError: ``session`` is no session of SQLAlchemy.
-        """
-        update = update.with_id()
-        transactions.after_commit(session, partial(self._send_after_commit, update))
-        return str(update.id)
-
-    def _send_after_commit(self, update: Update, failed: set[str]) -> None:
-        log, hub = self.state.app.logger, self.url or ""
-        if hub in failed or transactions.INTERRUPTED in failed:
-            # A commit waits for an unavailable hub once, not once for each update.
-            log.error(
-                "the update on topic %r was dropped after the commit: the hub failed the one before", update.topic
-            )
-            return
-        try:
-            # An AsyncSession commits in the thread of the event loop, which must not wait.
-            self.send(update, background=True if _is_in_event_loop() else None)
-        except Exception as error:
-            if isinstance(error, MercureError) and may_pass(error):
-                failed.add(hub)
-            reason = describe(error)
-            log.error("the update on topic %r was not published after the commit: %s", update.topic, reason)
-        except BaseException as error:
-            # A time-out of gevent, or the end of the process: the caller of commit() receives it.
-            reason = describe(error)
-            log.error("the update on topic %r may not have been published after the commit: %s", update.topic, reason)
-            raise
 
     def _send_now(self, update: Update) -> str:
         return self._append(update) if self.url is None else self._post(self.url, update)
@@ -233,11 +148,3 @@ def _event_id(answer: Answer) -> str:
         problem = "the answer holds no id: the update may not have been published; is MERCURE_HUB_URL right?"
         raise HubError(problem, status=answer.status)
     return text
-
-
-def _is_in_event_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True

@@ -40,6 +40,8 @@ NAMES: Final = (
     "publish_queue_length",
     "publish_drain_seconds",
     "hub_transport",
+    "last_event_id_in_urls",
+    "after_commit_retry",
 )
 """The settings, as keywords of ``init_app``."""
 
@@ -99,6 +101,10 @@ class Settings:
     """None: the application's SECRET_KEY; empty: no key."""
     hub_transport: str | None
     """Where the embedded hub has its log, with the password; None: in memory."""
+    last_event_id_in_urls: bool
+    """Whether the hub URLs of templates have the newest event id."""
+    after_commit_retry: bool
+    """Whether an update that an unavailable hub has not taken after a commit is sent again in the background."""
 
     @property
     def external_url(self) -> str:
@@ -173,6 +179,8 @@ def load(config: Mapping[str, Any], keywords: Mapping[str, Any]) -> Settings:
         subscriber_secret_key=secret("subscriber_secret_key"),
         publisher_secret_key=secret("publisher_secret_key"),
         hub_transport=values.parse_transport(_with_environment(config, "hub_transport", given["hub_transport"])[1]),
+        last_event_id_in_urls=switch("last_event_id_in_urls"),
+        after_commit_retry=switch("after_commit_retry"),
     )
 
 

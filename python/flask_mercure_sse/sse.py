@@ -6,6 +6,7 @@ The format is that of the HTML standard, section "Server-sent events". Nothing h
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -41,6 +42,15 @@ class Event:
             ValueError: the data is no JSON.
         """
         return json.loads(self.data)
+
+
+def is_event_id(text: Any) -> bool:
+    """Whether a request can name a text as the last event id.
+
+    >>> is_event_id("urn:uuid:1"), is_event_id("a\\nb"), is_event_id(7)
+    (True, False, False)
+    """
+    return isinstance(text, str) and not re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", text)
 
 
 class Parser:

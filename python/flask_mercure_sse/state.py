@@ -12,6 +12,7 @@ from . import forks
 from .authorization import Authorization
 from .background import BackgroundQueues
 from .embedded import EmbeddedHub
+from .fresh import Fresh
 from .keys import Keys
 from .once import WarnOnce
 from .settings import Settings, config_key
@@ -43,6 +44,8 @@ class MercureSSEState:
         self.authorization = Authorization(settings, self.keys, self.embedded, self.warn_once)
         self.captures: list[list[Update]] = []
         """Where updates go instead of a hub: see :meth:`flask_mercure_sse.MercureSSE.capture`. The last one counts."""
+        self.elsewhere: Fresh[Any] = Fresh()
+        """The newest event id of a hub elsewhere: see :mod:`flask_mercure_sse.cursors`."""
         self._queues: BackgroundQueues | None = None
         self.after_fork()
         forks.register(self)

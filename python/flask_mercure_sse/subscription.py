@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import logging
-import re
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Final
 
 from .backoff import Backoff
 from .errors import HubError, HubTimeoutError, MercureError, may_pass
 from .http.stream import Stream
-from .sse import RETRY_SECONDS_MAX, Event, Parser
+from .sse import RETRY_SECONDS_MAX, Event, Parser, is_event_id
 from .state import MercureSSEState
 from .tokens import check_token
 from .urls import subscribe_url
@@ -172,7 +171,7 @@ def subscribe(
     url = subscribe_url(state, base, selected)
     if jwt:
         jwt = check_token(jwt)
-    if last_event_id is not None and not _is_event_id(last_event_id):
+    if last_event_id is not None and not is_event_id(last_event_id):
         raise ValueError("last_event_id: write the id of an event: a text without control characters")
 
     def connect(cursor: str | None) -> Stream:
@@ -191,7 +190,3 @@ def subscribe(
             raise
         # The loop connects again.
         return subscription
-
-
-def _is_event_id(text: Any) -> bool:
-    return isinstance(text, str) and not re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", text)

@@ -17,16 +17,21 @@ def template_globals(
     subscriber_jwt: Callable[..., str],
     subscription_topic: Callable[..., str],
     subscriptions: Callable[[Any], Mapping[str, Any]],
+    last_event_id: str | None,
 ) -> dict[str, Callable[..., Any]]:
-    """The globals of an application's templates, made of the methods of its extension."""
+    """The globals of an application's templates, made of the methods of its extension.
+
+    Args:
+        last_event_id: the cursor of hub URLs for which the template gives none.
+    """
 
     # Every topic and token in a hub URL is percent-encoded and the base is checked, so the URL holds no character that
     # could end a string or an attribute; "&topic=" and "&authorization=" are no character references.
     def safe_hub_url(*args: Any, **kwargs: Any) -> Markup:
-        return Markup(hub_url(*args, **kwargs))
+        return Markup(hub_url(*args, **{"last_event_id": last_event_id, **kwargs}))
 
     def safe_authentified_hub_url(*args: Any, **kwargs: Any) -> Markup:
-        return Markup(authentified_hub_url(*args, **kwargs))
+        return Markup(authentified_hub_url(*args, **{"last_event_id": last_event_id, **kwargs}))
 
     # 0.4.1 named the second parameter "sub".
     def subscription_topic_of_sub(topic: Any, sub: Any = None, **names: Any) -> str:

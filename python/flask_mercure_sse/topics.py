@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import re
+from datetime import date, time, timedelta
+from functools import partial
+from inspect import isroutine
 from itertools import count
+from numbers import Number
 from string import Formatter
 from typing import Any, Final
 from urllib.parse import quote
@@ -131,11 +135,11 @@ def as_topics(topics: Any) -> list[str]:
 
 
 def as_data(data: Any) -> str:
-    """The data of an update as text: text as it is, bytes decoded as UTF-8, None as an empty text, other values as
-    JSON.
+    """The data of an update as text: text as it is, bytes decoded as UTF-8, None as an empty text, the result of a
+    function, other values as JSON.
 
-    >>> as_data("a"), as_data(b"b"), as_data(None), as_data([1])
-    ('a', 'b', '', '[1]')
+    >>> as_data("a"), as_data(b"b"), as_data(None), as_data([1]), as_data(lambda: {"c": 2})
+    ('a', 'b', '', '[1]', '{"c": 2}')
     """
     if data is None:
         return ""
@@ -143,8 +147,20 @@ def as_data(data: Any) -> str:
         return data
     if isinstance(data, (bytes, bytearray)):
         return bytes(data).decode()
+    if is_function(data):
+        return as_data(data())
     hook = getattr(data, "__mercure_sse_data__", None)
     return as_data(hook()) if callable(hook) else json.dumps(data)
+
+
+def is_function(data: Any) -> bool:
+    """Whether the data of an update is what a function returns. An object that can be called is data itself: so is
+    Flask's ``g``, or the current user of Flask-Login.
+
+    >>> is_function(lambda: 1), is_function("a")
+    (True, False)
+    """
+    return isroutine(data) or isinstance(data, partial)
 
 
 def as_publication(subject: Any, data: Any) -> tuple[list[str], str]:
@@ -152,6 +168,10 @@ def as_publication(subject: Any, data: Any) -> tuple[list[str], str]:
 
     An object that is published alone has both. ``__mercure_sse__()`` returns (topic, data). Without that, its topic is
     its ``__mercure_sse_topic__`` or the name of its class, and its data is the result of :func:`as_data`.
+
+    Raises:
+        TypeError: the topic is a value such as a number or a dict: topic and data have been swapped, or the topic was
+            forgotten.
     """
     if data is None and not isinstance(subject, (str, bytes, list, tuple, set, frozenset)):
         pair = getattr(subject, "__mercure_sse__", None)
@@ -159,6 +179,26 @@ def as_publication(subject: Any, data: Any) -> tuple[list[str], str]:
             subject, data = pair()
         elif hasattr(subject, "__mercure_sse_topic__"):
             subject, data = as_topic(subject), subject
-        else:
+        elif not is_value(subject):
             subject, data = type(subject).__name__, subject
+    for each in subject if isinstance(subject, (list, tuple, set, frozenset)) else (subject,):
+        if not _is_topic(each):
+            raise TypeError(
+                f"publish(topic, data): {type(each).__name__!r} is no topic. First comes the topic, a text or an "
+                'object that has one, then the data: publish("greeting", {"a": 1})'
+            )
     return as_topics(subject), as_data(data)
+
+
+def _is_topic(subject: Any) -> bool:
+    """Whether an update can be published on it: a text, or an object that says what it is called."""
+    if isinstance(subject, (str, bytes, bytearray)) or hasattr(subject, "__mercure_sse_topic__"):
+        return True
+    has_text: bool = type(subject).__str__ is not object.__str__  # type: ignore[comparison-overlap]
+    return has_text and not is_value(subject)
+
+
+def is_value(subject: Any) -> bool:
+    """Whether an object is data and nothing else: None, a number, a date, a dict and the like."""
+    is_plain = type(subject).__module__ in ("builtins", "collections")
+    return is_plain or isinstance(subject, (Number, date, time, timedelta))

@@ -69,6 +69,7 @@ class Update:
 
         Raises:
             InvalidUpdateError: the update breaks a rule; the message says which.
+            TypeError: the topic is a value such as a dict or a number.
         """
         try:
             topics, text = as_publication(topic, data)
@@ -95,7 +96,7 @@ class Update:
 
     def with_id(self) -> Update:
         """The same update with an id, made here if it has none: it can be sent later, and more than once."""
-        return self if self.id else replace(self, id=f"urn:uuid:{uuid.uuid4()}")
+        return self if self.id else replace(self, id=new_id())
 
     def form(self) -> bytes:
         """The body of a publication over HTTP."""
@@ -110,6 +111,11 @@ class Update:
     def _optional(self) -> dict[str, str]:
         given = {"id": self.id, "type": self.type, "retry": self.retry}
         return {name: str(value) for name, value in given.items() if value is not None}
+
+
+def new_id() -> str:
+    """An id for an update that has none."""
+    return f"urn:uuid:{uuid.uuid4()}"
 
 
 def _milliseconds(retry: Any) -> Any:

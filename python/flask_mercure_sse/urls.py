@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
 from ._native import expand_subscription_topic, expand_subscriptions_path
@@ -26,8 +26,17 @@ def hub_base_url(state: MercureSSEState, public: bool = True) -> str:
     return settings.external_url
 
 
-def subscribe_url(state: MercureSSEState, base: str, selected: list[str], subscriber_jwt: str | None = None) -> str:
+def subscribe_url(
+    state: MercureSSEState,
+    base: str,
+    selected: list[str],
+    subscriber_jwt: str | None = None,
+    cursor: str | None = None,
+) -> str:
     """The URL that subscribes to topics on the hub at ``base``.
+
+    Args:
+        cursor: the id of the event after which the stream begins.
 
     Raises:
         ValueError: the dialect has no such selector, or no tokens in URLs.
@@ -37,7 +46,13 @@ def subscribe_url(state: MercureSSEState, base: str, selected: list[str], subscr
         if state.settings.protocol == "1.0":
             raise ValueError("protocol 1.0 has no tokens in URLs: use set_authz_cookie(), or send a header")
         fields.append(f"authorization={quote(subscriber_jwt, safe='')}")
+    if cursor is not None:
+        fields.append(f"{_CURSOR_PARAMETERS[state.settings.protocol]}={quote(cursor, safe='')}")
     return f"{base}?{'&'.join(fields)}"
+
+
+_CURSOR_PARAMETERS: Final = {"0.x": "lastEventID", "1.0": "last_event_id"}
+"""The query parameter that has the cursor."""
 
 
 def _parameter(protocol: str, topic: str) -> str:

@@ -46,6 +46,8 @@ class Answer:
     body: bytes
     location: str = ""
     """The header ``Location``; empty if the answer has none."""
+    last_event_id: str | None = None
+    """The id after which the answered stream begins. None: the hub has not said."""
 
     def raise_for_status(self) -> None:
         """Raise the exception that the status means, with the hub's own explanation as its text.
@@ -88,6 +90,7 @@ def request(
     token: str | None,
     body: bytes | None = None,
     content_type: str | None = None,
+    last_event_id: str | None = None,
     through: socket.socket | None = None,
     timeouts: Timeouts = Timeouts(),  # noqa: B008 (a NamedTuple never changes)
 ) -> Answer:
@@ -95,6 +98,7 @@ def request(
 
     Args:
         token: sent in the header ``Authorization``; None: no such header.
+        last_event_id: sent in the header of that name; empty: asks for the newest id. None: no such header.
         through: a connected socket to use for this request, instead of a connection to the URL's host. It is closed.
 
     Raises:
@@ -107,9 +111,14 @@ def request(
     headers = authorization(token)
     if content_type:
         headers["Content-Type"] = content_type
+    if last_event_id is not None:
+        headers["Last-Event-ID"] = header_of(last_event_id)
+    # Some hubs answer HEAD with a stream, which lasts as long as its connection.
+    lasts = through is None and method != "HEAD"
     target = parts.path + (f"?{parts.query}" if parts.query else "")
     hub = (parts.scheme, parts.netloc)
-    connection = pool.through(through) if through else pool.reuse(hub) or pool.connect(*hub, timeouts.connect)
+    kept = pool.reuse(hub) if lasts else None
+    connection = pool.through(through) if through else kept or pool.connect(*hub, timeouts.connect)
     limit(connection, timeouts.read)
     try:
         connection.request(method, target, body, headers)
@@ -125,7 +134,7 @@ def request(
         # A time-out of gevent, for example: a late answer must not become the answer to the next request.
         connection.close()
         raise
-    if response.will_close or through is not None:
+    if response.will_close or not lasts:
         connection.close()
     else:
         pool.keep(hub, connection)
@@ -174,7 +183,22 @@ def _without_token(response: http.client.HTTPResponse, content: bytes, token: st
         # Some servers quote the request in their explanation.
         content = content.replace(token.strip().encode(), b"[token]")
         location = location.replace(token.strip(), "[token]")
-    return Answer(response.status, response.getheader("Content-Type", ""), content, location)
+    return Answer(response.status, response.getheader("Content-Type", ""), content, location, position(response))
+
+
+def position(response: http.client.HTTPResponse) -> str | None:
+    """Where a stream begins: the id of the update before its first event. None: the hub has not said."""
+    # The header of protocol 1.0, which petasos sends in 0.x, too; other hubs of 0.x send the other header.
+    header = response.getheader("Mercure-Last-Event-ID") or response.getheader("Last-Event-ID")
+    try:
+        return header.encode("latin-1").decode() if header else None
+    except UnicodeError:
+        return None
+
+
+def header_of(text: str) -> str:
+    """A text as the value of a header. Headers are bytes: http.client writes Latin-1, servers read UTF-8."""
+    return text.encode().decode("latin-1")
 
 
 def _read_body(response: http.client.HTTPResponse) -> bytes:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from ..errors import HubError
 from . import pool
-from .answer import PART_BYTES, Timeouts, authorization, broken, read_answer, timed_out
+from .answer import PART_BYTES, Timeouts, authorization, broken, header_of, position, read_answer, timed_out
 from .deadline import limit
 
 
@@ -39,8 +39,7 @@ class Stream:
         hub = urlsplit(url)
         headers = {"Accept": "text/event-stream", "Cache-Control": "no-store", **authorization(token)}
         if last_event_id is not None:
-            # Headers are bytes: http.client writes Latin-1, servers read UTF-8.
-            headers["Last-Event-ID"] = last_event_id.encode().decode("latin-1")
+            headers["Last-Event-ID"] = header_of(last_event_id)
         self._lock = threading.Lock()
         self._is_read = self._is_closed = False
         if through is None:
@@ -71,14 +70,7 @@ class Stream:
     @property
     def position(self) -> str | None:
         """Where the stream begins: the id of the update before its first event. None: the hub has not said."""
-        if self._response is None:
-            return None
-        # The header of protocol 1.0, which petasos sends in 0.x, too; other hubs of 0.x send the other header.
-        header = self._response.getheader("Mercure-Last-Event-ID") or self._response.getheader("Last-Event-ID")
-        try:
-            return header.encode("latin-1").decode() if header else None
-        except UnicodeError:
-            return None
+        return None if self._response is None else position(self._response)
 
     def read(self) -> bytes:
         """Wait for the next bytes and return at least one. No bytes: the stream has ended, in whatever way."""

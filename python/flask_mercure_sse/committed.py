@@ -1,0 +1,113 @@
+"""Publishing once a session commits.
+
+Plain values are taken when the application publishes. An object or a function is asked just before the commit, when
+everything is flushed: a new row has its id then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+from . import transactions
+from .drafts import Draft, numbered
+from .errors import MercureError, describe, may_pass
+from .publishing import Delivery
+from .update import Update
+
+
+def publish(delivery: Delivery, session: Any, draft: Draft) -> str:
+    """Publish an update once the session commits, and return its id now.
+
+    Raises:
+        TypeError: ``session`` is no session of SQLAlchemy, or the topic is none.
+        InvalidUpdateError: what is known of the update breaks a rule.
+    """
+    return _register(session, _Waiting(delivery, draft))
+
+
+def publish_all(delivery: Delivery, session: Any, drafts: Iterable[Draft]) -> list[str]:
+    """The same with several updates, which are all checked first."""
+    waiting = numbered(drafts, lambda draft: _Waiting(delivery, draft))
+    return [_register(session, each) for each in waiting]
+
+
+def _register(session: Any, waiting: _Waiting) -> str:
+    transactions.after_commit(session, waiting)
+    return waiting.id
+
+
+class _Waiting:
+    """An update that waits for a commit."""
+
+    def __init__(self, delivery: Delivery, draft: Draft) -> None:
+        self._delivery, self._draft = delivery, draft.with_id()
+        self._update: Update | None = None
+        if self._draft.is_final:
+            self._update = self._draft.update()
+        else:
+            self._draft.check()
+        self.id = str(self._update.id if self._update else self._draft.id)
+
+    @property
+    def is_taken(self) -> bool:
+        return self._update is not None
+
+    def take(self) -> None:
+        """Ask the object or the function for topic and data."""
+        if self._update is None:
+            self._update = self._draft.update()
+
+    def publish(self, failed: set[str]) -> None:
+        delivery, name = self._delivery, "an update"
+        log, hub = delivery.state.app.logger, delivery.url or ""
+        try:
+            self.take()
+            assert self._update is not None
+            update, name = self._update, f"the update on topic {self._update.topic!r}"
+            if transactions.INTERRUPTED in failed:
+                log.error("%s was dropped after the commit: the one before was interrupted", name)
+            elif hub in failed:
+                self._postpone(update, failed)
+            else:
+                # An AsyncSession commits in the thread of the event loop, which must not wait.
+                delivery.send(update, background=True if _is_in_event_loop() else None)
+        except Exception as error:
+            if not isinstance(error, MercureError) or not may_pass(error):
+                log.error("%s was not published after the commit: %s", name, describe(error))
+                return
+            # A commit waits for an unavailable hub once, not once for each update.
+            failed.add(hub)
+            if not self._is_sent_again:
+                log.error("%s was not published after the commit: %s", name, describe(error))
+                return
+            log.warning("%s is sent again in the background, after the commit: %s", name, describe(error))
+            delivery.send(update, background=True)
+        except BaseException as error:
+            # A time-out of gevent, or the end of the process: the caller of commit() receives it.
+            log.error("%s may not have been published after the commit: %s", name, describe(error))
+            raise
+
+    @property
+    def _is_sent_again(self) -> bool:
+        """Whether an update that may pass later waits in a queue. A hub with its log in memory has none."""
+        return self._delivery.state.settings.after_commit_retry and not self._delivery.is_immediate
+
+    def _postpone(self, update: Update, failed: set[str]) -> None:
+        delivery = self._delivery
+        if self._is_sent_again:
+            # Behind the update before it, so that the order stays.
+            delivery.send(update, background=True)
+            return
+        delivery.state.app.logger.error(
+            "the update on topic %r was dropped after the commit: the hub failed the one before", update.topic
+        )
+
+
+def _is_in_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
