@@ -169,10 +169,23 @@ class TestHubElsewhere:
         mercure.state.elsewhere._asked_at = float("-inf")
         assert mercure.last_event_id() == "urn:x:2", "the way that has worked is tried first"
 
-    @pytest.mark.parametrize("name", ["lastEventID", "last_event_id"])
-    def test_the_list_of_subscriptions_says_it_where_a_head_does_not(self, name, fake_hub):
-        document = f'{{"{name}": "urn:x:1", "subscriptions": []}}'.encode()
-        _, mercure = make(hub_url=fake_hub(answer(), answer(), answer(body=document)))
+    @pytest.mark.parametrize(
+        ("fields", "document"),
+        [
+            ((), '{"lastEventID": "urn:x:\\"é\\\\", "subscriptions": []}'),
+            ((), '{"last_event_id": "urn:x:\\"é\\\\", "subscriptions": []}'),
+            (('Link: </x>; rel="mercure"; last-event-id="urn:x:\\"é\\\\"; type="x"',), '{"subscriptions": []}'),
+        ],
+    )
+    def test_the_list_of_subscriptions_says_it_where_a_head_does_not(self, fields, document, fake_hub):
+        listed = answer(*fields, body=document.encode())
+        _, mercure = make(hub_url=fake_hub(answer(), answer(), listed))
+        assert mercure.last_event_id() == 'urn:x:"é\\'
+
+    def test_a_hub_that_takes_a_blank_cursor_for_a_lost_one_is_asked_for_its_list(self, fake_hub):
+        document = b'{"last_event_id": "urn:x:1", "subscriptions": []}'
+        unknown = answer("Mercure-Last-Event-ID: earliest")
+        _, mercure = make(hub_url=fake_hub(unknown, unknown, answer(body=document)))
         assert mercure.last_event_id() == "urn:x:1"
 
     @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{}", b'{"lastEventID": 7}', b'{"lastEventID": "a\\nb"}'])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -47,7 +48,8 @@ class Answer:
     location: str = ""
     """The header ``Location``; empty if the answer has none."""
     last_event_id: str | None = None
-    """The id after which the answered stream begins. None: the hub has not said."""
+    """The id after which the answered stream begins, or before which the answered list was made. None: the hub has not
+    said."""
 
     def raise_for_status(self) -> None:
         """Raise the exception that the status means, with the hub's own explanation as its text.
@@ -187,13 +189,21 @@ def _without_token(response: http.client.HTTPResponse, content: bytes, token: st
 
 
 def position(response: http.client.HTTPResponse) -> str | None:
-    """Where a stream begins: the id of the update before its first event. None: the hub has not said."""
+    """Where a stream begins: the id of the update before its first event. For a list of subscriptions of protocol 1.0,
+    where a stream should begin. None: the hub has not said."""
     # The header of protocol 1.0, which petasos sends in 0.x, too; other hubs of 0.x send the other header.
     header = response.getheader("Mercure-Last-Event-ID") or response.getheader("Last-Event-ID")
+    linked = _LINKED_CURSOR.search(response.getheader("Link", ""))
+    if not header and linked:
+        header = re.sub(r"\\(.)", r"\1", linked[1])
     try:
         return header.encode("latin-1").decode() if header else None
     except UnicodeError:
         return None
+
+
+_LINKED_CURSOR: Final = re.compile(r''';\s*last-event-id="((?:[^"\\]|\\.)*)"''')
+"""A parameter of a ``Link`` header (section "Subscription API")."""
 
 
 def header_of(text: str) -> str:
