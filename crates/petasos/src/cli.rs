@@ -8,7 +8,7 @@ use petasos_protocol::token::Role;
 
 use crate::{
     settings::{Address, Kind, Options, SETTINGS},
-    token::{Explain, Mint, now},
+    token::{Explain, Mint, PUBLISHER_LIFETIME, SUBSCRIBER_LIFETIME, now},
 };
 
 /// What the binary is asked to do.
@@ -37,6 +37,13 @@ pub(crate) fn command() -> Command {
         .long_about(ABOUT)
         .after_help(AFTER)
         .args_conflicts_with_subcommands(true)
+        .arg(
+            Arg::new(DEV)
+                .long(DEV)
+                .action(ArgAction::SetTrue)
+                .help("For development on this machine, as the Python server: --listen 127.0.0.1:5500 --anonymous --compat \
+                       --cors-origins '*', where no other setting says otherwise"),
+        )
         .args(settings())
         .subcommand(
             Command::new("token")
@@ -51,6 +58,12 @@ pub(crate) fn command() -> Command {
         )
         .subcommand(explain())
 }
+
+const DEV: &str = "dev";
+
+/// What is said below the options of a command about tokens.
+const OF_THE_HUB: &str = "Every setting of the hub counts here, too, as a flag, a variable or in the file: its keys, --issuer, \
+    --public-url, --compat. petasos --help lists them.";
 
 fn mint() -> Command {
     Command::new("mint")
@@ -69,9 +82,8 @@ fn mint() -> Command {
             Arg::new("expires-in")
                 .long("expires-in")
                 .value_name("DURATION")
-                .default_value("1h")
-                .value_parser(humantime::parse_duration)
-                .help("After which time the token is void"),
+                .value_parser(lifetime)
+                .help("After which time the token is void; never: with --legacy only [default: 365d to publish, else 1h]"),
         )
         .arg(
             Arg::new("subject")
@@ -93,7 +105,13 @@ fn mint() -> Command {
                 .action(ArgAction::SetTrue)
                 .help("Make a token of protocol 0.x; patterns are URI templates then"),
         )
-        .args(settings())
+        .args(hidden_settings())
+        .after_help(OF_THE_HUB)
+}
+
+/// A duration; `None`: never.
+fn lifetime(text: &str) -> Result<Option<Duration>, humantime::DurationError> {
+    if text == "never" { Ok(None) } else { humantime::parse_duration(text).map(Some) }
 }
 
 fn explain() -> Command {
@@ -103,7 +121,8 @@ fn explain() -> Command {
         .arg(topics("publish", "Whether it may publish an update with these topics"))
         .arg(topics("subscribe", "Whether it may receive a private update with these topics"))
         .group(ArgGroup::new("action").args(["publish", "subscribe"]).required(true))
-        .args(settings())
+        .args(hidden_settings())
+        .after_help(OF_THE_HUB)
 }
 
 fn topics(name: &'static str, help: &'static str) -> Arg {
@@ -152,6 +171,11 @@ fn settings() -> Vec<Arg> {
     std::iter::once(config).chain(settings).collect()
 }
 
+/// The arguments of all settings, for a command with options of its own, which a list of all settings would bury.
+fn hidden_settings() -> impl Iterator<Item = Arg> {
+    settings().into_iter().map(|arg| if arg.get_id() == "config" { arg } else { arg.hide(true) })
+}
+
 /// Reads the command line.
 ///
 /// # Errors
@@ -186,14 +210,22 @@ fn options(matches: &ArgMatches) -> Result<Options, String> {
     let file = matches.get_one::<PathBuf>("config");
     let environment =
         env::vars_os().filter_map(|(name, text)| Some((name.into_string().ok()?, text.into_string().ok()?)));
-    Options::gather(&flags, &environment.collect(), file.map(PathBuf::as_path))
+    // Commands about tokens have no such flag.
+    let is_for_development = matches.try_get_one::<bool>(DEV).is_ok_and(|given| given == Some(&true));
+    let options = if is_for_development { Options::for_development() } else { Options::default() };
+    options.gather(&flags, &environment.collect(), file.map(PathBuf::as_path))
 }
 
 fn read_mint(matches: &ArgMatches) -> Mint {
     let text = |name: &str| matches.get_one::<String>(name).cloned();
+    let (publish, publish_patterns) = (texts(matches, "publish"), texts(matches, "publish-pattern"));
+    let lifetime = match publish.is_empty() && publish_patterns.is_empty() {
+        true => SUBSCRIBER_LIFETIME,
+        false => PUBLISHER_LIFETIME,
+    };
     Mint {
-        publish: texts(matches, "publish"),
-        publish_patterns: texts(matches, "publish-pattern"),
+        publish,
+        publish_patterns,
         subscribe: texts(matches, "subscribe"),
         subscribe_patterns: texts(matches, "subscribe-pattern"),
         payload: text("payload"),
@@ -201,7 +233,7 @@ fn read_mint(matches: &ArgMatches) -> Mint {
         signing_key_file: matches.get_one::<PathBuf>("signing-key-file").cloned(),
         legacy: matches.get_flag("legacy"),
         issued_at: now(),
-        expires_in: matches.get_one::<Duration>("expires-in").copied().unwrap_or_default(),
+        expires_in: matches.get_one::<Option<Duration>>("expires-in").copied().unwrap_or(Some(lifetime)),
     }
 }
 

@@ -88,11 +88,13 @@ fn run(runtime: &Runtime, task: Task) -> Result<ExitCode, Failure> {
             signals.heed_until(runtime.spawn(serve(*options, stop)), drain)??;
         }
         Task::Mint(options, mint) => {
+            let lifetime = mint.lifetime();
             let token = runtime.block_on(async {
                 let issuer = options.issuer.clone();
                 Ok::<_, Failure>(mint.sign(&issuer, &check(*options, false)?).await?)
             });
             answer(&token?)?;
+            STANDARD_ERROR.print(&lifetime);
         }
         Task::Inspect(token) => answer(&token::inspect(&token)?)?,
         Task::Explain(options, explain) => {
@@ -155,6 +157,9 @@ async fn serve(mut options: Options, mut stop: Stop) -> Result<(), Failure> {
         return Err("nobody could subscribe: give --subscriber-key, or let everyone with --anonymous".into());
     }
     let issuer = options.issuer.clone();
+    if options.is_for_development {
+        check_exposure(&options, generated)?;
+    }
     let checked = check(options, true)?;
     let greeting = if generated { greeting(&issuer, &checked).await? } else { Vec::new() };
     let wanted = checked.streams_max();
@@ -193,6 +198,23 @@ async fn serve(mut options: Options, mut stop: Stop) -> Result<(), Failure> {
     }
 }
 
+/// Checks that `--dev` opens no hub to other machines by mistake. `generated`: whether the keys are random.
+fn check_exposure(options: &Options, generated: bool) -> Result<(), Failure> {
+    if cli::is_local(&options.listen, &options.config) {
+        return Ok(());
+    }
+    let remedy = "leave out --listen and --public-url, or leave out --dev and give what the hub is to allow: --anonymous, \
+                  --cors-origins, --compat";
+    if generated {
+        return Err(format!(
+            "--dev lets everybody read, so other machines must not reach the hub unless it has keys of your own: {remedy}"
+        )
+        .into());
+    }
+    tracing::warn!("--dev lets everybody read, and other machines reach this hub: {remedy}");
+    Ok(())
+}
+
 /// The keys that a hub has made for itself, and a token to try it with.
 async fn greeting(issuer: &IssuerConfig, hub: &Checked) -> Result<Vec<String>, Failure> {
     let shown = |key: &Option<Secret>| {
@@ -203,7 +225,7 @@ async fn greeting(issuer: &IssuerConfig, hub: &Checked) -> Result<Vec<String>, F
         subject: "petasos".to_owned(),
         legacy: hub.compat(),
         issued_at: token::now(),
-        expires_in: TRIAL,
+        expires_in: Some(TRIAL),
         ..Mint::default()
     };
     Ok(vec![

@@ -31,8 +31,15 @@ pub(crate) struct Mint {
     pub(crate) legacy: bool,
     /// Since the Unix epoch.
     pub(crate) issued_at: Duration,
-    pub(crate) expires_in: Duration,
+    /// `None`: never, in protocol 0.x only.
+    pub(crate) expires_in: Option<Duration>,
 }
+
+/// How long a publisher's token lasts unless told otherwise: it is kept in the configuration of an application.
+pub(crate) const PUBLISHER_LIFETIME: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// How long a subscriber's token lasts unless told otherwise.
+pub(crate) const SUBSCRIBER_LIFETIME: Duration = Duration::from_secs(3600);
 
 /// What a token is asked for.
 pub(crate) struct Explain {
@@ -58,6 +65,11 @@ impl Mint {
                 "--legacy makes a token of protocol 0.x, which this hub does not serve: add --compat"
                     .to_owned(),
             );
+        }
+        if !self.legacy && self.expires_in.is_none() {
+            return Err("--expires-in never: a token of protocol 1.0 expires (RFC 9068, section 2.2), give a time such as \
+                        365d; a token of protocol 0.x, which --legacy makes, may last for ever"
+                .to_owned());
         }
         let publishes = !self.publish.is_empty() || !self.publish_patterns.is_empty();
         let subscribes = !self.subscribe.is_empty() || !self.subscribe_patterns.is_empty();
@@ -108,9 +120,23 @@ impl Mint {
         }
     }
 
-    /// In seconds since the Unix epoch.
-    fn expires_at(&self) -> u64 {
-        self.issued_at.as_secs().saturating_add(self.expires_in.as_secs())
+    /// In seconds since the Unix epoch. `None`: never.
+    fn expires_at(&self) -> Option<u64> {
+        Some(self.issued_at.as_secs().saturating_add(self.expires_in?.as_secs()))
+    }
+
+    /// A sentence that says when the token ends.
+    pub(crate) fn lifetime(&self) -> String {
+        match self
+            .expires_at()
+            .and_then(|seconds| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds)))
+        {
+            None => "The token never expires.".to_owned(),
+            Some(end) => {
+                let end = humantime::format_rfc3339_seconds(end);
+                format!("The token expires on {end}. --expires-in sets another time.")
+            }
+        }
     }
 
     fn claims(&self, payload: Option<&Value>, hub: &Checked) -> Value {
@@ -156,7 +182,9 @@ impl Mint {
             }
         }
         mercure.extend(payload.map(|payload| ("payload".to_owned(), payload)));
-        json!({"mercure": mercure, "exp": self.expires_at()})
+        let mut claims = Map::from_iter([("mercure".to_owned(), mercure.into())]);
+        claims.extend(self.expires_at().map(|end| ("exp".to_owned(), end.into())));
+        claims.into()
     }
 }
 

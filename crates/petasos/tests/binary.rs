@@ -219,7 +219,9 @@ fn a_minted_token_is_looked_into_explained_and_accepted() {
         &KEYS,
     );
     let shown = output(&["token", "inspect", &token], &[]);
-    for part in ["\"typ\": \"at+jwt\"", "\"iss\": \"https://hub.example\"", url, "exp: 20", "(in 59m"] {
+    for part in
+        ["\"typ\": \"at+jwt\"", "\"iss\": \"https://hub.example\"", url, "exp: 20", "(in 11months 30days"]
+    {
         assert!(shown.contains(part), "{part}: {shown}");
     }
     assert!(!shown.contains(&token));
@@ -229,6 +231,98 @@ fn a_minted_token_is_looked_into_explained_and_accepted() {
     let mut binary = Binary::start(&["--public-url", url, "--publisher-key", "p", "--subscriber-key", "s"]);
     let address = binary.address();
     assert!(publish(&address, &token).starts_with("HTTP/1.1 200 OK\r\n"));
+}
+
+#[test]
+fn a_token_to_publish_lasts_a_year_and_one_to_subscribe_an_hour_unless_told_otherwise() {
+    let mint = |arguments: &[&str]| {
+        let output = command(&[&["token", "mint", "--compat"][..], arguments].concat())
+            .envs([("PETASOS_PUBLISHER_KEY", LONG), ("PETASOS_SUBSCRIBER_KEY", OTHER)])
+            .output()
+            .expect("runs");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+        assert!(output.status.success(), "{}", text(output.stderr));
+        let shown = run(&["token", "inspect", text(output.stdout).trim_end()]);
+        (text(shown.stdout), text(output.stderr))
+    };
+    for (arguments, claim, said) in [
+        (&["--publish", "a"][..], "(in 11months 30days", "The token expires on 20"),
+        (&["--publish-pattern", "/a/:b"], "(in 11months 30days", "The token expires on 20"),
+        (&["--publish", "a", "--legacy"], "(in 11months 30days", "The token expires on 20"),
+        (&["--subscribe", "a"], "(in 59m", "The token expires on 20"),
+        (&["--subscribe", "a", "--expires-in", "2h"], "(in 1h 59m", "The token expires on 20"),
+        (&["--publish", "a", "--expires-in", "never", "--legacy"], "", "The token never expires."),
+    ] {
+        let (shown, log) = mint(arguments);
+        assert!(
+            shown.contains(claim) && shown.contains("\"exp\"") != claim.is_empty(),
+            "{arguments:?}: {shown}"
+        );
+        assert!(log.starts_with(said), "{arguments:?}: {log}");
+    }
+    let keys = [("PETASOS_PUBLISHER_KEY", LONG)];
+    let text = refusal(&["token", "mint", "--publish", "a", "--expires-in", "never"], &keys);
+    assert!(text.contains("a token of protocol 1.0 expires") && text.contains("--legacy"), "{text}");
+}
+
+#[test]
+fn the_help_of_a_command_shows_its_own_options_only() {
+    for (arguments, own) in [
+        (
+            &["token", "mint", "--help"][..],
+            &["--publish ", "--subscribe-pattern", "--expires-in", "--config"][..],
+        ),
+        (&["explain", "-h"], &["--token", "--publish ", "--config"]),
+    ] {
+        let text = String::from_utf8(run(arguments).stdout).expect("UTF-8");
+        assert!(own.iter().all(|flag| text.contains(flag)), "{text}");
+        assert!(text.contains("Every setting of the hub counts here, too"), "{text}");
+        assert!(!text.contains("--max-") && !text.contains("[env: PETASOS_KEEP"), "{text}");
+    }
+}
+
+#[test]
+fn for_development_everybody_on_this_machine_may_read_and_the_rest_is_as_given() {
+    let mut binary = Binary::start(&["--dev"]);
+    for name in ["Publisher key: ", "Subscriber key: "] {
+        assert_eq!(binary.line(name).len(), 64);
+    }
+    let token = binary.line("Publisher JWT: ");
+    let address = binary.address();
+    // Protocol 0.x, without a token, from a page of another port with its cookies.
+    let head = |address: &str, fields: &str| {
+        let mut stream = connect(address);
+        let target = "/.well-known/mercure?topic=a";
+        write!(stream, "HEAD {target} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{fields}\r\n")
+            .expect("write");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        answer
+    };
+    let answer = head(&address, "Origin: http://localhost:5000\r\n");
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert!(answer.contains("access-control-allow-origin: http://localhost:5000\r\n"), "{answer}");
+    assert!(answer.contains("access-control-allow-credentials: true\r\n"), "{answer}");
+    assert!(publish(&address, &token).starts_with("HTTP/1.1 200 OK\r\n"));
+
+    let mut binary =
+        Binary::start(&["--dev", "--anonymous=false", "--publisher-key", LONG, "--subscriber-key", OTHER]);
+    let address = binary.address();
+    let answer = head(&address, "");
+    assert!(answer.starts_with("HTTP/1.1 401 Unauthorized\r\n"), "{answer}");
+}
+
+#[test]
+fn a_hub_for_development_is_not_opened_to_other_machines_by_mistake() {
+    for exposed in [&["--listen", "0.0.0.0:0"][..], &["--public-url", "https://hub.example/x"]] {
+        let text = refusal(&[&["--dev"][..], exposed].concat(), &[]);
+        assert!(text.contains("--dev lets everybody read") && text.contains("--anonymous"), "{text}");
+    }
+    let keys = ["--dev", "--public-url", "https://hub.example/x", "--publisher-key", LONG];
+    let mut binary = Binary::start_with(&keys, &[], Stdio::piped());
+    let _address = binary.line("Serving on http://");
+    let mut log = BufReader::new(binary.child.stderr.take().expect("piped")).lines().map_while(Result::ok);
+    assert!(log.any(|line| line.contains("--dev lets everybody read, and other machines reach this hub")));
 }
 
 #[test]
@@ -509,7 +603,8 @@ fn warnings(arguments: &[&str], environment: &[(&str, &str)]) -> String {
     let output = command(&mint).envs(environment.iter().copied()).output().expect("runs");
     let text = String::from_utf8(output.stderr).expect("UTF-8");
     assert!(output.status.success(), "{arguments:?}: {text}");
-    text
+    let lines: Vec<_> = text.lines().filter(|line| !line.starts_with("The token expires on ")).collect();
+    lines.join("\n")
 }
 
 const LONG: &str = "0123456789abcdef0123456789abcdef-1";

@@ -8,6 +8,8 @@ mod table;
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use petasos::{Config, ConfigError, IssuerConfig, Warning};
+use petasos_protocol::event::EventType;
+use petasos_server::Origins;
 
 pub(crate) use self::{
     kinds::{Address, Kind},
@@ -21,6 +23,8 @@ pub(crate) struct Options {
     pub(crate) issuer: IssuerConfig,
     pub(crate) listen: Address,
     pub(crate) drain: Duration,
+    /// Whether these are the settings of [`Options::for_development`], changed by others.
+    pub(crate) is_for_development: bool,
     /// Warnings about the settings file and the environment.
     pub(crate) warnings: Vec<Warning>,
     /// Where each setting was given, by its key.
@@ -34,6 +38,7 @@ impl Default for Options {
             issuer: IssuerConfig::default(),
             listen: Address { host: "0.0.0.0".to_owned(), port: 5500 },
             drain: Duration::from_secs(5),
+            is_for_development: false,
             warnings: Vec::new(),
             places: BTreeMap::new(),
         }
@@ -41,16 +46,32 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Reads what was given. A flag takes precedence over an environment variable, and a variable over the file.
+    /// What `python -m flask_mercure_sse.server` gives, for a hub that only this machine reaches: both dialects, subscribers
+    /// without a token, pages of every origin, with cookies those of this machine.
+    pub(crate) fn for_development() -> Self {
+        let mut options = Self { is_for_development: true, ..Self::default() };
+        "127.0.0.1".clone_into(&mut options.listen.host);
+        let Config { hub, http, .. } = &mut options.config;
+        http.anonymous = true;
+        http.issuers.compat = true;
+        http.issuers.prefixes = true;
+        http.cors = Origins::parse(["*"]).expect("a valid constant").with_loopback_credentials();
+        hub.subscription_event_type = EventType::parse("Subscription", &http.limits).ok();
+        options
+    }
+
+    /// Reads what was given. A flag takes precedence over an environment variable, and a variable over the file. What is not
+    /// given stays as it is.
     ///
     /// # Errors
     /// The first setting that is wrong: where it was given, and what to write instead.
     pub(crate) fn gather(
+        self,
         flags: &BTreeMap<&'static str, String>,
         environment: &BTreeMap<String, String>,
         file: Option<&Path>,
     ) -> Result<Self, String> {
-        let mut options = Self::default();
+        let mut options = self;
         let mut written = file.map(file::read).transpose()?.unwrap_or_default();
         options.warnings.extend(
             file.and_then(|path| Warning::for_open_file("config", path, written.iter().any(file::is_secret))),
@@ -149,7 +170,7 @@ mod tests {
     fn gather(flags: &[(&'static str, &str)], environment: &[(&str, &str)]) -> Result<Options, String> {
         let flags = flags.iter().map(|(key, text)| (*key, (*text).to_owned())).collect();
         let environment = environment.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
-        Options::gather(&flags, &environment.collect(), None)
+        Options::default().gather(&flags, &environment.collect(), None)
     }
 
     #[test]

@@ -116,7 +116,7 @@ impl<'a> Presented<'a> {
     pub(crate) fn needed(self) -> Result<Tokens<'a>, Refusal> {
         match self {
             Self::Tokens(tokens) => Ok(tokens),
-            Self::Nothing { other_scheme } => Err(Refusal::TokenMissing { other_scheme }),
+            Self::Nothing { other_scheme } => Err(Refusal::TokenMissing { other_scheme, subscribes: false }),
         }
     }
 }
@@ -361,7 +361,7 @@ mod tests {
         headers.insert(header::AUTHORIZATION, HeaderValue::from_bytes(b"Basic \xE9").expect("a field"));
         let query = Form::parse(b"", Part::Query, &Limits::default()).expect("a query");
         let found = Presented::find(&headers, &query, &Settings::default()).expect("no token");
-        assert!(matches!(found.needed(), Err(Refusal::TokenMissing { other_scheme: true })));
+        assert!(matches!(found.needed(), Err(Refusal::TokenMissing { other_scheme: true, .. })));
     }
 
     fn bearer_of(token: &str) -> (HeaderName, &'static str) {

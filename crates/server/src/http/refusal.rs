@@ -18,6 +18,8 @@ pub(crate) enum Refusal {
     TokenMissing {
         /// Whether there is an `Authorization` header with another scheme than Bearer.
         other_scheme: bool,
+        /// Whether a subscriber lacks it, who needs none if the settings say so.
+        subscribes: bool,
     },
     /// A token was presented in a way that RFC 6750 does not know.
     TokenMalformed(&'static str),
@@ -128,14 +130,24 @@ impl Refusal {
         match self {
             Self::Reject(reject) => reject.to_string(),
             Self::HostMissing => "an HTTP/1.1 request needs exactly one Host header".to_owned(),
-            Self::TokenMissing { other_scheme: false } => {
-                "a token is needed: send it in the Authorization header (Bearer) or in the hub's cookie"
-                    .to_owned()
-            }
-            Self::TokenMissing { other_scheme: true } => {
-                "a token is needed, and the request has none: the scheme of its Authorization header is not Bearer. \
-                 Send the token with that scheme, or in the hub's cookie"
-                    .to_owned()
+            Self::TokenMissing { other_scheme, subscribes } => {
+                let needed = match other_scheme {
+                    false => {
+                        "a token is needed: send it in the Authorization header (Bearer) or in the hub's cookie"
+                    }
+                    true => {
+                        "a token is needed, and the request has none: the scheme of its Authorization header is not \
+                         Bearer. Send the token with that scheme, or in the hub's cookie"
+                    }
+                };
+                let anonymous = match subscribes {
+                    true => {
+                        ". A hub lets subscribers in without a token if its setting \"anonymous\" is on (--anonymous; \
+                         in Flask MERCURE_HUB_ALLOW_ANONYMOUS)"
+                    }
+                    false => "",
+                };
+                format!("{needed}{anonymous}")
             }
             Self::TokenMalformed(detail) => (*detail).to_owned(),
             Self::TokenInvalid { presented, .. } => {
@@ -206,15 +218,19 @@ impl Refusal {
     /// The answer: `application/problem+json` (RFC 9457), with the challenge of RFC 6750 where there is one.
     pub(crate) fn into_response(self, method: &Method, metadata_url: Option<&str>) -> Response<Body> {
         let status = self.status();
-        let mut problem = serde_json::json!({
+        // Every refusal has an id, so that a line of the client's log leads to the line of the hub's log.
+        let request = match &self {
+            Self::TokenInvalid { request, .. } | Self::Unavailable { request: Some(request) } => *request,
+            _ => Uuid::new_v4(),
+        };
+        tracing::debug!(%request, status = status.as_u16(), reason = self.code(), "a request was refused");
+        let problem = serde_json::json!({
             "type": format!("urn:petasos:problem:{}", self.code()),
             "title": status.canonical_reason(),
             "status": status.as_u16(),
             "detail": self.detail(),
+            "instance": request.urn().to_string(),
         });
-        if let Self::TokenInvalid { request, .. } | Self::Unavailable { request: Some(request) } = &self {
-            problem["instance"] = request.urn().to_string().into();
-        }
         let body = if method == Method::HEAD { Body::empty() } else { Body::full(problem.to_string()) };
         let mut response = Response::new(body);
         *response.status_mut() = status;
@@ -301,8 +317,8 @@ mod tests {
             (Reject::ContentType.into(), 400, None),
             (Reject::TooLarge { what: "the body in bytes", max: 1 }.into(), 413, None),
             (Refusal::HostMissing, 400, None),
-            (Refusal::TokenMissing { other_scheme: false }, 401, Some("")),
-            (Refusal::TokenMissing { other_scheme: true }, 401, Some("")),
+            (Refusal::TokenMissing { other_scheme: false, subscribes: true }, 401, Some("")),
+            (Refusal::TokenMissing { other_scheme: true, subscribes: false }, 401, Some("")),
             (Refusal::TokenMalformed("detail"), 400, malformed),
             (Refusal::TokenInvalid { request, presented: Tried::One }, 401, invalid),
             (Refusal::TokenInvalid { request, presented: Tried::Several }, 401, invalid),
@@ -345,6 +361,15 @@ mod tests {
                 format!("Bearer realm=\"mercure\"{error}, resource_metadata=\"https://hub.example/metadata\"")
             });
             assert_eq!(challenge, expected, "{shown}");
+        }
+    }
+
+    #[test]
+    fn a_subscriber_without_a_token_reads_which_setting_lets_everybody_in() {
+        for other_scheme in [true, false] {
+            let detail = |subscribes| Refusal::TokenMissing { other_scheme, subscribes }.detail();
+            assert!(detail(true).starts_with(&detail(false)));
+            assert!(detail(true).contains("--anonymous") && !detail(false).contains("--anonymous"));
         }
     }
 

@@ -34,7 +34,9 @@ pub(crate) async fn handle(
             (found.grants, found.close_at, context.streams.token(found.token))
         }
         Presented::Nothing { .. } if settings.anonymous => (Arc::clone(&context.nothing), None, None),
-        Presented::Nothing { other_scheme } => return Err(Refusal::TokenMissing { other_scheme }),
+        Presented::Nothing { other_scheme } => {
+            return Err(Refusal::TokenMissing { other_scheme, subscribes: true });
+        }
     };
     let content = match head.method.as_str() {
         "QUERY" => {

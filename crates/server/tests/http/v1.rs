@@ -298,6 +298,7 @@ async fn challenges_say_what_rfc_6750_says() {
             answer.header("www-authenticate"),
             Some(&*format!("Bearer realm=\"mercure\", {metadata}"))
         );
+        assert!(answer.body.contains("\"instance\":\"urn:uuid:"), "{}", answer.body);
         let answer = server.request(method, &format!("{HUB}{target}"), &["Authorization: Bearer"], b"").await;
         assert_eq!(answer.status, 400);
         assert!(
