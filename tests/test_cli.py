@@ -1,10 +1,14 @@
 """``flask mercure``: what it prints, and how it fails."""
 
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 from flask import Flask
 
+from clients import PATIENCE
 from flask_mercure_sse import MercureSSE
 
 
@@ -19,6 +23,23 @@ def test_keys_and_tokens_are_printed_alone(runner, token):
     assert token.claims(subscriber.rstrip("\n"))["mercure"]["subscribe"] == ["a", "b"]
     publisher = runner.invoke(args=["mercure", "publisher-jwt"]).output
     assert token.claims(publisher.rstrip("\n")) == {"mercure": {"publish": ["*"]}}
+
+
+def test_keys_are_made_where_there_is_no_application(tmp_path):
+    def run(*arguments):
+        command = [sys.executable, "-m", "flask", "mercure", *arguments]
+        environment = {name: text for name, text in os.environ.items() if not name.startswith("FLASK_")}
+        return subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
+        )
+
+    listed = run("--help")
+    assert listed.returncode == 0, listed.stderr
+    assert all(name in listed.stdout for name in ("gen-secret-key", "publisher-jwt", "publish"))
+    assert re.fullmatch(r"[0-9a-f]{32}\n", run("gen-secret-key").stdout)
+    needs_one = run("publisher-jwt")
+    assert needs_one.returncode != 0
+    assert "Could not locate a Flask application" in needs_one.stderr
 
 
 def test_publish_prints_the_id(runner, fake_hub):

@@ -7,11 +7,12 @@ import threading
 import uuid
 
 import pytest
-from flask import Flask, request, url_for
+from flask import Flask, redirect, request, url_for
+from flask_wtf import CSRFProtect
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from clients import PATIENCE
+from clients import HUB_PATH, PATIENCE, SECRET
 from flask_mercure_sse import InvalidUpdateError, MercureSSE, mercure_publish
 
 
@@ -348,3 +349,50 @@ def test_further_servers_that_a_stream_would_block_are_refused(server, remedy, a
     )
     assert refused.status_code == 503
     assert remedy in refused.text
+
+
+class TestApplicationsThatGuardEveryRequest:
+    """What stands in docs/flask.md, section "Guards of all requests"."""
+
+    def test_a_login_that_every_request_wants_exempts_the_hub_by_its_blueprint(self, app, mercure, serve, open_stream):
+        @app.before_request
+        def want_login():
+            if request.blueprint == "mercure_hub":
+                return None
+            return redirect("/login")
+
+        url = serve(app)
+        stream = open_stream(f"{url}{HUB_PATH}?topic=a")
+        assert stream.status == 200
+        mercure.publish("a", "b")
+        assert stream.event()["data"] == "b"
+        assert app.test_client().get("/page").status_code == 302
+
+    def test_the_endpoints_are_those_of_the_documentation(self, app, mercure):
+        app.config["MERCURE_HUB_ALLOW_PUBLISH"] = True
+        seen = []
+        app.before_request(lambda: seen.append(request.endpoint))
+        client = app.test_client()
+        client.options(HUB_PATH)
+        client.post(HUB_PATH)
+        client.get(HUB_PATH + "/subscriptions")
+        client.get("/.well-known/oauth-protected-resource" + HUB_PATH)
+        assert seen == [f"mercure_hub.{name}" for name in ("subscribe", "publish", "get_subscriptions", "metadata")]
+
+    @pytest.mark.parametrize("first", ["the extension", "the protection"])
+    def test_the_tokens_of_flask_wtf_are_not_asked_for_and_foreign_origins_are_refused(self, first, token):
+        app = Flask("guarded")
+        app.config.update(SECRET_KEY=SECRET, MERCURE_HUB=True, MERCURE_HUB_ALLOW_PUBLISH=True)
+        for make in (MercureSSE, CSRFProtect) if first == "the extension" else (CSRFProtect, MercureSSE):
+            make(app)
+        app.add_url_rule("/form", view_func=lambda: "", methods=["POST"])
+        client, form = app.test_client(use_cookies=False), {"topic": "a", "data": "b"}
+        assert client.post("/form").status_code == 400, "the application's own forms are still protected"
+        bearer = token.bearer(publish=["*"])
+        assert client.post(HUB_PATH, data=form, headers=bearer).status_code == 200
+        cookie = {"Cookie": f"mercureAuthorization={bearer['Authorization'].removeprefix('Bearer ')}"}
+        own = {**cookie, "Origin": "http://localhost"}
+        assert client.post(HUB_PATH, data=form, headers=own).status_code == 200
+        for origin in ({"Origin": "https://evil.example"}, {"Origin": "null"}, {}):
+            assert client.post(HUB_PATH, data=form, headers={**cookie, **origin}).status_code == 403
+        assert client.post("/form").status_code == 400

@@ -85,6 +85,48 @@ def test_each_status_has_its_error_with_the_hubs_own_words(status, error, fake_h
         mercure.publish("a", "b")
 
 
+@pytest.mark.parametrize(
+    ("reply", "request_id"),
+    [
+        (answer(503, b'{"detail": "x", "instance": "urn:uuid:7"}', "application/problem+json"), "urn:uuid:7"),
+        (answer(400, b"x", "text/plain\r\nX-Request-Id: 7"), "7"),
+        (answer(400, b'{"detail": "x", "instance": 7}', "application/problem+json\r\nX-Request-Id: 8"), "8"),
+        (answer(400, b"x", "text/plain\r\nX-Request-Id: \x1b[0m"), None),
+        (answer(400, b"x", "text/plain\r\nX-Request-Id: " + "7" * 201), None),
+        (answer(400, b"x"), None),
+    ],
+)
+def test_an_exception_has_the_id_under_which_the_log_of_the_hub_has_the_request(reply, request_id, fake_hub):
+    for call in (make(fake_hub(reply)).publish, make(fake_hub(reply)).get_subscriptions):
+        with pytest.raises(MercureError) as raised:
+            call("a")
+        assert raised.value.request_id == request_id
+        assert str(raised.value) == (f"x (request {request_id})" if request_id else "x")
+
+
+def test_every_refusal_of_the_hub_has_an_id(hub_url):
+    with pytest.raises(HubError, match=r" \(request urn:uuid:[0-9a-f-]{36}\)$") as raised:
+        make(hub_url).publish("a")
+    assert raised.value.status == 405
+    assert str(raised.value).endswith(f"(request {raised.value.request_id})")
+
+
+@pytest.mark.parametrize("call", ["publish", "get_subscriptions", "subscribe"])
+def test_a_refused_token_that_has_expired_is_called_so(call, fake_hub, token, monkeypatch):
+    old = token.sign({"mercure": {"publish": ["*"]}, "exp": 1709208000}, "k" * 32)
+    mercure = make(fake_hub(answer(401, b"refused")), publisher_jwt=old)
+    monkeypatch.setattr(mercure.state.authorization, "sign", lambda *_: old)
+    with pytest.raises(TokenRefusedError, match=r"^the token has expired at 2024-02-29T12:00:00\+00:00: refused$"):
+        getattr(mercure, call)("a")
+
+
+def test_a_refused_token_that_has_not_expired_is_not_called_so(fake_hub, token):
+    for claims in ({"exp": 10**11}, {"exp": "soon"}, {}, {"exp": 10**30}):
+        mercure = make(fake_hub(answer(401, b"refused")), publisher_jwt=token.sign(claims, "k" * 32))
+        with pytest.raises(TokenRefusedError, match=r"^refused$"):
+            mercure.publish("a")
+
+
 def test_a_hub_that_is_not_there_fails_fast_and_says_where():
     with Port() as port:
         mercure = make(f"http://{port}/.well-known/mercure")

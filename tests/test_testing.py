@@ -7,8 +7,9 @@ import pytest
 from flask import Flask
 
 from clients import PATIENCE
-from flask_mercure_sse import MercureSSE, TokenRefusedError, URLPattern
+from flask_mercure_sse import HubUnreachableError, MercureSSE, TokenRefusedError, URLPattern, testing
 from flask_mercure_sse.testing import HubForTests
+from ports import Port
 
 
 def test_an_application_publishes_to_the_hub_of_the_test(mercure_hub, mercure_subscriber):
@@ -57,6 +58,23 @@ def test_too_few_events_are_said_with_those_that_came(mercure_hub, mercure_subsc
 def test_a_refused_subscriber_says_why(mercure_subscriber):
     with pytest.raises(TokenRefusedError):
         mercure_subscriber("a", jwt="j.w.t")
+
+
+def test_a_subscriber_of_an_application_is_open_when_it_is_returned(mercure):
+    with testing.subscriber(mercure, "/books/{id}", last_event_id="earliest") as reader:
+        mercure.publish("/books/1", "1", private=True)
+        assert [event.data for event in reader.received(1)] == ["1"]
+    with testing.subscriber(mercure, "/books/1", jwt=mercure.create_subscription_jwt("/books/2")) as reader:
+        mercure.publish("/books/1", "private", private=True)
+        mercure.publish("/books/1", "public")
+        assert [event.data for event in reader.received(1)] == ["public"]
+
+
+def test_a_subscriber_does_not_wait_for_a_hub_that_is_not_there():
+    with Port() as port:
+        mercure = MercureSSE(Flask("tested"), hub_url=f"http://{port}/.well-known/mercure")
+        with pytest.raises(HubUnreachableError):
+            testing.subscriber(mercure, "a")
 
 
 def test_a_hub_ends_with_its_streams():

@@ -3,12 +3,13 @@
 import base64
 import json
 import time
+from datetime import timedelta
 
 import pytest
 from flask import Flask, Response
 from werkzeug.http import parse_cookie
 
-from flask_mercure_sse import MercureSSE, URLPattern
+from flask_mercure_sse import MercureSSE, URLPattern, authorization
 from key_spellings import pem
 
 
@@ -65,7 +66,7 @@ def test_the_cookie_of_an_embedded_hub_stays_with_the_host(token):
         name, value, attributes = cookie_of(mercure.set_authz_cookie(Response(), ["a"]))
     assert name == "mercureAuthorization"
     assert token.claims(value, "k" * 32)["mercure"]["subscribe"] == ["a"]
-    assert attributes.pop("Max-Age") == "86400"
+    assert attributes.pop("Max-Age") == str(2 * 86400)
     assert attributes.pop("Expires")
     assert attributes == {"Secure": "", "HttpOnly": "", "Path": "/.well-known/mercure", "SameSite": "Strict"}
     with app.test_request_context(base_url="http://localhost:5000"):
@@ -122,8 +123,24 @@ def test_tokens_and_cookies_last_as_long_as_the_settings_say(token):
     claims = token.claims(mercure.create_subscription_jwt("a"), "k" * 32)
     assert before + 60 <= claims["exp"] <= time.time() + 60
     with app.test_request_context():
-        assert cookie_of(mercure.set_authz_cookie(Response()))[2]["Max-Age"] == "60"
+        assert cookie_of(mercure.set_authz_cookie(Response()))[2]["Max-Age"] == str(60 + 86400)
         assert "Max-Age" not in cookie_of(mercure.set_authz_cookie(Response(), jwt="j.w.t"))[2]
+
+
+@pytest.mark.parametrize(("grace", "max_age"), [(0, "60"), (30, "90")])
+def test_the_cookie_outlives_its_token_as_long_as_the_setting_says(grace, max_age):
+    app, mercure = make(hub=True, jwt_ttl=60, authz_cookie_grace=grace)
+    with app.test_request_context():
+        assert cookie_of(mercure.set_authz_cookie(Response()))[2]["Max-Age"] == max_age
+
+
+def test_a_page_whose_token_has_ended_is_refused_and_not_let_in_as_anonymous(token, send, serve):
+    app, _ = make(hub=True)
+    url = serve(app) + "/.well-known/mercure?topic=a"
+    ended = token.sign({"mercure": {"subscribe": ["a"]}, "exp": time.time() - 60}, "k" * 32)
+    assert send("HEAD", url).status == 200, "anonymous subscribers are let in"
+    refused = send("GET", url, {"Cookie": f"mercureAuthorization={ended}"})
+    assert (refused.status, json.loads(refused.body)["type"]) == (401, "urn:petasos:problem:token-invalid")
 
 
 def test_without_a_lifetime_tokens_and_cookies_have_no_end(token):
@@ -244,3 +261,41 @@ def test_a_key_that_does_not_exist_is_named():
     _, mercure = make()
     with pytest.raises(ValueError, match='write "publisher_secret_key" or "subscriber_secret_key"'):
         mercure.create_jwt("foo", publish=["*"])
+
+
+class TestExpiryOfThePublishersToken:
+    @pytest.fixture
+    def warnings(self, caplog):
+        return lambda: [record.message for record in caplog.records if "MERCURE_PUBLISHER_JWT" in record.message]
+
+    def make(self, token, lifetime, **settings):
+        jwt = token.sign(
+            {"mercure": {"publish": ["*"]}, **({} if lifetime is None else {"exp": time.time() + lifetime})}
+        )
+        return make(hub_url=HUB, publisher_jwt=jwt, **settings)
+
+    @pytest.mark.parametrize(("lifetime", "said"), [(-60, "has expired at 20"), (3600, "expires at 20")])
+    def test_it_is_warned_of_at_the_start(self, lifetime, said, token, warnings):
+        _, mercure = self.make(token, lifetime)
+        (warning,) = warnings()
+        assert f"MERCURE_PUBLISHER_JWT {said}" in warning
+        assert "flask mercure publisher-jwt" in warning
+        assert mercure.state.publisher_jwt not in warning
+        assert len(warnings()) == 1
+
+    @pytest.mark.parametrize("lifetime", [None, 30 * 24 * 3600])
+    def test_a_token_that_lasts_is_not(self, lifetime, token, warnings):
+        _, mercure = self.make(token, lifetime)
+        assert mercure.state.publisher_jwt
+        assert warnings() == []
+
+    def test_nor_is_one_that_the_embedded_hub_makes_superfluous(self, token, warnings):
+        self.make(token, -60, hub=True)
+        assert warnings() == []
+
+    def test_a_process_that_lasts_longer_than_its_token_is_warned_when_it_publishes(self, token, warnings, monkeypatch):
+        _, mercure = self.make(token, 30 * 24 * 3600)
+        monkeypatch.setattr(authorization, "SOON", timedelta(days=31))
+        for _ in range(2):
+            assert mercure.state.publisher_jwt
+        assert len(warnings()) == 1

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from datetime import datetime, timedelta, timezone
+from typing import Any, Final
 
 from . import tokens
 from .embedded import EmbeddedHub
@@ -15,6 +16,9 @@ from .settings import Settings, config_key
 from .tokens import UnusableKeyError
 from .topics import as_topics
 from .values import HUB_PATH, is_absolute, parse_publisher_jwt
+
+SOON: Final = timedelta(days=7)
+"""How long before its end a token of the configuration is warned of: time to replace it on a working day."""
 
 PayloadGetter = Callable[[Any], "Mapping[str, Any] | None"]
 """What an application registers with ``payload_getter``: called with topics, returns an object or None."""
@@ -29,6 +33,8 @@ class Authorization:
         """The token of the settings, or one that was set later."""
         self.selectors = UnmarkedSelectors(embedded.app, settings.protocol)
         self._own_jwt: tuple[Any, str, float] | None = None
+        self._looked_at: str | None = None
+        self._expiry: datetime | None = None
 
     # Keys
 
@@ -98,6 +104,7 @@ class Authorization:
             ValueError: the publisher key is a public key.
         """
         if self.given_publisher_jwt:
+            self.warn_of_expiry()
             return self.given_publisher_jwt
         key = self._keys.find("publisher")
         if not key:
@@ -109,6 +116,20 @@ class Authorization:
             renewal = time.monotonic() + (ttl / 2 if ttl else float("inf"))
             self._own_jwt = (made_for, self.sign("publisher", key, {"publish": ["*"]}), renewal)
         return self._own_jwt[1]
+
+    def warn_of_expiry(self) -> None:
+        """Log once that the given token has expired, or will within SOON."""
+        token = self.given_publisher_jwt
+        if token != self._looked_at:
+            self._looked_at, self._expiry = token, tokens.expiry(token) if token else None
+        if self._expiry is None or self._expiry - datetime.now(timezone.utc) > SOON:
+            return
+        ends = "has expired" if self._expiry <= datetime.now(timezone.utc) else "expires"
+        self._warn_once(
+            f"publisher_jwt {ends}",
+            f"MERCURE_PUBLISHER_JWT {ends} at {self._expiry.isoformat()}: nothing can be published with it then. "
+            'Make another: "flask mercure publisher-jwt", or "petasos token mint --publish ..." with its keys',
+        )
 
     def set_publisher_jwt(self, jwt: str | None) -> None:
         """Replace the given token.

@@ -66,6 +66,8 @@ _PART_BYTES: Final = 64 * 1024
 """How many bytes are read at once."""
 
 hub_blueprint = Blueprint("mercure_hub", __name__)
+"""The routes of the embedded hub. Their endpoints are ``mercure_hub.subscribe``, ``mercure_hub.publish``,
+``mercure_hub.get_subscriptions`` and ``mercure_hub.metadata``."""
 
 
 class _EmbeddedRule(Rule):
@@ -198,12 +200,25 @@ def _keep_body(app: Flask, **_: Any) -> None:
     finds its form. A receiver of Flask's signal ``request_started``.
     """
     if request.blueprint == hub_blueprint.name:
+        _exempt_from_csrf_tokens(app)
         try:
             request.environ[_BODY] = _read_body()
         except HTTPException as refusal:
             # The view raises the refusal, unless the application answers before. The view must not read again: a server
             # that has reported once that a body is cut off returns the first part of it the next time.
             request.environ[_BODY] = refusal
+
+
+def _exempt_from_csrf_tokens(app: Flask) -> None:
+    """Exempt the hub from Flask-WTF's CSRFProtect, which would refuse every publisher: a form to the hub has no token
+    of a page.
+
+    A page of another site cannot publish all the same. A browser adds no bearer token by itself, and a token in a
+    cookie publishes only if the ``Origin`` of the request is the hub's own.
+    """
+    protection: Any = app.extensions.get("csrf")
+    if type(protection).__module__.partition(".")[0] == "flask_wtf":
+        protection.exempt(hub_blueprint)
 
 
 def _body() -> tuple[bytes, int | None]:

@@ -29,15 +29,17 @@ def set_cookie(
     """Add the cookie to a response and return the response.
 
     Args:
-        lasts_as_its_token: whether the cookie lasts for MERCURE_JWT_TTL; otherwise it lasts until the browser ends.
+        lasts_as_its_token: whether the cookie lasts for MERCURE_JWT_TTL and MERCURE_AUTHZ_COOKIE_GRACE; otherwise it
+            lasts until the browser ends.
         secure: whether the cookie is sent over TLS only; None: as the hub's URL says.
         options: arguments of Flask's ``set_cookie``. They win.
     """
     attributes = _scope(state, secure)
     ttl = state.settings.jwt_ttl
     if lasts_as_its_token and ttl and "expires" not in options:
-        # A cookie with an expired token would keep the browser out even where no token is needed.
-        attributes["max_age"] = ttl
+        # Without its cookie, a page whose token has ended would be let in as anonymous, and would hear nothing private
+        # any more without an error. With an expired token, the hub refuses the page (401), which can then renew it.
+        attributes["max_age"] = ttl + state.settings.authz_cookie_grace
     response.set_cookie(state.settings.authz_cookie_name, token, **{**attributes, **options})
     return response
 

@@ -18,12 +18,16 @@ class MercureError(Exception):
     status: int | None
     """The HTTP status of the hub's answer. None: there was no answer."""
 
+    request_id: str | None
+    """The id of the request in the hub's answer, which the hub's log has, too. The message ends with it. None: there
+    was no answer, or no id in it."""
+
     published: list[str]
     """After :meth:`flask_mercure_sse.MercureSSE.publish_many`: the ids of the updates before the failed one."""
 
-    def __init__(self, message: str, *, status: int | None = None) -> None:
-        super().__init__(message)
-        self.status = status
+    def __init__(self, message: str, *, status: int | None = None, request_id: str | None = None) -> None:
+        super().__init__(message if request_id is None else f"{message} (request {request_id})")
+        self.status, self.request_id = status, request_id
         self.published = []
 
 
@@ -41,8 +45,8 @@ class HubConnectTimeoutError(HubTimeoutError, HubUnreachableError):
 
 
 class TokenRefusedError(MercureError):
-    """The hub refuses the token (401): its key or algorithm is wrong, it has expired, or there is none. Or the text is
-    no token, and was not sent."""
+    """The hub refuses the token (401): its key or algorithm is wrong, it has expired, or there is none. If the token
+    says that it has expired, so does the message. Or the text is no token, and was not sent."""
 
 
 class ForbiddenTopicError(MercureError):

@@ -82,6 +82,7 @@ class MercureSSE:
         hub_transport: str | None = None,
         last_event_id_in_urls: bool | None = False,
         after_commit_retry: bool | None = True,
+        authz_cookie_grace: int = 24 * 3600,
     ) -> None:
         """Set up an application. An extension may serve several applications; each is set up once.
 
@@ -111,6 +112,8 @@ class MercureSSE:
                 last_event_id=cursors.NOW if state.settings.last_event_id_in_urls else None,
             )
         )
+        if not state.embedded.is_used:
+            state.authorization.warn_of_expiry()
         if state.settings.last_event_id_in_urls:
             request_started.connect(cursors.read_at_the_beginning, app)
 
@@ -457,7 +460,8 @@ class MercureSSE:
         """Give the browser a cookie with a subscriber's token, and return the response.
 
         The cookie reaches the hub and nothing else: it has the hub's path, and the hub's host or the domain that the
-        application and the hub share. It lasts as long as its token.
+        application and the hub share. It outlives its token by MERCURE_AUTHZ_COOKIE_GRACE: a page whose token has ended
+        is refused then (401) and can renew it, and is not let in as anonymous.
 
         Args:
             topics: the topics that the token grants; None: all.
@@ -507,6 +511,10 @@ class MercureSSE:
 
     def is_connected(self, topic: Any, **payload_filter: Any) -> bool:
         """Ask the hub whether a subscriber is subscribed to a topic. With a filter: one whose payload has these values.
+
+        It counts every subscription to exactly this topic: also those without a token, which receive no private update,
+        but not those to a template or to ``*`` that select the topic. To ask whether a user receives private updates,
+        give the tokens a payload and filter by it. Tabs of one user are subscribers of their own.
 
         Raises:
             MercureError: the hub did not answer, or refused; the subclass says why.

@@ -42,6 +42,7 @@ NAMES: Final = (
     "hub_transport",
     "last_event_id_in_urls",
     "after_commit_retry",
+    "authz_cookie_grace",
 )
 """The settings, as keywords of ``init_app``."""
 
@@ -103,6 +104,8 @@ class Settings:
     """Where the embedded hub has its log, with the password; None: in memory."""
     last_event_id_in_urls: bool
     """Whether the hub URLs of templates have the newest event id."""
+    authz_cookie_grace: int
+    """Seconds for which the cookie outlives its token."""
     after_commit_retry: bool
     """Whether an update that an unavailable hub has not taken after a commit is sent again in the background."""
 
@@ -181,6 +184,7 @@ def load(config: Mapping[str, Any], keywords: Mapping[str, Any]) -> Settings:
         hub_transport=values.parse_transport(_with_environment(config, "hub_transport", given["hub_transport"])[1]),
         last_event_id_in_urls=switch("last_event_id_in_urls"),
         after_commit_retry=switch("after_commit_retry"),
+        authz_cookie_grace=values.parse_whole_number("MERCURE_AUTHZ_COOKIE_GRACE", given["authz_cookie_grace"]),
     )
 
 

@@ -66,7 +66,7 @@ class HubForTests:
         return self._mercure.publish(topic, data, **options)
 
     def subscriber(self, topics: Any, **options: Any) -> Subscriber:
-        """Subscribe to topics, with a token for private updates.
+        """Subscribe to topics, with a token for private updates: see :func:`subscriber`.
 
         Args:
             options: further arguments of :meth:`flask_mercure_sse.MercureSSE.subscribe`.
@@ -85,18 +85,36 @@ class HubForTests:
 
 
 def subscriber(mercure: MercureSSE, topics: Any, **options: Any) -> Subscriber:
-    """Subscribe to topics on the hub that an application uses.
+    """Subscribe to topics on the hub that an application uses, with a token for private updates on them.
+
+    Every update that is published after this call is received. Selectors need no mark here. Subscription events are
+    received only if one of the topics asks for them.
 
     Args:
-        options: further arguments of :meth:`flask_mercure_sse.MercureSSE.subscribe`.
+        mercure: the extension of the application.
+        topics: as in :meth:`flask_mercure_sse.MercureSSE.hub_url`.
+        options: further arguments of :meth:`flask_mercure_sse.MercureSSE.subscribe`: ``last_event_id``, ``jwt`` and
+            ``hub_url``.
 
     Raises:
-        MercureError: the hub refuses the subscription.
+        MercureError: the hub refuses the subscription, or cannot be reached.
+
+    >>> from flask import Flask
+    >>> app = Flask(__name__)
+    >>> app.testing = True
+    >>> mercure = MercureSSE(app)
+    >>> with subscriber(mercure, "/books/{id}") as reader:
+    ...     _ = mercure.publish("/books/1", "Walden", private=True)
+    ...     reader.received(1)[0].data
+    'Walden'
     """
     selected = as_topics(topics)
     asks = any(f"{HUB_PATH}/subscriptions" in topic for topic in selected)
     # Without the warning of unmarked selectors: a test may select every topic.
-    return Subscriber(subscribe(mercure.state, selected, **options), sees_subscriptions=asks)
+    subscription = subscribe(mercure.state, selected, **options)
+    # An application waits for a hub that cannot be reached. A test would miss what is published meanwhile.
+    subscription.open()
+    return Subscriber(subscription, sees_subscriptions=asks)
 
 
 def _is_subscription_event(event: Event) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import time
 import uuid
 from collections.abc import Iterable, Mapping
+from datetime import datetime, timezone
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -40,6 +42,26 @@ def check_token(token: Any) -> str:
 
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 """RFC 6750, section 2.1."""
+
+
+def expiry(token: str) -> datetime | None:
+    """When a token expires, as it says itself. Nothing is verified. None: it does not say.
+
+    >>> expiry("eyJhbGciOiJIUzI1NiJ9.eyJleHAiOjE3MDkyMDgwMDB9.c2lnbmF0dXJl")
+    datetime.datetime(2024, 2, 29, 12, 0, tzinfo=datetime.timezone.utc)
+    """
+    try:
+        part = token.split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+        return datetime.fromtimestamp(claims["exp"], timezone.utc)
+    except (ValueError, LookupError, TypeError, OverflowError, OSError):
+        return None
+
+
+def has_expired(token: str) -> str | None:
+    """A sentence that says since when a token is void. None: it is not, or does not say."""
+    end = expiry(token)
+    return None if end is None or end > datetime.now(timezone.utc) else f"the token has expired at {end.isoformat()}"
 
 
 def sign_legacy(key: str | bytes, grants: Mapping[str, Any], ttl: int) -> str:

@@ -8,7 +8,7 @@ import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 from ..errors import (
@@ -19,7 +19,7 @@ from ..errors import (
     MercureError,
     TokenRefusedError,
 )
-from ..tokens import check_token
+from ..tokens import check_token, has_expired
 from . import pool
 from .deadline import limit
 
@@ -50,6 +50,10 @@ class Answer:
     last_event_id: str | None = None
     """The id after which the answered stream begins, or before which the answered list was made. None: the hub has not
     said."""
+    request_id: str = ""
+    """The header ``X-Request-Id``; empty if the answer has none."""
+    remark: str = ""
+    """What is known about a refusal beside the hub's explanation."""
 
     def raise_for_status(self) -> None:
         """Raise the exception that the status means, with the hub's own explanation as its text.
@@ -60,21 +64,39 @@ class Answer:
         """
         if 200 <= self.status < 300:
             return
-        explanation = self._explanation() or f"the hub answered {self.status}"
+        problem = self._problem()
+        detail, instance = problem.get("detail"), problem.get("instance")
+        explanation = str(detail or self._text() or f"the hub answered {self.status}")
         if self.location and 300 <= self.status < 400:
             explanation = f"the hub answered {self.status}: MERCURE_HUB_URL is {self.location.partition('?')[0]} now"
-        raise _ERRORS.get(self.status, HubError)(explanation, status=self.status)
+        if self.remark:
+            explanation = f"{self.remark}: {explanation}"
+        request_id = instance if isinstance(instance, str) else self.request_id
+        raise _ERRORS.get(self.status, HubError)(explanation, status=self.status, request_id=_as_id(request_id))
 
-    def _explanation(self) -> str:
-        text = self.body.decode(errors="replace")
-        if self.content_type.startswith("application/problem+json"):
-            try:
-                detail = json.loads(text)["detail"]
-            except (ValueError, KeyError, TypeError):
-                return ""
-            return str(detail)
-        # Other hubs answer a line of text. A page of HTML explains nothing.
-        return text.strip()[:300] if self.content_type.startswith("text/plain") else ""
+    def _problem(self) -> dict[str, Any]:
+        """The problem details of the answer (RFC 9457); empty if it has none."""
+        if not self.content_type.startswith("application/problem+json"):
+            return {}
+        try:
+            problem = json.loads(self.body.decode(errors="replace"))
+        except ValueError:
+            return {}
+        return problem if isinstance(problem, dict) else {}
+
+    def _text(self) -> str:
+        """The explanation of other hubs, a line of text. A page of HTML explains nothing."""
+        is_text = self.content_type.startswith("text/plain")
+        return self.body.decode(errors="replace").strip()[:300] if is_text else ""
+
+
+def _as_id(text: str) -> str | None:
+    """An id of a request, as far as a line of a log may have it. Proxies and clients may choose it."""
+    return text if text and len(text) <= REQUEST_ID_MAX and text.isascii() and text.isprintable() else None
+
+
+REQUEST_ID_MAX: Final = 200
+"""Characters of a request's id. Ids of hubs and proxies have a fifth of that."""
 
 
 _ERRORS: Final[Mapping[int, type[MercureError]]] = {
@@ -180,12 +202,22 @@ def _name(hub: SplitResult) -> str:
 
 
 def _without_token(response: http.client.HTTPResponse, content: bytes, token: str | None) -> Answer:
-    location = response.getheader("Location", "")
+    location, remark = response.getheader("Location", ""), ""
+    if token and response.status == 401:
+        remark = has_expired(token) or ""
     if token and not 200 <= response.status < 300:
         # Some servers quote the request in their explanation.
         content = content.replace(token.strip().encode(), b"[token]")
         location = location.replace(token.strip(), "[token]")
-    return Answer(response.status, response.getheader("Content-Type", ""), content, location, position(response))
+    return Answer(
+        response.status,
+        response.getheader("Content-Type", ""),
+        content,
+        location,
+        position(response),
+        response.getheader("X-Request-Id", ""),
+        remark,
+    )
 
 
 def position(response: http.client.HTTPResponse) -> str | None:
