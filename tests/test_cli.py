@@ -8,7 +8,7 @@ import sys
 import pytest
 from flask import Flask
 
-from clients import PATIENCE
+from clients import PATIENCE, SECRET
 from flask_mercure_sse import MercureSSE
 
 
@@ -40,6 +40,15 @@ def test_keys_are_made_where_there_is_no_application(tmp_path):
     needs_one = run("publisher-jwt")
     assert needs_one.returncode != 0
     assert "Could not locate a Flask application" in needs_one.stderr
+
+
+def test_a_publishers_token_of_1_0_lasts_a_year(token):
+    app = Flask("current")
+    app.config["SECRET_KEY"] = SECRET
+    MercureSSE(app, protocol="1.0")
+    printed = app.test_cli_runner().invoke(args=["mercure", "publisher-jwt"]).output
+    claims = token.claims(printed.rstrip("\n"))
+    assert claims["exp"] - claims["iat"] == 365 * 24 * 3600
 
 
 def test_publish_prints_the_id(runner, fake_hub):

@@ -104,6 +104,14 @@ def test_an_exception_has_the_id_under_which_the_log_of_the_hub_has_the_request(
         assert str(raised.value) == (f"x (request {request_id})" if request_id else "x")
 
 
+@pytest.mark.parametrize("call", ["publish", "get_subscriptions", "subscribe"])
+def test_an_answer_that_is_none_of_a_hub_has_an_id_too(call, fake_hub):
+    mercure = make(fake_hub(answer(200, b"<html>", "text/html\r\nX-Request-Id: 7")))
+    with pytest.raises(HubError, match=r"MERCURE_HUB_URL right\? \(request 7\)$") as raised:
+        getattr(mercure, call)("a")
+    assert (raised.value.status, raised.value.request_id) == (200, "7")
+
+
 def test_every_refusal_of_the_hub_has_an_id(hub_url):
     with pytest.raises(HubError, match=r" \(request urn:uuid:[0-9a-f-]{36}\)$") as raised:
         make(hub_url).publish("a")

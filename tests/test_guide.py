@@ -76,6 +76,24 @@ def test_the_views_of_the_examples_answer(guide, mercure_subscriber):
     assert 'rel="mercure"' in client.get("/books/5").headers["Link"]
 
 
+def test_the_token_of_the_example_is_renewed_for_whoever_is_logged_in(guide):
+    for part in ("def renew_token", "def want_login"):
+        exec(block(part), guide)
+    client = guide["app"].test_client()
+    assert client.get("/mercure-token").status_code == 302, "the guard of the example"
+    with client.session_transaction() as session:
+        session["user"] = 7
+    renewed = client.get("/mercure-token")
+    assert (renewed.status_code, renewed.headers["Cache-Control"]) == (204, "no-store")
+    assert "mercureAuthorization=ey" in renewed.headers["Set-Cookie"]
+    refused = guide["app"].view_functions["renew_token"]
+    with guide["app"].test_request_context():
+        response = refused()
+    assert response.status_code == 401
+    assert "mercureAuthorization=;" in response.headers["Set-Cookie"]
+    assert client.get("/.well-known/mercure").status_code == 400, "the guard leaves the hub alone"
+
+
 def test_the_signal_of_the_example_is_sent(guide, mercure_subscriber, serve, open_stream, capsys, wait_until):
     exec(block("subscriber_connected"), guide)
     open_stream(serve(guide["app"]) + "/.well-known/mercure?topic=/books/1")

@@ -128,3 +128,14 @@ def test_a_payload_that_is_no_dict_is_named():
     mercure.payload_getter(lambda topics: ["user", 7])
     with pytest.raises(TypeError, match="the payload getter: return a dict or None, not a list"):
         mercure.create_subscription_jwt("a")
+
+
+def test_who_has_opened_a_topic_is_connected_with_or_without_a_grant(mercure, hub_url, open_stream, subscribe_url):
+    assert open_stream(subscribe_url(hub_url, "/users/{id}")).status == 200
+    assert not mercure.is_connected("/users/7"), "a template that selects the topic is another subscription"
+    assert open_stream(subscribe_url(hub_url, "/users/7")).status == 200
+    assert mercure.is_connected("/users/7"), "without a token"
+    assert not mercure.is_connected("/users/7", user_id=7)
+    jwt = mercure.create_subscription_jwt("/users/7", payload={"user_id": 7})
+    assert open_stream(subscribe_url(hub_url, "/users/7", authorization=jwt)).status == 200
+    assert mercure.is_connected("/users/7", user_id=7)

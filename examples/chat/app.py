@@ -35,6 +35,7 @@ app.config.update(
     SESSION_COOKIE_SAMESITE="Lax",
     MAX_CONTENT_LENGTH=64 * 1024,
     MERCURE_HUB=True,
+    MERCURE_LAST_EVENT_ID_IN_URLS=True,  # a message that is sent while a page loads is not lost
 )
 mercure = MercureSSE(app)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from typing import Any
+from typing import Any, Final
 
 import click
 from flask.cli import AppGroup
@@ -13,6 +13,8 @@ from .errors import MercureError
 from .keys import Role
 from .publishing import Delivery
 from .state import current_state
+
+YEAR_SECONDS: Final = 365 * 24 * 3600
 
 cli = AppGroup("mercure", help="Mercure hub commands")
 
@@ -33,11 +35,12 @@ def subscriber_jwt(topic: tuple[str, ...], ttl: int | None) -> None:
 
 @cli.command()
 @click.option("--topic", "-t", multiple=True, default=["*"], show_default=True, help="May be given several times.")
-@click.option("--ttl", type=click.IntRange(min=0), help="Seconds until it expires, 0: never.  [default: never in 0.x]")
+@click.option("--ttl", type=click.IntRange(min=0), help="Seconds until it expires, 0: never. [never; in 1.0 a year]")
 def publisher_jwt(topic: tuple[str, ...], ttl: int | None) -> None:
     """Generate a JWT for publishing on topics, to be kept in a configuration."""
-    if ttl is None and current_state().settings.protocol == "0.x":
-        ttl = 0
+    if ttl is None:
+        # Longer than MERCURE_JWT_TTL: nothing renews it.
+        ttl = 0 if current_state().settings.protocol == "0.x" else YEAR_SECONDS
     _print_token("publisher", {"publish": list(topic)}, ttl)
 
 

@@ -7,8 +7,7 @@ from urllib.parse import urlsplit
 
 from flask import json
 
-from .errors import HubError
-from .http.answer import request
+from .http.answer import Answer, request
 from .state import MercureSSEState
 from .topics import as_topic
 from .urls import subscriptions_path
@@ -31,9 +30,9 @@ def list_subscriptions(state: MercureSSEState, topic: Any = None, subscriber: st
             return {"id": path, "type": "subscriptions", "subscriptions": []}
         return {"@context": "https://mercure.rocks/", "id": path, "type": "Subscriptions", "subscriptions": []}
     if answer.status == 404:
-        raise HubError("the hub lists no subscriptions: they are switched off, or MERCURE_HUB_URL is wrong")
+        raise answer.error("the hub lists no subscriptions: they are switched off, or MERCURE_HUB_URL is wrong")
     answer.raise_for_status()
-    return _parse(answer.body)
+    return _parse(answer)
 
 
 def is_connected(state: MercureSSEState, topic: Any, payload_filter: dict[str, Any]) -> bool:
@@ -42,14 +41,14 @@ def is_connected(state: MercureSSEState, topic: Any, payload_filter: dict[str, A
     return any(_matches(each.get("payload"), payload_filter) for each in active)
 
 
-def _parse(body: bytes) -> dict[str, Any]:
+def _parse(answer: Answer) -> dict[str, Any]:
     try:
-        document = json.loads(body)
+        document = json.loads(answer.body)
     except ValueError:
         document = None
     listed = document.get("subscriptions", []) if isinstance(document, dict) else None
     if not isinstance(document, dict) or not isinstance(listed, list) or not all(isinstance(e, dict) for e in listed):
-        raise HubError("the answer is no subscription document: is MERCURE_HUB_URL right?")
+        raise answer.error("the answer is no subscription document: is MERCURE_HUB_URL right?")
     if document.get("type") in ("Subscription", "subscription"):
         return document
     return {**document, "subscriptions": listed}

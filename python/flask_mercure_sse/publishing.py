@@ -145,6 +145,5 @@ def _event_id(answer: Answer) -> str:
     """The id that a hub answers: one line of text. The page of a server in front of the hub is none."""
     text = answer.body.decode(errors="replace").strip()
     if not text or "<" in text or "\n" in text or "\ufffd" in text:
-        problem = "the answer holds no id: the update may not have been published; is MERCURE_HUB_URL right?"
-        raise HubError(problem, status=answer.status)
+        raise answer.error("the answer holds no id: the update may not have been published; is MERCURE_HUB_URL right?")
     return text

@@ -122,7 +122,8 @@ function setState(state) {
 }
 
 function connect() {
-  const url = lastEventId ? `${hubUrl}&lastEventID=${encodeURIComponent(lastEventId)}` : hubUrl;
+  const url = new URL(hubUrl, location.href); // it has the id of the newest update from before the page was rendered
+  if (lastEventId) url.searchParams.set("lastEventID", lastEventId);
   const source = new EventSource(url, { withCredentials: true });
   source.addEventListener("open", () => {
     setState("connected");

@@ -50,7 +50,7 @@ class Answer:
     last_event_id: str | None = None
     """The id after which the answered stream begins, or before which the answered list was made. None: the hub has not
     said."""
-    request_id: str = ""
+    header_id: str = ""
     """The header ``X-Request-Id``; empty if the answer has none."""
     remark: str = ""
     """What is known about a refusal beside the hub's explanation."""
@@ -64,15 +64,22 @@ class Answer:
         """
         if 200 <= self.status < 300:
             return
-        problem = self._problem()
-        detail, instance = problem.get("detail"), problem.get("instance")
-        explanation = str(detail or self._text() or f"the hub answered {self.status}")
+        explanation = str(self._problem().get("detail") or self._text() or f"the hub answered {self.status}")
         if self.location and 300 <= self.status < 400:
             explanation = f"the hub answered {self.status}: MERCURE_HUB_URL is {self.location.partition('?')[0]} now"
         if self.remark:
             explanation = f"{self.remark}: {explanation}"
-        request_id = instance if isinstance(instance, str) else self.request_id
-        raise _ERRORS.get(self.status, HubError)(explanation, status=self.status, request_id=_as_id(request_id))
+        raise _ERRORS.get(self.status, HubError)(explanation, status=self.status, request_id=self.request_id)
+
+    def error(self, explanation: str) -> HubError:
+        """The error of an answer that is not what was asked for."""
+        return HubError(explanation, status=self.status, request_id=self.request_id)
+
+    @property
+    def request_id(self) -> str | None:
+        """The id of the request: the ``instance`` of a problem, else the header. None: there is none."""
+        instance = self._problem().get("instance")
+        return as_request_id(instance if isinstance(instance, str) else self.header_id)
 
     def _problem(self) -> dict[str, Any]:
         """The problem details of the answer (RFC 9457); empty if it has none."""
@@ -90,7 +97,7 @@ class Answer:
         return self.body.decode(errors="replace").strip()[:300] if is_text else ""
 
 
-def _as_id(text: str) -> str | None:
+def as_request_id(text: str) -> str | None:
     """An id of a request, as far as a line of a log may have it. Proxies and clients may choose it."""
     return text if text and len(text) <= REQUEST_ID_MAX and text.isascii() and text.isprintable() else None
 

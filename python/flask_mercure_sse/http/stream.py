@@ -10,7 +10,17 @@ from urllib.parse import urlsplit
 
 from ..errors import HubError
 from . import pool
-from .answer import PART_BYTES, Timeouts, authorization, broken, header_of, position, read_answer, timed_out
+from .answer import (
+    PART_BYTES,
+    Timeouts,
+    as_request_id,
+    authorization,
+    broken,
+    header_of,
+    position,
+    read_answer,
+    timed_out,
+)
 from .deadline import limit
 
 
@@ -113,9 +123,12 @@ def _check_head(response: http.client.HTTPResponse, token: str | None) -> None:
     if response.status == 200 and content_type.startswith("text/event-stream"):
         return
     if response.status == 200:
-        raise HubError("the answer is no event stream: is MERCURE_HUB_URL right?", status=200)
-    read_answer(response, token).raise_for_status()
-    raise HubError(f"the hub answered {response.status}, no event stream", status=response.status)
+        request_id = as_request_id(response.getheader("X-Request-Id", ""))
+        problem = "the answer is no event stream: is MERCURE_HUB_URL right?"
+        raise HubError(problem, status=200, request_id=request_id)
+    answer = read_answer(response, token)
+    answer.raise_for_status()
+    raise answer.error(f"the hub answered {response.status}, no event stream")
 
 
 def _notice_silence(sock: socket.socket) -> None:
