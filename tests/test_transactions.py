@@ -17,6 +17,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, scop
 
 from clients import PATIENCE
 from flask_mercure_sse import BackgroundStats, InvalidUpdateError, MercureSSE, publishing
+from flask_mercure_sse._native import HubFailed
 
 
 @pytest.fixture
@@ -183,6 +184,20 @@ def test_what_the_hub_refuses_for_good_is_not_sent_again(fake_hub, session, capl
     mercure.publish("a", "b", after_commit=session)
     session.commit()
     assert "'a' was not published after the commit" in caplog.text
+    assert mercure.background == BackgroundStats()
+
+
+def test_a_hub_in_memory_that_fails_has_no_queue(session, monkeypatch, caplog):
+    mercure = MercureSSE(Flask("embedded"), hub=True)
+
+    def fail():
+        raise HubFailed("it has failed")
+
+    monkeypatch.setattr(mercure.state.embedded, "running", fail)
+    mercure.publish_many(["a", "b"], after_commit=session)
+    session.commit()
+    assert "'a' was not published after the commit: the embedded hub: it has failed" in caplog.text
+    assert "'b' was dropped after the commit" in caplog.text
     assert mercure.background == BackgroundStats()
 
 
