@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, scoped_session, sessionmaker
 
 from clients import PATIENCE
-from flask_mercure_sse import BackgroundStats, InvalidUpdateError, MercureSSE, publishing
+from flask_mercure_sse import BackgroundStats, HubUnreachableError, InvalidUpdateError, MercureSSE, publishing
 from flask_mercure_sse._native import HubFailed
 
 
@@ -295,6 +295,19 @@ class TestRows:
             mercure.publish(model(title="x"), id="#bad", after_commit=session)
         with pytest.raises(InvalidUpdateError, match=r"^update 1: "):
             mercure.publish_many(["a", {"topic": model(title="x"), "retry": "x"}], after_commit=session)
+
+    def test_what_cannot_be_taken_after_the_commit_is_logged(self, mercure, session, updates, caplog):
+        def fail():
+            raise HubUnreachableError("the function asked a hub")
+
+        transaction = session.begin()
+        nested = session.begin_nested()
+        mercure.publish("a", fail, after_commit=session)
+        # The savepoint is still open when SQLAlchemy says that the transaction is about to commit.
+        transaction.commit()
+        assert not nested.is_active
+        assert "an update was not published after the commit: the function asked a hub" in caplog.text
+        assert updates == []
 
     @pytest.mark.parametrize("name", ["before_commit", "after_commit"])
     def test_a_listener_of_the_commit_may_publish_a_row(self, name, mercure, session, updates, model):

@@ -60,33 +60,39 @@ class _Waiting:
             self._update = self._draft.update()
 
     def publish(self, failed: set[str]) -> None:
-        delivery, name = self._delivery, "an update"
-        log, hub = delivery.state.app.logger, delivery.url or ""
+        log, hub = self._delivery.state.app.logger, self._delivery.url or ""
         try:
             self.take()
-            assert self._update is not None
-            update, name = self._update, f"the update on topic {self._update.topic!r}"
-            if transactions.INTERRUPTED in failed:
-                log.error("%s was dropped after the commit: the one before was interrupted", name)
-            elif hub in failed:
-                self._postpone(update, failed)
-            else:
-                # An AsyncSession commits in the thread of the event loop, which must not wait.
-                delivery.send(update, background=True if _is_in_event_loop() else None)
         except Exception as error:
-            if not isinstance(error, MercureError) or not may_pass(error):
-                log.error("%s was not published after the commit: %s", name, describe(error))
-                return
-            # A commit waits for an unavailable hub once, not once for each update.
-            failed.add(hub)
-            if not self._is_sent_again:
-                log.error("%s was not published after the commit: %s", name, describe(error))
-                return
-            log.warning("%s is sent again in the background, after the commit: %s", name, describe(error))
-            delivery.send(update, background=True)
+            log.error("an update was not published after the commit: %s", describe(error))
+        if self._update is None:
+            return
+        update, topic = self._update, self._update.topic
+        if transactions.INTERRUPTED in failed:
+            log.error("the update on topic %r was dropped after the commit: the one before was interrupted", topic)
+            return
+        if hub in failed:
+            self._postpone(update)
+            return
+        try:
+            # An AsyncSession commits in the thread of the event loop, which must not wait.
+            self._delivery.send(update, background=True if _is_in_event_loop() else None)
+        except Exception as error:
+            reason = describe(error)
+            if isinstance(error, MercureError) and may_pass(error):
+                # A commit waits for an unavailable hub once, not once for each update.
+                failed.add(hub)
+                if self._is_sent_again:
+                    log.warning(
+                        "the update on topic %r is sent again in the background, after the commit: %s", topic, reason
+                    )
+                    self._delivery.send(update, background=True)
+                    return
+            log.error("the update on topic %r was not published after the commit: %s", topic, reason)
         except BaseException as error:
             # A time-out of gevent, or the end of the process: the caller of commit() receives it.
-            log.error("%s may not have been published after the commit: %s", name, describe(error))
+            reason = describe(error)
+            log.error("the update on topic %r may not have been published after the commit: %s", topic, reason)
             raise
 
     @property
@@ -94,13 +100,13 @@ class _Waiting:
         """Whether an update that may pass later waits in a queue. A hub with its log in memory has none."""
         return self._delivery.state.settings.after_commit_retry and not self._delivery.is_immediate
 
-    def _postpone(self, update: Update, failed: set[str]) -> None:
-        delivery = self._delivery
+    def _postpone(self, update: Update) -> None:
+        """Handle an update of a commit in which the hub has failed the one before."""
         if self._is_sent_again:
-            # Behind the update before it, so that the order stays.
-            delivery.send(update, background=True)
+            # Behind that update, so that the order stays.
+            self._delivery.send(update, background=True)
             return
-        delivery.state.app.logger.error(
+        self._delivery.state.app.logger.error(
             "the update on topic %r was dropped after the commit: the hub failed the one before", update.topic
         )
 

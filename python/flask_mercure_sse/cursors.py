@@ -89,15 +89,15 @@ class Newest:
 
     id: str
     way: int
-    """The way in which it has answered: see :func:`_ask`."""
+    """The number of the way in which it has answered: see :func:`_ask`."""
 
 
 def _ask(state: MercureSSEState, last: Newest | None) -> Newest:
     """Ask a hub elsewhere, in one of these ways. The one that has worked is tried first.
 
-    - A HEAD request with a blank cursor, which petasos answers with the id and subscribes nobody.
-    - The same without a token, if the hub refuses the application's token and lets everybody in.
-    - The list of the subscriptions to a topic that nobody has, which names the id on every hub.
+    1. A HEAD request with a blank cursor, which petasos answers with the id and subscribes nobody.
+    2. The same without a token, if the hub refuses the application's token and lets everybody in.
+    3. The list of the subscriptions to a topic that nobody has, which names the id on every hub.
 
     Raises:
         MercureError: the hub does not say it; the subclass says why.
@@ -108,13 +108,13 @@ def _ask(state: MercureSSEState, last: Newest | None) -> Newest:
     stream = subscribe_url(state, base, [_NOBODYS_TOPIC])
     listing = base + path[path.index("/subscriptions") :]
     token = _token(state, path)
-    ways = [(number, *way) for number, way in enumerate((("HEAD", stream, token), ("HEAD", stream, None)))]
-    ways += [(2, "GET", listing, token)]
-    ways = [way for way in ways if way[0] == 1 or token]
+    ways = [(1, "HEAD", stream, token), (2, "HEAD", stream, None), (3, "GET", listing, token)]
     if last is not None:
         ways.sort(key=lambda way: way[0] != last.way)
     refused: MercureError | None = None
     for number, method, url, presented in ways:
+        if token is None and number != 2:
+            continue
         given, remaining = state.settings.timeouts, max(deadline - time.monotonic(), 0.01)
         timeouts = Timeouts(min(given.connect, remaining), min(given.read, remaining))
         answer = send(method, url, token=presented, last_event_id="", timeouts=timeouts)
