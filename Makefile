@@ -77,7 +77,7 @@ format: $(TEST_VENV)/.tools
 	$(TEST_VENV)/bin/ruff check --fix .
 
 FUZZ_SECONDS ?= 30
-FUZZ_TARGETS := form query token matcher topic sse
+FUZZ_TARGETS := form query token key matcher topic sse
 
 fuzz:
 	@command -v cargo-fuzz >/dev/null || { echo "== Installing cargo-fuzz" && cargo install cargo-fuzz --locked; }

@@ -5,10 +5,13 @@ repository."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -55,8 +58,18 @@ def reference(dialect: str) -> list[str]:
         pytest.skip("Go 1.26 is not installed")
     name, flags = ("v0", ["-tags=v0", "-modfile=v0.mod"]) if dialect == "0.x" else ("v1", [])
     command = [go, "build", *flags, "-o", str(BUILD / name), "."]
-    subprocess.run(command, cwd=ROOT / "tests" / "reference", check=True)
+    with alone(name):
+        subprocess.run(command, cwd=ROOT / "tests" / "reference", check=True)
     return [str(BUILD / name)]
+
+
+@contextmanager
+def alone(name: str) -> Iterator[None]:
+    """Keeps other processes of the tests from building the same thing at the same time."""
+    BUILD.mkdir(parents=True, exist_ok=True)
+    with (BUILD / f"{name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 class HubProcess:

@@ -18,10 +18,11 @@ from servers import needs
 from waiting import wait_until
 
 
-@pytest.fixture(params=[int(os.environ.get("CLUSTER_SEED", time.time_ns() % 10**6))])
-def seed(request) -> int:
-    """The number in the name of a test that has failed: CLUSTER_SEED repeats its choices."""
-    seed: int = request.param
+@pytest.fixture
+def seed() -> int:
+    """What a test chooses by chance follows from it. Printed if the test fails; CLUSTER_SEED=n repeats the choices."""
+    seed = int(os.environ.get("CLUSTER_SEED", time.time_ns() % 10**6))
+    print(f"CLUSTER_SEED={seed}")  # noqa: T201 (pytest shows it for a test that has failed)
     return seed
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,13 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from clients import PATIENCE
 from scripts import load
 
 SCRIPT = Path(__file__).parent.parent / "tools" / "run_tests.py"
 
 PASSING = """
-   Compiling petasos v0.5.0
-     Running unittests src/lib.rs (target/debug/deps/petasos-1)
 
 running 2 tests
 test config::a ... ok
@@ -26,7 +26,6 @@ test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
 """
 
 SKIPPING = """
-     Running tests/nats.rs (target/debug/deps/nats-1)
 
 running 4 tests
 test a_part ... ignored, run by another
@@ -47,12 +46,9 @@ failures:
     conformance
 
 test result: FAILED. 1 passed; 1 failed; 2 ignored; 0 measured; 0 filtered out; finished in 0.01s
-
-error: test failed, to rerun pass `-p petasos-transports --test nats`
 """
 
 FAILING = """
-     Running tests/redis.rs (target/debug/deps/redis-1)
 
 running 1 test
 test conformance ... FAILED
@@ -69,17 +65,9 @@ failures:
     conformance
 
 test result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s
-
-error: 2 targets failed:
 """
 
-CRASHING = """
-     Running tests/durable.rs (target/debug/deps/durable-1)
-
-running 1 test
-error: test failed, to rerun pass `-p petasos-transports --test durable`
-  process didn't exit successfully (signal: 6, SIGABRT: process abort signal)
-"""
+CRASHING = "\nrunning 1 test\n"
 
 REPORT = """<?xml version="1.0" encoding="utf-8"?><testsuites><testsuite name="pytest">
 <testcase classname="tests.test_a" name="test_one" time="0.1" />
@@ -95,14 +83,14 @@ def run_tests():
 
 
 def test_a_missing_server_is_skipped_and_says_why(run_tests):
-    result = run_tests.read_cargo((PASSING + SKIPPING).splitlines(), 101)
-    assert str(result) == "3 passed, 0 failed, 2 skipped"
+    result = run_tests.read_harness("nats", SKIPPING.splitlines(), 101)
+    assert str(result) == "1 passed, 0 failed, 2 skipped"
     assert result.skipped == {"nats-server is not installed": 1, "needs a disk": 1}
 
 
-def test_tests_of_one_name_in_two_programs_are_two(run_tests):
-    result = run_tests.read_cargo((SKIPPING + FAILING).splitlines(), 101)
-    assert (result.failed, result.skipped.total()) == (["conformance"], 2)
+def test_tests_of_one_name_in_two_parts_are_two(run_tests):
+    result = run_tests.read_harness("both", (SKIPPING + FAILING).splitlines(), 101)
+    assert (result.failed, result.skipped.total()) == (["both: conformance"], 2)
 
 
 @pytest.mark.parametrize(
@@ -118,13 +106,16 @@ def test_tests_of_one_name_in_two_programs_are_two(run_tests):
     ],
 )
 def test_what_did_not_run_to_its_end_has_failed(output, code, run_tests):
-    assert any("did not run to its end" in name for name in run_tests.read_cargo(output.splitlines(), code).failed)
+    result = run_tests.read_harness("x", output.splitlines(), code)
+    assert f"x: did not run to its end (exit code {code})" in result.failed
 
 
 def test_the_time_of_each_program_and_test_is_kept(run_tests):
-    doc_tests = PASSING.replace("Running unittests src/lib.rs (target/debug/deps/petasos-1)", "Doc-tests petasos")
-    cargo = run_tests.read_cargo((PASSING + doc_tests).replace("0.01s", "2.50s").splitlines(), 0)
-    assert cargo.times == [(2.5, "petasos: src/lib.rs"), (2.5, "petasos: documentation tests")]
+    program = run_tests.read_harness("petasos: src/lib.rs", PASSING.splitlines(), 0)
+    assert program.times == [(0.01, "petasos: src/lib.rs")]
+    parts = "   Doc-tests petasos\n" + PASSING + "   Doc-tests petasos_hub\n" + PASSING
+    examples = run_tests.read_harness("examples", parts.splitlines(), 0)
+    assert examples.times == [(0.01, "petasos: examples"), (0.01, "petasos_hub: examples")]
     pytest = run_tests.read_pytest(REPORT.format(failure=""), 0)
     assert max(pytest.times) == (0.1, "tests.test_a::test_one")
 
@@ -137,28 +128,94 @@ def test_the_report_of_pytest_is_read(run_tests):
         assert any("did not run to its end" in name for name in run_tests.read_pytest(report, code).failed)
 
 
-@pytest.mark.parametrize(("last", "code"), [("", 0), (FAILING, 1)])
-def test_the_last_line_sums_up_and_the_exit_code_agrees(last, code, tmp_path):
-    """The script runs as in ``make test``, with another cargo, pip and python."""
-    programs = {
-        "cargo": f"cat <<'END'\n{PASSING + SKIPPING + last}\nEND\nexit 101",
-        "pip": "exit 0",
-        "python": f"for last; do :; done; cat >\"${{last#--junitxml=}}\" <<'END'\n{REPORT.format(failure='')}\nEND\n",
-    }
-    (tmp_path / "bin").mkdir()
-    for name, text in programs.items():
-        program = tmp_path / "bin" / name
-        program.write_text(f"#!/bin/sh\n{text}")
-        program.chmod(0o755)
-    environment = {**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "TEST_VENV": str(tmp_path)}
-    script = tmp_path / "tools" / "run_tests.py"
-    script.parent.mkdir()
-    script.write_text(SCRIPT.read_text())
-    (tmp_path / ".build").mkdir()
-    ran = subprocess.run(
-        [sys.executable, str(script), "rust", "python"], capture_output=True, text=True, env=environment
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+
+
+def artifact(package: Path, name: str, *, is_test: bool) -> str:
+    """The message of cargo for a program that it has compiled."""
+    return json.dumps(
+        {
+            "reason": "compiler-artifact",
+            "manifest_path": str(package / "Cargo.toml"),
+            "target": {"name": name, "src_path": str(package / "tests" / f"{name}.rs")},
+            "profile": {"test": is_test},
+            "executable": str(package / name),
+        }
     )
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Runs the script as ``make test`` does, with another cargo, pip and python. Takes shell scripts by their name, and
+    the exit code of the compiler. A script can write a line into ``$EVENTS``, and wait for one that another writes."""
+    (tmp_path / ".build").mkdir()
+    write(tmp_path / "tools" / "run_tests.py", SCRIPT.read_text())
+    events = tmp_path / "events"
+    events.touch()
+    wait = 'wait_for() { until grep -q "$1" "$EVENTS"; do sleep 0.01; done; }\n'
+
+    def run(suites: list[str], compiles: int = 0, **scripts: str):
+        package = tmp_path / "some"
+        messages = [artifact(package, "petasos", is_test=False), json.dumps({"reason": "build-finished"})]
+        for name in scripts.keys() - {"python", "documentation", "cargo"}:
+            write(package / name, f"#!/bin/sh\n{wait}{scripts[name]}")
+            messages.insert(0, artifact(package, name, is_test=True))
+        compiler = "cat <<'END'\n" + "\n".join(messages) + f"\nEND\n{scripts.get('cargo', '')}\nexit {compiles}"
+        documentation = scripts.get("documentation", f"cat <<'END'\n{PASSING}\nEND\n")
+        cargo = f'case "$*" in *--doc*) {documentation}\n;; *) {compiler}\n;; esac'
+        report = f"cat >\"${{last#--junitxml=}}\" <<'END'\n{REPORT.format(failure='')}\nEND\n"
+        python = f"for last; do :; done; {scripts.get('python', '')}\n{report}"
+        for name, text in {"cargo": cargo, "pip": "exit 0", "python": python}.items():
+            write(tmp_path / "bin" / name, f"#!/bin/sh\n{wait}{text}")
+        path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+        environment = {**os.environ, "PATH": path, "TEST_VENV": str(tmp_path), "EVENTS": str(events)}
+        return subprocess.run(
+            [sys.executable, str(tmp_path / "tools" / "run_tests.py"), *suites],
+            capture_output=True,
+            text=True,
+            env=environment,
+            timeout=PATIENCE,
+        )
+
+    return run
+
+
+def prints(text: str, code: int = 0) -> str:
+    return f"cat <<'END'\n{text}\nEND\nexit {code}"
+
+
+@pytest.mark.parametrize(("last", "code"), [(PASSING, 0), (FAILING, 1)])
+def test_the_last_line_sums_up_and_the_exit_code_agrees(last, code, run):
+    ran = run(["rust", "python"], nats=prints(SKIPPING, 101), last=prints(last, 101 * code))
     assert ran.returncode == code, ran.stdout + ran.stderr
     *_, reasons, closing = ran.stdout.splitlines()
     assert reasons == "== skipped: Go is too old (1), nats-server is not installed (1), needs a disk (1)"
-    assert closing == f"4 passed, {code} failed, 3 skipped"
+    assert closing == f"{6 - 2 * code} passed, {code} failed, 3 skipped"
+    assert ("== failed: some: tests/last.rs: conformance" in ran.stdout.splitlines()) == bool(code)
+
+
+def test_programs_run_side_by_side_and_while_cargo_compiles(run):
+    """A store's program waits for another's, the compiler for both, and pytest for the compiler."""
+    first = f"wait_for redis; echo nats >>$EVENTS; {prints(PASSING)}"
+    second = f"echo redis >>$EVENTS; wait_for nats; {prints(PASSING)}"
+    compiler = "wait_for nats; echo compiled >>$EVENTS"
+    python = 'grep -q compiled "$EVENTS" || exit 3'
+    ran = run(["rust", "python"], nats=first, redis=second, cargo=compiler, python=python)
+    assert (ran.returncode, ran.stdout.splitlines()[-1]) == (0, "7 passed, 0 failed, 1 skipped"), ran.stdout
+
+
+def test_the_output_of_a_program_is_kept_together(run):
+    first = f"echo one; echo nats >>$EVENTS; wait_for redis; echo two; {prints(PASSING)}"
+    second = f"wait_for nats; echo three; echo redis >>$EVENTS; {prints(PASSING)}"
+    lines = run(["rust"], nats=first, redis=second).stdout.splitlines()
+    assert lines[lines.index("-- some: tests/nats.rs") + 1 :][:2] == ["one", "two"]
+
+
+def test_tests_that_do_not_compile_have_failed_and_the_others_are_counted(run):
+    ran = run(["rust", "python"], compiles=101, nats=prints(PASSING))
+    assert ran.returncode == 1
+    assert "== failed: the tests do not compile (exit code 101)" in ran.stdout.splitlines()
+    assert ran.stdout.splitlines()[-1] == "3 passed, 1 failed, 1 skipped"

@@ -24,7 +24,7 @@ fn a_panic_is_logged_with_its_place_and_without_its_message() {
 }
 
 #[test]
-#[ignore = "another test runs it"]
+#[ignore = "run by another test as a process of its own"]
 fn child_that_panics() {
     telemetry::init("info");
     let payload = env::args().count();
@@ -43,7 +43,7 @@ fn a_process_that_hangs_ends_at_its_deadline() {
 }
 
 #[test]
-#[ignore = "another test runs it"]
+#[ignore = "run by another test as a process of its own"]
 fn child_that_hangs() {
     telemetry::init("info");
     // A lock that is never released: every part of the hub hangs.

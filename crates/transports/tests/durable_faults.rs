@@ -212,7 +212,7 @@ fn child_whose_disk_is_full() {
 
 /// The disk never has room for the ballast or the whole write-ahead log.
 #[test]
-#[ignore = "the other tests run it as a process of its own"]
+#[ignore = "run by other tests as a process of its own"]
 fn child_whose_disk_is_small() {
     let (directory, orders) = of_child();
     order(&orders, "full 2000000");
@@ -239,7 +239,7 @@ fn child_whose_disk_is_small() {
 
 /// Each append fails before the disk goes on, and is published again after that.
 #[test]
-#[ignore = "the other tests run it as a process of its own"]
+#[ignore = "run by other tests as a process of its own"]
 fn child_whose_disk_hangs() {
     let (directory, orders) = of_child();
     block_on(async {
@@ -332,7 +332,7 @@ impl Subject for OnDisk {
 }
 
 #[test]
-#[ignore = "the other tests run it as a process of its own"]
+#[ignore = "run by other tests as a process of its own"]
 fn child_that_is_paused() {
     let (_, orders) = of_child();
     let is_of_pauses = |name: &str| name.starts_with("an append that failed");

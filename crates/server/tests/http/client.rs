@@ -70,7 +70,7 @@ pub(crate) fn settings() -> Settings {
             prefixes: false,
         },
         anonymous: true,
-        direct: crate::DIRECT,
+        direct: crate::is_direct(),
         ..Settings::default()
     }
 }
