@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -103,14 +104,17 @@ class Postgres(Engine):
     def url(self) -> str:
         return f"postgres://petasos@{self.host}:{self.port}/postgres"
 
-    def prepare(self) -> None:
+    def __init__(self, directory: Path, host: str = "127.0.0.1") -> None:
         self.as_user = NOBODY if os.getuid() == 0 else []
+        self.own: tempfile.TemporaryDirectory[str] | None = None
         if self.as_user:
-            # The directories above belong to whoever runs the tests.
-            for directory in [self.directory, *self.directory.parents]:
-                if directory.stat().st_uid == os.getuid() and directory != Path("/"):
-                    directory.chmod(directory.stat().st_mode | 0o711)
-            shutil.chown(self.directory, 65534, 65534)
+            # Not below a directory of pytest: every pytest that starts on this machine closes that to other users.
+            self.own = tempfile.TemporaryDirectory(prefix="petasos-postgres-")
+            directory = Path(self.own.name)
+            shutil.chown(directory, 65534, 65534)
+        super().__init__(directory, host)
+
+    def prepare(self) -> None:
         data = ["--pgdata", str(self.directory / "data")]
         initdb = [postgres("initdb"), *data, "--username=petasos", "--auth=trust", "--no-sync", "--no-locale"]
         subprocess.run([*self.as_user, *initdb], check=True, stdout=subprocess.DEVNULL, cwd=self.directory)
@@ -120,6 +124,11 @@ class Postgres(Engine):
     def command(self) -> list[str]:
         options = ["-c", "unix_socket_directories=", "-c", f"listen_addresses={self.host}", "-c", f"port={self.port}"]
         return [*self.as_user, postgres("postgres"), "-D", str(self.directory / "data"), *options]
+
+    def close(self) -> None:
+        super().close()
+        if self.own is not None:
+            self.own.cleanup()
 
 
 def postgres(program: str) -> str:

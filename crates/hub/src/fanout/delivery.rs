@@ -45,8 +45,9 @@ pub(crate) type Evict<S> = Box<dyn FnMut(<S as Sink>::Evicted) + Send>;
 /// never attach while updates are published.
 const MISSED_AT_LEAST: usize = 4;
 
-/// How much the ring grows before it is trimmed again: all members that are behind are looked at then.
-const TRIM_ENTRIES: usize = 256;
+/// How much the ring grows before it is trimmed again: all members that are behind are looked at then. Less in the tests of
+/// this crate, so that simulated rings are trimmed often.
+const TRIM_ENTRIES: usize = if cfg!(test) { 16 } else { 256 };
 const TRIM_BYTES: usize = 1024 * 1024;
 
 impl<S: Sink> Delivery<S> {

@@ -126,17 +126,16 @@ impl Simulation {
         simulation.log.set_weather(Weather::default());
         // Nothing is committed late after the last update.
         sleep(2 * LATE_MAX).await;
-        while simulation.publish_one(0, LAST).await.is_none() {}
+        // A node that has failed refuses all updates, for ever.
+        while !simulation.has_failed() && simulation.publish_one(0, LAST).await.is_none() {}
         for subscriber in subscribers {
             match timeout(CAUGHT_UP, subscriber).await {
                 Ok(ended) => ended.map_err(|error| error.to_string())?,
                 Err(_) => simulation.report("a subscriber did not come to the end of the log".to_owned()),
             }
         }
+        simulation.has_failed();
         for node in &simulation.nodes {
-            if node.has_failed() {
-                simulation.report("a node has failed".to_owned());
-            }
             node.stop().await;
         }
         match simulation.problem.take() {
@@ -147,6 +146,15 @@ impl Simulation {
 
     fn report(&self, problem: String) {
         self.problem.borrow_mut().get_or_insert(problem);
+    }
+
+    /// Whether a node has failed, which is reported: an unavailable log is no failure, and no part of a node ends here.
+    fn has_failed(&self) -> bool {
+        let has_failed = self.nodes.iter().any(Hub::has_failed);
+        if has_failed {
+            self.report("a node has failed".to_owned());
+        }
+        has_failed
     }
 
     fn count(&self, count: impl FnOnce(&mut Counts)) {
