@@ -17,13 +17,13 @@ fn share(available: Option<u64>) -> usize {
     quarter.min(SUBSCRIBERS_BYTES_MAX)
 }
 
-/// In bytes; `None`: nothing is known, as on systems other than Linux.
+/// The smallest of the limits, in bytes. `None`: none is known, as on systems other than Linux.
 fn available(read: impl Fn(&str) -> Option<String>) -> Option<u64> {
     let machine = read("/proc/meminfo").as_deref().and_then(total);
     let address_space = read("/proc/self/limits").as_deref().and_then(address_space);
     let group = read("/proc/self/cgroup").as_deref().and_then(group).unwrap_or_default();
     let groups = [
-        // Version 2: the group as the machine sees it, and as a container does; then version 1.
+        // Version 2, with the path outside and inside a container; then version 1.
         format!("/sys/fs/cgroup{group}/memory.max"),
         "/sys/fs/cgroup/memory.max".to_owned(),
         "/sys/fs/cgroup/memory/memory.limit_in_bytes".to_owned(),

@@ -1,5 +1,4 @@
-//! The limit of open files: raised where the hub has the process to itself, and shared out among streams and other
-//! connections.
+//! The limit of open files. The binary raises it. Streams and other connections share it.
 
 use std::fs;
 
@@ -9,7 +8,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// fetches of key sets, look-ups of names. At most a quarter of the free files.
 const RESERVE: usize = 64;
 
-/// One connection of this many is kept free of streams: for publishers, probes, and subscribers that are refused.
+/// One of this many connections is never a stream: it is for publishers, probes and subscribers that are refused.
 const SPARE: usize = 8;
 
 /// How many connections and streams there may be.
@@ -19,8 +18,8 @@ pub(crate) struct Bounds {
     pub(crate) streams_max: usize,
 }
 
-/// Raises the soft limit of this process to the hard limit. The soft limit is low for the sake of programs that use
-/// `select`, which takes no file with a number of 1,024 or more.
+/// Raises the soft limit of this process to the hard limit. The soft limit is usually 1,024 because of `select`, which takes
+/// no higher file number. The hub does not use it.
 pub(crate) fn raise_limit() {
     let limit = getrlimit(Resource::Nofile);
     if limit.current == limit.maximum {
@@ -31,7 +30,7 @@ pub(crate) fn raise_limit() {
     }
 }
 
-/// The connections and streams that the limit of this process leaves room for. `None`: there is no limit.
+/// The connections and streams that fit into the limit of this process. `None`: there is no limit.
 pub(crate) fn bounds(files_per_connection: usize) -> Option<Bounds> {
     let limit = getrlimit(Resource::Nofile).current?;
     // Where the open files cannot be listed, the reserve covers them.

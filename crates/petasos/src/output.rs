@@ -1,12 +1,12 @@
 //! Lines for standard error and standard output, written without making their callers wait.
 //!
-//! A line goes into a buffer, bounded in number and bytes, and a thread of its own writes it. A line that does not fit,
-//! or that the system does not take, is dropped and counted: a full disk, a pipe that nobody reads or whose reader has
-//! gone delays no request and no stop. The rule here: the caller never waits and never sees a failure.
+//! A line goes into a buffer, which is bounded in lines and bytes. A thread writes the buffer. A line that does not fit, or
+//! that the system does not take, is dropped and counted. So a full disk, or a pipe that nobody reads, delays no request and
+//! no stop. The rule here: the caller never waits and never sees a failure.
 //!
-//! A forked process has none of its parent's threads, and one of them may have held a lock at the fork, which then
-//! stays held for ever. So the child gets a buffer and a thread of its own with its first line. Lines that waited in
-//! the parent are written by the parent alone.
+//! A forked process has none of its parent's threads. If one of them held a lock at the fork, that lock stays held in the
+//! child for ever. So the child gets its own buffer and thread with its first line. Lines that waited at the fork are
+//! written by the parent only.
 
 use std::{
     collections::VecDeque,
@@ -33,13 +33,13 @@ const LINES_MAX: usize = 4_096;
 /// Bytes of the lines that may wait.
 const BYTES_MAX: usize = 1024 * 1024;
 
-/// Bytes of one line; the rest is cut off. A field that a peer has chosen must not fill the buffer.
+/// Bytes of one line; the rest is cut off. A long field of a request must not fill the buffer.
 const LINE_BYTES_MAX: usize = 16 * 1024;
 
 /// The pause between a failed write and the report of dropped lines, unless another line is written before.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// What a writer's stack reserves of the address space: it only writes what others have formatted.
+/// The stack of a writer's thread. It only writes lines that are formatted already.
 const STACK_BYTES: usize = 256 * 1024;
 
 /// One of the two standard streams of this process.
@@ -52,7 +52,7 @@ pub struct Output {
 /// Standard error: the log.
 pub static STANDARD_ERROR: Output = Output { stream: Stream::Error, buffer: OnceLock::new() };
 
-/// Standard output: what a hub prints when it starts.
+/// Standard output: the lines that a hub prints when it starts.
 pub static STANDARD_OUTPUT: Output = Output { stream: Stream::Output, buffer: OnceLock::new() };
 
 impl Output {
@@ -84,7 +84,7 @@ impl Output {
         }
         state.bytes += line.len();
         state.waiting.push_back(line);
-        // If the system has no thread to give, the next line asks again.
+        // If no thread can be started, the next line tries again.
         if !state.has_writer {
             let writer = thread::Builder::new().name("petasos-output".to_owned()).stack_size(STACK_BYTES);
             state.has_writer = writer.spawn(move || buffer.write_all_to(self.stream)).is_ok();
@@ -98,7 +98,7 @@ impl Output {
         let process = process::id();
         let mut slot = &self.buffer;
         loop {
-            // Nothing slow happens in the closure: a fork during it would leave the child a slot that is never filled.
+            // The closure is fast: after a fork during it, the child's slot would never be filled.
             let buffer = slot.get_or_init(|| Box::new(Buffer::new(process)));
             if buffer.process == process {
                 return buffer;
@@ -115,8 +115,8 @@ enum Stream {
 }
 
 impl Stream {
-    /// Writes all of it, and waits as long as that takes; returns how many bytes were written, which are fewer if the
-    /// system failed. Not through the standard library's own handles: their lock would be held meanwhile.
+    /// Writes all bytes, and waits as long as that takes. Returns the number of bytes written, which is smaller if the
+    /// system failed. It takes no lock of the standard library, which would be held while it waits.
     fn write(self, bytes: &[u8]) -> usize {
         match self {
             Self::Error => write_all(io::stderr().as_fd(), bytes),
@@ -186,7 +186,7 @@ impl State {
     }
 
     fn next(&mut self) -> Next {
-        // While lines are still being dropped, one report for each that fits would take the place of half of them.
+        // While lines are still being dropped, reports would take half of the room.
         let has_room = self.waiting.len() <= LINES_MAX / 2 && self.bytes <= BYTES_MAX / 2;
         let pause = self.report_at.map(|time| time.saturating_duration_since(Instant::now()));
         let may_report = pause.is_none_or(|pause| pause.is_zero());
@@ -216,10 +216,10 @@ impl Buffer {
     }
 
     /// The writer's thread. For standard error it lasts as long as the process. For standard output, where a hub prints only
-    /// when it starts, it ends with the last line: what glibc reserves of the address space for a thread's allocations, 64 MiB,
-    /// is then there for the next thread.
+    /// when it starts, it ends with the last line: glibc reserves 64 MiB of address space for a thread's allocations, which
+    /// the next thread then reuses.
     fn write_all_to(&self, stream: Stream) {
-        // Whether a line was written in part, to which the next one must not be glued.
+        // Whether the last line was written in part. Then a line break comes before the next one.
         let mut is_torn = false;
         let mut state = self.lock();
         loop {

@@ -80,6 +80,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_path_of_the_document_ends_with_the_hubs() {
+        let hub = HubUrl::parse("https://example.com/a/hub").expect("a URL");
+        assert_eq!(Metadata::path(&hub), "/.well-known/oauth-protected-resource/a/hub");
+    }
+
+    #[test]
+    fn the_cursor_of_a_link_is_quoted() {
+        let link = subscriptions_link("https://example.com/hub", "a\"\\b");
+        let quoted = r#"last-event-id="a\"\\b""#;
+        assert_eq!(
+            link,
+            format!(
+                r#"<https://example.com/hub>; rel="mercure"; {quoted}; type="mercure"; content-type="application/json""#
+            )
+        );
+    }
+
+    #[test]
     fn the_document_has_what_is_set_and_leaves_out_what_is_not() {
         let metadata = Metadata {
             resource: "https://example.com/.well-known/mercure".to_owned(),

@@ -104,7 +104,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "history",
         Text("UPDATES"),
         "500 in memory, 100000 elsewhere",
-        "Updates that are kept for reconnections; 0: none",
+        "Updates that are kept for subscribers that reconnect; 0: none",
         |options, text| store(&mut options.config.log.retention.entries_max, number(text))
     ),
     setting!(
@@ -112,7 +112,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "history_bytes",
         Text("BYTES"),
         "",
-        "Bytes of updates that are kept, where the transport can bound them",
+        "Bytes of updates that are kept, if the transport can bound them",
         |options, text| store(
             &mut options.config.log.retention.bytes_max,
             number(text).and_then(kept).map(Some)
@@ -123,7 +123,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "history_age",
         Text("DURATION"),
         "",
-        "The age of updates that are kept, where the transport can bound it",
+        "How long updates are kept, if the transport can bound their age",
         |options, text| store(
             &mut options.config.log.retention.age_max,
             duration(text).and_then(kept).map(Some)
@@ -142,7 +142,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "drain",
         Text("DURATION"),
         "5s",
-        "Time that open requests get when the hub stops; 0: none",
+        "How long the hub waits for open requests when it stops; 0: not at all",
         |options, text| store(&mut options.drain, duration(text))
     ),
     setting!(
@@ -150,7 +150,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "idle_timeout",
         Text("DURATION"),
         "75s",
-        "How long a connection may wait for its next request: longer than proxies in front keep it",
+        "How long the hub keeps a connection that waits for its next request; give more than proxies in front do",
         |options, text| store(&mut options.config.http.idle_timeout, duration(text).and_then(idle_timeout))
     ),
     setting!(
@@ -158,7 +158,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "resource",
         Text("ID"),
         "the public URL",
-        "The resource identifier, which 1.0 tokens hold as their audience (aud)",
+        "The resource identifier: the audience (aud) of 1.0 tokens",
         |options, text| store(&mut options.config.http.issuers.resource, resource(text))
     ),
     setting!(
@@ -166,7 +166,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "issuer" | "MERCURE_TRUSTED_ISSUERS",
         Text("ID"),
         "the origin of the public URL",
-        "Who signs the tokens that the following keys verify (iss)",
+        "The issuer (iss) of the tokens that the following keys verify",
         |options, text| {
             options.issuer.id = Some(text.to_owned());
             Ok(())
@@ -188,7 +188,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "publisher_key_file",
         Text("PATH"),
         "",
-        "A file that holds the publishers' key; a line break at its end does not count",
+        "A file that holds the publishers' key; a line break at its end is ignored",
         |options, text| key_from_file(&mut options.issuer.publisher, text)
     ),
     setting!(
@@ -207,7 +207,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "publisher_jwks_url",
         Text("URL"),
         "",
-        "Where a JWK Set is that verifies publishers' tokens; \"discover\": its issuer's metadata says",
+        "URL of a JWK Set that verifies publishers' tokens; \"discover\": the URL in the issuer's metadata",
         |options, text| {
             options.issuer.publisher.jwks_url = Some(text.to_owned());
             Ok(())
@@ -218,7 +218,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "publisher_algorithms" | "MERCURE_PUBLISHER_JWT_ALG",
         List("ALG"),
         "all that fit the key",
-        "The only algorithms of publishers' tokens: HS256, RS256, PS256, ES256, EdDSA, …",
+        "Algorithms that publishers' tokens may use: HS256, RS256, PS256, ES256, EdDSA, …",
         |options, text| {
             options.issuer.publisher.algorithms = list(text);
             Ok(())
@@ -240,7 +240,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "subscriber_key_file",
         Text("PATH"),
         "",
-        "A file that holds the subscribers' key; a line break at its end does not count",
+        "A file that holds the subscribers' key; a line break at its end is ignored",
         |options, text| key_from_file(&mut options.issuer.subscriber, text)
     ),
     setting!(
@@ -259,7 +259,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "subscriber_jwks_url",
         Text("URL"),
         "",
-        "Where a JWK Set is that verifies subscribers' tokens; \"discover\": its issuer's metadata says",
+        "URL of a JWK Set that verifies subscribers' tokens; \"discover\": the URL in the issuer's metadata",
         |options, text| {
             options.issuer.subscriber.jwks_url = Some(text.to_owned());
             Ok(())
@@ -270,7 +270,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "subscriber_algorithms" | "MERCURE_SUBSCRIBER_JWT_ALG",
         List("ALG"),
         "all that fit the key",
-        "The only algorithms of subscribers' tokens",
+        "Algorithms that subscribers' tokens may use",
         |options, text| {
             options.issuer.subscriber.algorithms = list(text);
             Ok(())
@@ -281,7 +281,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "authorization_server",
         Switch,
         "false",
-        "Say in the hub's metadata that clients can ask the issuer for tokens",
+        "The hub's metadata says that clients can ask the issuer for tokens",
         |options, text| store(&mut options.issuer.authorization_server, switch(text))
     ),
     setting!(
@@ -289,7 +289,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "issuers",
         Tables,
         "",
-        "Further issuers, each a table with the keys issuer, publisher_key and so on",
+        "More issuers, each a table with the keys issuer, publisher_key and so on",
         |options, text| store(&mut options.config.issuers, issuers(text))
     ),
     setting!(
@@ -305,7 +305,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "cookie_name",
         Text("NAME"),
         "__Secure-mercure_access_token",
-        "Name of the cookie that may carry a token",
+        "Name of the cookie that may hold a token",
         |options, text| store(&mut options.config.http.cookie_name, cookie_name(text))
     ),
     setting!(
@@ -313,7 +313,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "legacy_cookie_name",
         Text("NAME"),
         "mercureAuthorization",
-        "With compat: another cookie that may carry a token",
+        "With compat: name of another cookie that may hold a token",
         |options, text| store(&mut options.config.http.legacy_cookie_name, cookie_name(text).map(Some))
     ),
     setting!(
@@ -345,7 +345,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "max_lifetime",
         Text("DURATION"),
         "1h",
-        "The longest that a stream may last, so that its token is asked for again; 0: for ever",
+        "How long a stream may last; then the subscriber comes back with its token; 0: no limit",
         |options, text| store(&mut options.config.hub.lifetime_max, duration(text).map(Some))
     ),
     setting!(
@@ -353,7 +353,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "write_timeout",
         Text("DURATION"),
         "1m",
-        "How long a subscriber may take nothing of what it was sent, vanished ones too",
+        "How long a subscriber may acknowledge nothing of what was sent; then its stream ends",
         |options, text| store(&mut options.config.http.write_timeout, duration(text).and_then(write_timeout))
     ),
     setting!(
@@ -369,7 +369,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "max_subscribers_bytes",
         Text("BYTES"),
         "a quarter of the memory, 536870912 at most",
-        "What the matchers and tokens of all subscribers may take in memory; 0: any number",
+        "Memory for the matchers and tokens of all subscribers; 0: any number",
         |options, text| store(
             &mut options.config.hub.subscribers_bytes_max,
             number(text).map(unbounded_if_zero)
@@ -380,7 +380,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "max_subscribers_per_address",
         Text("STREAMS"),
         "0",
-        "Streams that one address may hold; 0: any number",
+        "Streams that may be open from one address; 0: any number",
         |options, text| store(&mut options.config.http.streams.per_address, number(text))
     ),
     setting!(
@@ -388,7 +388,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "max_subscribers_per_token",
         Text("STREAMS"),
         "0",
-        "Streams that may be begun with one token; 0: any number",
+        "Streams that may be open with one token; 0: any number",
         |options, text| store(&mut options.config.http.streams.per_token, number(text))
     ),
     setting!(
@@ -396,7 +396,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "trusted_proxies",
         List("NETWORK"),
         "",
-        "Addresses and networks of proxies, whose X-Forwarded-For names the client",
+        "Proxies (addresses, networks) whose X-Forwarded-For names the client",
         |options, text| {
             let networks = list(text);
             store(&mut options.config.http.proxies, Proxies::parse(networks.iter().map(String::as_str)))
@@ -410,7 +410,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "max_fields",
         Text("NUMBER"),
         "1000",
-        "Fields of a form, parameters of a query",
+        "Fields of one form, or parameters of one query",
         |options, text| store(&mut options.config.http.limits.fields_max, positive(text))
     ),
     setting!(LIMITS, "max_topics", Text("NUMBER"), "100", "Topics of one update", |options, text| store(
@@ -426,7 +426,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "max_id_bytes",
         Text("BYTES"),
         "1024",
-        "The id and the type of an update",
+        "The id of an update; also its type",
         |options, text| store(&mut options.config.http.limits.id_bytes_max, positive(text))
     ),
     setting!(LIMITS, "max_matchers", Text("NUMBER"), "100", "Matchers of one subscriber", |options, text| {
@@ -441,7 +441,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "max_cursors",
         Text("NUMBER"),
         "16",
-        "Different last event ids in one request",
+        "Different cursors (last event ids) in one request",
         |options, text| store(&mut options.config.http.limits.cursors_max, positive(text))
     ),
     setting!(
@@ -449,7 +449,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "max_cookie_tokens",
         Text("NUMBER"),
         "8",
-        "Different tokens in cookies of one request that are verified",
+        "Different tokens in the cookies of one request",
         |options, text| store(&mut options.config.http.limits.cookie_tokens_max, positive(text))
     ),
     setting!(
@@ -457,7 +457,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "max_matchers_bytes",
         Text("BYTES"),
         "262144",
-        "All matchers of one subscriber, with what it takes to match them",
+        "Memory for all matchers of one subscriber, compiled",
         |options, text| store(&mut options.config.http.limits.matchers_bytes_max, positive(text))
     ),
     setting!(
@@ -465,7 +465,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "max_token_bytes",
         Text("BYTES"),
         "16384",
-        "A token as it is presented",
+        "One token, in its encoded form",
         |options, text| store(&mut options.config.http.limits.token_bytes_max, positive(text))
     ),
     setting!(
@@ -481,7 +481,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "max_token_matchers",
         Text("NUMBER"),
         "1000",
-        "Matchers of one token, over all that it grants",
+        "Matchers in all grants of one token",
         |options, text| store(&mut options.config.http.limits.token_matchers_max, positive(text))
     ),
 ];

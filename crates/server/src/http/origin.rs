@@ -65,7 +65,7 @@ impl Entry {
 }
 
 impl Origin {
-    /// From the value of an `Origin` header field, which is nothing but an origin.
+    /// From the value of an `Origin` header field. `None`: it is no origin, or it is more than an origin.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let url = Url::parse(text).ok()?;
         let origin = Self::from_url(&url)?;

@@ -36,10 +36,10 @@ impl Proxies {
         networks.collect::<Result<_, _>>().map(Self)
     }
 
-    /// The address of the client: that of the peer, or, where the peer is a proxy, the last one in the chain of
-    /// `X-Forwarded-For` that is no proxy itself. What a client wrote into it stands before that and is not read.
+    /// The address of the client. That is the peer, or, if the peer is a proxy, the last address in `X-Forwarded-For` that is
+    /// no proxy. Addresses that a client has written there itself stand before that one and are not read.
     ///
-    /// A hop that is no address (`unknown`, garbage) ends the chain: the hop after it counts.
+    /// The chain is read from its end. A hop that is no address (`unknown`, garbage) ends it: the hop read last counts.
     pub(crate) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let mut client = peer.to_canonical();
         if !self.holds(client) {
@@ -59,8 +59,8 @@ impl Proxies {
         client
     }
 
-    /// Whether they cover half of all IPv4 addresses, or an eighth of all IPv6 addresses, which are as many as are in
-    /// use (2000::/3). Nobody has so many proxies.
+    /// Whether the networks cover half of all IPv4 addresses, or an eighth of all IPv6 addresses: 2000::/3, the part in use,
+    /// is an eighth. Nobody has so many proxies.
     pub fn are_most_addresses(&self) -> bool {
         self.are_most(32, 1) || self.are_most(128, 3)
     }

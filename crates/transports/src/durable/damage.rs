@@ -1,4 +1,4 @@
-//! The unreadable parts of the file. Each is found once, reported once, and stepped over from then on.
+//! The unreadable parts of the file. Each is found once, logged once, and skipped from then on.
 
 use std::{
     ops::RangeInclusive,
@@ -19,22 +19,22 @@ pub(super) struct Damage {
 #[derive(Default)]
 struct Found {
     stretches: Vec<Stretch>,
-    /// Things that are no stretch of positions.
+    /// Unreadable parts that are no stretch of positions.
     things: Vec<&'static str>,
     is_silent: bool,
 }
 
 struct Stretch {
-    /// `None`: it could have been in either table.
+    /// `None`: the missing entries may have been in either table.
     origin: Option<Origin>,
     sequences: RangeInclusive<u64>,
 }
 
-/// Stretches that are remembered. Beyond that the file is beyond saving, and each read finds them anew.
+/// Stretches that are remembered. A file with more is lost anyway: each read then finds the further ones again.
 const STRETCHES_MAX: usize = 1_024;
 
-/// How many places are tried one by one, and then two by two, and so on: a page of a table holds some tens of entries,
-/// and a lost page above it some hundred of those.
+/// Positions that are tried before the stride doubles. A page of a table holds some tens of entries, and a lost page above it
+/// leads to some hundred of those pages.
 const TRIES_OF_A_STRIDE: u64 = 64;
 const STRIDE_MAX: u64 = 1_024;
 
@@ -45,11 +45,12 @@ pub(super) enum Walk {
 }
 
 impl Damage {
-    /// Calls `visit` for every readable row of a table after `after` and up to `through`, in order, until it says stop.
-    /// `sql` selects from that table where `seq > ?1 AND seq <= ?2`, in order, `seq` first. True: it has not stopped.
+    /// Calls `visit` for every readable row of a table after `after` and up to `through`, in order, until it returns
+    /// [`Walk::Stop`]. `sql` selects from that table where `seq > ?1 AND seq <= ?2`, in order, with `seq` as the first column.
+    /// Returns false if `visit` has stopped the walk.
     ///
     /// # Errors
-    /// Those that are no damage of the file.
+    /// Every error but damage of the file.
     pub(super) fn walk(
         &self,
         connection: &Connection,
@@ -60,7 +61,7 @@ impl Damage {
     ) -> rusqlite::Result<bool> {
         let mut seen = after;
         while seen < through {
-            // What is known is not touched again: SQLite refuses all writing in a transaction that has met damage.
+            // Known damage is not read again: SQLite refuses all writes in a transaction that has met damage.
             let (known, end) = self.next_known(origin, seen, through);
             if known <= seen.saturating_add(1) {
                 seen = end.min(through);
@@ -72,14 +73,14 @@ impl Damage {
                 let mut rows = statement.query([seen as i64, until as i64])?;
                 while let Some(row) = rows.next()? {
                     let sequence = row.get::<_, i64>(0)? as u64;
-                    // A damaged page may have any number there; the way of the statement still ends.
+                    // A damaged page may hold any number here. The statement ends all the same.
                     if sequence > seen && sequence <= until {
                         let walk = visit(sequence, row)?;
                         seen = sequence;
                         if let Walk::Stop = walk {
                             return Ok(false);
                         }
-                        // To see that there is no other row in the span, the next one would be read.
+                        // Another step would read the row after the span, which may be damaged.
                         if sequence == until {
                             break;
                         }
@@ -99,7 +100,7 @@ impl Damage {
         Ok(true)
     }
 
-    /// Where to go on after `seen`, whose successor cannot be read: the last position of what cannot be.
+    /// Finds and reports the stretch after `seen` that cannot be read. Returns its last position.
     fn step_over(
         &self,
         connection: &Connection,
@@ -119,7 +120,7 @@ impl Damage {
             Err(_) => false,
         };
         let end = match next(seen) {
-            // The place is readable, its record is not.
+            // The key can be read, and the record cannot.
             Ok(Some(sequence)) if sequence > seen => sequence.min(through),
             Ok(None) => through,
             _ => first_readable(seen, through, is_readable),
@@ -128,7 +129,8 @@ impl Damage {
         end
     }
 
-    /// The first known stretch after `seen`, from where to where; `through` and what follows it if there is none before.
+    /// The first and the last position of the first known stretch after `seen`. If none begins up to `through`: the position
+    /// after `through`, and the last of all.
     fn next_known(&self, origin: Origin, seen: u64, through: u64) -> (u64, u64) {
         let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
         let stretches = found.stretches.iter().filter(|stretch| {
@@ -140,7 +142,7 @@ impl Damage {
         next.unwrap_or((through.saturating_add(1), u64::MAX))
     }
 
-    /// How much damage has been found.
+    /// The number of stretches that have been found.
     pub(super) fn count(&self) -> usize {
         self.found.lock().unwrap_or_else(PoisonError::into_inner).stretches.len()
     }
@@ -167,7 +169,9 @@ impl Damage {
         }
         if found.stretches.len() == STRETCHES_MAX {
             found.is_silent = true;
-            tracing::error!("more of the log is damaged than is worth telling: restore a copy of it");
+            tracing::error!(
+                "too many parts of the log are damaged to log them all: restore a copy of the log"
+            );
             return;
         }
         found.stretches.push(Stretch { origin, sequences });
@@ -176,14 +180,14 @@ impl Damage {
         tracing::error!(what, first, last, reason, "a part of the log is damaged and left out");
     }
 
-    /// The positions between `after` and `through` that neither table has, of which none was trimmed: what has vanished
-    /// without an error.
+    /// Reports the positions between `after` and `through` that neither table has. None of them was trimmed: their entries are
+    /// lost, though SQLite reports no error.
     pub(super) fn report_missing(&self, (after, through): (u64, u64), present: impl Iterator<Item = u64>) {
         let mut expected = after.saturating_add(1);
         for sequence in present.chain([through.saturating_add(1)]) {
             let mut missing = expected;
             while missing < sequence {
-                // What was unreadable has been reported already.
+                // Unreadable entries have been reported already.
                 let end = [Origin::Publisher, Origin::Hub]
                     .into_iter()
                     .filter_map(|origin| self.known_after(origin, missing - 1))
@@ -200,7 +204,7 @@ impl Damage {
         }
     }
 
-    /// Tells the operator once that a part that is no stretch of positions cannot be read.
+    /// Logs once that a part which is no stretch of positions cannot be read.
     pub(super) fn report_thing(&self, thing: &'static str, reason: &str) {
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
         if !found.things.contains(&thing) {
@@ -211,7 +215,7 @@ impl Damage {
     }
 }
 
-/// The first position from which reading works again, found with a number of tries that grows slowly with the distance.
+/// The first position after which reading works. The number of tries grows slowly with the distance.
 fn first_readable(seen: u64, through: u64, is_readable_after: impl Fn(u64) -> bool) -> u64 {
     let (mut unreadable, mut tries, mut stride) = (seen, 0, 1);
     while unreadable < through {

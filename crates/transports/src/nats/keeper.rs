@@ -43,7 +43,7 @@ pub(super) async fn keep(log: Arc<Log>, mut consumer: Consumer) {
                 match log.streams.ensure(&log.link).await {
                     Ok(info) => {
                         // A log that has lost its end only keeps its epoch; what was known of it is forgotten all the same.
-                        if log.begin_anew(&info).is_ok() {
+                        if log.begin_epoch(&info).is_ok() {
                             consumer = behind_index(&log);
                         }
                     }

@@ -274,7 +274,7 @@ impl Log {
     }
 
     /// Begins the index of a log that is another one than before, or is read from its start again.
-    pub(super) fn begin_anew(&self, info: &Info) -> Result<(), Failure> {
+    pub(super) fn begin_epoch(&self, info: &Info) -> Result<(), Failure> {
         let mut index = self.index();
         *index = new_index(info, self.updates_max, &self.streams)?;
         // Still locked: an index that is empty must not count as up to date.

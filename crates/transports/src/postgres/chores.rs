@@ -47,7 +47,7 @@ async fn trim_once(core: &Core, link: &Link, deleted: &mut Deleted) -> Result<()
         .ask(|session| async move {
             let parameters: [&(dyn ToSql + Sync); 6] =
                 [&bounds.entries, &bounds.bytes, &bounds.age, &bounds.events, &margin, &age];
-            let row = session.client.query_opt(&session.statements.let_go, &parameters);
+            let row = session.client.query_opt(&session.statements.trim, &parameters);
             Ok(row.await?)
         })
         .await?;

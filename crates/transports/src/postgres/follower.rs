@@ -74,7 +74,7 @@ impl PostgresFollower {
             why = Some("it was lost and has begun anew");
         } else if self.made_at.is_some() && made_at.is_some() && self.made_at != made_at {
             // Other nodes may not notice, so the epoch has to change.
-            self.log.begin_anew(head.epoch).await?;
+            self.log.begin_epoch(head.epoch).await?;
             why = Some("it was replaced by a copy");
         } else if updates_gone_at > self.position.sequence
             || events_gone_at > self.position.sequence.max(self.events_gone_at)

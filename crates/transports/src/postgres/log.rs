@@ -48,7 +48,7 @@ impl Log {
             let rows = rows.await?;
             let (found, is_emptied) = read_head(&rows[0])?;
             if is_emptied || found < known {
-                self.begin_anew(found.epoch).await?;
+                self.begin_epoch(found.epoch).await?;
                 continue;
             }
             self.core.learn(found);
@@ -58,12 +58,12 @@ impl Log {
     }
 
     /// Begins a new epoch after `epoch`, unless another node has.
-    pub(super) async fn begin_anew(&self, epoch: u64) -> Result<(), TransportError> {
+    pub(super) async fn begin_epoch(&self, epoch: u64) -> Result<(), TransportError> {
         let (found, known) = (epoch.cast_signed(), self.core.known().epoch.cast_signed());
         let begun = self.link.ask(|session: Arc<Session>| async move {
             let Session { client, statements, .. } = &*session;
             let parameters: [&(dyn ToSql + Sync); 2] = [&found, &known];
-            let work = client.execute(&statements.begin_anew, &parameters);
+            let work = client.execute(&statements.begin_epoch, &parameters);
             session.transaction(client.execute(&statements.lock_meta, &[]), work).await
         });
         if begun.await? > 0 {

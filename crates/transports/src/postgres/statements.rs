@@ -1,5 +1,5 @@
-//! What is said to the server. Each statement is a transaction of its own and has no round trip inside, so that a node
-//! which stops in the middle holds nobody up.
+//! The SQL statements. Each is a transaction of its own without a round trip inside, so a node that stops in the middle
+//! blocks no other node.
 
 use tokio_postgres::{Client, Statement};
 
@@ -12,10 +12,10 @@ pub(super) struct Statements {
     pub(super) locate: Statement,
     pub(super) read: Statement,
     pub(super) fetch: Statement,
-    pub(super) let_go: Statement,
+    pub(super) trim: Statement,
     pub(super) delete: Statement,
     pub(super) lock_meta: Statement,
-    pub(super) begin_anew: Statement,
+    pub(super) begin_epoch: Statement,
     pub(super) lock_node: Statement,
     pub(super) renew: Statement,
     pub(super) record: Statement,
@@ -37,10 +37,10 @@ impl Statements {
             locate: client.prepare(&locate(tables)).await?,
             read: client.prepare(&read(tables)).await?,
             fetch: client.prepare(&fetch(tables)).await?,
-            let_go: client.prepare(&let_go(tables)).await?,
+            trim: client.prepare(&trim(tables)).await?,
             delete: client.prepare(&delete(tables)).await?,
             lock_meta: client.prepare(&format!("SELECT FROM {} FOR UPDATE", tables.meta)).await?,
-            begin_anew: client.prepare(&begin_anew(tables)).await?,
+            begin_epoch: client.prepare(&begin_epoch(tables)).await?,
             lock_node: client.prepare(&format!("SELECT pg_advisory_xact_lock({}, $1)", tables.lock)).await?,
             renew: client.prepare(&renew(tables)).await?,
             record: client.prepare(&record(tables, true)).await?,
@@ -56,15 +56,14 @@ impl Statements {
     }
 }
 
-/// The bytes of one page or batch, so that a task which holds one pins little.
+/// Bytes of one page or batch: each task that reads holds one in memory.
 const PAGE_BYTES: usize = 256 * 1024;
 
-/// Adds entries. $1 is_event, $2 nth of its origin, $3 bytes of updates before it, $4 id, $5 record; of all together $6
-/// updates, $7 their bytes, $8 events, $9 the last id.
+/// Appends entries. For each entry: $1 is_event, $2 its number among those of its origin, $3 bytes of the updates before
+/// it, $4 id, $5 record. For all together: $6 updates, $7 their bytes, $8 events, $9 the last id.
 ///
-/// The row of meta is locked from here to the commit, which the sequence of an entry is therefore as old as: whoever
-/// sees it sees all below. The notification's own lock, which the whole server has only one of, is held for the commit
-/// alone, and logs of one name wait for each other there anyway.
+/// The row of meta is locked until the commit. So sequences are committed in their order: a reader that sees one sees all
+/// below it. The server has one lock for all notifications, which is held during the commit only.
 fn append(Tables { meta, log, channel, .. }: &Tables) -> String {
     format!(
         "WITH place AS (
@@ -86,8 +85,8 @@ fn append(Tables { meta, log, channel, .. }: &Tables) -> String {
     )
 }
 
-/// Whether the oldest entries that should be there are not, as `is_emptied`. `meta` is in scope. Scalar queries, because
-/// the planner may answer `EXISTS` with a table of everything that exists.
+/// Whether the oldest entries that are to be kept are missing, as `is_emptied`. `meta` is in scope. Scalar queries, because
+/// the planner may build a table of all rows for `EXISTS`.
 fn emptied(log: &str) -> String {
     let is_missing = |which: &str, origin: &str| {
         format!(
@@ -102,10 +101,10 @@ fn head(Tables { meta, log, .. }: &Tables) -> String {
     format!("SELECT epoch, head, {}, head_id FROM {meta} AS meta", emptied(log))
 }
 
-/// Where the histories begin, as the table `edge`: ordinals and sequences of the newest entries that readers do not see.
-/// $1 updates, $2 their bytes, $3 their age in microseconds, $4 events.
+/// Where the histories begin, as the table `edge`: ordinals and sequences of the newest entries that readers do not see any
+/// more. The bounds: $1 updates, $2 their bytes, $3 their age in microseconds, $4 events.
 ///
-/// `updates_hidden` is where that was some time ago, so that what the bounds of bytes and age have passed since is little.
+/// `updates_hidden` is an earlier beginning. The search starts there, so it passes few entries.
 fn edge(Tables { meta, log, .. }: &Tables) -> String {
     let place = |which: &str, origin: &str| {
         format!(
@@ -154,8 +153,8 @@ fn locate(tables: &Tables) -> String {
     )
 }
 
-/// At most `limit` entries and a page's bytes, both origins merged, as the table `page`; and how many there were at
-/// least, as `candidates`. `edge` is in scope.
+/// Entries of both origins, in order, as the table `page`: at most `limit`, and at most a page's bytes. The table `candidate`
+/// has up to one more, which shows whether the page is the last. `edge` is in scope.
 fn page(log: &str, after_update: &str, after_event: &str, limit: &str) -> String {
     let some = |which: &str, after: &str| {
         format!(
@@ -195,8 +194,8 @@ fn read(tables: &Tables) -> String {
     )
 }
 
-/// At most $2 entries after the sequence $1, those among them that readers do not see any more; and when the entry
-/// there was made.
+/// At most $2 entries after the sequence $1, also such that readers do not see any more; and the time at which the entry with
+/// that sequence was appended.
 fn fetch(tables: &Tables) -> String {
     let Tables { meta, log, .. } = tables;
     format!(
@@ -211,9 +210,9 @@ fn fetch(tables: &Tables) -> String {
     )
 }
 
-/// Moves the marks: what readers do not see, and what is a margin of $5 entries behind that, or older than $6
-/// microseconds, and is gone for followers, too.
-fn let_go(tables: &Tables) -> String {
+/// Trims: moves the edge of what readers see, and the edge of what followers see. The second is $5 entries behind the first,
+/// and not older than $6 microseconds.
+fn trim(tables: &Tables) -> String {
     let Tables { meta, log, .. } = tables;
     let at = |which: &str, origin: &str| {
         format!(
@@ -256,8 +255,8 @@ fn let_go(tables: &Tables) -> String {
     )
 }
 
-/// Deletes at most $4 entries of one origin, $1, between the sequences $2 and $3, and says which was the last. The
-/// lower bound spares the way through what was deleted before and not vacuumed yet.
+/// Deletes at most $4 entries of the origin $1 between the sequences $2 and $3, and returns the last one. Without the lower
+/// bound, the server would pass all rows that were deleted before and not vacuumed yet.
 fn delete(Tables { log, .. }: &Tables) -> String {
     format!(
         "WITH deleted AS (
@@ -270,8 +269,9 @@ fn delete(Tables { log, .. }: &Tables) -> String {
     )
 }
 
-/// Begins a new epoch, if it is still $1, above it and $2; what is not there counts as gone. The row is locked already.
-fn begin_anew(Tables { meta, log, .. }: &Tables) -> String {
+/// Begins an epoch later than $1 and $2, if the epoch is still $1. Missing entries count as trimmed. The row of meta is
+/// locked already.
+fn begin_epoch(Tables { meta, log, .. }: &Tables) -> String {
     let first = |column: &str, which: &str, origin: &str, otherwise: &str| {
         format!(
             "coalesce((SELECT {column} - 1 FROM {log} AS entry
@@ -304,7 +304,7 @@ fn begin_anew(Tables { meta, log, .. }: &Tables) -> String {
     )
 }
 
-/// Begins or prolongs the lease of $1 by $2 microseconds, and says whether it ran.
+/// Begins or renews the lease of the node $1, for $2 microseconds from now. Returns whether it had not ended.
 fn renew(Tables { leases, .. }: &Tables) -> String {
     format!(
         "INSERT INTO {leases} AS lease (node, expires, kept)
@@ -314,9 +314,10 @@ fn renew(Tables { leases, .. }: &Tables) -> String {
     )
 }
 
-/// Records the facts of $1, whose lease must run, or must not: $2 active, $3 subscriber, $4 record, $5 hashes of texts as
-/// an array's text; their events: $6 number of the fact, $7 id, $8 record. Says whether the lease was as it must be.
-/// The node is locked already, so what a fact meets is what the facts before it left.
+/// Records facts of the node $1, if its lease has not ended (`must_run`), or if it has. For each fact: $2 active, $3
+/// subscriber, $4 record, $5 hashes of its texts, as the text of an array. For each event: $6 number of its fact, $7 id, $8
+/// record. Returns whether the lease was as required. The node is locked already, so each fact is compared with the facts
+/// before it.
 fn record(Tables { meta, log, records, leases, channel, .. }: &Tables, must_run: bool) -> String {
     let must = if must_run { "" } else { "NOT" };
     format!(
@@ -369,12 +370,14 @@ fn record(Tables { meta, log, records, leases, channel, .. }: &Tables, must_run:
     )
 }
 
-/// After $1 was expired, its lease has ended for its node, too, whatever the server's clock does.
+/// Deletes the lease of the node $1, whose subscribers have been expired. So the node finds its lease ended even if the
+/// server's clock is set back.
 fn end_lease(Tables { leases, .. }: &Tables) -> String {
     format!("DELETE FROM {leases} WHERE node = $1 AND expires <= clock_timestamp()")
 }
 
-/// At most $3 records of nodes without a lease, in order, after $2 of the node $1. Goes from node to node in the index.
+/// At most $3 records of nodes without a lease, in order, after the subscriber $2 of the node $1. It goes from node to node
+/// in the index.
 fn abandoned(Tables { records, leases, .. }: &Tables) -> String {
     format!(
         "WITH RECURSIVE node(node) AS (
@@ -394,7 +397,7 @@ fn abandoned(Tables { records, leases, .. }: &Tables) -> String {
     )
 }
 
-/// At most $3 records behind the number $2 in their order: all, or those with the hash $1.
+/// At most $3 records after the number $2, in order: all, or those with the hash $1.
 fn list(Tables { records, .. }: &Tables) -> String {
     format!(
         "SELECT number, record FROM {records} WHERE ($1::integer[] IS NULL OR texts @> $1) AND number > $2
@@ -402,8 +405,8 @@ fn list(Tables { records, .. }: &Tables) -> String {
     )
 }
 
-/// Writes a record of $1 bytes under a negative number that only this session uses, to see whether there is room. The
-/// caller rolls it back.
+/// Writes a record of $1 bytes, to see whether there is room. Its number is negative and only this session uses it. The
+/// caller rolls back.
 fn try_room(Tables { log, .. }: &Tables) -> String {
     format!(
         "INSERT INTO {log} (is_event, sequence, ordinal, bytes_before, created_at, id, record)
@@ -412,7 +415,7 @@ fn try_room(Tables { log, .. }: &Tables) -> String {
     )
 }
 
-/// Leases that ended an hour ago are of nobody.
+/// Deletes leases that ended an hour ago: their subscribers have been expired.
 fn forget_leases(Tables { leases, .. }: &Tables) -> String {
     format!("DELETE FROM {leases} WHERE expires < clock_timestamp() - interval '1 hour'")
 }

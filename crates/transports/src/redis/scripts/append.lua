@@ -11,7 +11,7 @@ end
 local failed = append_all()
 if failed and string.find(failed.err, 'equal or smaller', 1, true) then
   -- A stream goes on beyond the log's end: something else has written to it, or only a part of the log was restored.
-  begin_anew()
+  begin_epoch()
   failed = append_all()
 end
 if failed then

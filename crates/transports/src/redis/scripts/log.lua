@@ -44,7 +44,7 @@ local function next_epoch()
 end
 
 -- Nothing is kept of a log of which a part is gone: nobody could tell what is missing.
-local function begin_anew()
+local function begin_epoch()
   local epoch = next_epoch()
   redis.call('DEL', LOG, UPDATES, EVENTS, IDS, SUBSCRIBERS, ORDER, OWNERS, LEASES)
   for _, field in ipairs(FIELDS) do
@@ -92,7 +92,7 @@ if log.format > FORMAT then
   return redis.error_reply('LATER the log was written by a later version')
 end
 if not is_whole() then
-  begin_anew()
+  begin_epoch()
 elseif has_gone_back() then
   -- What is left is as good as it was, at positions that nobody takes for those of before.
   log.epoch = next_epoch()

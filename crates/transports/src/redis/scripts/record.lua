@@ -48,7 +48,7 @@ while at <= #ARGV do
     local failed = is_new and append('events', ARGV[at], ARGV[at + 1])
     if failed then
       -- The records have changed already and the log has not: neither is of use.
-      begin_anew()
+      begin_epoch()
       return failed
     end
     at = at + 2
