@@ -88,8 +88,10 @@ fuzz:
 MUTANTS_CRATE ?= petasos-protocol
 MUTANTS_SHARD ?= 0/8
 
+# Shards are spread over all files. A change is noticed within a few hundred simulations, or in none.
 mutants: .build/tools/bin/cargo-mutants
-	.build/tools/bin/cargo-mutants mutants --package $(MUTANTS_CRATE) --shard $(MUTANTS_SHARD) --jobs 1 --output .build
+	PETASOS_SIMULATOR_SEEDS=300 .build/tools/bin/cargo-mutants mutants --package $(MUTANTS_CRATE) \
+		--shard $(MUTANTS_SHARD) --sharding round-robin --jobs 1 --output .build
 
 audit: .build/tools/bin/cargo-deny
 	.build/tools/bin/cargo-deny check advisories
