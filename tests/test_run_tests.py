@@ -159,7 +159,7 @@ def run(tmp_path):
 
     def run(suites: list[str], compiles: int = 0, **scripts: str):
         package = tmp_path / "some"
-        messages = [artifact(package, "petasos", is_test=False), json.dumps({"reason": "build-finished"})]
+        messages = ["a macro prints", artifact(package, "petasos", is_test=False), '{"reason": "build-finished"}']
         for name in scripts.keys() - {"python", "documentation", "cargo"}:
             write(package / name, f"#!/bin/sh\n{wait}{scripts[name]}")
             messages.insert(0, artifact(package, name, is_test=True))

@@ -106,7 +106,8 @@ class Program:
 def read_artifacts(lines: Iterable[str]) -> Iterator[Program]:
     """Reads the messages of cargo, and gives each test program when its message has come."""
     for line in lines:
-        message = json.loads(line)
+        # What a procedural macro prints stands between the messages.
+        message = json.loads(line) if line.startswith("{") else {"reason": None}
         if message["reason"] == "compiler-artifact" and message["profile"]["test"] and message["executable"]:
             target, package = message["target"], Path(message["manifest_path"]).parent
             yield Program(target["name"], Path(target["src_path"]), package, Path(message["executable"]))
