@@ -107,7 +107,9 @@ def read_artifacts(lines: Iterable[str]) -> Iterator[Program]:
     """Reads the messages of cargo, and gives each test program when its message has come."""
     for line in lines:
         # What a procedural macro prints stands between the messages.
-        message = json.loads(line) if line.startswith("{") else {"reason": None}
+        if not line.startswith("{"):
+            continue
+        message = json.loads(line)
         if message["reason"] == "compiler-artifact" and message["profile"]["test"] and message["executable"]:
             target, package = message["target"], Path(message["manifest_path"]).parent
             yield Program(target["name"], Path(target["src_path"]), package, Path(message["executable"]))
