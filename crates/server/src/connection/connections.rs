@@ -88,11 +88,17 @@ impl Connections {
     /// Serves connections that have come together, each on a TCP socket that does not block. Returns when each has ended or
     /// the hub writes to it by itself ([`Settings::direct`](crate::Settings::direct)).
     pub(crate) async fn serve_batch(&self, batch: Vec<Accepted>) {
+        let mut waiting = JoinSet::new();
+        self.begin_batch(batch, &mut waiting).await;
+        while waiting.join_next().await.is_some() {}
+    }
+
+    /// Begins to serve connections that have come together. It does not wait: those that go on become tasks of `going_on`.
+    pub(crate) async fn begin_batch(&self, batch: Vec<Accepted>, going_on: &mut JoinSet<()>) {
         let begin = |accepted| {
             let connections = self.clone();
             async move { connections.begin(accepted).await }
         };
-        let mut waiting = JoinSet::new();
         // The box of a future, some kilobytes, is used again for the next one.
         let mut spare = None;
         for accepted in batch {
@@ -108,11 +114,11 @@ impl Connections {
             match poll_fn(|cx| Poll::Ready(beginning.as_mut().poll(cx))).await {
                 Poll::Ready(rest) => {
                     if let Some(rest) = rest {
-                        drop(waiting.spawn(rest));
+                        drop(going_on.spawn(rest));
                     }
                     spare = Some(beginning);
                 }
-                Poll::Pending => drop(waiting.spawn(async move {
+                Poll::Pending => drop(going_on.spawn(async move {
                     // The larger of the two is gone when the other begins.
                     if let Some(rest) = beginning.await {
                         rest.await;
@@ -120,7 +126,6 @@ impl Connections {
                 })),
             }
         }
-        while waiting.join_next().await.is_some() {}
     }
 
     /// Answers the first request of a connection, if its bytes are there already and plain. `Some`: the connection goes

@@ -37,9 +37,11 @@ const BACKLOG: u32 = 4_096;
 /// enough for megabytes a second over any distance.
 const SEND_BUFFER_BYTES: u32 = 128 * 1024;
 
-/// Connections that one task begins to serve. Of many that come at once, each thread of the runtime gets some; few are all
-/// served by one task.
+/// Connections that one task begins to serve. Of many that come at once, each thread of the runtime gets some.
 const TOGETHER_MAX: usize = 16;
+
+/// So few connections the accepting task begins by itself: to wake another thread for one of them costs as much as to begin it.
+const AT_ONCE_MAX: usize = 2;
 
 /// The pause after a failed accept, which mostly lacked a file descriptor: long enough not to spin, too short to be felt.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -80,9 +82,13 @@ impl Listener {
                             // broken connection, but never after an error status.
                             Some(Accepted { socket, peer: peer.ip(), permit: connections.admit()? })
                         });
-                        let admitted = admitted.collect();
-                        let connections = connections.clone();
-                        tasks.spawn(async move { connections.serve_batch(admitted).await });
+                        let admitted: Vec<_> = admitted.collect();
+                        if admitted.len() <= AT_ONCE_MAX {
+                            connections.begin_batch(admitted, &mut tasks).await;
+                        } else {
+                            let connections = connections.clone();
+                            tasks.spawn(async move { connections.serve_batch(admitted).await });
+                        }
                     }
                     Err(error) => {
                         tracing::warn!(%error, "connections cannot be accepted: raise the limit of open files");
