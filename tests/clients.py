@@ -35,7 +35,7 @@ class Stream:
         self.headers = self.response.headers
 
     def event(self) -> dict[str, str]:
-        """The next event: its fields, the lines of data joined."""
+        """The next event: its fields, the lines of data joined. The time that the hub names before all events is none."""
         fields: dict[str, str] = {}
         while True:
             line = self.response.readline().decode()
@@ -45,12 +45,17 @@ class Stream:
             if line == "\n":
                 if "data" in fields:
                     return fields
-            elif name:
+            elif name and (fields or name != "retry"):
                 value = value.removeprefix(" ")
                 fields[name] = f"{fields[name]}\n{value}" if name in fields else value
 
     def first_bytes(self) -> bytes:
+        """The line before all events."""
         return self.response.readline()
+
+    def opens(self) -> bool:
+        """Waits for the first line. False: it does not say how long to wait before connecting again."""
+        return self.first_bytes().startswith(b"retry: ")
 
     def close(self) -> None:
         self.response.close()

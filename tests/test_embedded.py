@@ -20,7 +20,7 @@ def test_an_update_published_anywhere_reaches_a_subscriber(mercure, hub_url, ope
     stream = open_stream(subscribe_url(hub_url, "topic"))
     assert stream.status == 200
     assert stream.headers["Content-Type"].startswith("text/event-stream")
-    assert stream.first_bytes() == b":\n", "the stream opens before there is an update"
+    assert stream.opens(), "the stream opens before there is an update"
     published = mercure.publish("topic", "message")
     assert stream.event() == {"id": published, "data": "message"}
 
@@ -100,8 +100,9 @@ def test_a_stream_opens_with_one_line_and_no_proxy_may_change_it(hub_url, mercur
     assert {"no-store", "no-transform"} <= {each.strip() for each in stream.headers["Cache-Control"].split(",")}
     assert stream.headers["X-Accel-Buffering"] == "no"
     mercure.publish("topic", "x", id="urn:x:1")
-    lines = [stream.response.readline() for _ in range(4)]
-    assert lines == [b":\n", b"id: urn:x:1\n", b"data: x\n", b"\n"]
+    assert stream.opens()
+    lines = [stream.response.readline() for _ in range(3)]
+    assert lines == [b"id: urn:x:1\n", b"data: x\n", b"\n"]
 
 
 def test_a_burst_from_many_threads_arrives_whole(mercure, hub_url, open_stream, subscribe_url):

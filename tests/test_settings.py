@@ -41,11 +41,12 @@ def test_switches_and_numbers_may_be_text():
             "MERCURE_HUB": "off",
             "MERCURE_HUB_ALLOW_ANONYMOUS": "False",
             "MERCURE_HUB_KEEPALIVE_INTERVAL": "2.5",
+            "MERCURE_HUB_RETRY_INTERVAL": "0",
             "MERCURE_HUB_RECONCILIATION_LENGTH": "10",
         }
     )
     assert (parsed.hub, parsed.hub_allow_anonymous) == (False, False)
-    assert (parsed.hub_keepalive_interval, parsed.hub_reconciliation_length) == (2.5, 10)
+    assert (parsed.hub_keepalive_interval, parsed.hub_retry_interval, parsed.hub_reconciliation_length) == (2.5, 0, 10)
 
 
 @pytest.mark.parametrize(

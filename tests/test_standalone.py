@@ -73,8 +73,11 @@ def test_the_other_names_of_secrets_are_read(name, standalone, token):
 
 
 def test_numbers_of_the_environment_are_numbers(standalone, open_stream, token, send, subscribe_url):
-    hub = standalone(*SECRETS, env={"MERCURE_HUB_KEEPALIVE_INTERVAL": "0.05", "MERCURE_HUB_RECONCILIATION_LENGTH": "2"})
+    numbers = {"KEEPALIVE_INTERVAL": "0.05", "RETRY_INTERVAL": "20", "RECONCILIATION_LENGTH": "2"}
+    hub = standalone(*SECRETS, env={f"MERCURE_HUB_{name}": value for name, value in numbers.items()})
     stream = open_stream(hub.hub + "?topic=nothing")
+    retry = stream.first_bytes().decode().strip().removeprefix("retry: ")
+    assert 18_000 <= int(retry) <= 22_000
     assert [stream.response.readline() for _ in range(3)] == [b":\n"] * 3, "keep-alive comments"
     watcher = open_stream(hub.hub + "?topic=a")
     for number in range(4):
@@ -141,7 +144,7 @@ def test_pages_of_other_origins_may_subscribe_as_the_option_says(standalone, sen
 def test_a_signal_ends_streams_and_the_process_with_success(number, standalone, open_stream):
     hub = standalone(*SECRETS)
     stream = open_stream(hub.hub + "?topic=a")
-    assert stream.first_bytes() == b":\n"
+    assert stream.opens()
     assert hub.stop(number) == 0
     with pytest.raises(EOFError):
         stream.event()

@@ -64,6 +64,7 @@ class Hub:
         subscriptions: bool = True,
         publish: bool = True,
         keep_alive: float = 15.0,
+        retry: float = 3.0,
         history_max: int | None = None,
         cors_origins: Sequence[str] = ...,
         publish_origins: Sequence[str] = ...,
@@ -83,7 +84,8 @@ class Hub:
             anonymous: whether a subscriber needs no token.
             subscriptions: whether the hub publishes subscription events and serves the subscriptions API.
             publish: whether POST is accepted; otherwise it is answered 405.
-            keep_alive: seconds between comments on an idle stream; 0: no comments.
+            keep_alive: seconds between signs of life on an idle stream; 0: none.
+            retry: seconds that browsers wait before they connect again, a tenth more or less; 0: as they like.
             history_max: updates that are kept for reconnections; None: 500 in memory, 100,000 in another log.
             cors_origins: origins whose pages may subscribe: ("*",), or origins such as https://example.com and
                 https://*.example.com. By default none.

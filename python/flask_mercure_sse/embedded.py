@@ -86,6 +86,7 @@ class EmbeddedHub:
                         subscriptions=settings.hub_subscriptions,
                         publish=settings.hub_allow_publish,
                         keep_alive=settings.hub_keepalive_interval,
+                        retry=settings.hub_retry_interval,
                         history_max=settings.hub_reconciliation_length,
                         cookie_name=settings.authz_cookie_name,
                         cors_origins=self.cors_origins,

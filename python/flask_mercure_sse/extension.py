@@ -83,6 +83,7 @@ class MercureSSE:
         last_event_id_in_urls: bool | None = False,
         after_commit_retry: bool | None = True,
         authz_cookie_grace: int = 24 * 3600,
+        hub_retry_interval: float | None = 3,
     ) -> None:
         """Set up an application. An extension may serve several applications; each is set up once.
 

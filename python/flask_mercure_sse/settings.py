@@ -43,6 +43,7 @@ NAMES: Final = (
     "last_event_id_in_urls",
     "after_commit_retry",
     "authz_cookie_grace",
+    "hub_retry_interval",
 )
 """The settings, as keywords of ``init_app``."""
 
@@ -80,7 +81,9 @@ class Settings:
     hub_allow_anonymous: bool
     hub_subscriptions: bool
     hub_keepalive_interval: float
-    """Seconds between comments on an idle stream; 0: no comments."""
+    """Seconds between signs of life on an idle stream; 0: none."""
+    hub_retry_interval: float
+    """Seconds that browsers wait before they connect again, as each stream says; 0: as they like."""
     hub_reconciliation_length: int | None
     """Updates that the embedded hub keeps for reconnections. None: 500 in memory, 100,000 in another log."""
     hub: bool | None
@@ -161,6 +164,7 @@ def load(config: Mapping[str, Any], keywords: Mapping[str, Any]) -> Settings:
         hub_keepalive_interval=values.parse_number(
             "MERCURE_HUB_KEEPALIVE_INTERVAL", given["hub_keepalive_interval"] or 0
         ),
+        hub_retry_interval=values.parse_number("MERCURE_HUB_RETRY_INTERVAL", given["hub_retry_interval"] or 0),
         hub_reconciliation_length=None
         if history is None
         else values.parse_whole_number("MERCURE_HUB_RECONCILIATION_LENGTH", history),

@@ -25,6 +25,7 @@ use tokio::{
 
 use crate::{
     Closed, Session, Settings, StartError, SubscribeError, Subscriptions, TransportError,
+    delivered::Delivered,
     fanout::{delivery::Evict, shard::Shard},
     health::Health,
     ids,
@@ -88,7 +89,7 @@ impl Hub {
             let runtime = Handle::current();
             Box::new(move |evicted| drop(runtime.spawn(Carried::resume(evicted))))
         })?;
-        let (deliver, delivered) = watch::channel(head);
+        let (deliver, delivered) = watch::channel(Delivered::begin(head));
         let tail =
             tail::run(Arc::clone(&transport), follower, Arc::clone(&shards), deliver, Arc::clone(&health));
         let mut tasks = vec![
@@ -185,13 +186,14 @@ impl Hub {
         self.shards[arrival % self.shards.len()].clone()
     }
 
-    /// What [`Session::cursor`] would answer, without a stream.
+    /// What [`Session::cursor`] would be, without a stream. [`Cursor::Blank`]: the newest id, of a publisher's update where
+    /// this node knows it.
     ///
     /// # Errors
     /// If the log cannot be read.
     pub async fn resolve(&self, cursor: &Cursor) -> Result<Box<str>, TransportError> {
         let shard = self.next_shard();
-        Ok(Beginning::find(&self.node, cursor, || shard.recent()).await?.answer)
+        Ok(Beginning::find(&self.node, cursor, false, || shard.recent()).await?.cursor)
     }
 
     /// The id of the newest entry of the log, as a cursor: a stream that begins after it gets everything that is published

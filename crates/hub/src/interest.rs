@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use petasos_protocol::{
     Limits,
-    matcher::Matcher,
+    matcher::{LiteralPrefix, Matcher},
     token::Grants,
     topic::{HubUrl, Topic, Topics},
     update::Update,
@@ -126,6 +126,16 @@ impl Interest {
     /// Whether an update that is selected may be delivered.
     pub(crate) fn may_have(&self, update: &Update) -> bool {
         !update.is_private() || self.grants.may_receive(update.topics())
+    }
+
+    /// Whether it may receive subscription events: a matcher and a grant may select their topics. False only if none does.
+    pub(crate) fn receives_events(&self, hub: &HubUrl) -> bool {
+        let begins = format!("{}/subscriptions/", hub.path());
+        let may_select = |matcher: &Matcher| match matcher.literal_prefix() {
+            LiteralPrefix::Text(prefix) => prefix.starts_with(&begins) || begins.starts_with(prefix),
+            LiteralPrefix::Url(_) => true,
+        };
+        self.matchers.iter().any(may_select) && self.grants.subscribe.iter().any(may_select)
     }
 
     /// Whether private updates, hence subscription events, can concern it at all.

@@ -15,7 +15,8 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let hub = Hub::start(Arc::new(MemoryTransport::new(500)), Settings::default()).await?;
+//! let settings = Settings { retry: None, ..Settings::default() };
+//! let hub = Hub::start(Arc::new(MemoryTransport::new(500)), settings).await?;
 //!
 //! let limits = Limits::default();
 //! let query = Form::parse(b"match=news", Part::Query, &limits)?;
@@ -32,6 +33,7 @@
 //! ```
 
 mod budget;
+mod delivered;
 mod error;
 mod fanout;
 mod health;

@@ -13,6 +13,7 @@ use tokio::{sync::watch, task::JoinHandle};
 use crate::{
     TransportError,
     budget::Budget,
+    delivered::Delivered,
     health::Health,
     log::transport::{Head, Transport},
     settings::Settings,
@@ -27,8 +28,7 @@ pub(crate) struct Node {
     pub(crate) budget: Arc<Budget>,
     pub(crate) health: Arc<Health>,
     pub(crate) counters: Counters,
-    /// How far this node has delivered the log.
-    delivered: watch::Receiver<Head>,
+    delivered: watch::Receiver<Delivered>,
     /// The tail first, then the worker of presence.
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -47,7 +47,7 @@ impl Node {
         transport: Arc<dyn Transport>,
         settings: Settings,
         health: Arc<Health>,
-        delivered: watch::Receiver<Head>,
+        delivered: watch::Receiver<Delivered>,
         tasks: Vec<JoinHandle<()>>,
     ) -> Arc<Self> {
         let budget = Budget::new(settings.subscribers_bytes_max);
@@ -73,7 +73,12 @@ impl Node {
                 head => return head,
             }
         }
-        Ok(self.delivered.borrow().clone())
+        Ok(self.delivered.borrow().head.clone())
+    }
+
+    /// How far this node has delivered the log.
+    pub(crate) fn delivered(&self) -> Delivered {
+        self.delivered.borrow().clone()
     }
 
     /// The end of the log as far as it is known without asking a store: the end of a log in memory, else the end of what this
@@ -89,7 +94,7 @@ impl Node {
     pub(crate) async fn has_delivered(&self, head: &Head) {
         let mut delivered = self.delivered.clone();
         // An error means that the tail has ended: nothing more will be delivered.
-        let _ = delivered.wait_for(|delivered| delivered.position >= head.position).await;
+        let _ = delivered.wait_for(|delivered| delivered.head.position >= head.position).await;
     }
 
     /// The tail first, then the worker of presence. Only the first call gets them.

@@ -12,6 +12,10 @@ pub struct Settings {
     /// The time after which an idle stream sends a comment; `None`: never. Default 15 s, below the 30 to 60 s after
     /// which proxies cut idle connections.
     pub keep_alive: Option<Duration>,
+    /// The time that a client waits before it connects again, as each stream says at its beginning; `None`: the client's own.
+    /// Up to a tenth more or less, so that streams that end together do not come back together. Default 3 s, which is what
+    /// browsers wait by themselves.
+    pub retry: Option<Duration>,
     /// The longest that a stream may last, so that its subscriber has to present its token again. Each stream ends up to
     /// a tenth earlier, so that streams that began together do not come back together. `None`, the default: no bound.
     pub lifetime_max: Option<Duration>,
@@ -35,6 +39,7 @@ impl Default for Settings {
         Self {
             url: HubUrl::default(),
             keep_alive: Some(Duration::from_secs(15)),
+            retry: Some(Duration::from_secs(3)),
             lifetime_max: None,
             subscriptions: true,
             subscription_event_type: None,

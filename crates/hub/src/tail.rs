@@ -6,6 +6,7 @@ use tokio::{sync::watch, time::sleep};
 
 use crate::{
     TransportError,
+    delivered::Delivered,
     fanout::{shard::Shard, sink::Sink},
     health::Health,
     log::transport::{Follower, Head, Transport},
@@ -20,11 +21,11 @@ pub(crate) async fn run<S: Sink>(
     transport: Arc<dyn Transport>,
     mut follower: Box<dyn Follower>,
     shards: Arc<[Shard<S>]>,
-    delivered: watch::Sender<Head>,
+    delivered: watch::Sender<Delivered>,
     health: Arc<Health>,
 ) {
     loop {
-        let began = delivered.borrow().position;
+        let began = delivered.borrow().head.position;
         let end = tokio::select! {
             biased;
             end = deliver(&mut *follower, &shards, &delivered) => end,
@@ -39,7 +40,7 @@ pub(crate) async fn run<S: Sink>(
             }
         }
         drop(follower);
-        if delivered.borrow().position == began {
+        if delivered.borrow().head.position == began {
             // One that ends at once may do so again.
             sleep(PAUSE).await;
         }
@@ -50,7 +51,7 @@ pub(crate) async fn run<S: Sink>(
         for shard in &*shards {
             shard.restart(head.position).await;
         }
-        delivered.send_replace(head);
+        delivered.send_replace(Delivered::begin(head));
         follower = next;
     }
 }
@@ -65,24 +66,20 @@ enum End {
 async fn deliver<S: Sink>(
     follower: &mut dyn Follower,
     shards: &[Shard<S>],
-    delivered: &watch::Sender<Head>,
+    delivered: &watch::Sender<Delivered>,
 ) -> End {
     loop {
         let batch = match follower.next().await {
             Ok(batch) => batch,
             Err(error) => return End::Log(error),
         };
-        let through =
-            batch.last().map(|entry| Head { position: entry.position, id: Some(entry.update.id().clone()) });
-        let batch = Arc::from(batch);
+        let batch: Arc<[_]> = Arc::from(batch);
         for shard in shards {
             if !shard.deliver(Arc::clone(&batch)).await {
                 return End::Shard;
             }
         }
-        if let Some(through) = through {
-            delivered.send_replace(through);
-        }
+        delivered.send_modify(|delivered| delivered.advance(&batch));
     }
 }
 

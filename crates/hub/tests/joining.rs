@@ -126,8 +126,8 @@ async fn subscribe(hub: Hub, transport: Arc<dyn Transport>, seed: u64, published
     let session = hub.subscribe(request, Arc::new(grants.clone()), None).await.expect("subscribe");
     let head = transport.head().await.expect("head").position;
     published.joined.send_modify(|joined| *joined += 1);
-    let mut seen = Seen { seed, matchers, grants, head, cursor, answer: None, ids: Vec::new(), closed: None };
-    seen.answer = session.cursor().map(str::to_owned);
+    let answer = Some(session.cursor().to_owned());
+    let mut seen = Seen { seed, matchers, grants, head, cursor, answer, ids: Vec::new(), closed: None };
     let mut reader = match random.below(3) {
         0 => Reader::Session(Box::new(session)),
         1 => Reader::Socket(carry(session, Framing::Chunked).await),

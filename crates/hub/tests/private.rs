@@ -136,7 +136,7 @@ proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
-            let settings = Settings { keep_alive: None, subscriptions: false, shards: 2, ..Settings::default() };
+            let settings = Settings { keep_alive: None, subscriptions: false, retry: None, shards: 2, ..Settings::default() };
             let hub = Hub::start(Arc::new(MemoryTransport::new(100)), settings).await.expect("started");
             let mut live = Vec::new();
             for subscriber in &subscribers {

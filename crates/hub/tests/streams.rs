@@ -17,7 +17,7 @@ async fn start(history_max: usize, settings: Settings) -> Hub {
 }
 
 fn quiet() -> Settings {
-    Settings { keep_alive: None, subscriptions: false, ..Settings::default() }
+    Settings { keep_alive: None, subscriptions: false, retry: None, ..Settings::default() }
 }
 
 async fn publish(hub: &Hub, body: &str) -> EventId {
@@ -94,7 +94,7 @@ async fn replay_skips_a_private_update_after_the_grant_has_shrunk() {
 async fn the_answer_to_a_cursor_is_the_id_before_the_first_event() {
     let hub = start(3, quiet()).await;
     let empty = subscribe(&hub, &["a"], Some("earliest"), Arc::default()).await;
-    assert_eq!(empty.cursor(), Some("earliest"));
+    assert_eq!(empty.cursor(), "earliest");
     let mut live = subscribe(&hub, &["a"], None, Arc::default()).await;
     for id in ["1", "2", "3", "4", "5"] {
         publish(&hub, &format!("topic=a&id={id}")).await;
@@ -109,10 +109,14 @@ async fn the_answer_to_a_cursor_is_the_id_before_the_first_event() {
         ("earliest", "earliest", vec!["3", "4", "5"]),
     ] {
         let mut session = subscribe(&hub, &["a"], Some(cursor), Arc::default()).await;
-        assert_eq!(session.cursor(), Some(answer), "{cursor}");
+        assert_eq!(session.cursor(), answer, "{cursor}");
         assert_eq!(ids(&mut session, expected.len()).await, expected, "{cursor}");
     }
-    assert_eq!(subscribe(&hub, &["a"], None, Arc::default()).await.cursor(), None);
+    assert_eq!(
+        subscribe(&hub, &["a"], None, Arc::default()).await.cursor(),
+        "5",
+        "of a stream without a cursor, too"
+    );
 }
 
 #[tokio::test]
@@ -139,7 +143,7 @@ async fn of_several_cursors_the_newest_that_is_kept_counts() {
         assert_eq!(&*resolved, answer, "{cursors:?}");
         let request = SubscribeRequest { dialect: Dialect::Legacy, matchers: matchers(&["a"]), cursor };
         let mut session = hub.subscribe(request, Arc::default(), None).await.expect("subscribe");
-        assert_eq!(session.cursor(), Some(answer), "{cursors:?}");
+        assert_eq!(session.cursor(), answer, "{cursors:?}");
         assert_eq!(next(&mut session).await.as_deref(), Some(":\n"));
         assert_eq!(ids(&mut session, expected.len()).await, expected, "{cursors:?}");
     }
@@ -155,13 +159,13 @@ async fn of_several_cursors_the_newest_that_is_kept_counts() {
 async fn a_blank_cursor_replays_nothing_and_the_answer_names_the_end_of_the_log() {
     let hub = start(3, quiet()).await;
     let mut first = subscribe(&hub, &["a"], Some(""), Arc::default()).await;
-    assert_eq!(first.cursor(), Some("earliest"), "nothing precedes");
+    assert_eq!(first.cursor(), "earliest", "nothing precedes");
     publish(&hub, "topic=a&id=1").await;
     assert_eq!(ids(&mut first, 1).await, ["1"]);
     // Also if the last event is one that this subscriber may not see.
     publish(&hub, "topic=b&id=2&private").await;
     let mut second = subscribe(&hub, &["a"], Some(""), Arc::default()).await;
-    assert_eq!(second.cursor(), Some("2"));
+    assert_eq!(second.cursor(), "2");
     assert_eq!(&*hub.resolve(&Cursor::Blank).await.expect("resolved"), "2");
     publish(&hub, "topic=a&id=3").await;
     assert_eq!(ids(&mut second, 1).await, ["3"]);
@@ -170,8 +174,7 @@ async fn a_blank_cursor_replays_nothing_and_the_answer_names_the_end_of_the_log(
 #[tokio::test(start_paused = true)]
 async fn an_idle_stream_sends_comments_and_a_busy_one_none() {
     let interval = Duration::from_secs(15);
-    let hub =
-        start(10, Settings { keep_alive: Some(interval), subscriptions: false, ..Settings::default() }).await;
+    let hub = start(10, Settings { keep_alive: Some(interval), ..quiet() }).await;
     let mut session = subscribe(&hub, &["a"], None, Arc::default()).await;
     let mut last = Instant::now();
     for _ in 0..5 {
@@ -189,6 +192,85 @@ async fn an_idle_stream_sends_comments_and_a_busy_one_none() {
         assert_eq!(ids(&mut session, 1).await, [number.to_string()], "an event, not a comment");
     }
     drop(done);
+}
+
+#[tokio::test]
+async fn a_stream_says_how_long_its_client_waits_before_it_comes_back() {
+    let hub = start(10, Settings { retry: Some(Duration::from_secs(5)), ..quiet() }).await;
+    let mut all = Vec::new();
+    for _ in 0..20 {
+        let request = SubscribeRequest { dialect: Dialect::Legacy, matchers: matchers(&["a"]), cursor: None };
+        let mut session = hub.subscribe(request, Arc::default(), None).await.expect("subscribe");
+        let first = next(&mut session).await.expect("the first bytes");
+        let millis =
+            first.strip_prefix("retry: ").and_then(|rest| rest.strip_suffix('\n')).expect("one line");
+        all.push(millis.parse::<u64>().expect("a number"));
+    }
+    assert!(all.iter().all(|millis| (4_500..=5_500).contains(millis)), "{all:?}");
+    assert!(all.iter().any(|millis| *millis != all[0]), "{all:?}");
+}
+
+/// A stream that names cursors, and its first frame.
+async fn browser(
+    hub: &Hub,
+    selectors: &[&str],
+    cursor: Option<&str>,
+    grants: Arc<Grants>,
+) -> (Session, String) {
+    let cursor = cursor.map(Cursor::parse);
+    let request = SubscribeRequest { dialect: Dialect::Legacy, matchers: matchers(selectors), cursor };
+    let mut session = hub.subscribe(request, grants, None).await.expect("subscribe");
+    session.name_cursors();
+    let first = next(&mut session).await.expect("the first bytes");
+    (session, first)
+}
+
+fn cursor_event(id: &str) -> String {
+    format!("event: petasos-cursor\nid: {id}\ndata: \n\n")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_browser_is_told_its_cursor_at_the_beginning_and_in_silence() {
+    let hub = start(3, Settings { keep_alive: Some(Duration::from_secs(15)), ..quiet() }).await;
+    let (mut session, first) = browser(&hub, &["a"], None, Arc::default()).await;
+    assert_eq!(first, cursor_event("earliest"), "the log is empty");
+    let mut other = subscribe(&hub, &["b"], None, Arc::default()).await;
+    for id in 1..=5 {
+        publish(&hub, &format!("topic=b&id={id}")).await;
+    }
+    assert_eq!(ids(&mut other, 5).await.len(), 5, "the hub has delivered them");
+    assert_eq!(next(&mut session).await, Some(cursor_event("5")), "though it wants none of them");
+    let (_, first) = browser(&hub, &["a"], Some("4"), Arc::default()).await;
+    assert_eq!(first, cursor_event("4"), "the answer to its cursor");
+    let (_, first) = browser(&hub, &["a"], Some("1"), Arc::default()).await;
+    assert_eq!(first, cursor_event("earliest"), "it is trimmed");
+    let (_, first) = browser(&hub, &["a"], None, Arc::default()).await;
+    assert_eq!(first, cursor_event("5"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cursor_is_an_update_for_whoever_receives_no_subscription_events() {
+    let interval = Duration::from_secs(15);
+    let hub = start(3, Settings { subscriptions: true, keep_alive: Some(interval), ..quiet() }).await;
+    let events = "/.well-known/mercure/subscriptions/{topic}/{subscriber}";
+    let mut watcher = subscribe(&hub, &[events], None, granted(&["*"])).await;
+    publish(&hub, "topic=a&id=1").await;
+    let own = ids(&mut watcher, 1).await.remove(0);
+    // Whatever the number of those who come and go: their events are trimmed apart.
+    let (mut anonymous, first) = browser(&hub, &["a"], None, Arc::default()).await;
+    assert_eq!(first, cursor_event("1"));
+    let granted_elsewhere = granted(&["/users/1", "/users/{name}/inbox"]);
+    let (mut user, first) = browser(&hub, &["/users/1", "*"], None, granted_elsewhere).await;
+    assert_eq!(first, cursor_event("1"));
+    let last = ids(&mut watcher, 3).await.pop().expect("the arrivals, one for each matcher");
+    assert_ne!(last, own);
+    let (mut all, first) = browser(&hub, &["*"], None, granted(&["*"])).await;
+    assert_eq!(first, cursor_event(&last));
+    let arrival = ids(&mut watcher, 1).await.remove(0);
+    assert_eq!(ids(&mut all, 1).await, [arrival.as_str()]);
+    assert_eq!(next(&mut anonymous).await, Some(cursor_event("1")));
+    assert_eq!(next(&mut user).await, Some(cursor_event("1")));
+    assert_eq!(next(&mut all).await, Some(cursor_event(&arrival)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -233,7 +315,7 @@ async fn stopping_ends_all_streams_and_refuses_new_ones() {
 
 #[tokio::test]
 async fn subscriptions_are_listed_and_their_events_follow_the_facts() {
-    let hub = start(10, Settings { keep_alive: None, ..Settings::default() }).await;
+    let hub = start(10, Settings { subscriptions: true, ..quiet() }).await;
     let events = "/.well-known/mercure/subscriptions/{topic}/{subscriber}";
     let mut watcher = subscribe(&hub, &[events], None, granted(&["*"])).await;
     let own = next(&mut watcher).await.expect("its own subscription is announced");
@@ -266,7 +348,7 @@ async fn subscriptions_are_listed_and_their_events_follow_the_facts() {
 
 #[tokio::test]
 async fn subscription_events_are_private() {
-    let hub = start(10, Settings { keep_alive: None, ..Settings::default() }).await;
+    let hub = start(10, Settings { subscriptions: true, ..quiet() }).await;
     let mut anonymous = subscribe(&hub, &["*"], None, Arc::default()).await;
     let _visitor = subscribe(&hub, &["a"], None, Arc::default()).await;
     publish(&hub, "topic=a&id=1").await;
@@ -285,14 +367,14 @@ async fn untracked_subscriptions_are_neither_listed_nor_announced() {
 
 #[tokio::test]
 async fn visitors_who_come_and_go_evict_no_message() {
-    let hub = start(3, Settings { keep_alive: None, ..Settings::default() }).await;
+    let hub = start(3, Settings { keep_alive: None, retry: None, ..Settings::default() }).await;
     publish(&hub, "topic=a&id=0").await;
     publish(&hub, "topic=a&id=1").await;
     for _ in 0..50 {
         drop(subscribe(&hub, &["other"], None, Arc::default()).await);
     }
     let mut session = subscribe(&hub, &["a"], Some("0"), Arc::default()).await;
-    assert_eq!(session.cursor(), Some("0"));
+    assert_eq!(session.cursor(), "0");
     assert_eq!(ids(&mut session, 1).await, ["1"]);
 }
 
@@ -305,7 +387,7 @@ async fn delivered(hub: &Hub) {
 
 #[tokio::test]
 async fn old_subscription_events_do_not_end_a_replay() {
-    let hub = start(10, Settings { keep_alive: None, ..Settings::default() }).await;
+    let hub = start(10, Settings { subscriptions: true, ..quiet() }).await;
     // More events than a page holds, then more updates than are kept.
     for _ in 0..200 {
         drop(subscribe(&hub, &["visited"], None, Arc::default()).await);
@@ -317,7 +399,7 @@ async fn old_subscription_events_do_not_end_a_replay() {
     let mut sessions = Vec::new();
     for cursor in ["earliest", "unknown", "3"] {
         let session = subscribe(&hub, &["a"], Some(cursor), granted(&["*"])).await;
-        assert_eq!(session.cursor(), Some("earliest"), "{cursor}");
+        assert_eq!(session.cursor(), "earliest", "{cursor}");
         sessions.push(session);
     }
     // Ten updates are kept, and the last of them is the marker.
@@ -333,7 +415,7 @@ async fn old_subscription_events_do_not_end_a_replay() {
 
 #[tokio::test]
 async fn a_cursor_whose_successors_were_trimmed_is_answered_with_earliest() {
-    let hub = start(3, Settings { keep_alive: None, ..Settings::default() }).await;
+    let hub = start(3, Settings { keep_alive: None, retry: None, ..Settings::default() }).await;
     let visitor = subscribe(&hub, &["visited"], None, Arc::default()).await;
     let event = loop {
         if let Some(id) = hub.subscriptions(None).await.expect("list").last_event_id {
@@ -348,7 +430,7 @@ async fn a_cursor_whose_successors_were_trimmed_is_answered_with_earliest() {
     delivered(&hub).await;
     // The event itself is still kept, updates after it are not.
     let session = subscribe(&hub, &["a"], Some(event.as_str()), Arc::default()).await;
-    assert_eq!(session.cursor(), Some("earliest"));
+    assert_eq!(session.cursor(), "earliest");
     drop(visitor);
 }
 
@@ -368,7 +450,7 @@ async fn what_is_acknowledged_before_a_stop_is_delivered_and_nothing_is_acknowle
 
 #[tokio::test]
 async fn thousands_of_subscribers_that_come_at_once_are_all_listed() {
-    let hub = start(10, Settings { keep_alive: None, ..Settings::default() }).await;
+    let hub = start(10, Settings { subscriptions: true, ..quiet() }).await;
     let visitors: Vec<_> = (0..6_000)
         .map(|_| {
             let hub = hub.clone();

@@ -26,7 +26,7 @@ use crate::{
 /// What an operator or an application decides. [`Config::check`] turns it into something that can be started.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The settings of the engine. [`Config::set_public_url`] sets its URL. A `keep_alive` or a `lifetime_max` of zero
+    /// The settings of the engine. [`Config::set_public_url`] sets its URL. A `keep_alive`, a `retry` or a `lifetime_max` of zero
     /// stands for none.
     pub hub: petasos_hub::Settings,
     /// The settings of the HTTP side. [`Config::check`] sets `issuers.trusted` and `connections_max`. An empty
@@ -128,6 +128,7 @@ impl Config {
         let mut warnings = Vec::new();
         let Self { hub, http, issuers: configs, exposed, .. } = &mut self;
         hub.keep_alive = hub.keep_alive.filter(|time| !time.is_zero()).map(|time| time.min(KEEP_ALIVE_MAX));
+        hub.retry = hub.retry.filter(|time| !time.is_zero()).map(|time| time.min(RETRY_MAX));
         hub.lifetime_max = hub.lifetime_max.filter(|time| !time.is_zero());
         let url = hub.url.as_url().as_str();
         if http.issuers.resource.is_empty() {
@@ -207,6 +208,9 @@ const HISTORY_STORED: usize = 100_000;
 
 /// A silence of more than a day is no keep-alive.
 const KEEP_ALIVE_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// A browser that waits for more than a day has a page that is gone.
+const RETRY_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// Connections beyond the streams: publishers, and subscribers that are told to come back later.
 const CONNECTIONS_SPARE: usize = 10_000;
@@ -368,13 +372,15 @@ mod tests {
     }
 
     #[test]
-    fn zero_stands_for_no_keep_alive_and_no_end() {
+    fn zero_stands_for_no_keep_alive_no_retry_and_no_end() {
         let mut config = Config::default();
         config.hub.keep_alive = Some(Duration::ZERO);
+        config.hub.retry = Some(Duration::ZERO);
         config.hub.lifetime_max = Some(Duration::ZERO);
         config.http.streams.total = 0;
         let checked = config.check().expect("valid");
-        assert_eq!((checked.config.hub.keep_alive, checked.config.hub.lifetime_max), (None, None));
+        let petasos_hub::Settings { keep_alive, retry, lifetime_max, .. } = checked.config.hub;
+        assert_eq!((keep_alive, retry, lifetime_max), (None, None, None));
         assert_eq!((checked.streams_max(), checked.config.http.connections_max), (None, usize::MAX));
         let mut config = Config::default();
         config.hub.keep_alive = Some(2 * KEEP_ALIVE_MAX);

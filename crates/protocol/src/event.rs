@@ -122,6 +122,11 @@ impl Retry {
         }
     }
 
+    /// A time that the hub chooses, in milliseconds. Values from 2^63 on become the largest below it.
+    pub fn from_millis(millis: u64) -> Self {
+        Self(millis.min(i64::MAX as u64))
+    }
+
     /// Milliseconds.
     pub fn millis(self) -> u64 {
         self.0

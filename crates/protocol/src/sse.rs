@@ -115,6 +115,59 @@ pub fn encode(id: &EventId, event_type: Option<&EventType>, retry: Option<Retry>
     Frame::finish(out)
 }
 
+/// The beginning of a stream: the time that a client waits before it connects again, and the id of [`cursor`]. Without
+/// either, a comment.
+///
+/// The field `retry` takes effect as soon as its line has come. So no blank line follows it, which some client libraries
+/// would deliver as an empty message.
+///
+/// ```
+/// use petasos_protocol::{event::Retry, sse};
+/// let opening = sse::opening(Some(Retry::from_millis(2_900)), Some("urn:uuid:1"));
+/// assert_eq!(&opening.event()[..], b"retry: 2900\nevent: petasos-cursor\nid: urn:uuid:1\ndata: \n\n");
+/// assert_eq!(&sse::opening(Some(Retry::from_millis(2_900)), None).event()[..], b"retry: 2900\n");
+/// assert_eq!(&sse::opening(None, None).event()[..], sse::COMMENT);
+/// ```
+pub fn opening(retry: Option<Retry>, cursor: Option<&str>) -> Frame {
+    let mut out = vec![0; CHUNK_HEAD_MAX];
+    if let Some(retry) = retry {
+        field(&mut out, "retry", &retry.millis().to_string());
+    }
+    match cursor {
+        Some(id) => name_cursor(&mut out, id),
+        None if retry.is_none() => out.extend_from_slice(COMMENT),
+        None => {}
+    }
+    Frame::finish(out)
+}
+
+/// An event that only names the cursor with which a browser comes back. `id` is an [`EventId`] or `earliest`.
+///
+/// Its type is [`CURSOR_TYPE`] and its data is empty, so a page hears nothing of it unless it listens for that type. By the
+/// HTML standard (section "Interpreting an event stream") the field `id` alone would do, and Chromium takes that; Firefox
+/// and WebKit take an id only from an event that they dispatch. Client libraries that hand every event to one function
+/// deliver this one, too. So it is for browsers alone.
+///
+/// ```
+/// let event = petasos_protocol::sse::cursor("urn:uuid:1").event();
+/// assert_eq!(&event[..], b"event: petasos-cursor\nid: urn:uuid:1\ndata: \n\n");
+/// ```
+pub fn cursor(id: &str) -> Frame {
+    let mut out = vec![0; CHUNK_HEAD_MAX];
+    name_cursor(&mut out, id);
+    Frame::finish(out)
+}
+
+fn name_cursor(out: &mut Vec<u8>, id: &str) {
+    field(out, "event", CURSOR_TYPE);
+    field(out, "id", id);
+    field(out, "data", "");
+    out.push(b'\n');
+}
+
+/// The type of the events that [`cursor`] makes.
+pub const CURSOR_TYPE: &str = "petasos-cursor";
+
 fn field(out: &mut Vec<u8>, name: &str, value: &str) {
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b": ");

@@ -47,6 +47,7 @@ impl Hub {
         subscriptions=true,
         publish=true,
         keep_alive=15.0,
+        retry=3.0,
         history_max=None,
         cors_origins=vec![],
         publish_origins=vec![],
@@ -71,6 +72,7 @@ impl Hub {
         subscriptions: bool,
         publish: bool,
         keep_alive: f64,
+        retry: f64,
         history_max: Option<usize>,
         cors_origins: Vec<String>,
         publish_origins: Vec<String>,
@@ -85,8 +87,11 @@ impl Hub {
         let wrong = |setting: &'static str| {
             move |problem: String| InvalidUpdate::new_err(format!("{setting}: {problem}"))
         };
-        let keep_alive = Duration::try_from_secs_f64(keep_alive)
-            .map_err(|_| wrong("keep_alive")("give seconds, 0 or more".to_owned()))?;
+        let seconds = |setting, value| {
+            Duration::try_from_secs_f64(value)
+                .map_err(|_| wrong(setting)("give seconds, 0 or more".to_owned()))
+        };
+        let (keep_alive, retry) = (seconds("keep_alive", keep_alive)?, seconds("retry", retry)?);
         let mut config = Config { exposed, own_process, ..Config::default() };
         config.issuers.push(IssuerConfig {
             publisher: KeyConfig::new(publisher_key.map(Secret::new)),
@@ -103,6 +108,7 @@ impl Hub {
             config.log.retention.entries_max = updates;
         }
         config.hub.keep_alive = Some(keep_alive);
+        config.hub.retry = Some(retry);
         config.hub.subscriptions = subscriptions;
         let event_type =
             subscription_event_type.map(|value| EventType::parse(&value, &config.http.limits)).transpose();

@@ -52,8 +52,8 @@ def main(host: str, port: int, cors_origins: str, debug: bool, **options: Any) -
     """Run a Mercure hub.
 
     Options win over the environment, the environment over the file .env of the working directory. More variables:
-    MERCURE_HUB_KEEPALIVE_INTERVAL (seconds), MERCURE_HUB_RECONCILIATION_LENGTH (updates), MERCURE_AUTHZ_COOKIE_NAME,
-    and FLASK_SECRET_KEY for secrets that are not given.
+    MERCURE_HUB_KEEPALIVE_INTERVAL and MERCURE_HUB_RETRY_INTERVAL (seconds), MERCURE_HUB_RECONCILIATION_LENGTH
+    (updates), MERCURE_AUTHZ_COOKIE_NAME, and FLASK_SECRET_KEY for secrets that are not given.
     """
     _open_standard_streams()
     try:
@@ -156,13 +156,15 @@ def _settings(options: Mapping[str, Any], variables: Variables) -> dict[str, Any
         value: bool | None = options[option]
         return parse_bool(key, variables.first(key) or "true") if value is None else value
 
-    keep_alive, history = "MERCURE_HUB_KEEPALIVE_INTERVAL", "MERCURE_HUB_RECONCILIATION_LENGTH"
+    keep_alive, retry = "MERCURE_HUB_KEEPALIVE_INTERVAL", "MERCURE_HUB_RETRY_INTERVAL"
+    history = "MERCURE_HUB_RECONCILIATION_LENGTH"
     return {
         "publisher_key": secret("PUBLISHER"),
         "subscriber_key": secret("SUBSCRIBER"),
         "anonymous": switch("allow_anonymous", "MERCURE_HUB_ALLOW_ANONYMOUS"),
         "subscriptions": switch("subscriptions", "MERCURE_HUB_SUBSCRIPTIONS"),
         "keep_alive": parse_number(keep_alive, variables.first(keep_alive) or "15"),
+        "retry": parse_number(retry, variables.first(retry) or "3"),
         "history_max": parse_whole_number(history, given) if (given := variables.first(history)) else None,
         "transport": options["transport"] or variables.first("MERCURE_HUB_TRANSPORT") or None,
         "cookie_name": variables.first("MERCURE_AUTHZ_COOKIE_NAME") or "mercureAuthorization",

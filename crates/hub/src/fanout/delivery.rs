@@ -13,7 +13,7 @@ use super::{
     marks::Marks,
     members::Members,
     patience::{Patience, STALLED_AFTER},
-    ring::{EntryNumber, Ring},
+    ring::{EntryNumber, Newest, Ring},
     sink::{Eviction, Gone, Sink, Tick},
 };
 use crate::{
@@ -213,10 +213,15 @@ impl<S: Sink> Delivery<S> {
         self.due.first()
     }
 
-    /// Sends comments on silent streams, and evicts those whose lifetime is over.
+    /// Keeps silent streams alive, and evicts those whose lifetime is over.
     pub(crate) fn tick(&mut self, now: Instant) {
         while let Some(slot) = self.due.pop(now) {
-            match self.members.visit(slot, |sink| sink.tick(now)) {
+            // A member that attached ahead of the ring has more than what the ring ends with.
+            let newest = match self.members.has(slot) {
+                Some(has) if has <= self.ring.end() => self.ring.newest(),
+                _ => Newest::default(),
+            };
+            match self.members.visit(slot, |sink| sink.tick(newest, now)) {
                 Some((_, Ok(Tick::Next(next)))) => self.due.insert(slot, next),
                 Some((key, Ok(Tick::Over))) => self.withdraw(key, Eviction::Ended(Closed::Lifetime)),
                 Some((key, Err(Gone))) => self.remove(key),

@@ -13,7 +13,7 @@ use super::{
     census::Census,
     delivery::Delivery,
     key::MemberKey,
-    ring::{EntryNumber, Ring},
+    ring::{EntryNumber, Newest, Ring},
     sink::{Eviction, Gone, Sink, Tick},
 };
 use crate::{
@@ -179,7 +179,7 @@ impl Sink for Fake {
         None
     }
 
-    fn tick(&mut self, _: Instant) -> Result<Tick, Gone> {
+    fn tick(&mut self, _: Newest<'_>, _: Instant) -> Result<Tick, Gone> {
         Ok(Tick::Next(None))
     }
 

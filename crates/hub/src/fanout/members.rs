@@ -162,6 +162,11 @@ impl<S: Sink> Members<S> {
         Some(&self.slots.get(slot as usize)?.sink)
     }
 
+    /// The position up to which a member has everything that it wants, or did not ask for it.
+    pub(crate) fn has(&self, slot: u32) -> Option<Position> {
+        Some(self.slots.get(slot as usize)?.has)
+    }
+
     /// Marks an entry for every member that has not got it, wants it and may have it.
     pub(crate) fn mark(&mut self, entry: &Entry, number: EntryNumber, marks: &mut Marks) {
         let slots = &mut self.slots;

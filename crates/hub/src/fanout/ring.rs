@@ -3,7 +3,10 @@
 
 use std::collections::VecDeque;
 
-use petasos_protocol::update::Update;
+use petasos_protocol::{
+    event::EventId,
+    update::{Origin, Update},
+};
 
 use crate::log::transport::{Entry, Position};
 
@@ -17,6 +20,17 @@ pub(crate) struct Ring {
     start: Position,
     /// The position of the last entry.
     end: Position,
+    /// The id of the newest update of a publisher that has been in it.
+    newest_update: Option<EventId>,
+}
+
+/// The ids that the log ends with, as far as a shard has come; absent ones are not known.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Newest<'ring> {
+    /// Of the newest update of a publisher.
+    pub(crate) update: Option<&'ring EventId>,
+    /// Of the newest entry.
+    pub(crate) entry: Option<&'ring EventId>,
 }
 
 /// An entry's running number. It wraps around; the distance of two entries in the ring does not.
@@ -33,7 +47,7 @@ const BYTES_MAX: usize = 16 * 1024 * 1024;
 impl Ring {
     /// Empty; the first entry will be the one after `head`.
     pub(crate) fn new(head: Position) -> Self {
-        Self { entries: VecDeque::new(), bytes: 0, first: 0, start: head, end: head }
+        Self { entries: VecDeque::new(), bytes: 0, first: 0, start: head, end: head, newest_update: None }
     }
 
     /// The position before the first entry.
@@ -50,8 +64,19 @@ impl Ring {
     pub(crate) fn push(&mut self, entry: Entry) -> EntryNumber {
         self.end = entry.position;
         self.bytes += entry.update.size();
+        if entry.update.origin() == Origin::Publisher {
+            self.newest_update = Some(entry.update.id().clone());
+        }
         self.entries.push_back(entry);
         self.first.wrapping_add(self.entries.len() as u32 - 1)
+    }
+
+    /// The ids that it ends with.
+    pub(crate) fn newest(&self) -> Newest<'_> {
+        Newest {
+            update: self.newest_update.as_ref(),
+            entry: self.entries.back().map(|entry| entry.update.id()),
+        }
     }
 
     /// An update that the ring holds.

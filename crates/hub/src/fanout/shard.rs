@@ -162,6 +162,11 @@ impl<S: Sink> Shard<S> {
         self.0.progress.borrow().recent
     }
 
+    /// Everything up to this position has been handed out.
+    pub(crate) fn through(&self) -> Position {
+        self.0.progress.borrow().through
+    }
+
     /// Gives it a stream that has everything up to `after`. Waits while the inbox is full. If the stream has to read the
     /// log first, the shard evicts it.
     ///

@@ -6,7 +6,7 @@ use mio::{Registry, event::Event};
 
 use super::{
     key::MemberKey,
-    ring::{EntryNumber, Ring},
+    ring::{EntryNumber, Newest, Ring},
 };
 use crate::{Closed, interest::Interest, log::transport::Position};
 
@@ -65,11 +65,12 @@ pub(crate) trait Sink: Sized + Send + 'static {
     /// When a member that has just come wants its first [`Sink::tick`]; `None`: never.
     fn first_due(&self) -> Option<Instant>;
 
-    /// Sends a comment if the stream has been silent, and says when it is due again.
+    /// Sends something that is no event if the stream has been silent, and says when it is due again. `newest`: the member has
+    /// everything up to there that it wants.
     ///
     /// # Errors
     /// [`Gone`]: the peer has left.
-    fn tick(&mut self, now: Instant) -> Result<Tick, Gone>;
+    fn tick(&mut self, newest: Newest<'_>, now: Instant) -> Result<Tick, Gone>;
 
     /// The stream leaves the shard. `Some`: it goes on elsewhere, with everything unsent that is not in the log after the
     /// position of [`Eviction::Behind`].

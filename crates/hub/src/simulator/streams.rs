@@ -5,6 +5,8 @@
 //! - A stream is a run of the log without a gap: every update that its subscriber wants and may have, in order, once.
 //! - It begins where the answer to its cursor says: right after the cursor, or somewhere if the answer is `earliest`.
 //!   Without a cursor it misses nothing that was committed after it began.
+//! - A subscriber that has received nothing comes back with the cursor that the hub has named, in the answer or, for half of
+//!   the subscribers, in the stream.
 //! - In the end every subscriber has come to the end of the log, and no node has failed.
 
 use std::{
@@ -18,6 +20,7 @@ use petasos_protocol::{
     Dialect, Limits,
     matcher::Matcher,
     request::{self, Cursor, SubscribeRequest},
+    sse,
     token::Grants,
 };
 use tokio::{
@@ -41,6 +44,7 @@ pub(super) struct Counts {
     pub(super) earliest: u64,
     pub(super) lagged: u64,
     pub(super) lost: u64,
+    pub(super) named: u64,
 }
 
 impl Counts {
@@ -51,12 +55,16 @@ impl Counts {
         self.earliest += other.earliest;
         self.lagged += other.lagged;
         self.lost += other.lost;
+        self.named += other.named;
     }
 
     /// The number of what happened most rarely.
     pub(super) fn rarest(self) -> u64 {
-        let Self { delivered, reconnected, continued, earliest, lagged, lost } = self;
-        [delivered, reconnected, continued, earliest, lagged, lost].into_iter().min().unwrap_or_default()
+        let Self { delivered, reconnected, continued, earliest, lagged, lost, named } = self;
+        [delivered, reconnected, continued, earliest, lagged, lost, named]
+            .into_iter()
+            .min()
+            .unwrap_or_default()
     }
 }
 
@@ -98,6 +106,7 @@ impl Simulation {
         for _ in 0..1 + random.below(3) {
             let settings = Settings {
                 subscriptions: false,
+                keep_alive: Some(Duration::from_millis(300)),
                 shards: 1 + random.below(3),
                 lifetime_max: random.percent(30).then_some(Duration::from_secs(2)),
                 log_wait_max: Duration::from_secs(2),
@@ -204,7 +213,9 @@ struct Subscriber {
     random: Random,
     matchers: Vec<Matcher>,
     grants: Arc<Grants>,
-    /// The id of the last update that it has seen.
+    /// Whether its streams name cursors.
+    is_browser: bool,
+    /// The cursor with which it comes back.
     last: Option<String>,
 }
 
@@ -215,7 +226,8 @@ impl Subscriber {
             (0..1 + random.below(2)).map(|_| parse(SELECTORS[random.below(SELECTORS.len())])).collect();
         let granted = random.percent(50).then(|| parse(SELECTORS[random.below(SELECTORS.len())]));
         let grants = Grants { subscribe: granted.into_iter().collect(), ..Grants::default() };
-        Self { random, matchers, grants: Arc::new(grants), last: None }
+        let is_browser = random.percent(50);
+        Self { random, matchers, grants: Arc::new(grants), is_browser, last: None }
     }
 
     async fn live(mut self, number: usize, simulation: Rc<Simulation>) {
@@ -227,32 +239,34 @@ impl Subscriber {
             let node = &simulation.nodes[self.random.below(simulation.nodes.len())];
             let cursor = self.last.as_deref().map(Cursor::parse);
             let request = SubscribeRequest { dialect: Dialect::V1, matchers: self.matchers.clone(), cursor };
-            let Ok(session) = node.subscribe(request, Arc::clone(&self.grants), None).await else {
+            let Ok(mut session) = node.subscribe(request, Arc::clone(&self.grants), None).await else {
                 sleep(Duration::from_millis(100)).await;
                 continue;
             };
-            let answer = session.cursor().map(str::to_owned);
-            let first = match (&self.last, &answer) {
-                (Some(last), Some(answer)) if last == answer && last != Cursor::EARLIEST => {
+            if self.is_browser {
+                session.name_cursors();
+            }
+            let answer = session.cursor().to_owned();
+            let first = match &self.last {
+                Some(last) if *last == answer && last != Cursor::EARLIEST => {
                     simulation.count(|counts| counts.continued += 1);
                     First::After(last.clone())
                 }
-                (Some(_), _) => {
+                Some(_) => {
                     simulation.count(|counts| counts.earliest += 1);
                     First::Anywhere
                 }
-                (None, _) => First::NotLaterThan(simulation.log.committed().len()),
+                None => First::NotLaterThan(simulation.log.committed().len()),
             };
-            let ids = self.read(session, &simulation).await;
+            let mut cursor = answer.clone();
+            let ids = self.read(session, &mut cursor, &simulation).await;
             if let Err(problem) = self.check(&simulation.log.committed(), &first, &ids) {
                 simulation.report(format!(
                     "subscriber {number}, cursor {:?}, answer {answer:?}: {problem}",
                     self.last
                 ));
             }
-            // A subscriber that has seen nothing would miss what is published before it comes back.
-            let seen = ids.last().cloned().or_else(|| self.last.take());
-            self.last = Some(seen.unwrap_or_else(|| Cursor::EARLIEST.to_owned()));
+            self.last = Some(cursor);
             simulation.count(|counts| {
                 counts.delivered += ids.len() as u64;
                 counts.reconnected += 1;
@@ -260,8 +274,13 @@ impl Subscriber {
         }
     }
 
-    /// Reads until the stream ends, until the subscriber has enough, or until the last update.
-    async fn read(&mut self, mut session: Session, simulation: &Simulation) -> Vec<String> {
+    /// Reads until the stream ends, until the subscriber has enough, or until the last update. Moves its cursor on.
+    async fn read(
+        &mut self,
+        mut session: Session,
+        cursor: &mut String,
+        simulation: &Simulation,
+    ) -> Vec<String> {
         let pause = match self.random.below(3) {
             0 => Duration::ZERO,
             1 => Duration::from_millis(5),
@@ -286,6 +305,11 @@ impl Subscriber {
             };
             let text = std::str::from_utf8(&frame).expect("UTF-8");
             if let Some(id) = text.lines().find_map(|line| line.strip_prefix("id: ")) {
+                id.clone_into(cursor);
+                if text.contains(sse::CURSOR_TYPE) {
+                    simulation.count(|counts| counts.named += 1);
+                    continue;
+                }
                 ids.push(id.to_owned());
                 if id == "last" {
                     return ids;

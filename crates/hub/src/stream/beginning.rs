@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use petasos_protocol::{event::EventId, request::Cursor};
+use petasos_protocol::request::Cursor;
 use tokio::time::{Instant, sleep};
 
 use crate::{
     TransportError,
-    log::transport::{Head, Position, Trimmed},
+    log::transport::{Position, Trimmed},
     node::Node,
     stream::history::{History, PAGE_ENTRIES, UNAVAILABLE_PAUSE},
 };
@@ -17,22 +17,22 @@ pub(crate) struct Beginning {
     pub(crate) history: History,
     /// What the log has trimmed, as far as that matters for this stream.
     pub(crate) trimmed: Trimmed,
-    /// The answer to the cursor (section "Reconciliation").
-    pub(crate) answer: Box<str>,
+    /// The id before the first event of the stream, or `earliest` (section "Reconciliation").
+    pub(crate) cursor: Box<str>,
 }
 
 impl Beginning {
     /// At the end of the log; while the log is unavailable, at the last entry that this node has delivered. It reads
-    /// nothing.
-    pub(crate) async fn at_end(node: &Node) -> Result<Self, TransportError> {
-        let Head { position, id } = node.head().await?;
-        let answer = id.as_ref().map_or(Cursor::EARLIEST, EventId::as_str).into();
-        Ok(Self::caught_up(position, answer))
+    /// nothing. `receives_events`: whether the subscriber may receive subscription events.
+    pub(crate) async fn at_end(node: &Node, receives_events: bool) -> Result<Self, TransportError> {
+        let head = node.head().await?;
+        let cursor = node.delivered().cursor(&head, receives_events).into();
+        Ok(Self::caught_up(head.position, cursor))
     }
 
-    fn caught_up(position: Position, answer: Box<str>) -> Self {
+    fn caught_up(position: Position, cursor: Box<str>) -> Self {
         let trimmed = Trimmed { updates: position, events: position };
-        Self { history: History::at_end(position), trimmed, answer }
+        Self { history: History::at_end(position), trimmed, cursor }
     }
 
     /// After the cursor. What follows `recent` is in the ring of the shard: many subscribers that come back together after
@@ -42,11 +42,12 @@ impl Beginning {
     pub(crate) async fn find(
         node: &Node,
         cursor: &Cursor,
+        receives_events: bool,
         recent: impl Fn() -> Position,
     ) -> Result<Self, TransportError> {
         let deadline = Instant::now() + node.settings.log_wait_max;
         loop {
-            match Self::look(node, cursor, recent()).await {
+            match Self::look(node, cursor, receives_events, recent()).await {
                 Err(TransportError::Unavailable(_))
                     if Instant::now() + UNAVAILABLE_PAUSE <= deadline && node.health.is_alive() =>
                 {
@@ -57,9 +58,14 @@ impl Beginning {
         }
     }
 
-    async fn look(node: &Node, cursor: &Cursor, recent: Position) -> Result<Self, TransportError> {
+    async fn look(
+        node: &Node,
+        cursor: &Cursor,
+        receives_events: bool,
+        recent: Position,
+    ) -> Result<Self, TransportError> {
         let located = match cursor {
-            Cursor::Blank => return Self::at_end(node).await,
+            Cursor::Blank => return Self::at_end(node, receives_events).await,
             Cursor::Earliest => None,
             Cursor::After(id) => Self::newest(node, std::slice::from_ref(id)).await?,
             Cursor::AfterNewest(ids) => Self::newest(node, ids).await?,
@@ -72,11 +78,11 @@ impl Beginning {
         let after = located.map_or(Position::EARLIEST, |(position, _)| position);
         let page = node.transport.read(after, PAGE_ENTRIES).await?;
         // What was trimmed after the cursor, also since it was located, makes it a cursor of the past.
-        let answer = match located {
+        let cursor = match located {
             Some((_, id)) if page.trimmed.updates <= after => id,
             _ => Cursor::EARLIEST,
         };
-        Ok(Self { trimmed: page.trimmed, answer: answer.into(), history: History::from_page(page) })
+        Ok(Self { trimmed: page.trimmed, cursor: cursor.into(), history: History::from_page(page) })
     }
 
     /// The newest event among these ids that the log still holds. Costs one lookup for each id; `Limits::cursors_max`

@@ -7,7 +7,7 @@ use mio::{Registry, event::Event};
 use crate::{
     fanout::{
         key::MemberKey,
-        ring::{EntryNumber, Ring},
+        ring::{EntryNumber, Newest, Ring},
         shard::Shard,
         sink::{Eviction, Gone, Sink, Tick},
     },
@@ -105,10 +105,10 @@ impl Sink for Carrier {
         }
     }
 
-    fn tick(&mut self, now: Instant) -> Result<Tick, Gone> {
+    fn tick(&mut self, newest: Newest<'_>, now: Instant) -> Result<Tick, Gone> {
         match self {
             Self::Polled(_) => Ok(Tick::Next(None)),
-            Self::Socket(parked) => parked.tick(now),
+            Self::Socket(parked) => parked.tick(newest, now),
         }
     }
 

@@ -38,8 +38,8 @@ enum State {
 pub(crate) enum Step {
     /// An event out of the history.
     Frame(Frame),
-    /// The stream has been silent for long.
-    Comment,
+    /// The stream has been silent for long: its carrier sends something that is no event.
+    Silence,
     /// Everything up to the position has come; the carrier attaches the stream there. Comes once.
     CaughtUp(Position),
     /// Nothing follows, for ever.
@@ -65,6 +65,11 @@ impl Life {
 
     pub(crate) fn subscriber(&self) -> &Subscriber {
         &self.subscriber
+    }
+
+    /// From now on the stream names cursors while it is silent.
+    pub(crate) fn name_cursors(&mut self) {
+        self.subscriber.name_cursors();
     }
 
     pub(crate) fn into_subscriber(self) -> Subscriber {
@@ -120,7 +125,7 @@ impl Life {
         }
     }
 
-    /// The next step. A live stream has only comments and its end here.
+    /// The next step. A live stream has only silence and its end here.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
         self.end_if_over();
         match &mut self.state {
@@ -137,7 +142,7 @@ impl Life {
                 self.end(Closed::Lifetime);
                 Poll::Ready(Step::Ended(Closed::Lifetime))
             }
-            Beat::Comment | Beat::None => Poll::Ready(Step::Comment),
+            Beat::Comment | Beat::None => Poll::Ready(Step::Silence),
         }
     }
 

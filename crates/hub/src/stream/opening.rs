@@ -2,10 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use petasos_protocol::{
-    Dialect, matcher::Matcher, request::SubscribeRequest, sse, subscription::Subscription, token::Grants,
-    topic::HubUrl,
+    Dialect, event::Retry, matcher::Matcher, request::SubscribeRequest, subscription::Subscription,
+    token::Grants, topic::HubUrl,
 };
 use tokio::time::Instant;
 
@@ -17,7 +16,11 @@ use crate::{
     node::Node,
     presence::Presence,
     stream::{
-        beginning::Beginning, carrier::Carrier, life::Life, polled::session::Session, subscriber::Subscriber,
+        beginning::Beginning,
+        carrier::Carrier,
+        life::Life,
+        polled::session::Session,
+        subscriber::{Naming, Subscriber},
     },
 };
 
@@ -35,9 +38,10 @@ pub(crate) async fn open(
     let weight = node.budget.take_matchers(&request.matchers)?;
     let granted = node.budget.take_grants(&grants)?;
     let interest = Arc::new(Interest::new(request.matchers, grants));
-    let Beginning { history, trimmed: forgiven, answer } = match &request.cursor {
-        None => Beginning::at_end(&node).await?,
-        Some(cursor) => Beginning::find(&node, cursor, || shard.recent()).await?,
+    let receives_events = interest.receives_events(&node.settings.url);
+    let Beginning { history, trimmed: forgiven, cursor } = match &request.cursor {
+        None => Beginning::at_end(&node, receives_events).await?,
+        Some(cursor) => Beginning::find(&node, cursor, receives_events, || shard.recent()).await?,
     };
     let presence = match presence {
         Some(presence) => {
@@ -47,8 +51,10 @@ pub(crate) async fn open(
         None => None,
     };
     let outlived = node.settings.lifetime_max.and_then(|max| Instant::now().checked_add(lifetime(max)));
+    let retry = node.settings.retry.map(retry);
     let subscriber = Subscriber {
         interest,
+        naming: Naming::None,
         forgiven,
         close_at: close_at.into_iter().chain(outlived).min(),
         presence,
@@ -56,24 +62,36 @@ pub(crate) async fn open(
         weight: Some((weight, granted)),
         node,
     };
-    let cursor = request.cursor.map(|_| answer);
-    let comment = Bytes::from_static(sse::COMMENT);
-    Ok(Session::new(Life::new(subscriber, history), shard, cursor, Some(comment)))
+    Ok(Session::new(Life::new(subscriber, history), shard, cursor, retry))
 }
 
 /// Follows what is announced from now on, without being a subscriber.
 pub(crate) async fn watch(node: Arc<Node>, shard: Shard<Carrier>) -> Result<Session, SubscribeError> {
-    let Beginning { history, trimmed: forgiven, .. } = Beginning::at_end(&node).await?;
+    let Beginning { history, trimmed: forgiven, cursor } = Beginning::at_end(&node, true).await?;
     let interest = Arc::new(Interest::in_subscriptions(&node.settings.url));
-    let subscriber =
-        Subscriber { node, interest, forgiven, close_at: None, presence: None, counted: None, weight: None };
-    Ok(Session::new(Life::new(subscriber, history), shard, None, None))
+    let subscriber = Subscriber {
+        node,
+        interest,
+        naming: Naming::None,
+        forgiven,
+        close_at: None,
+        presence: None,
+        counted: None,
+        weight: None,
+    };
+    Ok(Session::bare(Life::new(subscriber, history), shard, cursor))
 }
 
 /// The lifetime of one stream: up to a tenth less than the longest, so that streams that began together do not come back
 /// together.
 fn lifetime(max: Duration) -> Duration {
     max.mul_f64(1.0 - ids::fraction() / 10.0)
+}
+
+/// What one stream says: up to a tenth more or less.
+fn retry(time: Duration) -> Retry {
+    let jittered = time.mul_f64(0.9 + ids::fraction() / 5.0);
+    Retry::from_millis(u64::try_from(jittered.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// The subscriptions of one new subscriber, one for each matcher.

@@ -18,6 +18,7 @@ use crate::{
 pub(crate) struct Subscriber {
     pub(crate) node: Arc<Node>,
     pub(crate) interest: Arc<Interest>,
+    pub(crate) naming: Naming,
     /// What the log had trimmed when the stream began. That is the hub's policy, and the answer to the cursor says so.
     /// What is trimmed later and was still to be sent is a loss.
     pub(crate) forgiven: Trimmed,
@@ -32,7 +33,25 @@ pub(crate) struct Subscriber {
     pub(crate) weight: Option<(Arc<Weight>, Option<Arc<GrantsWeight>>)>,
 }
 
+/// Whether a stream names cursors while it is silent, and which: a client that has received nothing, or nothing for long,
+/// then comes back without a loss, and without a search through all of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Naming {
+    /// It sends comments instead.
+    None,
+    /// The newest update of a publisher: the subscriber receives no subscription events.
+    Updates,
+    /// The newest entry.
+    Entries,
+}
+
 impl Subscriber {
+    /// From now on its stream names cursors.
+    pub(crate) fn name_cursors(&mut self) {
+        let receives_events = self.interest.receives_events(&self.node.settings.url);
+        self.naming = if receives_events { Naming::Entries } else { Naming::Updates };
+    }
+
     /// Whether the log has trimmed something after `after` that it was still to see.
     pub(crate) fn is_gap(&self, page: &Page, after: Position) -> bool {
         let lost_events =

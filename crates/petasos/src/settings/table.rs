@@ -337,8 +337,16 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "keep_alive",
         Text("DURATION"),
         "15s",
-        "Silence after which a stream sends a comment; 0: never",
+        "Silence after which a stream sends a sign of life; 0: never",
         |options, text| store(&mut options.config.hub.keep_alive, duration(text).map(Some))
+    ),
+    setting!(
+        STREAMS,
+        "retry",
+        Text("DURATION"),
+        "3s",
+        "How long browsers wait before they connect again, a tenth more or less; 0: as they like",
+        |options, text| store(&mut options.config.hub.retry, duration(text).map(Some))
     ),
     setting!(
         STREAMS,

@@ -6,6 +6,7 @@ pub(crate) mod body;
 mod context;
 pub(crate) mod cors;
 mod credentials;
+mod event_source;
 mod form;
 mod listing;
 mod metadata;

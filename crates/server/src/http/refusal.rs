@@ -101,6 +101,31 @@ impl Refusal {
         }
     }
 
+    /// Whether the same request may succeed later, without a change.
+    pub(crate) fn will_pass(&self) -> bool {
+        match self {
+            Self::TooManyStreams(_)
+            | Self::Unavailable { .. }
+            | Self::NoRoom
+            | Self::TooManyListings
+            | Self::StorageFull => true,
+            Self::Reject(_)
+            | Self::HostMissing
+            | Self::TokenMissing { .. }
+            | Self::TokenMalformed(_)
+            | Self::TokenInvalid { .. }
+            | Self::Forbidden
+            | Self::ForeignOrigin
+            | Self::NotFound
+            | Self::PathDecoded
+            | Self::MethodNotAllowed { .. }
+            | Self::BodyTimeout
+            | Self::BodyBroken
+            | Self::ContentEncoded
+            | Self::TransferEncoded => false,
+        }
+    }
+
     /// A stable name, the end of the problem's `type`.
     fn code(&self) -> &'static str {
         match self {
@@ -126,7 +151,7 @@ impl Refusal {
     }
 
     /// What happened, and what to change.
-    fn detail(&self) -> String {
+    pub(crate) fn detail(&self) -> String {
         match self {
             Self::Reject(reject) => reject.to_string(),
             Self::HostMissing => "an HTTP/1.1 request needs exactly one Host header".to_owned(),
@@ -160,8 +185,8 @@ impl Refusal {
                     ),
                 };
                 format!(
-                    "{what} the hub's log names the reason under this request's id, as does the command \
-                     \"petasos explain\""
+                    "{what} if it has expired, renew it; the hub's log names the reason under this request's id, as does \
+                     the command \"petasos explain\""
                 )
             }
             Self::Forbidden => {
@@ -264,11 +289,7 @@ impl Refusal {
             Self::ContentEncoded => {
                 headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
             }
-            Self::TooManyStreams(_)
-            | Self::Unavailable { .. }
-            | Self::NoRoom
-            | Self::TooManyListings
-            | Self::StorageFull => {
+            refusal if refusal.will_pass() => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
             }
             _ => {}

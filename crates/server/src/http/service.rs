@@ -11,7 +11,7 @@ use crate::{
         answer::Answer,
         body::{Body, RequestBody},
         context::Context,
-        metadata,
+        event_source, metadata,
         probe::Probe,
         publish,
         refusal::Refusal,
@@ -50,8 +50,12 @@ impl Service {
         let cors = &context.settings.cors;
         let method = request.method().clone();
         let access = cors.access(request.headers());
+        let is_browser = method == Method::GET && event_source::is_browser(request.headers());
         let mut answer = self.route(request, peer).await.unwrap_or_else(|refusal| {
-            Answer::Whole(refusal.into_response(&method, context.metadata_url().as_deref()))
+            Answer::Whole(match is_browser && refusal.will_pass() {
+                true => event_source::come_back(&refusal),
+                false => refusal.into_response(&method, context.metadata_url().as_deref()),
+            })
         });
         cors.apply(access, answer.headers_mut());
         answer

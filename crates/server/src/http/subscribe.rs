@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::Arc};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header};
 use petasos_protocol::{
     Dialect,
-    request::{Form, Part, SubscribeRequest},
+    request::{Cursor, Form, Part, SubscribeRequest},
     token::Role,
 };
 
@@ -14,7 +14,7 @@ use crate::http::{
     body::{Body, RequestBody},
     context::Context,
     credentials::Presented,
-    form,
+    event_source, form,
     refusal::Refusal,
 };
 
@@ -58,23 +58,24 @@ pub(crate) async fn handle(
     drop(parameters);
     drop(content);
     let dialect = request.dialect;
+    let was_asked = request.cursor.is_some();
     if head.method == Method::HEAD {
-        let cursor = match &request.cursor {
-            Some(cursor) => Some(hub.resolve(cursor).await?),
-            None => None,
-        };
+        let cursor = hub.resolve(request.cursor.as_ref().unwrap_or(&Cursor::Blank)).await?;
         let mut response = Response::new(Body::empty());
-        *response.headers_mut() = headers(dialect, cursor.as_deref());
+        *response.headers_mut() = headers(dialect, &cursor, was_asked);
         return Ok(Answer::Whole(response));
     }
     let address = peer.map(|peer| settings.proxies.client(peer, &head.headers));
     let permit = context.streams.enter(address, token).map_err(Refusal::TooManyStreams)?;
-    let session = hub.subscribe(request, grants, close_at).await?;
-    Ok(Answer::Stream(Opening { headers: headers(dialect, session.cursor()), session, permit }))
+    let mut session = hub.subscribe(request, grants, close_at).await?;
+    if head.method == Method::GET && event_source::is_browser(&head.headers) {
+        session.name_cursors();
+    }
+    Ok(Answer::Stream(Opening { headers: headers(dialect, session.cursor(), was_asked), session, permit }))
 }
 
-/// The header fields of a stream that begins behind `cursor`.
-fn headers(dialect: Dialect, cursor: Option<&str>) -> HeaderMap {
+/// The header fields of a stream that begins after `cursor`. `was_asked`: the request has a cursor.
+fn headers(dialect: Dialect, cursor: &str, was_asked: bool) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(HEADERS_EXPECTED);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(
@@ -85,8 +86,8 @@ fn headers(dialect: Dialect, cursor: Option<&str>) -> HeaderMap {
     // nginx would collect events in its buffer.
     headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
     // An id holds no control character, so it always fits.
-    if let Some(Ok(cursor)) = cursor.map(|cursor| HeaderValue::from_bytes(cursor.as_bytes())) {
-        if dialect == Dialect::Legacy {
+    if let Ok(cursor) = HeaderValue::from_bytes(cursor.as_bytes()) {
+        if dialect == Dialect::Legacy && was_asked {
             headers.insert(LAST_EVENT_ID, cursor.clone());
         }
         headers.insert(HeaderName::from_static("mercure-last-event-id"), cursor);

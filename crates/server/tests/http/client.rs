@@ -144,8 +144,8 @@ impl Server {
             assert_ne!(read.expect("a head").expect("UTF-8"), 0, "{head}");
         }
         assert!(head.starts_with("HTTP/1.1 200"), "{head}");
-        let mut stream = Stream { head, reader };
-        assert_eq!(stream.chunk().await.as_deref(), Some(":\n"), "the first bytes flow at once");
+        let mut stream = Stream { head, first: String::new(), reader };
+        stream.first = stream.chunk().await.expect("the first bytes flow at once");
         stream
     }
 }
@@ -153,6 +153,8 @@ impl Server {
 /// An open event stream.
 pub(crate) struct Stream {
     pub(crate) head: String,
+    /// The chunk that comes before all events.
+    pub(crate) first: String,
     pub(crate) reader: BufReader<TcpStream>,
 }
 

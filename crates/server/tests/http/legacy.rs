@@ -134,7 +134,7 @@ async fn every_spelling_of_a_cursor_replays_and_is_answered() {
 #[tokio::test]
 async fn a_comment_is_one_line_in_every_framing() {
     let keep_alive = Some(Duration::from_millis(5));
-    let hub = petasos_hub::Settings { keep_alive, subscriptions: false, ..Default::default() };
+    let hub = petasos_hub::Settings { keep_alive, retry: None, subscriptions: false, ..Default::default() };
     let server = Server::start_with(settings(), hub).await;
     for (version, comments) in
         [("HTTP/1.0", ":\n:\n:\n"), ("HTTP/1.1", "2\r\n:\n\r\n2\r\n:\n\r\n2\r\n:\n\r\n")]
@@ -598,7 +598,7 @@ async fn a_slow_head_and_a_slow_body_are_cut_off() {
 /// On a pipe instead of a socket, so that time can be moved.
 #[tokio::test(start_paused = true)]
 async fn the_end_of_one_stream_does_not_end_the_next_request_of_its_connection() {
-    let hub_settings = petasos_hub::Settings { keep_alive: None, ..Default::default() };
+    let hub_settings = petasos_hub::Settings { keep_alive: None, retry: None, ..Default::default() };
     let transport = std::sync::Arc::new(MemoryTransport::new(100));
     let connections =
         Connections::new(Service::new(Hub::start(transport, hub_settings).await.expect("start"), settings()));
@@ -611,7 +611,8 @@ async fn the_end_of_one_stream_does_not_end_the_next_request_of_its_connection()
         std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs();
     let expiring =
         token("subscriber", &format!(r#"{{"mercure":{{"subscribe":["*"]}},"exp":{}}}"#, now + 100));
-    for (header, end) in [(format!("Authorization: Bearer {expiring}\r\n"), "0\r\n"), (String::new(), ":\n")]
+    for (header, end) in
+        [(format!("Authorization: Bearer {expiring}\r\n"), "0\r\n"), (String::new(), "2\r\n")]
     {
         let request = format!("GET {HUB}?topic=a HTTP/1.1\r\nHost: x\r\n{header}\r\n");
         client.get_mut().write_all(request.as_bytes()).await.expect("write");

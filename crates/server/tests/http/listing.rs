@@ -75,7 +75,7 @@ async fn a_long_list_comes_in_small_pieces_and_whole() {
     let (head, reader) = ask(&server, "HTTP/1.1").await;
     assert_eq!(header(&head, "transfer-encoding"), Some("chunked"));
     assert_eq!(header(&head, "content-type"), Some("application/ld+json"));
-    let mut stream = Stream { head, reader };
+    let mut stream = Stream { head, first: String::new(), reader };
     let (mut pieces, mut document) = (0, String::new());
     while let Some(piece) = stream.chunk().await {
         assert!(piece.len() <= 64 * 1024, "{}", piece.len());
@@ -132,7 +132,7 @@ async fn readers_are_bounded_and_slow_ones_hold_up_nobody() {
     drop(subscribers);
     // One reads on, slowly, and what it gets is whole though everybody has left meanwhile.
     let (head, reader) = (String::new(), readers.pop().expect("one"));
-    let mut stream = Stream { head, reader };
+    let mut stream = Stream { head, first: String::new(), reader };
     let mut document = String::new();
     while let Some(piece) = stream.chunk().await {
         document.push_str(&piece);

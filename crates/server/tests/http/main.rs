@@ -6,6 +6,7 @@ use std::{env, process::Command};
 mod bounds;
 mod client;
 mod connections;
+mod event_source;
 mod legacy;
 mod listing;
 mod log;

@@ -6,7 +6,7 @@ use petasos_auth::{Algorithm, Issuer, Issuers, Key, Signer};
 use petasos_server::{Settings, StreamLimits};
 use serde_json::{Value, json};
 
-use crate::client::{Answer, HUB, Server, Stream, settings as both};
+use crate::client::{Answer, HUB, Server, Stream, header, settings as both};
 
 const RESOURCE: &str = "https://example.com/.well-known/mercure";
 const ISSUER: &str = "https://example.com";
@@ -328,7 +328,8 @@ async fn nothing_of_0_x_is_accepted_without_compat() {
     let answer = server.request("GET", &format!("{HUB}?topic=a"), &[&authorization], b"").await;
     assert_eq!(answer.status, 400);
     let stream = server.subscribe("match=a&lastEventID=x", &[&authorization]).await;
-    assert!(!stream.head.contains("last-event-id"), "{}", stream.head);
+    assert_eq!(header(&stream.head, "mercure-last-event-id"), Some("earliest"), "it says where it begins");
+    assert!(!stream.head.contains("\r\nlast-event-id"), "{}", stream.head);
     let answer = server.request("GET", &format!("{HUB}/subscriptions/a"), &[&authorization], b"").await;
     assert_eq!(answer.status, 404);
 }
@@ -431,7 +432,7 @@ async fn the_header_is_the_first_cursor_and_the_answer_names_what_precedes() {
         assert_eq!(field(&mut stream, "id").await.as_deref(), Some(first), "{query}");
     }
     let stream = server.subscribe("match=a", &[]).await;
-    assert!(!stream.head.contains("last-event-id"));
+    assert_eq!(header(&stream.head, "mercure-last-event-id"), Some("3"), "without a cursor, too");
 }
 
 #[tokio::test]

@@ -9,7 +9,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use petasos_protocol::sse;
+use petasos_protocol::{
+    event::Retry,
+    sse::{self, Frame},
+};
 use tokio::time::Instant;
 
 use super::outbox::{End, Next, Outbox, Polled};
@@ -21,6 +24,7 @@ use crate::{
         carrier::Carrier,
         life::{Life, Step},
         socket::{carried, framing::Wire},
+        subscriber::{Naming, Subscriber},
     },
 };
 
@@ -33,8 +37,15 @@ pub struct Session {
     life: Life,
     shard: Shard<Carrier>,
     feed: Feed,
-    cursor: Option<Box<str>>,
-    opening: Option<Bytes>,
+    cursor: Box<str>,
+    opening: Option<Opening>,
+}
+
+/// What a stream sends first.
+#[derive(Clone, Copy)]
+struct Opening {
+    retry: Option<Retry>,
+    names_cursor: bool,
 }
 
 /// How a live stream gets its frames.
@@ -65,20 +76,30 @@ impl Drop for Reader {
 }
 
 impl Session {
-    /// `cursor`: the answer to the request's cursor. `opening`: what is sent first.
-    pub(crate) fn new(
-        life: Life,
-        shard: Shard<Carrier>,
-        cursor: Option<Box<str>>,
-        opening: Option<Bytes>,
-    ) -> Self {
+    /// `retry`: what the stream says first.
+    pub(crate) fn new(life: Life, shard: Shard<Carrier>, cursor: Box<str>, retry: Option<Retry>) -> Self {
+        let opening = Some(Opening { retry, names_cursor: false });
         Self { life, shard, feed: Feed::None, cursor, opening }
     }
 
-    /// The answer to the request's cursor (section "Reconciliation"): the id before the first event that is sent, or
-    /// `earliest`. `None` if the request had no cursor.
-    pub fn cursor(&self) -> Option<&str> {
-        self.cursor.as_deref()
+    /// A stream of events alone.
+    pub(crate) fn bare(life: Life, shard: Shard<Carrier>, cursor: Box<str>) -> Self {
+        Self { life, shard, feed: Feed::None, cursor, opening: None }
+    }
+
+    /// The id before the first event that is sent, or `earliest` (section "Reconciliation"). A client that has received
+    /// nothing yet comes back with it and has lost nothing.
+    pub fn cursor(&self) -> &str {
+        &self.cursor
+    }
+
+    /// Writes the cursor into the stream as well, at its beginning and whenever it has been silent: see [`sse::cursor`]. It is
+    /// for browsers, whose `EventSource` reads no header fields.
+    pub fn name_cursors(&mut self) {
+        if let Some(opening) = &mut self.opening {
+            opening.names_cursor = true;
+            self.life.name_cursors();
+        }
     }
 
     /// When the stream ends at the latest.
@@ -91,14 +112,14 @@ impl Session {
     ///
     /// A stream of which something has been polled already ends instead.
     pub async fn carry(self, wire: Wire) {
-        let Self { life, shard, feed: Feed::None, opening: Some(_), .. } = self else { return };
-        carried::begin(wire, life, shard).await;
+        let Self { life, shard, feed: Feed::None, opening: Some(opening), cursor } = self else { return };
+        carried::begin(wire, &opening.frame(&cursor), life, shard).await;
     }
 
     /// The next bytes to send, whole events or comments; `None` at the end, for ever.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         if let Some(opening) = self.opening.take() {
-            return Poll::Ready(Some(opening));
+            return Poll::Ready(Some(opening.frame(&self.cursor).event()));
         }
         self.life.end_if_over();
         loop {
@@ -110,7 +131,10 @@ impl Session {
             }
             return Poll::Ready(match ready!(self.life.poll(cx)) {
                 Step::Frame(frame) => Some(frame.event()),
-                Step::Comment => Some(Bytes::from_static(sse::COMMENT)),
+                Step::Silence => match self.name_cursor(cx) {
+                    Poll::Ready(frame) => Some(frame),
+                    Poll::Pending => Some(Bytes::from_static(sse::COMMENT)),
+                },
                 Step::CaughtUp(after) => {
                     self.attach(after);
                     continue;
@@ -160,12 +184,42 @@ impl Session {
         }
     }
 
+    /// What a silent stream sends, if it names cursors and is live: the cursor after what its node has delivered. Pending: its
+    /// shard is not just there.
+    fn name_cursor(&mut self, cx: &mut Context<'_>) -> Poll<Bytes> {
+        let Subscriber { node, naming, .. } = self.life.subscriber();
+        if *naming == Naming::None || !matches!(self.feed, Feed::Live(_)) {
+            return Poll::Pending;
+        }
+        let delivered = node.delivered();
+        let receives_events = *naming == Naming::Entries;
+        if self.shard.through() != delivered.head.position {
+            return Poll::Pending;
+        }
+        // What the shard has handed out up to there is in the queue, and goes first.
+        if let Poll::Ready(frame) = self.poll_feed(cx) {
+            return Poll::Ready(frame);
+        }
+        match self.feed {
+            Feed::Live(_) => {
+                Poll::Ready(sse::cursor(delivered.cursor(&delivered.head, receives_events)).event())
+            }
+            _ => Poll::Pending,
+        }
+    }
+
     fn attach(&mut self, after: Position) {
         let outbox = Arc::<Outbox>::default();
         let polled = Polled::new(Arc::clone(&self.life.subscriber().interest), Arc::clone(&outbox));
         let shard = self.shard.clone();
         let attached = Box::pin(async move { shard.attach(Carrier::Polled(polled), after).await });
         self.feed = Feed::Attaching { attached, after, reader: Reader { outbox, shard: self.shard.clone() } };
+    }
+}
+
+impl Opening {
+    fn frame(self, cursor: &str) -> Frame {
+        sse::opening(self.retry, self.names_cursor.then_some(cursor))
     }
 }
 

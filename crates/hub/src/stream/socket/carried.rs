@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use petasos_protocol::sse;
+use petasos_protocol::sse::Frame;
 use tokio::{
     io::AsyncWriteExt,
     net::TcpStream,
@@ -53,12 +53,11 @@ enum Reached {
 /// How long the end of a stream may take a peer that is slow to read.
 const END_MAX: Duration = Duration::from_secs(5);
 
-/// Gives a stream to its shard if it has nothing to read, else to a task of its own.
-pub(crate) async fn begin(wire: Wire, life: Life, shard: Shard<Carrier>) {
+/// Sends the head and the first frame. Then gives the stream to its shard if it has nothing to read, else to a task of its
+/// own.
+pub(crate) async fn begin(wire: Wire, first: &Frame, life: Life, shard: Shard<Carrier>) {
     let Wire { socket, framing, head, held } = wire;
-    let mut opening = Vec::with_capacity(head.len() + sse::COMMENT_CHUNK.len());
-    opening.extend_from_slice(&head);
-    opening.extend_from_slice(framing.comment());
+    let opening = [&head[..], framing.bytes(first)].concat();
     match life.caught_up() {
         Some(position) => {
             let mut socket = mio::net::TcpStream::from_std(socket);
@@ -217,7 +216,7 @@ async fn gather(life: &mut Life, framing: Framing, unsent: &mut Unsent) -> Optio
             }
             match life.poll(cx) {
                 Poll::Ready(Step::Frame(frame)) => unsent.push(framing.share(&frame, 0)),
-                Poll::Ready(Step::Comment) => unsent.push(Bytes::from_static(framing.comment())),
+                Poll::Ready(Step::Silence) => unsent.push(Bytes::from_static(framing.comment())),
                 Poll::Ready(step) => return Poll::Ready(Some(step)),
                 Poll::Pending if unsent.is_empty() => return Poll::Pending,
                 Poll::Pending => return Poll::Ready(None),

@@ -12,6 +12,7 @@ use std::{
 
 use bytes::{Buf as _, Bytes};
 use mio::{Interest as Readiness, Registry, Token, event::Event};
+use petasos_protocol::sse;
 
 use super::{
     framing::Framing,
@@ -21,13 +22,13 @@ use super::{
 use crate::{
     fanout::{
         key::MemberKey,
-        ring::{EntryNumber, Ring},
+        ring::{EntryNumber, Newest, Ring},
         sink::{Eviction, Gone, Tick},
     },
     interest::Interest,
     stream::{
         pulse::{Beat, Pulse},
-        subscriber::Subscriber,
+        subscriber::{Naming, Subscriber},
     },
 };
 
@@ -182,17 +183,26 @@ impl<H> Parked<H> {
         self.pulse().first_due(self.last_sent)
     }
 
-    /// Sends a comment if the stream has been silent. One that has unsent frames gets none: the socket takes nothing.
-    pub(crate) fn tick(&mut self, now: Instant) -> Result<Tick, Gone> {
+    /// Sends the cursor, or a comment, if the stream has been silent. One that has unsent frames gets nothing: the socket takes
+    /// nothing.
+    pub(crate) fn tick(&mut self, newest: Newest<'_>, now: Instant) -> Result<Tick, Gone> {
         let pulse = self.pulse();
         let mut silent_since = self.last_sent;
         match pulse.beat(self.last_sent, now) {
             Beat::Over => return Ok(Tick::Over),
             Beat::Comment if self.waiting.is_none() => {
-                let comment = self.framing.comment();
-                let written = self.write(&mut [IoSlice::new(comment)], now)?;
-                if written < comment.len() {
-                    self.waiting.get_or_insert_default().begun = Bytes::from_static(&comment[written..]);
+                let cursor = match self.stream.subscriber.naming {
+                    Naming::None => None,
+                    Naming::Updates => newest.update,
+                    Naming::Entries => newest.entry,
+                };
+                let sign = match cursor {
+                    None => Bytes::from_static(self.framing.comment()),
+                    Some(id) => self.framing.share(&sse::cursor(id.as_str()), 0),
+                };
+                let written = self.write(&mut [IoSlice::new(&sign)], now)?;
+                if written < sign.len() {
+                    self.waiting.get_or_insert_default().begun = sign.slice(written..);
                 }
                 silent_since = now;
             }
