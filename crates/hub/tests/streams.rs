@@ -56,6 +56,14 @@ async fn ids(session: &mut Session, count: usize) -> Vec<String> {
     ids
 }
 
+/// Delivery takes real time, in which a paused clock must not run ahead. It does not while a blocking task runs, which ends
+/// when this is dropped.
+fn hold_clock() -> std::sync::mpsc::SyncSender<()> {
+    let (held, until_dropped) = std::sync::mpsc::sync_channel(1);
+    tokio::task::spawn_blocking(move || until_dropped.recv());
+    held
+}
+
 #[tokio::test]
 async fn alternate_topics_select_and_an_update_comes_once() {
     let hub = start(10, quiet()).await;
@@ -183,15 +191,13 @@ async fn an_idle_stream_sends_comments_and_a_busy_one_none() {
         assert!(last.elapsed() >= interval / 2, "{:?}", last.elapsed());
         last = Instant::now();
     }
-    // Delivery takes real time, in which the paused clock must not run ahead: it does not while a blocking task runs.
-    let (done, until_done) = std::sync::mpsc::sync_channel::<()>(1);
-    tokio::task::spawn_blocking(move || until_done.recv());
+    let held = hold_clock();
     for number in 0..20 {
         tokio::time::advance(Duration::from_secs(5)).await;
         publish(&hub, &format!("topic=a&id={number}")).await;
         assert_eq!(ids(&mut session, 1).await, [number.to_string()], "an event, not a comment");
     }
-    drop(done);
+    drop(held);
 }
 
 #[tokio::test]
@@ -232,6 +238,7 @@ fn cursor_event(id: &str) -> String {
 #[tokio::test(start_paused = true)]
 async fn a_browser_is_told_its_cursor_at_the_beginning_and_in_silence() {
     let hub = start(3, Settings { keep_alive: Some(Duration::from_secs(15)), ..quiet() }).await;
+    let held = hold_clock();
     let (mut session, first) = browser(&hub, &["a"], None, Arc::default()).await;
     assert_eq!(first, cursor_event("earliest"), "the log is empty");
     let mut other = subscribe(&hub, &["b"], None, Arc::default()).await;
@@ -239,7 +246,13 @@ async fn a_browser_is_told_its_cursor_at_the_beginning_and_in_silence() {
         publish(&hub, &format!("topic=b&id={id}")).await;
     }
     assert_eq!(ids(&mut other, 5).await.len(), 5, "the hub has delivered them");
-    assert_eq!(next(&mut session).await, Some(cursor_event("5")), "though it wants none of them");
+    drop(held);
+    let mut sign = next(&mut session).await;
+    // The shard of this stream may still be on its way; then it is a comment.
+    while sign.as_deref() == Some(":\n") {
+        sign = next(&mut session).await;
+    }
+    assert_eq!(sign, Some(cursor_event("5")), "though it wants none of them");
     let (_, first) = browser(&hub, &["a"], Some("4"), Arc::default()).await;
     assert_eq!(first, cursor_event("4"), "the answer to its cursor");
     let (_, first) = browser(&hub, &["a"], Some("1"), Arc::default()).await;
@@ -248,26 +261,38 @@ async fn a_browser_is_told_its_cursor_at_the_beginning_and_in_silence() {
     assert_eq!(first, cursor_event("5"));
 }
 
-#[tokio::test(start_paused = true)]
+/// The next id that stands in an event of the log.
+async fn heard(session: &mut Session) -> String {
+    loop {
+        let text = next(session).await.expect("an event");
+        if let Some(id) = text.strip_prefix("id: ").and_then(|rest| rest.lines().next()) {
+            return id.to_owned();
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_cursor_is_an_update_for_whoever_receives_no_subscription_events() {
-    let interval = Duration::from_secs(15);
-    let hub = start(3, Settings { subscriptions: true, keep_alive: Some(interval), ..quiet() }).await;
+    let keep_alive = Some(Duration::from_millis(100));
+    let hub = start(3, Settings { subscriptions: true, keep_alive, ..quiet() }).await;
     let events = "/.well-known/mercure/subscriptions/{topic}/{subscriber}";
     let mut watcher = subscribe(&hub, &[events], None, granted(&["*"])).await;
+    heard(&mut watcher).await;
     publish(&hub, "topic=a&id=1").await;
-    let own = ids(&mut watcher, 1).await.remove(0);
     // Whatever the number of those who come and go: their events are trimmed apart.
     let (mut anonymous, first) = browser(&hub, &["a"], None, Arc::default()).await;
     assert_eq!(first, cursor_event("1"));
     let granted_elsewhere = granted(&["/users/1", "/users/{name}/inbox"]);
     let (mut user, first) = browser(&hub, &["/users/1", "*"], None, granted_elsewhere).await;
     assert_eq!(first, cursor_event("1"));
-    let last = ids(&mut watcher, 3).await.pop().expect("the arrivals, one for each matcher");
-    assert_ne!(last, own);
+    let mut last = String::new();
+    for _ in 0..3 {
+        last = heard(&mut watcher).await;
+    }
     let (mut all, first) = browser(&hub, &["*"], None, granted(&["*"])).await;
     assert_eq!(first, cursor_event(&last));
-    let arrival = ids(&mut watcher, 1).await.remove(0);
-    assert_eq!(ids(&mut all, 1).await, [arrival.as_str()]);
+    let arrival = heard(&mut watcher).await;
+    assert_eq!(heard(&mut all).await, arrival);
     assert_eq!(next(&mut anonymous).await, Some(cursor_event("1")));
     assert_eq!(next(&mut user).await, Some(cursor_event("1")));
     assert_eq!(next(&mut all).await, Some(cursor_event(&arrival)));
