@@ -1,22 +1,31 @@
 //! Wakes the thread of a shard, and names the members that have left it.
 
-use std::sync::{
-    Mutex, PoisonError,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use mio::Token;
+use tokio::time::sleep;
 
 use super::key::MemberKey;
 
 /// The event of a poll that the bell has rung; all other tokens are slots of members.
 pub(crate) const BELL: Token = Token(usize::MAX);
 
+/// How long something may wait that nobody notices. The announcement of a subscriber, which wakes every shard, comes before it.
+const SOON: Duration = Duration::from_millis(50);
+
 /// Wakes the thread of a shard.
 pub(crate) struct Bell {
     wake: Box<dyn Fn() + Send + Sync>,
     /// Whether the thread is about to wait: only then ringing costs a system call.
     is_awaited: AtomicBool,
+    /// Whether [`Bell::ring_soon`] is about to ring.
+    rings_soon: AtomicBool,
     /// Whether the last handle is dropped, so that nothing can be handed in any more.
     is_abandoned: AtomicBool,
     /// Members that have left and that the shard has not removed yet: each key once, so bounded by the members.
@@ -26,14 +35,37 @@ pub(crate) struct Bell {
 impl Bell {
     /// `wake` wakes the thread if it waits.
     pub(crate) fn new(wake: impl Fn() + Send + Sync + 'static) -> Self {
-        let (is_awaited, is_abandoned) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { wake: Box::new(wake), is_awaited, is_abandoned, departed: Mutex::default() }
+        Self {
+            wake: Box::new(wake),
+            is_awaited: AtomicBool::new(false),
+            rings_soon: AtomicBool::new(false),
+            is_abandoned: AtomicBool::new(false),
+            departed: Mutex::default(),
+        }
     }
 
     /// Wakes the thread if it waits.
     pub(crate) fn ring(&self) {
         if self.is_awaited.swap(false, Ordering::SeqCst) {
             (self.wake)();
+        }
+    }
+
+    /// Wakes the thread after [`SOON`] if it still waits then. Of many calls in that time one does.
+    ///
+    /// To wake a thread for each stream that comes alone costs more than to serve it.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub(crate) fn ring_soon(self: &Arc<Self>) {
+        // A thread that is awake looks for what was handed in before it waits.
+        if self.is_awaited.load(Ordering::SeqCst) && !self.rings_soon.swap(true, Ordering::SeqCst) {
+            let bell = Arc::clone(self);
+            tokio::spawn(async move {
+                sleep(SOON).await;
+                bell.rings_soon.store(false, Ordering::SeqCst);
+                bell.ring();
+            });
         }
     }
 

@@ -170,13 +170,22 @@ impl<S: Sink> Shard<S> {
     /// Gives it a stream that has everything up to `after`. Waits while the inbox is full. If the stream has to read the
     /// log first, the shard evicts it.
     ///
+    /// A shard that waits takes the stream with the next entries of the log, or some hundredths of a second later: until then,
+    /// the stream has nothing to get, and only its peer's leaving is noticed late.
+    ///
     /// # Errors
     /// The stream itself: the shard has ended.
     pub(crate) async fn attach(&self, sink: S, after: Position) -> Result<(), S> {
-        match self.send(Command::Attach { sink, after }).await {
-            Err(Command::Attach { sink, .. }) => Err(sink),
-            _ => Ok(()),
+        let Inbox { commands, progress, bell, .. } = &*self.0;
+        match commands.send(Command::Attach { sink, after }).await {
+            Err(mpsc::error::SendError(Command::Attach { sink, .. })) => return Err(sink),
+            // Looked at after the command has been sent: what is handed out later comes to this stream, too.
+            Ok(()) if progress.borrow().through <= after && commands.capacity() > INBOX_COMMANDS / 2 => {
+                bell.ring_soon();
+            }
+            _ => bell.ring(),
         }
+        Ok(())
     }
 
     /// A member has left. The shard forgets it in its next round.
@@ -187,14 +196,8 @@ impl<S: Sink> Shard<S> {
     /// Ends all members' streams and the shard.
     pub(crate) async fn close(&self, reason: Closed) {
         // An error means that it has ended already.
-        let _ = self.send(Command::Close(reason)).await;
-    }
-
-    /// Waits while the inbox is full. An error: the shard has ended, and here is the command again.
-    async fn send(&self, command: Command<S>) -> Result<(), Command<S>> {
-        self.0.commands.send(command).await.map_err(|error| error.0)?;
+        let _ = self.0.commands.send(Command::Close(reason)).await;
         self.0.bell.ring();
-        Ok(())
     }
 }
 
