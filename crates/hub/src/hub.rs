@@ -196,7 +196,7 @@ impl Hub {
         Ok(Beginning::find(&self.node, cursor, false, || shard.recent()).await?.cursor)
     }
 
-    /// The id of the newest entry of the log, as a cursor: a stream that begins after it gets everything that is published
+    /// The id of the newest update, as a cursor: a stream that begins after it gets everything that is published
     /// after this returns. [`Cursor::EARLIEST`] if the log is empty.
     ///
     /// It asks no store. If the log is in a store, the entry is the newest that this node has delivered, which may be some
@@ -206,7 +206,7 @@ impl Hub {
     /// If the log cannot be read.
     pub async fn last_event_id(&self) -> Result<Box<str>, TransportError> {
         let head = self.node.known_head().await?;
-        Ok(head.id.as_ref().map_or(Cursor::EARLIEST, EventId::as_str).into())
+        Ok(self.node.delivered().cursor(&head, false).into())
     }
 
     /// Whether subscriptions are announced and listed.

@@ -85,7 +85,7 @@ impl Node {
     /// node has delivered.
     pub(crate) async fn known_head(&self) -> Result<Head, TransportError> {
         match self.transport.outlives_process() {
-            true => Ok(self.delivered.borrow().clone()),
+            true => Ok(self.delivered.borrow().head.clone()),
             false => self.transport.head().await,
         }
     }
