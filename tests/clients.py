@@ -35,7 +35,7 @@ class Stream:
         self.headers = self.response.headers
 
     def event(self) -> dict[str, str]:
-        """The next event: its fields, the lines of data joined. The time that the hub names before all events is none."""
+        """The next event: its fields, the lines of data joined. What the hub says before all events is left out."""
         fields: dict[str, str] = {}
         while True:
             line = self.response.readline().decode()
