@@ -267,6 +267,27 @@ mod tests {
     }
 
     #[test]
+    fn the_size_counts_the_event_the_id_and_each_topic() {
+        let size = |topics: &[&str], id: &str, data: &str| {
+            let topics = Topics::parse(topics.iter().copied(), &HubUrl::default(), &Limits::default());
+            let draft = Draft { topics: topics.expect("valid topics"), ..draft(data) };
+            Update::publish(draft, || EventId::from_uuid(id)).size()
+        };
+        let (short, long) = ("a", "b".repeat(1_000));
+        let least = size(&[short], "u", "x");
+        assert!((150..1_000).contains(&least), "{least}");
+        for (larger, at_least) in [
+            (size(&[short, "b"], "u", "x"), 100),
+            (size(&[short, &long], "u", "x"), 2_000),
+            (size(&[short], &long, "x"), 1_000),
+            (size(&[short], "u", &long), 1_000),
+        ] {
+            let added = larger - least;
+            assert!((at_least..at_least + 1_200).contains(&added), "{added} for {at_least}");
+        }
+    }
+
+    #[test]
     fn updates_are_equal_if_all_that_subscribers_see_is() {
         let make = |draft: Draft, id: &str| Update::publish(draft, || EventId::from_uuid(id));
         let update = make(draft("x"), "u");
