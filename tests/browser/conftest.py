@@ -2,31 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Playwright, expect, sync_playwright
 
+from browser.launch import BROWSERS, launch, new_context
 from clients import PATIENCE
-
-BROWSERS = {"chromium": "chromium", "firefox": "firefox-esr"}
-"""Their programs."""
-
-
-def launch(playwright: Playwright, name: str) -> Browser:
-    """Names below example.test are this machine, for cookies that several hosts share."""
-    path = shutil.which(BROWSERS[name])
-    if path is None:
-        pytest.skip(f"{BROWSERS[name]} is not installed")
-    if name == "chromium":
-        hosts = "--host-resolver-rules=MAP *.example.test 127.0.0.1"
-        return playwright.chromium.launch(executable_path=path, args=["--no-sandbox", hosts])
-    hosts = ",".join(f"{host}.example.test" for host in ("app", "hub"))
-    # With this channel, Playwright drives a Firefox that is not its own build.
-    return playwright.firefox.launch(
-        executable_path=path, channel="moz-firefox", firefox_user_prefs={"network.dns.localDomains": hosts}
-    )
 
 
 @pytest.fixture(scope="module")
@@ -41,12 +23,6 @@ def browser(request: pytest.FixtureRequest, playwright: Playwright) -> Iterator[
     browser = launch(playwright, request.param)
     yield browser
     browser.close()
-
-
-def new_context(browser: Browser) -> BrowserContext:
-    context = browser.new_context(ignore_https_errors=True)
-    context.set_default_timeout(PATIENCE * 1000)
-    return context
 
 
 @pytest.fixture
