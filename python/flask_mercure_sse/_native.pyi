@@ -176,9 +176,9 @@ class Hub:
         """
 
     def last_event_id(self) -> str:
-        """The id of the newest entry of the log, to begin a stream after it; "earliest" if the log is empty.
+        """The id of the newest update, to begin a stream after it; "earliest" if there is none.
 
-        No store is asked. If the log is in a store, the entry is the newest that this process has delivered, which may
+        No store is asked. If the log is in a store, the update is the newest that this process has delivered, which may
         be some milliseconds old.
 
         Raises:

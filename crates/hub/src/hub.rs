@@ -199,7 +199,7 @@ impl Hub {
     /// The id of the newest update, as a cursor: a stream that begins after it gets everything that is published
     /// after this returns. [`Cursor::EARLIEST`] if the log is empty.
     ///
-    /// It asks no store. If the log is in a store, the entry is the newest that this node has delivered, which may be some
+    /// It asks no store. If the log is in a store, the update is the newest that this node has delivered, which may be some
     /// milliseconds old.
     ///
     /// # Errors
