@@ -19,6 +19,8 @@ from flask_mercure_sse import (
 )
 from flask_mercure_sse.errors import is_away, may_pass
 
+EVENT_SOURCE = {"Accept": "text/event-stream", "Cache-Control": "no-cache", "User-Agent": "Mozilla/5.0 (X11)"}
+
 # The exception of the hub, what the application gets, its status, whether another attempt may succeed.
 MEANINGS = {
     "InvalidUpdate": (InvalidUpdateError, None, False),
@@ -69,6 +71,11 @@ def test_publishing_and_connecting_raise_what_it_means(error, kind, status, app,
             mercure.state.embedded.connect()
         assert (type(connecting.value), connecting.value.status) == (kind, status)
         assert app.test_client().get("/.well-known/mercure?topic=a").status_code == 503
+        browser = app.test_client().get("/.well-known/mercure?topic=a", headers=EVENT_SOURCE)
+        assert (browser.status_code, browser.mimetype) == (200, "text/event-stream"), "after a 503 it never comes back"
+        retry, comment = browser.text.splitlines()
+        assert 5_000 <= int(retry.removeprefix("retry: ")) <= 10_000
+        assert comment.startswith(": ")
 
 
 @pytest.mark.parametrize("name", MEANINGS)

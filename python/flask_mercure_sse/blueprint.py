@@ -26,6 +26,7 @@ from werkzeug.routing import Rule
 
 from .embedded import EmbeddedHub
 from .errors import MercureError
+from .event_source import come_back, is_event_source
 from .greenlets import is_cooperative
 from .hosts import request_host
 from .values import HUB_PATH
@@ -125,7 +126,7 @@ def hub(rest: str = "") -> Response:
     try:
         connection = embedded.connect()
     except MercureError as error:
-        abort(503, str(error))
+        _refuse_for_now(str(error))
     try:
         connection.setblocking(True)
         # A hub that refuses early stops reading, so sending fails; its answer can be read all the same.
@@ -277,6 +278,10 @@ def _was_read() -> bool:
     return "form" in vars(request._get_current_object()) and bool(request.form or request.files)  # type: ignore[attr-defined]
 
 
+def _refuse_for_now(reason: str) -> NoReturn:
+    abort(come_back(reason)) if is_event_source(request) else abort(503, reason)
+
+
 def _refuse(status: int, detail: str) -> NoReturn:
     """Refuse a request as the hub does, with problem details (RFC 9457)."""
     problem = {"type": "about:blank", "title": HTTP_STATUS_CODES[status], "status": status, "detail": detail}
@@ -307,7 +312,7 @@ def _answer_head(connection: socket.socket) -> tuple[int, list[tuple[str, str]],
     while b"\r\n\r\n" not in head:
         part = connection.recv(_PART_BYTES)
         if not part:
-            abort(503, "The embedded hub ended before it answered.")
+            _refuse_for_now("The embedded hub ended before it answered.")
         head += part
     head, _, body = head.partition(b"\r\n\r\n")
     status_line, _, fields = head.partition(b"\r\n")

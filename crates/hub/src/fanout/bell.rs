@@ -16,7 +16,7 @@ use super::key::MemberKey;
 /// The event of a poll that the bell has rung; all other tokens are slots of members.
 pub(crate) const BELL: Token = Token(usize::MAX);
 
-/// How long something may wait that nobody notices. The announcement of a subscriber, which wakes every shard, comes before it.
+/// A delay that no subscriber notices. Usually a subscription event wakes the shard earlier.
 const SOON: Duration = Duration::from_millis(50);
 
 /// Wakes the thread of a shard.

@@ -38,7 +38,7 @@ enum State {
 pub(crate) enum Step {
     /// An event out of the history.
     Frame(Frame),
-    /// The stream has been silent for long: its carrier sends something that is no event.
+    /// The stream has been silent for long: its carrier sends a sign of life, a comment or the cursor.
     Silence,
     /// Everything up to the position has come; the carrier attaches the stream there. Comes once.
     CaughtUp(Position),
