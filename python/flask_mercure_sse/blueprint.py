@@ -279,7 +279,9 @@ def _was_read() -> bool:
 
 
 def _refuse_for_now(reason: str) -> NoReturn:
-    abort(come_back(reason)) if is_event_source(request) else abort(503, reason)
+    if is_event_source(request):
+        abort(come_back(reason))
+    abort(503, reason)
 
 
 def _refuse(status: int, detail: str) -> NoReturn:

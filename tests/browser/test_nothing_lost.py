@@ -115,6 +115,7 @@ def test_the_hub_is_restarted(
     for restart in range(2):
         site.wait_for_ends(pages, site.hub.stop, 1 if away else 3)
         if away:
+            # Sleeps: for so long the hub is unavailable, whatever happens meanwhile.
             threading.Event().wait(away)
         site.hub.start()
         site.publish(f"{restart} after 0", f"{restart} after 1")

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use petasos_protocol::{
     Limits,
-    matcher::{LiteralPrefix, Matcher},
+    matcher::{LiteralPrefix, Matcher, comparable},
     token::Grants,
     topic::{HubUrl, Topic, Topics},
     update::Update,
@@ -130,10 +130,13 @@ impl Interest {
 
     /// Whether it may receive subscription events: a matcher and a grant may select their topics. False only if none does.
     pub(crate) fn receives_events(&self, hub: &HubUrl) -> bool {
-        let begins = format!("{}/subscriptions/", hub.path());
+        let topics = format!("{}/subscriptions/", hub.path());
+        // Shorter, because dots in a matcher's text may lead out of the directory once its topic is resolved.
+        let urls = format!("{}/", comparable(hub.as_url()));
+        let are_alike = |prefix: &str, begins: &str| prefix.starts_with(begins) || begins.starts_with(prefix);
         let may_select = |matcher: &Matcher| match matcher.literal_prefix() {
-            LiteralPrefix::Text(prefix) => prefix.starts_with(&begins) || begins.starts_with(prefix),
-            LiteralPrefix::Url(_) => true,
+            LiteralPrefix::Text(prefix) => are_alike(prefix, &topics),
+            LiteralPrefix::Url(prefix) => are_alike(&prefix, &urls),
         };
         self.matchers.iter().any(may_select) && self.grants.subscribe.iter().any(may_select)
     }

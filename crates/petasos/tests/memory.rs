@@ -32,19 +32,22 @@ impl Drop for Hub {
 impl Hub {
     fn start() -> Self {
         let script = format!("ulimit -v {ADDRESS_SPACE} && exec \"$@\"");
+        let log = tempfile::NamedTempFile::new().expect("a file");
         let mut child = Command::new("sh")
             .args(["-c", &script, "sh", env!("CARGO_BIN_EXE_petasos")])
             .args(["--listen", "127.0.0.1:0", "--compat", "--anonymous"])
             .args(["--publisher-key", "publisher", "--subscriber-key", "subscriber"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(log.reopen().expect("the same file"))
             .spawn()
             .expect("it starts");
         let mut out = BufReader::new(child.stdout.take().expect("piped"));
         let mut line = String::new();
         out.read_line(&mut line).expect("UTF-8");
-        let url = line.trim_end().strip_prefix("Serving on http://").expect("it serves");
+        let Some(url) = line.trim_end().strip_prefix("Serving on http://") else {
+            panic!("it does not serve: {}", std::fs::read_to_string(log.path()).unwrap_or_default());
+        };
         let address = url.strip_suffix("/.well-known/mercure").expect("the hub's path").to_owned();
         Self { child, address, _out: out }
     }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use mio::Token;
-use tokio::time::sleep;
+use tokio::{runtime::Handle, time::sleep};
 
 use super::key::MemberKey;
 
@@ -18,6 +18,16 @@ pub(crate) const BELL: Token = Token(usize::MAX);
 
 /// A delay that no subscriber notices. Usually a subscription event wakes the shard earlier.
 const SOON: Duration = Duration::from_millis(50);
+
+/// Rings when it is dropped, also because its runtime ends.
+struct RingsOnDrop(Arc<Bell>);
+
+impl Drop for RingsOnDrop {
+    fn drop(&mut self) {
+        self.0.rings_soon.store(false, Ordering::SeqCst);
+        self.0.ring();
+    }
+}
 
 /// Wakes the thread of a shard.
 pub(crate) struct Bell {
@@ -51,20 +61,20 @@ impl Bell {
         }
     }
 
-    /// Wakes the thread after [`SOON`] if it still waits then. Of many calls in that time one does.
+    /// Wakes the thread after [`SOON`] if it still waits then. Of many calls in that time one does. Outside a tokio runtime it
+    /// wakes the thread at once.
     ///
     /// To wake a thread for each stream that comes alone costs more than to serve it.
-    ///
-    /// # Panics
-    /// Outside a tokio runtime.
     pub(crate) fn ring_soon(self: &Arc<Self>) {
         // A thread that is awake looks for what was handed in before it waits.
-        if self.is_awaited.load(Ordering::SeqCst) && !self.rings_soon.swap(true, Ordering::SeqCst) {
-            let bell = Arc::clone(self);
-            tokio::spawn(async move {
+        if !self.is_awaited.load(Ordering::SeqCst) || self.rings_soon.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let rings = RingsOnDrop(Arc::clone(self));
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(async move {
                 sleep(SOON).await;
-                bell.rings_soon.store(false, Ordering::SeqCst);
-                bell.ring();
+                drop(rings);
             });
         }
     }

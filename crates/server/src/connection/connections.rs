@@ -12,6 +12,7 @@ use std::{
     future::poll_fn,
     io::{self, Read as _},
     net::{self, IpAddr},
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -111,7 +112,12 @@ impl Connections {
                 }
             };
             // What subscribers send is usually there already, and then nothing is waited for: no task is needed.
-            match poll_fn(|cx| Poll::Ready(beginning.as_mut().poll(cx))).await {
+            let begun = poll_fn(|cx| {
+                // The accepting task polls this, and must not end by a panic. The program's hook has reported it.
+                Poll::Ready(catch_unwind(AssertUnwindSafe(|| beginning.as_mut().poll(cx))))
+            });
+            let Ok(begun) = begun.await else { continue };
+            match begun {
                 Poll::Ready(rest) => {
                     if let Some(rest) = rest {
                         drop(going_on.spawn(rest));

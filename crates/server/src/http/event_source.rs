@@ -26,7 +26,8 @@ pub(crate) fn is_browser(headers: &HeaderMap) -> bool {
 /// The answer to a browser in the place of a refusal that will pass: a stream that ends at once, and the time after which the
 /// browser comes back. The reason stands in a comment, where the tools of developers show it.
 pub(crate) fn come_back(refusal: &Refusal) -> Response<Body> {
-    let body = format!("retry: {}\n: {}\n", pause().as_millis(), refusal.detail());
+    let (pause, request) = (pause().as_millis(), refusal.log().urn());
+    let body = format!("retry: {pause}\n: {} ({request})\n", refusal.detail());
     let mut response = Response::new(Body::full(body));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));

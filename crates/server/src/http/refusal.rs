@@ -240,15 +240,21 @@ impl Refusal {
         }
     }
 
-    /// The answer: `application/problem+json` (RFC 9457), with the challenge of RFC 6750 where there is one.
-    pub(crate) fn into_response(self, method: &Method, metadata_url: Option<&str>) -> Response<Body> {
-        let status = self.status();
-        // Every refusal has an id, so that a line of the client's log leads to the line of the hub's log.
-        let request = match &self {
+    /// Logs the refusal, and returns the id of its request: every answer has it, so that a line of the client's log leads to
+    /// the line of the hub's log.
+    pub(crate) fn log(&self) -> Uuid {
+        let request = match self {
             Self::TokenInvalid { request, .. } | Self::Unavailable { request: Some(request) } => *request,
             _ => Uuid::new_v4(),
         };
-        tracing::debug!(%request, status = status.as_u16(), reason = self.code(), "a request was refused");
+        tracing::debug!(%request, status = self.status().as_u16(), reason = self.code(), "a request was refused");
+        request
+    }
+
+    /// The answer: `application/problem+json` (RFC 9457), with the challenge of RFC 6750 where there is one.
+    pub(crate) fn into_response(self, method: &Method, metadata_url: Option<&str>) -> Response<Body> {
+        let status = self.status();
+        let request = self.log();
         let problem = serde_json::json!({
             "type": format!("urn:petasos:problem:{}", self.code()),
             "title": status.canonical_reason(),

@@ -50,7 +50,8 @@ impl Service {
         let cors = &context.settings.cors;
         let method = request.method().clone();
         let access = cors.access(request.headers());
-        let is_browser = method == Method::GET && event_source::is_browser(request.headers());
+        let is_stream = method == Method::GET && request.uri().path() == context.hub.url().path();
+        let is_browser = is_stream && event_source::is_browser(request.headers());
         let mut answer = self.route(request, peer).await.unwrap_or_else(|refusal| {
             Answer::Whole(match is_browser && refusal.will_pass() {
                 true => event_source::come_back(&refusal),

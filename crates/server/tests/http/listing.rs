@@ -93,7 +93,14 @@ async fn a_long_list_comes_in_small_pieces_and_whole() {
 
     let answer = server.request("HEAD", &target(), &[&authorization()], b"").await;
     assert_eq!((answer.status, answer.body.as_str()), (200, ""));
-    assert_eq!(answer.header("etag"), header(&head, "etag"));
+    // Each announcement of an arrival changes the tag, and some may still come.
+    let mut tags = (header(&head, "etag").map(str::to_owned), answer.header("etag").map(str::to_owned));
+    while tags.0 != tags.1 {
+        let (head, _) = ask(&server, "HTTP/1.0").await;
+        let answer = server.request("HEAD", &target(), &[&authorization()], b"").await;
+        tags = (header(&head, "etag").map(str::to_owned), answer.header("etag").map(str::to_owned));
+    }
+    assert!(tags.0.is_some());
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use petasos_hub::{TransportError, transport::Position};
 use petasos_protocol::update::{Origin, Update};
 
 use super::{
+    api::Ack,
     failure::Failure,
     index::{EVENT, ID},
     link::Sent,
@@ -46,9 +47,12 @@ impl Writer {
     /// Adds an update.
     pub(super) async fn append(&self, update: &Update) -> Result<Position, TransportError> {
         self.turn().await?;
-        let begun = self.begin(update, None).await?;
-        let (before, ack) = (begun.before, self.log.link.published(begun.sent).await);
-        let ack = ack.inspect_err(|failure| {
+        let mut ack = self.publish(update).await;
+        if let Err(Failure::NoResponders) = ack {
+            // Nobody has received it: the stream has no leader at this moment. Sending waits until the log is available again.
+            ack = self.publish(update).await;
+        }
+        let (before, ack) = ack.inspect_err(|failure| {
             if failure.is_full() {
                 self.log.capacity.refused(update.size(), failure);
             }
@@ -61,6 +65,12 @@ impl Writer {
         }
         self.has_appended(position);
         Ok(position)
+    }
+
+    /// Sends an update and waits until the server has taken it. With the head of the log before that, as far as it was known.
+    async fn publish(&self, update: &Update) -> Result<(Position, Ack), Failure> {
+        let Append { before, sent } = self.begin(update, None).await?;
+        Ok((before, self.log.link.published(sent).await?))
     }
 
     /// Adds updates one after the other, each once only under the id that stands before it. Those that are larger than

@@ -110,6 +110,11 @@ impl Outbox {
         !queue.is_abandoned
     }
 
+    /// Whether the shard has admitted the member. What the member missed before is in the queue then.
+    pub(crate) fn is_admitted(&self) -> bool {
+        self.lock().key.is_some()
+    }
+
     /// The reader is gone. `Some`: the shard has admitted the member, which has to leave.
     pub(crate) fn abandon(&self) -> Option<MemberKey> {
         let mut queue = self.lock();

@@ -58,7 +58,8 @@ enum Feed {
         after: Position,
         reader: Reader,
     },
-    Live(Reader),
+    /// From the position on, its shard fills the queue.
+    Live { reader: Reader, after: Position },
 }
 
 /// The reader's side of an outbox. Dropping it leaves the shard.
@@ -165,14 +166,14 @@ impl Session {
                 Feed::Attaching { attached, after, .. } => {
                     let (result, after) = (ready!(attached.as_mut().poll(cx)), *after);
                     self.feed = match (std::mem::replace(&mut self.feed, Feed::None), result) {
-                        (Feed::Attaching { reader, .. }, Ok(())) => Feed::Live(reader),
+                        (Feed::Attaching { reader, after, .. }, Ok(())) => Feed::Live { reader, after },
                         _ => {
                             self.life.finish(after);
                             Feed::None
                         }
                     };
                 }
-                Feed::Live(reader) => {
+                Feed::Live { reader, .. } => {
                     match ready!(reader.outbox.poll_next(cx)) {
                         Next::Frame(frame) => return Poll::Ready(frame),
                         Next::End(End::Closed(reason)) => self.life.end(reason),
@@ -188,22 +189,25 @@ impl Session {
     /// shard is not just there.
     fn name_cursor(&mut self, cx: &mut Context<'_>) -> Poll<Bytes> {
         let Subscriber { node, naming, .. } = self.life.subscriber();
-        if *naming == Naming::None || !matches!(self.feed, Feed::Live(_)) {
-            return Poll::Pending;
-        }
+        let Feed::Live { reader, after } = &self.feed else { return Poll::Pending };
+        let receives_events = match naming {
+            Naming::None => return Poll::Pending,
+            Naming::Updates => false,
+            Naming::Entries => true,
+        };
         let delivered = node.delivered();
-        let receives_events = *naming == Naming::Entries;
-        if self.shard.through() != delivered.head.position {
+        let reached = delivered.head.position;
+        // Before its shard has taken the stream, entries may be missing from the queue. A stream that began ahead of this node
+        // has more than the node has delivered.
+        if !reader.outbox.is_admitted() || *after > reached || self.shard.through() != reached {
             return Poll::Pending;
         }
         // What the shard has handed out up to there is in the queue, and goes first.
         if let Poll::Ready(frame) = self.poll_feed(cx) {
             return Poll::Ready(frame);
         }
-        match self.feed {
-            Feed::Live(_) => {
-                Poll::Ready(sse::cursor(delivered.cursor(&delivered.head, receives_events)).event())
-            }
+        match (&self.feed, delivered.newest(receives_events)) {
+            (Feed::Live { .. }, Some(id)) => Poll::Ready(sse::cursor(id).event()),
             _ => Poll::Pending,
         }
     }
