@@ -80,7 +80,8 @@ def test_the_token_of_the_example_is_renewed_for_whoever_is_logged_in(guide):
     for part in ("def renew_token", "def want_login"):
         exec(block(part), guide)
     client = guide["app"].test_client()
-    assert client.get("/mercure-token").status_code == 302, "the guard of the example"
+    assert client.get("/mercure-token").status_code == 401, "the script looks for it, and a redirection would hide it"
+    assert client.get("/books").status_code == 302, "the guard of the example"
     with client.session_transaction() as session:
         session["user"] = 7
     renewed = client.get("/mercure-token")
