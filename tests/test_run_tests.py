@@ -207,6 +207,15 @@ def test_programs_run_side_by_side_and_while_cargo_compiles(run):
     assert (ran.returncode, ran.stdout.splitlines()[-1]) == (0, "7 passed, 0 failed, 1 skipped"), ran.stdout
 
 
+def test_a_program_that_may_start_a_binary_waits_until_cargo_has_linked_it(run, tmp_path):
+    (tmp_path / "some" / "src").mkdir(parents=True)
+    write(tmp_path / "some" / "src" / "main.rs", "")
+    program = f"echo started >>$EVENTS; {prints(PASSING)}"
+    linking = 'n=0; while [ $n -lt 200 ]; do grep -q started "$EVENTS" && exit 4; n=$((n+1)); done'
+    ran = run(["rust"], nats=program, redis=program, cargo=linking)
+    assert (ran.returncode, ran.stdout.splitlines()[-1]) == (0, "6 passed, 0 failed, 0 skipped"), ran.stdout
+
+
 def test_the_output_of_a_program_is_kept_together(run):
     first = f"echo one; echo nats >>$EVENTS; wait_for redis; echo two; {prints(PASSING)}"
     second = f"wait_for nats; echo three; echo redis >>$EVENTS; {prints(PASSING)}"

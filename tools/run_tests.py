@@ -1,8 +1,8 @@
 """Runs the named suites side by side and prints a summary: ``python3 tools/run_tests.py rust python``.
 
-Each suite runs to its end. Cargo compiles the Rust test programs, and each starts as soon as it is compiled. The Python
-suite begins when cargo has finished, as both share one build. Several processes share its files. The output of a Rust
-program is printed when the program has ended.
+Each suite runs to its end. Cargo compiles the Rust test programs, and each starts as soon as it is compiled; one that
+may start a binary starts when cargo has finished. Then the Python suite begins, as both share one build. Several
+processes share its files. The output of a Rust program is printed when the program has ended.
 
 The last line is ``N passed, N failed, N skipped``. The lines before it name the slowest tests and the failed tests, and
 say why tests were skipped. Rust's harness tells the time of a test program, and not of each test in it.
@@ -71,12 +71,15 @@ def rust(compiled: threading.Event) -> Result:
         try:
             with subprocess.Popen(COMPILE, cwd=ROOT, stdout=subprocess.PIPE, text=True) as cargo:
                 assert cargo.stdout is not None
-                programs = [
-                    (stores if program.name in WAITING else others).submit(program.run)
-                    for program in read_artifacts(cargo.stdout)
-                ]
+                programs, later = [], []
+                for program in read_artifacts(cargo.stdout):
+                    if program.starts_a_binary:
+                        later.append(program)
+                    else:
+                        programs.append((stores if program.name in WAITING else others).submit(program.run))
         finally:
             compiled.set()
+        programs += [others.submit(program.run) for program in later]
         if cargo.returncode == 0:
             programs.append(others.submit(documentation))
         else:
@@ -96,6 +99,11 @@ class Program:
     package: Path
     """The directory in which cargo runs it."""
     executable: Path
+
+    @property
+    def starts_a_binary(self) -> bool:
+        """Whether it may start the binary of its package, which cargo may link later than the program."""
+        return self.source.is_relative_to(self.package / "tests") and (self.package / "src" / "main.rs").exists()
 
     def run(self) -> Result:
         environment = {**os.environ, "CARGO_MANIFEST_DIR": str(self.package)}
