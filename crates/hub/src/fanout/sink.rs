@@ -65,8 +65,8 @@ pub(crate) trait Sink: Sized + Send + 'static {
     /// When a member that has just come wants its first [`Sink::tick`]; `None`: never.
     fn first_due(&self) -> Option<Instant>;
 
-    /// Sends a sign of life, a comment or the cursor, if the stream has been silent, and says when it is due again. `newest`: the member has
-    /// everything up to there that it wants.
+    /// Sends a sign of life, a comment or the cursor, if the stream has been silent, and says when it is due again. `newest`:
+    /// the member has everything up to there that it wants.
     ///
     /// # Errors
     /// [`Gone`]: the peer has left.
