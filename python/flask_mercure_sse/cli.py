@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+import shutil
+import sys
 from typing import Any, Final
 
 import click
@@ -13,6 +15,7 @@ from .errors import MercureError
 from .keys import Role
 from .publishing import Delivery
 from .state import current_state
+from .values import check_url
 
 YEAR_SECONDS: Final = 365 * 24 * 3600
 
@@ -75,3 +78,50 @@ def publish(topic: str, data: str, hub_url: str | None, jwt: str | None, **optio
         click.echo(delivery.send(Draft(topic, data, type_is_topic=state.settings.type_is_topic, **options).update()))
     except (MercureError, ValueError, RuntimeError) as error:
         raise click.ClickException(str(error)) from None
+
+
+@cli.command()
+@click.argument("url", required=False)
+@click.option("--origin", "origins", multiple=True, help="The origin of other pages that use the hub. Several times.")
+@click.option("--server", help='The command that starts the server, such as "gunicorn --workers 4 app:app".')
+@click.option(
+    "--streams", type=click.IntRange(min=0), default=500, show_default=True, help="Streams that are expected."
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0, 3600),
+    default=20.0,
+    show_default=True,
+    help="How long a silent stream is held at URL; 0: not at all.",
+)
+def doctor(url: str | None, origins: tuple[str, ...], server: str | None, streams: int, seconds: float) -> None:
+    """Say what will not work in production, and what to change.
+
+    With URL, the address of the running site as browsers see it, a stream is opened through its proxy, and updates are
+    published to it. The exit code is 1 if there is a problem.
+    """
+    # Only this command needs it, and every application imports this module.
+    from .doctor import Options, examine
+
+    try:
+        site = check_url("URL", url)
+        pages = tuple(str(check_url("--origin", origin)).rstrip("/") for origin in origins)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    options = Options(site, pages, server, streams, seconds)
+    width = min(shutil.get_terminal_size().columns, 120)
+    counted = {"ok": 0, "warning": 0, "problem": 0}
+    for finding in examine(current_state(), options, lambda held: _show_progress(held, seconds)):
+        click.echo(finding.text(width))
+        counted[finding.level] += 1
+    click.echo(", ".join(f"{level}: {number}" for level, number in counted.items()))
+    if url is None:
+        click.echo("With the URL of the running site: flask mercure doctor https://…")
+    raise SystemExit(1 if counted["problem"] else 0)
+
+
+def _show_progress(held: float, seconds: float) -> None:
+    """On a terminal, one line that is written anew and in the end removed."""
+    if sys.stderr.isatty():
+        line = f"holding a stream: {held:.0f} of {seconds:g} s" if held < seconds else ""
+        click.echo(f"\r{line:<40}\r", nl=False, err=True)

@@ -34,7 +34,7 @@ def set_cookie(
         secure: whether the cookie is sent over TLS only; None: as the hub's URL says.
         options: arguments of Flask's ``set_cookie``. They win.
     """
-    attributes = _scope(state, secure)
+    attributes = scope(state, secure)
     ttl = state.settings.jwt_ttl
     if lasts_as_its_token and ttl and "expires" not in options:
         # Without its cookie, a page whose token has ended would be let in as anonymous, and would hear nothing private
@@ -48,12 +48,12 @@ def delete_cookie(
     state: MercureSSEState, response: AnyResponse, *, secure: bool | None, options: dict[str, Any]
 ) -> AnyResponse:
     """Have the browser delete the cookie, and return the response. Takes what :func:`set_cookie` took."""
-    attributes = {**_scope(state, secure), **options, "max_age": 0, "expires": 0}
+    attributes = {**scope(state, secure), **options, "max_age": 0, "expires": 0}
     response.set_cookie(state.settings.authz_cookie_name, "", **attributes)
     return response
 
 
-def _scope(state: MercureSSEState, secure: bool | None) -> dict[str, Any]:
+def scope(state: MercureSSEState, secure: bool | None) -> dict[str, Any]:
     """The attributes that have the cookie sent to the hub and to nothing else."""
     page_url = f"{request.scheme}://{request_host()}/" if has_request_context() else ""
     # The hub's URL may lack its scheme and host: they are the page's then.

@@ -1,0 +1,100 @@
+"""A hub elsewhere: whether it can be reached, takes the application's tokens, and which dialects it speaks."""
+
+from __future__ import annotations
+
+import http.client
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from typing import Final
+from urllib.parse import quote
+
+from ..errors import MercureError
+from ..state import MercureSSEState
+from . import clock
+from .finding import Finding
+from .trial import Trial, reason
+from .wire import PATIENCE, OpenStream
+
+_PARAMETERS: Final = {"0.x": "topic", "1.0": "match"}
+
+
+def check(state: MercureSSEState) -> Iterator[Finding]:
+    """Subscribe in both dialects, and publish to itself, without the proxy of browsers."""
+    hub, trial = state.settings.external_url, Trial.new(state)
+    spoken: dict[str, int] = {}
+    dates = []
+    for dialect, parameter in _PARAMETERS.items():
+        # Without a token: the dialect of a token must be that of its request.
+        try:
+            with OpenStream(f"{hub}?{parameter}={quote(trial.topic, safe='')}", {}) as stream:
+                head = stream.head()
+        except (OSError, http.client.HTTPException) as error:
+            yield Finding(
+                "problem",
+                "hub elsewhere",
+                f"no answer from {hub}: {error or type(error).__name__}",
+                "start the hub, or correct MERCURE_HUB_URL",
+            )
+            return
+        if head is None:
+            yield Finding("problem", "hub elsewhere", f"no answer from {hub} within {PATIENCE:g} s", "is it a hub?")
+            return
+        spoken[dialect] = head.status
+        dates.append(head.get("Date"))
+    yield _dialects(state, hub, spoken)
+    found = clock.check(dates[0], datetime.now(timezone.utc))
+    if found is not None:
+        yield found
+    yield _round_trip(hub, trial)
+
+
+def _dialects(state: MercureSSEState, hub: str, spoken: dict[str, int]) -> Finding:
+    # A hub refuses parameters of a dialect that it does not speak, and a missing token in one that it does.
+    known = [dialect for dialect, status in spoken.items() if status in (200, 401)]
+    own = state.settings.protocol
+    if own in known:
+        anonymous = "everybody may subscribe" if spoken[own] == 200 else "subscribers need a token"
+        return Finding("ok", "hub elsewhere", f"{hub} speaks {' and '.join(known)}; {anonymous}")
+    if not known:
+        return Finding(
+            "problem",
+            "hub elsewhere",
+            f"{hub} answers {spoken[own]}, so it is no hub",
+            "correct MERCURE_HUB_URL",
+        )
+    change = "set MERCURE_PROTOCOL = " + repr(known[0])
+    if own == "0.x":
+        change += ", or start petasos with --compat"
+    return Finding("problem", "hub elsewhere", f"{hub} speaks {known[0]}, and the application {own}", change)
+
+
+def _round_trip(hub: str, trial: Trial) -> Finding:
+    name = "round trip"
+    try:
+        with OpenStream(trial.url(hub), trial.headers()) as stream:
+            head = stream.head()
+            if head is not None and head.status in (401, 403):
+                return Finding(
+                    "problem",
+                    name,
+                    f"the hub refuses the application's subscribers ({head.status})",
+                    "give both the same key: MERCURE_SUBSCRIBER_SECRET_KEY here, and the hub's subscriber key",
+                )
+            if head is None or head.status != 200:
+                status = "no answer" if head is None else f"the answer is {head.status}"
+                return Finding("problem", name, f"no stream: {status}", "look into the log of the hub")
+            event_id = trial.publish("flask mercure doctor")
+            if stream.wait_for(event_id.encode(), PATIENCE):
+                kind = "a private update" if trial.token else "an update"
+                return Finding("ok", name, f"{kind} was published and has arrived")
+    except (MercureError, ValueError) as error:
+        return Finding(
+            "problem",
+            name,
+            f"nothing can be published: {reason(error)}",
+            "give both the same key: MERCURE_PUBLISHER_SECRET_KEY here, and the hub's publisher key; or a "
+            "MERCURE_PUBLISHER_JWT for every topic",
+        )
+    except (OSError, http.client.HTTPException) as error:
+        return Finding("problem", name, f"the connection broke: {type(error).__name__}", "look into the log of the hub")
+    return Finding("problem", name, "an update was published and does not arrive", "look into the log of the hub")
