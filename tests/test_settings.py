@@ -127,10 +127,10 @@ def test_secrets_are_not_shown():
 
 
 def test_a_setting_that_was_read_cannot_be_changed_by_assignment():
-    parsed = state(hub_url="https://hub.example/x")
-    with pytest.raises(AttributeError, match=r"hub_url is read once, by init_app\(\): set MERCURE_HUB_URL"):
-        parsed.hub_url = "https://other.example/x"
-    assert parsed.hub_url == "https://hub.example/x"
+    parsed = state(public_hub_url="https://hub.example/x")
+    with pytest.raises(AttributeError, match=r"hub_url is read once, by init_app\(\): set MERCURE_PUBLIC_HUB_URL"):
+        parsed.public_hub_url = "https://other.example/x"
+    assert parsed.public_hub_url == "https://hub.example/x"
     with pytest.raises(AttributeError, match="hub_ulr"):
         _ = parsed.hub_ulr
 

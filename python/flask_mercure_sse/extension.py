@@ -136,13 +136,20 @@ class MercureSSE:
 
     @property
     def hub(self) -> Hub | None:
-        """The hub inside this process. None: the application uses a hub elsewhere.
+        """The hub inside this process. None: the application uses a hub elsewhere. Set to None, as in 0.4.1: it uses
+        a hub elsewhere from now on.
 
         Raises:
             ValueError: the hub cannot use a setting; the message names it.
         """
         embedded = self.state.embedded
         return embedded.hub() if embedded.is_used else None
+
+    @hub.setter
+    def hub(self, hub: None) -> None:
+        if hub is not None:
+            raise AttributeError("hub: only None can be set, for a hub elsewhere; MERCURE_HUB embeds a hub")
+        self.state.settings.embed_no_hub()
 
     # Publishing
 

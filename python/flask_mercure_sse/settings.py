@@ -117,6 +117,14 @@ class Settings:
         """The hub that the application talks to where it has no embedded hub."""
         return self.hub_url if isinstance(self.hub_url, str) else STANDALONE_HUB_URL
 
+    def use_elsewhere(self, hub_url: str | bool | None) -> None:
+        """Use another hub from now on, as workers of Hyperflask ask for. Everything else never changes."""
+        object.__setattr__(self, "hub_url", hub_url)
+
+    def embed_no_hub(self) -> None:
+        """Use no embedded hub from now on."""
+        object.__setattr__(self, "hub", False)
+
     def embedded_url(self, config: Mapping[str, Any]) -> str | None:
         """The public URL of the embedded hub, if the settings or Flask's ``config`` say it."""
         if self.hub and is_absolute(self.public_hub_url):

@@ -17,6 +17,7 @@ from .keys import Keys
 from .once import WarnOnce
 from .settings import Settings, config_key
 from .update import Update
+from .values import parse_hub_url
 
 
 class Publisher(Protocol):
@@ -29,8 +30,8 @@ class Publisher(Protocol):
 class MercureSSEState:
     """The state of one application, as ``app.extensions["mercure_sse"]``.
 
-    The settings can be read as attributes, as in 0.4.1: ``state.hub_url``. The keys and the publisher's token can also
-    be set. Secrets do not appear in its ``repr``.
+    The settings can be read as attributes, as in 0.4.1: ``state.hub_url``. The keys, the publisher's token and
+    ``hub_url`` can also be set. Secrets do not appear in its ``repr``.
     """
 
     def __init__(self, app: Flask, instance: Publisher, settings: Settings) -> None:
@@ -64,9 +65,11 @@ class MercureSSEState:
         return getattr(self.settings, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if name == "hub_url":
+            return self.settings.use_elsewhere(parse_hub_url(value))
         if name in _SETTINGS:
             raise AttributeError(f"{name} is read once, by init_app(): set {config_key(name)} in app.config before")
-        super().__setattr__(name, value)
+        return super().__setattr__(name, value)
 
     @property
     def queues(self) -> BackgroundQueues:
@@ -114,6 +117,7 @@ _SETTINGS: Final = frozenset(each.name for each in fields(Settings)) - {
     "subscriber_secret_key",
     "publisher_secret_key",
     "publisher_jwt",
+    "hub_url",
 }
 """The settings that cannot be set later."""
 
