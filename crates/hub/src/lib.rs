@@ -62,5 +62,8 @@ pub use log::{
 pub use settings::Settings;
 pub use stream::{
     polled::session::Session,
-    socket::framing::{Framing, Wire},
+    socket::{
+        connection::Socket,
+        framing::{Framing, Wire},
+    },
 };

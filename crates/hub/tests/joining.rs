@@ -196,7 +196,9 @@ async fn carry(session: Session, framing: Framing) -> BufReader<TcpStream> {
     let address = listener.local_addr().expect("an address");
     let (client, accepted) = tokio::join!(connecting.connect(address), listener.accept());
     let socket = accepted.expect("accept").0.into_std().expect("a socket");
-    session.carry(Wire { socket, framing, head: "HTTP\r\n\r\n".into(), held: Box::new(()) }).await;
+    let head = "HTTP\r\n\r\n".into();
+    let wire = Wire { socket: socket.into(), stall_max: None, framing, head, held: Box::new(()) };
+    session.carry(wire).await;
     let mut reader = BufReader::new(client.expect("connect"));
     let mut head = String::new();
     for expected in ["HTTP\r\n", "\r\n"] {

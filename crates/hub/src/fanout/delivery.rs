@@ -233,7 +233,9 @@ impl<S: Sink> Delivery<S> {
     /// Removes a member whose peer has left, unless it has been removed already. The system forgets a closed socket by
     /// itself.
     pub(crate) fn remove(&mut self, key: MemberKey) {
-        drop(self.take(key));
+        if self.take(key).is_some() {
+            tracing::debug!("a stream ends: its subscriber has left");
+        }
     }
 
     fn take(&mut self, key: MemberKey) -> Option<S> {

@@ -36,6 +36,8 @@ use crate::{
 /// A stream that a task carries.
 pub(crate) struct Carried {
     socket: TcpStream,
+    /// See [`Wire::stall_max`].
+    stall_max: Option<Duration>,
     framing: Framing,
     unsent: Unsent,
     life: Life,
@@ -56,7 +58,8 @@ const END_MAX: Duration = Duration::from_secs(5);
 /// Sends the head and the first frame. Then gives the stream to its shard if it has nothing to read, else to a task of its
 /// own.
 pub(crate) async fn begin(wire: Wire, first: &Frame, life: Life, shard: Shard<Carrier>) {
-    let Wire { socket, framing, head, held } = wire;
+    let Wire { socket, stall_max, framing, head, held } = wire;
+    let socket = socket.into_std();
     let opening = [&head[..], framing.bytes(first)].concat();
     match life.caught_up() {
         Some(position) => {
@@ -64,7 +67,7 @@ pub(crate) async fn begin(wire: Wire, first: &Frame, life: Life, shard: Shard<Ca
             // By the task that brings it: the shard has others to write to.
             let Ok(written) = write(&mut socket, &mut [IoSlice::new(&opening)]) else { return };
             let begun = Bytes::from(opening).slice(written..);
-            let stream = Stream { subscriber: life.into_subscriber(), home: shard, held };
+            let stream = Stream { subscriber: life.into_subscriber(), home: shard, stall_max, held };
             let parked = Parked::new(socket, framing, begun, Box::new(stream));
             if let Some(carried) = attach(parked, position).await {
                 carried.run().await;
@@ -75,7 +78,7 @@ pub(crate) async fn begin(wire: Wire, first: &Frame, life: Life, shard: Shard<Ca
             let Ok(socket) = TcpStream::from_std(socket) else { return };
             let mut unsent = Unsent::default();
             unsent.push(opening.into());
-            tokio::spawn(Carried { socket, framing, unsent, life, shard, held }.run());
+            tokio::spawn(Carried { socket, stall_max, framing, unsent, life, shard, held }.run());
         }
     }
 }
@@ -108,7 +111,7 @@ impl Carried {
 
     fn new(evicted: Evicted<Shard<Carrier>>) -> io::Result<Self> {
         let Evicted { socket, framing, unsent, stream, eviction } = evicted;
-        let Stream { subscriber, home, held } = *stream;
+        let Stream { subscriber, home, stall_max, held } = *stream;
         let life = match eviction {
             Eviction::Behind(position) => Life::resume(subscriber, position),
             Eviction::Ended(reason) => {
@@ -117,7 +120,8 @@ impl Carried {
                 life
             }
         };
-        Ok(Self { socket: TcpStream::from_std(socket.into())?, framing, unsent, life, shard: home, held })
+        let socket = TcpStream::from_std(socket.into())?;
+        Ok(Self { socket, stall_max, framing, unsent, life, shard: home, held })
     }
 
     /// Reads and writes until the stream's shard takes it over, or until it ends.
@@ -136,15 +140,16 @@ impl Carried {
 
     /// The shard takes the stream over. `Some`: it has ended.
     async fn park(self, position: Position) -> Option<Self> {
-        let Self { socket, framing, life, shard, held, .. } = self;
+        let Self { socket, stall_max, framing, life, shard, held, .. } = self;
         let socket = mio::net::TcpStream::from_std(socket.into_std().ok()?);
-        let stream = Stream { subscriber: life.into_subscriber(), home: shard, held };
+        let stream = Stream { subscriber: life.into_subscriber(), home: shard, stall_max, held };
         attach(Parked::new(socket, framing, Bytes::new(), Box::new(stream)), position).await
     }
 
     /// The peer has left. What is unsent is written as far as the system takes it at once: a peer that has only shut down
     /// its sending side still reads the head of its answer.
     fn leave(self) {
+        tracing::debug!("a stream ends: its subscriber has left");
         let Self { socket, unsent, .. } = self;
         if let Ok(mut socket) = socket.into_std() {
             // An error means that the peer reads nothing, either.
@@ -155,10 +160,10 @@ impl Carried {
     /// Sends what is unsent and ends the stream. A stream whose lifetime is over gets nothing more.
     async fn end(mut self, reason: Closed) {
         self.life.end(reason);
-        let Self { socket, framing, unsent, .. } = &mut self;
+        let Self { socket, stall_max, framing, unsent, .. } = &mut self;
         let rest = async {
             if reason != Closed::Lifetime {
-                flush(socket, unsent).await?;
+                flush(socket, *stall_max, unsent).await?;
             }
             match unsent.is_empty() {
                 true => socket.write_all(framing.last()).await,
@@ -168,18 +173,20 @@ impl Carried {
         };
         // An error means that the peer has left, too.
         let _ = timeout(END_MAX, rest).await;
+        // Closing would end the connection later, if a forked process had inherited the socket.
+        let _ = socket.shutdown().await;
     }
 
     /// Reads the history and writes frames. It notices meanwhile that the peer leaves, because the history may hold nothing
     /// to write for long.
     async fn carry(&mut self) -> io::Result<Reached> {
-        let Self { socket, framing, unsent, life, .. } = self;
+        let Self { socket, stall_max, framing, unsent, life, .. } = self;
         let close_at = life.subscriber().close_at;
         tokio::select! {
             biased;
             error = peer_left(socket) => Err(error),
             () = over(close_at) => Ok(Reached::Ended(Closed::Lifetime)),
-            reached = send(socket, *framing, unsent, life) => reached,
+            reached = send(socket, *stall_max, *framing, unsent, life) => reached,
         }
     }
 }
@@ -188,6 +195,7 @@ impl Carried {
 /// is written then.
 async fn send(
     socket: &TcpStream,
+    stall_max: Option<Duration>,
     framing: Framing,
     unsent: &mut Unsent,
     life: &mut Life,
@@ -197,7 +205,7 @@ async fn send(
         if let Some(Step::Ended(reason)) = step {
             return Ok(Reached::Ended(reason));
         }
-        flush(socket, unsent).await?;
+        flush(socket, stall_max, unsent).await?;
         if let Some(Step::CaughtUp(position)) = step {
             return Ok(Reached::CaughtUp(position));
         }
@@ -226,9 +234,12 @@ async fn gather(life: &mut Life, framing: Framing, unsent: &mut Unsent) -> Optio
     .await
 }
 
-async fn flush(socket: &TcpStream, unsent: &mut Unsent) -> io::Result<()> {
+async fn flush(socket: &TcpStream, stall_max: Option<Duration>, unsent: &mut Unsent) -> io::Result<()> {
     while !unsent.is_empty() {
-        socket.writable().await?;
+        match stall_max {
+            None => socket.writable().await?,
+            Some(stall_max) => timeout(stall_max, socket.writable()).await??,
+        }
         match socket.try_write_vectored(&unsent.slices()) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(written) => unsent.advance(written),

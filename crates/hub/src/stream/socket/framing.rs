@@ -1,14 +1,19 @@
 //! How a stream stands on a connection.
 
-use std::{any::Any, net};
+use std::{any::Any, time::Duration};
 
 use bytes::Bytes;
 use petasos_protocol::sse::{self, Frame};
 
+use super::connection::Socket;
+
 /// A connection that is ready to carry a stream: the request has been read, and nothing of the answer is out.
 pub struct Wire {
     /// The connection, which must not block. Nothing else may write to it.
-    pub socket: net::TcpStream,
+    pub socket: Socket,
+    /// How long the peer may take nothing of what is unsent before the connection is closed, to twice that time. `None`: the
+    /// system watches over that, as Linux does with `TCP_USER_TIMEOUT`.
+    pub stall_max: Option<Duration>,
     /// How events are framed.
     pub framing: Framing,
     /// The head of the answer, which goes first.

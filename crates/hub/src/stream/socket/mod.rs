@@ -6,6 +6,7 @@
 //! task, and to the history.
 
 pub(crate) mod carried;
+pub(crate) mod connection;
 pub(crate) mod framing;
 pub(crate) mod parked;
 pub(crate) mod unsent;

@@ -7,7 +7,7 @@ use std::{
     collections::VecDeque,
     io::{self, IoSlice, Read as _},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::{Buf as _, Bytes};
@@ -36,6 +36,8 @@ use crate::{
 pub(crate) struct Stream<H> {
     pub(crate) subscriber: Subscriber,
     pub(crate) home: H,
+    /// See [`Wire::stall_max`](super::framing::Wire::stall_max).
+    pub(crate) stall_max: Option<Duration>,
     pub(crate) held: Box<dyn Any + Send>,
 }
 
@@ -180,14 +182,18 @@ impl<H> Parked<H> {
     }
 
     pub(crate) fn first_due(&self) -> Option<Instant> {
-        self.pulse().first_due(self.last_sent)
+        let first = self.pulse().first_due(self.last_sent);
+        first.into_iter().chain(self.stalled_at(self.last_sent)).min()
     }
 
     /// Sends the cursor, or a comment, if the stream has been silent. One that has unsent frames gets nothing: the socket takes
-    /// nothing.
+    /// nothing. If that has lasted too long, the stream is over.
     pub(crate) fn tick(&mut self, newest: Newest<'_>, now: Instant) -> Result<Tick, Gone> {
         let pulse = self.pulse();
         let mut silent_since = self.last_sent;
+        if self.waiting.is_some() && self.stalled_at(self.last_sent).is_some_and(|end| now >= end) {
+            return Err(Gone);
+        }
         match pulse.beat(self.last_sent, now) {
             Beat::Over => return Ok(Tick::Over),
             Beat::Comment if self.waiting.is_none() => {
@@ -209,7 +215,8 @@ impl<H> Parked<H> {
             Beat::Comment => silent_since = now,
             Beat::None => {}
         }
-        Ok(Tick::Next(pulse.next_due(silent_since)))
+        let next = pulse.next_due(silent_since);
+        Ok(Tick::Next(next.into_iter().chain(self.stalled_at(now)).min()))
     }
 
     fn write(&mut self, slices: &mut [IoSlice<'_>], now: Instant) -> Result<usize, Gone> {
@@ -218,6 +225,11 @@ impl<H> Parked<H> {
             self.last_sent = now;
         }
         Ok(written)
+    }
+
+    /// When a socket that takes nothing since then is given up, if the system does not see to that.
+    fn stalled_at(&self, since: Instant) -> Option<Instant> {
+        self.stream.stall_max.map(|max| since + max)
     }
 
     fn pulse(&self) -> Pulse {
