@@ -154,8 +154,15 @@ class Hub:
             LogUnavailable, HubFailed, HubStopped: as start.
         """
 
-    def connect(self) -> int:
+    def connect(self, *, may_pass_client: bool = False) -> int:
         """Open one HTTP/1.1 connection to this hub, and return the file descriptor of the client's end.
+
+        Args:
+            may_pass_client: if an answer is a stream, the hub sends its head and then waits for one of three things,
+                for a minute at most. A message with another head and two descriptors (SCM_RIGHTS): the hub writes that
+                head and the stream to the first one, and discards what it reads from the second one. A byte without
+                descriptors: the stream follows on this connection. The end of this connection. The first call raises
+                the soft limit of open files to the hard one.
 
         The caller owns the descriptor: socket.socket(fileno=hub.connect()). It is one end of a Unix socket pair, in
         non-blocking mode.

@@ -218,6 +218,10 @@ const CONNECTIONS_SPARE: usize = 10_000;
 /// Files that an application has open for one connection of its hub: the client's socket and both ends of a pair.
 const FILES_IN_APPLICATION: usize = 3;
 
+/// Files for one connection of an application that passes its clients to the hub. A stream is one file then; the other half is
+/// for requests, for streams that are just passed, and for the application itself.
+const FILES_WITH_PASSING: usize = 2;
+
 impl Checked {
     /// The URL of the hub.
     pub fn url(&self) -> &HubUrl {
@@ -279,14 +283,23 @@ impl Checked {
         let transport = petasos_transports::open(&log.dsn, &options).await?;
         let hub = Hub::start(transport, hub).await?;
         // The log is open now, so the files that it has open are counted.
-        bound_by_open_files(&mut http, own_process);
+        bound_by_open_files(&mut http, if own_process { 1 } else { FILES_IN_APPLICATION });
         Ok(Connections::new(Service::new(hub, http)))
+    }
+
+    /// Makes room for many streams in an application that passes its clients to the hub
+    /// ([`Connections::serve_application`]): raises the soft limit of open files to the hard one, and the bounds of streams and
+    /// connections to what that has room for.
+    pub fn make_room(&self, connections: &Connections) {
+        open_files::raise_limit();
+        let mut http = self.config.http.clone();
+        bound_by_open_files(&mut http, FILES_WITH_PASSING);
+        connections.set_bounds(http.connections_max, http.streams.total);
     }
 }
 
 /// Lowers the bounds of streams and connections to what the limit of open files has room for.
-fn bound_by_open_files(http: &mut petasos_server::Settings, own_process: bool) {
-    let files_per_connection = if own_process { 1 } else { FILES_IN_APPLICATION };
+fn bound_by_open_files(http: &mut petasos_server::Settings, files_per_connection: usize) {
     let Some(Bounds { connections_max, streams_max }) = open_files::bounds(files_per_connection) else {
         return;
     };

@@ -1,4 +1,4 @@
-//! The limit of open files. The binary raises it. Streams and other connections share it.
+//! The limit of open files. The binary raises it, and so does an application that passes its clients to the hub. Streams and other connections share it.
 
 use std::fs;
 

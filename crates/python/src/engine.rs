@@ -3,7 +3,7 @@
 use std::{
     io, mem,
     sync::{
-        Arc,
+        Arc, Once,
         atomic::{AtomicBool, Ordering},
         mpsc,
     },
@@ -17,6 +17,7 @@ use pyo3::prelude::*;
 use tokio::{
     runtime::{Builder, Runtime},
     sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
 };
 
 use crate::{
@@ -31,6 +32,8 @@ pub(crate) struct Engine {
     runtime: Option<Runtime>,
     pub(crate) connections: Connections,
     process: u32,
+    /// Makes room for streams, once.
+    room: Once,
     /// The bytes of updates that may still begin to wait for the log's store. `None`: the log is in memory.
     unsent: Option<Arc<Semaphore>>,
 }
@@ -48,6 +51,9 @@ const THREADS: usize = 2;
 
 /// How long an application waits for its hub to stop. A hub takes as long if the store of its log does not answer.
 const HUB_STOP_MAX: Duration = Duration::from_secs(5);
+
+/// How long the ends of streams may take on their way to clients.
+const LAST_BYTES_MAX: Duration = Duration::from_millis(500);
 
 /// What a hub inside a Flask application logs by default: warnings, and the reason of each refused token.
 const LOGGED: &str = "warn,petasos_server::http::credentials=info";
@@ -80,6 +86,11 @@ impl Settings {
             Engine::start(self.checked.clone(), self.has_store)
         };
         Ok(self.engine.get(&py, start)?)
+    }
+
+    /// Makes room for the clients that the application passes, once for each engine.
+    pub(crate) fn make_room(&self, engine: &Engine) {
+        engine.room.call_once(|| self.checked.make_room(&engine.connections));
     }
 
     /// Stops the engine if it runs in this process, and waits for that, at most [`HUB_STOP_MAX`].
@@ -143,13 +154,23 @@ impl Engine {
             .build()?;
         let connections = runtime.block_on(settings.start())?;
         let unsent = has_store.then(|| Arc::new(Semaphore::new(UNSENT_BYTES_MAX)));
-        Ok(Self { runtime: Some(runtime), connections, process: std::process::id(), unsent })
+        Ok(Self {
+            runtime: Some(runtime),
+            connections,
+            process: std::process::id(),
+            room: Once::new(),
+            unsent,
+        })
     }
 
     /// Ends the streams and the hub, and waits for that, at most [`HUB_STOP_MAX`].
     fn stop(&self) {
         let connections = self.connections.clone();
-        self.run_for(HUB_STOP_MAX, async move { connections.stop().await });
+        self.run_for(HUB_STOP_MAX, async move {
+            connections.stop().await;
+            // Peers that are slow to read get their last bytes, or not.
+            let _ = timeout(LAST_BYTES_MAX, connections.drained()).await;
+        });
     }
 
     /// Reserves room for an update until the permit is dropped. `None`: the log is in memory and takes it at once.

@@ -184,8 +184,12 @@ impl Hub {
     }
 
     /// The engine serves the other end like any connection.
-    fn connect(&self, py: Python<'_>) -> PyResult<i32> {
+    #[pyo3(signature = (*, may_pass_client=false))]
+    fn connect(&self, py: Python<'_>, may_pass_client: bool) -> PyResult<i32> {
         let engine = self.engine(py)?;
+        if may_pass_client {
+            self.settings.make_room(&engine);
+        }
         let Some(admission) = engine.connections.admit() else {
             return Err(
                 Failure::no_room("the hub has as many connections as it may have, or it stops").into()
@@ -193,7 +197,12 @@ impl Hub {
         };
         let (client, server) = pair(&engine)?;
         let connections = engine.connections.clone();
-        engine.runtime().spawn(async move { connections.serve(server, None, admission).await });
+        engine.runtime().spawn(async move {
+            match may_pass_client {
+                true => connections.serve_application(server, admission).await,
+                false => connections.serve(server, None, admission).await,
+            }
+        });
         Ok(client.into_raw_fd())
     }
 

@@ -24,7 +24,7 @@ use http::Response;
 use hyper::server::conn::http1;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
+    net::{TcpStream, UnixStream},
     task::JoinSet,
     time::sleep,
 };
@@ -35,6 +35,7 @@ use crate::{
         handover::Handover,
         hyper::{self as exchange, Exchange, Exchanged},
         linger::linger,
+        passing,
         permits::{ConnectionPermit, Permits},
     },
     http::{answer::Answer, body::Body, service::Service},
@@ -65,7 +66,14 @@ impl Connections {
 
     /// The streams that may be open at once; 0: any number.
     pub fn streams_max(&self) -> usize {
-        self.service.settings().streams.total
+        self.service.streams().total_max()
+    }
+
+    /// Sets how many connections may be open at once from now on, and how many streams; 0 streams: any number. What is open
+    /// stays open.
+    pub fn set_bounds(&self, connections_max: usize, streams_max: usize) {
+        self.permits.set_max(connections_max);
+        self.service.streams().set_total_max(streams_max);
     }
 
     /// A permit for one more connection. If as many are open as may be, the connection that has waited longest for a
@@ -84,6 +92,15 @@ impl Connections {
     ) {
         let served = Served { io, peer, permit: Some(permit), direct: false };
         self.serve_requests(served, Bytes::new(), None).await;
+    }
+
+    /// Serves one connection of an application in this process, over a pair of sockets. If the last answer on it is a stream,
+    /// the application may pass the socket of its client, to which the hub then writes by itself. See [`passing`].
+    pub async fn serve_application(&self, pair: UnixStream, permit: ConnectionPermit) {
+        let served = Served { io: pair, peer: None, permit: Some(permit), direct: true };
+        if let Some((pair, permit, stream)) = self.serve_requests(served, Bytes::new(), None).await {
+            passing::carry(stream, pair, permit, self.service.settings().write_timeout).await;
+        }
     }
 
     /// Serves connections that have come together, each on a TCP socket that does not block. Returns when each has ended or
@@ -146,7 +163,7 @@ impl Connections {
                 let version = request.version();
                 match self.service.answer(request, Some(peer)).await {
                     Answer::Stream(opening) => {
-                        Handover::new(version, opening).carry(socket, permit).await;
+                        Handover::new(version, opening).carry(socket, None, permit).await;
                         return None;
                     }
                     Answer::Whole(response) => prepared = Some(response),
@@ -162,7 +179,7 @@ impl Connections {
             if let Some((io, permit, stream)) = connections.serve_requests(served, read, prepared).await
                 && let Ok(socket) = io.into_std()
             {
-                stream.carry(socket, permit).await;
+                stream.carry(socket, None, permit).await;
             }
         }))
     }
@@ -188,10 +205,10 @@ impl Connections {
             }
             if direct
                 && std::mem::take(&mut is_first)
-                && let (Some(request), Some(peer)) = (first::plain(&read), peer)
+                && let Some(request) = first::plain(&read)
             {
                 let version = request.version();
-                match Box::pin(self.service.answer(request, Some(peer))).await {
+                match Box::pin(self.service.answer(request, peer)).await {
                     Answer::Stream(opening) => return Some((io, permit?, Handover::new(version, opening))),
                     Answer::Whole(response) => prepared = Some(response),
                 }

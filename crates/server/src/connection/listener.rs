@@ -18,7 +18,10 @@ use tokio::{
 
 use crate::{
     Settings,
-    connection::connections::{Accepted, Connections},
+    connection::{
+        connections::{Accepted, Connections},
+        options::{self, SEND_BUFFER_BYTES},
+    },
 };
 
 /// A bound socket, not accepting yet.
@@ -32,10 +35,6 @@ pub struct Listener {
 /// Connections that may wait for the accept loop. The kernel drops further ones, so many subscribers that reconnect at once
 /// must fit.
 const BACKLOG: u32 = 4_096;
-
-/// Bytes that the kernel may hold for one peer; it doubles the figure. A stalled peer would otherwise pin 4 MB. This is
-/// enough for megabytes a second over any distance.
-const SEND_BUFFER_BYTES: u32 = 128 * 1024;
 
 /// Connections that one task begins to serve. Of many that come at once, each thread of the runtime gets some.
 const TOGETHER_MAX: usize = 16;
@@ -146,11 +145,7 @@ fn bind(address: SocketAddr) -> io::Result<AsyncFd<TcpListener>> {
 
 /// Sets options that accepted sockets inherit, so that no call of the system is needed for each of them.
 fn inherit(listener: &TcpListener, write_timeout: Duration) {
-    let socket = SockRef::from(listener);
-    // Events are small, and one must not wait for the next.
-    let _ = socket.set_tcp_nodelay(true);
-    #[cfg(target_os = "linux")]
-    let _ = socket.set_tcp_user_timeout(Some(write_timeout));
+    options::set_tcp(&SockRef::from(listener), write_timeout);
 }
 
 /// Whether an accept failed because of its peer, so that the next one may succeed at once.

@@ -8,4 +8,6 @@ mod idle;
 mod linger;
 mod link;
 pub(crate) mod listener;
+mod options;
+mod passing;
 pub(crate) mod permits;

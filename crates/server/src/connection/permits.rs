@@ -1,6 +1,9 @@
 //! The connections that may be open: how many, which of them wait, and when all of them stop.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use tokio::sync::watch;
 
@@ -9,7 +12,7 @@ use crate::connection::idle::Idle;
 /// The permits of all connections of one service. Clones share them.
 #[derive(Clone)]
 pub(crate) struct Permits {
-    max: usize,
+    max: Arc<AtomicUsize>,
     open: watch::Sender<usize>,
     /// Connections that wait for a request. Each lends its permit, which another connection may take.
     pub(crate) idle: Arc<Idle<ConnectionPermit>>,
@@ -25,7 +28,7 @@ impl Permits {
     /// For at most `max` open connections. `idle_max` may wait for a request, and `stalled_max` may stall.
     pub(crate) fn new(max: usize, idle_max: usize, stalled_max: usize) -> Self {
         Self {
-            max,
+            max: Arc::new(AtomicUsize::new(max)),
             open: watch::Sender::new(0),
             idle: Idle::new(idle_max),
             stalled: Idle::new(stalled_max),
@@ -41,12 +44,17 @@ impl Permits {
         }
         let mut has_room = false;
         self.open.send_if_modified(|open| {
-            has_room = *open < self.max;
+            has_room = *open < self.max.load(Ordering::Relaxed);
             *open += usize::from(has_room);
             // Tasks only wait for fewer connections.
             false
         });
         if has_room { Some(ConnectionPermit(self.open.clone())) } else { self.idle.evict() }
+    }
+
+    /// From now on so many connections may be open.
+    pub(crate) fn set_max(&self, max: usize) {
+        self.max.store(max, Ordering::Relaxed);
     }
 
     /// From now on no connection is admitted, and [`Permits::stopping`] returns.
@@ -89,6 +97,17 @@ mod tests {
         drop((second, third));
         permits.drained().await;
         assert!(permits.admit().is_some());
+    }
+
+    #[tokio::test]
+    async fn another_bound_holds_for_all_clones() {
+        let permits = Permits::new(1, 10, 10);
+        let clone = permits.clone();
+        let _first = permits.admit().expect("room");
+        assert!(clone.admit().is_none());
+        permits.set_max(2);
+        let _second = clone.admit().expect("room");
+        assert!(clone.admit().is_none());
     }
 
     #[tokio::test]

@@ -6,7 +6,10 @@ use std::{
     collections::{HashMap, hash_map::RandomState},
     hash::BuildHasher,
     net::IpAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 /// Bounds on open streams; 0 stands for no bound.
@@ -29,6 +32,8 @@ impl Default for StreamLimits {
 /// The streams that are open, counted.
 pub(crate) struct Streams {
     limits: StreamLimits,
+    /// Takes the place of `limits.total`.
+    total_max: AtomicUsize,
     open: Mutex<Open>,
     /// Tokens are counted by a keyed hash and not kept.
     hasher: RandomState,
@@ -64,7 +69,18 @@ pub(crate) enum Full {
 
 impl Streams {
     pub(crate) fn new(limits: StreamLimits) -> Arc<Self> {
-        Arc::new(Self { limits, open: Mutex::default(), hasher: RandomState::new() })
+        let total_max = AtomicUsize::new(limits.total);
+        Arc::new(Self { limits, total_max, open: Mutex::default(), hasher: RandomState::new() })
+    }
+
+    /// How many streams may be open; 0: any number.
+    pub(crate) fn total_max(&self) -> usize {
+        self.total_max.load(Ordering::Relaxed)
+    }
+
+    /// From now on so many streams may be open; 0: any number.
+    pub(crate) fn set_total_max(&self, max: usize) {
+        self.total_max.store(max, Ordering::Relaxed);
     }
 
     /// The holder of a token, if tokens are counted.
@@ -81,7 +97,7 @@ impl Streams {
         address: Option<IpAddr>,
         token: Option<Holder>,
     ) -> Result<StreamPermit, Full> {
-        let StreamLimits { total, per_address, per_token } = self.limits;
+        let (StreamLimits { per_address, per_token, .. }, total) = (self.limits, self.total_max());
         let address = address.filter(|_| per_address > 0).map(Holder::Address);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if total > 0 && open.total >= total {
@@ -134,6 +150,16 @@ mod tests {
             streams.enter(None, None).expect("room"),
             streams.enter(address(2), streams.token("b")).expect("room"),
         ];
+        assert_eq!(streams.enter(None, None).err(), Some(Full::Total));
+    }
+
+    #[test]
+    fn another_bound_holds_for_streams_that_follow() {
+        let streams = Streams::new(StreamLimits { total: 1, ..StreamLimits::default() });
+        let _first = streams.enter(None, None).expect("room");
+        assert_eq!(streams.enter(None, None).err(), Some(Full::Total));
+        streams.set_total_max(2);
+        let _second = streams.enter(None, None).expect("room");
         assert_eq!(streams.enter(None, None).err(), Some(Full::Total));
     }
 

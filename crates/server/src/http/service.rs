@@ -8,6 +8,7 @@ use petasos_hub::Hub;
 use crate::{
     Settings,
     http::{
+        admission::Streams,
         answer::Answer,
         body::{Body, RequestBody},
         context::Context,
@@ -32,6 +33,11 @@ impl Service {
     /// The hub behind it.
     pub fn hub(&self) -> &Hub {
         &self.0.hub
+    }
+
+    /// Counts the open streams.
+    pub(crate) fn streams(&self) -> &Streams {
+        &self.0.streams
     }
 
     pub(crate) fn settings(&self) -> &Settings {

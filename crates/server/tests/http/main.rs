@@ -10,6 +10,7 @@ mod event_source;
 mod legacy;
 mod listing;
 mod log;
+mod passing;
 mod proxied;
 mod replay;
 mod v1;

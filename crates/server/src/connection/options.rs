@@ -1,0 +1,36 @@
+//! The options of the sockets that streams are written to.
+
+use std::{io, os::fd::OwnedFd, time::Duration};
+
+use socket2::SockRef;
+
+/// Bytes that the kernel may hold for one peer; it doubles the figure. A stalled peer would otherwise pin 4 MB. This is
+/// enough for megabytes a second over any distance.
+pub(crate) const SEND_BUFFER_BYTES: u32 = 128 * 1024;
+
+/// Sets what a TCP socket needs, or a listener whose sockets inherit it.
+pub(crate) fn set_tcp(socket: &SockRef<'_>, write_timeout: Duration) {
+    // Events are small, and one must not wait for the next.
+    let _ = socket.set_tcp_nodelay(true);
+    #[cfg(target_os = "linux")]
+    let _ = socket.set_tcp_user_timeout(Some(write_timeout));
+    #[cfg(not(target_os = "linux"))]
+    let _ = write_timeout;
+}
+
+/// Sets what a connected stream socket of another server needs, TCP or Unix. `Some`: the system does not close the connection
+/// of a peer that takes nothing, so its owner has to, after this time.
+///
+/// # Errors
+/// It is no socket.
+pub(crate) fn set_any(descriptor: &OwnedFd, write_timeout: Duration) -> io::Result<Option<Duration>> {
+    let socket = SockRef::from(descriptor);
+    let is_unix = socket.local_addr()?.is_unix();
+    socket.set_nonblocking(true)?;
+    let _ = socket.set_send_buffer_size(SEND_BUFFER_BYTES as usize);
+    if !is_unix {
+        set_tcp(&socket, write_timeout);
+    }
+    let is_watched = !is_unix && cfg!(target_os = "linux");
+    Ok((!is_watched).then_some(write_timeout))
+}
