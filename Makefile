@@ -113,6 +113,9 @@ $(RUN_VENV)/bin/pip $(TEST_VENV)/bin/pip:
 $(TEST_VENV)/.tools: $(TEST_VENV)/bin/pip pyproject.toml
 	@echo "== Installing the tools of check and test"
 	$(TEST_VENV)/bin/pip install --quiet --group test --group dev "flask>=3.0"
+	@# It is compiled, which needs a C compiler and Python's headers.
+	@$(TEST_VENV)/bin/pip install --quiet "uwsgi>=2.0.26" >/dev/null 2>&1 \
+		|| echo "uWSGI cannot be built here, so its tests are skipped"
 	@touch $@
 
 clean:

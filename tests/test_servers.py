@@ -1,7 +1,5 @@
 """The embedded hub under the servers that Flask applications run on, each as a real process."""
 
-import os
-import re
 import signal
 import socket
 import subprocess
@@ -12,11 +10,12 @@ import pytest
 
 from clients import PATIENCE
 from greenlets import PATCHED
+from programs import Program
 
 APPLICATION = """
 import threading
 
-from flask import Flask
+from flask import Flask, request
 from flask_mercure_sse import MercureSSE, subscriber_connected, subscriber_disconnected
 from werkzeug.local import LocalProxy
 
@@ -73,6 +72,14 @@ def what_was_seen():
     return " ".join(seen)
 
 
+@app.after_request
+def keep(response):
+    # A stream that the application has changed is carried by the server.
+    if "kept" in request.args:
+        response.headers["Content-Encoding"] = "identity"
+    return response
+
+
 if __name__ == "__main__":
     import sys
 
@@ -87,46 +94,15 @@ if __name__ == "__main__":
 """
 
 GUNICORN = ["-m", "gunicorn", "--bind", "127.0.0.1:0", "served:app", "--graceful-timeout", "3600"]
+READY = r"(?:Listening at:|Running on) (http://[0-9.:]+)"
 GTHREAD = [*GUNICORN, "--worker-class", "gthread", "--threads", "8"]
 GEVENT = [*GUNICORN, "--worker-class", "gevent"]
-
-
-class Process:
-    """A server of the application above."""
-
-    def __init__(self, directory, command):
-        (directory / "served.py").write_text(APPLICATION)
-        self.process = subprocess.Popen(
-            [sys.executable, *command],
-            cwd=directory,
-            stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            text=True,
-            env={**os.environ, "PYTHONWARNINGS": "default"},
-            start_new_session=True,
-        )
-        self.log = []
-        self.url = self.wait_for(r"(?:Listening at:|Running on) (http://[0-9.:]+)")
-
-    def wait_for(self, pattern):
-        """The first group of the next line of the log with this pattern."""
-        for line in self.process.stderr:
-            self.log.append(line)
-            if match := re.search(pattern, line):
-                return match[1]
-        pytest.fail(f"{pattern!r} never came: {''.join(self.log)}")
-
-    def close(self):
-        if self.process.poll() is None:
-            # The reloader has a child.
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.communicate()
 
 
 @pytest.fixture
 def start(stack, tmp_path):
     def start(*command):
-        process = Process(tmp_path, command)
+        process = Program(tmp_path, APPLICATION, list(command), READY)
         stack.callback(process.close)
         return process
 
@@ -146,9 +122,10 @@ def start(stack, tmp_path):
     ],
     ids=["gthread", "gthread, preloaded", "gevent", "gevent, preloaded", "Werkzeug", "its reloader", "waitress"],
 )
-def test_streams_publishing_leaving_and_signals_work(command, start, open_stream, send, wait_until):
-    url = start(*command).url
-    streams = [open_stream(url + "/.well-known/mercure?topic=topic") for _ in range(4)]
+@pytest.mark.parametrize("query", ["topic=topic", "topic=topic&kept=1"], ids=["passed", "carried by the server"])
+def test_streams_publishing_leaving_and_signals_work(query, command, start, open_stream, send, wait_until):
+    url = start(*command).ready
+    streams = [open_stream(f"{url}/.well-known/mercure?{query}") for _ in range(4)]
     assert all(stream.opens() for stream in streams)
     published = send("GET", url + "/publish").body.decode()
     assert [stream.event() for stream in streams] == [{"id": published, "data": "message"}] * 4
@@ -162,17 +139,17 @@ def test_streams_publishing_leaving_and_signals_work(command, start, open_stream
 @pytest.mark.parametrize("command", [[*GUNICORN], ["served.py", "one at a time"]], ids=["gunicorn sync", "Werkzeug"])
 def test_a_server_that_a_stream_would_block_refuses_it_and_says_what_to_do(command, start, send):
     server = start(*command)
-    refused = send("GET", server.url + "/.well-known/mercure?topic=topic")
+    refused = send("GET", server.ready + "/.well-known/mercure?topic=topic&kept=1")
     assert refused.status == 503
     assert b"run the hub on its own" in refused.body
     assert "refuses a subscriber" in server.wait_for("(.*one request at a time.*)")
-    assert send("GET", server.url + "/publish").status == 200
+    assert send("GET", server.ready + "/publish").status == 200
 
 
 @pytest.mark.parametrize("command", [GTHREAD, GEVENT], ids=["gthread", "gevent"])
 def test_a_worker_that_ends_lets_its_streams_go(command, start, open_stream):
     server = start(*command)
-    stream = open_stream(server.url + "/.well-known/mercure?topic=topic")
+    stream = open_stream(server.ready + "/.well-known/mercure?topic=topic&kept=1")
     assert stream.opens()
     server.process.send_signal(signal.SIGTERM)
     with pytest.raises(EOFError):
@@ -183,10 +160,10 @@ def test_a_worker_that_ends_lets_its_streams_go(command, start, open_stream):
 @pytest.mark.parametrize("command", [GTHREAD, GEVENT], ids=["gthread", "gevent"])
 def test_a_worker_that_ends_lets_streams_with_traffic_go(command, start, open_stream, send):
     server = start(*command)
-    stream = open_stream(server.url + "/.well-known/mercure?topic=topic")
-    assert send("GET", server.url + "/traffic").status == 200
+    stream = open_stream(server.ready + "/.well-known/mercure?topic=topic&kept=1")
+    assert send("GET", server.ready + "/traffic").status == 200
     assert stream.event()["data"] == "more"
-    assert send("GET", server.url + "/evaluated").body == b"", "a stream looks for its worker, and runs no other code"
+    assert send("GET", server.ready + "/evaluated").body == b"", "a stream looks for its worker, and runs no other code"
     server.process.send_signal(signal.SIGTERM)
     with pytest.raises(EOFError):
         list(iter(stream.event, None))
@@ -196,21 +173,21 @@ def test_a_worker_that_ends_lets_streams_with_traffic_go(command, start, open_st
 @pytest.mark.parametrize("command", [GTHREAD, GEVENT], ids=["gthread", "gevent"])
 def test_a_worker_that_is_recycled_ends_its_streams_cleanly(command, start, open_stream, send):
     server = start(*command, "--max-requests", "3")
-    stream = open_stream(server.url + "/.well-known/mercure?topic=topic")
+    stream = open_stream(server.ready + "/.well-known/mercure?topic=topic&kept=1")
     assert stream.opens()
     for _ in range(2):
-        send("GET", server.url + "/publish")
+        send("GET", server.ready + "/publish")
     assert [stream.event()["data"] for _ in range(2)] == ["message", "message"]
     with pytest.raises(EOFError):
         stream.event()
     # The browser comes back and finds another worker.
-    again = open_stream(server.url + "/.well-known/mercure?topic=topic")
+    again = open_stream(server.ready + "/.well-known/mercure?topic=topic")
     assert again.opens()
 
 
 @pytest.mark.parametrize("command", [GTHREAD, GEVENT, ["served.py", "waitress"]], ids=["gthread", "gevent", "waitress"])
 def test_a_form_that_is_cut_is_not_published(command, start, open_stream, send, token):
-    url = start(*command).url
+    url = start(*command).ready
     stream = open_stream(url + "/.well-known/mercure?topic=topic")
     address = urlsplit(url)
     form = b"topic=topic&data=hidden&private=on"

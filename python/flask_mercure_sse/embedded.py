@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import secrets
 import socket
 import threading
+import weakref
+from typing import Final
 
 from flask import Flask
 
@@ -31,8 +34,12 @@ class EmbeddedHub:
         self._hub: Hub | None = None
         self._hub_keys: dict[Role, str | bytes] = {}
         self._started_in: int | None = None
+        self._used_in: int | None = None
+        self.is_stopped = False
+        """Whether the hub has ended with the process."""
         self.after_fork()
         forks.register(self)
+        _all.add(self)
 
     def after_fork(self) -> None:
         # Another thread of the parent may have held the lock.
@@ -108,6 +115,7 @@ class EmbeddedHub:
             RuntimeError: the log cannot be used (HubFailed), or the hub has been stopped (HubStopped).
         """
         hub = self.hub()
+        self._used_in = os.getpid()
         if self.shared_transport is not None and self._started_in != os.getpid():
             if is_cooperative():
                 from gevent import get_hub  # type: ignore[import-untyped]
@@ -116,8 +124,12 @@ class EmbeddedHub:
             self._started_in = os.getpid()
         return hub
 
-    def connect(self) -> socket.socket:
+    def connect(self, *, may_pass_client: bool = False) -> socket.socket:
         """Open a connection to the hub, for one HTTP request. The caller closes it.
+
+        Args:
+            may_pass_client: for a stream, the hub sends the head of the answer and then waits for the client's socket,
+                or for word that it does not come: see :mod:`flask_mercure_sse.handover`.
 
         Raises:
             MercureError: see :func:`flask_mercure_sse.errors.from_native` for the subclasses.
@@ -125,9 +137,17 @@ class EmbeddedHub:
         try:
             if self._settings.hub_subscriptions:
                 self.watch.ensure(self)
-            return socket.socket(fileno=self.running().connect())
+            return socket.socket(fileno=self.running().connect(may_pass_client=may_pass_client))
         except (OSError, RuntimeError) as error:
             raise from_native(error) from None
+
+    def stop(self) -> None:
+        """End all streams and the hub, if it runs in this process. Subscribers get what they were sent, and come back
+        to another process. Returns after five seconds at the latest."""
+        self.is_stopped = True
+        # The engine of a parent belongs to the parent.
+        if self._hub is not None and self._used_in == os.getpid():
+            self._hub.stop()
 
     def open_subscription_events(self) -> socket.socket:
         """Open a stream of the hub's subscription events, in SSE format. The caller closes it.
@@ -145,3 +165,15 @@ class EmbeddedHub:
     def key_if_made(self, role: Role) -> str | bytes | None:
         """The same; None: the hub has not been made yet."""
         return self._hub_keys.get(role)
+
+
+_all: Final[weakref.WeakSet[EmbeddedHub]] = weakref.WeakSet()
+
+
+def _at_exit() -> None:
+    for each in list(_all):
+        each.stop()
+
+
+# At import, so that it runs after everything that publishes at the end of the process.
+atexit.register(_at_exit)

@@ -54,6 +54,7 @@ class Source(Protocol):
 
     app: Flask
     watch: Watch
+    is_stopped: bool
 
     def open_subscription_events(self) -> socket.socket:
         """Open a stream of subscription events.
@@ -141,7 +142,7 @@ def _watch(reference: weakref.ref[Source], events: socket.socket | None, first: 
         if events is not None and (_listen(reference, events, first) or time.monotonic() - began >= PAUSE_MAX):
             backoff.succeed()
         source = reference()
-        if source is None:
+        if source is None or source.is_stopped:
             return
         pause = backoff.next(PAUSE_MIN, PAUSE_MAX)
         if backoff.failures == 1:

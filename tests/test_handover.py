@@ -1,0 +1,439 @@
+"""Streams that leave the WSGI server: real servers of each kind pass their clients to the embedded hub."""
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import socket
+import ssl
+import sys
+import time
+from http.client import HTTPResponse, IncompleteRead
+from pathlib import Path
+
+import pytest
+
+from clients import HUB_PATH, PATIENCE, Stream
+from greenlets import PATCHED
+from programs import Program
+from proxies import certificate
+
+APPLICATION = """
+import os
+import sys
+
+from flask import Flask, Response, request, session
+from flask_mercure_sse import MercureSSE
+
+app = Flask(__name__)
+app.config.update(SECRET_KEY="k" * 32, MERCURE_HUB=True, MERCURE_HUB_ALLOW_PUBLISH=True)
+mercure = MercureSSE(app)
+
+
+@app.before_request
+def visit():
+    session["visited"] = "yes"
+
+
+@app.after_request
+def decorate(response):
+    response.headers["X-After"] = "the application"
+    response.headers["Access-Control-Allow-Origin"] = "https://example.com"
+    response.set_cookie("first", "1")
+    then = request.args.get("then")
+    if then == "encoding":
+        response.headers["Content-Encoding"] = "identity"
+    elif then == "wrapped":
+        response.response = (part for part in response.response)
+    elif then == "replaced":
+        return Response("another answer")
+    elif then == "fields":
+        response.headers["X-Field"] = "x" * 62_000
+    elif then == "moved":
+        return Response(response.response, mimetype="text/event-stream")
+    return response
+
+
+@app.get("/")
+def index():
+    return "an ordinary answer"
+
+
+@app.get("/publish")
+def publish():
+    return mercure.publish("topic", "message")
+
+
+@app.get("/connected")
+def is_connected():
+    return str(mercure.is_connected("topic"))
+
+
+@app.get("/process")
+def process():
+    return str(os.getpid())
+
+
+if __name__ == "__main__":
+    kind, address = sys.argv[1:]
+    if kind == "pywsgi":
+        import socket
+
+        from gevent import socket as sockets
+        from gevent.pywsgi import WSGIServer
+
+        if address.startswith("/"):
+            listener = sockets.socket(socket.AF_UNIX)
+            listener.bind(address)
+            listener.listen()
+        else:
+            listener = ("127.0.0.1", 0)
+        server = WSGIServer(listener, app)
+        server.start()
+        print(f"Listening at: http://127.0.0.1:{server.server_port} ", flush=True)
+        server.serve_forever()
+    elif kind == "waitress":
+        from waitress.server import create_server
+
+        server = create_server(app, listen="127.0.0.1:0", threads=8)
+        print(f"Listening at: http://127.0.0.1:{server.effective_port} ", flush=True)
+        server.run()
+    else:
+        host = "unix://" + address if address.startswith("/") else "127.0.0.1"
+        app.run(host, 0, threaded=kind != "one at a time", debug=kind == "reloader")
+"""
+
+GUNICORN = ["-m", "gunicorn", "served:app", "--graceful-timeout", "3600", "--access-logfile", "-", "--bind"]
+UWSGI = shutil.which("uwsgi", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
+
+UWSGI_OPTIONS = ["--master", "--die-on-term", "--module", "served:app"]
+RUN = "import runpy; sys.argv[:2] = ['served.py']; runpy.run_path('served.py', run_name='__main__')"
+
+LIMITED = """
+import os, resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (100, 300))
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+COMMANDS = {
+    "gunicorn sync": [*GUNICORN, "{gunicorn}"],
+    "gunicorn gthread": [*GUNICORN, "{gunicorn}", "--worker-class", "gthread", "--threads", "2"],
+    "gunicorn gevent": [*GUNICORN, "{gunicorn}", "--worker-class", "gevent"],
+    "gunicorn gevent_pywsgi": [*GUNICORN, "{gunicorn}", "--worker-class", "gevent_pywsgi"],
+    "Werkzeug": ["served.py", "threads", "{path}"],
+    "Werkzeug, one at a time": ["served.py", "one at a time", "{path}"],
+    "Werkzeug, reloader": ["served.py", "reloader", "{path}"],
+    "pywsgi": ["served.py", "pywsgi", "{path}"],
+    "pywsgi, patched": ["-c", PATCHED + RUN, "gevent", "pywsgi", "{path}"],
+    "waitress": ["served.py", "waitress", ""],
+    "limited": ["-c", LIMITED, *GUNICORN, "{gunicorn}"],
+    "uWSGI": [UWSGI or "uwsgi", "--http-socket", "{uwsgi}", "--virtualenv", sys.prefix, *UWSGI_OPTIONS],
+}
+SERVERS = [name for name in COMMANDS if name not in ("waitress", "limited")]
+"""Those that show the sockets of their clients."""
+
+READY = {
+    "TCP": r"(?:Listening at: http://|Running on http://|bound to TCP address )([0-9.]+:\d+)",
+    "TLS": r"Listening at: https://([0-9.]+:\d+)",
+    "Unix": r"(Listening at:|Running on unix|bound to UNIX address)",
+}
+
+
+class Server(Program):
+    """One of the servers above, on a socket of TCP or on a Unix socket."""
+
+    def __init__(self, directory, name, family="TCP", *options):
+        command = COMMANDS[name]
+        if name == "uWSGI" and UWSGI is None:
+            pytest.skip("uWSGI is not installed")
+        path = str(directory / "socket")
+        is_unix = family == "Unix"
+        addresses = {
+            "gunicorn": f"unix:{path}" if is_unix else "127.0.0.1:0",
+            "uwsgi": path if is_unix else "127.0.0.1:0",
+            "path": path if is_unix else "",
+        }
+        command = [part if "\n" in part else part.format(**addresses) for part in command]
+        super().__init__(directory, APPLICATION, [*command, *options], READY[family])
+        self.is_uwsgi = name == "uWSGI"
+        if is_unix:
+            self.address = path
+        else:
+            host, _, port = self.ready.partition(":")
+            self.address = (host, int(port))
+
+    def connect(self):
+        connection = socket.socket(socket.AF_UNIX if isinstance(self.address, str) else socket.AF_INET)
+        connection.settimeout(PATIENCE)
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                connection.connect(self.address)
+                return connection
+            except (FileNotFoundError, ConnectionRefusedError):
+                assert time.monotonic() < deadline, "the server does not listen"
+                os.sched_yield()
+
+    def stream(self, query="topic=topic", **options):
+        return Subscriber(self.connect(), f"{HUB_PATH}?{query}", **options)
+
+    def get(self, path):
+        with contextlib.closing(Subscriber(self.connect(), path)) as answer:
+            return answer.response.read().decode()
+
+    def worker(self):
+        return int(self.get("/process"))
+
+
+class Subscriber(Stream):
+    """A client on a socket, with the version of HTTP that it is told."""
+
+    def __init__(self, connection, target, version="1.1", method="GET", body=b"", headers=(), more=b""):
+        self.connection = connection
+        lines = [f"{method} {target} HTTP/{version}", "Host: localhost", *headers]
+        if body:
+            lines.append(f"Content-Length: {len(body)}")
+        connection.sendall("\r\n".join([*lines, "", ""]).encode() + body + more)
+        self.response = HTTPResponse(connection, method=method)
+        self.response.begin()
+        self.status, self.headers = self.response.status, self.response.headers
+
+    def rest(self):
+        """Everything until the end. Raises IncompleteRead if that is not the end of the stream, but of the connection
+        alone."""
+        return self.response.read()
+
+
+@pytest.fixture
+def serve(stack, tmp_path):
+    def serve(*arguments):
+        server = Server(tmp_path, *arguments)
+        stack.callback(server.close)
+        return server
+
+    return serve
+
+
+def descriptors(process):
+    """The numbers of the descriptors that a process has open."""
+    return sorted(int(entry.name) for entry in Path(f"/proc/{process}/fd").iterdir())
+
+
+@pytest.mark.parametrize("family", ["TCP", "Unix"])
+@pytest.mark.parametrize("name", SERVERS)
+def test_a_stream_leaves_the_server_with_everything_that_the_application_has_added(name, family, serve, wait_until):
+    server = serve(name, family)
+    for version in ("1.0", "1.1"):
+        with contextlib.closing(server.stream(version=version)) as stream:
+            assert stream.status == 200
+            is_chunked = version == "1.1" and not server.is_uwsgi
+            assert stream.response.chunked == is_chunked
+            assert stream.headers["X-After"] == "the application"
+            assert stream.headers["Access-Control-Allow-Origin"] == "https://example.com"
+            assert [each.partition("=")[0] for each in stream.headers.get_all("Set-Cookie")] == ["first", "session"]
+            assert stream.headers.get_all("Content-Type") == ["text/event-stream"]
+            assert stream.headers.get_all("Connection") == ["close"]
+            assert len(stream.headers.get_all("Date")) == 1
+            assert "Content-Length" not in stream.headers
+            assert stream.opens()
+            # The hub has the socket, and select() in the application goes on with low numbers.
+            assert descriptors(server.worker())[-1] >= 1024
+            published = server.get("/publish")
+            assert stream.event() == {"id": published, "data": "message"}
+            assert server.get("/connected") == "True"
+        wait_until(lambda: server.get("/connected") == "False")
+    server.close()
+    assert not re.search("Traceback|[Ee]rror|WARNING.*mercure", server.whole_log()), server.whole_log()
+
+
+BLOCKED = ["gunicorn sync", "Werkzeug, one at a time", "pywsgi", "uWSGI"]
+"""Servers that serve one request at a time."""
+
+
+@pytest.mark.parametrize(
+    ("name", "count"), [(name, 50) for name in SERVERS if "reloader" not in name] + [(BLOCKED[0], 200)]
+)
+def test_a_server_goes_on_while_streams_are_open(name, count, serve):
+    server = serve(name)
+    with contextlib.ExitStack() as stack:
+        streams = [stack.enter_context(contextlib.closing(server.stream())) for _ in range(count)]
+        assert all(stream.opens() for stream in streams)
+        assert server.get("/") == "an ordinary answer"
+        published = server.get("/publish")
+        assert [stream.event()["id"] for stream in streams] == [published] * count
+
+
+@pytest.mark.parametrize(
+    "name", ["gunicorn sync", "gunicorn gthread", "gunicorn gevent", "pywsgi", "uWSGI", "Werkzeug"]
+)
+def test_no_descriptor_is_left_behind(name, serve, wait_until):
+    server = serve(name)
+    worker = server.worker()
+    # What the engine and the server open once is open after the first stream.
+    with contextlib.closing(server.stream()) as stream:
+        assert stream.opens()
+    wait_until(lambda: server.get("/connected") == "False")
+    wait_until(lambda: descriptors(worker)[-1] < 1024)
+    before = len(descriptors(worker))
+    for _ in range(10):
+        streams = [server.stream(version=version) for version in ("1.0", "1.1") for _ in range(25)]
+        assert sum(number >= 1024 for number in descriptors(worker)) == len(streams)
+        for stream in streams:
+            stream.close()
+    wait_until(lambda: len(descriptors(worker)) <= before)
+    assert descriptors(worker)[-1] < 1024
+
+
+@pytest.mark.parametrize("name", ["gunicorn sync", "gunicorn gthread", "gunicorn gevent", "uWSGI"])
+def test_a_worker_that_is_told_to_end_ends_its_streams_after_what_there_is(name, serve):
+    server = serve(name)
+    streams = [server.stream(version=version) for version in ("1.0", "1.1")]
+    server.get("/publish")
+    server.process.send_signal(signal.SIGTERM)
+    for stream in streams:
+        # The end of a chunked answer, and not only of its connection.
+        assert b"data: message\n" in stream.rest()
+    # It does not wait for the graceful timeout.
+    assert server.process.wait(PATIENCE) == 0
+    for stream in streams:
+        stream.close()
+
+
+@pytest.mark.parametrize("name", ["gunicorn sync", "gunicorn gthread", "gunicorn gevent"])
+@pytest.mark.parametrize("number", [signal.SIGQUIT, signal.SIGABRT])
+def test_a_worker_that_is_stopped_at_once_ends_its_streams_too(name, number, serve):
+    server = serve(name)
+    with contextlib.closing(server.stream()) as stream:
+        server.get("/publish")
+        # SIGABRT is what gunicorn sends to a worker that does not answer in time.
+        os.kill(server.worker(), number)
+        assert b"data: message\n" in stream.rest()
+    with contextlib.closing(server.stream()) as again:
+        assert again.opens()
+
+
+@pytest.mark.parametrize("name", ["gunicorn sync", "gunicorn gthread", "gunicorn gevent"])
+def test_a_worker_that_is_recycled_ends_its_streams(name, serve):
+    server = serve(name, "TCP", "--max-requests", "3")
+    with contextlib.closing(server.stream()) as stream:
+        for _ in range(2):
+            server.get("/publish")
+        assert stream.rest().count(b"data: message\n") == 2
+    with contextlib.closing(server.stream()) as again:
+        assert again.opens()
+
+
+def test_a_worker_that_is_killed_cuts_its_streams_and_subscribers_come_back_to_another(serve):
+    server = serve("gunicorn sync")
+    worker = server.worker()
+    with contextlib.closing(server.stream()) as stream:
+        assert stream.opens()
+        os.kill(worker, signal.SIGKILL)
+        with pytest.raises((IncompleteRead, ConnectionResetError)):
+            stream.rest()
+    with contextlib.closing(server.stream()) as again:
+        assert again.opens()
+    assert server.worker() != worker
+
+
+def test_the_log_of_the_server_has_the_request(serve):
+    server = serve("gunicorn sync")
+    with contextlib.closing(server.stream()) as stream:
+        assert stream.opens()
+        assert server.wait_for(r'"GET /\.well-known/mercure\?topic=topic HTTP/1\.1" (\d+)') == "200"
+
+
+@pytest.mark.parametrize("name", ["gunicorn sync", "gunicorn gthread", "gunicorn gevent"])
+@pytest.mark.parametrize("then", ["encoding", "wrapped", "fields", "moved"])
+def test_a_stream_that_the_application_has_changed_is_carried_by_the_server_or_refused(name, then, serve):
+    server = serve(name)
+    with contextlib.closing(server.stream(f"topic=topic&then={then}")) as stream:
+        if name != "gunicorn sync":
+            assert stream.opens()
+            server.get("/publish")
+            assert stream.event()["data"] == "message"
+        elif then == "moved":
+            # The application has another answer, which iterates over the stream.
+            assert stream.rest() == b""
+        else:
+            assert stream.status == 503
+            assert b"gunicorn serves one request at a time" in stream.rest()
+    assert server.get("/") == "an ordinary answer"
+
+
+def test_another_answer_of_the_application_takes_the_place_of_the_stream(serve, wait_until):
+    server = serve("gunicorn sync")
+    with contextlib.closing(server.stream("topic=topic&then=replaced")) as answer:
+        assert answer.rest() == b"another answer"
+    wait_until(lambda: server.get("/connected") == "False")
+
+
+@pytest.mark.parametrize("name", ["gunicorn sync", "gunicorn gthread", "gunicorn gevent", "pywsgi", "Werkzeug"])
+def test_whatever_else_a_client_sends_harms_nothing(name, serve):
+    server = serve(name)
+    query = {"method": "QUERY", "body": b"topic=topic", "headers": ["Content-Type: application/x-www-form-urlencoded"]}
+    for options in (
+        {"more": b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"},
+        {"more": b"x" * 4_000},
+        {"body": b"x" * 4_000},
+        {"headers": ["Connection: keep-alive"]},
+        query,
+        {**query, "headers": [*query["headers"], "Expect: 100-continue"]},
+    ):
+        target = "" if options.get("method") == "QUERY" else "topic=topic"
+        with contextlib.closing(server.stream(target, **options)) as stream:
+            assert stream.status == 200, options
+            assert descriptors(server.worker())[-1] >= 1024
+            published = server.get("/publish")
+            assert stream.event()["id"] == published, options
+    with contextlib.closing(server.stream(method="HEAD")) as head:
+        assert (head.status, head.rest()) == (200, b"")
+    server.close()
+    assert not re.search("Traceback|[Ee]rror", server.whole_log()), server.whole_log()
+
+
+@pytest.mark.parametrize("name", ["gunicorn gthread", "gunicorn sync"])
+def test_a_server_that_encrypts_carries_its_streams_itself_and_says_so_once(name, serve, tmp_path):
+    public, private = certificate(tmp_path)
+    server = serve(name, "TLS", "--certfile", str(public), "--keyfile", str(private))
+    context = ssl.create_default_context(cafile=str(public))
+    with contextlib.ExitStack() as stack:
+        for _ in range(2):
+            connection = context.wrap_socket(server.connect(), server_hostname="localhost")
+            stream = stack.enter_context(contextlib.closing(Subscriber(connection, f"{HUB_PATH}?topic=topic")))
+            if name == "gunicorn sync":
+                assert stream.status == 503
+            else:
+                assert stream.opens()
+    server.close()
+    said = server.whole_log().count(
+        "gunicorn encrypts the connection (TLS): each stream of the embedded Mercure hub takes"
+    )
+    assert said == (name != "gunicorn sync")
+
+
+def test_a_server_that_does_not_show_its_sockets_carries_its_streams_itself_and_says_so_once(serve):
+    server = serve("waitress")
+    with contextlib.closing(server.stream()) as stream, contextlib.closing(server.stream()) as other:
+        assert stream.opens()
+        assert other.opens()
+    server.close()
+    assert server.whole_log().count("waitress does not show the socket of a client: each stream") == 1
+
+
+def test_the_limit_of_open_files_is_raised_for_the_first_stream_and_bounds_the_streams(serve, stack):
+    server = serve("limited")
+    limits = Path(f"/proc/{server.worker()}/limits")
+
+    def limit():
+        return re.search(r"Max open files +(\d+) +(\d+)", limits.read_text()).groups()
+
+    server.get("/publish")
+    assert limit() == ("100", "300")
+    streams = [stack.enter_context(contextlib.closing(server.stream()))]
+    assert limit() == ("300", "300")
+    while streams[-1].status == 200:
+        streams.append(stack.enter_context(contextlib.closing(server.stream())))
+    assert streams[-1].status == 429
+    assert 60 < len(streams) < 150
+    assert server.get("/") == "an ordinary answer"
