@@ -16,7 +16,8 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg}
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::UnixStream,
-    time::{sleep, timeout},
+    task::yield_now,
+    time::timeout,
 };
 
 use crate::client::{HUB, PATIENCE, Server, publisher, settings};
@@ -95,7 +96,7 @@ async fn rest(socket: &mut UnixStream) -> Vec<u8> {
 async fn nobody_is_subscribed(server: &Server) {
     let nobody = async {
         while server.connections.service().hub().stats().subscribers > 0 {
-            sleep(Duration::from_millis(1)).await;
+            yield_now().await;
         }
     };
     timeout(PATIENCE, nobody).await.expect("the hub notices");
