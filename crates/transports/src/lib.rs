@@ -21,6 +21,8 @@ mod codec;
 mod dsn;
 #[cfg(feature = "durable")]
 mod durable;
+#[cfg(feature = "host")]
+mod host;
 #[cfg(any(feature = "durable", feature = "nats", feature = "postgres", feature = "redis"))]
 mod hosts;
 #[cfg(feature = "nats")]
@@ -123,6 +125,8 @@ pub async fn open(dsn: &Dsn, options: &Options) -> Result<Arc<dyn Transport>, Op
     match dsn.scheme() {
         #[cfg(feature = "durable")]
         "durable" => durable::open(dsn, options).await,
+        #[cfg(feature = "host")]
+        "host" => host::open(dsn, options).await,
         #[cfg(feature = "nats")]
         "nats" | "tls" => nats::open(dsn, options).await,
         #[cfg(feature = "postgres")]
@@ -142,6 +146,8 @@ pub const SCHEMES: &[&str] = &[
     "memory",
     #[cfg(feature = "durable")]
     "durable",
+    #[cfg(feature = "host")]
+    "host",
     #[cfg(feature = "redis")]
     "redis",
     #[cfg(feature = "redis")]

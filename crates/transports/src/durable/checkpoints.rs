@@ -12,7 +12,7 @@ use std::{
 
 use rusqlite::{Connection, ErrorCode, wal::CheckpointMode};
 
-use super::{failure::Failure, link::open_for_checkpoints};
+use super::{failure::Failure, link::open_for_checkpoints, settings::Users};
 
 /// The thread.
 pub(super) struct Checkpointer {
@@ -43,8 +43,8 @@ const FRAMES_LAST: i32 = 256;
 const FRAMES_LIMIT: i32 = 16_384;
 
 impl Checkpointer {
-    pub(super) fn start(path: &Path) -> Result<Self, Failure> {
-        let connection = open_for_checkpoints(path)?;
+    pub(super) fn start(path: &Path, users: Users) -> Result<Self, Failure> {
+        let connection = open_for_checkpoints(path, users)?;
         let (orders, received) = sync_channel::<()>(1);
         let state: Arc<(Mutex<State>, Condvar)> = Arc::default();
         let thread = thread::Builder::new().name("petasos-checkpoint".to_owned()).spawn({

@@ -146,6 +146,8 @@ impl Chores {
         for (origin, target) in ORIGINS.into_iter().zip(targets) {
             let deleted = self.deleted[index(origin)];
             if deleted < target {
+                // Said before it is done: a follower that lags must not take what is left for all there was.
+                log.lock().deleted[index(origin)] = target;
                 let end = end_of_stretch(connection, log, origin, (deleted, target))?;
                 let sql = format!("DELETE FROM {} WHERE seq > ?1 AND seq <= ?2", table(origin));
                 let result = unsynced(connection, |connection| {
@@ -232,10 +234,10 @@ fn past_damage<T>(
 }
 
 /// A transaction that is on disk with the next one that has to be.
-pub(super) fn unsynced<T>(
+pub(super) fn unsynced<T, E: From<rusqlite::Error>>(
     connection: &Connection,
-    change: impl FnOnce(&Connection) -> rusqlite::Result<T>,
-) -> rusqlite::Result<T> {
+    change: impl FnOnce(&Connection) -> Result<T, E>,
+) -> Result<T, E> {
     relaxed(connection, |connection| {
         connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let changed = change(connection)?;
@@ -244,18 +246,24 @@ pub(super) fn unsynced<T>(
     })
 }
 
-fn relaxed<T>(
+fn relaxed<T, E: From<rusqlite::Error>>(
     connection: &Connection,
-    change: impl FnOnce(&Connection) -> rusqlite::Result<T>,
-) -> rusqlite::Result<T> {
-    connection.execute_batch("PRAGMA synchronous = NORMAL")?;
+    change: impl FnOnce(&Connection) -> Result<T, E>,
+) -> Result<T, E> {
+    // 2 is FULL. A log of a host never synchronizes, so there is nothing to put off.
+    let is_synchronized = connection.pragma_query_value(None, "synchronous", |row| row.get::<_, i64>(0))? == 2;
+    if is_synchronized {
+        connection.execute_batch("PRAGMA synchronous = NORMAL")?;
+    }
     let result = change(connection);
     if !connection.is_autocommit() {
         // After some errors SQLite has done so itself.
         let _ = connection.execute_batch("ROLLBACK");
     }
-    // It cannot fail outside of a transaction; if it did, no commit could be trusted any more.
-    connection.execute_batch("PRAGMA synchronous = FULL")?;
+    if is_synchronized {
+        // It cannot fail outside of a transaction; if it did, no commit could be trusted any more.
+        connection.execute_batch("PRAGMA synchronous = FULL")?;
+    }
     result
 }
 

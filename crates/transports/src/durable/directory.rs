@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
-    io::{self, Write},
+    io::{self, Seek, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -10,11 +10,11 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::checkpoints::WAL_BYTES;
+use super::{checkpoints::WAL_BYTES, settings::Users};
 use crate::OpenError;
 
 /// A log's directory. The lock ends with the value, and with the process however that ends.
-pub(super) struct Directory {
+pub(crate) struct Directory {
     path: PathBuf,
     name: String,
     _lock: File,
@@ -63,56 +63,87 @@ const PROBE_BYTES: usize = 1024 * 1024;
 /// changed pages.
 const BALLAST_BYTES: usize = 4 * 1024 * 1024;
 
+/// What is refused of a directory.
+fn refused(path: &Path, doing: &str, error: &io::Error) -> OpenError {
+    OpenError::Refused(format!(
+        "the directory \"{}\" of the log cannot be {doing}: {error}: it must be a directory that the hub's user may \
+         create or write to",
+        path.display()
+    ))
+}
+
 impl Directory {
     /// Makes the directory if it is not there, and waits a while for another process to leave it.
     pub(super) async fn lock(path: &Path, name: &str) -> Result<Self, OpenError> {
-        let shown = path.display();
-        let refused = |doing: &str, error: io::Error| {
-            OpenError::Refused(format!(
-                "the directory \"{shown}\" of the log cannot be {doing}: {error}: it must be a directory that the \
-                 hub's user may create or write to"
-            ))
-        };
+        let deadline = Instant::now() + HAND_OVER_MAX;
+        loop {
+            match Self::try_lock(path, name, Users::Process)? {
+                Some(directory) => return Ok(directory),
+                None if Instant::now() < deadline => tokio::time::sleep(HAND_OVER_POLL).await,
+                None => {
+                    return Err(OpenError::Refused(format!(
+                        "another process holds the log \"{name}\" in the directory \"{}\": a durable log belongs to \
+                         one hub process. Stop the other one, give each a directory of its own, or use host, redis, \
+                         nats or postgres for several",
+                        path.display()
+                    )));
+                }
+            }
+        }
+    }
+
+    /// Makes the directory if it is not there, and locks it. `None`: another process has locked it.
+    pub(crate) fn try_lock(path: &Path, name: &str, users: Users) -> Result<Option<Self>, OpenError> {
+        let refused = |doing: &str, error: io::Error| refused(path, doing, &error);
         DirBuilder::new()
             .recursive(true)
             .mode(DIRECTORY_MODE)
             .create(path)
             .map_err(|error| refused("made", error))?;
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(FILE_MODE)
-            .open(path.join(format!("{name}.lock")))
-            .map_err(|error| refused("written to", error))?;
-        let deadline = Instant::now() + HAND_OVER_MAX;
-        loop {
-            match file.try_lock() {
-                Ok(()) => break,
-                Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
-                    tokio::time::sleep(HAND_OVER_POLL).await;
-                }
-                Err(TryLockError::WouldBlock) => {
-                    return Err(OpenError::Refused(format!(
-                        "another process holds the log \"{name}\" in the directory \"{shown}\": a durable log belongs \
-                         to one hub process. Stop the other one, give each a directory of its own, or use redis, \
-                         nats or postgres for several"
-                    )));
-                }
-                Err(TryLockError::Error(error)) => return Err(refused("locked", error)),
-            }
+        let lock = path.join(format!("{name}.lock"));
+        let file = open_file(&lock).map_err(|error| refused("written to", error))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => return Err(refused("locked", error)),
         }
+        // Another process may have put a new file in its place after this one was opened.
+        if !is_at(&file, &lock) {
+            return Ok(None);
+        }
+        Self::locked(path, name, file, users).map(Some).map_err(|error| refused("written to", error))
+    }
+
+    /// Takes the lock from a process that does not answer and may only be stopped. That process cannot write any more once
+    /// the log is open here, and notices that its lock file is gone. `None`: the lock belongs to a process that uses the log
+    /// alone, or another process is taking it.
+    pub(crate) fn take_over(path: &Path, name: &str) -> io::Result<Option<Self>> {
+        let lock = path.join(format!("{name}.lock"));
+        if fs::read_to_string(&lock)?.split_whitespace().next() != Some(Users::Host.mark()) {
+            return Ok(None);
+        }
+        let turn = open_file(&path.join(format!("{name}.turn")))?;
+        if turn.try_lock().is_err() {
+            return Ok(None);
+        }
+        let new = path.join(format!("{name}.lock-new"));
+        let file = open_file(&new)?;
+        if file.try_lock().is_err() {
+            return Ok(None);
+        }
+        mark(&file, Users::Host)?;
+        fs::rename(&new, &lock)?;
+        Self::locked(path, name, file, Users::Host).map(Some)
+    }
+
+    /// With the lock in a file that is at its place.
+    fn locked(path: &Path, name: &str, lock: File, users: Users) -> io::Result<Self> {
+        mark(&lock, users)?;
         // SQLite would let others read it, and gives its other files the same mode.
-        OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(FILE_MODE)
-            .open(path.join(format!("{name}.sqlite3")))
-            .map_err(|error| refused("written to", error))?;
-        let directory = Self { path: path.to_owned(), name: name.to_owned(), _lock: file };
+        open_file(&path.join(format!("{name}.sqlite3")))?;
+        let directory = Self { path: path.to_owned(), name: name.to_owned(), _lock: lock };
         // A directory that was made just now is in its parent only after this.
-        directory.sync().map_err(|error| refused("synchronized", error))?;
+        directory.sync()?;
         Ok(directory)
     }
 
@@ -223,6 +254,24 @@ impl Stamp {
         };
         (stamp.changed.0.max(stamp.modified.0) < latest).then_some(stamp)
     }
+}
+
+fn open_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).truncate(false).write(true).mode(FILE_MODE).open(path)
+}
+
+/// Says who holds the lock, to other processes and to people.
+fn mark(mut lock: &File, users: Users) -> io::Result<()> {
+    lock.set_len(0)?;
+    lock.rewind()?;
+    writeln!(lock, "{} {}", users.mark(), std::process::id())
+}
+
+/// Whether the file is still the one at the path.
+fn is_at(file: &File, path: &Path) -> bool {
+    let number = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+    let (own, there) = (file.metadata().map(number), fs::metadata(path).map(number));
+    matches!((own, there), (Ok(own), Ok(there)) if own == there)
 }
 
 fn write_zeros(path: &Path, length: usize) -> io::Result<()> {

@@ -19,6 +19,8 @@ pub(super) struct DurableFollower {
     /// What it has not seen is not deleted, and publishers wait for it.
     pub(super) seat: Seat,
     pub(super) sequence: u64,
+    /// Up to where subscription events were gone when it began.
+    pub(super) forgiven: u64,
 }
 
 /// Entries of one batch.
@@ -37,6 +39,9 @@ impl Follower for DurableFollower {
                 if published.is_closed() {
                     return Err(TransportError::Closed);
                 }
+                if published.has_lost(self.sequence, self.forgiven) {
+                    return Err(TransportError::Trimmed);
+                }
                 (published.head, published.trimmed, published.recent(self.sequence, BATCH_ENTRIES, |_| true))
             };
             let after = [self.sequence; 2];
@@ -54,6 +59,9 @@ impl Follower for DurableFollower {
                     continue;
                 }
             };
+            if self.log.lock().has_lost(self.sequence, self.forgiven) {
+                return Err(TransportError::Trimmed);
+            }
             if through > self.sequence {
                 self.sequence = through;
                 self.seat.move_to(self.log.records.position(through));

@@ -1,5 +1,6 @@
-//! The leases of this process's hubs. No hub outlives its process, so leases are in memory, and the subscribers of a former
-//! process are abandoned at once.
+//! The leases of the hubs that use the log. They are in memory. Where one process uses the log, no hub outlives it, and the
+//! subscribers of a former process are abandoned at once. Where several do, the process that opens the log next takes the
+//! hubs of all recorded subscribers for alive and gives them a lease.
 
 use std::{
     collections::HashMap,
@@ -32,6 +33,11 @@ impl Leases {
             Some(_) => Lease::Kept,
             None => Lease::Ended,
         }
+    }
+
+    /// Gives a node that another process may have known a lease from now on.
+    pub(super) fn adopt(&self, node: NodeId) {
+        self.lock().insert(node, Instant::now() + self.length);
     }
 
     pub(super) fn is_live(&self, node: NodeId) -> bool {

@@ -5,6 +5,7 @@ use std::{path::Path, time::Duration};
 use petasos_protocol::update::Origin;
 use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig};
 
+use super::settings::Users;
 use crate::OpenError;
 
 /// "mrcl": tells the log from the databases of others.
@@ -56,7 +57,7 @@ pub(super) fn table(origin: Origin) -> &'static str {
 }
 
 /// Opens the file for its only writer, and makes the tables in a new one.
-pub(super) fn open(path: &Path) -> Result<Connection, OpenError> {
+pub(super) fn open(path: &Path, users: Users) -> Result<Connection, OpenError> {
     let shown = path.display();
     let refused = |error: rusqlite::Error| {
         let advice = match error.sqlite_error_code() {
@@ -95,7 +96,7 @@ pub(super) fn open(path: &Path) -> Result<Connection, OpenError> {
         connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
         connection.pragma_update(None, "wal_autocheckpoint", 0)?;
         connection.pragma_update_and_check(None, "journal_size_limit", WAL_BYTES_KEPT, |_| Ok(()))?;
-        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "synchronous", users.synchronous())?;
         if tables == 0 {
             connection.execute_batch(&format!(
                 "BEGIN; {SCHEMA}; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; COMMIT"
@@ -115,10 +116,10 @@ pub(super) fn open(path: &Path) -> Result<Connection, OpenError> {
 }
 
 /// Another connection that checkpoints.
-pub(super) fn open_for_checkpoints(path: &Path) -> rusqlite::Result<Connection> {
+pub(super) fn open_for_checkpoints(path: &Path, users: Users) -> rusqlite::Result<Connection> {
     let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
-    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "synchronous", users.synchronous())?;
     connection.pragma_update_and_check(None, "journal_size_limit", WAL_BYTES_KEPT, |_| Ok(()))?;
     Ok(connection)
 }

@@ -19,11 +19,12 @@ use super::{
     failure::Failure,
     readers::Readers,
     records::{Buckets, Found, PAGE_BYTES, Records, Span},
+    settings::Users,
 };
 use crate::shared::{
     capacity::Capacity,
     health::Health,
-    pace::{Pace, Seat},
+    pace::{MARGIN_ENTRIES, Pace, Seat},
 };
 
 /// What reads the log, as all its parts share it.
@@ -40,6 +41,9 @@ pub(super) struct Log {
     pub(super) capacity: Capacity,
     /// Why the log takes nothing any more.
     failed: OnceLock<Arc<str>>,
+    /// Wakes whoever waits for that.
+    failing: Notify,
+    pub(super) users: Users,
 }
 
 /// All of it is on disk.
@@ -51,6 +55,8 @@ pub(super) struct Published {
     /// The same by the book in the file: rows before it may be deleted. One that was deleted while the book still counts
     /// it would be taken for damage after a crash, and other rows would be trimmed in its place.
     pub(super) stored: [u64; 2],
+    /// Up to where rows may have been deleted, by origin.
+    pub(super) deleted: [u64; 2],
     pub(super) buckets: [Buckets; 2],
     /// When the oldest update gets too old, in milliseconds since 1970.
     pub(super) expires: Option<i64>,
@@ -72,11 +78,19 @@ const RECENT_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 impl Log {
     /// `shown` names the log in log lines.
-    pub(super) fn new(shown: &str, readers: Readers, records: Arc<Records>, published: Published) -> Self {
+    pub(super) fn new(
+        shown: &str,
+        readers: Readers,
+        records: Arc<Records>,
+        published: Published,
+        users: Users,
+    ) -> Self {
         Self {
             health: Health::new(shown),
             capacity: Capacity::new(shown),
             failed: OnceLock::new(),
+            failing: Notify::new(),
+            users,
             published: Mutex::new(published),
             appended: Notify::new(),
             pace: Arc::default(),
@@ -121,10 +135,24 @@ impl Log {
     /// From now on the log takes nothing: what the disk holds is no longer known.
     pub(super) fn fail(&self, reason: &str) {
         if self.failed.set(reason.into()).is_ok() {
-            tracing::error!(
-                reason,
-                "the log has failed and takes no more updates: see to the disk, then start the hub again"
-            );
+            match self.users {
+                Users::Process => tracing::error!(
+                    reason,
+                    "the log has failed and takes no more updates: see to the disk, then start the hub again"
+                ),
+                Users::Host => tracing::warn!(reason, "this process leads the host's log no more"),
+            }
+            self.failing.notify_waiters();
+        }
+    }
+
+    /// Waits until the log takes nothing any more.
+    pub(super) async fn until_failed(&self) {
+        let failing = self.failing.notified();
+        tokio::pin!(failing);
+        failing.as_mut().enable();
+        if self.failure().is_none() {
+            failing.await;
         }
     }
 
@@ -223,7 +251,10 @@ impl Log {
     /// before that.
     pub(super) fn deletable(&self) -> [u64; 2] {
         let published = self.lock();
-        let seen = self.pace.slowest().map_or(u64::MAX, |slowest| slowest.sequence);
+        let mut seen = self.pace.slowest().map_or(u64::MAX, |slowest| slowest.sequence);
+        if self.users == Users::Host {
+            seen = seen.max(published.head.saturating_sub(MARGIN_ENTRIES as u64));
+        }
         published.stored.map(|trimmed| trimmed.min(seen))
     }
 
@@ -251,6 +282,7 @@ impl Published {
     ) -> Self {
         Self {
             stored,
+            deleted: [0, 0],
             head: book.head,
             head_id,
             trimmed: book.trimmed(),
@@ -263,6 +295,13 @@ impl Published {
 
     pub(super) fn is_closed(&self) -> bool {
         self.is_closed
+    }
+
+    /// Whether entries after the sequence may be gone. `forgiven`: up to where subscription events were gone when the
+    /// follower began, which it has not missed.
+    pub(super) fn has_lost(&self, after: u64, forgiven: u64) -> bool {
+        let [updates, events] = self.deleted;
+        after < updates || events > forgiven && after < events
     }
 
     /// Takes in what has just been committed.

@@ -10,7 +10,7 @@ mod book;
 mod checkpoints;
 mod chores;
 mod damage;
-mod directory;
+pub(crate) mod directory;
 mod failure;
 mod follower;
 mod jobs;
@@ -20,7 +20,7 @@ mod log;
 mod readers;
 mod records;
 mod registry;
-mod settings;
+pub(crate) mod settings;
 mod subscribers;
 mod writer;
 
@@ -50,13 +50,13 @@ use self::{
     readers::Readers,
     records::Records,
     registry::Subscribers,
-    settings::Settings,
+    settings::{Settings, Users},
     writer::Writer,
 };
 use crate::{Dsn, OpenError, Options, Retention, codec::decode_id};
 
 /// A log on disk. Dropping it ends its followers, and its threads when they have done what was asked of them.
-struct DurableTransport {
+pub(crate) struct DurableTransport {
     log: Arc<Log>,
     jobs: Arc<Jobs>,
     registry: Subscribers,
@@ -69,12 +69,22 @@ const TICK: Duration = Duration::from_secs(2);
 /// Opens the log in a directory.
 pub(crate) async fn open(dsn: &Dsn, options: &Options) -> Result<Arc<dyn Transport>, OpenError> {
     let Settings { directory, name, lease, timeout } = Settings::parse(dsn)?;
-    let leases = Arc::new(Leases::new(lease));
     let directory = Directory::lock(&directory, &name).await?;
+    Ok(Arc::new(open_locked(directory, Users::Process, (lease, timeout), options).await?))
+}
+
+/// Opens the log in a directory that is locked. `lease` is that of a node; an append gets an error after `timeout`.
+pub(crate) async fn open_locked(
+    directory: Directory,
+    users: Users,
+    (lease, timeout): (Duration, Duration),
+    options: &Options,
+) -> Result<DurableTransport, OpenError> {
+    let leases = Arc::new(Leases::new(lease));
     let (hub, retention) = (options.hub.clone(), options.retention.clone());
     let opening = {
         let leases = Arc::clone(&leases);
-        tokio::task::spawn_blocking(move || prepare(directory, hub, retention, leases))
+        tokio::task::spawn_blocking(move || prepare(directory, users, hub, retention, leases))
     };
     let writer = opening.await.map_err(TransportError::unavailable)??;
     let log = Arc::clone(&writer.log);
@@ -86,19 +96,20 @@ pub(crate) async fn open(dsn: &Dsn, options: &Options) -> Result<Arc<dyn Transpo
     let ticker = tokio::spawn(tick(queue.clone())).abort_handle();
     let jobs = Arc::new(Jobs::new(Arc::clone(&log), queue, timeout));
     let registry = Subscribers { log: Arc::clone(&log), leases, jobs: Arc::clone(&jobs) };
-    Ok(Arc::new(DurableTransport { log, jobs, registry, ticker }))
+    Ok(DurableTransport { log, jobs, registry, ticker })
 }
 
 /// Everything that blocks before the log can be used.
 fn prepare(
     directory: Directory,
+    users: Users,
     hub: HubUrl,
     retention: Retention,
     leases: Arc<Leases>,
 ) -> Result<Writer, OpenError> {
     let path = directory.database();
     let shown = path.display();
-    let connection = link::open(&path)?;
+    let connection = link::open(&path, users)?;
     let refused = |fault: Failure| {
         let text = fault.reason();
         OpenError::Refused(format!(
@@ -110,6 +121,7 @@ fn prepare(
         Some(book) => book,
         None => begin(&connection, &directory).map_err(refused)?,
     };
+    own(&mut book, &connection).map_err(refused)?;
     // Also what a process that died could not synchronize any more is written once more, and synchronized.
     match checkpoint(&connection, CheckpointMode::TRUNCATE) {
         Ok(_) => {}
@@ -133,8 +145,14 @@ fn prepare(
     let head_id = book.head_id.as_deref().and_then(decode_id);
     let published = Published::new(&book, stored, head_id, expires);
     let shown = format!("the log \"{}\"", path.display());
-    let log = Arc::new(Log::new(&shown, Readers::new(path.clone()), records, published));
-    let checkpointer = Checkpointer::start(&path).map_err(refused)?;
+    let log = Arc::new(Log::new(&shown, Readers::new(path.clone()), records, published, users));
+    let checkpointer = Checkpointer::start(&path, users).map_err(refused)?;
+    if users == Users::Host {
+        // Damage is reported when the list is read.
+        for node in subscribers::nodes(&connection).unwrap_or_default() {
+            leases.adopt(node);
+        }
+    }
     let chores = Chores::new(&connection);
     Ok(Writer {
         connection,
@@ -161,10 +179,19 @@ fn begin(connection: &Connection, directory: &Directory) -> Result<Book, Failure
         head_id: None,
         updates: tally.clone(),
         events: tally,
+        owner: 0,
+        stored: None,
     };
-    book.store(connection)?;
+    let stored = book.store(connection)?;
     directory.sync().map_err(|error| Failure::Fatal(error.to_string().into()))?;
-    Ok(book)
+    Ok(Book { stored: Some(stored), ..book })
+}
+
+/// From here on a process that had the log before, and has only been stopped, can write no more.
+fn own(book: &mut Book, connection: &Connection) -> Result<(), Failure> {
+    book.owner = Uuid::new_v4().as_u64_pair().0;
+    book.stored = Some(book.store(connection)?);
+    Ok(())
 }
 
 async fn tick(jobs: mpsc::Sender<Job>) {
@@ -206,7 +233,8 @@ impl Transport for DurableTransport {
         self.jobs.trim_old().await;
         self.log.is_open()?;
         let (sequence, seat) = self.log.enter(after)?;
-        Ok(Box::new(DurableFollower { log: Arc::clone(&self.log), seat, sequence }))
+        let forgiven = self.log.lock().deleted[1];
+        Ok(Box::new(DurableFollower { log: Arc::clone(&self.log), seat, sequence, forgiven }))
     }
 
     fn is_ready(&self) -> bool {
@@ -219,6 +247,23 @@ impl Transport for DurableTransport {
 
     fn registry(&self) -> Option<&dyn Registry> {
         Some(&self.registry)
+    }
+}
+
+impl DurableTransport {
+    /// Waits until the log takes nothing any more.
+    pub(crate) async fn until_failed(&self) {
+        self.log.until_failed().await;
+    }
+
+    /// Whether an append has a chance.
+    pub(crate) fn takes_appends(&self) -> bool {
+        self.log.takes_appends().is_ok()
+    }
+
+    /// The position of the newest entry.
+    pub(crate) fn end(&self) -> Position {
+        self.log.end()
     }
 }
 

@@ -51,6 +51,13 @@ pub(super) fn apply(connection: &Connection, node: NodeId, fact: &RecordedFact) 
     }
 }
 
+/// The nodes that have recorded subscribers.
+pub(super) fn nodes(connection: &Connection) -> rusqlite::Result<Vec<NodeId>> {
+    let mut select = connection.prepare("SELECT DISTINCT node FROM subscribers")?;
+    let names = select.query_map([], |row| row.get::<_, String>(0))?;
+    Ok(names.collect::<rusqlite::Result<Vec<_>>>()?.iter().filter_map(|name| NodeId::parse(name)).collect())
+}
+
 /// Subscribers of nodes that have no lease, at most `limit`.
 pub(super) fn abandoned(
     connection: &Connection,

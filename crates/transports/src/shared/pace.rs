@@ -15,7 +15,6 @@ pub(crate) const LAG_ENTRIES_MAX: u64 = 1_024;
 
 /// Entries that a store keeps beyond its history, for followers that lag: those of other nodes, which no publisher of
 /// this process waits for.
-#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
 pub(crate) const MARGIN_ENTRIES: usize = 16_384;
 
 /// The followers of one log in this process, and the newest append.
@@ -23,8 +22,7 @@ pub(crate) const MARGIN_ENTRIES: usize = 16_384;
 pub(crate) struct Pace {
     /// The last position that each follower has taken.
     followers: Mutex<Slab<Position>>,
-    #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
-    newest: Mutex<Option<Position>>,
+        newest: Mutex<Option<Position>>,
     moved: Notify,
 }
 
@@ -41,15 +39,13 @@ impl Pace {
     }
 
     /// Records an append of this process. Appends may be recorded in any order.
-    #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
-    pub(crate) fn appended(&self, position: Position) {
+        pub(crate) fn appended(&self, position: Position) {
         let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
         *newest = (*newest).max(Some(position));
     }
 
     /// The newest append of this process; before the first one, [`Position::EARLIEST`].
-    #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
-    pub(crate) fn newest(&self) -> Position {
+        pub(crate) fn newest(&self) -> Position {
         let newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
         newest.unwrap_or(Position::EARLIEST)
     }

@@ -1,0 +1,142 @@
+//! This process's end of the log: it leads, or it is a member.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use petasos_hub::{
+    TransportError,
+    transport::{Position, Transport},
+};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
+use uuid::Uuid;
+
+use super::{member::Member, settings::Settings};
+use crate::{
+    Options,
+    durable::DurableTransport,
+    shared::{decoder::Decoder, health::Health, pace::Pace},
+};
+
+/// How this process reaches the log.
+#[derive(Clone)]
+pub(super) enum End {
+    /// It has the log open.
+    Leader(Arc<DurableTransport>),
+    /// It asks the process that has.
+    Member(Arc<Member>),
+}
+
+impl End {
+    pub(super) fn log(&self) -> &dyn Transport {
+        match self {
+            Self::Leader(log) => &**log,
+            Self::Member(member) => &**member,
+        }
+    }
+
+    /// Whether this is still a way to the log.
+    pub(super) fn is_open(&self) -> bool {
+        match self {
+            Self::Leader(log) => log.takes_appends(),
+            Self::Member(member) => member.link.is_open(),
+        }
+    }
+}
+
+/// What all parts of one process's log share.
+pub(super) struct Ends {
+    pub(super) settings: Settings,
+    /// Tells the process that leads which member this is.
+    pub(super) number: u128,
+    pub(super) options: Options,
+    pub(super) decoder: Arc<Decoder>,
+    pub(super) pace: Arc<Pace>,
+    pub(super) health: Health,
+    current: watch::Sender<Option<End>>,
+    is_closed: watch::Sender<bool>,
+    /// When there was no end any more.
+    lost: Mutex<Instant>,
+}
+
+/// A process that has left is replaced within this time, which nobody has to know about.
+pub(super) const CHANGE_MAX: Duration = Duration::from_secs(1);
+
+impl Ends {
+    pub(super) fn new(settings: Settings, options: Options, shown: &str) -> Self {
+        Self {
+            decoder: Arc::new(Decoder::new(shown, options.hub.clone())),
+            health: Health::new(shown),
+            pace: Arc::default(),
+            current: watch::Sender::new(None),
+            is_closed: watch::Sender::new(false),
+            lost: Mutex::new(Instant::now()),
+            number: Uuid::new_v4().as_u128(),
+            settings,
+            options,
+        }
+    }
+
+    /// The end as it is now, as long as it is open.
+    pub(super) fn now(&self) -> Option<End> {
+        self.current.borrow().clone().filter(End::is_open)
+    }
+
+    /// An open end. Waits for one.
+    ///
+    /// # Errors
+    /// [`TransportError::Unavailable`] at the deadline, [`TransportError::Closed`] when the log was closed.
+    pub(super) async fn until(&self, deadline: Instant) -> Result<End, TransportError> {
+        timeout_at(deadline, self.wait()).await.unwrap_or_else(|_| {
+            Err(TransportError::unavailable(
+                "no process of this host leads the log: the one that holds its lock does not answer",
+            ))
+        })
+    }
+
+    /// An open end. Waits for one, however long.
+    ///
+    /// # Errors
+    /// [`TransportError::Closed`] when the log was closed.
+    pub(super) async fn wait(&self) -> Result<End, TransportError> {
+        let (mut current, mut closed) = (self.current.subscribe(), self.is_closed.subscribe());
+        let found = tokio::select! {
+            biased;
+            _ = closed.wait_for(|is_closed| *is_closed) => return Err(TransportError::Closed),
+            found = current.wait_for(|end| end.as_ref().is_some_and(End::is_open)) => found,
+        };
+        found.ok().and_then(|end| end.clone()).ok_or(TransportError::Closed)
+    }
+
+    pub(super) fn set(&self, end: Option<End>) {
+        if end.is_none() {
+            *self.lost.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        }
+        self.current.send_replace(end);
+    }
+
+    /// For how long there has been no end.
+    pub(super) fn missing_for(&self) -> Duration {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+    }
+
+    /// From now on nothing works.
+    pub(super) fn close(&self) {
+        self.is_closed.send_replace(true);
+    }
+
+    /// Waits until the log was closed.
+    pub(super) async fn closed(&self) {
+        // The sender is in this value.
+        let _ = self.is_closed.subscribe().wait_for(|is_closed| *is_closed).await;
+    }
+
+    /// What this process knows of the log reaches at least this position.
+    pub(super) fn saw(&self, position: Position) {
+        self.pace.appended(position);
+    }
+}

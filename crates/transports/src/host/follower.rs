@@ -1,0 +1,80 @@
+//! One reader of what is appended. It goes on where it was when another process leads.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use petasos_hub::{
+    TransportError,
+    transport::{Entry, Follower, Position},
+};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::end::Ends;
+use crate::shared::pace::Seat;
+
+pub(super) struct HostFollower {
+    ends: Arc<Ends>,
+    /// Everything up to here has been given.
+    position: Position,
+    current: Option<Box<dyn Follower>>,
+    seat: Seat,
+}
+
+/// The pause after an end that could not be followed.
+const PAUSE: Duration = Duration::from_millis(5);
+
+impl HostFollower {
+    /// Follows what comes after a position.
+    ///
+    /// # Errors
+    /// [`TransportError::Trimmed`], and [`TransportError::Unavailable`] if nobody leads until the deadline.
+    pub(super) async fn begin(
+        ends: &Arc<Ends>,
+        after: Position,
+        deadline: Instant,
+    ) -> Result<Self, TransportError> {
+        let seat = ends.pace.enter(after);
+        let mut begun = Self { ends: Arc::clone(ends), position: after, current: None, seat };
+        let followed = timeout_at(deadline, begun.follow()).await;
+        followed.unwrap_or_else(|_| {
+            Err(TransportError::unavailable("no process of this host leads the log"))
+        })?;
+        Ok(begun)
+    }
+
+    /// Follows at the present end.
+    async fn follow(&mut self) -> Result<&mut Box<dyn Follower>, TransportError> {
+        while self.current.is_none() {
+            let end = self.ends.wait().await?;
+            match end.log().follow(self.position).await {
+                Ok(follower) => self.current = Some(follower),
+                Err(error @ TransportError::Trimmed) => return Err(error),
+                Err(_) => sleep(PAUSE).await,
+            }
+        }
+        Ok(self.current.as_mut().expect("it is there now"))
+    }
+}
+
+#[async_trait]
+impl Follower for HostFollower {
+    async fn next(&mut self) -> Result<Vec<Entry>, TransportError> {
+        loop {
+            match self.follow().await?.next().await {
+                Ok(entries) => {
+                    if let Some(last) = entries.last() {
+                        self.position = last.position;
+                        self.seat.move_to(last.position);
+                        self.ends.saw(last.position);
+                    }
+                    return Ok(entries);
+                }
+                Err(error @ TransportError::Trimmed) => return Err(error),
+                Err(_) => {
+                    self.current = None;
+                    sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+}

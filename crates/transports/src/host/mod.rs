@@ -1,0 +1,212 @@
+//! The log that the processes of one host share, without a server: one of them leads.
+//!
+//! The process that holds the lock of the directory has a log of [`crate::durable`] open, which is not synchronized with the
+//! disk and often lies in memory, and serves the others over a Unix socket. When it ends, however that is, another one
+//! takes the lock and opens the same file: an update that was acknowledged is in it. An append that had no answer is looked
+//! for in the log before it is sent again, so that none is there twice.
+
+mod election;
+mod end;
+mod follower;
+mod leader;
+mod link;
+mod member;
+mod message;
+mod registry;
+mod settings;
+mod visits;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use petasos_hub::{
+    TransportError,
+    registry::Registry,
+    transport::{Follower, Head, Page, Position, Transport},
+};
+use petasos_protocol::update::{Origin, Update};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout_at},
+};
+
+use self::{
+    election::deadline,
+    end::{CHANGE_MAX, End, Ends},
+    follower::HostFollower,
+    link::Broken,
+    member::Unappended,
+    registry::Subscribers,
+    settings::Settings,
+};
+use crate::{Dsn, OpenError, Options, codec};
+
+/// One process's view of the log. Dropping it lets another process lead.
+struct HostTransport {
+    ends: Arc<Ends>,
+    registry: Subscribers,
+}
+
+/// Leads the log, or becomes a member.
+pub(crate) async fn open(dsn: &Dsn, options: &Options) -> Result<Arc<dyn Transport>, OpenError> {
+    let settings = Settings::parse(dsn)?;
+    let shown = format!("the host's log \"{}\" in \"{}\"", settings.name, settings.directory.display());
+    let ends = Arc::new(Ends::new(settings, options.clone(), &shown));
+    let (opened, outcome) = oneshot::channel();
+    let transport =
+        HostTransport { ends: Arc::clone(&ends), registry: Subscribers(Arc::clone(&ends)) };
+    tokio::spawn(election::run(ends, opened));
+    outcome.await.map_err(|_| TransportError::Closed)??;
+    Ok(Arc::new(transport))
+}
+
+/// Calls a method of the log, and again where the process that led it has left meanwhile.
+macro_rules! ask {
+    ($self:ident, $($call:tt)*) => {{
+        let deadline = deadline(&$self.ends);
+        loop {
+            let end = $self.ends.until(deadline).await?;
+            match end.log().$($call)*.await {
+                Err(error) if !end.is_open() && Instant::now() < deadline => {
+                    tracing::debug!(%error, "the log is asked again");
+                }
+                answer => break answer,
+            }
+        }
+    }};
+}
+
+#[async_trait]
+impl Transport for HostTransport {
+    async fn head(&self) -> Result<Head, TransportError> {
+        ask!(self, head())
+    }
+
+    async fn append(&self, update: Update) -> Result<Position, TransportError> {
+        let deadline = deadline(&self.ends);
+        self.ends.pace.turn(self.ends.pace.newest(), self.ends.settings.timeout).await?;
+        let record = codec::encode(&update);
+        // Where the log ended before an attempt that had no answer.
+        let mut unsure = None;
+        loop {
+            let end = self.ends.until(deadline).await?;
+            if let Some(after) = unsure {
+                match find(&end, &update, after, deadline).await {
+                    Ok(Some(position)) => return Ok(self.appended(position)),
+                    Ok(None) => {}
+                    Err(_) if !end.is_open() => continue,
+                    Err(error) => return Err(error),
+                }
+            }
+            let after = self.ends.pace.newest();
+            let answer = match &end {
+                End::Leader(log) => match log.append(update.clone()).await {
+                    Err(_) if !end.is_open() => Err(Unappended::Broken(Broken { was_sent: true })),
+                    answer => answer.map_err(Unappended::Refused),
+                },
+                End::Member(member) => {
+                    let answer = timeout_at(deadline, member.append_record(&record)).await;
+                    answer.map_err(|_| late())?
+                }
+            };
+            match answer {
+                Ok(position) => return Ok(self.appended(position)),
+                Err(Unappended::Refused(error)) => return Err(error),
+                Err(Unappended::Broken(Broken { was_sent })) => unsure = was_sent.then_some(after),
+            }
+        }
+    }
+
+    async fn locate(&self, id: &str) -> Result<Option<Position>, TransportError> {
+        ask!(self, locate(id))
+    }
+
+    async fn read(&self, after: Position, limit: usize) -> Result<Page, TransportError> {
+        ask!(self, read(after, limit))
+    }
+
+    async fn follow(&self, after: Position) -> Result<Box<dyn Follower>, TransportError> {
+        Ok(Box::new(HostFollower::begin(&self.ends, after, deadline(&self.ends)).await?))
+    }
+
+    fn is_ready(&self) -> bool {
+        match self.ends.now() {
+            Some(end) => end.log().is_ready(),
+            None => self.ends.missing_for() < CHANGE_MAX,
+        }
+    }
+
+    fn is_readable(&self) -> bool {
+        match self.ends.now() {
+            Some(end) => end.log().is_readable(),
+            None => self.ends.missing_for() < CHANGE_MAX,
+        }
+    }
+
+    fn registry(&self) -> Option<&dyn Registry> {
+        Some(&self.registry)
+    }
+}
+
+impl HostTransport {
+    fn appended(&self, position: Position) -> Position {
+        self.ends.saw(position);
+        position
+    }
+}
+
+impl Drop for HostTransport {
+    fn drop(&mut self) {
+        self.ends.close();
+    }
+}
+
+fn late() -> TransportError {
+    TransportError::unavailable("the process that leads the log did not confirm it in time")
+}
+
+/// Looks for an update that may have been appended after the position. A process that leads takes nothing any more that was
+/// asked for over an earlier connection of the same member, so what is not there now will not come.
+///
+/// # Errors
+/// [`TransportError::Unavailable`] also if the log has trimmed what followed the position, so that nobody knows.
+async fn find(
+    end: &End,
+    update: &Update,
+    after: Position,
+    deadline: Instant,
+) -> Result<Option<Position>, TransportError> {
+    let log = end.log();
+    let found = timeout_at(deadline, async {
+        let located = log.locate(update.id().as_str()).await?;
+        // Most ids are used once.
+        if located.is_some_and(|position| position > after) {
+            return Ok(located);
+        }
+        let mut from = after;
+        loop {
+            let page = log.read(from, PAGE_ENTRIES).await?;
+            let trimmed = match update.origin() {
+                Origin::Publisher => page.trimmed.updates,
+                Origin::Hub => page.trimmed.events,
+            };
+            if trimmed > after {
+                return Err(TransportError::unavailable(
+                    "the process that led the log has left, and whether it had added the update is not known",
+                ));
+            }
+            // Another one may have its id, and come before it.
+            if let Some(entry) = page.entries.iter().find(|entry| *entry.update == *update) {
+                return Ok(Some(entry.position));
+            }
+            if page.at_end || located.is_none() {
+                return Ok(None);
+            }
+            from = page.through;
+        }
+    });
+    found.await.unwrap_or_else(|_| Err(late()))
+}
+
+/// Entries of one page, when an update is looked for.
+const PAGE_ENTRIES: usize = 512;
