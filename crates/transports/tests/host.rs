@@ -5,7 +5,7 @@ mod kit;
 
 use std::{
     collections::HashMap,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write},
     process::{Child, Command, Stdio},
     sync::{
         Arc, Mutex,
@@ -33,7 +33,14 @@ use tokio::{sync::watch, task::JoinSet};
 struct Host {
     /// Whether another process, which is there already, leads what is checked.
     is_led: bool,
-    made: Mutex<Vec<(TempDir, String, usize, Option<Arc<dyn Transport>>)>>,
+    made: Mutex<Vec<Made>>,
+}
+
+struct Made {
+    url: String,
+    history_max: usize,
+    _directory: TempDir,
+    _leader: Option<Arc<dyn Transport>>,
 }
 
 #[async_trait]
@@ -46,15 +53,16 @@ impl Subject for Host {
             false => None,
         };
         let log = open_log(&url, history_max).await;
-        self.made.lock().expect("no panic").push((directory, url, history_max, leader));
+        let made = Made { url, history_max, _directory: directory, _leader: leader };
+        self.made.lock().expect("no panic").push(made);
         log
     }
 
     async fn peer(&self) -> Option<Arc<dyn Transport>> {
         let (url, history_max) = {
             let made = self.made.lock().expect("no panic");
-            let (_, url, history_max, _) = made.last()?;
-            (url.clone(), *history_max)
+            let made = made.last()?;
+            (made.url.clone(), made.history_max)
         };
         Some(open_log(&url, history_max).await)
     }
@@ -89,7 +97,7 @@ async fn a_process() {
     let log = open_log(&url, ENTRIES_MAX).await;
     let head = log.head().await.expect("head").position;
     let mut follower = log.follow(head).await.expect("follow");
-    println!("opened");
+    say("opened");
     let (seen, is_over) = (Arc::new(watch::Sender::new(head.sequence)), Arc::new(AtomicBool::new(false)));
     let mut publishers = JoinSet::new();
     for publisher in 0..PUBLISHERS {
@@ -100,7 +108,7 @@ async fn a_process() {
     let following = tokio::spawn(async move {
         loop {
             for entry in follower.next().await.expect("follow") {
-                println!("followed {} {}", entry.position.sequence, entry.update.id().as_str());
+                say(&format!("followed {} {}", entry.position.sequence, entry.update.id().as_str()));
                 if entry.update.id().as_str() == "end" {
                     return;
                 }
@@ -114,9 +122,9 @@ async fn a_process() {
         .expect("it ends");
     is_over.store(true, Ordering::Relaxed);
     publishers.join_all().await;
-    println!("published");
+    say("published");
     following.await.expect("no panic");
-    println!("over");
+    say("over");
 }
 
 /// Publishes one update after the other, each when the one before has come back.
@@ -133,13 +141,17 @@ async fn publish(
         let id = format!("{name}-{number}");
         match log.append(update(&id)).await {
             Ok(position) => {
-                println!("acknowledged {} {id}", position.sequence);
+                say(&format!("acknowledged {} {id}", position.sequence));
                 seen.wait_for(|seen| *seen >= position.sequence).await.expect("it is followed");
             }
-            Err(TransportError::Unavailable(reason)) => println!("unknown {id} {reason}"),
+            Err(TransportError::Unavailable(reason)) => say(&format!("unknown {id} {reason}")),
             Err(error) => panic!("{error}"),
         }
     }
+}
+
+fn say(line: &str) {
+    writeln!(std::io::stdout(), "{line}").expect("the test reads it");
 }
 
 const URL: &str = "HOST_LOG_URL";
@@ -233,7 +245,8 @@ impl Processes {
     async fn leader(&self) -> usize {
         let mut wait = kit::Wait::new("one of them leads");
         loop {
-            let lock = std::fs::read_to_string(self.directory.path().join("mercure.lock")).unwrap_or_default();
+            let lock =
+                std::fs::read_to_string(self.directory.path().join("mercure.lock")).unwrap_or_default();
             let leader = lock.split_whitespace().nth(1).and_then(|number| number.parse::<u32>().ok());
             if let Some(at) = self.running.iter().position(|each| Some(each.child.id()) == leader) {
                 return at;

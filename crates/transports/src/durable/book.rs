@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     damage::{Damage, Walk},
-    failure::Failure,
     records::{Buckets, ORIGINS, sizes_sql},
 };
 use crate::Retention;
@@ -27,12 +26,6 @@ pub(super) struct Book {
     pub(super) head_id: Option<String>,
     pub(super) updates: Tally,
     pub(super) events: Tally,
-    /// The opening of the log that writes to it, a random number. Absent: by a former version.
-    #[serde(default)]
-    pub(super) owner: u64,
-    /// The text that is in the file, as far as this opening knows.
-    #[serde(skip)]
-    pub(super) stored: Option<String>,
 }
 
 /// What there is of one origin.
@@ -56,35 +49,19 @@ impl Book {
         let mut rows = select.query([])?;
         let Some(row) = rows.next()? else { return Ok(None) };
         let (checksum, text): (i64, String) = (row.get(0)?, row.get(1)?);
-        let book = serde_json::from_str::<Self>(&text).ok().filter(|_| checksum == self::checksum(&text));
-        let book = book.map(|book| Self { stored: Some(text), ..book });
+        let book = serde_json::from_str(&text).ok().filter(|_| checksum == self::checksum(&text));
         book.map(Some).ok_or_else(|| {
             let error = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
             rusqlite::Error::SqliteFailure(error, Some("the book of the log is damaged".to_owned()))
         })
     }
 
-    /// Stores it in place of the text that this opening has stored or loaded last, and returns the new text, which is
-    /// [`Book::stored`] once it is committed.
-    ///
-    /// # Errors
-    /// [`Failure::Fatal`]: another text is there, so another process writes to the log.
-    pub(super) fn store(&self, connection: &Connection) -> Result<String, Failure> {
+    pub(super) fn store(&self, connection: &Connection) -> rusqlite::Result<()> {
         let text = serde_json::to_string(self).expect("numbers and strings always serialize");
-        let changed = match &self.stored {
-            None => {
-                let sql = "INSERT OR IGNORE INTO book (one, checksum, text) VALUES (1, ?1, ?2)";
-                connection.prepare_cached(sql)?.execute(params![checksum(&text), text])?
-            }
-            Some(stored) => {
-                let sql = "UPDATE book SET checksum = ?1, text = ?2 WHERE one = 1 AND text = ?3";
-                connection.prepare_cached(sql)?.execute(params![checksum(&text), text, stored])?
-            }
-        };
-        match changed {
-            1 => Ok(text),
-            _ => Err(Failure::Fatal(TAKEN_OVER.into())),
-        }
+        let sql = "INSERT INTO book (one, checksum, text) VALUES (1, ?1, ?2)
+            ON CONFLICT (one) DO UPDATE SET checksum = excluded.checksum, text = excluded.text";
+        connection.prepare_cached(sql)?.execute(params![checksum(&text), text])?;
+        Ok(())
     }
 
     pub(super) fn trimmed(&self) -> [u64; 2] {
@@ -108,8 +85,7 @@ impl Book {
     /// which lead nowhere, so the count of ids goes on.
     pub(super) fn take_back(&mut self, before: &Self) {
         let added = [self.updates.added, self.events.added];
-        let stored = self.stored.take();
-        *self = Self { stored, ..before.clone() };
+        *self = before.clone();
         for (tally, added) in [&mut self.updates, &mut self.events].into_iter().zip(added) {
             tally.skipped += added - tally.added;
             tally.added = added;
@@ -123,9 +99,6 @@ impl Book {
         }
     }
 }
-
-/// Why a process must not write to the log any more.
-pub(super) const TAKEN_OVER: &str = "another process has taken the log over";
 
 fn checksum(text: &str) -> i64 {
     i64::from(crc32fast::hash(text.as_bytes()))

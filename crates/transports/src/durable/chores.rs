@@ -234,10 +234,10 @@ fn past_damage<T>(
 }
 
 /// A transaction that is on disk with the next one that has to be.
-pub(super) fn unsynced<T, E: From<rusqlite::Error>>(
+pub(super) fn unsynced<T>(
     connection: &Connection,
-    change: impl FnOnce(&Connection) -> Result<T, E>,
-) -> Result<T, E> {
+    change: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
     relaxed(connection, |connection| {
         connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let changed = change(connection)?;
@@ -246,12 +246,13 @@ pub(super) fn unsynced<T, E: From<rusqlite::Error>>(
     })
 }
 
-fn relaxed<T, E: From<rusqlite::Error>>(
+fn relaxed<T>(
     connection: &Connection,
-    change: impl FnOnce(&Connection) -> Result<T, E>,
-) -> Result<T, E> {
+    change: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
     // 2 is FULL. A log of a host never synchronizes, so there is nothing to put off.
-    let is_synchronized = connection.pragma_query_value(None, "synchronous", |row| row.get::<_, i64>(0))? == 2;
+    let is_synchronized =
+        connection.pragma_query_value(None, "synchronous", |row| row.get::<_, i64>(0))? == 2;
     if is_synchronized {
         connection.execute_batch("PRAGMA synchronous = NORMAL")?;
     }

@@ -3,21 +3,21 @@
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io::{self, Seek, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use tokio::time::Instant;
 
-use super::{checkpoints::WAL_BYTES, settings::Users};
+use super::{checkpoints::WAL_BYTES, link, settings::Users};
 use crate::OpenError;
 
 /// A log's directory. The lock ends with the value, and with the process however that ends.
 pub(crate) struct Directory {
     path: PathBuf,
     name: String,
-    _lock: File,
+    lock: File,
 }
 
 /// The files that must not be replaced while the log is open.
@@ -47,6 +47,12 @@ const STAMP_AGE_MIN: Duration = Duration::from_secs(2);
 /// them is missing, a restart may lose acknowledged updates, or another process may write to the log, too.
 const FILES: [(&str, &str); 3] =
     [("sqlite3", "database"), ("sqlite3-wal", "write-ahead log"), ("lock", "lock file")];
+
+/// A complete copy of the database that is to replace it.
+const NEXT: &str = "sqlite3-next";
+
+/// The word in a lock file that was taken from another process, until the database is a copy.
+const COPY: &str = "copy";
 
 /// How long a new process waits for the one that it replaces: a hub that drains takes some seconds.
 const HAND_OVER_MAX: Duration = Duration::from_secs(5);
@@ -114,37 +120,70 @@ impl Directory {
         Self::locked(path, name, file, users).map(Some).map_err(|error| refused("written to", error))
     }
 
-    /// Takes the lock from a process that does not answer and may only be stopped. That process cannot write any more once
-    /// the log is open here, and notices that its lock file is gone. `None`: the lock belongs to a process that uses the log
-    /// alone, or another process is taking it.
-    pub(crate) fn take_over(path: &Path, name: &str) -> io::Result<Option<Self>> {
-        let lock = path.join(format!("{name}.lock"));
-        if fs::read_to_string(&lock)?.split_whitespace().next() != Some(Users::Host.mark()) {
-            return Ok(None);
-        }
-        let turn = open_file(&path.join(format!("{name}.turn")))?;
-        if turn.try_lock().is_err() {
-            return Ok(None);
-        }
-        let new = path.join(format!("{name}.lock-new"));
-        let file = open_file(&new)?;
-        if file.try_lock().is_err() {
-            return Ok(None);
-        }
-        mark(&file, Users::Host)?;
-        fs::rename(&new, &lock)?;
-        Self::locked(path, name, file, Users::Host).map(Some)
+    /// Takes the lock from a process that does not answer and may only be stopped. That process notices before it answers
+    /// anybody that its lock file is gone. `None`: the log belongs to a process that uses it alone, or another process is
+    /// taking it.
+    pub(crate) fn take_over(path: &Path, name: &str) -> Result<Option<Self>, OpenError> {
+        let taken = || {
+            let lock = path.join(format!("{name}.lock"));
+            if first_word(&lock)? != Users::Host.mark() {
+                return Ok(None);
+            }
+            let turn = open_file(&path.join(format!("{name}.turn")))?;
+            if turn.try_lock().is_err() {
+                return Ok(None);
+            }
+            let new = path.join(format!("{name}.lock-new"));
+            let file = open_file(&new)?;
+            if file.try_lock().is_err() {
+                return Ok(None);
+            }
+            mark(&file, COPY)?;
+            fs::rename(&new, &lock)?;
+            Ok(Some(file))
+        };
+        let refused = |error: io::Error| refused(path, "taken over", &error);
+        let Some(file) = taken().map_err(refused)? else { return Ok(None) };
+        Self::locked(path, name, file, Users::Host).map(Some).map_err(refused)
     }
 
     /// With the lock in a file that is at its place.
     fn locked(path: &Path, name: &str, lock: File, users: Users) -> io::Result<Self> {
-        mark(&lock, users)?;
+        let was_taken = first_word(&path.join(format!("{name}.lock")))? == COPY;
+        let directory = Self { path: path.to_owned(), name: name.to_owned(), lock };
+        if was_taken {
+            directory.copy()?;
+        }
+        directory.replace()?;
+        mark(&directory.lock, users.mark())?;
         // SQLite would let others read it, and gives its other files the same mode.
-        open_file(&path.join(format!("{name}.sqlite3")))?;
-        let directory = Self { path: path.to_owned(), name: name.to_owned(), _lock: lock };
+        open_file(&directory.database())?;
         // A directory that was made just now is in its parent only after this.
         directory.sync()?;
         Ok(directory)
+    }
+
+    /// Copies what is committed to a new database. The process that had the log may have stopped in the middle of a
+    /// transaction, with SQLite's locks. If it goes on, it still commits to the old one.
+    fn copy(&self) -> io::Result<()> {
+        let copy = self.file("sqlite3-copy");
+        remove(&copy)?;
+        link::copy(&self.database(), &copy).map_err(io::Error::other)?;
+        fs::set_permissions(&copy, fs::Permissions::from_mode(FILE_MODE))?;
+        fs::rename(&copy, self.file(NEXT))
+    }
+
+    /// Puts a complete copy of the database in its place, if there is one. The write-ahead log goes first: the copy has all of
+    /// it.
+    fn replace(&self) -> io::Result<()> {
+        let next = self.file(NEXT);
+        if !next.try_exists()? {
+            return Ok(());
+        }
+        for suffix in ["sqlite3-wal", "sqlite3-shm"] {
+            remove(&self.file(suffix))?;
+        }
+        fs::rename(next, self.database())
     }
 
     /// Names of new files are on disk.
@@ -261,10 +300,23 @@ fn open_file(path: &Path) -> io::Result<File> {
 }
 
 /// Says who holds the lock, to other processes and to people.
-fn mark(mut lock: &File, users: Users) -> io::Result<()> {
+fn mark(mut lock: &File, word: &str) -> io::Result<()> {
     lock.set_len(0)?;
     lock.rewind()?;
-    writeln!(lock, "{} {}", users.mark(), std::process::id())
+    writeln!(lock, "{word} {}", std::process::id())
+}
+
+fn first_word(lock: &Path) -> io::Result<String> {
+    let text = fs::read_to_string(lock)?;
+    Ok(text.split_whitespace().next().unwrap_or_default().to_owned())
+}
+
+/// Removes a file that may not be there.
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Whether the file is still the one at the path.

@@ -115,6 +115,14 @@ pub(super) fn open(path: &Path, users: Users) -> Result<Connection, OpenError> {
     Ok(connection)
 }
 
+/// Copies everything that is committed to a new database. Another process may write meanwhile, or may have stopped while it
+/// wrote.
+pub(super) fn copy(path: &Path, to: &Path) -> rusqlite::Result<()> {
+    let connection = open_for_reading(path)?;
+    let to = to.to_str().ok_or_else(|| rusqlite::Error::InvalidPath(to.to_owned()))?;
+    connection.execute("VACUUM INTO ?1", [to]).map(drop)
+}
+
 /// Another connection that checkpoints.
 pub(super) fn open_for_checkpoints(path: &Path, users: Users) -> rusqlite::Result<Connection> {
     let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;

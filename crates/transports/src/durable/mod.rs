@@ -121,7 +121,6 @@ fn prepare(
         Some(book) => book,
         None => begin(&connection, &directory).map_err(refused)?,
     };
-    own(&mut book, &connection).map_err(refused)?;
     // Also what a process that died could not synchronize any more is written once more, and synchronized.
     match checkpoint(&connection, CheckpointMode::TRUNCATE) {
         Ok(_) => {}
@@ -179,19 +178,10 @@ fn begin(connection: &Connection, directory: &Directory) -> Result<Book, Failure
         head_id: None,
         updates: tally.clone(),
         events: tally,
-        owner: 0,
-        stored: None,
     };
-    let stored = book.store(connection)?;
+    book.store(connection)?;
     directory.sync().map_err(|error| Failure::Fatal(error.to_string().into()))?;
-    Ok(Book { stored: Some(stored), ..book })
-}
-
-/// From here on a process that had the log before, and has only been stopped, can write no more.
-fn own(book: &mut Book, connection: &Connection) -> Result<(), Failure> {
-    book.owner = Uuid::new_v4().as_u64_pair().0;
-    book.stored = Some(book.store(connection)?);
-    Ok(())
+    Ok(book)
 }
 
 async fn tick(jobs: mpsc::Sender<Job>) {

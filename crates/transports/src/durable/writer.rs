@@ -13,7 +13,7 @@ use rusqlite::{Connection, wal::CheckpointMode};
 use tokio::sync::mpsc;
 
 use super::{
-    book::{Book, Oldest, TAKEN_OVER},
+    book::{Book, Oldest},
     checkpoints::{Checkpointer, checkpoint},
     chores::{Chores, unsynced},
     directory::{Directory, Files},
@@ -295,9 +295,8 @@ impl Writer {
         if let Some(last) = entries.last() {
             self.book.head_id = Some(last.update.id().as_str().to_owned());
         }
-        let stored = self.book.store(&self.connection)?;
+        self.book.store(&self.connection)?;
         self.connection.prepare_cached("COMMIT")?.execute([])?;
-        self.book.stored = Some(stored);
         Ok(())
     }
 
@@ -331,7 +330,6 @@ impl Writer {
             let _ = self.connection.execute_batch("ROLLBACK");
         }
         match Book::load(&self.connection) {
-            Ok(Some(book)) if book.owner != self.book.owner => self.fail(TAKEN_OVER),
             Ok(Some(book)) => {
                 self.oldest = Oldest::both(&self.retention, &book);
                 self.book = book;
@@ -371,11 +369,10 @@ impl Writer {
         let trimmed = self.book.trimmed();
         if self.can_write() && self.log.lock().stored != trimmed {
             let stored = unsynced(&self.connection, |connection| self.book.store(connection));
-            let stored = stored.map(|text| {
-                self.book.stored = Some(text);
+            if stored.is_ok() {
                 self.log.lock().stored = trimmed;
-            });
-            self.settle(stored);
+            }
+            self.settle(stored.map_err(Failure::from));
         }
         self.publish(Vec::new());
     }
@@ -484,8 +481,8 @@ impl Writer {
         self.settle(result);
         if self.can_write() {
             // What is not moved now is moved when the log is opened again.
-            let stored = self.book.store(&self.connection);
-            let moved = stored.and_then(|_| checkpoint(&self.connection, CheckpointMode::TRUNCATE));
+            let stored = self.book.store(&self.connection).map_err(Failure::from);
+            let moved = stored.and_then(|()| checkpoint(&self.connection, CheckpointMode::TRUNCATE));
             if let Err(fault) = moved {
                 self.log.suffer(&fault);
             }

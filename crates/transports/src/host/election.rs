@@ -1,7 +1,7 @@
 //! Who leads: the process that holds the lock of the log. The others are its members, and one of them takes the lock when it
 //! has left or died.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use petasos_hub::TransportError;
 use tokio::{
@@ -79,34 +79,42 @@ pub(super) async fn run(ends: Arc<Ends>, opened: oneshot::Sender<Result<(), Open
 async fn seek(ends: &Ends) -> Result<Office, OpenError> {
     let settings = &ends.settings;
     settings.trust_directory()?;
-    match Directory::try_lock(&settings.directory, &settings.name, Users::Host)? {
-        Some(directory) => {
-            // It may have been made by somebody else in between.
-            settings.trust_directory()?;
-            lead(ends, directory).await
-        }
-        None => match Member::join(settings, ends.number, &ends.decoder).await {
-            Ok((member, head)) => {
-                ends.saw(head);
-                Ok(Office::Member(member))
-            }
-            Err(Refusal::Refused(text)) => Err(OpenError::Refused(text)),
-            Err(Refusal::Nobody(error)) => {
-                if ends.missing_for() >= SILENCE_MAX
-                    && let Ok(Some(directory)) = Directory::take_over(&settings.directory, &settings.name)
-                {
-                    tracing::warn!(%error, "the process that led the host's log does not answer: this one leads it now");
-                    return lead(ends, directory).await;
-                }
-                Err(TransportError::unavailable(format!(
-                    "the process that holds the lock of the log \"{}\" in \"{}\" does not answer: {error}",
-                    settings.name,
-                    settings.directory.display()
-                ))
-                .into())
-            }
-        },
+    if let Some(directory) = blocking(ends, |path, name| Directory::try_lock(path, name, Users::Host)).await?
+    {
+        // It may have been made by somebody else in between.
+        settings.trust_directory()?;
+        return lead(ends, directory).await;
     }
+    let error = match Member::join(settings, ends.number, &ends.decoder).await {
+        Ok((member, head)) => {
+            ends.saw(head);
+            return Ok(Office::Member(member));
+        }
+        Err(Refusal::Refused(text)) => return Err(OpenError::Refused(text)),
+        Err(Refusal::Nobody(error)) => error,
+    };
+    if ends.missing_for() >= SILENCE_MAX
+        && let Some(directory) = blocking(ends, Directory::take_over).await?
+    {
+        tracing::warn!(%error, "the process that led the host's log does not answer: this one leads now");
+        return lead(ends, directory).await;
+    }
+    Err(TransportError::unavailable(format!(
+        "the process that holds the lock of the log \"{}\" in \"{}\" does not answer: {error}",
+        settings.name,
+        settings.directory.display()
+    ))
+    .into())
+}
+
+/// Does something with the directory where it may take its time.
+async fn blocking<T: Send + 'static>(
+    ends: &Ends,
+    work: impl FnOnce(&Path, &str) -> Result<T, OpenError> + Send + 'static,
+) -> Result<T, OpenError> {
+    let (path, name) = (ends.settings.directory.clone(), ends.settings.name.clone());
+    let done = tokio::task::spawn_blocking(move || work(&path, &name)).await;
+    done.map_err(TransportError::unavailable)?
 }
 
 async fn lead(ends: &Ends, directory: Directory) -> Result<Office, OpenError> {

@@ -36,9 +36,8 @@ impl HostFollower {
         let seat = ends.pace.enter(after);
         let mut begun = Self { ends: Arc::clone(ends), position: after, current: None, seat };
         let followed = timeout_at(deadline, begun.follow()).await;
-        followed.unwrap_or_else(|_| {
-            Err(TransportError::unavailable("no process of this host leads the log"))
-        })?;
+        followed
+            .unwrap_or_else(|_| Err(TransportError::unavailable("no process of this host leads the log")))?;
         Ok(begun)
     }
 

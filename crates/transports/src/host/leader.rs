@@ -30,7 +30,11 @@ use super::{
     settings::Settings,
     visits::{Visiting, Visits},
 };
-use crate::{OpenError, Options, codec, durable::{self, DurableTransport, directory::Directory, settings::Users}, shared::decoder::Decoder};
+use crate::{
+    OpenError, Options, codec,
+    durable::{self, DurableTransport, directory::Directory, settings::Users},
+    shared::decoder::Decoder,
+};
 
 /// An open log and the socket at which its members ask.
 pub(super) struct Leader {
@@ -287,9 +291,7 @@ async fn respond(
             let id = head.id.as_ref().map(|id| id.as_str());
             frame(&Answer::Head { position: head.position.into(), id })
         }
-        Request::Locate { id } => {
-            frame(&Answer::Located(log.locate(id).await?.map(Into::into)))
-        }
+        Request::Locate { id } => frame(&Answer::Located(log.locate(id).await?.map(Into::into))),
         Request::Read { after, limit } => {
             let page = log.read(after.into(), limit as usize).await?;
             let records = message::records(&page.entries);
@@ -328,8 +330,11 @@ async fn respond(
         }
         Request::Subscribers { text, after, limit } => {
             let page = registry.page(text, after, limit as usize).await?;
-            let records: Vec<_> =
-                page.subscribers.iter().map(|subscriptions| codec::encode_subscriber(subscriptions)).collect();
+            let records: Vec<_> = page
+                .subscribers
+                .iter()
+                .map(|subscriptions| codec::encode_subscriber(subscriptions))
+                .collect();
             let records = records.iter().map(|record| &record[..]);
             frame(&Answer::Subscribers { records: records.collect(), next: page.next })
         }

@@ -202,11 +202,7 @@ async fn receive(read: &mut BufReader<OwnedReadHalf>, state: &State) -> io::Resu
 }
 
 /// Sends requests, as many at once as wait.
-async fn ask(
-    write: &mut OwnedWriteHalf,
-    asked: &mut mpsc::Receiver<Asked>,
-    state: &State,
-) -> io::Result<()> {
+async fn ask(write: &mut OwnedWriteHalf, asked: &mut mpsc::Receiver<Asked>, state: &State) -> io::Result<()> {
     let mut pings = interval(PING);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut number, mut buffer) = (0, Vec::new());

@@ -9,13 +9,7 @@ use petasos_hub::{
     transport::{Entry, Follower, Head, Page, Position, Transport},
 };
 use petasos_protocol::{subscription::Subscription, update::Update};
-use tokio::{
-    io::BufReader,
-    net::unix::OwnedReadHalf,
-    sync::mpsc,
-    task::AbortHandle,
-    time::timeout,
-};
+use tokio::{io::BufReader, net::unix::OwnedReadHalf, sync::mpsc, task::AbortHandle, time::timeout};
 
 use super::{
     link::{self, Broken, Link, Refusal},
@@ -78,7 +72,12 @@ impl Member {
     }
 
     /// Records facts, whole or not at all in each chunk.
-    async fn record_all(&self, node: NodeId, is_expiry: bool, facts: &[Fact]) -> Result<Lease, TransportError> {
+    async fn record_all(
+        &self,
+        node: NodeId,
+        is_expiry: bool,
+        facts: &[Fact],
+    ) -> Result<Lease, TransportError> {
         let node = node.to_string();
         let mut answers = facts::Answers::default();
         let mut chunks: Vec<_> = facts::chunks(facts, facts::CHUNK_EVENTS).collect();
@@ -99,7 +98,7 @@ impl Member {
                 })
                 .collect();
             let answer = self.ask(&Request::Record { node: &node, is_expiry, facts }).await?;
-            let lease = lease(parse(&answer)?)?;
+            let lease = lease(&parse(&answer)?)?;
             if !is_expiry && answers.has_ended(lease)? {
                 return Ok(Lease::Ended);
             }
@@ -128,7 +127,7 @@ fn unexpected() -> TransportError {
     TransportError::unavailable("the process that leads the log gave an answer to something else")
 }
 
-fn lease(answer: Answer<'_>) -> Result<Lease, TransportError> {
+fn lease(answer: &Answer<'_>) -> Result<Lease, TransportError> {
     match answer {
         Answer::Lease(true) => Ok(Lease::Kept),
         Answer::Lease(false) => Ok(Lease::Ended),
@@ -179,7 +178,9 @@ impl Transport for Member {
         };
         let answer = match timeout(self.timeout, followed).await {
             Ok(answer) => answer.map_err(TransportError::unavailable)?.1,
-            Err(_) => return Err(TransportError::unavailable("the process that leads has not answered in time")),
+            Err(_) => {
+                return Err(TransportError::unavailable("the process that leads has not answered in time"));
+            }
         };
         match parse(&answer)? {
             Answer::Done => {}
@@ -260,7 +261,7 @@ impl Registry for Member {
 
     async fn renew(&self, node: NodeId) -> Result<Lease, TransportError> {
         let answer = self.ask(&Request::Renew { node: &node.to_string() }).await?;
-        lease(parse(&answer)?)
+        lease(&parse(&answer)?)
     }
 
     async fn record(&self, node: NodeId, facts: &[Fact]) -> Result<Lease, TransportError> {
@@ -286,10 +287,18 @@ impl Registry for Member {
         parse(&answer).map(drop)
     }
 
-    async fn page(&self, text: Option<&str>, after: u64, limit: usize) -> Result<Subscribers, TransportError> {
+    async fn page(
+        &self,
+        text: Option<&str>,
+        after: u64,
+        limit: usize,
+    ) -> Result<Subscribers, TransportError> {
         let limit = u32::try_from(limit).unwrap_or(u32::MAX);
         let answer = self.ask(&Request::Subscribers { text, after, limit }).await?;
         let Answer::Subscribers { records, next } = parse(&answer)? else { return Err(unexpected()) };
-        Ok(Subscribers { subscribers: records.iter().filter_map(|record| self.subscriber(record)).collect(), next })
+        Ok(Subscribers {
+            subscribers: records.iter().filter_map(|record| self.subscriber(record)).collect(),
+            next,
+        })
     }
 }

@@ -176,9 +176,7 @@ impl Answer<'_> {
 
 /// The entries of rows. Damaged ones are reported and left out.
 pub(super) fn entries(epoch: u64, rows: &[Row<'_>], decoder: &Decoder) -> Vec<Entry> {
-    let entry = |(sequence, record): &Row<'_>| {
-        decoder.entry(Position { epoch, sequence: *sequence }, record)
-    };
+    let entry = |(sequence, record): &Row<'_>| decoder.entry(Position { epoch, sequence: *sequence }, record);
     rows.iter().filter_map(entry).collect()
 }
 

@@ -53,8 +53,7 @@ pub(crate) async fn open(dsn: &Dsn, options: &Options) -> Result<Arc<dyn Transpo
     let shown = format!("the host's log \"{}\" in \"{}\"", settings.name, settings.directory.display());
     let ends = Arc::new(Ends::new(settings, options.clone(), &shown));
     let (opened, outcome) = oneshot::channel();
-    let transport =
-        HostTransport { ends: Arc::clone(&ends), registry: Subscribers(Arc::clone(&ends)) };
+    let transport = HostTransport { ends: Arc::clone(&ends), registry: Subscribers(Arc::clone(&ends)) };
     tokio::spawn(election::run(ends, opened));
     outcome.await.map_err(|_| TransportError::Closed)??;
     Ok(Arc::new(transport))

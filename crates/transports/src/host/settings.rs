@@ -87,7 +87,8 @@ mod tests {
 
     #[test]
     fn a_url_says_where_and_how_long() {
-        let settings = Settings::parse(&"host:///run/app?name=a&timeout=2s".parse().expect("a URL")).expect("valid");
+        let settings =
+            Settings::parse(&"host:///run/app?name=a&timeout=2s".parse().expect("a URL")).expect("valid");
         assert_eq!(settings.socket(), Path::new("/run/app/a.socket"));
         assert_eq!((settings.lease, settings.timeout), (LEASE, Duration::from_secs(2)));
         let settings = Settings::parse(&"host:///run/app?lease=1m".parse().expect("a URL")).expect("valid");
@@ -110,7 +111,9 @@ mod tests {
         let (own, link) = (outside.path().join("own"), outside.path().join("link"));
         trust(&own, user).expect("it will be made");
         fs::create_dir(&own).expect("made");
-        for (mode, is_trusted) in [(0o700, true), (0o755, true), (0o775, false), (0o777, false), (0o1777, false)] {
+        for (mode, is_trusted) in
+            [(0o700, true), (0o755, true), (0o775, false), (0o777, false), (0o1777, false)]
+        {
             fs::set_permissions(&own, fs::Permissions::from_mode(mode)).expect("changed");
             assert_eq!(trust(&own, user).is_ok(), is_trusted, "{mode:o}");
         }

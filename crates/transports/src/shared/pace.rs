@@ -22,7 +22,7 @@ pub(crate) const MARGIN_ENTRIES: usize = 16_384;
 pub(crate) struct Pace {
     /// The last position that each follower has taken.
     followers: Mutex<Slab<Position>>,
-        newest: Mutex<Option<Position>>,
+    newest: Mutex<Option<Position>>,
     moved: Notify,
 }
 
@@ -39,13 +39,13 @@ impl Pace {
     }
 
     /// Records an append of this process. Appends may be recorded in any order.
-        pub(crate) fn appended(&self, position: Position) {
+    pub(crate) fn appended(&self, position: Position) {
         let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
         *newest = (*newest).max(Some(position));
     }
 
     /// The newest append of this process; before the first one, [`Position::EARLIEST`].
-        pub(crate) fn newest(&self) -> Position {
+    pub(crate) fn newest(&self) -> Position {
         let newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
         newest.unwrap_or(Position::EARLIEST)
     }
