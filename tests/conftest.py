@@ -10,7 +10,9 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import quote
 
@@ -22,6 +24,7 @@ import hubs
 from clients import HUB_PATH, PATIENCE, SECRET, Request, Stream, Token
 from engines import ENGINES, Engine
 from flask_mercure_sse import MercureSSE
+from flask_mercure_sse.host_log import DIRECTORY_VARIABLE
 from waiting import wait_until
 
 
@@ -32,6 +35,24 @@ class QuietHandler(WSGIRequestHandler):
 
 Serve = Callable[[Flask], str]
 Open = Callable[..., Stream]
+
+
+@pytest.fixture(scope="session")
+def _host_logs() -> Iterator[str]:
+    # Not pytest's directory: the path of a Unix socket must be short.
+    with TemporaryDirectory(prefix="hub-", ignore_cleanup_errors=True) as directory:
+        yield directory
+
+
+_numbers = count()
+
+
+@pytest.fixture(autouse=True)
+def host_logs(_host_logs: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The directory in which the applications of this test, and of its processes, share their logs."""
+    directory = Path(_host_logs, str(next(_numbers)))
+    monkeypatch.setenv(DIRECTORY_VARIABLE, str(directory))
+    return directory
 
 
 @pytest.fixture

@@ -16,9 +16,14 @@ from . import forks
 from ._native import Hub, InvalidUpdate
 from .errors import from_native
 from .greenlets import is_cooperative
+from .host_log import is_short, url
 from .keys import Keys, Role
 from .presence import Watch
 from .settings import Settings
+
+
+_UNKNOWN: Final = "unknown"
+"""The URL of the host's log has not been looked for."""
 
 
 class EmbeddedHub:
@@ -31,6 +36,7 @@ class EmbeddedHub:
         """Origins whose pages may use the hub, besides the application's own. To be set before the first use."""
         self.watch = Watch()
         """Sends the signals of :mod:`flask_mercure_sse.presence`."""
+        self._host_url: str | None = _UNKNOWN
         self._hub: Hub | None = None
         self._hub_keys: dict[Role, str | bytes] = {}
         self._started_in: int | None = None
@@ -67,11 +73,38 @@ class EmbeddedHub:
 
     @property
     def shared_transport(self) -> str | None:
-        """The URL of the hub's log. None: the log is in memory.
+        """The URL of the hub's log. None: the log is in the memory of this process.
 
-        In testing mode the log is in memory, unless MERCURE_HUB is true: no test writes into the log of production.
+        Without MERCURE_HUB_TRANSPORT, the processes of the host share a log. In testing mode the log is in memory, unless
+        MERCURE_HUB is true and MERCURE_HUB_TRANSPORT is given: no test writes into the log of an application that runs.
+
+        Raises:
+            ValueError: MERCURE_HUB_TRANSPORT is ``host:``, and this system has no place for such a log.
         """
-        return None if self.app.testing and not self._settings.hub else self._settings.hub_transport
+        given = self._settings.hub_transport
+        if self.app.testing and not (self._settings.hub and given):
+            return None
+        if given is None or is_short(given):
+            return self._host_transport(given)
+        return None if given.startswith("memory:") else given
+
+    def _host_transport(self, given: str | None) -> str | None:
+        if self._host_url is _UNKNOWN:
+            try:
+                self._host_url = url(self.app, given or "host:")
+            except OSError as error:
+                if given is not None:
+                    raise ValueError(
+                        f"MERCURE_HUB_TRANSPORT: the processes of this host cannot share a log: {error}. Name a directory "
+                        "of the application's user, such as host:///run/app"
+                    ) from None
+                self._host_url = None
+                self.app.logger.warning(
+                    "The embedded Mercure hub has its log in the memory of this process, because the processes of this "
+                    "host cannot share one: %s. Name a directory: MERCURE_HUB_TRANSPORT=host:///run/app",
+                    error,
+                )
+        return self._host_url
 
     def hub(self) -> Hub:
         """The hub, made if need be. Making it starts nothing.

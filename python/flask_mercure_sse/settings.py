@@ -85,7 +85,8 @@ class Settings:
     hub_retry_interval: float
     """Seconds that browsers wait before they connect again, as each stream says; 0: as they like."""
     hub_reconciliation_length: int | None
-    """Updates that the embedded hub keeps for reconnections. None: 500 in memory, 100,000 in another log."""
+    """Updates that the embedded hub keeps for reconnections. None: 500 in memory, 10,000 in a host's log, 100,000 in
+    another one."""
     hub: bool | None
     """Whether the hub is embedded. None: :class:`flask_mercure_sse.embedded.EmbeddedHub` decides."""
     protocol: Literal["0.x", "1.0"]
@@ -104,7 +105,7 @@ class Settings:
     publisher_secret_key: str | bytes | None
     """None: the application's SECRET_KEY; empty: no key."""
     hub_transport: str | None
-    """Where the embedded hub has its log, with the password; None: in memory."""
+    """Where the embedded hub has its log, with the password. None: in a place that the processes of the host share."""
     last_event_id_in_urls: bool
     """Whether the hub URLs of templates have the newest event id."""
     authz_cookie_grace: int

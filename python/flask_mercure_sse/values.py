@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 
 from ._native import Hub, InvalidUpdate, check_key
 from .errors import TokenRefusedError
+from .host_log import is_short
 from .tokens import check_token
 
 HUB_PATH: Final = "/.well-known/mercure"
@@ -178,7 +179,7 @@ def parse_public_hub_url(value: Any) -> str | bool | None:
 
 
 def parse_transport(value: Any) -> str | None:
-    """``MERCURE_HUB_TRANSPORT``: the URL of a log, with its password. None: the log is in memory.
+    """``MERCURE_HUB_TRANSPORT``: the URL of a log, with its password. None: none is given.
 
     Raises:
         ValueError: the hub knows no such log.
@@ -188,7 +189,8 @@ def parse_transport(value: Any) -> str | None:
     if not isinstance(value, str):
         raise ValueError("MERCURE_HUB_TRANSPORT: write a text such as redis://localhost:6379")
     try:
-        Hub(transport=value)
+        # The place of a short one is chosen when the hub is used.
+        Hub(transport="host:///place" + value.removeprefix("host:") if is_short(value) else value)
     except InvalidUpdate as error:
         raise ValueError(f"MERCURE_HUB_TRANSPORT: {str(error).partition(': ')[2]}") from None
     return value

@@ -76,7 +76,7 @@ pub struct Log {
 
 impl Log {
     /// Reads a URL such as `memory:`, `durable:///var/lib/petasos` or `redis://localhost:6379`, which may hold a password.
-    /// The log keeps 500 updates in memory, and 100,000 elsewhere.
+    /// The log keeps 500 updates in memory, 10,000 or 32 MiB in a host's log, and 100,000 elsewhere.
     ///
     /// # Errors
     /// If the URL is malformed or names no transport of this build. The text never holds a password.
@@ -84,7 +84,11 @@ impl Log {
         let dsn: Dsn = url.parse()?;
         petasos_transports::check(&dsn)?;
         let mut log = Self { dsn, retention: Retention::default() };
-        log.retention.entries_max = if log.is_stored() { HISTORY_STORED } else { HISTORY_IN_MEMORY };
+        (log.retention.entries_max, log.retention.bytes_max) = match log.dsn.scheme() {
+            "memory" => (HISTORY_IN_MEMORY, None),
+            "host" => (HISTORY_OF_HOST, Some(HISTORY_OF_HOST_BYTES)),
+            _ => (HISTORY_STORED, None),
+        };
         Ok(log)
     }
 
@@ -205,6 +209,10 @@ const LIFETIME_MAX: Duration = Duration::from_secs(3600);
 /// Updates that are kept unless a setting says otherwise: a burst in memory, a day of most applications elsewhere.
 const HISTORY_IN_MEMORY: usize = 500;
 const HISTORY_STORED: usize = 100_000;
+
+/// A host's log often lies in memory, of which a container may have 64 MB for files.
+const HISTORY_OF_HOST: usize = 10_000;
+const HISTORY_OF_HOST_BYTES: u64 = 32 * 1024 * 1024;
 
 /// A silence of more than a day is no keep-alive.
 const KEEP_ALIVE_MAX: Duration = Duration::from_secs(24 * 3600);

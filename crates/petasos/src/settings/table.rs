@@ -96,14 +96,15 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "transport" | "MERCURE_HUB_TRANSPORT",
         Kind::Secret("URL"),
         "memory:",
-        "Where the log is: memory:, durable:///DIRECTORY, redis://HOST, nats://HOST or postgres://HOST/DATABASE",
+        "Where the log is: memory:, host:///DIRECTORY, durable:///DIRECTORY, redis://HOST, nats://HOST or \
+         postgres://HOST/DATABASE",
         |options, text| store(&mut options.config.log, Log::parse(text).map_err(|error| error.to_string()))
     ),
     setting!(
         LOG,
         "history",
         Text("UPDATES"),
-        "500 in memory, 100000 elsewhere",
+        "500 in memory, 10000 in a host's log, 100000 elsewhere",
         "Updates that are kept for subscribers that reconnect; 0: none",
         |options, text| store(&mut options.config.log.retention.entries_max, number(text))
     ),

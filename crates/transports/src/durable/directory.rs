@@ -17,6 +17,7 @@ use crate::OpenError;
 pub(crate) struct Directory {
     path: PathBuf,
     name: String,
+    users: Users,
     lock: File,
 }
 
@@ -150,7 +151,7 @@ impl Directory {
     /// With the lock in a file that is at its place.
     fn locked(path: &Path, name: &str, lock: File, users: Users) -> io::Result<Self> {
         let was_taken = first_word(&path.join(format!("{name}.lock")))? == COPY;
-        let directory = Self { path: path.to_owned(), name: name.to_owned(), lock };
+        let directory = Self { path: path.to_owned(), name: name.to_owned(), users, lock };
         if was_taken {
             directory.copy()?;
         }
@@ -239,7 +240,12 @@ impl Directory {
 
     /// Makes the write-ahead log as long as it will be: to overwrite takes a disk a fraction of what it takes to grow a
     /// file, and needs no room on a full one. Zeros in it are no frames.
+    ///
+    /// A host's log takes no more of the memory than it has to: there it only looks for room.
     pub(super) fn extend_log(&self) -> io::Result<()> {
+        if self.users == Users::Host {
+            return self.probe_room();
+        }
         let path = self.file("sqlite3-wal");
         let mut file = OpenOptions::new().create(true).append(true).mode(FILE_MODE).open(path)?;
         let length = file.metadata()?.len();
@@ -263,8 +269,11 @@ impl Directory {
         self.file("ballast")
     }
 
-    /// Sets room aside, unless that has been done.
+    /// Sets room aside, unless that has been done. A host's log has none.
     pub(super) fn load_ballast(&self) -> io::Result<()> {
+        if self.users == Users::Host {
+            return Ok(());
+        }
         let path = self.ballast();
         if fs::metadata(&path).is_ok_and(|metadata| metadata.len() == BALLAST_BYTES as u64) {
             return Ok(());
