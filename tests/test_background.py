@@ -112,8 +112,8 @@ def test_an_update_that_breaks_a_rule_is_refused_at_once(make, nowhere):
     assert mercure.background == BackgroundStats()
 
 
-def test_the_embedded_hub_needs_no_queue(app, mercure_subscriber):
-    mercure = MercureSSE(app, publish_background=True)
+def test_an_embedded_hub_in_memory_needs_no_queue(app, mercure_subscriber):
+    mercure = MercureSSE(app, publish_background=True, hub_transport="memory:")
     subscriber = mercure_subscriber("a", mercure=mercure)
     mercure.publish("a", "b")
     subscriber.received(1)

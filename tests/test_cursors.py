@@ -22,15 +22,18 @@ def answer(*fields, status=200, body=b""):
     return f"{head}Connection: close\r\n\r\n".encode() + body
 
 
-def test_the_embedded_hub_knows_its_newest_id(mercure):
+def test_an_embedded_hub_in_memory_knows_its_newest_id():
+    _, mercure = make(hub=True, hub_transport="memory:")
     assert mercure.last_event_id() == "earliest"
     mercure.publish("a", "1")
     newest = mercure.publish("b", "2")
     assert mercure.last_event_id() == newest
 
 
-def test_a_log_on_disk_is_not_asked(tmp_path, wait_until):
-    _, mercure = make(hub=True, hub_transport=f"durable://{tmp_path}/log", hub_subscriptions=False)
+@pytest.mark.parametrize("transport", [None, "durable"])
+def test_a_log_of_several_processes_or_on_disk_is_not_asked(transport, tmp_path, wait_until):
+    url = transport and f"{transport}://{tmp_path}/log"
+    _, mercure = make(hub=True, hub_transport=url, hub_subscriptions=False)
     published = mercure.publish("a", "b")
     # What this process has delivered: a moment after it was published.
     wait_until(lambda: mercure.last_event_id() == published)

@@ -188,7 +188,7 @@ def test_what_the_hub_refuses_for_good_is_not_sent_again(fake_hub, session, capl
 
 
 def test_a_hub_in_memory_that_fails_has_no_queue(session, monkeypatch, caplog):
-    mercure = MercureSSE(Flask("embedded"), hub=True)
+    mercure = MercureSSE(Flask("embedded"), hub=True, hub_transport="memory:")
 
     def fail():
         raise HubFailed("it has failed")

@@ -33,7 +33,7 @@ COMPILE = [*CARGO, "--no-run", "--message-format=json-render-diagnostics"]
 DOCUMENTATION = [*CARGO, "--no-fail-fast", "--doc"]
 # The tests of stores wait for servers that are stopped and paused, so these programs run side by side while cargo
 # compiles. All others keep a processor busy and run one after another.
-WAITING = ("nats", "postgres", "redis", "durable", "durable_faults")
+WAITING = ("nats", "postgres", "redis", "durable", "durable_faults", "host")
 # The wheel is built as a user's pip does it, only with the profile and the features that the Rust tests have compiled.
 INSTALL = ["pip", "install", "--quiet", "--force-reinstall", "--no-deps", "."]
 WHEEL = {"MATURIN_PEP517_ARGS": "--profile dev --locked --features as-in-tests"}

@@ -69,8 +69,9 @@ def publish(topic: str, data: str, hub_url: str | None, jwt: str | None, **optio
     state = current_state()
     if state.embedded.is_used and hub_url is None and state.embedded.shared_transport is None:
         raise click.ClickException(
-            "the embedded hub has its log in the memory of the server, out of reach of this process: name a hub with --hub "
-            "(the application's own needs MERCURE_HUB_ALLOW_PUBLISH), or let both share a log (MERCURE_HUB_TRANSPORT)"
+            "the embedded hub has its log in the memory of the server, out of reach of this process: name a hub with "
+            "--hub (the application's own needs MERCURE_HUB_ALLOW_PUBLISH), or let both share a log "
+            "(MERCURE_HUB_TRANSPORT)"
         )
     try:
         # Not from a queue: it would end with this process, and the outcome would be lost.

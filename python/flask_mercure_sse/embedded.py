@@ -21,7 +21,6 @@ from .keys import Keys, Role
 from .presence import Watch
 from .settings import Settings
 
-
 _UNKNOWN: Final = "unknown"
 """The URL of the host's log has not been looked for."""
 
@@ -75,8 +74,8 @@ class EmbeddedHub:
     def shared_transport(self) -> str | None:
         """The URL of the hub's log. None: the log is in the memory of this process.
 
-        Without MERCURE_HUB_TRANSPORT, the processes of the host share a log. In testing mode the log is in memory, unless
-        MERCURE_HUB is true and MERCURE_HUB_TRANSPORT is given: no test writes into the log of an application that runs.
+        Without MERCURE_HUB_TRANSPORT, the processes of the host share a log. In testing mode the log is in memory,
+        unless MERCURE_HUB is true and MERCURE_HUB_TRANSPORT is given: no test writes into the log of production.
 
         Raises:
             ValueError: MERCURE_HUB_TRANSPORT is ``host:``, and this system has no place for such a log.
@@ -95,8 +94,8 @@ class EmbeddedHub:
             except OSError as error:
                 if given is not None:
                     raise ValueError(
-                        f"MERCURE_HUB_TRANSPORT: the processes of this host cannot share a log: {error}. Name a directory "
-                        "of the application's user, such as host:///run/app"
+                        f"MERCURE_HUB_TRANSPORT: the processes of this host cannot share a log: {error}. Name a "
+                        "directory of the application's user, such as host:///run/app"
                     ) from None
                 self._host_url = None
                 self.app.logger.warning(

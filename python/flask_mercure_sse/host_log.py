@@ -1,7 +1,7 @@
 """The place of the log that the processes of one host share, for the embedded hub of an application.
 
-Every process of the same user and the same application finds the same place without being told: the workers of a server,
-a shell, a script, a Celery worker. The directory lies in memory where the system has such a place.
+Every process of the same user and the same application finds the same place without being told: the workers of a
+server, a shell, a script, a Celery worker. The directory lies in memory where the system has such a place.
 """
 
 from __future__ import annotations

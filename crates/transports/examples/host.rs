@@ -37,7 +37,9 @@ const MEMBER: &str = "MEASURED_MEMBER";
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<_> = env::args().skip(1).collect();
-    let [url, processes, seconds] = &arguments[..] else { return Err("host <url> <processes> <seconds>".into()) };
+    let [url, processes, seconds] = &arguments[..] else {
+        return Err("host <url> <processes> <seconds>".into());
+    };
     match env::var(MEMBER) {
         Ok(member) => measure(url, member.parse()?, Duration::from_secs(seconds.parse()?)).await,
         Err(_) => direct(&arguments, processes.parse()?),
@@ -126,7 +128,10 @@ async fn measure(url: &str, member: usize, time: Duration) -> Result<(), Box<dyn
     let appended: u64 = appenders.join_all().await.iter().sum();
     let rate = appended as f64 / begun.elapsed().as_secs_f64();
     let seen = followed.load(Ordering::Relaxed) - before;
-    say(&format!("{rate:.0} appended a second, {seen} followed, {} ms of processor time", processor_ms()? - cpu));
+    say(&format!(
+        "{rate:.0} appended a second, {seen} followed, {} ms of processor time",
+        processor_ms()? - cpu
+    ));
     phases.next();
     // What the others have still to say is over.
     tokio::time::sleep(Duration::from_secs(2)).await;

@@ -1,7 +1,7 @@
 //! Logs that outlive a process or join several: implementations of [`petasos_hub::transport::Transport`].
 //!
 //! Each is a folder and a feature of the same name, with the same files: `settings`, `failure`, `link`, `log`, `writer`,
-//! `follower`, `registry`, and its own. The half that they have in common is `shared`; the format of records is `codec`. All
+//! `follower`, `registry`, and its own. (`host` has the log of `durable`, and the way to the process that has it open.) The half that they have in common is `shared`; the format of records is `codec`. All
 //! pass the list of `petasos_hub::conformance` against a real server. A transport stores
 //! the records of subscribers and does not interpret them.
 //!

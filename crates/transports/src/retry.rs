@@ -28,6 +28,7 @@ impl Backoff {
     }
 
     /// The store has answered: the next wait is short again.
+    #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
     pub(crate) fn reset(&mut self) {
         self.next = FIRST;
     }

@@ -9,7 +9,7 @@ use std::{
     process::{Child, Command, Stdio},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::JoinHandle,
     time::Instant,
@@ -18,7 +18,9 @@ use std::{
 use async_trait::async_trait;
 use kit::{
     until,
-    updates::{append, kept, open_log, update},
+    updates::{
+        append, append_again, ends_with_trimmed, follow, kept, kept_ids, open_log, take_to, try_open, update,
+    },
 };
 use petasos_hub::{
     TransportError,
@@ -26,7 +28,11 @@ use petasos_hub::{
     transport::Transport,
 };
 use tempfile::TempDir;
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::watch,
+    task::JoinSet,
+};
 
 /// Logs in directories of their own.
 #[derive(Default)]
@@ -85,6 +91,97 @@ async fn a_process_that_leads_keeps_the_contract() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_keeps_the_contract() {
     conform(&Host { is_led: true, ..Host::default() }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leaders_that_leave_are_not_noticed() {
+    let directory = TempDir::new().expect("a directory");
+    let url = format!("host://{}", directory.path().display());
+    let leader = open_log(&url, ENTRIES_MAX).await;
+    let log = open_log(&url, ENTRIES_MAX).await;
+    let mut follower = log.follow(log.head().await.expect("head").position).await.expect("follow");
+    let count = Arc::new(AtomicUsize::new(0));
+    let is_over = Arc::new(AtomicBool::new(false));
+    let mut publishers = JoinSet::new();
+    for publisher in 0..8 {
+        let (count, is_over) = (Arc::clone(&count), Arc::clone(&is_over));
+        // Each by a member of its own, some of which lead in their turn.
+        let log = open_log(&url, ENTRIES_MAX).await;
+        publishers.spawn(async move {
+            let mut acknowledged = Vec::new();
+            while !is_over.load(Ordering::Relaxed) {
+                let id = format!("{publisher}-{}", acknowledged.len());
+                acknowledged.push((append(&*log, &id).await, id));
+                count.fetch_add(1, Ordering::Relaxed);
+                if acknowledged.len() == 50 + 15 * publisher {
+                    break;
+                }
+            }
+            acknowledged
+        });
+    }
+    until("they publish", || count.load(Ordering::Relaxed) > 50).await;
+    drop(leader);
+    let mut acknowledged = HashMap::new();
+    while let Some(published) = publishers.join_next().await {
+        acknowledged.extend(published.expect("no panic").into_iter().map(|(position, id)| (id, position)));
+    }
+    is_over.store(true, Ordering::Relaxed);
+    append(&*log, "end").await;
+    let followed = take_to(&mut *follower, "end").await;
+    assert_eq!(followed.len(), acknowledged.len() + 1, "nothing is there twice");
+    for entry in &followed[..followed.len() - 1] {
+        assert_eq!(acknowledged.get(entry.update.id().as_str()), Some(&entry.position));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_of_another_version_is_told() {
+    let directory = TempDir::new().expect("a directory");
+    let log = open_log(&format!("host://{}", directory.path().display()), 10).await;
+    let socket = directory.path().join("mercure.socket");
+    let mut stream = tokio::net::UnixStream::connect(&socket).await.expect("it listens");
+    // A hello of version 99: its length, no number, the kind and the version, no member.
+    let hello = [&11_u32.to_le_bytes()[..], &[0; 8], &[0, 99, 0]].concat();
+    stream.write_all(&hello).await.expect("written");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.expect("it ends");
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(answer.contains("version 1, and this one 99: run one version of petasos"), "{answer}");
+    append(&*log, "goes on").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_one_process_uses_alone_is_left_to_it() {
+    let directory = TempDir::new().expect("a directory");
+    let path = directory.path().display();
+    let alone = open_log(&format!("durable://{path}"), 10).await;
+    let error =
+        try_open(&format!("host://{path}?timeout=4s"), 10).await.err().expect("it is held").to_string();
+    assert!(error.contains("holds the lock of the log \"mercure\""), "{error}");
+    append(&*alone, "goes on").await;
+    drop(alone);
+    let shared = open_log(&format!("host://{path}"), 10).await;
+    assert_eq!(kept_ids(&*shared).await, ["goes on"]);
+    let error = try_open(&format!("durable://{path}"), 10).await.err().expect("it is held").to_string();
+    assert!(error.contains("another process holds the log"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_that_is_taken_away_begins_a_new_log() {
+    let outside = TempDir::new().expect("a directory");
+    let directory = outside.path().join("log");
+    let url = format!("host://{}", directory.display());
+    let (leader, member) = (open_log(&url, 10).await, open_log(&url, 10).await);
+    let mut followers = [follow(&*leader).await, follow(&*member).await];
+    let before = append(&*member, "before").await;
+    std::fs::remove_dir_all(&directory).expect("removed");
+    let after = append_again(&*member, "after").await;
+    assert!(after.epoch > before.epoch);
+    for follower in &mut followers {
+        ends_with_trimmed(&mut **follower).await;
+    }
+    assert_eq!(kept_ids(&*leader).await, ["after"]);
 }
 
 /// A process of the host that publishes and follows, until its standard input ends. It prints what it was answered and

@@ -112,7 +112,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         LOG,
         "history_bytes",
         Text("BYTES"),
-        "",
+        "33554432 in a host's log",
         "Bytes of updates that are kept, if the transport can bound them",
         |options, text| store(
             &mut options.config.log.retention.bytes_max,

@@ -124,6 +124,7 @@ impl Directory {
     /// Takes the lock from a process that does not answer and may only be stopped. That process notices before it answers
     /// anybody that its lock file is gone. `None`: the log belongs to a process that uses it alone, or another process is
     /// taking it.
+    #[cfg(feature = "host")]
     pub(crate) fn take_over(path: &Path, name: &str) -> Result<Option<Self>, OpenError> {
         let taken = || {
             let lock = path.join(format!("{name}.lock"));

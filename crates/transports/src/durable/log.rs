@@ -147,6 +147,7 @@ impl Log {
     }
 
     /// Waits until the log takes nothing any more.
+    #[cfg(feature = "host")]
     pub(super) async fn until_failed(&self) {
         let failing = self.failing.notified();
         tokio::pin!(failing);

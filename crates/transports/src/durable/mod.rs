@@ -240,6 +240,7 @@ impl Transport for DurableTransport {
     }
 }
 
+#[cfg(feature = "host")]
 impl DurableTransport {
     /// Waits until the log takes nothing any more.
     pub(crate) async fn until_failed(&self) {

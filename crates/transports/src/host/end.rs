@@ -19,7 +19,12 @@ use super::{member::Member, settings::Settings};
 use crate::{
     Options,
     durable::DurableTransport,
-    shared::{decoder::Decoder, health::Health, pace::Pace},
+    shared::{
+        decoder::Decoder,
+        health::Health,
+        pace::Pace,
+        room::{Room, WAITING_BYTES_MAX},
+    },
 };
 
 /// How this process reaches the log.
@@ -56,6 +61,8 @@ pub(super) struct Ends {
     pub(super) options: Options,
     pub(super) decoder: Arc<Decoder>,
     pub(super) pace: Arc<Pace>,
+    /// Of the appends of this process that wait.
+    pub(super) room: Room,
     pub(super) health: Health,
     current: watch::Sender<Option<End>>,
     is_closed: watch::Sender<bool>,
@@ -66,12 +73,16 @@ pub(super) struct Ends {
 /// A process that has left is replaced within this time, which nobody has to know about.
 pub(super) const CHANGE_MAX: Duration = Duration::from_secs(1);
 
+/// Appends of this process that wait for their answer. Further ones wait outside.
+const APPENDS_MAX: usize = 4_096;
+
 impl Ends {
     pub(super) fn new(settings: Settings, options: Options, shown: &str) -> Self {
         Self {
             decoder: Arc::new(Decoder::new(shown, options.hub.clone())),
             health: Health::new(shown),
             pace: Arc::default(),
+            room: Room::new(APPENDS_MAX, WAITING_BYTES_MAX),
             current: watch::Sender::new(None),
             is_closed: watch::Sender::new(false),
             lost: Mutex::new(Instant::now()),

@@ -85,6 +85,7 @@ impl Transport for HostTransport {
         let deadline = deadline(&self.ends);
         self.ends.pace.turn(self.ends.pace.newest(), self.ends.settings.timeout).await?;
         let record = codec::encode(&update);
+        let _permit = timeout_at(deadline, self.ends.room.take(record.len())).await.map_err(|_| late())?;
         // Where the log ended before an attempt that had no answer.
         let mut unsure = None;
         loop {

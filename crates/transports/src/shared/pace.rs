@@ -22,6 +22,7 @@ pub(crate) const MARGIN_ENTRIES: usize = 16_384;
 pub(crate) struct Pace {
     /// The last position that each follower has taken.
     followers: Mutex<Slab<Position>>,
+    #[cfg(any(feature = "host", feature = "nats", feature = "postgres", feature = "redis"))]
     newest: Mutex<Option<Position>>,
     moved: Notify,
 }
@@ -39,12 +40,14 @@ impl Pace {
     }
 
     /// Records an append of this process. Appends may be recorded in any order.
+    #[cfg(any(feature = "host", feature = "nats", feature = "postgres", feature = "redis"))]
     pub(crate) fn appended(&self, position: Position) {
         let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
         *newest = (*newest).max(Some(position));
     }
 
     /// The newest append of this process; before the first one, [`Position::EARLIEST`].
+    #[cfg(any(feature = "host", feature = "nats", feature = "postgres", feature = "redis"))]
     pub(crate) fn newest(&self) -> Position {
         let newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
         newest.unwrap_or(Position::EARLIEST)
