@@ -94,8 +94,8 @@ def run(directory: Path, script: str, **environment: str) -> str:
 
 @pytest.mark.parametrize(
     "options",
-    [WORKERS, ["--workers", "4", "--worker-class", "gevent"], [*WORKERS, "--preload"]],
-    ids=["gthread", "gevent", "preload"],
+    [WORKERS, ["--workers", "4"], ["--workers", "4", "--worker-class", "gevent"], ["--workers", "4", "--preload"]],
+    ids=["gthread", "sync", "gevent", "preload"],
 )
 def test_all_workers_are_one_hub(start, open_stream, options):
     server = start(*options)
