@@ -8,25 +8,38 @@ import signal
 import socket
 import ssl
 import sys
+import tempfile
+import threading
 import time
 from http.client import HTTPResponse, IncompleteRead
 from pathlib import Path
 
 import pytest
+from werkzeug.http import is_hop_by_hop_header as is_hop_by_hop
+from werkzeug.middleware.proxy_fix import ProxyFix
+from werkzeug.test import EnvironBuilder
 
 from clients import HUB_PATH, PATIENCE, Stream
 from greenlets import PATCHED
+from ports import Port
 from programs import Program
 from proxies import certificate
+from servers import ServerProcess
 
 APPLICATION = """
 import os
 import sys
+import threading
 
 from flask import Flask, Response, request, session
 from flask_mercure_sse import MercureSSE
 
+class CustomResponse(Response):
+    pass
+
+
 app = Flask(__name__)
+app.response_class = CustomResponse
 app.config.update(SECRET_KEY="k" * 32, MERCURE_HUB=True, MERCURE_HUB_ALLOW_PUBLISH=True)
 mercure = MercureSSE(app)
 
@@ -68,6 +81,27 @@ def publish():
 @app.get("/connected")
 def is_connected():
     return str(mercure.is_connected("topic"))
+
+
+waiting, going = threading.Event(), threading.Event()
+
+
+@app.get("/wait")
+def wait():
+    waiting.set()
+    going.wait(60)
+    return "at last"
+
+
+@app.get("/waits")
+def waits():
+    return str(waiting.wait(60))
+
+
+@app.get("/go")
+def go():
+    going.set()
+    return ""
 
 
 @app.get("/process")
@@ -125,11 +159,12 @@ COMMANDS = {
     "Werkzeug, reloader": ["served.py", "reloader", "{path}"],
     "pywsgi": ["served.py", "pywsgi", "{path}"],
     "pywsgi, patched": ["-c", PATCHED + RUN, "gevent", "pywsgi", "{path}"],
+    "uWSGI, its protocol": [UWSGI or "uwsgi", "--socket", "{uwsgi}", "--virtualenv", sys.prefix, *UWSGI_OPTIONS],
     "waitress": ["served.py", "waitress", ""],
     "limited": ["-c", LIMITED, *GUNICORN, "{gunicorn}"],
     "uWSGI": [UWSGI or "uwsgi", "--http-socket", "{uwsgi}", "--virtualenv", sys.prefix, *UWSGI_OPTIONS],
 }
-SERVERS = [name for name in COMMANDS if name not in ("waitress", "limited")]
+SERVERS = [name for name in COMMANDS if name not in ("waitress", "limited", "uWSGI, its protocol")]
 """Those that show the sockets of their clients."""
 
 READY = {
@@ -143,8 +178,8 @@ class Server(Program):
     """One of the servers above, on a socket of TCP or on a Unix socket."""
 
     def __init__(self, directory, name, family="TCP", *options):
-        command = COMMANDS[name]
-        if name == "uWSGI" and UWSGI is None:
+        command, self.opened = COMMANDS[name], []
+        if name.startswith("uWSGI") and UWSGI is None:
             pytest.skip("uWSGI is not installed")
         path = str(directory / "socket")
         is_unix = family == "Unix"
@@ -155,7 +190,7 @@ class Server(Program):
         }
         command = [part if "\n" in part else part.format(**addresses) for part in command]
         super().__init__(directory, APPLICATION, [*command, *options], READY[family])
-        self.is_uwsgi = name == "uWSGI"
+        self.is_uwsgi = name.startswith("uWSGI")
         if is_unix:
             self.address = path
         else:
@@ -164,6 +199,7 @@ class Server(Program):
 
     def connect(self):
         connection = socket.socket(socket.AF_UNIX if isinstance(self.address, str) else socket.AF_INET)
+        self.opened.append(connection)
         connection.settimeout(PATIENCE)
         deadline = time.monotonic() + PATIENCE
         while True:
@@ -175,7 +211,13 @@ class Server(Program):
                 os.sched_yield()
 
     def stream(self, query="topic=topic", **options):
-        return Subscriber(self.connect(), f"{HUB_PATH}?{query}", **options)
+        self.opened.append(Subscriber(self.connect(), f"{HUB_PATH}?{query}", **options))
+        return self.opened[-1]
+
+    def close(self):
+        for each in reversed(self.opened):
+            each.close()
+        super().close()
 
     def get(self, path):
         with contextlib.closing(Subscriber(self.connect(), path)) as answer:
@@ -189,12 +231,11 @@ class Subscriber(Stream):
     """A client on a socket, with the version of HTTP that it is told."""
 
     def __init__(self, connection, target, version="1.1", method="GET", body=b"", headers=(), more=b""):
-        self.connection = connection
+        self.connection, self.response = connection, HTTPResponse(connection, method=method)
         lines = [f"{method} {target} HTTP/{version}", "Host: localhost", *headers]
         if body:
             lines.append(f"Content-Length: {len(body)}")
         connection.sendall("\r\n".join([*lines, "", ""]).encode() + body + more)
-        self.response = HTTPResponse(connection, method=method)
         self.response.begin()
         self.status, self.headers = self.response.status, self.response.headers
 
@@ -284,9 +325,19 @@ def test_no_descriptor_is_left_behind(name, serve, wait_until):
     assert descriptors(worker)[-1] < 1024
 
 
-@pytest.mark.parametrize("name", ["gunicorn sync", "gunicorn gthread", "gunicorn gevent", "uWSGI"])
-def test_a_worker_that_is_told_to_end_ends_its_streams_after_what_there_is(name, serve):
-    server = serve(name)
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("gunicorn sync", []),
+        ("gunicorn gthread", []),
+        ("gunicorn gevent", []),
+        ("gunicorn sync", ["--preload", "--workers", "1"]),
+        ("uWSGI", []),
+        ("uWSGI", ["--lazy-apps", "--enable-threads"]),
+    ],
+)
+def test_a_worker_that_is_told_to_end_ends_its_streams_after_what_there_is(name, options, serve):
+    server = serve(name, "TCP", *options)
     streams = [server.stream(version=version) for version in ("1.0", "1.1")]
     server.get("/publish")
     server.process.send_signal(signal.SIGTERM)
@@ -437,3 +488,182 @@ def test_the_limit_of_open_files_is_raised_for_the_first_stream_and_bounds_the_s
     assert streams[-1].status == 429
     assert 60 < len(streams) < 150
     assert server.get("/") == "an ordinary answer"
+
+
+def test_the_reloader_ends_streams(serve, tmp_path):
+    server = serve("Werkzeug, reloader")
+    with contextlib.closing(server.stream()) as stream:
+        server.get("/publish")
+        (tmp_path / "served.py").write_text(APPLICATION + "\n")
+        assert b"data: message\n" in stream.rest()
+
+
+@pytest.mark.parametrize("name", ["gunicorn gthread", "gunicorn gevent", "pywsgi"])
+def test_a_stream_follows_another_request_on_its_connection(name, serve):
+    server = serve(name)
+    with contextlib.closing(server.connect()) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        first = HTTPResponse(connection)
+        first.begin()
+        assert first.read() == b"an ordinary answer"
+        assert not first.will_close
+        stream = Subscriber(connection, f"{HUB_PATH}?topic=topic")
+        published = server.get("/publish")
+        assert stream.event()["id"] == published
+        # The server waits for nothing on the connection that it has no more.
+        assert server.get("/connected") == "True"
+
+
+@pytest.mark.parametrize("name", ["gunicorn gevent", "gunicorn gthread", "pywsgi"])
+def test_what_clients_send_on_their_streams_keeps_no_loop_busy(name, serve):
+    server = serve(name)
+    # The server waits for the request, so that its loop knows the socket.
+    connections = [server.connect() for _ in range(1 if "gthread" in name else 5)]
+    server.get("/")
+    with contextlib.ExitStack() as stack:
+        for connection in connections:
+            stream = Subscriber(connection, f"{HUB_PATH}?topic=topic")
+            stack.callback(stream.close)
+            assert stream.opens()
+        for connection in connections:
+            connection.sendall(b"unasked")
+            connection.shutdown(socket.SHUT_WR)
+        worker = server.worker()
+        before = ticks(worker)
+        # Some turns of the server's loop, which would take all of a processor.
+        threading.Event().wait(0.5)
+        assert ticks(worker) - before < 0.3 * os.sysconf("SC_CLK_TCK")
+
+
+def ticks(process):
+    """What a process has had of the processor, in ticks of the system."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+@pytest.fixture
+def open_directory():
+    """A directory that nginx may enter, whose workers have a user of their own."""
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        yield directory
+
+
+@pytest.fixture
+def nginx(stack, tmp_path):
+    def start(socket, passes):
+        """nginx in front of a Unix socket; returns where it listens."""
+        port = stack.enter_context(Port())
+        kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        paths = "".join(f"{kind}_temp_path {kind};" for kind in kinds)
+        configuration = f"""
+            daemon off; pid nginx.pid; error_log stderr notice; events {{}}
+            http {{ access_log off; {paths} server {{ listen {port}; location / {{ {passes} }} }} }}
+        """
+        (tmp_path / "nginx.conf").write_text(configuration.replace("SOCKET", f"unix:{socket}"))
+        command = ["nginx", "-p", str(tmp_path), "-c", "nginx.conf", "-e", "stderr"]
+        stack.callback(ServerProcess(command, "start worker process").kill)
+        return ("127.0.0.1", port.number)
+
+    return start
+
+
+HTTP = "proxy_pass http://SOCKET:; proxy_http_version 1.1; proxy_buffering off; proxy_set_header Connection '';"
+UWSGI_PARAMETERS = """
+    uwsgi_pass SOCKET; uwsgi_buffering off; uwsgi_param QUERY_STRING $query_string;
+    uwsgi_param REQUEST_METHOD $request_method; uwsgi_param CONTENT_TYPE $content_type;
+    uwsgi_param CONTENT_LENGTH $content_length; uwsgi_param REQUEST_URI $request_uri;
+    uwsgi_param PATH_INFO $document_uri; uwsgi_param SERVER_PROTOCOL $server_protocol;
+    uwsgi_param SERVER_NAME $server_name; uwsgi_param SERVER_PORT $server_port; uwsgi_param HTTP_HOST $host;
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "passes"),
+    [
+        ("gunicorn sync", [], HTTP),
+        ("gunicorn gevent", [], HTTP),
+        ("gunicorn sync", ["--protocol", "uwsgi"], UWSGI_PARAMETERS),
+        ("uWSGI", ["--chmod-socket=666"], HTTP),
+        ("uWSGI, its protocol", ["--chmod-socket=666"], UWSGI_PARAMETERS),
+    ],
+    ids=["gunicorn sync", "gunicorn gevent", "gunicorn with the protocol of uWSGI", "uWSGI with HTTP", "uWSGI"],
+)
+def test_streams_reach_subscribers_through_nginx(name, options, passes, stack, open_directory, nginx, wait_until):
+    server = Server(open_directory, name, "Unix", *options)
+    stack.callback(server.close)
+    worker = server.process.pid
+    server.address = nginx(server.address, passes)
+    for version in ("1.0", "1.1"):
+        streams = [server.stream(version=version) for _ in range(20)]
+        assert server.get("/") == "an ordinary answer"
+        published = server.get("/publish")
+        for stream in streams:
+            assert stream.headers["X-After"] == "the application"
+            assert stream.opens()
+            assert stream.event() == {"id": published, "data": "message"}
+            stream.close()
+        wait_until(lambda: server.get("/connected") == "False")
+    with contextlib.closing(server.stream()) as stream:
+        os.kill(worker, signal.SIGTERM)
+        assert stream.rest().startswith(b"retry: ")
+
+
+def test_a_middleware_around_the_application_sees_an_empty_answer(app, mercure, stack):
+    seen = []
+
+    def run(application, environ):
+        """As a server does, with the rules of PEP 3333 checked."""
+        status = []
+        parts = application(environ, lambda *answer: status.append(answer))
+        with contextlib.closing(parts):
+            seen.append((status[0][0], dict(status[0][1]), b"".join(parts)))
+
+    client, at_server = socket.socketpair()
+    stack.callback(client.close)
+    stack.callback(at_server.close)
+    closed = []
+
+    @app.after_request
+    def watch(response):
+        response.call_on_close(lambda: closed.append("closed"))
+        return response
+
+    environ = EnvironBuilder(path=HUB_PATH, query_string="topic=topic").get_environ()
+    environ |= {"SERVER_SOFTWARE": "Werkzeug", "werkzeug.socket": at_server, "SERVER_PROTOCOL": "HTTP/1.1"}
+    run(ProxyFix(app), environ)
+    (status, headers, body), *_ = seen
+    assert (status, body, closed) == ("200 OK", b"", ["closed"])
+    assert headers["Content-Length"] == "0"
+    assert not any(is_hop_by_hop(name) for name in headers)
+    # The server has another socket now, and reads an end.
+    at_server.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+    assert at_server.recv(100) == b""
+    client.settimeout(PATIENCE)
+    response = HTTPResponse(client)
+    response.begin()
+    assert response.readline().startswith(b"retry: ")
+    mercure.publish("topic", "message")
+    assert [response.readline() for _ in range(2)][1] == b"data: message\n"
+
+
+@pytest.mark.parametrize(
+    "unusual",
+    [
+        {"SERVER_PROTOCOL": "HTTP/2.0"},
+        {"werkzeug.socket": None},
+        {"werkzeug.socket": "text"},
+        {"werkzeug.socket": socket.socket(socket.AF_INET, socket.SOCK_DGRAM)},
+    ],
+    ids=["HTTP/2", "no socket", "something else", "datagrams"],
+)
+def test_what_cannot_be_passed_is_carried_by_the_server(unusual, app, mercure, stack, caplog):
+    client, at_server = socket.socketpair()
+    stack.callback(client.close)
+    stack.callback(at_server.close)
+    environ = EnvironBuilder(path=HUB_PATH, query_string="topic=topic").get_environ()
+    environ |= {"SERVER_SOFTWARE": "Server/1", "werkzeug.socket": at_server, "SERVER_PROTOCOL": "HTTP/1.1"}
+    parts = app({**environ, **unusual}, lambda *_: None)
+    with contextlib.closing(parts):
+        assert next(iter(parts)).startswith(b"retry: ")
