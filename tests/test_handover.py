@@ -89,19 +89,14 @@ waiting, going = threading.Event(), threading.Event()
 @app.get("/wait")
 def wait():
     waiting.set()
-    going.wait(60)
+    while not os.path.exists("go"):
+        going.wait(0.01)
     return "at last"
 
 
 @app.get("/waits")
 def waits():
     return str(waiting.wait(60))
-
-
-@app.get("/go")
-def go():
-    going.set()
-    return ""
 
 
 @app.get("/process")
@@ -348,6 +343,24 @@ def test_a_worker_that_is_told_to_end_ends_its_streams_after_what_there_is(name,
     assert server.process.wait(PATIENCE) == 0
     for stream in streams:
         stream.close()
+
+
+@pytest.mark.parametrize("name", ["gunicorn gthread", "gunicorn gevent"])
+def test_a_worker_that_finishes_a_long_request_has_ended_its_streams(name, serve, tmp_path):
+    server = serve(name)
+    long = server.connect()
+    long.sendall(b"GET /wait HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert server.get("/waits") == "True"
+    streams = [server.stream(version=version) for version in ("1.0", "1.1")]
+    published = server.get("/publish")
+    server.process.send_signal(signal.SIGTERM)
+    for stream in streams:
+        assert published.encode() in stream.rest()
+    (tmp_path / "go").touch()
+    with contextlib.closing(HTTPResponse(long)) as answer:
+        answer.begin()
+        assert answer.read() == b"at last"
+    assert server.process.wait(PATIENCE) == 0
 
 
 @pytest.mark.parametrize("name", ["gunicorn sync", "gunicorn gthread", "gunicorn gevent"])

@@ -172,6 +172,14 @@ class Hub:
             LogUnavailable, HubFailed, HubStopped: as start.
         """
 
+    def end_passed(self) -> None:
+        """Begin to end the streams of clients that were passed, after what there is. Subscribers come back. The hub goes
+        on.
+
+        Raises:
+            LogUnavailable, NoRoom, HubFailed, HubStopped: as start.
+        """
+
     def watch_subscriptions(self) -> int:
         """Open a stream of the subscription events that follow, and return the file descriptor from which to read it.
 

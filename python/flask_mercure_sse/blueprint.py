@@ -134,6 +134,7 @@ def hub(rest: str = "") -> Response:
                 body += part
         return Response(body, status, headers)
     if may_pass_client:
+        embedded.worker_watch.ensure(request.environ)
         return stream_response(connection, request.environ, headers)
     response = Response(relay(body, connection, request.environ), status, headers)
     response.call_on_close(connection.close)

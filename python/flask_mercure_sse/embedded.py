@@ -20,6 +20,7 @@ from .host_log import is_short, url
 from .keys import Keys, Role
 from .presence import Watch
 from .settings import Settings
+from .worker import WorkerWatch
 
 _UNKNOWN: Final = "unknown"
 """The URL of the host's log has not been looked for."""
@@ -35,6 +36,8 @@ class EmbeddedHub:
         """Origins whose pages may use the hub, besides the application's own. To be set before the first use."""
         self.watch = Watch()
         """Sends the signals of :mod:`flask_mercure_sse.presence`."""
+        self.worker_watch = WorkerWatch(self._end_passed)
+        """Ends the streams of passed clients in time."""
         self._host_url: str | None = _UNKNOWN
         self._hub: Hub | None = None
         self._hub_keys: dict[Role, str | bytes] = {}
@@ -172,6 +175,10 @@ class EmbeddedHub:
             return socket.socket(fileno=self.running().connect(may_pass_client=may_pass_client))
         except (OSError, RuntimeError) as error:
             raise from_native(error) from None
+
+    def _end_passed(self) -> None:
+        if self._hub is not None and not self.is_stopped:
+            self._hub.end_passed()
 
     def stop(self) -> None:
         """End all streams and the hub, if it runs in this process. Subscribers get what they were sent, and come back

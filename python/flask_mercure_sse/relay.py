@@ -8,13 +8,10 @@ import time
 from collections.abc import Iterator
 from typing import Any, Final
 
-from .servers import gunicorn_worker, is_gunicorn
+from .worker import LOOK_SECONDS, gunicorn_worker
 
 _PART_BYTES: Final = 64 * 1024
 """How many bytes are read at once."""
-
-_LOOK_SECONDS: Final = 1.0
-"""How often an idle stream asks the server whether it is about to end, if the server can be asked."""
 
 
 def relay(first: bytes, connection: socket.socket, environ: dict[str, Any]) -> Iterator[bytes]:
@@ -24,8 +21,8 @@ def relay(first: bytes, connection: socket.socket, environ: dict[str, Any]) -> I
     # access to the client's socket, the end of the connection is seen at once.
     client = environ.get("werkzeug.socket") or environ.get("gunicorn.socket")
     left = environ.get("waitress.client_disconnected")
-    worker = gunicorn_worker() if is_gunicorn(environ) else None
-    pause = _LOOK_SECONDS if worker is not None or left is not None else None
+    worker = gunicorn_worker(environ)
+    pause = LOOK_SECONDS if worker is not None or left is not None else None
     part, last = first, float("inf")
     with connection, selectors.DefaultSelector() as selector:
         selector.register(connection, selectors.EVENT_READ)
@@ -40,8 +37,8 @@ def relay(first: bytes, connection: socket.socket, environ: dict[str, Any]) -> I
                 return
             if worker is not None and not worker.alive:
                 # A worker that is about to end closes a stream once its subscriber has all that has arrived; the
-                # subscriber reconnects to another worker. A stream that is never idle is closed after _LOOK_SECONDS.
-                last = min(last, time.monotonic() + _LOOK_SECONDS)
+                # subscriber reconnects to another worker. A stream that is never idle is closed after LOOK_SECONDS.
+                last = min(last, time.monotonic() + LOOK_SECONDS)
                 if connection not in ready or time.monotonic() >= last:
                     return
             if connection in ready:

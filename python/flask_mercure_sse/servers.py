@@ -1,14 +1,13 @@
-"""The WSGI servers that applications run on: where a server keeps the client's socket, whether a stream would block it,
-and whether it is about to end."""
+"""The WSGI servers that applications run on: where a server keeps the client's socket, and whether a stream would block
+it."""
 
 from __future__ import annotations
 
-import gc
-import os
 import socket
 from typing import Any, Final
 
 from .greenlets import is_cooperative
+from .worker import gunicorn_worker
 
 
 class Unreachable(Exception):
@@ -78,7 +77,8 @@ def takes_chunks(environ: dict[str, Any]) -> bool:
     if environ.get("SERVER_PROTOCOL") != "HTTP/1.1" or "uwsgi.version" in environ:
         return False
     # A proxy that speaks the protocol of uWSGI with gunicorn takes the answer as it is.
-    return not is_gunicorn(environ) or getattr(getattr(gunicorn_worker(), "cfg", None), "protocol", "http") == "http"
+    protocol: str = getattr(getattr(gunicorn_worker(environ), "cfg", None), "protocol", "http")
+    return protocol == "http"
 
 
 def server_name(environ: dict[str, Any]) -> str:
@@ -91,12 +91,6 @@ def server_name(environ: dict[str, Any]) -> str:
         return "uWSGI"
     software: str = environ.get("SERVER_SOFTWARE", "")
     return software.partition("/")[0] or "the server"
-
-
-def is_gunicorn(environ: dict[str, Any]) -> bool:
-    """Whether gunicorn serves the request."""
-    software: str = environ.get("SERVER_SOFTWARE", "")
-    return software.startswith("gunicorn")
 
 
 def why_blocked(environ: dict[str, Any]) -> str | None:
@@ -119,20 +113,3 @@ _REMEDIES: Final = {
     "gevent": "call gevent.monkey.patch_all() before everything else",
     "uWSGI": "start it with --enable-threads --threads 100",
 }
-
-
-_workers: Final[dict[int, Any]] = {}
-
-
-def gunicorn_worker() -> Any:
-    """The gunicorn worker of this process, whose ``alive`` turns false when it is about to end.
-
-    gunicorn gives an application no reference to it, so it is looked for among all objects, once in a process.
-    """
-    if os.getpid() not in _workers:
-        from gunicorn.workers.base import Worker  # type: ignore[import-untyped]
-
-        # isinstance() would ask the application's proxy objects for their class, which runs their code.
-        own = (each for each in gc.get_objects() if issubclass(type(each), Worker) and each.pid == os.getpid())
-        _workers[os.getpid()] = next(own, None)
-    return _workers[os.getpid()]

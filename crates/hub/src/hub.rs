@@ -257,6 +257,15 @@ impl Hub {
         }
     }
 
+    /// Ends the streams that the hub writes to sockets by itself ([`Session::carry`](crate::Session::carry)), with
+    /// [`Closed::Stopping`] and after what they have been sent. The hub goes on, and so do other streams. A stream that still
+    /// reads the history stays, too: call it again.
+    pub async fn end_carried(&self) {
+        for shard in &*self.shards {
+            shard.end_sockets(Closed::Stopping).await;
+        }
+    }
+
     /// Refuses new updates and streams, delivers what has been acknowledged, and ends all streams with
     /// [`Closed::Stopping`]. Streams end within two seconds, even if the transport hangs. After that this node still
     /// announces to the other nodes that its subscribers have left.

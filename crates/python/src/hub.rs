@@ -223,6 +223,14 @@ impl Hub {
         Ok(client.into_raw_fd())
     }
 
+    /// Returns before the streams have ended.
+    fn end_passed(&self, py: Python<'_>) -> PyResult<()> {
+        let engine = self.engine(py)?;
+        let hub = engine.connections.service().hub().clone();
+        engine.runtime().spawn(async move { hub.end_carried().await });
+        Ok(())
+    }
+
     fn last_event_id(&self, py: Python<'_>) -> PyResult<String> {
         let engine = self.engine(py)?;
         let hub = engine.connections.service().hub();

@@ -269,6 +269,14 @@ impl<S: Sink> Delivery<S> {
         self.trim_at = (TRIM_ENTRIES, TRIM_BYTES);
     }
 
+    /// Ends the streams on sockets, after what has been marked. Others stay.
+    pub(crate) fn end_sockets(&mut self, reason: Closed, now: Instant) {
+        self.hand_out(now);
+        for key in self.members.on_sockets() {
+            self.withdraw(key, Eviction::Ended(reason));
+        }
+    }
+
     /// Ends all streams, after what has been marked.
     pub(crate) fn close(&mut self, reason: Closed, now: Instant) {
         self.hand_out(now);
@@ -385,6 +393,23 @@ mod tests {
         let next = live(&mut shard, 100);
         round(&mut shard, 101..=101, Instant::now());
         assert_eq!(next.taken(), [101]);
+    }
+
+    #[test]
+    fn the_streams_on_sockets_end_after_what_there_is_and_the_others_go_on() {
+        let mut shard = shard();
+        let (on_socket, polled) = (live(&mut shard, 0), Peer::default());
+        let sink = Fake { is_on_socket: false, ..Fake::new("a", &polled) };
+        shard.attach(sink, at(0), Instant::now());
+        shard.mark(&[entry(1, "topic=a")], Instant::now());
+        shard.end_sockets(Closed::Stopping, Instant::now());
+        assert_eq!(
+            (on_socket.taken(), on_socket.eviction()),
+            (vec![1], Some(Eviction::Ended(Closed::Stopping)))
+        );
+        let next = live(&mut shard, 1);
+        round(&mut shard, 2..=2, Instant::now());
+        assert_eq!((polled.taken(), polled.eviction(), next.taken()), (vec![1, 2], None, vec![2]));
     }
 
     /// Publishes to all shards until the slow member has been evicted, and returns how long a shard waited.

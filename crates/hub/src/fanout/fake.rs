@@ -103,6 +103,7 @@ impl Peer {
 pub(crate) struct Fake {
     pub(crate) interest: Arc<Interest>,
     pub(crate) peer: Peer,
+    pub(crate) is_on_socket: bool,
 }
 
 impl Fake {
@@ -110,7 +111,7 @@ impl Fake {
     pub(crate) fn new(selector: &str, peer: &Peer) -> Self {
         let matchers = vec![Matcher::selector(selector, &Limits::default()).expect("valid")];
         let interest = Arc::new(Interest::new(matchers, Arc::new(Grants::default())));
-        Self { interest, peer: peer.clone() }
+        Self { interest, peer: peer.clone(), is_on_socket: true }
     }
 }
 
@@ -161,6 +162,10 @@ impl Sink for Fake {
 
     fn ready(&mut self, _: &Event, ring: &Ring, now: Instant) -> Result<(), Gone> {
         self.flush(ring, now)
+    }
+
+    fn is_on_socket(&self) -> bool {
+        self.is_on_socket
     }
 
     fn is_behind(&self) -> bool {

@@ -18,6 +18,8 @@ pub(crate) enum Batch {
 pub(crate) enum Command<S> {
     /// Feed a stream from the position on.
     Attach { sink: S, after: Position },
+    /// End the streams on sockets.
+    EndSockets(Closed),
     /// End all streams, and the shard.
     Close(Closed),
 }

@@ -132,6 +132,12 @@ impl<S: Sink> Members<S> {
         Some(sink)
     }
 
+    /// The keys of all members whose sockets the shard writes to.
+    pub(crate) fn on_sockets(&self) -> Vec<MemberKey> {
+        let on_sockets = self.slots.iter().filter(|(_, member)| member.sink.is_on_socket());
+        on_sockets.map(|(slot, member)| MemberKey { slot: slot as u32, number: member.number }).collect()
+    }
+
     /// Takes all members out.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = S> + use<S> {
         let all = std::mem::replace(self, Self { admitted: self.admitted, ..Self::default() });

@@ -193,6 +193,13 @@ impl<S: Sink> Shard<S> {
         self.0.bell.depart(key);
     }
 
+    /// Ends the streams of all members on sockets.
+    pub(crate) async fn end_sockets(&self, reason: Closed) {
+        // An error means that it has ended, and they with it.
+        let _ = self.0.commands.send(Command::EndSockets(reason)).await;
+        self.0.bell.ring();
+    }
+
     /// Ends all members' streams and the shard.
     pub(crate) async fn close(&self, reason: Closed) {
         // An error means that it has ended already.

@@ -53,6 +53,9 @@ pub(crate) trait Sink: Sized + Send + 'static {
     /// [`Gone`]: the peer has left.
     fn ready(&mut self, event: &Event, ring: &Ring, now: Instant) -> Result<(), Gone>;
 
+    /// Whether the shard writes to a socket of the member.
+    fn is_on_socket(&self) -> bool;
+
     /// Whether it has unsent bytes.
     fn is_behind(&self) -> bool;
 

@@ -75,6 +75,10 @@ impl Sink for Carrier {
         }
     }
 
+    fn is_on_socket(&self) -> bool {
+        matches!(self, Self::Socket(_))
+    }
+
     /// A polled stream never is: its queue has its own bound.
     fn is_behind(&self) -> bool {
         match self {
