@@ -173,8 +173,7 @@ class Hub:
         """
 
     def end_passed(self) -> None:
-        """Begin to end the streams of clients that were passed, after what there is. Subscribers come back. The hub goes
-        on.
+        """Begin to end the streams of clients that were passed, after what there is. The hub goes on.
 
         Raises:
             LogUnavailable, NoRoom, HubFailed, HubStopped: as start.
