@@ -9,7 +9,6 @@ import socket
 import ssl
 import sys
 import tempfile
-import threading
 import time
 from http.client import HTTPResponse, IncompleteRead
 from pathlib import Path
@@ -40,6 +39,7 @@ class CustomResponse(Response):
 
 app = Flask(__name__)
 app.response_class = CustomResponse
+app.config.from_prefixed_env()
 app.config.update(SECRET_KEY="k" * 32, MERCURE_HUB=True, MERCURE_HUB_ALLOW_PUBLISH=True)
 mercure = MercureSSE(app)
 
@@ -528,7 +528,8 @@ def test_a_stream_follows_another_request_on_its_connection(name, serve):
 
 
 @pytest.mark.parametrize("name", ["gunicorn gevent", "gunicorn gthread", "pywsgi"])
-def test_what_clients_send_on_their_streams_keeps_no_loop_busy(name, serve):
+def test_what_clients_send_on_their_streams_keeps_no_loop_busy(name, serve, monkeypatch):
+    monkeypatch.setenv("FLASK_MERCURE_HUB_KEEPALIVE_INTERVAL", "1")
     server = serve(name)
     # The server waits for the request, so that its loop knows the socket.
     connections = [server.connect() for _ in range(1 if "gthread" in name else 5)]
@@ -543,8 +544,10 @@ def test_what_clients_send_on_their_streams_keeps_no_loop_busy(name, serve):
             connection.shutdown(socket.SHUT_WR)
         worker = server.worker()
         before = ticks(worker)
-        # Some turns of the server's loop, which would take all of a processor.
-        threading.Event().wait(0.5)
+        # Half a second at least, in which a busy loop would take all of a processor.
+        with contextlib.closing(server.stream()) as silent:
+            assert silent.opens()
+            assert [silent.first_bytes() for _ in range(2)] == [b":\n"] * 2
         assert ticks(worker) - before < 0.3 * os.sysconf("SC_CLK_TCK")
 
 
