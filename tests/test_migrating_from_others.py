@@ -1,0 +1,83 @@
+"""The code in docs/migrating-from-others.md runs: what stands after "After" does what stood there before."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from clients import Request
+
+PAGE = Path(__file__).parent.parent / "docs" / "migrating-from-others.md"
+TEXT = PAGE.read_text(encoding="utf-8")
+BLOCKS = dict(re.findall(r"^```python\n# ([\w-]+)\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE))
+
+
+@pytest.fixture
+def run(serve, token):
+    """Runs the code for one library; returns its names and its URL."""
+
+    def start(name):
+        names = {"__name__": "moved"}
+        exec(BLOCKS[name], names)
+        return names, serve(names["app"])
+
+    return start
+
+
+def page_url(names, snippet):
+    """The URL of the stream in a snippet of the page, as the application renders it."""
+    (expression,) = re.findall(r'new EventSource\("(\{\{.*?\}\})"\)', snippet)
+    with names["app"].test_request_context():
+        rendered = names["app"].jinja_env.from_string(expression).render(user=7)
+    return rendered.partition("?")[2]
+
+
+SNIPPETS = re.findall(r"^```html\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
+
+
+def test_every_library_has_code_before_and_after():
+    sections = TEXT.split("\n## From ")[1:]
+    assert [section.split("\n")[0] for section in sections] == list(BLOCKS)
+    assert all("```py\n" in section and "```python\n" in section for section in sections)
+
+
+def test_flask_sse(run, open_stream):
+    names, url = run("flask-sse")
+    hub = f"{url}/.well-known/mercure?{page_url(names, SNIPPETS[0])}"
+    jwt = names["mercure"].create_subscription_jwt("/users/7")
+    stream = open_stream(hub, {"Authorization": f"Bearer {jwt}"})
+    assert stream.opens()
+    assert Request("POST", f"{url}/greet/8").status == 200
+    assert Request("POST", f"{url}/greet/7").status == 200
+    event = stream.event()
+    assert (event["event"], event["data"]) == ("greeting", '{"text": "hello"}')
+
+
+def test_flask_socketio(run, open_stream, capsys, wait_until):
+    names, url = run("Flask-SocketIO")
+    stream = open_stream(f"{url}/.well-known/mercure?{page_url(names, SNIPPETS[1])}")
+    assert stream.opens()
+    body = b'{"text": "hello"}'
+    sent = Request("POST", f"{url}/rooms/lobby/messages", {"Content-Type": "application/json"}, body)
+    assert sent.status == 204
+    event = stream.event()
+    assert (event["event"], event["data"]) == ("message", '{"from": "somebody", "text": "hello"}')
+    stream.close()
+    wait_until(lambda: "somebody has left /rooms/lobby" in capsys.readouterr().out)
+
+
+def test_django_eventstream(run, open_stream):
+    names, url = run("django-eventstream")
+    client = names["app"].test_client()
+    assert client.get("/rooms/lobby").status_code == 403
+    with client.session_transaction() as session:
+        session["user"] = 7
+    assert client.get("/rooms/staff").status_code == 403
+    cookie = client.get("/rooms/lobby").headers["Set-Cookie"].partition(";")[0]
+    stream = open_stream(f"{url}/.well-known/mercure?topic=/rooms/lobby&topic=/rooms/staff", {"Cookie": cookie})
+    assert stream.opens()
+    assert Request("POST", f"{url}/rooms/staff").status == 204
+    assert Request("POST", f"{url}/rooms/lobby").status == 204
+    assert stream.event()["data"] == '{"text": "hello"}'
+    names["mercure"].publish("/rooms/lobby", "end", private=True)
+    assert stream.event()["data"] == "end", "nothing of the other room before"
