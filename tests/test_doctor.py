@@ -147,8 +147,8 @@ def test_tokens_that_never_end_are_found(embedded):
         ("gunicorn -k uvicorn.workers.UvicornWorker app:app", "problem", "serves ASGI"),
         ("gunicorn --workers many app:app", "warning", "gunicorn does not take it"),
         ("uwsgi --http :8000 --processes=3 --enable-threads -w app", "ok", "uWSGI, 3 workers"),
-        ("uwsgi --http :8000 --processes 3 -w app", "problem", "without threads"),
-        ("waitress-serve app:app", "ok", "waitress-serve, 1 worker"),
+        ("uwsgi --http :8000 --processes 3 -w app", "warning", "without threads"),
+        ("waitress-serve app:app", "warning", "each stream takes one of its threads"),
         ('gunicorn "', "warning", "--server"),
     ],
 )

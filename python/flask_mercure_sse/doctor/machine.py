@@ -19,15 +19,14 @@ def check_open_files(processes: int, streams: int) -> Finding | None:
         import resource
     except ImportError:
         return None
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY:
+    # The first stream of a process raises its limit to the hard one.
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard == resource.RLIM_INFINITY:
         return Finding("ok", "open files", "no limit here")
-    # One of eight connections is never a stream.
-    room = max(soft - _RESERVE, 0) * 7 // 8 * processes
-    found = f"{soft} for a process started from here: room for about {room} streams"
+    # Half of the files is for streams, and one of eight of these connections is never a stream.
+    room = max(hard - _RESERVE, 0) // 2 * 7 // 8 * processes
+    found = f"{hard} for a process started from here: room for about {room} streams"
     if room >= streams:
         return Finding("ok", "open files", found)
-    change = "raise the limit: LimitNOFILE=65536 in the systemd unit, --ulimit nofile=65536 of a container, ulimit -n"
-    if hard != resource.RLIM_INFINITY and hard < 65536:
-        change += f"; the hard limit is {hard} here"
+    change = "raise the hard limit: LimitNOFILE=65536 in the systemd unit, --ulimit nofile=65536 of a container"
     return Finding("warning", "open files", f"{found}; {streams} are expected (--streams)", change)

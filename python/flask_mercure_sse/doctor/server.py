@@ -32,6 +32,10 @@ class Server:
     """Whether threads that an application starts run while no request is served."""
 
 
+_UNKNOWN: Final = "a thread for each request"
+"""The kind of a server of which nothing else is known."""
+
+
 class UnreadableError(Exception):
     """A configuration or a command of a server cannot be read. The text says which and why."""
 
@@ -56,7 +60,7 @@ def find(command: str | None, environ: Mapping[str, str], directory: Path) -> Se
     if "uwsgi" in names:
         return _uwsgi(words[names.index("uwsgi") + 1 :], environ, directory)
     if command:
-        return Server(next(iter(names), ""), "--server", 1, "threads")
+        return Server(next(iter(names), ""), "--server", 1, _UNKNOWN)
     if (directory / _GUNICORN_FILE).exists() or environ.get("GUNICORN_CMD_ARGS"):
         return _gunicorn([], environ, directory)
     if (directory / _UWSGI_FILE).exists() or any(name.startswith("UWSGI_") for name in environ):
@@ -90,6 +94,13 @@ def check(server: Server | None, unreadable: str | None) -> Iterator[Finding]:
             f"{found}: this worker class serves ASGI applications, and Flask is a WSGI application",
             "use gunicorn's own worker classes: sync, gthread or gevent",
         )
+    elif server.kind in (_UNKNOWN, "tornado"):
+        yield Finding(
+            "warning",
+            "server",
+            f"{found}: it does not show the sockets of its clients, so each stream takes one of its threads",
+            "use gunicorn or uWSGI, whose workers streams leave, or give it as many threads as there are streams",
+        )
     elif server.tls and server.kind == "sync":
         yield Finding(
             "problem",
@@ -106,7 +117,7 @@ def check(server: Server | None, unreadable: str | None) -> Iterator[Finding]:
         )
     elif not server.python_threads:
         yield Finding(
-            "problem",
+            "warning",
             "server",
             f"{found} without threads: queues of updates and signals of subscriptions stand still",
             "set enable-threads = true",
