@@ -14,7 +14,7 @@ from flask import Flask
 from clients import PATIENCE, SECRET, Token
 from flask_mercure_sse import MercureSSE
 from flask_mercure_sse.doctor import clock, cookie
-from proxies import HOST, Nginx, certificate
+from proxies import Nginx, certificate
 
 PUBLISHER, SUBSCRIBER = "publisher key of at least 32 bytes", "subscriber key of at least 32 bytes"
 
@@ -56,7 +56,7 @@ def embedded(tmp_path, monkeypatch):
 
     def make(**config):
         app = Flask("production")
-        app.config.update({"SECRET_KEY": SECRET, "MERCURE_HUB": True, "MERCURE_HUB_ALLOW_PUBLISH": True, **config})
+        app.config.update({"SECRET_KEY": SECRET, "MERCURE_HUB": True, **config})
         MercureSSE(app)
         return app
 
@@ -332,13 +332,13 @@ def test_a_host_that_the_application_refuses_is_found(embedded):
 def site(embedded, serve, stack, tmp_path, monkeypatch):
     """Examines an application behind nginx with the configuration of deploy/, with lines put into it."""
 
-    def start(lines="", *arguments, replaced=None, secure=False, **config):
+    def start(lines="", *arguments, replaced=None, secure=False, trusted=None, **config):
         app = embedded(**config)
         listen = serve(app).removeprefix("http://")
         put = {"proxy_buffering off;": f"proxy_buffering off; {lines}"} if lines else {}
         nginx = Nginx(tmp_path, [listen], {**put, **(replaced or {})})
         stack.callback(nginx.close)
-        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "hub.crt"))
+        monkeypatch.setenv("SSL_CERT_FILE", str(trusted or tmp_path / "hub.crt"))
         return examine(app, *(arguments or ("--seconds", "0")), nginx.secure_url if secure else nginx.url)
 
     return start
@@ -348,8 +348,9 @@ SITE = ("site", "HTTP/2", "clock", "tokens", "compression", "headers", "bufferin
 
 
 def test_a_site_with_the_configuration_of_deploy_has_no_finding(site):
-    report = site("", "--seconds", "2", secure=True, MERCURE_HUB_KEEPALIVE_INTERVAL=0.5)
-    assert [line for line in report.bad if line.split(maxsplit=1)[1].startswith(SITE)] == []
+    four_workers = ["--server", "gunicorn --workers 4 --bind unix:/run/app/web.socket app:app"]
+    report = site("", "--seconds", "2", *four_workers, secure=True, MERCURE_HUB_KEEPALIVE_INTERVAL=0.5)
+    assert report.bad == []
     assert [report.level(check) for check in SITE] == [["ok"]] * len(SITE)
     assert "with signs of life" in report.line("idle time-out")
     assert SECRET not in report.output
@@ -427,10 +428,10 @@ def test_header_fields_that_a_proxy_drops_are_found(site, lines, check, level, f
     assert found in report.line(check)
 
 
-def test_without_tls_browsers_have_six_connections(embedded, serve):
-    url = serve(embedded()).replace("127.0.0.1", "127.0.0.2")
-    # Werkzeug listens on one address; what is looked at is the URL.
-    assert examine(embedded(), "--seconds", "0", url).level("site") == ["problem"]
+def test_a_site_without_http_2_is_found(site):
+    report = site(replaced={" ssl http2;": " ssl;"}, secure=True)
+    assert report.level("HTTP/2") == ["warning"]
+    assert "seventh tab" in report.line("HTTP/2")
 
 
 def test_a_redirection_is_found(site):
@@ -456,14 +457,12 @@ def test_a_proxy_that_does_not_lead_to_the_hub_is_found(fake_hub, embedded, stat
     assert found in examine(embedded(), "--seconds", "0", url).line("site")
 
 
-def test_a_certificate_that_browsers_refuse_is_found(site, tmp_path, monkeypatch):
-    app_certificate = tmp_path / "other"
-    app_certificate.mkdir()
-    public, _ = certificate(app_certificate)
-    report = site("", "--seconds", "0", secure=True)
-    assert report.level("site") == ["ok"]
-    monkeypatch.setenv("SSL_CERT_FILE", str(public))
-    assert HOST == "localhost"
+def test_a_certificate_that_browsers_refuse_is_found(site, tmp_path):
+    (tmp_path / "other").mkdir()
+    public, _ = certificate(tmp_path / "other")
+    report = site(secure=True, trusted=public)
+    assert report.level("site") == ["problem"]
+    assert "browsers refuse the certificate" in report.changes["site"]
 
 
 def test_a_site_with_another_key_is_found(embedded, serve):
@@ -474,13 +473,28 @@ def test_a_site_with_another_key_is_found(embedded, serve):
 
 
 def test_a_site_with_another_log_is_found(embedded, serve):
-    url = serve(embedded())
+    url = serve(embedded(MERCURE_HUB_TRANSPORT="memory:"))
     # It sends to the hub elsewhere, and listens at the site.
-    other = serve(embedded()) + "/.well-known/mercure"
+    other = serve(embedded(MERCURE_HUB_ALLOW_PUBLISH=True)) + "/.well-known/mercure"
     app = embedded(MERCURE_HUB=False, MERCURE_HUB_URL=other, MERCURE_PUBLIC_HUB_URL=url + "/.well-known/mercure")
     report = examine(app, "--seconds", "0", url)
     assert report.level("events") == ["problem"]
     assert "lead to the same hub" in report.changes["events"]
+
+
+def test_a_command_that_does_not_run_as_the_application_does_is_found(embedded, serve):
+    url = serve(embedded())
+    report = examine(embedded(MERCURE_HUB_TRANSPORT="host:?name=other"), "--seconds", "0", url)
+    assert report.level("events") == ["problem"]
+    assert "as the user and with the configuration" in report.changes["events"]
+
+
+def test_a_log_in_memory_is_out_of_reach(embedded, serve):
+    app = embedded(MERCURE_HUB_TRANSPORT="memory:", MERCURE_HUB_ALLOW_PUBLISH=False)
+    report = examine(app, "--seconds", "0", serve(app))
+    assert report.level("events") == ["warning"]
+    app = embedded(MERCURE_HUB_TRANSPORT="memory:", MERCURE_HUB_ALLOW_PUBLISH=True)
+    assert examine(app, "--seconds", "0", serve(app)).level("buffering") == ["ok"], "published over HTTP"
 
 
 def test_a_site_without_history_is_found(embedded, serve):

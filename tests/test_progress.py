@@ -22,7 +22,6 @@ def start(stack, tmp_path):
     """Starts a process of the example; all of a test have one folder of tasks, and one hub."""
 
     def start(*command, ready):
-        # The hub of a test is not that of another one.
         variables = [
             f"CELERY_FOLDER={tmp_path}/tasks",
             "STEP_SECONDS=0",
@@ -67,7 +66,6 @@ def test_a_script_of_the_application_publishes_to_the_pages_of_the_server(start,
         "STEP_SECONDS": "0",
         "XDG_RUNTIME_DIR": str(tmp_path),
     }
-    environment["TMPDIR"] = str(tmp_path)
     command = [sys.executable, "-c", code]
     ran = subprocess.run(
         command, cwd=EXAMPLE, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False

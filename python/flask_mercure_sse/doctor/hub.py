@@ -48,15 +48,19 @@ def check_log(state: MercureSSEState, processes: int) -> Iterator[Finding]:
     Args:
         processes: of the server.
     """
-    transport = state.embedded.shared_transport
+    try:
+        transport = state.embedded.shared_transport
+    except ValueError as error:
+        yield Finding("problem", "log", str(error), "name a directory of the user, such as host:///run/app")
+        return
     scheme = (transport or "memory").partition(":")[0]
     if scheme == "memory":
         found = "in the memory of each process, so a restart loses it and each process is a hub of its own"
         if processes > 1:
-            change = "several workers need one log: remove MERCURE_HUB_TRANSPORT, or set it to host: or redis://…"
+            change = "several workers need one log: set MERCURE_HUB_TRANSPORT, such as host:///run/app or redis://…"
             yield Finding("problem", "log", found, change)
         else:
-            yield Finding("warning", "log", found, "set MERCURE_HUB_TRANSPORT, such as host:")
+            yield Finding("warning", "log", found, "set MERCURE_HUB_TRANSPORT, such as host:///run/app")
         return
     assert transport is not None
     where = _without_password(transport)

@@ -145,9 +145,10 @@ class Site:
 
     def _protocol(self) -> Iterator[Finding]:
         parts = urlsplit(self.hub)
-        if parts.scheme == "https" and negotiates_http_2(self.hub):
+        is_secure = parts.scheme == "https"
+        if is_secure and negotiates_http_2(self.hub):
             yield Finding("ok", "HTTP/2", "browsers have room for a hundred streams")
-        elif (parts.hostname or "") not in ("localhost", "127.0.0.1", "::1"):
+        elif is_secure or parts.hostname not in ("localhost", "127.0.0.1", "::1"):
             yield Finding(
                 "warning",
                 "HTTP/2",
@@ -272,7 +273,7 @@ class Site:
                 "warning",
                 "events",
                 "nothing is published: the hub of the running application is out of reach, its log is in memory",
-                "set MERCURE_HUB_TRANSPORT = host:",
+                "set MERCURE_HUB_TRANSPORT, such as host:///run/app",
             )
             return nothing
         for number in range(_EVENTS):
