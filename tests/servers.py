@@ -19,10 +19,17 @@ from clients import PATIENCE
 class ServerProcess:
     """Starts a command and waits until it writes that it is ready. Skips the test where the program is missing."""
 
-    def __init__(self, command: list[str], ready: str, cwd: Path | None = None) -> None:
+    def __init__(
+        self, command: list[str], ready: str, cwd: Path | None = None, *, pass_fds: tuple[int, ...] = ()
+    ) -> None:
         needs(command[0])
         self.process = subprocess.Popen(
-            command, cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            command,
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            pass_fds=pass_fds,
         )
         self.ready, self.lines, self.is_ready = ready, list[str](), threading.Event()
         self.reader = threading.Thread(target=self._read, daemon=True)
