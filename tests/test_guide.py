@@ -23,6 +23,7 @@ def block(part):
 def guide(monkeypatch):
     """The names that the first block makes, with the embedded hub on."""
     monkeypatch.setenv("FLASK_DEBUG", "1")
+    monkeypatch.setenv("SECRET_KEY", "at least 32 random bytes, please")
     names = {"__name__": "guide"}
     exec(BLOCKS[0], names)
     return names

@@ -266,3 +266,30 @@ def test_a_browser_gets_an_empty_stream_while_there_is_no_application(host):
     assert stream.status == 200
     assert stream.headers["Content-Type"] == "text/event-stream"
     assert re.fullmatch(rb"retry: \d+\n\n", stream.response.read())
+
+
+def test_the_three_lines_of_the_readme_are_enough(tmp_path, stack):
+    text = (hubs.ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = [block for _, block in re.findall(r"^```(\w*)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)]
+    (application,) = (block for block in blocks if block.startswith("from flask import Flask"))
+    (lines,) = (block for block in blocks if "TRUSTED_HOSTS" in block)
+    (command,) = (block for block in blocks if block.startswith("gunicorn"))
+    (tmp_path / "app.py").write_text("import os\n" + application.replace("mercure =", f"{lines}mercure ="))
+    (tmp_path / "gunicorn.conf.py").write_text("")
+    environment = {**os.environ, "SECRET_KEY": SECRET}
+    arguments = shlex.split(command.replace("unix:/run/app.socket", "127.0.0.1:0"))
+    assert arguments[:3] == ["gunicorn", "--workers", "4"]
+    program = str(Path(sys.executable).parent / "gunicorn")
+    server = ServerProcess(["env", f"SECRET_KEY={SECRET}", program, *arguments[1:]], "Booting worker", tmp_path)
+    stack.callback(server.kill)
+    url = re.search(r"Listening at: (http://[0-9.:]+)", "".join(server.lines))[1]
+    host = {"Host": "example.com"}
+    streams = [Stream(f"{url}{HUB_PATH}?topic=topic", host) for _ in range(8)]
+    for stream in streams:
+        stack.callback(stream.close)
+        assert stream.opens()
+    publish = [sys.executable, "-m", "flask", "mercure", "publish", "topic", "message"]
+    ran = subprocess.run(
+        publish, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert [stream.event() for stream in streams] == [{"id": ran.stdout.strip(), "data": "message"}] * 8, ran.stderr
