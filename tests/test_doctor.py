@@ -193,6 +193,16 @@ def test_a_store_that_does_not_answer_is_found_without_its_password(embedded):
     assert "hunter2" not in report.output
 
 
+def test_a_log_that_other_users_may_write_is_found(embedded, host_logs):
+    host_logs.mkdir(exist_ok=True)
+    directory = host_logs / "shared"
+    directory.mkdir()
+    directory.chmod(0o777)
+    report = examine(embedded(MERCURE_HUB_TRANSPORT=f"host://{directory}"))
+    assert report.level("log") == ["problem"]
+    assert "as the user of the application" in report.changes["log"]
+
+
 def test_too_few_open_files_are_found(embedded):
     report = examine(embedded(), "--streams", "1000000000")
     assert report.level("open files") == ["warning"]

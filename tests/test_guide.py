@@ -36,6 +36,21 @@ def test_all_blocks_run(guide, capsys):
     assert "message Walden" in capsys.readouterr().out
 
 
+def test_jobs_and_commands_of_the_guide_publish(guide, mercure_subscriber):
+    for part in ("from celery import", "BackgroundScheduler"):
+        exec(block(part), guide)
+    reader = mercure_subscriber(["/jobs/{job}", "/clock", "/news"], mercure=guide["mercure"])
+    guide["export"].apply(args=["7"])
+    assert [event.json()["percent"] for event in reader.received(5)] == [0, 25, 50, 75, 100]
+    # RQ calls the function by its name in a module. This one has none.
+    guide["queue"].enqueue = lambda function, *arguments: function(*arguments)
+    assert guide["app"].test_client().post("/exports/8").status_code == 202
+    assert reader.received(10)[-1].json() == {"percent": 100}
+    guide["scheduler"].get_jobs()[0].func()
+    guide["app"].test_cli_runner().invoke(args=["announce"])
+    assert [event.data for event in reader.received(12)[-2:]] == ["a minute has passed", "maintenance at noon"]
+
+
 def test_what_the_examples_publish_arrives(guide, mercure_subscriber):
     reader = mercure_subscriber(["/books/{id}", "/books"], mercure=guide["mercure"])
     for part in ("urn:uuid:my-own", "class Book", "publish_many", "create table books"):

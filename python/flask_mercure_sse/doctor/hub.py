@@ -81,7 +81,13 @@ def check_log(state: MercureSSEState, processes: int) -> Iterator[Finding]:
         state.embedded.running().start()
     except (OSError, RuntimeError, ValueError) as error:
         reason = str(error) if isinstance(error, ValueError) else str(from_native(error))
-        yield Finding("problem", "log", f"{where}: {reason}", "start its server, or correct MERCURE_HUB_TRANSPORT")
+        if scheme == "host":
+            change = (
+                "run this command as the user of the application, or name a directory that belongs to that user alone"
+            )
+        else:
+            change = "start its server, or correct MERCURE_HUB_TRANSPORT"
+        yield Finding("problem", "log", f"{where}: {reason}", change)
         return
     yield Finding("ok", "log", f"{where}, opened in {(time.monotonic() - began) * 1000:.0f} ms")
 
