@@ -186,6 +186,13 @@ def test_workers_without_one_log_are_found(embedded, tmp_path):
     assert examine(embedded(MERCURE_HUB_TRANSPORT=f"durable://{tmp_path}/log")).level("log") == ["ok"]
 
 
+def test_the_reason_why_processes_cannot_share_a_log_is_told(embedded, monkeypatch):
+    monkeypatch.setenv("MERCURE_HUB_HOST_DIRECTORY", "/" + "x" * 120)
+    report = examine(embedded(), "--server", "gunicorn --workers 2 app:app")
+    assert report.level("log") == ["problem"]
+    assert "its path is too long" in report.line("log")
+
+
 def test_a_store_that_does_not_answer_is_found_without_its_password(embedded):
     report = examine(embedded(MERCURE_HUB_TRANSPORT="redis://user:hunter2@127.0.0.1:9/0?timeout=1"))
     assert report.level("log") == ["problem"]
@@ -389,6 +396,17 @@ class BufferingNginx(Nginx):
         self.configuration = directory / "buffering.conf"
         self.configuration.write_text(self.text + "# petasos2:5500")
         super().__init__(directory, nodes)
+
+
+def test_protocol_1_0_has_no_finding_either(site, elsewhere):
+    report = site("", secure=True, MERCURE_PROTOCOL="1.0")
+    assert [report.level(check) for check in SITE[:-1]] == [["ok"]] * (len(SITE) - 1), report.output
+    # The standalone hub of a test does not know its port.
+    app = elsewhere(MERCURE_PROTOCOL="1.0", MERCURE_JWT_AUDIENCE="http://localhost/.well-known/mercure")
+    assert examine(app).bad == []
+    report = examine(elsewhere(MERCURE_PROTOCOL="1.0", MERCURE_JWT_AUDIENCE="https://other.example/"))
+    assert report.level("round trip") == ["problem"]
+    assert "tokens are for https://other.example/ (MERCURE_JWT_AUDIENCE)" in report.changes["round trip"]
 
 
 def test_a_proxy_that_buffers_is_found(embedded, serve, stack, tmp_path):

@@ -129,3 +129,10 @@ def test_refusals_have_their_names(make):
     refused = ForbiddenTopicError
     with pytest.raises((refused, TokenRefusedError) if mercure.state.protocol == "0.x" else refused):
         mercure.publish("https://example.com/a", "b", jwt=jwt)
+
+
+def test_the_doctor_finds_nothing_at_a_hub_that_fits(make):
+    report = make().app.test_cli_runner().invoke(args=["mercure", "doctor"])
+    assert report.exit_code == 0, report.output
+    assert "problem: 0" in report.output
+    assert "round trip: a private update was published and has arrived" in report.output

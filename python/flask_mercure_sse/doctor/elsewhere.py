@@ -68,6 +68,13 @@ def _dialects(state: MercureSSEState, hub: str, spoken: dict[str, int]) -> Findi
     return Finding("problem", "hub elsewhere", f"{hub} speaks {known[0]}, and the application {own}", change)
 
 
+def _of_1_0(state: MercureSSEState) -> str:
+    """What else a hub compares in protocol 1.0."""
+    if state.settings.protocol == "0.x":
+        return ""
+    return f"; tokens are for {state.authorization.audience} (MERCURE_JWT_AUDIENCE): the hub must have that identifier"
+
+
 def _round_trip(hub: str, trial: Trial) -> Finding:
     name = "round trip"
     try:
@@ -78,7 +85,8 @@ def _round_trip(hub: str, trial: Trial) -> Finding:
                     "problem",
                     name,
                     f"the hub refuses the application's subscribers ({head.status})",
-                    "give both the same key: MERCURE_SUBSCRIBER_SECRET_KEY here, and the hub's subscriber key",
+                    "give both the same key: MERCURE_SUBSCRIBER_SECRET_KEY here, and the hub's subscriber key"
+                    + _of_1_0(trial.state),
                 )
             if head is None or head.status != 200:
                 status = "no answer" if head is None else f"the answer is {head.status}"

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
+from .. import host_log
 from ..errors import from_native
 from ..state import MercureSSEState
 from .finding import Finding
@@ -56,6 +57,8 @@ def check_log(state: MercureSSEState, processes: int) -> Iterator[Finding]:
     scheme = (transport or "memory").partition(":")[0]
     if scheme == "memory":
         found = "in the memory of each process, so a restart loses it and each process is a hub of its own"
+        if state.settings.hub_transport is None and not state.app.testing:
+            found += f": {_why_in_memory(state)}"
         if processes > 1:
             change = "several workers need one log: set MERCURE_HUB_TRANSPORT, such as host:///run/app or redis://…"
             yield Finding("problem", "log", found, change)
@@ -90,6 +93,14 @@ def check_log(state: MercureSSEState, processes: int) -> Iterator[Finding]:
         yield Finding("problem", "log", f"{where}: {reason}", change)
         return
     yield Finding("ok", "log", f"{where}, opened in {(time.monotonic() - began) * 1000:.0f} ms")
+
+
+def _why_in_memory(state: MercureSSEState) -> str:
+    try:
+        host_log.url(state.app)
+    except OSError as error:
+        return str(error)
+    return "its place could not be used"
 
 
 def _without_password(transport: str) -> str:
