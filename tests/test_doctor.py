@@ -289,6 +289,8 @@ def test_the_origins_of_pages_are_asked_about_as_three_clients_ask(elsewhere):
     assert "--cors-origins https://no.example" in report.changes["CORS"]
     report = examine(elsewhere("--cors-origins", "*"), "--origin", "https://app.example")
     assert report.level("CORS") == ["warning"]
+    assert "browsers block" not in report.line("cookie"), "the hub is on this machine"
+    assert "no cookie of app.example reaches the hub at 127.0.0.1" in report.line("cookie")
 
 
 def test_an_embedded_hub_has_the_origin_of_its_application(embedded):

@@ -85,8 +85,8 @@ def _examine(state: MercureSSEState, options: Options, progress: Progress) -> It
     else:
         yield from elsewhere.check(state)
     page, public = _addresses(state, options.url)
-    if page is not None:
-        yield cookie.check(state, page)
+    for each in [page] if page is not None else options.origins:
+        yield cookie.check(state, each)
     for origin in options.origins:
         own = public or _own_url(state)
         yield origins.check(state, own, origin, in_process=options.url is None and state.embedded.is_used)
