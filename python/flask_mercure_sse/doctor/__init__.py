@@ -85,7 +85,8 @@ def _examine(state: MercureSSEState, options: Options, progress: Progress) -> It
     else:
         yield from elsewhere.check(state)
     page, public = _addresses(state, options.url)
-    for each in [page] if page is not None else options.origins:
+    # An embedded hub has the origin of its application.
+    for each in [page] if page is not None else () if state.embedded.is_used else options.origins:
         yield cookie.check(state, each)
     for origin in options.origins:
         own = public or _own_url(state)
