@@ -7,8 +7,9 @@ arrived.
 
     python bench/flask_streams.py --streams 5000 --worker-class sync
 
-Further options are gunicorn's. Client and server share the machine. Each stream takes a file in either process: the
-hard limit of open files must be above the number of streams.
+Further options are gunicorn's; settings come from the environment (FLASK_MERCURE_HUB_SUBSCRIPTIONS=false). Client and
+server share the machine. Each stream takes a file in either process: the hard limit of open files must be above the
+number of streams.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from flask import Flask
 from flask_mercure_sse import MercureSSE
 
 app = Flask(__name__)
+app.config.from_prefixed_env()
 app.config.update(SECRET_KEY="k" * 32, MERCURE_HUB=True)
 mercure = MercureSSE(app)
 

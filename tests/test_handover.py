@@ -376,9 +376,11 @@ def test_a_worker_that_is_stopped_at_once_ends_its_streams_too(name, number, ser
         assert again.opens()
 
 
-@pytest.mark.parametrize("name", ["gunicorn sync", "gunicorn gthread", "gunicorn gevent"])
+@pytest.mark.parametrize("name", ["gunicorn sync", "gunicorn gthread", "gunicorn gevent", "uWSGI"])
 def test_a_worker_that_is_recycled_ends_its_streams(name, serve):
-    server = serve(name, "TCP", "--max-requests", "3")
+    # uWSGI would let a worker live for a minute at least.
+    more = ["--min-worker-lifetime", "0"] if name == "uWSGI" else []
+    server = serve(name, "TCP", "--max-requests", "3", *more)
     with contextlib.closing(server.stream()) as stream:
         for _ in range(2):
             server.get("/publish")

@@ -7,6 +7,7 @@ import os
 import secrets
 import socket
 import threading
+import time
 import weakref
 from typing import Final
 
@@ -209,9 +210,16 @@ class EmbeddedHub:
 _all: Final[weakref.WeakSet[EmbeddedHub]] = weakref.WeakSet()
 
 
+STOP_SECONDS: Final = 5.0
+"""How long the hubs of a process may delay its end, and one of them beyond. A hub takes milliseconds, unless the store of
+its log does not answer."""
+
+
 def _at_exit() -> None:
+    began = time.monotonic()
     for each in list(_all):
-        each.stop()
+        if time.monotonic() - began < STOP_SECONDS:
+            each.stop()
 
 
 # At import, so that it runs after everything that publishes at the end of the process.

@@ -6,6 +6,7 @@ gunicorn tells only the worker that it shall end. The worker finishes its reques
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import threading
@@ -55,7 +56,9 @@ class WorkerWatch:
         self._begun_in = os.getpid()
         worker = gunicorn_worker(environ)
         if worker is not None:
-            threading.Thread(target=self._run, args=(worker,), name="mercure-worker", daemon=True).start()
+            # Without room for a thread, the streams end with the process.
+            with contextlib.suppress(RuntimeError):
+                threading.Thread(target=self._run, args=(worker,), name="mercure-worker", daemon=True).start()
 
     def _run(self, worker: Any) -> None:
         try:
