@@ -211,8 +211,8 @@ _all: Final[weakref.WeakSet[EmbeddedHub]] = weakref.WeakSet()
 
 
 STOP_SECONDS: Final = 5.0
-"""How long the hubs of a process may delay its end, and one of them beyond. A hub takes milliseconds, unless the store of
-its log does not answer."""
+"""How long the hubs of a process may delay its end, and one of them beyond. A hub takes milliseconds, unless the store
+of its log does not answer."""
 
 
 def _at_exit() -> None:
