@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from contextlib import ExitStack
@@ -76,7 +77,9 @@ class Nginx(Proxy):
         }
 
     def start(self, directory: Path, text: str) -> list[str]:
-        main = "daemon off; pid nginx.pid; error_log stderr notice; events {} http { access_log off;"
+        # A Unix socket of a test is in a directory of the test's user.
+        main = "user root root; " if os.getuid() == 0 else ""
+        main += "daemon off; pid nginx.pid; error_log stderr notice; events {} http { access_log off;"
         paths = "".join(f"{kind}_temp_path {kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
         (directory / "nginx.conf").write_text(f"{main} {paths}\n{text}\n}}")
         return ["nginx", "-p", str(directory), "-c", "nginx.conf", "-e", "stderr"]

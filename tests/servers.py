@@ -50,7 +50,7 @@ class ServerProcess:
 
     def send(self, number: int) -> None:
         """To the process and all of its children."""
-        for process in [self.process.pid, *_children(self.process.pid)]:
+        for process in [self.process.pid, *children(self.process.pid)]:
             # One that serves a client may end at any time.
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, number)
@@ -59,7 +59,7 @@ class ServerProcess:
         """Returns when no thread of it runs any more: a signal takes effect some time after it was sent."""
         self.send(signal.SIGSTOP)
         deadline = time.monotonic() + PATIENCE
-        while not all(_is_paused(process) for process in [self.process.pid, *_children(self.process.pid)]):
+        while not all(_is_paused(process) for process in [self.process.pid, *children(self.process.pid)]):
             assert time.monotonic() < deadline, "the server does not pause"
             os.sched_yield()
 
@@ -96,10 +96,11 @@ def _is_paused(process: int) -> bool:
     return True
 
 
-def _children(parent: int) -> list[int]:
+def children(parent: int) -> list[int]:
+    """The processes that it has started, and theirs."""
     path = Path(f"/proc/{parent}/task/{parent}/children")
     try:
-        children = [int(child) for child in path.read_text().split()]
+        own = [int(child) for child in path.read_text().split()]
     except OSError:
         return []
-    return [*children, *(grandchild for child in children for grandchild in _children(child))]
+    return [*own, *(grandchild for child in own for grandchild in children(child))]

@@ -22,10 +22,12 @@ import npm
 from browser.launch import new_context
 from browser.pages import wait_for
 from browser.traffic import Traffic
-from browser.website import Website
+from browser.website import RETRY, Website
 from browser.workers import Gunicorn
+from clients import HUB_PATH
 from engines import Redis
 from hubs import ROOT
+from proxies import Nginx
 from waiting import wait_until
 
 HERE = Path(__file__).parent
@@ -194,8 +196,8 @@ def test_more_tabs_listen_than_a_browser_has_connections(
 
 @pytest.fixture
 def gunicorn(stack: ExitStack, tmp_path: Path) -> Callable[..., Gunicorn]:
-    def start(workers: int, **environment: str) -> Gunicorn:
-        server = Gunicorn(tmp_path, workers, environment)
+    def start(workers: int, *options: str, **environment: str) -> Gunicorn:
+        server = Gunicorn(tmp_path, workers, environment, *options)
         stack.callback(server.close)
         return server
 
@@ -216,6 +218,34 @@ def test_a_worker_is_replaced(context: BrowserContext, gunicorn: Callable[..., G
             assert server.try_to_publish(published[-1])
         wait_for(page, "(last) => heard().includes(last)", published[-1])
     assert page.evaluate("heard()") == published
+
+
+def test_four_workers_of_one_host_come_and_go_under_traffic(
+    context: BrowserContext, gunicorn: Callable[..., Gunicorn], stack: ExitStack, tmp_path: Path, turn: int
+) -> None:
+    """gunicorn as it comes, on a Unix socket behind nginx, without a store."""
+    socket = tmp_path / "app.socket"
+    server = gunicorn(4, "--bind", f"unix:{socket}")
+    application = f"location / {{ proxy_pass http://unix:{socket}; }}\n    location @away {{"
+    replaced = {**Nginx.comes_back_after(RETRY), "location @away {": application}
+    nginx = Nginx(tmp_path, [f"unix:{socket}"], replaced)
+    stack.callback(nginx.close)
+    server.url = nginx.url.removesuffix(HUB_PATH)
+    page = context.new_page()
+    page.goto(f"{server.url}/page")
+    wait_for(page, "opens > 0")
+    with Traffic(server.try_to_publish) as traffic:
+        for _ in range(5 if FULL else 1):
+            # One of them has the page's stream, and one leads.
+            for worker in range(4):
+                hears_more(page)
+                server.kill_worker(worker)
+            hears_more(page)
+            server.replace_workers()
+            hears_more(page)
+    assert server.try_to_publish("last")
+    wait_for(page, "heard().includes('last')")
+    traffic.check(page.evaluate("heard()")[:-1])
 
 
 def test_workers_with_one_log_are_replaced_under_traffic(

@@ -14,6 +14,7 @@ import pytest
 
 from clients import Request
 from hubs import ROOT
+from servers import children
 
 APPLICATION = """
 from flask import Flask, render_template_string, request
@@ -40,10 +41,10 @@ def publish(text):
 class Gunicorn:
     """Serves the application above."""
 
-    def __init__(self, directory: Path, workers: int, environment: dict[str, str]) -> None:
+    def __init__(self, directory: Path, workers: int, environment: dict[str, str], *options: str) -> None:
         (directory / "served.py").write_text(APPLICATION)
-        command = ["gunicorn", "--bind", "127.0.0.1:0", "--worker-class", "gthread", "--threads", "20"]
-        command += ["--workers", str(workers), "--graceful-timeout", "30", "served:app"]
+        options = options or ("--bind", "127.0.0.1:0", "--worker-class", "gthread", "--threads", "20")
+        command = ["gunicorn", *options, "--workers", str(workers), "--graceful-timeout", "30", "served:app"]
         path = os.pathsep.join([str(directory), str(ROOT / "tests")])
         self.workers = workers
         self.process = subprocess.Popen(
@@ -54,7 +55,8 @@ class Gunicorn:
             env={**os.environ, "PYTHONPATH": path, **environment},
             start_new_session=True,
         )
-        self.url = self.wait_for(r"Listening at: (http://[0-9.:]+)")
+        self.url = self.wait_for(r"Listening at: ([^ ]+)")
+        """Where it listens; whoever puts a proxy in front changes it."""
 
     def wait_for(self, pattern: str) -> str:
         """The first group of the next line of the log with this pattern."""
@@ -71,6 +73,10 @@ class Gunicorn:
         self.process.send_signal(signal.SIGHUP)
         for _ in range(self.workers):
             self.wait_for(r"(Worker exiting)")
+
+    def kill_worker(self, number: int) -> None:
+        """One of them, at once. Its place is taken by another."""
+        os.kill(sorted(children(self.process.pid))[number], signal.SIGKILL)
 
     def try_to_publish(self, text: str) -> bool:
         try:
