@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from flask import Flask
 
-from clients import HUB_PATH, Request
+from clients import HUB_PATH, PATIENCE, Request
 from flask_mercure_sse import MercureSSE
 from flask_mercure_sse.host_log import DIRECTORY_VARIABLE, url
 from servers import ServerProcess
@@ -121,6 +121,36 @@ def test_a_script_is_heard_by_the_pages_of_the_server(start, open_stream, tmp_pa
     id = run(tmp_path, SCRIPT)
     event = stream.event()
     assert (event["id"], event["data"]) == (id, "from a script")
+
+
+DEBUGGED = """
+from flask import Flask
+from flask_mercure_sse import MercureSSE
+
+app = Flask(__name__)
+app.config["SECRET_KEY"] = "k" * 32
+mercure = MercureSSE(app)
+"""
+
+
+def test_in_debug_mode_a_terminal_is_heard_beside_the_reloader(stack, open_stream, tmp_path):
+    (tmp_path / "app.py").write_text(DEBUGGED)
+    flask = [sys.executable, "-m", "flask", "--debug"]
+    server = ServerProcess([*flask, "run", "--port", "0"], "Debugger PIN", tmp_path)
+    stack.callback(server.kill)
+    found = re.search(r"Running on (http://[^ \n]+)", "".join(server.lines))
+    assert found
+    stream = open_stream(f"{found[1]}{HUB_PATH}?topic=topic")
+    stream.first_bytes()
+    for command in (["mercure", "publish", "topic", "data"], ["shell"]):
+        # The shell reads its commands from there.
+        code = "from app import mercure; print(mercure.publish('topic', 'data'))"
+        done = subprocess.run(
+            [*flask, *command], cwd=tmp_path, input=code, capture_output=True, text=True, timeout=PATIENCE, check=True
+        )
+        event = stream.event()
+        assert event["data"] == "data"
+        assert event["id"] in done.stdout
 
 
 def test_a_restart_keeps_the_history(start, open_stream, tmp_path):
