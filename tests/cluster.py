@@ -12,7 +12,6 @@ from urllib.parse import quote
 
 import hubs
 from clients import HUB_PATH, PATIENCE, Request, Stream, Token
-from engines import Engine
 from ports import Port
 from waiting import wait_until
 
@@ -23,8 +22,10 @@ SUBSCRIBE = {"Authorization": "Bearer " + Token.sign({"mercure": {"subscribe": [
 class Node:
     """One petasos process, always on the same port."""
 
-    def __init__(self, engine: Engine, host: str = "127.0.0.1", prefix: list[str] | None = None) -> None:
-        self.transport, self.prefix = f"{engine.url}?lease=2s&timeout=2s", prefix or []
+    def __init__(self, log: str, host: str = "127.0.0.1", prefix: list[str] | None = None) -> None:
+        # Another process takes a host's log over after some 4 s at most, for which calls may wait.
+        timeout = "10s" if log.startswith("host:") else "2s"
+        self.transport, self.prefix = f"{log}?lease=2s&timeout={timeout}", prefix or []
         # A port of another network namespace cannot be held from here.
         self.held = None if prefix else Port(host)
         self.listen = str(self.held or f"{host}:0")

@@ -8,6 +8,8 @@ import os
 import subprocess
 import threading
 import time
+from collections.abc import Callable
+from contextlib import ExitStack
 
 import pytest
 
@@ -26,24 +28,48 @@ def seed() -> int:
     return seed
 
 
-@pytest.fixture
-def start(engine, stack):
+Start = Callable[[int], list[Node]]
+
+
+def starter(url: str, stack: ExitStack) -> Start:
     def start(count: int) -> list[Node]:
         nodes = []
         for _ in range(count):
-            nodes.append(Node(engine))
+            nodes.append(Node(url))
             stack.callback(nodes[-1].close)
         return nodes
 
     return start
 
 
+@pytest.fixture
+def start(engine, stack) -> Start:
+    return starter(engine.url, stack)
+
+
+@pytest.fixture(params=[*ENGINES, 0, 1, 2], ids=[*ENGINES, "host", "host 1", "host 2"])
+def start_anywhere(request, stack, tmp_path_factory, host_logs) -> Start:
+    """Starts nodes on a log in a store, or on one that they share without a store. There the node that was started
+    first leads, which is another one of those that a test has."""
+    if isinstance(request.param, int):
+        start = starter(f"host://{host_logs}", stack)
+
+        def start_and_turn(count: int) -> list[Node]:
+            nodes = start(count)
+            return nodes[request.param :] + nodes[: request.param]
+
+        return start_and_turn
+    engine = ENGINES[request.param](tmp_path_factory.mktemp(request.param))
+    stack.callback(engine.close)
+    return starter(engine.url, stack)
+
+
 def ready(nodes: list[Node], expected: bool = True) -> None:
     wait_until(lambda: all(node.is_ready() == expected for node in nodes), f"ready: {expected}")
 
 
-def test_nodes_that_die_pause_and_come_back_are_one_hub(start, seed, open_stream):
-    nodes = start(3)
+def test_nodes_that_die_pause_and_come_back_are_one_hub(start_anywhere, seed, open_stream):
+    nodes = start_anywhere(3)
     trial = Trial(nodes, seed)
     trial.run_for(200)
     nodes[1].kill()
@@ -60,9 +86,9 @@ def test_nodes_that_die_pause_and_come_back_are_one_hub(start, seed, open_stream
     assert trial.finish() >= 600
 
 
-def test_what_a_stopping_node_refuses_is_not_in_the_log(start, open_stream):
+def test_what_a_stopping_node_refuses_is_not_in_the_log(start_anywhere, open_stream):
     """A publisher goes on at the next node with what the first has refused: in the log already, it would be doubled."""
-    nodes = start(2)
+    nodes = start_anywhere(2)
     answers: dict[str, int] = {}
 
     def publish(publisher: int) -> None:
@@ -112,8 +138,8 @@ def test_a_log_that_is_stopped_killed_and_paused_loses_nothing(start, engine: En
         assert stream.event()["data"] == "still here"
 
 
-def test_subscriptions_of_a_node_that_dies_end_within_its_lease(start, open_stream):
-    nodes = start(3)
+def test_subscriptions_of_a_node_that_dies_end_within_its_lease(start_anywhere, open_stream):
+    nodes = start_anywhere(3)
     watcher = open_stream(
         f"{nodes[0].url}?topic=/.well-known/mercure/subscriptions{{/topic}}{{/subscriber}}", SUBSCRIBE
     )
@@ -217,9 +243,9 @@ def run(command: str) -> None:
 def test_a_node_that_is_cut_off_from_the_log_refuses_and_comes_back(make, namespace, stack, tmp_path, seed):
     engine = make(tmp_path, host=namespace.engine_host)
     stack.callback(engine.close)
-    near = Node(engine)
+    near = Node(engine.url)
     stack.callback(near.close)
-    far = Node(engine, namespace.host, namespace.inside)
+    far = Node(engine.url, namespace.host, namespace.inside)
     stack.callback(far.close)
     trial = Trial([near, far], seed)
     trial.run_for(100)

@@ -27,7 +27,7 @@ def nodes(stack, tmp_path_factory):
     stack.callback(engine.close)
     nodes = []
     for _ in range(2):
-        nodes.append(Node(engine))
+        nodes.append(Node(engine.url))
         stack.callback(nodes[-1].close)
     return nodes
 

@@ -125,23 +125,25 @@ async fn lead(ends: &Ends, directory: Directory) -> Result<Office, OpenError> {
 /// Returns when this process is neither any more.
 async fn hold(ends: &Ends, office: Office) {
     ends.health.set_available();
-    match office {
+    let silence = match office {
         Office::Leader(leader) => {
             tracing::debug!("this process leads the log of the host");
             ends.saw(leader.log.end());
-            ends.set(Some(End::Leader(Arc::clone(&leader.log))));
+            ends.set(End::Leader(Arc::clone(&leader.log)));
             leader.serve(ends.closed()).await;
+            Duration::ZERO
         }
         Office::Member(member) => {
             let link = Arc::clone(&member.link);
-            ends.set(Some(End::Member(Arc::new(member))));
+            ends.set(End::Member(Arc::new(member)));
             tokio::select! {
                 () = link.ended() => {}
                 () = ends.closed() => {}
             }
+            link.silence()
         }
-    }
-    ends.set(None);
+    };
+    ends.lose(silence);
 }
 
 /// The time until which a call waits.

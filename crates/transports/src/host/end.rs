@@ -123,11 +123,15 @@ impl Ends {
         found.ok().and_then(|end| end.clone()).ok_or(TransportError::Closed)
     }
 
-    pub(super) fn set(&self, end: Option<End>) {
-        if end.is_none() {
-            *self.lost.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-        }
-        self.current.send_replace(end);
+    pub(super) fn set(&self, end: End) {
+        self.current.send_replace(Some(end));
+    }
+
+    /// There is no end any more, or none that has answered for so long.
+    pub(super) fn lose(&self, silence: Duration) {
+        let lost = Instant::now();
+        *self.lost.lock().unwrap_or_else(PoisonError::into_inner) = lost.checked_sub(silence).unwrap_or(lost);
+        self.current.send_replace(None);
     }
 
     /// For how long there has been no end.

@@ -35,6 +35,8 @@ pub(super) struct Link {
 
 struct State {
     is_open: watch::Sender<bool>,
+    /// It ended because nothing came any more, and not because the other side has closed it.
+    was_silent: AtomicBool,
     /// Whether the log takes appends.
     is_ready: AtomicBool,
     /// Requests that have been sent and are not answered, by number.
@@ -71,6 +73,9 @@ const PING: Duration = Duration::from_secs(1);
 /// The process that leads is given up after this time without any frame from it. Long enough for a busy machine.
 pub(super) const SILENCE_MAX: Duration = Duration::from_secs(3);
 
+/// How long a greeting may take.
+const GREETING_MAX: Duration = Duration::from_secs(1);
+
 /// Requests that wait to be sent. Further callers wait.
 const QUEUE_MAX: usize = 1_024;
 
@@ -84,6 +89,7 @@ impl Link {
         let (queue, asked) = mpsc::channel(QUEUE_MAX);
         let state = Arc::new(State {
             is_open: watch::Sender::new(true),
+            was_silent: AtomicBool::new(false),
             is_ready: AtomicBool::new(true),
             unanswered: Mutex::default(),
         });
@@ -113,6 +119,11 @@ impl Link {
     pub(super) async fn ended(&self) {
         // An error means the same.
         let _ = self.state.is_open.subscribe().wait_for(|is_open| !is_open).await;
+    }
+
+    /// How long nothing had come when it ended.
+    pub(super) fn silence(&self) -> Duration {
+        if self.state.was_silent.load(Ordering::Relaxed) { SILENCE_MAX } else { Duration::ZERO }
     }
 }
 
@@ -144,7 +155,7 @@ pub(super) async fn greet(
     path: &Path,
     member: Option<u128>,
 ) -> Result<(BufReader<OwnedReadHalf>, OwnedWriteHalf, Position), Refusal> {
-    let greeted = timeout(SILENCE_MAX, async {
+    let greeted = timeout(GREETING_MAX, async {
         let (read, mut write) = UnixStream::connect(path).await?.into_split();
         let mut read = BufReader::new(read);
         send(&mut write, &Request::Hello { version: message::VERSION, member }).await?;
@@ -176,6 +187,7 @@ async fn run(
         ended = ask(&mut write, &mut asked, &state) => ended,
     };
     if let Err(error) = ended {
+        state.was_silent.store(error.kind() == io::ErrorKind::TimedOut, Ordering::Relaxed);
         tracing::debug!(%error, "the connection to the process that leads has ended");
     }
     state.end();

@@ -1,5 +1,5 @@
-//! The subscribers of all processes of the host. A call that has no answer, because the process that leads has left, is an
-//! error: who calls makes it again.
+//! The subscribers of all processes of the host. A call that writes and has no answer, because the process that leads has
+//! left, is an error: who calls makes it again.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,6 +8,7 @@ use petasos_hub::{
     TransportError,
     registry::{Abandoned, Fact, Lease, NodeId, Page, Registry},
 };
+use tokio::time::Instant;
 
 use super::{
     election::deadline,
@@ -30,6 +31,21 @@ macro_rules! ask {
             None => Err(TransportError::Closed),
         }
     };
+}
+
+/// Calls a method that only reads, and again where the process that led has left meanwhile.
+macro_rules! read {
+    ($self:ident, $($call:tt)*) => {{
+        let deadline = deadline(&$self.0);
+        loop {
+            let end = $self.0.until(deadline).await?;
+            let Some(registry) = end.log().registry() else { break Err(TransportError::Closed) };
+            match registry.$($call)*.await {
+                Err(_) if !end.is_open() && Instant::now() < deadline => {}
+                answer => break left(answer),
+            }
+        }
+    }};
 }
 
 /// A log that was closed or has failed under a process that led it is not the end of the host's log.
@@ -58,7 +74,7 @@ impl Registry for Subscribers {
     }
 
     async fn abandoned(&self, limit: usize) -> Result<Vec<Abandoned>, TransportError> {
-        ask!(self, abandoned(limit))
+        read!(self, abandoned(limit))
     }
 
     async fn expire(&self, node: NodeId, departures: &[Fact]) -> Result<(), TransportError> {
@@ -70,6 +86,6 @@ impl Registry for Subscribers {
     }
 
     async fn page(&self, text: Option<&str>, after: u64, limit: usize) -> Result<Page, TransportError> {
-        ask!(self, page(text, after, limit))
+        read!(self, page(text, after, limit))
     }
 }
