@@ -57,6 +57,8 @@ def decorate(response):
     then = request.args.get("then")
     if then == "encoding":
         response.headers["Content-Encoding"] = "identity"
+    elif then == "status":
+        response.status_code = 203
     elif then == "wrapped":
         response.response = (part for part in response.response)
     elif then == "replaced":
@@ -144,6 +146,7 @@ import os, resource, sys
 resource.setrlimit(resource.RLIMIT_NOFILE, (100, 300))
 os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 """
+TLS = "127.0.0.1:0,hub.crt,hub.key"
 COMMANDS = {
     "gunicorn sync": [*GUNICORN, "{gunicorn}"],
     "gunicorn gthread": [*GUNICORN, "{gunicorn}", "--worker-class", "gthread", "--threads", "2"],
@@ -155,16 +158,17 @@ COMMANDS = {
     "pywsgi": ["served.py", "pywsgi", "{path}"],
     "pywsgi, patched": ["-c", PATCHED + RUN, "gevent", "pywsgi", "{path}"],
     "uWSGI, its protocol": [UWSGI or "uwsgi", "--socket", "{uwsgi}", "--virtualenv", sys.prefix, *UWSGI_OPTIONS],
+    "uWSGI with TLS": [UWSGI or "uwsgi", "--https-socket", TLS, "--virtualenv", sys.prefix, *UWSGI_OPTIONS],
     "waitress": ["served.py", "waitress", ""],
     "limited": ["-c", LIMITED, *GUNICORN, "{gunicorn}"],
     "uWSGI": [UWSGI or "uwsgi", "--http-socket", "{uwsgi}", "--virtualenv", sys.prefix, *UWSGI_OPTIONS],
 }
-SERVERS = [name for name in COMMANDS if name not in ("waitress", "limited", "uWSGI, its protocol")]
+SERVERS = [name for name in COMMANDS if name not in ("waitress", "limited", "uWSGI, its protocol", "uWSGI with TLS")]
 """Those that show the sockets of their clients."""
 
 READY = {
     "TCP": r"(?:Listening at: http://|Running on http://|bound to TCP address )([0-9.]+:\d+)",
-    "TLS": r"Listening at: https://([0-9.]+:\d+)",
+    "TLS": r"(?:Listening at: https://|bound to TCP address )([0-9.]+:\d+)",
     "Unix": r"(Listening at:|Running on unix|bound to UNIX address)",
 }
 
@@ -410,11 +414,12 @@ def test_the_log_of_the_server_has_the_request(serve):
 
 
 @pytest.mark.parametrize("name", ["gunicorn sync", "gunicorn gthread", "gunicorn gevent"])
-@pytest.mark.parametrize("then", ["encoding", "wrapped", "fields", "moved"])
+@pytest.mark.parametrize("then", ["encoding", "status", "wrapped", "fields", "moved"])
 def test_a_stream_that_the_application_has_changed_is_carried_by_the_server_or_refused(name, then, serve):
     server = serve(name)
     with contextlib.closing(server.stream(f"topic=topic&then={then}")) as stream:
         if name != "gunicorn sync":
+            assert stream.status == (203 if then == "status" else 200)
             assert stream.opens()
             server.get("/publish")
             assert stream.event()["data"] == "message"
@@ -458,24 +463,23 @@ def test_whatever_else_a_client_sends_harms_nothing(name, serve):
     assert not re.search("Traceback|[Ee]rror", server.whole_log()), server.whole_log()
 
 
-@pytest.mark.parametrize("name", ["gunicorn gthread", "gunicorn sync"])
+@pytest.mark.parametrize("name", ["gunicorn gthread", "gunicorn gevent", "gunicorn sync", "uWSGI with TLS"])
 def test_a_server_that_encrypts_carries_its_streams_itself_and_says_so_once(name, serve, tmp_path):
     public, private = certificate(tmp_path)
-    server = serve(name, "TLS", "--certfile", str(public), "--keyfile", str(private))
+    is_uwsgi, is_blocked = name.startswith("uWSGI"), name == "gunicorn sync"
+    files = ["--threads", "4"] if is_uwsgi else ["--certfile", str(public), "--keyfile", str(private)]
+    server = serve(name, "TLS", *files)
     context = ssl.create_default_context(cafile=str(public))
     with contextlib.ExitStack() as stack:
         for _ in range(2):
             connection = context.wrap_socket(server.connect(), server_hostname="localhost")
             stream = stack.enter_context(contextlib.closing(Subscriber(connection, f"{HUB_PATH}?topic=topic")))
-            if name == "gunicorn sync":
+            if is_blocked:
                 assert stream.status == 503
             else:
                 assert stream.opens()
     server.close()
-    said = server.whole_log().count(
-        "gunicorn encrypts the connection (TLS): each stream of the embedded Mercure hub takes"
-    )
-    assert said == (name != "gunicorn sync")
+    assert server.whole_log().count("encrypts the connection (TLS): each stream of the embedded") == (not is_blocked)
 
 
 def test_a_server_that_does_not_show_its_sockets_carries_its_streams_itself_and_says_so_once(serve):
@@ -641,6 +645,8 @@ def test_a_middleware_around_the_application_sees_an_empty_answer(app, mercure, 
     client, at_server = socket.socketpair()
     stack.callback(client.close)
     stack.callback(at_server.close)
+    # As under gevent: no read of the server may block it.
+    at_server.setblocking(False)
     closed = []
 
     @app.after_request
@@ -658,6 +664,7 @@ def test_a_middleware_around_the_application_sees_an_empty_answer(app, mercure, 
     # The server has another socket now, and reads an end.
     at_server.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
     assert at_server.recv(100) == b""
+    assert not os.get_blocking(at_server.fileno())
     client.settimeout(PATIENCE)
     response = HTTPResponse(client)
     response.begin()

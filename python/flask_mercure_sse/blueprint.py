@@ -26,7 +26,7 @@ from .event_source import come_back, is_event_source
 from .handover import stream_response
 from .hosts import request_host
 from .relay import relay
-from .servers import Unreachable, client_number, why_blocked
+from .servers import Unreachable, client_number, is_named, why_blocked
 from .values import HUB_PATH
 
 _METHODS: Final = {"GET", "HEAD", "QUERY", "OPTIONS", "PUT", "PATCH", "DELETE"}
@@ -152,8 +152,7 @@ def _may_pass_client() -> bool:
         if problem is not None:
             current_app.logger.error("The embedded Mercure hub refuses a subscriber: %s", problem)
             abort(503, problem)
-        # Test clients have no server.
-        if "SERVER_SOFTWARE" in environ and _is_first("threads"):
+        if is_named(environ) and _is_first("threads"):
             current_app.logger.warning(
                 "%s: each stream of the embedded Mercure hub takes a thread or a greenlet of the server", reason
             )

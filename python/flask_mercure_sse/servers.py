@@ -93,6 +93,11 @@ def server_name(environ: dict[str, Any]) -> str:
     return software.partition("/")[0] or "the server"
 
 
+def is_named(environ: dict[str, Any]) -> bool:
+    """Whether the server says what it is. Test clients have no server."""
+    return "SERVER_SOFTWARE" in environ or "uwsgi.version" in environ
+
+
 def why_blocked(environ: dict[str, Any]) -> str | None:
     """Why an event stream would block the server, and the remedy. None: it serves several requests at a time."""
     if environ.get("wsgi.multithread", True) or is_cooperative():
