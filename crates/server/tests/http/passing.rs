@@ -17,7 +17,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::UnixStream,
     task::yield_now,
-    time::timeout,
+    time::{self, Instant, timeout},
 };
 
 use crate::client::{HUB, PATIENCE, Server, publisher, settings};
@@ -154,6 +154,18 @@ async fn an_application_that_closes_the_pair_ends_its_stream() {
     let application = Application::subscribe(&server).await;
     assert_eq!(server.connections.service().hub().stats().subscribers, 1);
     drop(application);
+    nobody_is_subscribed(&server).await;
+}
+
+#[tokio::test]
+async fn an_application_that_does_not_decide_within_a_minute_loses_its_stream() {
+    let server = Server::start(settings()).await;
+    let mut application = Application::subscribe(&server).await;
+    time::pause();
+    let began = Instant::now();
+    let mut more = Vec::new();
+    application.pair.read_to_end(&mut more).await.expect("it ends");
+    assert_eq!((more, began.elapsed().as_secs()), (Vec::new(), 60));
     nobody_is_subscribed(&server).await;
 }
 
