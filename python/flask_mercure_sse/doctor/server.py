@@ -36,6 +36,10 @@ _UNKNOWN: Final = "a thread for each request"
 """The kind of a server of which nothing else is known."""
 
 
+_ONE_AT_A_TIME: Final = "one request at a time"
+"""The kind of a uWSGI without threads and greenlets."""
+
+
 class UnreadableError(Exception):
     """A configuration or a command of a server cannot be read. The text says which and why."""
 
@@ -101,12 +105,12 @@ def check(server: Server | None, unreadable: str | None) -> Iterator[Finding]:
             f"{found}: it does not show the sockets of its clients, so each stream takes one of its threads",
             "use gunicorn or uWSGI, whose workers streams leave, or give it as many threads as there are streams",
         )
-    elif server.tls and server.kind == "sync":
+    elif server.tls and server.kind in ("sync", _ONE_AT_A_TIME):
         yield Finding(
             "problem",
             "server",
             f"{found} with TLS in the server: a stream would block its worker, so subscribers are refused (503)",
-            "let a proxy speak TLS (docs/proxies.md), or use --worker-class gthread --threads 100",
+            "let a proxy speak TLS (docs/proxies.md), or start threads (gunicorn: --worker-class gthread --threads 100)",
         )
     elif server.tls:
         yield Finding(
@@ -214,8 +218,9 @@ def _uwsgi(words: list[str], environ: Mapping[str, str], directory: Path) -> Ser
         sources.append("--server")
     processes = options.get("processes") or options.get("workers") or options.get("p") or "1"
     has_threads = bool({"threads", "enable-threads", "gevent"} & options.keys())
-    https = "https" in options or "https-socket" in options
-    kind = "gevent" if "gevent" in options else "threads" if "threads" in options else "one request at a time"
+    # With "https", a process in front of the workers speaks TLS.
+    https = any(option.startswith("https-socket") for option in options)
+    kind = "gevent" if "gevent" in options else "threads" if "threads" in options else _ONE_AT_A_TIME
     try:
         number = int(processes)
     except ValueError:
