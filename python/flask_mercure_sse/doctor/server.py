@@ -110,7 +110,7 @@ def check(server: Server | None, unreadable: str | None) -> Iterator[Finding]:
             "problem",
             "server",
             f"{found} with TLS in the server: a stream would block its worker, so subscribers are refused (503)",
-            "let a proxy speak TLS (docs/proxies.md), or start threads (gunicorn: --worker-class gthread --threads 100)",
+            "let a proxy speak TLS (docs/proxies.md), or use threads (gunicorn: --worker-class gthread --threads 100)",
         )
     elif server.tls:
         yield Finding(
