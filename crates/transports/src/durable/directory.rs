@@ -52,6 +52,11 @@ const FILES: [(&str, &str); 3] =
 /// A complete copy of the database that is to replace it.
 const NEXT: &str = "sqlite3-next";
 
+/// How long a process may take to open a host's log: far above what a busy machine needs. Others that take it over sooner would
+/// keep each other from opening it.
+#[cfg(feature = "host")]
+const OPENING_MAX: Duration = Duration::from_secs(30);
+
 /// The word in a lock file that was taken from another process, until the database is a copy.
 const COPY: &str = "copy";
 
@@ -121,14 +126,16 @@ impl Directory {
         Self::locked(path, name, file, users).map(Some).map_err(|error| refused("written to", error))
     }
 
-    /// Takes the lock from a process that does not answer and may only be stopped. That process notices before it answers
-    /// anybody that its lock file is gone. `None`: the log belongs to a process that uses it alone, or another process is
-    /// taking it.
+    /// Takes the lock from a process that has not answered for so long and may only be stopped. That process notices before
+    /// it answers anybody that its lock file is gone. `None`: the log belongs to a process that uses it alone, the one that
+    /// opens it gets more time, or another process is taking it.
     #[cfg(feature = "host")]
-    pub(crate) fn take_over(path: &Path, name: &str) -> Result<Option<Self>, OpenError> {
+    pub(crate) fn take_over(path: &Path, name: &str, silence: Duration) -> Result<Option<Self>, OpenError> {
         let taken = || {
             let lock = path.join(format!("{name}.lock"));
-            if first_word(&lock)? != Users::Host.mark() {
+            let word = first_word(&lock)?;
+            let is_opening = word == Users::Host.opening_mark() || word == COPY;
+            if !(word == Users::Host.mark() || is_opening && silence >= OPENING_MAX) {
                 return Ok(None);
             }
             let turn = open_file(&path.join(format!("{name}.turn")))?;
@@ -157,12 +164,17 @@ impl Directory {
             directory.copy()?;
         }
         directory.replace()?;
-        mark(&directory.lock, users.mark())?;
+        mark(&directory.lock, users.opening_mark())?;
         // SQLite would let others read it, and gives its other files the same mode.
         open_file(&directory.database())?;
         // A directory that was made just now is in its parent only after this.
         directory.sync()?;
         Ok(directory)
+    }
+
+    /// Says in the lock file that the log is open.
+    pub(super) fn set_open(&self) -> io::Result<()> {
+        mark(&self.lock, self.users.mark())
     }
 
     /// Copies what is committed to a new database. The process that had the log may have stopped in the middle of a
@@ -188,8 +200,11 @@ impl Directory {
         fs::rename(next, self.database())
     }
 
-    /// Names of new files are on disk.
+    /// Names of new files are on disk. A host's log does not have to be.
     pub(super) fn sync(&self) -> io::Result<()> {
+        if self.users == Users::Host {
+            return Ok(());
+        }
         File::open(&self.path)?.sync_all()?;
         match self.path.canonicalize()?.parent() {
             // It may be one that we must not read.
@@ -261,7 +276,7 @@ impl Directory {
     /// Whether the largest update finds room.
     pub(super) fn probe_room(&self) -> io::Result<()> {
         let path = self.ballast();
-        let written = write_zeros(&path, PROBE_BYTES);
+        let written = write_zeros(&path, PROBE_BYTES, self.users);
         let _ = fs::remove_file(&path);
         written
     }
@@ -279,7 +294,7 @@ impl Directory {
         if fs::metadata(&path).is_ok_and(|metadata| metadata.len() == BALLAST_BYTES as u64) {
             return Ok(());
         }
-        write_zeros(&path, BALLAST_BYTES).inspect_err(|_| drop(fs::remove_file(&path)))
+        write_zeros(&path, BALLAST_BYTES, self.users).inspect_err(|_| drop(fs::remove_file(&path)))
     }
 
     /// Gives the room that was set aside back.
@@ -336,10 +351,13 @@ fn is_at(file: &File, path: &Path) -> bool {
     matches!((own, there), (Ok(own), Ok(there)) if own == there)
 }
 
-fn write_zeros(path: &Path, length: usize) -> io::Result<()> {
+fn write_zeros(path: &Path, length: usize, users: Users) -> io::Result<()> {
     let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(FILE_MODE).open(path)?;
     file.write_all(&vec![0; length])?;
-    file.sync_all()
+    match users {
+        Users::Process => file.sync_all(),
+        Users::Host => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -146,6 +146,7 @@ fn prepare(
     let shown = format!("the log \"{}\"", path.display());
     let log = Arc::new(Log::new(&shown, Readers::new(path.clone()), records, published, users));
     let checkpointer = Checkpointer::start(&path, users).map_err(refused)?;
+    directory.set_open().map_err(|error| refused(Failure::Fatal(error.to_string().into())))?;
     if users == Users::Host {
         // Damage is reported when the list is read.
         for node in subscribers::nodes(&connection).unwrap_or_default() {

@@ -93,8 +93,10 @@ async fn seek(ends: &Ends) -> Result<Office, OpenError> {
         Err(Refusal::Refused(text)) => return Err(OpenError::Refused(text)),
         Err(Refusal::Nobody(error)) => error,
     };
-    if ends.missing_for() >= SILENCE_MAX
-        && let Some(directory) = blocking(ends, Directory::take_over).await?
+    let silence = ends.missing_for();
+    if silence >= SILENCE_MAX
+        && let Some(directory) =
+            blocking(ends, move |path, name| Directory::take_over(path, name, silence)).await?
     {
         tracing::warn!(%error, "the process that led the host's log does not answer: this one leads now");
         return lead(ends, directory).await;

@@ -6,7 +6,7 @@ use std::{
     path::Path,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -35,6 +35,8 @@ pub(super) struct Link {
 
 struct State {
     is_open: watch::Sender<bool>,
+    /// Signs of life that were asked for since anything came last.
+    unanswered_pings: AtomicU32,
     /// It ended because nothing came any more, and not because the other side has closed it.
     was_silent: AtomicBool,
     /// Whether the log takes appends.
@@ -70,11 +72,15 @@ pub(super) enum Refusal {
 /// How often a sign of life is asked for.
 const PING: Duration = Duration::from_secs(1);
 
-/// The process that leads is given up after this time without any frame from it. Long enough for a busy machine.
-pub(super) const SILENCE_MAX: Duration = Duration::from_secs(3);
+/// The process that leads is given up when so many signs of life were asked for in vain. Counted, and not timed: a member
+/// that was stopped itself has asked for nothing meanwhile.
+const UNANSWERED_MAX: u32 = 3;
+
+/// That is after this time. Long enough for a busy machine.
+pub(super) const SILENCE_MAX: Duration = Duration::from_secs(PING.as_secs() * UNANSWERED_MAX as u64);
 
 /// How long a greeting may take.
-const GREETING_MAX: Duration = Duration::from_secs(1);
+const GREETING_MAX: Duration = Duration::from_secs(2);
 
 /// Requests that wait to be sent. Further callers wait.
 const QUEUE_MAX: usize = 1_024;
@@ -89,6 +95,7 @@ impl Link {
         let (queue, asked) = mpsc::channel(QUEUE_MAX);
         let state = Arc::new(State {
             is_open: watch::Sender::new(true),
+            unanswered_pings: AtomicU32::new(0),
             was_silent: AtomicBool::new(false),
             is_ready: AtomicBool::new(true),
             unanswered: Mutex::default(),
@@ -197,8 +204,8 @@ async fn run(
 /// Hands answers to those who wait for them.
 async fn receive(read: &mut BufReader<OwnedReadHalf>, state: &State) -> io::Result<()> {
     loop {
-        let silent = |_| Err(io::Error::new(io::ErrorKind::TimedOut, "it gave no sign of life"));
-        let (number, answer) = timeout(SILENCE_MAX, message::read(read)).await.unwrap_or_else(silent)?;
+        let (number, answer) = message::read(read).await?;
+        state.unanswered_pings.store(0, Ordering::Relaxed);
         if number == 0 {
             if let Answer::Pong { is_ready } = message::parse(&answer)? {
                 state.is_ready.store(is_ready, Ordering::Relaxed);
@@ -221,7 +228,12 @@ async fn ask(write: &mut OwnedWriteHalf, asked: &mut mpsc::Receiver<Asked>, stat
     loop {
         buffer.clear();
         tokio::select! {
-            _ = pings.tick() => buffer.extend(message::frame(0, &Request::Ping)),
+            _ = pings.tick() => {
+                if state.unanswered_pings.fetch_add(1, Ordering::Relaxed) >= UNANSWERED_MAX {
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, "it gave no sign of life"));
+                }
+                buffer.extend(message::frame(0, &Request::Ping));
+            }
             next = asked.recv() => {
                 let Some(next) = next else { return Ok(()) };
                 put(next, &mut number, &mut buffer, state);
