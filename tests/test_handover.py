@@ -27,6 +27,7 @@ from servers import ServerProcess
 
 APPLICATION = """
 import os
+import signal
 import sys
 import threading
 
@@ -99,6 +100,14 @@ def wait():
 @app.get("/waits")
 def waits():
     return str(waiting.wait(60))
+
+
+@app.get("/fork")
+def fork():
+    if os.fork() == 0:
+        signal.pause()
+        os._exit(0)
+    return ""
 
 
 @app.get("/process")
@@ -347,6 +356,16 @@ def test_a_worker_that_is_told_to_end_ends_its_streams_after_what_there_is(name,
     assert server.process.wait(PATIENCE) == 0
     for stream in streams:
         stream.close()
+
+
+def test_streams_end_though_a_forked_process_has_inherited_their_sockets(serve):
+    server = serve("gunicorn sync")
+    streams = [server.stream(version=version) for version in ("1.0", "1.1")]
+    server.get("/fork")
+    published = server.get("/publish")
+    server.process.send_signal(signal.SIGTERM)
+    for stream in streams:
+        assert published.encode() in stream.rest()
 
 
 @pytest.mark.parametrize("name", ["gunicorn gthread", "gunicorn gevent"])
