@@ -58,7 +58,16 @@ def test_the_examples_of_the_compiled_module_run():
 
 
 def test_links_between_documents_lead_somewhere():
-    documents = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
+    documents = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")]
     for document in documents:
-        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text()):
-            assert (document.parent / target).exists(), f"{document.name}: {target}"
+        for target, section in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", document.read_text()):
+            place = document.parent / target if target else document
+            assert place.exists(), f"{document.name}: {target}"
+            if section and place.suffix == ".md":
+                assert section in anchors(place), f"{document.name}: {target}#{section}"
+
+
+def anchors(document):
+    """The anchors of the headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", document.read_text(), re.MULTILINE)
+    return [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
