@@ -95,7 +95,9 @@ impl Connections {
     }
 
     /// Serves one connection of an application in this process, over a pair of sockets. If the last answer on it is a stream,
-    /// the application may pass the socket of its client, to which the hub then writes by itself. See [`passing`].
+    /// its head is written to the pair, and the application decides within a minute: it sends the head that its client shall
+    /// get and two descriptors (`SCM_RIGHTS`), of the client's socket, to which the hub then writes by itself, and of a socket
+    /// that is read until it ends; or it sends a byte without descriptors, and the stream follows on the pair.
     pub async fn serve_application(&self, pair: UnixStream, permit: ConnectionPermit) {
         let served = Served { io: pair, peer: None, permit: Some(permit), direct: true };
         if let Some((pair, permit, stream)) = self.serve_requests(served, Bytes::new(), None).await {
