@@ -44,8 +44,12 @@ def test_every_library_has_code_before_and_after():
 def test_flask_sse(run, open_stream):
     names, url = run("flask-sse")
     hub = f"{url}/.well-known/mercure?{page_url(names, SNIPPETS[0])}"
-    jwt = names["mercure"].create_subscription_jwt("/users/7")
-    stream = open_stream(hub, {"Authorization": f"Bearer {jwt}"})
+    client = names["app"].test_client()
+    assert client.get("/greetings").status_code == 403
+    with client.session_transaction() as session:
+        session["user"] = 7
+    cookie = client.get("/greetings").headers["Set-Cookie"].partition(";")[0]
+    stream = open_stream(hub, {"Cookie": cookie})
     assert stream.opens()
     assert Request("POST", f"{url}/greet/8").status == 200
     assert Request("POST", f"{url}/greet/7").status == 200

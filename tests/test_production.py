@@ -13,7 +13,7 @@ import pytest
 
 import hubs
 from clients import HUB_PATH, PATIENCE, Stream
-from production import EXAMPLE, SECRET, Host
+from production import EXAMPLE, SECRET, Host, Unit
 from servers import ServerProcess, needs
 
 
@@ -30,8 +30,41 @@ def test_the_units_are_what_systemd_takes(host):
     ran = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True, check=False)
     about = [line for line in ran.stderr.splitlines() if "app.s" in line]
     assert about == []
-    for text in (EXAMPLE / "app.service").read_text(), (EXAMPLE / "app.socket").read_text():
-        assert "/srv/app" in text or "ListenStream" in text
+
+
+def test_the_files_name_one_socket_and_the_folders_of_the_page():
+    service, listener = (Unit((EXAMPLE / f"app.{kind}").read_text()) for kind in ("service", "socket"))
+    path = listener.one("ListenStream")
+    assert f"server unix:{path} " in (EXAMPLE / "nginx.conf").read_text()
+    assert f'bind = "unix:{path}"' in (EXAMPLE / "gunicorn.conf.py").read_text()
+    assert service.one("Requires") == "app.socket"
+    page = (EXAMPLE / "README.md").read_text()
+    for name in (
+        service.one("WorkingDirectory"),
+        service.one("EnvironmentFile"),
+        service.one("ExecStart").split("/bin/")[0],
+    ):
+        assert f" {name}" in page, name
+    assert f"MERCURE_HUB_TRANSPORT=host:///run/{service.one('RuntimeDirectory')}" in page
+
+
+def test_the_commands_of_the_page_copy_every_file_to_its_place(tmp_path):
+    page = (EXAMPLE / "README.md").read_text()
+    (block,) = (block for block in re.findall(r"^```\n(.*?)^```", page, re.DOTALL | re.MULTILINE) if "cp " in block)
+    copying = [line for line in block.splitlines() if re.match(r"(cp|install -d) ", line)]
+    for folder in ("srv", "etc/systemd/system", "etc/nginx/conf.d"):
+        (tmp_path / folder).mkdir(parents=True)
+    script = "set -e\n" + re.sub(r"(?<= )/(?=srv|etc)", f"{tmp_path}/", "\n".join(copying))
+    subprocess.run(["sh", "-c", script], cwd=EXAMPLE, check=True, timeout=PATIENCE)
+    copied = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    templates = {f"srv/app/templates/{path.name}" for path in (EXAMPLE / "templates").iterdir()}
+    assert copied == templates | {
+        "srv/app/app.py",
+        "srv/app/gunicorn.conf.py",
+        "etc/systemd/system/app.service",
+        "etc/systemd/system/app.socket",
+        "etc/nginx/conf.d/app.conf",
+    }
 
 
 def test_four_sync_workers_serve_more_streams_than_they_are_and_are_one_hub(host):
@@ -71,7 +104,7 @@ def test_a_deploy_loses_nothing(host):
     assert again.event()["id"] == after["id"]
 
 
-def test_a_script_with_the_same_settings_publishes_to_the_pages(host):
+def test_a_script_with_the_same_environment_publishes_to_the_pages(host):
     host.start()
     stream = host.open()
     assert stream.opens()
@@ -123,7 +156,7 @@ def test_the_three_lines_of_the_readme_are_enough(tmp_path, stack):
     (tmp_path / "app.py").write_text("import os\n" + application.replace("mercure =", f"{lines}mercure ="))
     (tmp_path / "gunicorn.conf.py").write_text("")
     environment = {**os.environ, "SECRET_KEY": SECRET}
-    arguments = shlex.split(command.replace("unix:/run/app.socket", "127.0.0.1:0"))
+    arguments = shlex.split(command.replace("127.0.0.1:8000", "127.0.0.1:0"))
     assert arguments[:3] == ["gunicorn", "--workers", "4"]
     program = str(Path(sys.executable).parent / "gunicorn")
     server = ServerProcess(["env", f"SECRET_KEY={SECRET}", program, *arguments[1:]], "Booting worker", tmp_path)

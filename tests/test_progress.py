@@ -25,8 +25,6 @@ def start(stack, tmp_path):
         variables = [
             f"CELERY_FOLDER={tmp_path}/tasks",
             "STEP_SECONDS=0",
-            f"XDG_RUNTIME_DIR={tmp_path}",
-            f"TMPDIR={tmp_path}",
         ]
         process = ServerProcess(["env", *variables, sys.executable, "-m", *command], ready, cwd=EXAMPLE)
         stack.callback(process.kill)
@@ -64,7 +62,6 @@ def test_a_script_of_the_application_publishes_to_the_pages_of_the_server(start,
         **os.environ,
         "CELERY_FOLDER": f"{tmp_path}/tasks",
         "STEP_SECONDS": "0",
-        "XDG_RUNTIME_DIR": str(tmp_path),
     }
     command = [sys.executable, "-c", code]
     ran = subprocess.run(

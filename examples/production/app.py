@@ -28,6 +28,7 @@ def index() -> ResponseReturnValue:
     return render_template("index.html")
 
 
+# Anybody may call this: put your login here.
 @app.post("/news")
 def publish() -> ResponseReturnValue:
     news: Any = request.get_json()

@@ -48,7 +48,7 @@ def export(job: str) -> None:
     """Do the work, and say after each step how far it has come."""
     for step in range(STEPS + 1):
         mercure.publish(job_topic(job), {"percent": 100 * step // STEPS})
-        threading.Event().wait(STEP_SECONDS)  # in the place of work
+        threading.Event().wait(STEP_SECONDS)  # stands for the work
 
 
 @app.get("/")

@@ -1,7 +1,8 @@
 """The embedded hub's routes: each request is passed to the hub in this process, over a pair of sockets.
 
-The hub decides every question of the protocol. This module only carries HTTP: the request goes in as the client sent
-it, the answer comes out as it arrives, and a client that closes its connection is noticed at once.
+The hub decides every question of the protocol. This module writes the request as the client sent it, and turns the head
+of the hub's answer into a response of Flask. A short answer is read whole. A stream leaves the server (``handover``), or a
+thread of the server copies it (``relay``).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Streams that leave the WSGI server: the client's socket is passed to the hub, and the server is free.
 
 The answer goes through the application as usual. When all of its functions have seen it, the hub gets the head that
-came out, and the client's socket, and writes to it by itself. Under the server's number of that socket stands one end
-of a pair of sockets from then on. The server writes an empty answer into it, reads an end, and closes.
+came out, and the client's socket, and writes to it by itself. From then on, the server's file descriptor is one end of
+a socket pair. The server writes an empty answer into it, reads an end, and closes.
 
 What the hub does with it: ``crates/server/src/connection/passing.rs``.
 """

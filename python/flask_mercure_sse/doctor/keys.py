@@ -69,5 +69,5 @@ def _publisher_jwt(token: str) -> Finding:
         return Finding(
             "problem", "publisher's token", f"MERCURE_PUBLISHER_JWT has expired at {end.isoformat()}", change
         )
-    level_of_soon = Finding("warning", "publisher's token", f"MERCURE_PUBLISHER_JWT ends at {end.isoformat()}", change)
-    return level_of_soon if left <= SOON else Finding("ok", "publisher's token", f"valid until {end.isoformat()}")
+    ends_soon = Finding("warning", "publisher's token", f"MERCURE_PUBLISHER_JWT ends at {end.isoformat()}", change)
+    return ends_soon if left <= SOON else Finding("ok", "publisher's token", f"valid until {end.isoformat()}")

@@ -58,7 +58,7 @@ def check(state: MercureSSEState, hub: str, origin: str, *, in_process: bool) ->
 
 
 def _refused(asker: _Asker, state: MercureSSEState, hub: str, origin: str) -> tuple[list[str], bool]:
-    """Who is refused, and whether cookies are."""
+    """Names the clients that are refused, and says whether cookies are."""
     headers = asker(state, hub, "GET", {"Origin": origin, "Accept": "text/event-stream"})
     refused = [] if _allows(headers, origin) else ["EventSource"]
     without_cookies = headers.get("Access-Control-Allow-Credentials") != "true"
