@@ -261,25 +261,41 @@ def deliver(address: Address, streams: list[socket.socket]) -> float:
         return (time.perf_counter() - began) * 1000
 
 
+def wait_for_subscribers(redis_url: str, count: int) -> None:
+    """Wait until so many streams of Flask-SSE have subscribed. Their answers do not say it, so Redis is asked."""
+    until = time.monotonic() + PATIENCE
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(PATIENCE)
+        connection.connect(redis_url.removeprefix("unix://"))
+        with connection.makefile("rb") as replies:
+            while True:
+                connection.sendall(b"PUBSUB NUMSUB sse\r\n")
+                # An array of two: the channel, which is a line for its length and one for its name, and the number.
+                number = [replies.readline() for _ in range(4)][-1]
+                if number == b":%d\r\n" % count:
+                    return
+                assert time.monotonic() < until, f"{number!r} of {count} have subscribed"
+                time.sleep(0.01)
+
+
 def measure(way: Way, count: int, packages: str | None, store: tuple[str, int]) -> str:
     url, redis_process = store
     with server(way, count, packages, url) as address:
         worker = int(get(address, "/process"))
-        with contextlib.closing(way.open(address)) as first:
-            if way.application is FLASK_SSE:
-                time.sleep(1.0)
-            deliver(address, [first])
+        first = way.open(address)
+        if way.application is FLASK_SSE:
+            wait_for_subscribers(url, 1)
+        deliver(address, [first])
         before = memory_kib(worker)
         streams = [way.open(address) for _ in range(count)]
         if way.application is FLASK_SSE:
-            # Nothing says when it has subscribed.
-            time.sleep(10.0)
+            wait_for_subscribers(url, count + 1)
         each = (memory_kib(worker) - before) * 1024 / count
         view = sorted(latencies(address, 1_000))
         cpu = processor_seconds(worker) + processor_seconds(redis_process)
         times = [deliver(address, streams) for _ in range(UPDATES)]
         cpu = processor_seconds(worker) + processor_seconds(redis_process) - cpu
-        for stream in streams:
+        for stream in [first, *streams]:
             stream.close()
     p50, p99 = statistics.median(view), view[int(len(view) * 0.99)]
     delivery = cpu * 1e6 / (UPDATES * count)
