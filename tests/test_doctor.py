@@ -10,6 +10,7 @@ import sys
 
 import pytest
 from flask import Flask
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from clients import PATIENCE, SECRET, Token
 from flask_mercure_sse import MercureSSE
@@ -56,7 +57,8 @@ def embedded(tmp_path, monkeypatch):
 
     def make(**config):
         app = Flask("production")
-        app.config.update({"SECRET_KEY": SECRET, "MERCURE_HUB": True, **config})
+        hosts = ["localhost", "127.0.0.1", "app.example"]
+        app.config.update({"SECRET_KEY": SECRET, "MERCURE_HUB": True, "TRUSTED_HOSTS": hosts, **config})
         MercureSSE(app)
         return app
 
@@ -182,6 +184,7 @@ def test_the_files_and_variables_of_the_server_are_read_in_its_order(embedded, t
 def test_workers_without_one_log_are_found(embedded, tmp_path):
     report = examine(embedded(MERCURE_HUB_TRANSPORT="memory:"), "--server", "gunicorn --workers 4 app:app")
     assert report.level("log") == ["problem"]
+    assert "remove MERCURE_HUB_TRANSPORT=memory:" in report.changes["log"]
     report = examine(
         embedded(MERCURE_HUB_TRANSPORT=f"durable://{tmp_path}/log"), "--server", "gunicorn --workers 4 app:app"
     )
@@ -342,6 +345,22 @@ def test_a_secure_cookie_without_tls_is_found():
     assert "is for https only" in cookie.check(state, "http://app.example.com").found
 
 
+@pytest.mark.parametrize(
+    ("config", "levels"),
+    [
+        ({}, ["warning"]),
+        ({"TRUSTED_HOSTS": ["example.com"]}, []),
+        ({"SERVER_NAME": "example.com"}, []),
+        ({"MERCURE_PUBLIC_HUB_URL": "https://example.com/.well-known/mercure"}, []),
+        ({"MERCURE_HUB": False, "MERCURE_HUB_URL": True}, ["warning"]),
+        ({"MERCURE_HUB": False, "MERCURE_HUB_URL": "http://127.0.0.1:9/.well-known/mercure"}, []),
+    ],
+)
+def test_hub_urls_whose_host_any_client_can_choose_are_found(embedded, config, levels):
+    report = examine(embedded(**{"TRUSTED_HOSTS": None, **config}))
+    assert report.level("host") == levels
+
+
 def test_a_host_that_the_application_refuses_is_found(embedded):
     report = examine(embedded(TRUSTED_HOSTS=["example.com"]), "http://other.example")
     assert "refuses requests for the host" in report.line("host")
@@ -354,8 +373,10 @@ def test_a_host_that_the_application_refuses_is_found(embedded):
 def site(embedded, serve, stack, tmp_path, monkeypatch):
     """Examines an application behind nginx with the configuration of deploy/, with lines put into it."""
 
-    def start(lines="", *arguments, replaced=None, secure=False, trusted=None, **config):
+    def start(lines="", *arguments, replaced=None, secure=False, trusted=None, proxy_fix=True, **config):
         app = embedded(**config)
+        if proxy_fix:
+            app.wsgi_app = ProxyFix(app.wsgi_app, x_for=1, x_proto=1)
         listen = serve(app).removeprefix("http://")
         put = {"proxy_buffering off;": f"proxy_buffering off; {lines}"} if lines else {}
         nginx = Nginx(tmp_path, [listen], {**put, **(replaced or {})})
@@ -459,6 +480,21 @@ def test_header_fields_that_a_proxy_drops_are_found(site, lines, check, level, f
     report = site(lines)
     assert report.level(check) == [level]
     assert found in report.line(check)
+
+
+@pytest.mark.parametrize("lost", ["by the proxy", "by the server"])
+def test_a_scheme_that_does_not_reach_the_application_is_found(site, lost):
+    replaced = {"proxy_set_header X-Forwarded-Proto $scheme;": ""} if lost == "by the proxy" else None
+    report = site(replaced=replaced, secure=True, proxy_fix=lost != "by the server")
+    assert report.level("scheme") == ["problem"]
+    assert "pages over https would open http://localhost:" in report.line("scheme")
+    assert "X-Forwarded-Proto" in report.changes["scheme"]
+
+
+def test_a_host_that_does_not_reach_the_application_is_found(site):
+    report = site(replaced={"proxy_set_header Host $http_host;": "proxy_set_header Host 127.0.0.1:9;"})
+    assert report.level("host") == ["warning"]
+    assert "pages would open http://127.0.0.1:9/.well-known/mercure" in report.line("host")
 
 
 def test_a_site_without_http_2_is_found(site):

@@ -397,3 +397,22 @@ class TestApplicationsThatGuardEveryRequest:
         for origin in ({"Origin": "https://evil.example"}, {"Origin": "null"}, {}):
             assert client.post(HUB_PATH, data=form, headers={**cookie, **origin}).status_code == 403
         assert client.post("/form").status_code == 400
+
+
+def test_several_processes_with_a_log_in_memory_each_are_warned_of_once(monkeypatch, caplog):
+    from flask_mercure_sse import blueprint
+
+    monkeypatch.setattr(blueprint, "_warned_in", {})
+    app = Flask("memory")
+    MercureSSE(app, hub=True, hub_transport="memory:")
+    for _ in range(2):
+        answer = app.test_client().get(HUB_PATH, environ_overrides={"wsgi.multiprocess": True})
+        assert answer.status_code == 400
+    (line,) = (record.getMessage() for record in caplog.records if "several processes" in record.getMessage())
+    assert line.endswith("Remove MERCURE_HUB_TRANSPORT=memory:, and the processes share a log.")
+
+
+def test_a_refusal_names_the_hub_as_pages_would(app, mercure):
+    answer = app.test_client().get(HUB_PATH, base_url="https://example.com")
+    assert answer.status_code == 400
+    assert answer.headers["Link"] == '<https://example.com/.well-known/mercure>; rel="mercure"'

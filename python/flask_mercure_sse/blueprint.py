@@ -1,8 +1,8 @@
 """The embedded hub's routes: each request is passed to the hub in this process, over a pair of sockets.
 
-The hub decides every question of the protocol. This module writes the request as the client sent it, and turns the head
-of the hub's answer into a response of Flask. A short answer is read whole. A stream leaves the server (``handover``), or a
-thread of the server copies it (``relay``).
+The hub decides every question of the protocol. This module writes the request as the client sent it, and turns the
+head of the hub's answer into a response of Flask. A short answer is read whole. A stream leaves the server
+(``handover``), or a thread of the server copies it (``relay``).
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from .handover import stream_response
 from .hosts import request_host
 from .relay import relay
 from .servers import Unreachable, client_number, is_named, why_blocked
+from .state import MercureSSEState
+from .urls import links
 from .values import HUB_PATH
 
 _METHODS: Final = {"GET", "HEAD", "QUERY", "OPTIONS", "PUT", "PATCH", "DELETE"}
@@ -99,9 +101,13 @@ def _add_rules(setup: BlueprintSetupState) -> None:
     request_started.connect(_begin, app)
 
 
+def _state(app: Any) -> MercureSSEState:
+    state: MercureSSEState = app.extensions["mercure_sse"]
+    return state
+
+
 def _embedded_hub(app: Any) -> EmbeddedHub:
-    embedded: EmbeddedHub = app.extensions["mercure_sse"].embedded
-    return embedded
+    return _state(app).embedded
 
 
 def hub(rest: str = "") -> Response:
@@ -128,6 +134,9 @@ def hub(rest: str = "") -> Response:
     except BaseException:
         connection.close()
         raise
+    if status in (400, 401):
+        # The URL of this hub in pages. The doctor sees by it which scheme and host the proxy passes on.
+        headers.extend(("Link", link) for link in links(_state(current_app), None))
     sized = "content-length" in (name.lower() for name, _ in headers)
     if sized or request.method == "HEAD" or status in (204, 304):
         with connection, contextlib.suppress(ConnectionError):
@@ -163,11 +172,11 @@ def _may_pass_client() -> bool:
 
 def _warn_of_workers() -> None:
     if request.environ.get("wsgi.multiprocess") and _is_first("workers"):
+        is_given = _state(current_app).settings.hub_transport is not None
         current_app.logger.warning(
             "The application runs in several processes, and each has an embedded Mercure hub of its own: a subscriber "
-            "receives only what its own process publishes. Give the processes one log (MERCURE_HUB_TRANSPORT, such as "
-            "redis://localhost:6379), or run one hub for all of them (python -m flask_mercure_sse.server) and set "
-            "MERCURE_HUB_URL, or use one process with threads."
+            "receives only what its own process publishes. %s, and the processes share a log.",
+            "Remove MERCURE_HUB_TRANSPORT=memory:" if is_given else "Set MERCURE_HUB_TRANSPORT=host:///run/app",
         )
 
 

@@ -20,7 +20,7 @@ from werkzeug.exceptions import HTTPException
 
 from ..state import MercureSSEState
 from ..values import HUB_PATH
-from . import cookie, elsewhere, hub, keys, machine, origins, server
+from . import address, cookie, elsewhere, hub, keys, machine, origins, server
 from .finding import Finding, Level
 from .site import Progress, Site
 from .wire import origin_of
@@ -84,6 +84,9 @@ def _examine(state: MercureSSEState, options: Options, progress: Progress) -> It
             yield files
     else:
         yield from elsewhere.check(state)
+    hosts = address.check_hosts(state)
+    if hosts is not None:
+        yield hosts
     page, public = _addresses(state, options.url)
     # An embedded hub has the origin of its application.
     for each in [page] if page is not None else () if state.embedded.is_used else options.origins:

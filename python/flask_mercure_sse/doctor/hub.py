@@ -57,13 +57,12 @@ def check_log(state: MercureSSEState, processes: int) -> Iterator[Finding]:
     scheme = (transport or "memory").partition(":")[0]
     if scheme == "memory":
         found = "in the memory of each process, so a restart loses it and each process is a hub of its own"
-        if state.settings.hub_transport is None and not state.app.testing:
-            found += f": {_why_in_memory(state)}"
-        if processes > 1:
-            change = "several workers need one log: set MERCURE_HUB_TRANSPORT, such as host:///run/app or redis://…"
-            yield Finding("problem", "log", found, change)
-        else:
-            yield Finding("warning", "log", found, "set MERCURE_HUB_TRANSPORT, such as host:///run/app")
+        change = "remove MERCURE_HUB_TRANSPORT=memory:, and the processes of this host share a log"
+        if state.settings.hub_transport is None:
+            change = "set MERCURE_HUB_TRANSPORT, such as host:///run/app"
+            if not state.app.testing:
+                found += f": {_why_in_memory(state)}"
+        yield Finding("problem" if processes > 1 else "warning", "log", found, change)
         return
     assert transport is not None
     where = _without_password(transport)

@@ -17,7 +17,7 @@ from urllib.parse import quote, urlsplit
 
 from ..errors import MercureError
 from ..state import MercureSSEState
-from . import clock
+from . import address, clock
 from .finding import Finding
 from .trial import Trial, reason
 from .wire import PATIENCE, Head, OpenStream, ask, negotiates_http_2
@@ -104,6 +104,11 @@ class Site:
             raise _StopError
         server = f" by {head.get('Server')}" if head.get("Server").isprintable() and head.get("Server") else ""
         yield Finding("ok", "site", f"{self.hub} answered{server} in {head.seconds * 1000:.0f} ms")
+        # A hub elsewhere does not make the URL in pages.
+        links = head.headers.get_all("Link", []) if self.state.embedded.is_used else []
+        misnamed = address.check_proxy(links, self.hub)
+        if misnamed is not None:
+            yield misnamed
         yield from self._protocol()
         found = clock.check(head.get("Date"), datetime.now(timezone.utc))
         if found is not None:
