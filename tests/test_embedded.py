@@ -416,3 +416,5 @@ def test_a_refusal_names_the_hub_as_pages_would(app, mercure):
     answer = app.test_client().get(HUB_PATH, base_url="https://example.com")
     assert answer.status_code == 400
     assert answer.headers["Link"] == '<https://example.com/.well-known/mercure>; rel="mercure"'
+    strange = app.test_client().get(HUB_PATH, environ_overrides={"wsgi.url_scheme": "gopher"})
+    assert (strange.status_code, strange.headers.get("Link")) == (400, None)

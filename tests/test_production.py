@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import hubs
-from clients import HUB_PATH, PATIENCE, Stream
+from clients import HUB_PATH, PATIENCE, Request, Stream
 from production import EXAMPLE, SECRET, Host, Unit
 from servers import ServerProcess, needs
 
@@ -163,6 +163,10 @@ def test_the_three_lines_of_the_readme_are_enough(tmp_path, stack):
     stack.callback(server.kill)
     url = re.search(r"Listening at: (http://[0-9.:]+)", "".join(server.lines))[1]
     host = {"Host": "example.com"}
+    refusal = Request("GET", f"{url}{HUB_PATH}", {**host, "X-Forwarded-Proto": "https"})
+    assert refusal.headers["Link"] == '<https://example.com/.well-known/mercure>; rel="mercure"', (
+        "the scheme of the proxy"
+    )
     streams = [Stream(f"{url}{HUB_PATH}?topic=topic", host) for _ in range(8)]
     for stream in streams:
         stack.callback(stream.close)

@@ -134,14 +134,14 @@ def hub(rest: str = "") -> Response:
     except BaseException:
         connection.close()
         raise
-    if status in (400, 401):
-        # The URL of this hub in pages. The doctor sees by it which scheme and host the proxy passes on.
-        headers.extend(("Link", link) for link in links(_state(current_app), None))
     sized = "content-length" in (name.lower() for name, _ in headers)
     if sized or request.method == "HEAD" or status in (204, 304):
         with connection, contextlib.suppress(ConnectionError):
             while part := connection.recv(_PART_BYTES):
                 body += part
+        if status in (400, 401):
+            # The URL of this hub in pages. The doctor sees by it which scheme and host the proxy passes on.
+            headers.extend(("Link", link) for link in links(_state(current_app), None))
         return Response(body, status, headers)
     if may_pass_client:
         embedded.worker_watch.ensure(request.environ)

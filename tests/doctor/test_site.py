@@ -11,7 +11,8 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from clients import SECRET
 from doctor.report import examine
 from flask_mercure_sse.doctor import clock
-from proxies import Nginx, certificate
+from flask_mercure_sse.doctor.wire import ask
+from proxies import PROXIES, Nginx, certificate
 
 
 @pytest.fixture
@@ -134,6 +135,17 @@ def test_a_scheme_that_does_not_reach_the_application_is_found(site, lost):
     assert report.level("scheme") == ["problem"]
     assert "pages over https would open http://localhost:" in report.line("scheme")
     assert "X-Forwarded-Proto" in report.changes["scheme"]
+
+
+@pytest.mark.parametrize("kind", PROXIES.values(), ids=PROXIES)
+def test_the_configurations_of_deploy_pass_scheme_and_host_on(kind, embedded, serve, stack, tmp_path, monkeypatch):
+    app = embedded()
+    app.wsgi_app = ProxyFix(app.wsgi_app, x_for=1, x_proto=1)
+    proxy = kind(tmp_path, [serve(app).removeprefix("http://")])
+    stack.callback(proxy.close)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "hub.crt"))
+    for url in (proxy.secure_url, proxy.url):
+        assert ask(url, {"X-Forwarded-Proto": "gopher"})[0].get("Link") == f'<{url}>; rel="mercure"'
 
 
 def test_a_host_that_does_not_reach_the_application_is_found(site):
