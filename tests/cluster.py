@@ -23,7 +23,7 @@ class Node:
     """One petasos process, always on the same port."""
 
     def __init__(self, log: str, host: str = "127.0.0.1", prefix: list[str] | None = None) -> None:
-        # Another process takes a host's log over after some 4 s at most, for which calls may wait.
+        # Another process takes a host's log over after some 6 s at most, for which calls may wait.
         timeout = "10s" if log.startswith("host:") else "2s"
         self.transport, self.prefix = f"{log}?lease=2s&timeout={timeout}", prefix or []
         # A port of another network namespace cannot be held from here.

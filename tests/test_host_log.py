@@ -206,7 +206,7 @@ def test_an_application_finds_the_same_place_from_everywhere(tmp_path, host_logs
     def place(name: str, root: str) -> str:
         return url(Flask(name, root_path=root))
 
-    assert place("shop", "/srv/shop") == place("shop", "/srv/shop")
+    assert place("shop", "/srv/shop") == place("shop", "/srv/shop") == place("company.shop", "/srv/shop")
     assert len({place("shop", "/srv/shop"), place("shop", "/srv/other"), place("other", "/srv/shop")}) == 3
     assert url(Flask("shop", root_path="/srv"), "host:?name=mine&lease=5s") == f"host://{host_logs}?name=mine&lease=5s"
     assert stat.S_IMODE(host_logs.stat().st_mode) == 0o700

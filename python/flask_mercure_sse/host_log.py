@@ -1,6 +1,6 @@
 """The place of the log that the processes of one host share, for the embedded hub of an application.
 
-Every process of the same user and the same application finds the same place without being told: the workers of a
+Every process of the same user and the same application finds the same place without a setting: the workers of a
 server, a shell, a script, a Celery worker. The directory lies in memory where the system has such a place.
 """
 
@@ -25,7 +25,7 @@ DIRECTORY_VARIABLE: Final = "MERCURE_HUB_HOST_DIRECTORY"
 """The environment variable that names another directory for the logs of all applications."""
 
 _PATH_BYTES_MAX: Final = 103
-"""The longest path of a Unix socket on every system."""
+"""The longest path of a Unix socket on every system, as in ``crates/transports/src/host/settings.rs``."""
 
 
 def is_short(transport: str) -> bool:
@@ -60,8 +60,10 @@ def url(app: Flask, transport: str = "host:") -> str:
 
 def _name(app: Flask) -> str:
     """Tells the applications of one user apart: the same for ``flask run``, a WSGI server and a script."""
-    place = hashlib.sha256(f"{app.name}\0{app.root_path}".encode()).hexdigest()[:10]
-    return f"{re.sub('[^A-Za-z0-9]+', '-', app.name)[:12]}-{place}"
+    # The same module has another name where it is imported without its package.
+    name = app.name.rpartition(".")[2]
+    place = hashlib.sha256(f"{name}\0{app.root_path}".encode()).hexdigest()[:10]
+    return f"{re.sub('[^A-Za-z0-9]+', '-', name)[:12]}-{place}"
 
 
 def _directories() -> Iterator[Path]:

@@ -32,7 +32,8 @@ impl FromStr for Dsn {
     type Err = OpenError;
 
     fn from_str(text: &str) -> Result<Self, OpenError> {
-        let example = "write a URL such as durable:///var/lib/petasos or redis://localhost:6379";
+        let example =
+            "write a URL such as host:///run/app, durable:///var/lib/petasos or redis://localhost:6379";
         let (scheme, rest) =
             text.split_once(':').ok_or_else(|| OpenError::url(format!("it has no scheme: {example}")))?;
         let rest = match rest.strip_prefix("//") {

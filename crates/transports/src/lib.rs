@@ -1,8 +1,8 @@
 //! Logs that outlive a process or join several: implementations of [`petasos_hub::transport::Transport`].
 //!
 //! Each is a folder and a feature of the same name, with the same files: `settings`, `failure`, `link`, `log`, `writer`,
-//! `follower`, `registry`, and its own. (`host` has the log of `durable`, and the way to the process that has it open.) The half that they have in common is `shared`; the format of records is `codec`. All
-//! pass the list of `petasos_hub::conformance` against a real server. A transport stores
+//! `follower`, `registry`, and its own. (`host` has the log of `durable`, and the way to the process that has it open.) The
+//! half that they have in common is `shared`; the format of records is `codec`. All pass the list of `petasos_hub::conformance` against a real server. A transport stores
 //! the records of subscribers and does not interpret them.
 //!
 //! ```
@@ -101,12 +101,16 @@ impl PartialEq for OpenError {
 /// Checks a URL as far as that needs no store.
 ///
 /// # Errors
-/// [`OpenError::Url`] if this build has no such transport.
+/// [`OpenError::Url`] if this build has no such transport, or the URL of a directory is wrong.
 pub fn check(dsn: &Dsn) -> Result<(), OpenError> {
     let kind = dsn.scheme().split('+').next().unwrap_or_default();
-    match SCHEMES.contains(&kind) {
-        true => Ok(()),
-        false => Err(OpenError::url(format!(
+    match kind {
+        #[cfg(feature = "durable")]
+        "durable" => durable::check(dsn),
+        #[cfg(feature = "host")]
+        "host" => host::check(dsn),
+        kind if SCHEMES.contains(&kind) => Ok(()),
+        _ => Err(OpenError::url(format!(
             "there is no transport \"{}\" in this build: it has {}",
             dsn.scheme(),
             SCHEMES.join(", ")

@@ -75,7 +75,7 @@ const PROBE_BYTES: usize = 1024 * 1024;
 /// changed pages.
 const BALLAST_BYTES: usize = 4 * 1024 * 1024;
 
-/// What is refused of a directory.
+/// The error for a directory that cannot be used.
 fn refused(path: &Path, doing: &str, error: &io::Error) -> OpenError {
     OpenError::Refused(format!(
         "the directory \"{}\" of the log cannot be {doing}: {error}: it must be a directory that the hub's user may \
@@ -156,7 +156,7 @@ impl Directory {
         Self::locked(path, name, file, Users::Host).map(Some).map_err(refused)
     }
 
-    /// With the lock in a file that is at its place.
+    /// Finishes a lock whose file is in its place: replaces the database if it has to be a copy.
     fn locked(path: &Path, name: &str, lock: File, users: Users) -> io::Result<Self> {
         let was_taken = first_word(&path.join(format!("{name}.lock")))? == COPY;
         let directory = Self { path: path.to_owned(), name: name.to_owned(), users, lock };

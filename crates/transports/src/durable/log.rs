@@ -41,7 +41,7 @@ pub(super) struct Log {
     pub(super) capacity: Capacity,
     /// Why the log takes nothing any more.
     failed: OnceLock<Arc<str>>,
-    /// Wakes whoever waits for that.
+    /// Notified when `failed` is set.
     failing: Notify,
     pub(super) users: Users,
 }

@@ -66,6 +66,11 @@ pub(crate) struct DurableTransport {
 /// How often the log is tidied when nobody publishes: updates that are too old leave the disk by then.
 const TICK: Duration = Duration::from_secs(2);
 
+/// Checks a URL.
+pub(crate) fn check(dsn: &Dsn) -> Result<(), OpenError> {
+    Settings::parse(dsn).map(drop)
+}
+
 /// Opens the log in a directory.
 pub(crate) async fn open(dsn: &Dsn, options: &Options) -> Result<Arc<dyn Transport>, OpenError> {
     let Settings { directory, name, lease, timeout } = Settings::parse(dsn)?;

@@ -4,13 +4,10 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use petasos_hub::TransportError;
-use tokio::{
-    sync::oneshot,
-    time::{Instant, sleep},
-};
+use tokio::{sync::oneshot, time::sleep};
 
 use super::{
-    end::{CHANGE_MAX, End, Ends},
+    access::{Access, CHANGE_MAX, Host},
     leader::Leader,
     link::{Refusal, SILENCE_MAX},
     member::Member,
@@ -21,7 +18,7 @@ use crate::{
 };
 
 /// What this process has become.
-enum Office {
+enum Role {
     Leader(Leader),
     Member(Member),
 }
@@ -32,30 +29,30 @@ const PAUSE_LAST: Duration = Duration::from_millis(250);
 
 /// Leads or is a member, again and again, until the log is closed. `opened` gets the first outcome; nothing is tried again
 /// after a first failure.
-pub(super) async fn run(ends: Arc<Ends>, opened: oneshot::Sender<Result<(), OpenError>>) {
+pub(super) async fn run(host: Arc<Host>, opened: oneshot::Sender<Result<(), OpenError>>) {
     let mut opened = Some(opened);
     let mut pause = PAUSE_FIRST;
     loop {
-        let office = tokio::select! {
+        let role = tokio::select! {
             biased;
-            () = ends.closed() => return,
-            office = seek(&ends) => office,
+            () = host.closed() => return,
+            role = seek(&host) => role,
         };
-        match office {
-            Ok(office) => {
+        match role {
+            Ok(role) => {
                 if let Some(opened) = opened.take() {
                     // An error means that nobody wants the log any more.
                     let _ = opened.send(Ok(()));
                 }
                 pause = PAUSE_FIRST;
-                hold(&ends, office).await;
+                hold(&host, role).await;
                 continue;
             }
             Err(error) => {
                 let is_new = opened.is_some();
                 let is_over = match &error {
                     OpenError::Transport(TransportError::Unavailable(_)) => {
-                        ends.missing_for() >= ends.settings.timeout
+                        host.missing_for() >= host.settings.timeout
                     }
                     _ => true,
                 };
@@ -65,8 +62,8 @@ pub(super) async fn run(ends: Arc<Ends>, opened: oneshot::Sender<Result<(), Open
                     }
                     return;
                 }
-                if !is_new && ends.missing_for() >= CHANGE_MAX {
-                    ends.health.set_unavailable(&error);
+                if !is_new && host.missing_for() >= CHANGE_MAX {
+                    host.health.set_unavailable(&error);
                 }
             }
         }
@@ -76,30 +73,31 @@ pub(super) async fn run(ends: Arc<Ends>, opened: oneshot::Sender<Result<(), Open
 }
 
 /// Leads if nobody does, and is a member otherwise.
-async fn seek(ends: &Ends) -> Result<Office, OpenError> {
-    let settings = &ends.settings;
+async fn seek(host: &Host) -> Result<Role, OpenError> {
+    let settings = &host.settings;
     settings.trust_directory()?;
-    if let Some(directory) = blocking(ends, |path, name| Directory::try_lock(path, name, Users::Host)).await?
+    if let Some(directory) = blocking(host, |path, name| Directory::try_lock(path, name, Users::Host)).await?
     {
         // It may have been made by somebody else in between.
         settings.trust_directory()?;
-        return lead(ends, directory).await;
+        return lead(host, directory).await;
     }
-    let error = match Member::join(settings, ends.number, &ends.decoder).await {
+    let error = match Member::join(settings, host.number, &host.decoder).await {
         Ok((member, head)) => {
-            ends.saw(head);
-            return Ok(Office::Member(member));
+            host.saw(head);
+            return Ok(Role::Member(member));
         }
-        Err(Refusal::Refused(text)) => return Err(OpenError::Refused(text)),
-        Err(Refusal::Nobody(error)) => error,
+        // During a rolling restart it leaves before long.
+        Err(Refusal::Refused(text)) => return Err(TransportError::unavailable(text).into()),
+        Err(Refusal::Unreachable(error)) => error,
     };
-    let silence = ends.missing_for();
+    let silence = host.missing_for();
     if silence >= SILENCE_MAX
         && let Some(directory) =
-            blocking(ends, move |path, name| Directory::take_over(path, name, silence)).await?
+            blocking(host, move |path, name| Directory::take_over(path, name, silence)).await?
     {
         tracing::warn!(%error, "the process that led the host's log does not answer: this one leads now");
-        return lead(ends, directory).await;
+        return lead(host, directory).await;
     }
     Err(TransportError::unavailable(format!(
         "the process that holds the lock of the log \"{}\" in \"{}\" does not answer: {error}",
@@ -111,44 +109,39 @@ async fn seek(ends: &Ends) -> Result<Office, OpenError> {
 
 /// Does something with the directory where it may take its time.
 async fn blocking<T: Send + 'static>(
-    ends: &Ends,
+    host: &Host,
     work: impl FnOnce(&Path, &str) -> Result<T, OpenError> + Send + 'static,
 ) -> Result<T, OpenError> {
-    let (path, name) = (ends.settings.directory.clone(), ends.settings.name.clone());
+    let (path, name) = (host.settings.directory.clone(), host.settings.name.clone());
     let done = tokio::task::spawn_blocking(move || work(&path, &name)).await;
     done.map_err(TransportError::unavailable)?
 }
 
-async fn lead(ends: &Ends, directory: Directory) -> Result<Office, OpenError> {
-    let Ends { settings, options, decoder, .. } = ends;
-    Ok(Office::Leader(Leader::begin(directory, settings, options, decoder).await?))
+async fn lead(host: &Host, directory: Directory) -> Result<Role, OpenError> {
+    let Host { settings, options, decoder, .. } = host;
+    Ok(Role::Leader(Leader::begin(directory, settings, options, decoder).await?))
 }
 
 /// Returns when this process is neither any more.
-async fn hold(ends: &Ends, office: Office) {
-    ends.health.set_available();
-    let silence = match office {
-        Office::Leader(leader) => {
+async fn hold(host: &Host, role: Role) {
+    host.health.set_available();
+    let silence = match role {
+        Role::Leader(leader) => {
             tracing::debug!("this process leads the log of the host");
-            ends.saw(leader.log.end());
-            ends.set(End::Leader(Arc::clone(&leader.log)));
-            leader.serve(ends.closed()).await;
+            host.saw(leader.log.end());
+            host.gain(Access::Leader(Arc::clone(&leader.log)));
+            leader.serve(host.closed()).await;
             Duration::ZERO
         }
-        Office::Member(member) => {
+        Role::Member(member) => {
             let link = Arc::clone(&member.link);
-            ends.set(End::Member(Arc::new(member)));
+            host.gain(Access::Member(Arc::new(member)));
             tokio::select! {
                 () = link.ended() => {}
-                () = ends.closed() => {}
+                () = host.closed() => {}
             }
             link.silence()
         }
     };
-    ends.lose(silence);
-}
-
-/// The time until which a call waits.
-pub(super) fn deadline(ends: &Ends) -> Instant {
-    Instant::now() + ends.settings.timeout
+    host.lose(silence);
 }

@@ -1,4 +1,4 @@
-//! One reader of what is appended. It goes on where it was when another process leads.
+//! One reader of what is appended. When another process begins to lead, it continues at its position.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,11 +9,11 @@ use petasos_hub::{
 };
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::end::Ends;
+use super::access::Host;
 use crate::shared::pace::Seat;
 
 pub(super) struct HostFollower {
-    ends: Arc<Ends>,
+    host: Arc<Host>,
     /// Everything up to here has been given.
     position: Position,
     current: Option<Box<dyn Follower>>,
@@ -29,12 +29,12 @@ impl HostFollower {
     /// # Errors
     /// [`TransportError::Trimmed`], and [`TransportError::Unavailable`] if nobody leads until the deadline.
     pub(super) async fn begin(
-        ends: &Arc<Ends>,
+        host: &Arc<Host>,
         after: Position,
         deadline: Instant,
     ) -> Result<Self, TransportError> {
-        let seat = ends.pace.enter(after);
-        let mut begun = Self { ends: Arc::clone(ends), position: after, current: None, seat };
+        let seat = host.pace.enter(after);
+        let mut begun = Self { host: Arc::clone(host), position: after, current: None, seat };
         let followed = timeout_at(deadline, begun.follow()).await;
         followed
             .unwrap_or_else(|_| Err(TransportError::unavailable("no process of this host leads the log")))?;
@@ -44,8 +44,8 @@ impl HostFollower {
     /// Follows at the present end.
     async fn follow(&mut self) -> Result<&mut Box<dyn Follower>, TransportError> {
         while self.current.is_none() {
-            let end = self.ends.wait().await?;
-            match end.log().follow(self.position).await {
+            let access = self.host.open().await?;
+            match access.log().follow(self.position).await {
                 Ok(follower) => self.current = Some(follower),
                 Err(error @ TransportError::Trimmed) => return Err(error),
                 Err(_) => sleep(PAUSE).await,
@@ -64,7 +64,7 @@ impl Follower for HostFollower {
                     if let Some(last) = entries.last() {
                         self.position = last.position;
                         self.seat.move_to(last.position);
-                        self.ends.saw(last.position);
+                        self.host.saw(last.position);
                     }
                     return Ok(entries);
                 }

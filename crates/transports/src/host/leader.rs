@@ -55,7 +55,7 @@ const REQUEST_BYTES_MAX: u32 = 64 * 1024 * 1024;
 const WRITE_BYTES: usize = 64 * 1024;
 
 /// How long a process that connects may take for its greeting.
-const GREETING_MAX: Duration = Duration::from_secs(3);
+const HELLO_MAX: Duration = Duration::from_secs(3);
 
 /// The pause after a failed accept, which mostly lacked a file descriptor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -85,7 +85,7 @@ impl Leader {
         let is_leaving = loop {
             tokio::select! {
                 accepted = listener.accept() => match accepted {
-                    // Closed at once: it asks again.
+                    // Dropping the stream closes it; the member connects again.
                     Ok(_) if connections.len() >= CONNECTIONS_MAX => {}
                     Ok((stream, _)) => {
                         let (log, decoder) = (Arc::clone(&log), Arc::clone(&decoder));
@@ -101,7 +101,7 @@ impl Leader {
                 () = &mut leave => break true,
             }
         };
-        // Nobody else connects. The file may be another process's already.
+        // Unreachable else connects. The file may be another process's already.
         drop(listener);
         if is_leaving {
             let _ = fs::remove_file(&path);
@@ -125,7 +125,7 @@ async fn serve(stream: UnixStream, log: Arc<DurableTransport>, decoder: Arc<Deco
     let (read, mut write) = stream.into_split();
     let mut read = BufReader::new(read);
     let ended = async {
-        let greeting = timeout(GREETING_MAX, message::read(&mut read)).await;
+        let greeting = timeout(HELLO_MAX, message::read(&mut read)).await;
         let (_, hello) = greeting.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
         let visiting = match message::parse(&hello)? {
             Request::Hello { version: message::VERSION, member: Some(member) } => {
@@ -165,7 +165,7 @@ async fn requests(
     let (answers, mut answered) = mpsc::channel::<Vec<u8>>(REQUESTS_MAX);
     let room = Arc::new(Semaphore::new(REQUEST_BYTES_MAX as usize));
     let asked = async {
-        // Dropped with the last request, which ends the writing.
+        // Dropped with the last request, which host the writing.
         let answers = answers;
         let mut tasks = JoinSet::new();
         loop {
@@ -227,13 +227,13 @@ async fn room_for(room: &Arc<Semaphore>, bytes: usize) -> OwnedSemaphorePermit {
     Arc::clone(room).acquire_many_owned(bytes).await.expect("the semaphore is never closed")
 }
 
-/// Sends batches until the member leaves, lags too far, or the log ends.
+/// Sends batches until the member leaves, lags too far, or the log host.
 async fn follow(
     read: &mut BufReader<OwnedReadHalf>,
     write: &mut OwnedWriteHalf,
     log: &DurableTransport,
 ) -> io::Result<()> {
-    let wanted = timeout(GREETING_MAX, message::read(read)).await;
+    let wanted = timeout(HELLO_MAX, message::read(read)).await;
     let (_, wanted) = wanted.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     let Request::Follow { after } = message::parse(&wanted)? else {
         return Err(io::ErrorKind::InvalidData.into());

@@ -26,7 +26,7 @@ use tokio::{
 
 use super::message::{self, Answer, Fault, Request};
 
-/// An open connection, or one that has ended. Dropping it ends it.
+/// An open connection, or one that has ended. Dropping it host it.
 pub(super) struct Link {
     queue: mpsc::Sender<Asked>,
     state: Arc<State>,
@@ -63,8 +63,8 @@ pub(super) struct Broken {
 /// Why there is no connection.
 #[derive(Debug)]
 pub(super) enum Refusal {
-    /// Nobody listens, or nobody answers.
-    Nobody(io::Error),
+    /// Unreachable listens, or nobody answers.
+    Unreachable(io::Error),
     /// The process that leads does not take this one as a member; the text says why.
     Refused(String),
 }
@@ -170,11 +170,11 @@ pub(super) async fn greet(
         Ok((read, write, answer))
     });
     let silent = |_| Err(io::Error::new(io::ErrorKind::TimedOut, "it does not answer"));
-    let (read, write, answer) = greeted.await.unwrap_or_else(silent).map_err(Refusal::Nobody)?;
-    match message::parse(&answer).map_err(Refusal::Nobody)? {
+    let (read, write, answer) = greeted.await.unwrap_or_else(silent).map_err(Refusal::Unreachable)?;
+    match message::parse(&answer).map_err(Refusal::Unreachable)? {
         Answer::Welcome { head } => Ok((read, write, head.into())),
         Answer::Failed(Fault::Version, text) => Err(Refusal::Refused(text.to_owned())),
-        _ => Err(Refusal::Nobody(io::ErrorKind::InvalidData.into())),
+        _ => Err(Refusal::Unreachable(io::ErrorKind::InvalidData.into())),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The log as a process has it that another one leads: each call is a request to that process.
+//! The log of a process that does not lead: each call is a request to the process that does.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -168,7 +168,7 @@ impl Transport for Member {
 
     async fn follow(&self, after: Position) -> Result<Box<dyn Follower>, TransportError> {
         let left = |refusal: Refusal| match refusal {
-            Refusal::Nobody(error) => TransportError::unavailable(error),
+            Refusal::Unreachable(error) => TransportError::unavailable(error),
             Refusal::Refused(text) => TransportError::unavailable(text),
         };
         let (mut read, mut write, _) = link::greet(&self.path, None).await.map_err(left)?;
@@ -190,7 +190,7 @@ impl Transport for Member {
         let (batches, received) = mpsc::channel(1);
         let (link, decoder) = (Arc::clone(&self.link), Arc::clone(&self.decoder));
         let task = tokio::spawn(async move {
-            // Held, because its end is what ends the other side.
+            // Held, because its end is what host the other side.
             let _write = write;
             let end = tokio::select! {
                 // The connection's own end may stay unseen, if the process has stopped or has left it to a child.

@@ -17,7 +17,7 @@ use crate::{
     shared::decoder::Decoder,
 };
 
-/// Of everything in this file, and of what it means. A process of another version is refused.
+/// The version of these messages and of their meaning. A process of another version is refused.
 pub(super) const VERSION: u32 = 1;
 
 /// The longest frame: a page, or a chunk of facts, and one update more, as large as limits of a hub may allow.
@@ -28,7 +28,7 @@ const HEAD_BYTES: usize = size_of::<u32>() + size_of::<u64>();
 
 /// A position: epoch and sequence.
 #[derive(Serialize, Deserialize, Clone, Copy)]
-pub(super) struct Place(u64, u64);
+pub(super) struct WirePosition(u64, u64);
 
 /// A sequence and a record. The epoch is that of the message.
 pub(super) type Row<'a> = (u64, &'a [u8]);
@@ -43,7 +43,7 @@ pub(super) enum Request<'a> {
     /// A sign of life.
     Ping,
     Follow {
-        after: Place,
+        after: WirePosition,
     },
     Head,
     Append {
@@ -53,7 +53,7 @@ pub(super) enum Request<'a> {
         id: &'a str,
     },
     Read {
-        after: Place,
+        after: WirePosition,
         limit: u32,
     },
     Renew {
@@ -91,26 +91,26 @@ pub(super) struct RecordedFact<'a> {
 pub(super) enum Answer<'a> {
     /// To a hello: the end of the log.
     Welcome {
-        head: Place,
+        head: WirePosition,
     },
     /// To a ping: whether the log takes appends.
     Pong {
         is_ready: bool,
     },
     Head {
-        position: Place,
+        position: WirePosition,
         id: Option<&'a str>,
     },
     /// To an append: the position of the update.
-    Appended(Place),
-    Located(Option<Place>),
+    Appended(WirePosition),
+    Located(Option<WirePosition>),
     Page {
         #[serde(borrow)]
         rows: Vec<Row<'a>>,
-        through: Place,
+        through: WirePosition,
         at_end: bool,
-        updates_trimmed: Place,
-        events_trimmed: Place,
+        updates_trimmed: WirePosition,
+        events_trimmed: WirePosition,
     },
     /// The node had a lease.
     Lease(bool),
@@ -142,14 +142,14 @@ pub(super) enum Fault {
     Version,
 }
 
-impl From<Position> for Place {
+impl From<Position> for WirePosition {
     fn from(position: Position) -> Self {
         Self(position.epoch, position.sequence)
     }
 }
 
-impl From<Place> for Position {
-    fn from(Place(epoch, sequence): Place) -> Self {
+impl From<WirePosition> for Position {
+    fn from(WirePosition(epoch, sequence): WirePosition) -> Self {
         Self { epoch, sequence }
     }
 }

@@ -1,12 +1,12 @@
 //! The log that the processes of one host share, without a server: one of them leads.
 //!
 //! The process that holds the lock of the directory has a log of [`crate::durable`] open, which is not synchronized with the
-//! disk and often lies in memory, and serves the others over a Unix socket. When it ends, however that is, another one
+//! disk and often lies in memory, and serves the others over a Unix socket. When it host, however that is, another one
 //! takes the lock and opens the same file: an update that was acknowledged is in it. An append that had no answer is looked
 //! for in the log before it is sent again, so that none is there twice.
 
+mod access;
 mod election;
-mod end;
 mod follower;
 mod leader;
 mod link;
@@ -31,8 +31,7 @@ use tokio::{
 };
 
 use self::{
-    election::deadline,
-    end::{CHANGE_MAX, End, Ends},
+    access::{Access, CHANGE_MAX, Host, ask},
     follower::HostFollower,
     link::Broken,
     member::Unappended,
@@ -43,68 +42,57 @@ use crate::{Dsn, OpenError, Options, codec};
 
 /// One process's view of the log. Dropping it lets another process lead.
 struct HostTransport {
-    ends: Arc<Ends>,
+    host: Arc<Host>,
     registry: Subscribers,
+}
+
+/// Checks a URL.
+pub(crate) fn check(dsn: &Dsn) -> Result<(), OpenError> {
+    Settings::parse(dsn).map(drop)
 }
 
 /// Leads the log, or becomes a member.
 pub(crate) async fn open(dsn: &Dsn, options: &Options) -> Result<Arc<dyn Transport>, OpenError> {
     let settings = Settings::parse(dsn)?;
     let shown = format!("the host's log \"{}\" in \"{}\"", settings.name, settings.directory.display());
-    let ends = Arc::new(Ends::new(settings, options.clone(), &shown));
+    let host = Arc::new(Host::new(settings, options.clone(), &shown));
     let (opened, outcome) = oneshot::channel();
-    let transport = HostTransport { ends: Arc::clone(&ends), registry: Subscribers(Arc::clone(&ends)) };
-    tokio::spawn(election::run(ends, opened));
+    let transport = HostTransport { host: Arc::clone(&host), registry: Subscribers(Arc::clone(&host)) };
+    tokio::spawn(election::run(host, opened));
     outcome.await.map_err(|_| TransportError::Closed)??;
     Ok(Arc::new(transport))
-}
-
-/// Calls a method of the log, and again where the process that led it has left meanwhile.
-macro_rules! ask {
-    ($self:ident, $($call:tt)*) => {{
-        let deadline = deadline(&$self.ends);
-        loop {
-            let end = $self.ends.until(deadline).await?;
-            match end.log().$($call)*.await {
-                Err(error) if !end.is_open() && Instant::now() < deadline => {
-                    tracing::debug!(%error, "the log is asked again");
-                }
-                answer => break answer,
-            }
-        }
-    }};
 }
 
 #[async_trait]
 impl Transport for HostTransport {
     async fn head(&self) -> Result<Head, TransportError> {
-        ask!(self, head())
+        ask!(self.host, |log| log.head().await)
     }
 
     async fn append(&self, update: Update) -> Result<Position, TransportError> {
-        let deadline = deadline(&self.ends);
-        self.ends.pace.turn(self.ends.pace.newest(), self.ends.settings.timeout).await?;
+        let deadline = self.host.deadline();
+        self.host.pace.turn(self.host.pace.newest(), self.host.settings.timeout).await?;
         let record = codec::encode(&update);
-        let _permit = timeout_at(deadline, self.ends.room.take(record.len())).await.map_err(|_| late())?;
+        let _permit = timeout_at(deadline, self.host.room.take(record.len())).await.map_err(|_| late())?;
         // Where the log ended before an attempt that had no answer.
         let mut unsure = None;
         loop {
-            let end = self.ends.until(deadline).await?;
+            let access = self.host.open_by(deadline).await?;
             if let Some(after) = unsure {
-                match find(&end, &update, after, deadline).await {
+                match find(&access, &update, after, deadline).await {
                     Ok(Some(position)) => return Ok(self.appended(position)),
                     Ok(None) => {}
-                    Err(_) if !end.is_open() => continue,
+                    Err(_) if !access.is_open() => continue,
                     Err(error) => return Err(error),
                 }
             }
-            let after = self.ends.pace.newest();
-            let answer = match &end {
-                End::Leader(log) => match log.append(update.clone()).await {
-                    Err(_) if !end.is_open() => Err(Unappended::Broken(Broken { was_sent: true })),
+            let after = self.host.pace.newest();
+            let answer = match &access {
+                Access::Leader(log) => match log.append(update.clone()).await {
+                    Err(_) if !access.is_open() => Err(Unappended::Broken(Broken { was_sent: true })),
                     answer => answer.map_err(Unappended::Refused),
                 },
-                End::Member(member) => {
+                Access::Member(member) => {
                     let answer = timeout_at(deadline, member.append_record(&record)).await;
                     answer.map_err(|_| late())?
                 }
@@ -118,28 +106,28 @@ impl Transport for HostTransport {
     }
 
     async fn locate(&self, id: &str) -> Result<Option<Position>, TransportError> {
-        ask!(self, locate(id))
+        ask!(self.host, |log| log.locate(id).await)
     }
 
     async fn read(&self, after: Position, limit: usize) -> Result<Page, TransportError> {
-        ask!(self, read(after, limit))
+        ask!(self.host, |log| log.read(after, limit).await)
     }
 
     async fn follow(&self, after: Position) -> Result<Box<dyn Follower>, TransportError> {
-        Ok(Box::new(HostFollower::begin(&self.ends, after, deadline(&self.ends)).await?))
+        Ok(Box::new(HostFollower::begin(&self.host, after, self.host.deadline()).await?))
     }
 
     fn is_ready(&self) -> bool {
-        match self.ends.now() {
-            Some(end) => end.log().is_ready(),
-            None => self.ends.missing_for() < CHANGE_MAX,
+        match self.host.current() {
+            Some(access) => access.log().is_ready(),
+            None => self.host.missing_for() < CHANGE_MAX,
         }
     }
 
     fn is_readable(&self) -> bool {
-        match self.ends.now() {
-            Some(end) => end.log().is_readable(),
-            None => self.ends.missing_for() < CHANGE_MAX,
+        match self.host.current() {
+            Some(access) => access.log().is_readable(),
+            None => self.host.missing_for() < CHANGE_MAX,
         }
     }
 
@@ -150,14 +138,14 @@ impl Transport for HostTransport {
 
 impl HostTransport {
     fn appended(&self, position: Position) -> Position {
-        self.ends.saw(position);
+        self.host.saw(position);
         position
     }
 }
 
 impl Drop for HostTransport {
     fn drop(&mut self) {
-        self.ends.close();
+        self.host.close();
     }
 }
 
@@ -171,12 +159,12 @@ fn late() -> TransportError {
 /// # Errors
 /// [`TransportError::Unavailable`] also if the log has trimmed what followed the position, so that nobody knows.
 async fn find(
-    end: &End,
+    access: &Access,
     update: &Update,
     after: Position,
     deadline: Instant,
 ) -> Result<Option<Position>, TransportError> {
-    let log = end.log();
+    let log = access.log();
     let found = timeout_at(deadline, async {
         let located = log.locate(update.id().as_str()).await?;
         // Most ids are used once.

@@ -1,5 +1,5 @@
 //! The subscribers of all processes of the host. A call that writes and has no answer, because the process that leads has
-//! left, is an error: who calls makes it again.
+//! left, is an error: the caller repeats it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,45 +7,17 @@ use async_trait::async_trait;
 use petasos_hub::{
     TransportError,
     registry::{Abandoned, Fact, Lease, NodeId, Page, Registry},
-};
-use tokio::time::Instant;
-
-use super::{
-    election::deadline,
-    end::{End, Ends},
+    transport::Transport,
 };
 
-pub(super) struct Subscribers(pub(super) Arc<Ends>);
+use super::access::{Access, Host, ask};
+
+pub(super) struct Subscribers(pub(super) Arc<Host>);
 
 impl Subscribers {
-    async fn end(&self) -> Result<End, TransportError> {
-        self.0.until(deadline(&self.0)).await
+    async fn access(&self) -> Result<Access, TransportError> {
+        self.0.open_by(self.0.deadline()).await
     }
-}
-
-/// Calls a method of the registry at the present end.
-macro_rules! ask {
-    ($self:ident, $($call:tt)*) => {
-        match $self.end().await?.log().registry() {
-            Some(registry) => left(registry.$($call)*.await),
-            None => Err(TransportError::Closed),
-        }
-    };
-}
-
-/// Calls a method that only reads, and again where the process that led has left meanwhile.
-macro_rules! read {
-    ($self:ident, $($call:tt)*) => {{
-        let deadline = deadline(&$self.0);
-        loop {
-            let end = $self.0.until(deadline).await?;
-            let Some(registry) = end.log().registry() else { break Err(TransportError::Closed) };
-            match registry.$($call)*.await {
-                Err(_) if !end.is_open() && Instant::now() < deadline => {}
-                answer => break left(answer),
-            }
-        }
-    }};
 }
 
 /// A log that was closed or has failed under a process that led it is not the end of the host's log.
@@ -58,6 +30,10 @@ fn left<T>(result: Result<T, TransportError>) -> Result<T, TransportError> {
     })
 }
 
+fn registry(log: &dyn Transport) -> Result<&dyn Registry, TransportError> {
+    log.registry().ok_or(TransportError::Closed)
+}
+
 #[async_trait]
 impl Registry for Subscribers {
     fn lease(&self) -> Duration {
@@ -65,27 +41,27 @@ impl Registry for Subscribers {
     }
 
     async fn renew(&self, node: NodeId) -> Result<Lease, TransportError> {
-        ask!(self, renew(node))
+        left(registry(self.access().await?.log())?.renew(node).await)
     }
 
     async fn record(&self, node: NodeId, facts: &[Fact]) -> Result<Lease, TransportError> {
         self.0.pace.turn(self.0.pace.newest(), self.0.settings.timeout).await?;
-        ask!(self, record(node, facts))
+        left(registry(self.access().await?.log())?.record(node, facts).await)
     }
 
     async fn abandoned(&self, limit: usize) -> Result<Vec<Abandoned>, TransportError> {
-        read!(self, abandoned(limit))
+        left(ask!(self.0, |log| registry(log)?.abandoned(limit).await))
     }
 
     async fn expire(&self, node: NodeId, departures: &[Fact]) -> Result<(), TransportError> {
-        ask!(self, expire(node, departures))
+        left(registry(self.access().await?.log())?.expire(node, departures).await)
     }
 
     async fn resign(&self, node: NodeId) -> Result<(), TransportError> {
-        ask!(self, resign(node))
+        left(registry(self.access().await?.log())?.resign(node).await)
     }
 
     async fn page(&self, text: Option<&str>, after: u64, limit: usize) -> Result<Page, TransportError> {
-        read!(self, page(text, after, limit))
+        left(ask!(self.0, |log| registry(log)?.page(text, after, limit).await))
     }
 }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{Dsn, OpenError, durable::settings::Settings as Place};
+use crate::{Dsn, OpenError, durable::settings::Settings as DurableSettings};
 
 /// The URL of a host's log, taken apart and checked.
 pub(super) struct Settings {
@@ -26,7 +26,7 @@ const SOCKET_PATH_BYTES_MAX: usize = 103;
 
 impl Settings {
     pub(super) fn parse(dsn: &Dsn) -> Result<Self, OpenError> {
-        let Place { directory, name, lease, timeout } = Place::parse(dsn)?;
+        let DurableSettings { directory, name, lease, timeout } = DurableSettings::parse(dsn)?;
         let lease = if dsn.parameter("lease").is_some() { lease } else { LEASE };
         let settings = Self { directory, name, lease, timeout };
         let bytes = settings.socket().as_os_str().len();

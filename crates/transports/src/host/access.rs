@@ -1,4 +1,4 @@
-//! This process's end of the log: it leads, or it is a member.
+//! How this process reaches the log: it leads, or it is a member of what another process leads.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -29,14 +29,14 @@ use crate::{
 
 /// How this process reaches the log.
 #[derive(Clone)]
-pub(super) enum End {
+pub(super) enum Access {
     /// It has the log open.
     Leader(Arc<DurableTransport>),
     /// It asks the process that has.
     Member(Arc<Member>),
 }
 
-impl End {
+impl Access {
     pub(super) fn log(&self) -> &dyn Transport {
         match self {
             Self::Leader(log) => &**log,
@@ -54,7 +54,7 @@ impl End {
 }
 
 /// What all parts of one process's log share.
-pub(super) struct Ends {
+pub(super) struct Host {
     pub(super) settings: Settings,
     /// Tells the process that leads which member this is.
     pub(super) number: u128,
@@ -64,9 +64,9 @@ pub(super) struct Ends {
     /// Of the appends of this process that wait.
     pub(super) room: Room,
     pub(super) health: Health,
-    current: watch::Sender<Option<End>>,
+    current: watch::Sender<Option<Access>>,
     is_closed: watch::Sender<bool>,
-    /// When there was no end any more.
+    /// When the last access was lost.
     lost: Mutex<Instant>,
 }
 
@@ -76,7 +76,7 @@ pub(super) const CHANGE_MAX: Duration = Duration::from_secs(1);
 /// Appends of this process that wait for their answer. Further ones wait outside.
 const APPENDS_MAX: usize = 4_096;
 
-impl Ends {
+impl Host {
     pub(super) fn new(settings: Settings, options: Options, shown: &str) -> Self {
         Self {
             decoder: Arc::new(Decoder::new(shown, options.hub.clone())),
@@ -92,49 +92,49 @@ impl Ends {
         }
     }
 
-    /// The end as it is now, as long as it is open.
-    pub(super) fn now(&self) -> Option<End> {
-        self.current.borrow().clone().filter(End::is_open)
+    /// The present access, if it is open.
+    pub(super) fn current(&self) -> Option<Access> {
+        self.current.borrow().clone().filter(Access::is_open)
     }
 
-    /// An open end. Waits for one.
+    /// An open access. Waits for one until the deadline.
     ///
     /// # Errors
     /// [`TransportError::Unavailable`] at the deadline, [`TransportError::Closed`] when the log was closed.
-    pub(super) async fn until(&self, deadline: Instant) -> Result<End, TransportError> {
-        timeout_at(deadline, self.wait()).await.unwrap_or_else(|_| {
+    pub(super) async fn open_by(&self, deadline: Instant) -> Result<Access, TransportError> {
+        timeout_at(deadline, self.open()).await.unwrap_or_else(|_| {
             Err(TransportError::unavailable(
                 "no process of this host leads the log: the one that holds its lock does not answer",
             ))
         })
     }
 
-    /// An open end. Waits for one, however long.
+    /// An open access. Waits for one, however long.
     ///
     /// # Errors
     /// [`TransportError::Closed`] when the log was closed.
-    pub(super) async fn wait(&self) -> Result<End, TransportError> {
+    pub(super) async fn open(&self) -> Result<Access, TransportError> {
         let (mut current, mut closed) = (self.current.subscribe(), self.is_closed.subscribe());
         let found = tokio::select! {
             biased;
             _ = closed.wait_for(|is_closed| *is_closed) => return Err(TransportError::Closed),
-            found = current.wait_for(|end| end.as_ref().is_some_and(End::is_open)) => found,
+            found = current.wait_for(|access| access.as_ref().is_some_and(Access::is_open)) => found,
         };
-        found.ok().and_then(|end| end.clone()).ok_or(TransportError::Closed)
+        found.ok().and_then(|access| access.clone()).ok_or(TransportError::Closed)
     }
 
-    pub(super) fn set(&self, end: End) {
-        self.current.send_replace(Some(end));
+    pub(super) fn gain(&self, access: Access) {
+        self.current.send_replace(Some(access));
     }
 
-    /// There is no end any more, or none that has answered for so long.
+    /// There is no access any more, or none that has answered for so long.
     pub(super) fn lose(&self, silence: Duration) {
         let lost = Instant::now();
         *self.lost.lock().unwrap_or_else(PoisonError::into_inner) = lost.checked_sub(silence).unwrap_or(lost);
         self.current.send_replace(None);
     }
 
-    /// For how long there has been no end.
+    /// For how long there has been no access.
     pub(super) fn missing_for(&self) -> Duration {
         self.lost.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
     }
@@ -150,8 +150,29 @@ impl Ends {
         let _ = self.is_closed.subscribe().wait_for(|is_closed| *is_closed).await;
     }
 
-    /// What this process knows of the log reaches at least this position.
+    /// The time until which a call waits.
+    pub(super) fn deadline(&self) -> Instant {
+        Instant::now() + self.settings.timeout
+    }
+
+    /// Records that the log reaches at least this position.
     pub(super) fn saw(&self, position: Position) {
         self.pace.appended(position);
     }
 }
+
+/// Asks the log for something, and again if the process that led it has left meanwhile. For calls that only read.
+macro_rules! ask {
+    ($host:expr, |$log:ident| $call:expr) => {{
+        let deadline = $host.deadline();
+        loop {
+            let access = $host.open_by(deadline).await?;
+            let $log = access.log();
+            match $call {
+                Err(_) if !access.is_open() && tokio::time::Instant::now() < deadline => {}
+                answer => break answer,
+            }
+        }
+    }};
+}
+pub(super) use ask;
