@@ -64,6 +64,12 @@ impl Book {
         Ok(())
     }
 
+    /// The bytes of a kept entry, about.
+    pub(super) fn entry_bytes(&self) -> u64 {
+        let (kept, bytes) = (self.updates.kept + self.events.kept, self.updates.bytes + self.events.bytes);
+        bytes / kept.max(1)
+    }
+
     pub(super) fn trimmed(&self) -> [u64; 2] {
         [self.updates.trimmed, self.events.trimmed]
     }

@@ -2,13 +2,14 @@
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
-    io::{self, Seek, Write},
+    io::{self, Read, Seek, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::{checkpoints::WAL_BYTES, link, settings::Users};
 use crate::OpenError;
@@ -20,6 +21,25 @@ pub(crate) struct Directory {
     users: Users,
     lock: File,
 }
+
+/// The outcome of an attempt to lock a directory.
+pub(crate) enum Lock {
+    /// The turn is to be kept until the log is open and other processes can ask for it.
+    Taken(Directory, Turn),
+    Held(Holder),
+    /// Another process is taking the lock, or opens the log.
+    Busy,
+}
+
+/// Who holds a lock: its file, and what that says.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Holder {
+    number: (u64, u64),
+    text: String,
+}
+
+/// The turn of one process to take the lock and to open the log. While a process has it, nobody takes the lock over.
+pub(crate) struct Turn(#[expect(dead_code, reason = "it is a lock as long as it is open")] File);
 
 /// The files that must not be replaced while the log is open.
 pub(super) struct Files {
@@ -52,11 +72,6 @@ const FILES: [(&str, &str); 3] =
 /// A complete copy of the database that is to replace it.
 const NEXT: &str = "sqlite3-next";
 
-/// How long a process may take to open a host's log: far above what a busy machine needs. Others that take it over sooner would
-/// keep each other from opening it.
-#[cfg(feature = "host")]
-const OPENING_MAX: Duration = Duration::from_secs(30);
-
 /// The word in a lock file that was taken from another process, until the database is a copy.
 const COPY: &str = "copy";
 
@@ -84,15 +99,42 @@ fn refused(path: &Path, doing: &str, error: &io::Error) -> OpenError {
     ))
 }
 
+impl Turn {
+    fn take(path: &Path, name: &str) -> io::Result<Option<Self>> {
+        let file = open_file(&path.join(format!("{name}.turn")))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Self(file))),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+}
+
+impl Holder {
+    fn read(mut lock: &File) -> io::Result<Self> {
+        let mut text = String::new();
+        lock.rewind()?;
+        lock.read_to_string(&mut text)?;
+        Ok(Self { number: number(&lock.metadata()?), text })
+    }
+
+    /// The first word of the file.
+    fn word(&self) -> &str {
+        self.text.split_whitespace().next().unwrap_or_default()
+    }
+}
+
 impl Directory {
     /// Makes the directory if it is not there, and waits a while for another process to leave it.
-    pub(super) async fn lock(path: &Path, name: &str) -> Result<Self, OpenError> {
+    pub(super) async fn lock(path: &Path, name: &str) -> Result<(Self, Turn), OpenError> {
         let deadline = Instant::now() + HAND_OVER_MAX;
         loop {
             match Self::try_lock(path, name, Users::Process)? {
-                Some(directory) => return Ok(directory),
-                None if Instant::now() < deadline => tokio::time::sleep(HAND_OVER_POLL).await,
-                None => {
+                Lock::Taken(directory, turn) => return Ok((directory, turn)),
+                Lock::Busy | Lock::Held(_) if Instant::now() < deadline => {
+                    tokio::time::sleep(HAND_OVER_POLL).await;
+                }
+                Lock::Busy | Lock::Held(_) => {
                     return Err(OpenError::Refused(format!(
                         "another process holds the log \"{name}\" in the directory \"{}\": a durable log belongs to \
                          one hub process. Stop the other one, give each a directory of its own, or use host, redis, \
@@ -104,67 +146,71 @@ impl Directory {
         }
     }
 
-    /// Makes the directory if it is not there, and locks it. `None`: another process has locked it.
-    pub(crate) fn try_lock(path: &Path, name: &str, users: Users) -> Result<Option<Self>, OpenError> {
+    /// Makes the directory if it is not there, and locks it if nobody has.
+    pub(crate) fn try_lock(path: &Path, name: &str, users: Users) -> Result<Lock, OpenError> {
         let refused = |doing: &str, error: io::Error| refused(path, doing, &error);
         DirBuilder::new()
             .recursive(true)
             .mode(DIRECTORY_MODE)
             .create(path)
             .map_err(|error| refused("made", error))?;
+        let Some(turn) = Turn::take(path, name).map_err(|error| refused("written to", error))? else {
+            return Ok(Lock::Busy);
+        };
         let lock = path.join(format!("{name}.lock"));
         let file = open_file(&lock).map_err(|error| refused("written to", error))?;
         match file.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::WouldBlock) => {
+                let holder = Holder::read(&file).map_err(|error| refused("read", error))?;
+                return Ok(Lock::Held(holder));
+            }
             Err(TryLockError::Error(error)) => return Err(refused("locked", error)),
         }
-        // Another process may have put a new file in its place after this one was opened.
-        if !is_at(&file, &lock) {
-            return Ok(None);
-        }
-        Self::locked(path, name, file, users).map(Some).map_err(|error| refused("written to", error))
+        let directory =
+            Self::locked(path, name, file, users).map_err(|error| refused("written to", error))?;
+        Ok(Lock::Taken(directory, turn))
     }
 
-    /// Takes the lock from a process that has not answered for so long and may only be stopped. That process notices before
-    /// it answers anybody that its lock file is gone. `None`: the log belongs to a process that uses it alone, the one that
-    /// opens it gets more time, or another process is taking it.
+    /// Takes the lock from a process that does not answer and may only be stopped. That process notices before it answers
+    /// anybody that its lock file is gone. `None`: the lock is not that holder's any more, the log belongs to a process that
+    /// uses it alone, or another process is taking it.
     #[cfg(feature = "host")]
-    pub(crate) fn take_over(path: &Path, name: &str, silence: Duration) -> Result<Option<Self>, OpenError> {
+    pub(crate) fn take_over(
+        path: &Path,
+        name: &str,
+        holder: &Holder,
+    ) -> Result<Option<(Self, Turn)>, OpenError> {
+        let refused = |error: io::Error| refused(path, "taken over", &error);
+        let Some(turn) = Turn::take(path, name).map_err(refused)? else { return Ok(None) };
         let taken = || {
             let lock = path.join(format!("{name}.lock"));
-            let word = first_word(&lock)?;
-            let is_opening = word == Users::Host.opening_mark() || word == COPY;
-            if !(word == Users::Host.mark() || is_opening && silence >= OPENING_MAX) {
+            let present = Holder::read(&File::open(&lock)?)?;
+            if present != *holder || ![Users::Host.mark(), COPY].contains(&present.word()) {
                 return Ok(None);
             }
-            let turn = open_file(&path.join(format!("{name}.turn")))?;
-            if turn.try_lock().is_err() {
-                return Ok(None);
-            }
+            has_room_for_copy(path, name)?;
             let new = path.join(format!("{name}.lock-new"));
+            remove(&new)?;
             let file = open_file(&new)?;
-            if file.try_lock().is_err() {
-                return Ok(None);
-            }
+            file.lock()?;
             mark(&file, COPY)?;
             fs::rename(&new, &lock)?;
-            Ok(Some(file))
+            Self::locked(path, name, file, Users::Host).map(Some)
         };
-        let refused = |error: io::Error| refused(path, "taken over", &error);
-        let Some(file) = taken().map_err(refused)? else { return Ok(None) };
-        Self::locked(path, name, file, Users::Host).map(Some).map_err(refused)
+        Ok(taken().map_err(refused)?.map(|directory| (directory, turn)))
     }
 
     /// Finishes a lock whose file is in its place: replaces the database if it has to be a copy.
     fn locked(path: &Path, name: &str, lock: File, users: Users) -> io::Result<Self> {
-        let was_taken = first_word(&path.join(format!("{name}.lock")))? == COPY;
+        let must_copy = Holder::read(&lock)?.word() == COPY;
         let directory = Self { path: path.to_owned(), name: name.to_owned(), users, lock };
-        if was_taken {
+        // A complete copy has everything that was acknowledged.
+        if must_copy && !directory.file(NEXT).try_exists()? {
             directory.copy()?;
         }
         directory.replace()?;
-        mark(&directory.lock, users.opening_mark())?;
+        mark(&directory.lock, users.mark())?;
         // SQLite would let others read it, and gives its other files the same mode.
         open_file(&directory.database())?;
         // A directory that was made just now is in its parent only after this.
@@ -172,17 +218,15 @@ impl Directory {
         Ok(directory)
     }
 
-    /// Says in the lock file that the log is open.
-    pub(super) fn set_open(&self) -> io::Result<()> {
-        mark(&self.lock, self.users.mark())
-    }
-
     /// Copies what is committed to a new database. The process that had the log may have stopped in the middle of a
     /// transaction, with SQLite's locks. If it goes on, it still commits to the old one.
     fn copy(&self) -> io::Result<()> {
         let copy = self.file("sqlite3-copy");
         remove(&copy)?;
-        link::copy(&self.database(), &copy).map_err(io::Error::other)?;
+        link::copy(&self.database(), &copy).map_err(|error| {
+            let _ = remove(&copy);
+            io::Error::other(error)
+        })?;
         fs::set_permissions(&copy, fs::Permissions::from_mode(FILE_MODE))?;
         fs::rename(&copy, self.file(NEXT))
     }
@@ -226,9 +270,10 @@ impl Directory {
     pub(super) fn files(&self) -> io::Result<Files> {
         let mut known = [(0, 0); FILES.len()];
         for ((suffix, _), file) in FILES.iter().zip(&mut known) {
-            let metadata = fs::metadata(self.file(suffix))?;
-            *file = (metadata.dev(), metadata.ino());
+            *file = number(&fs::metadata(self.file(suffix))?);
         }
+        // The one that this process has locked, even if another one is there by now.
+        known[FILES.len() - 1] = number(&self.lock.metadata()?);
         Ok(Files { known, stamp: None })
     }
 
@@ -249,7 +294,7 @@ impl Directory {
     pub(super) fn missing_now(&self, files: &Files) -> Option<&'static str> {
         FILES.iter().zip(files.known).find_map(|((suffix, what), (device, inode))| {
             let metadata = fs::metadata(self.file(suffix));
-            let is_same = metadata.is_ok_and(|found| (found.dev(), found.ino()) == (device, inode));
+            let is_same = metadata.is_ok_and(|found| number(&found) == (device, inode));
             (!is_same).then_some(*what)
         })
     }
@@ -321,19 +366,35 @@ impl Stamp {
 }
 
 fn open_file(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).truncate(false).write(true).mode(FILE_MODE).open(path)
+    OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(FILE_MODE).open(path)
 }
 
-/// Says who holds the lock, to other processes and to people.
+/// Device and inode.
+fn number(metadata: &fs::Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
+/// Says who holds the lock, to other processes and to people. Each time is another one, also in the same process.
 fn mark(mut lock: &File, word: &str) -> io::Result<()> {
     lock.set_len(0)?;
     lock.rewind()?;
-    writeln!(lock, "{word} {}", std::process::id())
+    writeln!(lock, "{word} {} {}", std::process::id(), Uuid::new_v4())
 }
 
-fn first_word(lock: &Path) -> io::Result<String> {
-    let text = fs::read_to_string(lock)?;
-    Ok(text.split_whitespace().next().unwrap_or_default().to_owned())
+/// Refuses to copy the database where the copy finds no room.
+#[cfg(feature = "host")]
+fn has_room_for_copy(path: &Path, name: &str) -> io::Result<()> {
+    let length =
+        |suffix: &str| fs::metadata(path.join(format!("{name}.{suffix}"))).map_or(0, |file| file.len());
+    let needed = length("sqlite3") + length("sqlite3-wal") + PROBE_BYTES as u64;
+    let system = rustix::fs::statvfs(path)?;
+    match system.f_bavail.saturating_mul(system.f_frsize) >= needed {
+        true => Ok(()),
+        false => Err(io::Error::new(
+            io::ErrorKind::StorageFull,
+            format!("a copy of the log needs {needed} bytes: make room"),
+        )),
+    }
 }
 
 /// Removes a file that may not be there.
@@ -342,13 +403,6 @@ fn remove(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
-}
-
-/// Whether the file is still the one at the path.
-fn is_at(file: &File, path: &Path) -> bool {
-    let number = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
-    let (own, there) = (file.metadata().map(number), fs::metadata(path).map(number));
-    matches!((own, there), (Ok(own), Ok(there)) if own == there)
 }
 
 fn write_zeros(path: &Path, length: usize, users: Users) -> io::Result<()> {
@@ -386,7 +440,7 @@ mod tests {
         let mut logs = Vec::new();
         for number in 0..harms.len() {
             let directory = Directory::lock(&outside.path().join(number.to_string()), "log").await;
-            let directory = directory.expect("locked");
+            let (directory, _) = directory.expect("locked");
             directory.extend_log().expect("written");
             let files = directory.files().expect("they are there");
             logs.push((directory, files));
@@ -400,5 +454,65 @@ mod tests {
             harm(&directory.path);
             assert!(directory.missing(files).is_some());
         }
+    }
+
+    fn take(path: &Path) -> Lock {
+        Directory::try_lock(path, "log", Users::Host).expect("the directory is there")
+    }
+
+    fn taken(path: &Path) -> (Directory, Turn) {
+        match take(path) {
+            Lock::Taken(directory, turn) => (directory, turn),
+            Lock::Busy | Lock::Held(_) => panic!("nobody holds it"),
+        }
+    }
+
+    fn held(path: &Path) -> Holder {
+        match take(path) {
+            Lock::Held(holder) => holder,
+            Lock::Busy | Lock::Taken(..) => panic!("it is held"),
+        }
+    }
+
+    #[cfg(feature = "host")]
+    #[test]
+    fn a_lock_is_taken_over_only_from_the_holder_that_did_not_answer() {
+        let outside = TempDir::new().expect("a directory");
+        let path = outside.path();
+        let (first, turn) = taken(path);
+        assert!(matches!(take(path), Lock::Busy), "it is still opening the log");
+        drop(turn);
+        let silent = held(path);
+        drop(first);
+        let (second, turn) = taken(path);
+        assert!(
+            Directory::take_over(path, "log", &silent).expect("no error").is_none(),
+            "it is opening the log"
+        );
+        drop(turn);
+        assert!(Directory::take_over(path, "log", &silent).expect("no error").is_none(), "another one leads");
+        fs::write(second.file("sqlite3-wal"), b"").expect("written");
+        let files = second.files().expect("they are there");
+        let silent = held(path);
+        let (third, _turn) = Directory::take_over(path, "log", &silent).expect("no error").expect("taken");
+        assert!(second.missing_now(&files).is_some(), "the second one finds out");
+        assert!(matches!(take(path), Lock::Busy));
+        drop(third);
+    }
+
+    #[cfg(feature = "host")]
+    #[test]
+    fn a_complete_copy_is_not_made_again() {
+        let outside = TempDir::new().expect("a directory");
+        let path = outside.path();
+        let (directory, turn) = taken(path);
+        // A process was killed after it had copied the database, and had removed the write-ahead log.
+        mark(&directory.lock, COPY).expect("written");
+        fs::write(directory.file(NEXT), "the copy").expect("written");
+        fs::write(directory.database(), "without what was in the write-ahead log").expect("written");
+        drop((directory, turn));
+        let (directory, _turn) = taken(path);
+        assert_eq!(fs::read_to_string(directory.database()).expect("there"), "the copy");
+        assert!(!directory.file(NEXT).exists());
     }
 }

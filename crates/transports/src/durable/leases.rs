@@ -16,6 +16,9 @@ pub(super) struct Leases {
     ends: Mutex<HashMap<NodeId, Instant>>,
 }
 
+/// Nodes come back to another process within this time, at most.
+const ADOPTED_MIN: Duration = Duration::from_secs(6);
+
 impl Leases {
     pub(super) fn new(length: Duration) -> Self {
         Self { length, ends: Mutex::default() }
@@ -37,7 +40,7 @@ impl Leases {
 
     /// Gives a node that another process may have known a lease from now on.
     pub(super) fn adopt(&self, node: NodeId) {
-        self.lock().insert(node, Instant::now() + self.length);
+        self.lock().insert(node, Instant::now() + self.length.max(ADOPTED_MIN));
     }
 
     pub(super) fn is_live(&self, node: NodeId) -> bool {

@@ -57,6 +57,8 @@ pub(super) struct Published {
     pub(super) stored: [u64; 2],
     /// Up to where rows may have been deleted, by origin.
     pub(super) deleted: [u64; 2],
+    /// The bytes of a kept entry, about.
+    pub(super) entry_bytes: u64,
     pub(super) buckets: [Buckets; 2],
     /// When the oldest update gets too old, in milliseconds since 1970.
     pub(super) expires: Option<i64>,
@@ -75,6 +77,9 @@ struct Recent {
 /// lags further reads the database.
 const RECENT_ENTRIES_MAX: usize = 2_048;
 const RECENT_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// What a host's log keeps beyond its history for followers that lag, in bytes.
+const MARGIN_BYTES: u64 = 16 * 1024 * 1024;
 
 impl Log {
     /// `shown` names the log in log lines.
@@ -248,13 +253,28 @@ impl Log {
         Ok((sequence, self.pace.enter(self.records.position(sequence))))
     }
 
+    /// The place of a follower that has followed before, up to a position: it has missed only what is no longer there.
+    #[cfg(feature = "host")]
+    pub(super) fn enter_again(&self, after: Position) -> Result<(u64, Seat), TransportError> {
+        let sequence = self.records.sequence(after);
+        let published = self.lock();
+        let follows_former_log = after.epoch != self.records.epoch;
+        if follows_former_log || sequence > published.head || published.has_lost(sequence, sequence) {
+            return Err(TransportError::Trimmed);
+        }
+        Ok((sequence, self.pace.enter(self.records.position(sequence))))
+    }
+
     /// Up to where rows may be deleted now: what is trimmed and no follower is still to see. Nobody can begin to follow
     /// before that.
     pub(super) fn deletable(&self) -> [u64; 2] {
         let published = self.lock();
         let mut seen = self.pace.slowest().map_or(u64::MAX, |slowest| slowest.sequence);
         if self.users == Users::Host {
-            seen = seen.max(published.head.saturating_sub(MARGIN_ENTRIES as u64));
+            let margin = (MARGIN_ENTRIES as u64).min(MARGIN_BYTES / published.entry_bytes.max(1));
+            // Where there is no room, followers that lag have none either.
+            let margin = if self.capacity.has_room() { margin } else { 0 };
+            seen = seen.max(published.head.saturating_sub(margin));
         }
         published.stored.map(|trimmed| trimmed.min(seen))
     }
@@ -277,13 +297,14 @@ impl Log {
 impl Published {
     pub(super) fn new(
         book: &super::book::Book,
-        stored: [u64; 2],
+        (stored, deleted): ([u64; 2], [u64; 2]),
         head_id: Option<EventId>,
         expires: Option<i64>,
     ) -> Self {
         Self {
             stored,
-            deleted: [0, 0],
+            deleted,
+            entry_bytes: book.entry_bytes(),
             head: book.head,
             head_id,
             trimmed: book.trimmed(),

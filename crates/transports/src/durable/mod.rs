@@ -74,7 +74,7 @@ pub(crate) fn check(dsn: &Dsn) -> Result<(), OpenError> {
 /// Opens the log in a directory.
 pub(crate) async fn open(dsn: &Dsn, options: &Options) -> Result<Arc<dyn Transport>, OpenError> {
     let Settings { directory, name, lease, timeout } = Settings::parse(dsn)?;
-    let directory = Directory::lock(&directory, &name).await?;
+    let (directory, _turn) = Directory::lock(&directory, &name).await?;
     Ok(Arc::new(open_locked(directory, Users::Process, (lease, timeout), options).await?))
 }
 
@@ -147,11 +147,13 @@ fn prepare(
     let expires =
         oldest[0].expires(&connection, &records.damage, head).map_err(|error| refused(error.into()))?;
     let head_id = book.head_id.as_deref().and_then(decode_id);
-    let published = Published::new(&book, stored, head_id, expires);
+    let first = records::ORIGINS.map(|origin| records::first(&connection, origin));
+    let deleted =
+        [0, 1].map(|origin| first[origin].map_or(stored[origin], |first| stored[origin].min(first - 1)));
+    let published = Published::new(&book, (stored, deleted), head_id, expires);
     let shown = format!("the log \"{}\"", path.display());
     let log = Arc::new(Log::new(&shown, Readers::new(path.clone()), records, published, users));
     let checkpointer = Checkpointer::start(&path, users).map_err(refused)?;
-    directory.set_open().map_err(|error| refused(Failure::Fatal(error.to_string().into())))?;
     if users == Users::Host {
         // Damage is reported when the list is read.
         for node in subscribers::nodes(&connection).unwrap_or_default() {
@@ -248,6 +250,16 @@ impl Transport for DurableTransport {
 
 #[cfg(feature = "host")]
 impl DurableTransport {
+    /// Goes on following after a position, up to which somebody has followed before, perhaps in another process's log.
+    ///
+    /// # Errors
+    /// [`TransportError::Trimmed`] if rows behind it are gone.
+    pub(crate) fn resume(&self, after: Position) -> Result<Box<dyn Follower>, TransportError> {
+        self.log.is_open()?;
+        let (sequence, seat) = self.log.enter_again(after)?;
+        Ok(Box::new(DurableFollower { log: Arc::clone(&self.log), seat, sequence, forgiven: sequence }))
+    }
+
     /// Waits until the log takes nothing any more.
     pub(crate) async fn until_failed(&self) {
         self.log.until_failed().await;

@@ -95,6 +95,13 @@ fn chunk_name(origin: Origin, chunk: u64) -> i64 {
     -1 - bucket_name(origin, chunk)
 }
 
+/// The first sequence of an origin that has a row. `None`: there is none, or it cannot be read.
+pub(super) fn first(connection: &Connection, origin: Origin) -> Option<u64> {
+    let sql = format!("SELECT min(seq) FROM {}", table(origin));
+    let first: rusqlite::Result<Option<i64>> = connection.query_row(&sql, [], |row| row.get(0));
+    first.ok().flatten().map(|first| first.max(1) as u64)
+}
+
 impl Records {
     pub(super) fn position(&self, sequence: u64) -> Position {
         Position { epoch: self.epoch, sequence }

@@ -18,20 +18,11 @@ pub(crate) enum Users {
 }
 
 impl Users {
-    /// The first word in the lock file, from the moment when the log is open. The number of the process that holds the lock
-    /// follows.
+    /// The first word in the lock file. The number of the process that holds the lock follows.
     pub(super) fn mark(self) -> &'static str {
         match self {
             Self::Process => "process",
             Self::Host => "host",
-        }
-    }
-
-    /// The same while the log is being opened. One that a process uses alone is never taken over, so this is the same.
-    pub(super) fn opening_mark(self) -> &'static str {
-        match self {
-            Self::Process => "process",
-            Self::Host => "opening",
         }
     }
 

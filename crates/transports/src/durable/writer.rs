@@ -23,6 +23,7 @@ use super::{
     link::table,
     log::{Log, index, now},
     records::ORIGINS,
+    settings::Users,
     subscribers,
 };
 use crate::{Retention, codec};
@@ -150,12 +151,13 @@ impl Writer {
                 return refuse(batch, &fault);
             }
         };
+        if began.elapsed() >= SLOW && batch.iter().any(Job::is_given_up) {
+            written = self.take_back(&before, &mut batch, written);
+        }
+        // The last thing before anybody gets to know of the commit.
         let missing = self.directory.missing(&mut self.files);
         if let Err(fault) = self.fail_if_missing(missing) {
             return refuse(batch, &fault);
-        }
-        if began.elapsed() >= SLOW && batch.iter().any(Job::is_given_up) {
-            written = self.take_back(&before, &mut batch, written);
         }
         if self.can_write() {
             self.log.take_appends();
@@ -171,6 +173,12 @@ impl Writer {
     /// database, so that a restart finds as much as there is.
     fn fail_if_missing(&mut self, what: Option<&str>) -> Result<(), Failure> {
         let Some(what) = what else { return Ok(()) };
+        if self.log.users == Users::Host {
+            // The process that has put another in its place has copied what is committed.
+            let reason: Arc<str> = format!("the {what} is another one by now").into();
+            self.fail(&reason);
+            return Err(Failure::Fatal(reason));
+        }
         let moved =
             self.checkpointer.wait().and_then(|()| checkpoint(&self.connection, CheckpointMode::FULL));
         let is_moved = matches!(moved, Ok((frames, moved)) if frames == moved);
@@ -354,6 +362,7 @@ impl Writer {
             *published = (*published).max(trimmed);
         }
         published.buckets = self.book.buckets();
+        published.entry_bytes = self.book.entry_bytes();
         published.expires = expires.unwrap_or(None);
         drop(published);
         self.log.appended.notify_waiters();

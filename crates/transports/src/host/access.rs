@@ -7,7 +7,7 @@ use std::{
 
 use petasos_hub::{
     TransportError,
-    transport::{Position, Transport},
+    transport::{Follower, Position, Transport},
 };
 use tokio::{
     sync::watch,
@@ -41,6 +41,21 @@ impl Access {
         match self {
             Self::Leader(log) => &**log,
             Self::Member(member) => &**member,
+        }
+    }
+
+    /// Goes on following after a position, up to which this process has followed before.
+    pub(super) async fn resume(&self, after: Position) -> Result<Box<dyn Follower>, TransportError> {
+        match self {
+            Self::Leader(log) => log.resume(after),
+            Self::Member(member) => member.follow_from(after, true).await,
+        }
+    }
+
+    /// Ends a way to the log that has turned out to be none, so that another one is looked for.
+    pub(super) fn give_up(&self) {
+        if let Self::Member(member) = self {
+            member.link.close();
         }
     }
 

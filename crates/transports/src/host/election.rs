@@ -1,10 +1,13 @@
 //! Who leads: the process that holds the lock of the log. The others are its members, and one of them takes the lock when it
 //! has left or died.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{io, path::Path, sync::Arc, time::Duration};
 
 use petasos_hub::TransportError;
-use tokio::{sync::oneshot, time::sleep};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep},
+};
 
 use super::{
     access::{Access, CHANGE_MAX, Host},
@@ -14,7 +17,10 @@ use super::{
 };
 use crate::{
     OpenError,
-    durable::{directory::Directory, settings::Users},
+    durable::{
+        directory::{Directory, Lock, Turn},
+        settings::Users,
+    },
 };
 
 /// What this process has become.
@@ -27,11 +33,21 @@ enum Role {
 const PAUSE_FIRST: Duration = Duration::from_millis(4);
 const PAUSE_LAST: Duration = Duration::from_millis(250);
 
+/// The longest pause where the log cannot be opened: each attempt may copy it.
+const PAUSE_OF_REFUSED: Duration = Duration::from_secs(5);
+
+/// A role that has lasted so long is begun again at once when it ends, and a shorter one after a longer pause each time.
+const STEADY: Duration = Duration::from_secs(2);
+
+/// How long the first role is waited for, at least: in this time a process that does not answer is replaced.
+const OPEN_MIN: Duration = Duration::from_secs(10);
+
 /// Leads or is a member, again and again, until the log is closed. `opened` gets the first outcome; nothing is tried again
 /// after a first failure.
 pub(super) async fn run(host: Arc<Host>, opened: oneshot::Sender<Result<(), OpenError>>) {
     let mut opened = Some(opened);
     let mut pause = PAUSE_FIRST;
+    let mut longest;
     loop {
         let role = tokio::select! {
             biased;
@@ -44,17 +60,24 @@ pub(super) async fn run(host: Arc<Host>, opened: oneshot::Sender<Result<(), Open
                     // An error means that nobody wants the log any more.
                     let _ = opened.send(Ok(()));
                 }
-                pause = PAUSE_FIRST;
+                longest = PAUSE_LAST;
+                let began = Instant::now();
                 hold(&host, role).await;
-                continue;
+                if began.elapsed() >= STEADY {
+                    pause = PAUSE_FIRST;
+                }
             }
             Err(error) => {
                 let is_new = opened.is_some();
+                longest = PAUSE_LAST;
                 let is_over = match &error {
                     OpenError::Transport(TransportError::Unavailable(_)) => {
-                        host.missing_for() >= host.settings.timeout
+                        host.missing_for() >= host.settings.timeout.max(OPEN_MIN)
                     }
-                    _ => true,
+                    _ => {
+                        longest = PAUSE_OF_REFUSED;
+                        true
+                    }
                 };
                 if is_new && is_over {
                     if let Some(opened) = opened.take() {
@@ -68,7 +91,7 @@ pub(super) async fn run(host: Arc<Host>, opened: oneshot::Sender<Result<(), Open
             }
         }
         sleep(pause).await;
-        pause = (pause * 2).min(PAUSE_LAST);
+        pause = (pause * 2).min(longest);
     }
 }
 
@@ -76,12 +99,16 @@ pub(super) async fn run(host: Arc<Host>, opened: oneshot::Sender<Result<(), Open
 async fn seek(host: &Host) -> Result<Role, OpenError> {
     let settings = &host.settings;
     settings.trust_directory()?;
-    if let Some(directory) = blocking(host, |path, name| Directory::try_lock(path, name, Users::Host)).await?
-    {
-        // It may have been made by somebody else in between.
-        settings.trust_directory()?;
-        return lead(host, directory).await;
-    }
+    // Who holds the lock is looked at before that process is asked: another one may lead when no answer has come.
+    let holder = match blocking(host, |path, name| Directory::try_lock(path, name, Users::Host)).await? {
+        Lock::Taken(directory, turn) => {
+            // It may have been made by somebody else in between.
+            settings.trust_directory()?;
+            return lead(host, directory, turn).await;
+        }
+        Lock::Held(holder) => Some(holder),
+        Lock::Busy => None,
+    };
     let error = match Member::join(settings, host.number, &host.decoder).await {
         Ok((member, head)) => {
             host.saw(head);
@@ -91,13 +118,15 @@ async fn seek(host: &Host) -> Result<Role, OpenError> {
         Err(Refusal::Refused(text)) => return Err(TransportError::unavailable(text).into()),
         Err(Refusal::Unreachable(error)) => error,
     };
-    let silence = host.missing_for();
-    if silence >= SILENCE_MAX
-        && let Some(directory) =
-            blocking(host, move |path, name| Directory::take_over(path, name, silence)).await?
+    // One that refuses a connection lives, or has just ended.
+    if error.kind() == io::ErrorKind::TimedOut
+        && host.missing_for() >= SILENCE_MAX
+        && let Some(holder) = holder
+        && let Some((directory, turn)) =
+            blocking(host, move |path, name| Directory::take_over(path, name, &holder)).await?
     {
         tracing::warn!(%error, "the process that led the host's log does not answer: this one leads now");
-        return lead(host, directory).await;
+        return lead(host, directory, turn).await;
     }
     Err(TransportError::unavailable(format!(
         "the process that holds the lock of the log \"{}\" in \"{}\" does not answer: {error}",
@@ -117,7 +146,8 @@ async fn blocking<T: Send + 'static>(
     done.map_err(TransportError::unavailable)?
 }
 
-async fn lead(host: &Host, directory: Directory) -> Result<Role, OpenError> {
+/// The turn ends when other processes can ask this one.
+async fn lead(host: &Host, directory: Directory, _turn: Turn) -> Result<Role, OpenError> {
     let Host { settings, options, decoder, .. } = host;
     Ok(Role::Leader(Leader::begin(directory, settings, options, decoder).await?))
 }

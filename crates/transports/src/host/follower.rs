@@ -17,11 +17,16 @@ pub(super) struct HostFollower {
     /// Everything up to here has been given.
     position: Position,
     current: Option<Box<dyn Follower>>,
+    /// Whether it has followed before.
+    has_begun: bool,
     seat: Seat,
 }
 
-/// The pause after an end that could not be followed.
-const PAUSE: Duration = Duration::from_millis(5);
+/// The pause after an access that could not be followed.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// An access that cannot be followed for so long is given up.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 impl HostFollower {
     /// Follows what comes after a position.
@@ -34,21 +39,33 @@ impl HostFollower {
         deadline: Instant,
     ) -> Result<Self, TransportError> {
         let seat = host.pace.enter(after);
-        let mut begun = Self { host: Arc::clone(host), position: after, current: None, seat };
+        let mut begun =
+            Self { host: Arc::clone(host), position: after, current: None, has_begun: false, seat };
         let followed = timeout_at(deadline, begun.follow()).await;
         followed
             .unwrap_or_else(|_| Err(TransportError::unavailable("no process of this host leads the log")))?;
         Ok(begun)
     }
 
-    /// Follows at the present end.
+    /// Follows at the present access.
     async fn follow(&mut self) -> Result<&mut Box<dyn Follower>, TransportError> {
+        let began = Instant::now();
         while self.current.is_none() {
             let access = self.host.open().await?;
-            match access.log().follow(self.position).await {
-                Ok(follower) => self.current = Some(follower),
+            let follower = match self.has_begun {
+                true => access.resume(self.position).await,
+                false => access.log().follow(self.position).await,
+            };
+            match follower {
+                Ok(follower) => (self.current, self.has_begun) = (Some(follower), true),
                 Err(error @ TransportError::Trimmed) => return Err(error),
-                Err(_) => sleep(PAUSE).await,
+                Err(_) => {
+                    if began.elapsed() >= PATIENCE {
+                        // Requests are answered, and nobody can be followed: the socket may be another process's.
+                        access.give_up();
+                    }
+                    sleep(PAUSE).await;
+                }
             }
         }
         Ok(self.current.as_mut().expect("it is there now"))

@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -51,6 +51,9 @@ const CONNECTIONS_MAX: usize = 1_024;
 const REQUESTS_MAX: usize = 2_048;
 const REQUEST_BYTES_MAX: u32 = 64 * 1024 * 1024;
 
+/// What an answer takes of that room at least: an append's is short, and a page may have 256 KiB.
+const ANSWER_BYTES: usize = 16 * 1024;
+
 /// Bytes that are written at once.
 const WRITE_BYTES: usize = 64 * 1024;
 
@@ -80,6 +83,7 @@ impl Leader {
     /// Serves until the log takes nothing any more, or `leave` returns. What has been asked is answered then.
     pub(super) async fn serve(self, leave: impl Future<Output = ()>) {
         let Self { log, listener, path, decoder } = self;
+        let own = number(&path);
         let (mut connections, visits) = (JoinSet::new(), Visits::default());
         tokio::pin!(leave);
         let is_leaving = loop {
@@ -103,11 +107,16 @@ impl Leader {
         };
         // Unreachable else connects. The file may be another process's already.
         drop(listener);
-        if is_leaving {
+        if is_leaving && number(&path) == own {
             let _ = fs::remove_file(&path);
         }
         connections.shutdown().await;
     }
+}
+
+/// The device and the inode of a file.
+fn number(path: &Path) -> Option<(u64, u64)> {
+    fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
 }
 
 /// Listens at a path, which may be left from a process that has died. The lock of the log says that it has.
@@ -122,6 +131,10 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
 }
 
 async fn serve(stream: UnixStream, log: Arc<DurableTransport>, decoder: Arc<Decoder>, visits: Visits) {
+    let own = rustix::process::geteuid().as_raw();
+    if !stream.peer_cred().is_ok_and(|peer| [own, 0].contains(&peer.uid())) {
+        return tracing::warn!("a process of another user has connected to the host's log: it gets nothing");
+    }
     let (read, mut write) = stream.into_split();
     let mut read = BufReader::new(read);
     let ended = async {
@@ -129,6 +142,9 @@ async fn serve(stream: UnixStream, log: Arc<DurableTransport>, decoder: Arc<Deco
         let (_, hello) = greeting.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
         let visiting = match message::parse(&hello)? {
             Request::Hello { version: message::VERSION, member: Some(member) } => {
+                // This process lives, even if what the member asked before takes its time.
+                let pong = message::frame(0, &Answer::Pong { is_ready: log.is_ready() });
+                write.write_all(&pong).await?;
                 Some(visits.enter(member).await)
             }
             Request::Hello { version: message::VERSION, member: None } => None,
@@ -163,24 +179,17 @@ async fn requests(
     visiting: &Visiting,
 ) -> io::Result<()> {
     let (answers, mut answered) = mpsc::channel::<Vec<u8>>(REQUESTS_MAX);
+    let mut tasks = JoinSet::new();
     let room = Arc::new(Semaphore::new(REQUEST_BYTES_MAX as usize));
     let asked = async {
-        // Dropped with the last request, which host the writing.
+        // Dropped with the last request, which ends the writing.
         let answers = answers;
-        let mut tasks = JoinSet::new();
         loop {
             let frame = tokio::select! {
                 frame = message::read(read) => frame,
                 () = visiting.is_over() => Err(io::ErrorKind::ConnectionReset.into()),
             };
-            let (number, message) = match frame {
-                Ok(frame) => frame,
-                // What has been asked is done before the visit is over. The log's time-out bounds that.
-                Err(error) => {
-                    tasks.join_all().await;
-                    return Err(error);
-                }
-            };
+            let (number, message) = frame?;
             match message::parse(&message)? {
                 Request::Ping => {
                     let pong = message::frame(0, &Answer::Pong { is_ready: log.is_ready() });
@@ -189,7 +198,8 @@ async fn requests(
                     }
                 }
                 _ => {
-                    let permit = room_for(&room, message.len()).await;
+                    // An answer may be longer than what it answers.
+                    let permit = room_for(&room, message.len().max(ANSWER_BYTES)).await;
                     while tasks.try_join_next().is_some() {}
                     if tasks.len() >= REQUESTS_MAX {
                         tasks.join_next().await;
@@ -197,9 +207,10 @@ async fn requests(
                     let (log, decoder, answers) = (Arc::clone(log), Arc::clone(decoder), answers.clone());
                     tasks.spawn(async move {
                         let _permit = permit;
-                        let frame = answer(number, &message, &log, &decoder).await;
-                        // An error means that the member has left.
-                        let _ = answers.send(frame).await;
+                        if let Some(frame) = answer(number, &message, &log, &decoder).await {
+                            // An error means that the member has left.
+                            let _ = answers.send(frame).await;
+                        }
                     });
                 }
             }
@@ -219,7 +230,12 @@ async fn requests(
         }
         Ok(())
     };
-    tokio::try_join!(asked, written).map(drop)
+    let ended = tokio::try_join!(asked, written).map(drop);
+    // What has been asked is done before the visit is over, so that the member finds it, or knows that it will not come.
+    // Nobody waits for the answers any more; the log's time-out bounds the rest.
+    drop(answered);
+    while tasks.join_next().await.is_some() {}
+    ended
 }
 
 async fn room_for(room: &Arc<Semaphore>, bytes: usize) -> OwnedSemaphorePermit {
@@ -227,7 +243,7 @@ async fn room_for(room: &Arc<Semaphore>, bytes: usize) -> OwnedSemaphorePermit {
     Arc::clone(room).acquire_many_owned(bytes).await.expect("the semaphore is never closed")
 }
 
-/// Sends batches until the member leaves, lags too far, or the log host.
+/// Sends batches until the member leaves, lags too far, or the log ends.
 async fn follow(
     read: &mut BufReader<OwnedReadHalf>,
     write: &mut OwnedWriteHalf,
@@ -235,11 +251,15 @@ async fn follow(
 ) -> io::Result<()> {
     let wanted = timeout(HELLO_MAX, message::read(read)).await;
     let (_, wanted) = wanted.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-    let Request::Follow { after } = message::parse(&wanted)? else {
+    let Request::Follow { after, resumes } = message::parse(&wanted)? else {
         return Err(io::ErrorKind::InvalidData.into());
     };
     let failed = |error: &TransportError| message::with_failed(error, |answer| message::frame(0, answer));
-    let mut follower = match log.follow(after.into()).await {
+    let follower = match resumes {
+        true => log.resume(after.into()),
+        false => log.follow(after.into()).await,
+    };
+    let mut follower = match follower {
         Ok(follower) => follower,
         Err(error) => return write.write_all(&failed(&error)).await,
     };
@@ -263,12 +283,13 @@ async fn follow(
     }
 }
 
-/// The frame that answers a request.
-async fn answer(number: u64, message: &[u8], log: &DurableTransport, decoder: &Decoder) -> Vec<u8> {
+/// The frame that answers a request. `None`: the log is another process's by now, which the member has to ask.
+async fn answer(number: u64, message: &[u8], log: &DurableTransport, decoder: &Decoder) -> Option<Vec<u8>> {
     let frame = |answer: &Answer<'_>| message::frame(number, answer);
     match respond(message, log, decoder, frame).await {
-        Ok(frame) => frame,
-        Err(error) => message::with_failed(&error, frame),
+        Ok(frame) => Some(frame),
+        Err(_) if !log.takes_appends() => None,
+        Err(error) => Some(message::with_failed(&error, frame)),
     }
 }
 

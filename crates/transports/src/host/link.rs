@@ -26,7 +26,7 @@ use tokio::{
 
 use super::message::{self, Answer, Fault, Request};
 
-/// An open connection, or one that has ended. Dropping it host it.
+/// An open connection, or one that has ended. Dropping it ends it.
 pub(super) struct Link {
     queue: mpsc::Sender<Asked>,
     state: Arc<State>,
@@ -82,6 +82,9 @@ pub(super) const SILENCE_MAX: Duration = Duration::from_secs(PING.as_secs() * UN
 /// How long a greeting may take.
 const GREETING_MAX: Duration = Duration::from_secs(2);
 
+/// How long a process that has begun to greet may take: above the time-out of what it still does for this one.
+const WELCOME_MAX: Duration = Duration::from_secs(15);
+
 /// Requests that wait to be sent. Further callers wait.
 const QUEUE_MAX: usize = 1_024;
 
@@ -128,6 +131,12 @@ impl Link {
         let _ = self.state.is_open.subscribe().wait_for(|is_open| !is_open).await;
     }
 
+    /// Ends the connection.
+    pub(super) fn close(&self) {
+        self.task.abort();
+        self.state.end();
+    }
+
     /// How long nothing had come when it ended.
     pub(super) fn silence(&self) -> Duration {
         if self.state.was_silent.load(Ordering::Relaxed) { SILENCE_MAX } else { Duration::ZERO }
@@ -136,8 +145,7 @@ impl Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
-        self.task.abort();
-        self.state.end();
+        self.close();
     }
 }
 
@@ -170,7 +178,13 @@ pub(super) async fn greet(
         Ok((read, write, answer))
     });
     let silent = |_| Err(io::Error::new(io::ErrorKind::TimedOut, "it does not answer"));
-    let (read, write, answer) = greeted.await.unwrap_or_else(silent).map_err(Refusal::Unreachable)?;
+    let (mut read, write, mut answer) = greeted.await.unwrap_or_else(silent).map_err(Refusal::Unreachable)?;
+    if let Ok(Answer::Pong { .. }) = message::parse(&answer) {
+        // It lives, and first does what this process has asked before. That is bounded there, and is no silence.
+        let busy = |_| Err(io::Error::new(io::ErrorKind::WouldBlock, "it is busy"));
+        let welcome = timeout(WELCOME_MAX, message::read(&mut read)).await.unwrap_or_else(busy);
+        (_, answer) = welcome.map_err(Refusal::Unreachable)?;
+    }
     match message::parse(&answer).map_err(Refusal::Unreachable)? {
         Answer::Welcome { head } => Ok((read, write, head.into())),
         Answer::Failed(Fault::Version, text) => Err(Refusal::Refused(text.to_owned())),

@@ -38,7 +38,8 @@ pub(super) enum Unappended {
 }
 
 impl Member {
-    /// Becomes a member of what another process leads. `number` is this process's for as long as it has the log. Returns the end of the log, too.
+    /// Becomes a member of what another process leads. `number` is this process's for as long as it has the log. Returns the
+    /// end of the log, too.
     pub(super) async fn join(
         settings: &Settings,
         number: u128,
@@ -167,13 +168,36 @@ impl Transport for Member {
     }
 
     async fn follow(&self, after: Position) -> Result<Box<dyn Follower>, TransportError> {
+        self.follow_from(after, false).await
+    }
+
+    fn is_ready(&self) -> bool {
+        self.link.is_ready()
+    }
+
+    fn is_readable(&self) -> bool {
+        self.link.is_open()
+    }
+
+    fn registry(&self) -> Option<&dyn Registry> {
+        Some(self)
+    }
+}
+
+impl Member {
+    /// Follows what comes after a position. `resumes`: up to which this process has followed before.
+    pub(super) async fn follow_from(
+        &self,
+        after: Position,
+        resumes: bool,
+    ) -> Result<Box<dyn Follower>, TransportError> {
         let left = |refusal: Refusal| match refusal {
             Refusal::Unreachable(error) => TransportError::unavailable(error),
             Refusal::Refused(text) => TransportError::unavailable(text),
         };
         let (mut read, mut write, _) = link::greet(&self.path, None).await.map_err(left)?;
         let followed = async {
-            link::send(&mut write, &Request::Follow { after: after.into() }).await?;
+            link::send(&mut write, &Request::Follow { after: after.into(), resumes }).await?;
             message::read(&mut read).await
         };
         let answer = match timeout(self.timeout, followed).await {
@@ -190,7 +214,7 @@ impl Transport for Member {
         let (batches, received) = mpsc::channel(1);
         let (link, decoder) = (Arc::clone(&self.link), Arc::clone(&self.decoder));
         let task = tokio::spawn(async move {
-            // Held, because its end is what host the other side.
+            // Held, because its end is what ends the other side.
             let _write = write;
             let end = tokio::select! {
                 // The connection's own end may stay unseen, if the process has stopped or has left it to a child.
@@ -200,18 +224,6 @@ impl Transport for Member {
             let _ = batches.send(Err(end)).await;
         });
         Ok(Box::new(MemberFollower { batches: received, task: task.abort_handle() }))
-    }
-
-    fn is_ready(&self) -> bool {
-        self.link.is_ready()
-    }
-
-    fn is_readable(&self) -> bool {
-        self.link.is_open()
-    }
-
-    fn registry(&self) -> Option<&dyn Registry> {
-        Some(self)
     }
 }
 

@@ -42,8 +42,10 @@ pub(super) enum Request<'a> {
     },
     /// A sign of life.
     Ping,
+    /// `resumes`: it has followed before, up to this position.
     Follow {
         after: WirePosition,
+        resumes: bool,
     },
     Head,
     Append {

@@ -1,7 +1,7 @@
 //! The log that the processes of one host share, without a server: one of them leads.
 //!
 //! The process that holds the lock of the directory has a log of [`crate::durable`] open, which is not synchronized with the
-//! disk and often lies in memory, and serves the others over a Unix socket. When it host, however that is, another one
+//! disk and often lies in memory, and serves the others over a Unix socket. When it ends, however that is, another one
 //! takes the lock and opens the same file: an update that was acknowledged is in it. An append that had no answer is looked
 //! for in the log before it is sent again, so that none is there twice.
 
@@ -166,11 +166,8 @@ async fn find(
 ) -> Result<Option<Position>, TransportError> {
     let log = access.log();
     let found = timeout_at(deadline, async {
+        // Most ids are used once: an update that is not there is not looked for further.
         let located = log.locate(update.id().as_str()).await?;
-        // Most ids are used once.
-        if located.is_some_and(|position| position > after) {
-            return Ok(located);
-        }
         let mut from = after;
         loop {
             let page = log.read(from, PAGE_ENTRIES).await?;
@@ -183,7 +180,7 @@ async fn find(
                     "the process that led the log has left, and whether it had added the update is not known",
                 ));
             }
-            // Another one may have its id, and come before it.
+            // Another one may have its id.
             if let Some(entry) = page.entries.iter().find(|entry| *entry.update == *update) {
                 return Ok(Some(entry.position));
             }

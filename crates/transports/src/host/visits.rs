@@ -18,7 +18,7 @@ struct Visit {
     has_left: watch::Receiver<bool>,
 }
 
-/// A visit. Dropping it host it.
+/// A visit. Dropping it ends it.
 pub(super) struct Visiting {
     visits: Visits,
     member: u128,
