@@ -173,7 +173,7 @@ class Hub:
         """
 
     def end_passed(self) -> None:
-        """Begin to end the streams of clients that were passed, once they have what has been published. The hub goes on.
+        """Begin to end the streams of passed clients, once they have what has been published. The hub goes on.
 
         Raises:
             LogUnavailable, NoRoom, HubFailed, HubStopped: as start.
