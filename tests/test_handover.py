@@ -350,10 +350,15 @@ def test_a_worker_that_is_told_to_end_ends_its_streams_after_what_there_is(name,
     server = serve(name, "TCP", *options)
     streams = [server.stream(version=version) for version in ("1.0", "1.1")]
     server.get("/publish")
+    if server.is_uwsgi:
+        # A worker of uWSGI that is still busy with that request ends without its exit functions, and cuts its streams.
+        for stream in streams:
+            assert stream.event()["data"] == "message"
     server.process.send_signal(signal.SIGTERM)
     for stream in streams:
         # The end of a chunked answer, and not only of its connection.
-        assert b"data: message\n" in stream.rest()
+        rest = stream.rest()
+        assert server.is_uwsgi or b"data: message\n" in rest
     # It does not wait for the graceful timeout.
     assert server.process.wait(PATIENCE) == 0
     for stream in streams:

@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import textwrap
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -102,14 +103,19 @@ def test_all_workers_are_one_hub(start, open_stream, options):
     streams = [open_stream(f"{server.url}{HUB_PATH}?topic=topic") for _ in range(8)]
     for stream in streams:
         stream.first_bytes()
-    workers = set()
-    for number in range(40):
-        worker, id = server.publish(str(number))
+    workers, numbers = set(), count()
+
+    def publish() -> bool:
+        """Whether several workers have published."""
+        number = str(next(numbers))
+        worker, id = server.publish(number)
         workers.add(worker)
         for stream in streams:
             event = stream.event()
-            assert (event["id"], event["data"]) == (id, str(number))
-    assert len(workers) > 1, "several workers have published"
+            assert (event["id"], event["data"]) == (id, number)
+        return len(workers) > 1 and int(number) >= 20
+
+    wait_until(publish, "several workers publish")
     wait_until(lambda: all(Request("GET", server.url + "/connected").body == b"True" for _ in range(8)))
     assert not any("each has an embedded Mercure hub of its own" in line for line in server.process.lines)
 
