@@ -370,7 +370,7 @@ fn open_file(path: &Path) -> io::Result<File> {
 }
 
 /// Device and inode.
-fn number(metadata: &fs::Metadata) -> (u64, u64) {
+pub(crate) fn number(metadata: &fs::Metadata) -> (u64, u64) {
     (metadata.dev(), metadata.ino())
 }
 
@@ -398,7 +398,7 @@ fn has_room_for_copy(path: &Path, name: &str) -> io::Result<()> {
 }
 
 /// Removes a file that may not be there.
-fn remove(path: &Path) -> io::Result<()> {
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),

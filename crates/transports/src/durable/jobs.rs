@@ -79,11 +79,11 @@ impl Jobs {
         Self { log, queue, room: Room::new(JOBS_MAX, WAITING_BYTES_MAX), timeout }
     }
 
-    /// Adds an update, and returns its sequence when the update is on disk.
-    pub(super) async fn append(&self, update: Update) -> Result<u64, TransportError> {
+    /// Adds an update, which is only encoded when it is its turn, and returns its sequence when the update is on disk.
+    pub(super) async fn append(&self, encode: impl FnOnce() -> Encoded) -> Result<u64, TransportError> {
         self.log.takes_appends()?;
         self.turn().await?;
-        let update = Encoded::new(update);
+        let update = encode();
         self.ask(update.record.len(), |permit, reply| Job::Append { update, _permit: permit, reply }).await
     }
 
@@ -194,7 +194,7 @@ impl Job {
 }
 
 impl Encoded {
-    fn new(update: Update) -> Self {
+    pub(super) fn new(update: Update) -> Self {
         Self { record: codec::encode(&update), update: Arc::new(update) }
     }
 }

@@ -44,7 +44,7 @@ use self::{
     directory::Directory,
     failure::Failure,
     follower::DurableFollower,
-    jobs::{JOBS_MAX, Job, Jobs},
+    jobs::{Encoded, JOBS_MAX, Job, Jobs},
     leases::Leases,
     log::{Log, Published, now},
     readers::Readers,
@@ -213,7 +213,7 @@ impl Transport for DurableTransport {
     }
 
     async fn append(&self, update: Update) -> Result<Position, TransportError> {
-        let sequence = self.jobs.append(update).await?;
+        let sequence = self.jobs.append(|| Encoded::new(update)).await?;
         Ok(self.log.records.position(sequence))
     }
 
@@ -258,6 +258,19 @@ impl DurableTransport {
         self.log.is_open()?;
         let (sequence, seat) = self.log.enter_again(after)?;
         Ok(Box::new(DurableFollower { log: Arc::clone(&self.log), seat, sequence, forgiven: sequence }))
+    }
+
+    /// Appends an update of which the record is known.
+    ///
+    /// # Errors
+    /// As [`Transport::append`].
+    pub(crate) async fn append_record(
+        &self,
+        update: Update,
+        record: Vec<u8>,
+    ) -> Result<Position, TransportError> {
+        let sequence = self.jobs.append(|| Encoded { update: Arc::new(update), record }).await?;
+        Ok(self.log.records.position(sequence))
     }
 
     /// Waits until the log takes nothing any more.

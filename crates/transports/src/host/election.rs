@@ -47,49 +47,38 @@ const OPEN_MIN: Duration = Duration::from_secs(10);
 pub(super) async fn run(host: Arc<Host>, opened: oneshot::Sender<Result<(), OpenError>>) {
     let mut opened = Some(opened);
     let mut pause = PAUSE_FIRST;
-    let mut longest;
     loop {
         let role = tokio::select! {
             biased;
             () = host.closed() => return,
             role = seek(&host) => role,
         };
-        match role {
+        let longest = match role {
             Ok(role) => {
                 if let Some(opened) = opened.take() {
                     // An error means that nobody wants the log any more.
                     let _ = opened.send(Ok(()));
                 }
-                longest = PAUSE_LAST;
                 let began = Instant::now();
                 hold(&host, role).await;
                 if began.elapsed() >= STEADY {
                     pause = PAUSE_FIRST;
                 }
+                PAUSE_LAST
             }
             Err(error) => {
-                let is_new = opened.is_some();
-                longest = PAUSE_LAST;
-                let is_over = match &error {
-                    OpenError::Transport(TransportError::Unavailable(_)) => {
-                        host.missing_for() >= host.settings.timeout.max(OPEN_MIN)
-                    }
-                    _ => {
-                        longest = PAUSE_OF_REFUSED;
-                        true
-                    }
-                };
-                if is_new && is_over {
-                    if let Some(opened) = opened.take() {
-                        let _ = opened.send(Err(error));
-                    }
+                let passes = matches!(error, OpenError::Transport(TransportError::Unavailable(_)));
+                let is_over = !passes || host.missing_for() >= host.settings.timeout.max(OPEN_MIN);
+                if is_over && let Some(opened) = opened.take() {
+                    let _ = opened.send(Err(error));
                     return;
                 }
-                if !is_new && host.missing_for() >= CHANGE_MAX {
+                if opened.is_none() && host.missing_for() >= CHANGE_MAX {
                     host.health.set_unavailable(&error);
                 }
+                if passes { PAUSE_LAST } else { PAUSE_OF_REFUSED }
             }
-        }
+        };
         sleep(pause).await;
         pause = (pause * 2).min(longest);
     }

@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    os::unix::fs::{MetadataExt, PermissionsExt},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -32,7 +32,11 @@ use super::{
 };
 use crate::{
     OpenError, Options, codec,
-    durable::{self, DurableTransport, directory::Directory, settings::Users},
+    durable::{
+        self, DurableTransport,
+        directory::{Directory, number, remove},
+        settings::Users,
+    },
     shared::decoder::Decoder,
 };
 
@@ -83,7 +87,7 @@ impl Leader {
     /// Serves until the log takes nothing any more, or `leave` returns. What has been asked is answered then.
     pub(super) async fn serve(self, leave: impl Future<Output = ()>) {
         let Self { log, listener, path, decoder } = self;
-        let own = number(&path);
+        let own = number_at(&path);
         let (mut connections, visits) = (JoinSet::new(), Visits::default());
         tokio::pin!(leave);
         let is_leaving = loop {
@@ -105,26 +109,23 @@ impl Leader {
                 () = &mut leave => break true,
             }
         };
-        // Unreachable else connects. The file may be another process's already.
+        // Nobody else connects. The file may be another process's already.
         drop(listener);
-        if is_leaving && number(&path) == own {
+        if is_leaving && number_at(&path) == own {
             let _ = fs::remove_file(&path);
         }
         connections.shutdown().await;
     }
 }
 
-/// The device and the inode of a file.
-fn number(path: &Path) -> Option<(u64, u64)> {
-    fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
+/// The device and the inode of the file at a path.
+fn number_at(path: &Path) -> Option<(u64, u64)> {
+    fs::metadata(path).ok().map(|file| number(&file))
 }
 
 /// Listens at a path, which may be left from a process that has died. The lock of the log says that it has.
 fn listen(path: &Path) -> io::Result<UnixListener> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    remove(path)?;
     let listener = UnixListener::bind(path)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
     Ok(listener)
@@ -305,7 +306,7 @@ async fn respond(
     Ok(match message::parse(message).map_err(|_| unreadable())? {
         Request::Append { record } => {
             let update = decoder.update(log.end(), record).ok_or_else(unreadable)?;
-            frame(&Answer::Appended(log.append(update).await?.into()))
+            frame(&Answer::Appended(log.append_record(update, record.to_vec()).await?.into()))
         }
         Request::Head => {
             let head = log.head().await?;

@@ -63,7 +63,7 @@ pub(super) struct Broken {
 /// Why there is no connection.
 #[derive(Debug)]
 pub(super) enum Refusal {
-    /// Unreachable listens, or nobody answers.
+    /// Nobody listens, or nobody answers.
     Unreachable(io::Error),
     /// The process that leads does not take this one as a member; the text says why.
     Refused(String),

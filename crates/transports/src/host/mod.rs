@@ -88,7 +88,7 @@ impl Transport for HostTransport {
             }
             let after = self.host.pace.newest();
             let answer = match &access {
-                Access::Leader(log) => match log.append(update.clone()).await {
+                Access::Leader(log) => match log.append_record(update.clone(), record.clone()).await {
                     Err(_) if !access.is_open() => Err(Unappended::Broken(Broken { was_sent: true })),
                     answer => answer.map_err(Unappended::Refused),
                 },
