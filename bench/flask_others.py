@@ -22,11 +22,9 @@ import argparse
 import base64
 import contextlib
 import os
-import re
 import resource
 import selectors
 import shutil
-import signal
 import socket
 import statistics
 import subprocess
@@ -34,10 +32,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from flask_streams import PATIENCE, STREAM, Address, get, latencies, memory_kib, processor_seconds
+from flask_streams import PATIENCE, STREAM, Address, get, gunicorn, latencies, memory_kib, processor_seconds
 
 PATHS = """
 import os
@@ -212,34 +211,15 @@ def redis() -> Iterator[tuple[str, int]]:
             process.wait(PATIENCE)
 
 
-@contextlib.contextmanager
-def server(way: Way, streams: int, packages: str | None, redis_url: str) -> Iterator[Address]:
-    with tempfile.TemporaryDirectory() as directory:
-        Path(directory, "served.py").write_text(PATHS + way.application + VIEWS)
-        command = [sys.executable, "-m", "gunicorn", "--bind", "127.0.0.1:0", "--workers", "1", "--backlog", "4096"]
-        place = str(Path(packages or ".").resolve())
-        environment = {**os.environ, "REDIS_URL": redis_url, "PACKAGES": place}
-        if way.application is SOCKETIO:
-            # gunicorn itself has to find the class of the worker.
-            environment["PYTHONPATH"] = place
-        process = subprocess.Popen(
-            [*command, *way.options(streams), "served:app"],
-            cwd=directory,
-            env=environment,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        try:
-            assert process.stderr is not None
-            for line in process.stderr:
-                if match := re.search(r"Listening at: http://([0-9.]+):(\d+)", line):
-                    yield match[1], int(match[2])
-                    break
-            else:
-                sys.exit(f"{way.name}: gunicorn does not start")
-        finally:
-            process.send_signal(signal.SIGKILL)
-            process.communicate(timeout=PATIENCE)
+def server(way: Way, streams: int, packages: str | None, redis_url: str) -> AbstractContextManager[Address]:
+    place = str(Path(packages or ".").resolve())
+    environment = {"REDIS_URL": redis_url, "PACKAGES": place}
+    if way.application is SOCKETIO:
+        # gunicorn itself has to find the class of the worker.
+        environment["PYTHONPATH"] = place
+    # Streams that take threads or greenlets would keep the worker at its end.
+    options = ["--backlog", "4096", "--graceful-timeout", "1", *way.options(streams)]
+    return gunicorn(options, PATHS + way.application + VIEWS, environment)
 
 
 def deliver(address: Address, streams: list[socket.socket]) -> float:

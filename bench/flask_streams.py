@@ -68,12 +68,16 @@ Address = tuple[str, int]
 
 
 @contextlib.contextmanager
-def gunicorn(options: list[str]) -> Iterator[Address]:
-    """gunicorn with the application above; where it listens."""
+def gunicorn(
+    options: list[str], application: str = APPLICATION, environment: dict[str, str] | None = None
+) -> Iterator[Address]:
+    """One worker of gunicorn with the application; where it listens."""
     with tempfile.TemporaryDirectory() as directory:
-        Path(directory, "served.py").write_text(APPLICATION)
+        Path(directory, "served.py").write_text(application)
         command = [sys.executable, "-m", "gunicorn", "--bind", "127.0.0.1:0", "--workers", "1", *options, "served:app"]
-        process = subprocess.Popen(command, cwd=directory, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            command, cwd=directory, env=os.environ | (environment or {}), stderr=subprocess.PIPE, text=True
+        )
         try:
             assert process.stderr is not None
             for line in process.stderr:
