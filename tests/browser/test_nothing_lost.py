@@ -179,6 +179,12 @@ def test_the_token_of_a_page_ends_under_traffic(
     traffic.check(page.evaluate("heard()")[:-1])
 
 
+def hears_all(page: Page, server: Gunicorn, traffic: Traffic) -> None:
+    assert server.try_to_publish("last")
+    wait_for(page, "heard().includes('last')")
+    traffic.check(page.evaluate("heard()")[:-1])
+
+
 def hears_more(page: Page) -> None:
     before = page.evaluate("heard().length")
     wait_for(page, "(count) => heard().length >= count", before + 5)
@@ -243,9 +249,7 @@ def test_four_workers_of_one_host_come_and_go_under_traffic(
             hears_more(page)
             server.replace_workers()
             hears_more(page)
-    assert server.try_to_publish("last")
-    wait_for(page, "heard().includes('last')")
-    traffic.check(page.evaluate("heard()")[:-1])
+    hears_all(page, server, traffic)
 
 
 def test_workers_with_one_log_are_replaced_under_traffic(
@@ -262,6 +266,4 @@ def test_workers_with_one_log_are_replaced_under_traffic(
             hears_more(page)
             server.replace_workers()
             hears_more(page)
-    assert server.try_to_publish("last")
-    wait_for(page, "heard().includes('last')")
-    traffic.check(page.evaluate("heard()")[:-1])
+    hears_all(page, server, traffic)
