@@ -62,7 +62,7 @@ pub enum StartError {
     #[error(transparent)]
     Transport(#[from] TransportError),
     /// The system has no room for a thread or a file descriptor.
-    #[error("the system has no room for a hub: raise the limit of open files or of threads: {0}")]
+    #[error("the system has no room for a hub: raise the limit of open files, of threads or of memory: {0}")]
     Resources(#[from] std::io::Error),
 }
 

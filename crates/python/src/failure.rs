@@ -122,7 +122,8 @@ impl From<StartError> for Failure {
         match error {
             StartError::Transport(OpenError::Transport(error))
             | StartError::Hub(petasos_hub::StartError::Transport(error)) => error.into(),
-            StartError::Hub(petasos_hub::StartError::Resources(_)) => Self::no_room(error.to_string()),
+            StartError::Transport(OpenError::Resources(_))
+            | StartError::Hub(petasos_hub::StartError::Resources(_)) => Self::no_room(error.to_string()),
             _ => Self { kind: Kind::Failed, text: error.to_string() },
         }
     }

@@ -17,6 +17,8 @@
 //! ```
 
 #[cfg(any(feature = "durable", feature = "nats", feature = "postgres", feature = "redis"))]
+#[cfg(feature = "durable")]
+mod blocking;
 mod codec;
 mod dsn;
 #[cfg(feature = "durable")]
@@ -36,7 +38,7 @@ mod retry;
 #[cfg(any(feature = "durable", feature = "nats", feature = "postgres", feature = "redis"))]
 mod shared;
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use petasos_hub::{MemoryTransport, TransportError, transport::Transport};
 use petasos_protocol::topic::HubUrl;
@@ -81,6 +83,11 @@ pub enum OpenError {
     /// What the URL names cannot be used as it is; the text says what to do.
     #[error("{0}")]
     Refused(String),
+    /// The system has no room for a thread or a file of the log.
+    #[error(
+        "the system has no room for the log: raise the limit of open files, of threads or of memory: {0}"
+    )]
+    Resources(#[source] io::Error),
     /// The store does not answer, or answers with an error.
     #[error(transparent)]
     Transport(#[from] TransportError),
@@ -123,6 +130,7 @@ pub fn check(dsn: &Dsn) -> Result<(), OpenError> {
 /// # Errors
 /// - [`OpenError::Url`]: the URL or a bound is wrong.
 /// - [`OpenError::Refused`]: the store has to be changed first.
+/// - [`OpenError::Resources`]: the system has no room for the log.
 /// - [`OpenError::Transport`]: the store does not answer, or is full.
 pub async fn open(dsn: &Dsn, options: &Options) -> Result<Arc<dyn Transport>, OpenError> {
     check(dsn)?;

@@ -2,7 +2,7 @@
 //! for the end of it only.
 
 use std::{
-    path::Path,
+    io,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         mpsc::{SyncSender, sync_channel},
@@ -12,7 +12,7 @@ use std::{
 
 use rusqlite::{Connection, ErrorCode, wal::CheckpointMode};
 
-use super::{failure::Failure, link::open_for_checkpoints, settings::Users};
+use super::failure::Failure;
 
 /// The thread.
 pub(super) struct Checkpointer {
@@ -43,11 +43,14 @@ const FRAMES_LAST: i32 = 256;
 const FRAMES_LIMIT: i32 = 16_384;
 
 impl Checkpointer {
-    pub(super) fn start(path: &Path, users: Users) -> Result<Self, Failure> {
-        let connection = open_for_checkpoints(path, users)?;
+    /// `connection` is that of the thread alone.
+    ///
+    /// # Errors
+    /// If the system has no room for the thread.
+    pub(super) fn start(connection: Connection) -> io::Result<Self> {
         let (orders, received) = sync_channel::<()>(1);
         let state: Arc<(Mutex<State>, Condvar)> = Arc::default();
-        let thread = thread::Builder::new().name("petasos-checkpoint".to_owned()).spawn({
+        let thread = Some(thread::Builder::new().name("petasos-checkpoint".to_owned()).spawn({
             let state = Arc::clone(&state);
             move || {
                 while received.recv().is_ok() {
@@ -58,9 +61,8 @@ impl Checkpointer {
                     state.1.notify_all();
                 }
             }
-        });
-        let thread = thread.map_err(|error| Failure::Fatal(error.to_string().into()))?;
-        Ok(Self { orders: Some(orders), state, thread: Some(thread), retry_at: 0 })
+        })?);
+        Ok(Self { orders: Some(orders), state, thread, retry_at: 0 })
     }
 
     /// After a commit of `writer`: sees to it that the write-ahead log begins anew before long.

@@ -46,6 +46,7 @@ use self::{
     follower::DurableFollower,
     jobs::{Encoded, JOBS_MAX, Job, Jobs},
     leases::Leases,
+    link::open_for_checkpoints,
     log::{Log, Published, now},
     readers::Readers,
     records::Records,
@@ -53,7 +54,7 @@ use self::{
     settings::{Settings, Users},
     writer::Writer,
 };
-use crate::{Dsn, OpenError, Options, Retention, codec::decode_id};
+use crate::{Dsn, OpenError, Options, Retention, blocking::blocking, codec::decode_id};
 
 /// A log on disk. Dropping it ends its followers, and its threads when they have done what was asked of them.
 pub(crate) struct DurableTransport {
@@ -89,15 +90,15 @@ pub(crate) async fn open_locked(
     let (hub, retention) = (options.hub.clone(), options.retention.clone());
     let opening = {
         let leases = Arc::clone(&leases);
-        tokio::task::spawn_blocking(move || prepare(directory, users, hub, retention, leases))
+        blocking(move || prepare(directory, users, hub, retention, leases))
     };
-    let writer = opening.await.map_err(TransportError::unavailable)??;
+    let writer = opening.await.map_err(OpenError::Resources)??;
     let log = Arc::clone(&writer.log);
     let (queue, received) = mpsc::channel(JOBS_MAX);
     thread::Builder::new()
         .name("petasos-log".to_owned())
         .spawn(move || writer.run(received))
-        .map_err(TransportError::unavailable)?;
+        .map_err(OpenError::Resources)?;
     let ticker = tokio::spawn(tick(queue.clone())).abort_handle();
     let jobs = Arc::new(Jobs::new(Arc::clone(&log), queue, timeout));
     let registry = Subscribers { log: Arc::clone(&log), leases, jobs: Arc::clone(&jobs) };
@@ -115,12 +116,12 @@ fn prepare(
     let path = directory.database();
     let shown = path.display();
     let connection = link::open(&path, users)?;
-    let refused = |fault: Failure| {
-        let text = fault.reason();
-        OpenError::Refused(format!(
+    let refused = |fault: Failure| match &fault {
+        Failure::Full(_) | Failure::Passing(_) => TransportError::from(&fault).into(),
+        Failure::Damaged(text) | Failure::Index(text) | Failure::Fatal(text) => OpenError::Refused(format!(
             "the log \"{shown}\" cannot be read: {text}: restore a copy, or move the file and its \"-wal\" away to begin \
              a new log"
-        ))
+        )),
     };
     let mut book = match Book::load(&connection).map_err(|error| refused(error.into()))? {
         Some(book) => book,
@@ -153,7 +154,8 @@ fn prepare(
     let published = Published::new(&book, (stored, deleted), head_id, expires);
     let shown = format!("the log \"{}\"", path.display());
     let log = Arc::new(Log::new(&shown, Readers::new(path.clone()), records, published, users));
-    let checkpointer = Checkpointer::start(&path, users).map_err(refused)?;
+    let checkpoints = open_for_checkpoints(&path, users).map_err(|error| refused(error.into()))?;
+    let checkpointer = Checkpointer::start(checkpoints).map_err(OpenError::Resources)?;
     if users == Users::Host {
         // Damage is reported when the list is read.
         for node in subscribers::nodes(&connection).unwrap_or_default() {

@@ -11,6 +11,7 @@ use rusqlite::Connection;
 use tokio::sync::Semaphore;
 
 use super::link::open_for_reading;
+use crate::blocking::blocking;
 
 /// A bounded pool of connections. Cloning shares it.
 #[derive(Clone)]
@@ -45,7 +46,7 @@ impl Readers {
         let pool = Arc::clone(&self.0);
         let result = tokio::time::timeout(READ_MAX, async move {
             let turn = Arc::clone(&pool.turns).acquire_owned().await.map_err(|_| TransportError::Closed)?;
-            let task = tokio::task::spawn_blocking(move || {
+            let task = blocking(move || {
                 // Held until it is done, even if nobody waits for it any more.
                 let _turn = turn;
                 let idle = pool.idle().pop();

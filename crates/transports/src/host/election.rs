@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     OpenError,
+    blocking::blocking,
     durable::{
         directory::{Directory, Lock, Turn},
         settings::Users,
@@ -89,7 +90,7 @@ async fn seek(host: &Host) -> Result<Role, OpenError> {
     let settings = &host.settings;
     settings.trust_directory()?;
     // Who holds the lock is looked at before that process is asked: another one may lead when no answer has come.
-    let holder = match blocking(host, |path, name| Directory::try_lock(path, name, Users::Host)).await? {
+    let holder = match in_directory(host, |path, name| Directory::try_lock(path, name, Users::Host)).await? {
         Lock::Taken(directory, turn) => {
             // It may have been made by somebody else in between.
             settings.trust_directory()?;
@@ -112,7 +113,7 @@ async fn seek(host: &Host) -> Result<Role, OpenError> {
         && host.missing_for() >= SILENCE_MAX
         && let Some(holder) = holder
         && let Some((directory, turn)) =
-            blocking(host, move |path, name| Directory::take_over(path, name, &holder)).await?
+            in_directory(host, move |path, name| Directory::take_over(path, name, &holder)).await?
     {
         tracing::warn!(%error, "the process that led the host's log does not answer: this one leads now");
         return lead(host, directory, turn).await;
@@ -126,13 +127,12 @@ async fn seek(host: &Host) -> Result<Role, OpenError> {
 }
 
 /// Does something with the directory where it may take its time.
-async fn blocking<T: Send + 'static>(
+async fn in_directory<T: Send + 'static>(
     host: &Host,
     work: impl FnOnce(&Path, &str) -> Result<T, OpenError> + Send + 'static,
 ) -> Result<T, OpenError> {
     let (path, name) = (host.settings.directory.clone(), host.settings.name.clone());
-    let done = tokio::task::spawn_blocking(move || work(&path, &name)).await;
-    done.map_err(TransportError::unavailable)?
+    blocking(move || work(&path, &name)).await.map_err(OpenError::Resources)?
 }
 
 /// The turn ends when other processes can ask this one.
