@@ -28,6 +28,7 @@ from .presence import subscriber_connected, subscriber_disconnected
 from .signals import publish_signal
 from .sse import Event
 from .state import MercureSSEState
+from .stats import Stats
 from .subscription import Subscription
 from .topics import Selector, URLPattern, as_topic, topic
 from .update import Update
@@ -48,6 +49,7 @@ __all__ = [
     "MercureSSE",
     "MercureSSEState",
     "Selector",
+    "Stats",
     "Subscription",
     "TokenRefusedError",
     "URLPattern",

@@ -22,7 +22,7 @@ import logging
 import threading
 import time
 import weakref
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import astuple, dataclass
 from functools import cache
@@ -30,6 +30,7 @@ from typing import Final
 
 from . import forks
 from .backoff import Backoff
+from .counters import Counters, Result
 from .errors import MercureError, describe, is_away, may_pass
 from .greenlets import ends_this_thread
 
@@ -77,6 +78,7 @@ class BackgroundQueues:
     Args:
         length: updates that may wait in each queue.
         drain_seconds: how long the queues may go on sending at the end of the process.
+        counters: those of the application, which count everything that the queues do.
 
     >>> sent = []
     >>> queues = BackgroundQueues(length=10, drain_seconds=1, log=logging.getLogger("example"))
@@ -86,9 +88,11 @@ class BackgroundQueues:
     (True, ['update'])
     """
 
-    def __init__(self, length: int, drain_seconds: float, log: logging.Logger) -> None:
+    def __init__(
+        self, length: int, drain_seconds: float, log: logging.Logger, counters: Counters | None = None
+    ) -> None:
         self.drain_seconds = drain_seconds
-        self._length, self._log = length, log
+        self._length, self._log, self._counters = length, log, counters or Counters()
         self.after_fork()
         forks.register(self)
         _all.add(self)
@@ -110,7 +114,7 @@ class BackgroundQueues:
         forks.check()
         with self._lock:
             name = hub if hub in self._queues or len(self._queues) < HUBS_MAX else ""
-            queue = self._queues.setdefault(name, _Queue(self._length, self._log))
+            queue = self._queues.setdefault(name, _Queue(self._length, self._log, self._counters))
         return queue.put(send, topic)
 
     @property
@@ -136,8 +140,8 @@ class BackgroundQueues:
 class _Queue:
     """The updates for one hub, and the thread that sends them. The thread starts with the first update."""
 
-    def __init__(self, length: int, log: logging.Logger) -> None:
-        self._length, self._log = length, log
+    def __init__(self, length: int, log: logging.Logger, counters: Counters) -> None:
+        self._length, self._log, self._counters = length, log, counters
         self._queue: deque[tuple[str, Send]] = deque()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -146,16 +150,16 @@ class _Queue:
         self._backoff = Backoff()
         """The pauses of this hub. A dropped update does not shorten them."""
         self._ending = self._is_full = False
-        self._published = self._retried = self._dropped = self._refused = 0
+        self._results: Counter[Result] = Counter()
 
     def put(self, send: Send, topic: str) -> bool:
         with self._changed:
             if self._ending:
-                self._dropped += 1
+                self._add("dropped")
                 self._log.error("the update on topic %r was not published: the process ends", topic)
                 return False
             if len(self._queue) >= self._length:
-                self._dropped += 1
+                self._add("dropped")
                 if not self._is_full:
                     self._log.error(
                         "%d updates wait for the Mercure hub: this update and later ones are dropped until the hub "
@@ -166,6 +170,7 @@ class _Queue:
                 return False
             self._is_full = False
             self._queue.append((topic, send))
+            self._counters.queue(+1)
             self._ensure_thread()
             self._changed.notify_all()
         return True
@@ -185,7 +190,10 @@ class _Queue:
     @property
     def stats(self) -> BackgroundStats:
         with self._changed:
-            return BackgroundStats(len(self._queue), self._published, self._retried, self._dropped, self._refused)
+            counts = self._results
+            return BackgroundStats(
+                len(self._queue), counts["published"], counts["retried"], counts["dropped"], counts["refused"]
+            )
 
     def flush(self, timeout: float) -> bool:
         with self._changed:
@@ -216,7 +224,7 @@ class _Queue:
             with self._changed:
                 self._attempts += 1
                 if self._is_worth_another(error):
-                    self._retried += 1
+                    self._add("retried")
                     if error is not None and ends_this_thread(error):
                         raise error
                     self._wait(self._backoff.next(PAUSE_MIN, PAUSE_MAX))
@@ -226,6 +234,7 @@ class _Queue:
                 self._attempts = 0
                 if self._queue and self._queue[0][1] is send:
                     self._queue.popleft()
+                    self._counters.queue(-1)
                     self._count(topic, error)
                 self._changed.notify_all()
 
@@ -239,18 +248,22 @@ class _Queue:
             self._log.warning("an update waits for the Mercure hub (%d in the queue): %s", waiting, describe(error))
         return (isinstance(error, MercureError) and is_away(error)) or self._attempts < ATTEMPTS_MAX
 
+    def _add(self, result: Result, count: int = 1) -> None:
+        self._results[result] += count
+        self._counters.add(result, count)
+
     def _count(self, topic: str, error: BaseException | None) -> None:
         if error is None:
-            self._published += 1
+            self._add("published")
         elif isinstance(error, MercureError) and error.status is not None and 200 <= error.status < 300:
             # The server that answers at the hub's URL has accepted it.
-            self._published += 1
+            self._add("published")
             self._log.error("the update on topic %r may not have been published: %s", topic, error)
         else:
             if not isinstance(error, Exception) or (isinstance(error, MercureError) and may_pass(error)):
-                self._dropped += 1
+                self._add("dropped")
             else:
-                self._refused += 1
+                self._add("refused")
             self._log.error("the update on topic %r was not published: %s", topic, describe(error))
 
     def _wait(self, seconds: float) -> None:
@@ -270,7 +283,8 @@ class _Queue:
         """Drop the updates that are left."""
         with self._changed:
             left = len(self._queue)
-            self._dropped += left
+            self._counters.queue(-left)
+            self._add("dropped", left)
             self._queue.clear()
         if left:
             self._log.error(

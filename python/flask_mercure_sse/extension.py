@@ -9,12 +9,25 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from blinker import Signal
 from flask import Flask, current_app, has_app_context, request_started
 
-from . import committed, cookies, cursors, listing, publishing, settings, subscription, topics, transactions, urls
+from . import (
+    committed,
+    cookies,
+    cursors,
+    exported,
+    listing,
+    publishing,
+    settings,
+    stats,
+    subscription,
+    topics,
+    transactions,
+    urls,
+)
 from ._native import Hub
 from .authorization import PayloadGetter
 from .background import BackgroundStats
@@ -27,10 +40,14 @@ from .grants import EVERYTHING
 from .publishing import Delivery
 from .signals import publish_signal
 from .state import MercureSSEState, current_state
+from .stats import Stats
 from .subscription import Subscription
 from .templates import template_globals
 from .topics import as_topics
 from .update import Update
+
+if TYPE_CHECKING:
+    from prometheus_client.registry import CollectorRegistry
 
 AnyPayloadGetter = TypeVar("AnyPayloadGetter", bound=PayloadGetter)
 
@@ -277,6 +294,36 @@ class MercureSSE:
     def background(self) -> BackgroundStats:
         """Counters of the updates that were put into the background queues (MERCURE_PUBLISH_BACKGROUND)."""
         return self.state.queues.stats
+
+    def stats(self) -> Stats:
+        """What became of the updates of this application in this process, and the metrics of its embedded hub.
+
+        >>> from flask import Flask
+        >>> app = Flask(__name__)
+        >>> app.testing = True
+        >>> mercure = MercureSSE(app)
+        >>> _ = mercure.publish("topic", "message")
+        >>> mercure.stats().published
+        1
+        """
+        return stats.stats(self.state)
+
+    def register_metrics(self, registry: CollectorRegistry | None = None) -> None:
+        """Export these counters through ``prometheus_client``, which the application installs, and the metrics of the
+        embedded hub with them.
+
+        Args:
+            registry: where; None: the default registry of ``prometheus_client``.
+
+        The metrics are ``flask_mercure_updates_total``, with the label ``result``, ``flask_mercure_updates_queued``,
+        and those of ``docs/metrics.md``. In the multiprocess mode of ``prometheus_client``, which several workers need,
+        the metrics of the embedded hub are left out: that mode can only add up what it counts itself.
+
+        Raises:
+            ImportError: there is no ``prometheus_client``.
+            ValueError: the registry has them already: call this once for each registry.
+        """
+        exported.export(self.state, registry)
 
     def flush(self, timeout: float = 10) -> bool:
         """Wait until the background queues are empty, at most ``timeout`` seconds, and return whether they are."""

@@ -82,13 +82,21 @@ class Delivery:
             update = update.with_id()
             self.state.captures[-1].append(update)
             return str(update.id)
-        if self.is_immediate:
-            return self._append(update)
-        if not (self.background if background is None else background):
-            return self._send_now(update)
+        if self.is_immediate or not (self.background if background is None else background):
+            return self._count(update)
         update = update.with_id()
         self.state.queues.put(self.url or "", partial(self._send_now, update), topic=update.topic)
         return str(update.id)
+
+    def _count(self, update: Update) -> str:
+        """Send an update and count the outcome. The background queues count for themselves."""
+        try:
+            published = self._send_now(update)
+        except MercureError:
+            self.state.counters.add("failed")
+            raise
+        self.state.counters.add("published")
+        return published
 
     def _send_now(self, update: Update) -> str:
         return self._append(update) if self.url is None else self._post(self.url, update)

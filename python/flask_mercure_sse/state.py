@@ -11,6 +11,7 @@ from flask import Flask, current_app
 from . import forks
 from .authorization import Authorization
 from .background import BackgroundQueues
+from .counters import Counters
 from .embedded import EmbeddedHub
 from .fresh import Fresh
 from .keys import Keys
@@ -45,6 +46,7 @@ class MercureSSEState:
         self.authorization = Authorization(settings, self.keys, self.embedded, self.warn_once)
         self.captures: list[list[Update]] = []
         """Where updates go instead of a hub: see :meth:`flask_mercure_sse.MercureSSE.capture`. The last one counts."""
+        self.counters = Counters()
         self.elsewhere: Fresh[Any] = Fresh()
         """The newest event id of a hub elsewhere: see :mod:`flask_mercure_sse.cursors`."""
         self._queues: BackgroundQueues | None = None
@@ -77,7 +79,9 @@ class MercureSSEState:
         with self._lock:
             if self._queues is None:
                 settings, log = self.settings, self.app.logger
-                self._queues = BackgroundQueues(settings.publish_queue_length, settings.publish_drain_seconds, log)
+                self._queues = BackgroundQueues(
+                    settings.publish_queue_length, settings.publish_drain_seconds, log, self.counters
+                )
             return self._queues
 
     @property
