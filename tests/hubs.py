@@ -27,7 +27,9 @@ RESOURCE = "https://hub.example" + HUB_PATH
 ISSUER = "https://issuer.example"
 
 
-def petasos(listen: str = "127.0.0.1:0", cors_origins: str = PAGE) -> list[str]:
+def petasos(
+    listen: str = "127.0.0.1:0", cors_origins: str = PAGE, drain_delay: str = "0", drain: str = "1s"
+) -> list[str]:
     """How to start petasos; protocol 0.x needs --compat, too."""
     options = {
         "--listen": listen,
@@ -37,6 +39,8 @@ def petasos(listen: str = "127.0.0.1:0", cors_origins: str = PAGE) -> list[str]:
         "--subscriber-key": SUBSCRIBER,
         "--cors-origins": cors_origins,
         "--publish-origins": PAGE,
+        "--drain-delay": drain_delay,
+        "--drain": drain,
     }
     arguments = [part for pair in options.items() for part in pair]
     return [_binary(), "--anonymous", *arguments]

@@ -185,7 +185,7 @@ def test_a_reader_that_takes_the_first_line_only_stops_no_server(start, stack):
 
 @pytest.mark.parametrize("drain_seconds", [0, 1])
 def test_a_store_that_does_not_answer_delays_no_end(drain_seconds, engine, stack):
-    hub = hubs.HubProcess([*hubs.petasos(), "--compat", "--transport", engine.url, "--drain", f"{drain_seconds}s"])
+    hub = hubs.HubProcess([*hubs.petasos(drain=f"{drain_seconds}s"), "--compat", "--transport", engine.url])
     stack.callback(hub.close)
     _end_beside_a_paused_store(engine, hub.url, PUBLISH, hub.process, drain_seconds)
 

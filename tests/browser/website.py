@@ -32,7 +32,7 @@ class Hub:
         self.port = Port()
         log = [] if directory is None else ["--transport", f"durable://{directory}"]
         self.command = [*hubs.petasos(str(self.port), cors_origins=origin), "--compat", *log]
-        self.command += ["--retry", f"{RETRY}ms", "--drain", "1s"]
+        self.command += ["--retry", f"{RETRY}ms"]
         self.process: hubs.HubProcess | None = None
 
     @property

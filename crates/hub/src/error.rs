@@ -49,6 +49,9 @@ pub enum Closed {
     /// The hub stops.
     #[error("the hub stops")]
     Stopping,
+    /// The hub closes its streams one after the other, before it stops ([`Hub::drain`](crate::Hub::drain)).
+    #[error("the hub is drained")]
+    Drained,
     /// The log or the hub has failed, the log was lost, or it has trimmed more than this node had seen.
     #[error("the log, or a part of it, was lost")]
     LogLost,

@@ -20,13 +20,13 @@ use tokio::{
     runtime::Handle,
     sync::watch,
     task::JoinHandle,
-    time::{Instant, timeout},
+    time::{Instant, timeout, timeout_at},
 };
 
 use crate::{
     Closed, Session, Settings, StartError, SubscribeError, Subscriptions, TransportError,
     delivered::Delivered,
-    fanout::{delivery::Evict, shard::Shard},
+    fanout::{delivery::Evict, drain::DrainOrder, shard::Shard},
     health::Health,
     ids,
     log::transport::{Position, Transport},
@@ -215,9 +215,20 @@ impl Hub {
     }
 
     /// Whether it takes updates, as far as is known without asking: false while the transport's backend does not answer
-    /// or is full, when streams stay open, and once the hub stops or has failed.
+    /// or is full, when streams stay open, and once the hub is about to stop, stops or has failed.
     pub fn is_ready(&self) -> bool {
-        self.node.transport.is_ready() && self.node.health.is_alive()
+        self.node.transport.is_ready() && self.node.health.is_alive() && !self.is_leaving()
+    }
+
+    /// Says that the hub is about to stop. Only [`Hub::is_ready`] changes, so that load balancers send their requests to other
+    /// nodes; updates and streams are taken as before.
+    pub fn leave(&self) {
+        self.node.leave();
+    }
+
+    /// Whether the hub has been told that it is about to stop ([`Hub::leave`]).
+    pub fn is_leaving(&self) -> bool {
+        self.node.is_leaving()
     }
 
     /// Whether a part of the hub has ended though it was not stopped: a shard has panicked, or the log cannot be followed
@@ -258,11 +269,36 @@ impl Hub {
     }
 
     /// Ends the streams that the hub writes to sockets by itself ([`Session::carry`](crate::Session::carry)), with
-    /// [`Closed::Stopping`] and after what they have been sent. The hub goes on, and so do other streams. A stream that still
-    /// reads the history stays, too: call it again.
+    /// [`Closed::Stopping`] and after what they have been sent, also those that begin later. The hub goes on, and so do other
+    /// streams.
     pub async fn end_carried(&self) {
+        let ends = Instant::now().into_std();
+        self.close_members(DrainOrder { reason: Closed::Stopping, ends, with_polled: false }).await;
+    }
+
+    /// Ends all streams with [`Closed::Drained`], evenly over that time: idle ones first, those that read the history last. The
+    /// last line of each is a `retry` of half of the time at most, at random, so that they do not come back together. Updates
+    /// and new streams are taken as before, and new streams end within the time, too. Call [`Hub::stop`] next.
+    ///
+    /// Returns when no stream is left, when the time is over, or when the hub fails. A further call waits for the same end.
+    pub async fn drain(&self, over: Duration) {
+        self.leave();
+        let ends = self.node.begin_drain(over);
+        let order = DrainOrder { reason: Closed::Drained, ends: ends.into_std(), with_polled: true };
+        let close = async {
+            self.close_members(order).await;
+            self.node.emptied().await;
+        };
+        tokio::select! {
+            // What the last streams have unsent may take a moment.
+            _ = timeout_at(ends + LAST_BYTES_MAX, close) => {}
+            () = self.failed() => {}
+        }
+    }
+
+    async fn close_members(&self, order: DrainOrder) {
         for shard in &*self.shards {
-            shard.end_sockets(Closed::Stopping).await;
+            shard.drain(order).await;
         }
     }
 
@@ -335,6 +371,9 @@ const AHEAD_MAX: Duration = Duration::from_secs(1);
 
 /// The time that a stopping hub waits for its own tail, which is a matter of milliseconds.
 const DELIVERY_MAX: Duration = Duration::from_secs(1);
+
+/// The time that the last streams of a drain have to send what is unsent.
+const LAST_BYTES_MAX: Duration = Duration::from_millis(250);
 
 /// The time that a stopping hub waits for one of its parts to end. A part ends at its next step, unless the step hangs.
 const PART_MAX: Duration = Duration::from_millis(500);

@@ -3,18 +3,30 @@
 //! A node knows neither its shards nor its streams. Each stream holds its node, so a node lives until its last handle and
 //! its last stream are gone.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicU64, AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
-use tokio::{sync::watch, task::JoinHandle};
+use petasos_protocol::{
+    event::Retry,
+    sse::{self, Frame},
+};
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinHandle,
+    time::Instant,
+};
 
 use crate::{
     TransportError,
     budget::Budget,
     delivered::Delivered,
     health::Health,
+    ids,
     log::transport::{Head, Transport},
     settings::Settings,
     stream::replay::Replays,
@@ -29,8 +41,31 @@ pub(crate) struct Node {
     pub(crate) health: Arc<Health>,
     pub(crate) counters: Counters,
     delivered: watch::Receiver<Delivered>,
+    is_leaving: AtomicBool,
+    drain: OnceLock<Drain>,
+    /// Notified when no stream is left.
+    emptied: Notify,
     /// The tail first, then the worker of presence.
     tasks: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// The drain of a node's streams. There is at most one.
+struct Drain {
+    over: Duration,
+    ends: Instant,
+}
+
+/// The shortest pause that a drained stream asks for: time for a proxy to notice that this node is not ready.
+const PAUSE_MIN: Duration = Duration::from_millis(250);
+
+/// The longest pause. The streams of a drain end evenly, so longer pauses would spread their return no further: they would
+/// only keep subscribers waiting.
+const PAUSE_MAX: Duration = Duration::from_millis(1_800);
+
+/// A time between two others, at random.
+pub(crate) fn retry(min: Duration, max: Duration) -> Retry {
+    let time = min + max.saturating_sub(min).mul_f64(ids::fraction());
+    Retry::from_millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// Counters of one node since its start, but for `subscribers`, which counts open streams.
@@ -59,6 +94,9 @@ impl Node {
             health,
             counters: Counters::default(),
             delivered,
+            is_leaving: AtomicBool::new(false),
+            drain: OnceLock::new(),
+            emptied: Notify::new(),
             tasks: Mutex::new(tasks),
         })
     }
@@ -97,6 +135,43 @@ impl Node {
         let _ = delivered.wait_for(|delivered| delivered.head.position >= head.position).await;
     }
 
+    /// From now on the node is about to stop, though it works as before.
+    pub(crate) fn leave(&self) {
+        self.is_leaving.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.is_leaving.load(Ordering::Relaxed)
+    }
+
+    /// The streams of the node are closed until the time that this returns. Only the first call decides.
+    pub(crate) fn begin_drain(&self, over: Duration) -> Instant {
+        self.drain.get_or_init(|| Drain { over, ends: Instant::now() + over }).ends
+    }
+
+    /// Whether the time of a drain is over: what still reads the log ends.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.drain.get().is_some_and(|drain| Instant::now() >= drain.ends)
+    }
+
+    /// The last line of a drained stream: when its subscriber comes back. `None`: the subscriber decides.
+    pub(crate) fn farewell(&self) -> Option<Frame> {
+        let Drain { over, .. } = self.drain.get()?;
+        let pause_max = (*over / 2).clamp(PAUSE_MIN, PAUSE_MAX);
+        Some(sse::opening(Some(retry(PAUSE_MIN, pause_max)), None))
+    }
+
+    /// Waits until no stream is open.
+    pub(crate) async fn emptied(&self) {
+        loop {
+            let emptied = self.emptied.notified();
+            if self.counters.subscribers.load(Ordering::SeqCst) == 0 {
+                return;
+            }
+            emptied.await;
+        }
+    }
+
     /// The tail first, then the worker of presence. Only the first call gets them.
     pub(crate) fn take_tasks(&self) -> Vec<JoinHandle<()>> {
         std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner))
@@ -122,6 +197,8 @@ pub(crate) struct Counted(Arc<Node>);
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.counters.subscribers.fetch_sub(1, Ordering::Relaxed);
+        if self.0.counters.subscribers.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.0.emptied.notify_waiters();
+        }
     }
 }

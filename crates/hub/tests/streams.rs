@@ -488,3 +488,43 @@ async fn thousands_of_subscribers_that_come_at_once_are_all_listed() {
     }
     assert_eq!(hub.subscriptions(Some("a")).await.expect("list").all().await.expect("a list").len(), 6_000);
 }
+
+/// The pause that a last line asks for.
+fn pause(line: Option<String>) -> u64 {
+    let line = line.expect("a last line");
+    let pause = line.strip_prefix("retry: ").and_then(|rest| rest.strip_suffix('\n'));
+    pause.expect("a field without a blank line").parse().expect("milliseconds")
+}
+
+#[tokio::test]
+async fn a_drained_stream_says_last_when_to_come_back_whether_it_is_live_or_reads_the_history() {
+    let hub = start(10, quiet()).await;
+    publish(&hub, "topic=a&id=1").await;
+    publish(&hub, "topic=a&id=2").await;
+    let mut reading = subscribe(&hub, &["a"], Some("earliest"), Arc::default()).await;
+    let mut live = subscribe(&hub, &["a"], None, Arc::default()).await;
+    publish(&hub, "topic=a&id=3").await;
+    assert_eq!(ids(&mut live, 1).await, ["3"], "its shard has it");
+    assert_eq!(ids(&mut reading, 1).await, ["1"]);
+    assert!(!hub.is_leaving());
+    hub.drain(Duration::ZERO).await;
+    assert!(hub.is_leaving() && !hub.is_ready());
+    for session in [&mut live, &mut reading] {
+        assert_eq!(pause(next(session).await), 250);
+        assert_eq!((next(session).await, session.closed()), (None, Some(Closed::Drained)));
+    }
+    // The hub itself goes on until it is stopped.
+    publish(&hub, "topic=a&id=4").await;
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn a_drain_ends_with_its_last_stream_or_with_its_time() {
+    let hub = start(10, quiet()).await;
+    hub.drain(Duration::from_secs(3600)).await;
+    let hub = start(10, quiet()).await;
+    // Nobody polls it.
+    let _forgotten = subscribe(&hub, &["a"], Some("earliest"), Arc::default()).await;
+    hub.drain(Duration::from_millis(10)).await;
+    assert_eq!(hub.stats().subscribers, 1);
+}

@@ -27,8 +27,8 @@ const ABOUT: &str = "A hub compatible with the Mercure protocol: pushes updates 
 const AFTER: &str = "PETASOS_LOG chooses what is logged on standard error: error, warn, info (the default) or debug, also for a part \
     of the hub, such as info,petasos_hub=debug.\n\n\
     GET /healthz answers 200 while the hub works, GET /readyz while it also reaches its log; else they answer 503.\n\n\
-    SIGTERM and SIGINT end all streams, leave open requests the time of --drain, and end the process. A second signal ends \
-    the process at once.";
+    SIGTERM and SIGINT end the process: for --drain-delay only /readyz changes, then streams are closed one after the other \
+    over --drain. A second signal ends all streams at once, and so does Ctrl-C at a terminal.";
 
 pub(crate) fn command() -> Command {
     Command::new("petasos")
@@ -42,7 +42,7 @@ pub(crate) fn command() -> Command {
                 .long(DEV)
                 .action(ArgAction::SetTrue)
                 .help("For development on this machine, as the Python server: --listen 127.0.0.1:5500 --anonymous --compat \
-                       --cors-origins '*', where no other setting says otherwise"),
+                       --cors-origins '*' --drain-delay 0 --drain 0, where no other setting says otherwise"),
         )
         .args(settings())
         .subcommand(

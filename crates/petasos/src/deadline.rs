@@ -8,6 +8,9 @@ use crate::output::STANDARD_ERROR;
 /// lines. The process ends within two seconds after the drain; the rest of these is for the system.
 pub const AFTER_DRAIN: Duration = Duration::from_millis(1_750);
 
+/// How long open requests may take in a process that was asked to hurry: Ctrl-C at a terminal ends it within a second.
+pub const HURRY_MAX: Duration = Duration::from_millis(500);
+
 /// The time that a hub has to stop, beside the drain. Work that takes longer is cut off, as in a killed process.
 pub const STOP_MAX: Duration = Duration::from_millis(1_250);
 

@@ -8,15 +8,12 @@ use std::{
 
 use petasos::{
     Checked, IssuerConfig, KeyConfig, Secret, Warning,
-    deadline::{LAST_LINES_MAX, STOP_MAX},
+    deadline::LAST_LINES_MAX,
     output::{STANDARD_ERROR, STANDARD_OUTPUT},
     telemetry,
 };
-use petasos_server::{Connections, Listener};
-use tokio::{
-    runtime::{self, Runtime},
-    time::timeout,
-};
+use petasos_server::Listener;
+use tokio::runtime::{self, Runtime};
 
 use crate::{
     cli::Task,
@@ -26,6 +23,7 @@ use crate::{
 };
 
 mod cli;
+mod ending;
 mod settings;
 mod stop;
 mod token;
@@ -81,11 +79,11 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 fn run(runtime: &Runtime, task: Task) -> Result<ExitCode, Failure> {
     match task {
         Task::Serve(options) => {
-            let drain = options.drain;
+            let drain_max = options.ending.total();
             let (signals, stop) = Signals::listen()?;
             // On the runtime's threads, so that this one is free for the signals. A connection costs less there, too:
             // tokio would have to wake this thread for it.
-            signals.heed_until(runtime.spawn(serve(*options, stop)), drain)??;
+            signals.heed_until(runtime.spawn(serve(*options, stop)), drain_max)??;
         }
         Task::Mint(options, mint) => {
             let lifetime = mint.lifetime();
@@ -140,7 +138,8 @@ async fn serve(mut options: Options, mut stop: Stop) -> Result<(), Failure> {
             "MERCURE_TRANSPORT_URL is not read: give the log's place with --transport or MERCURE_HUB_TRANSPORT"
         );
     }
-    let (listen, drain) = (options.listen.clone(), options.drain);
+    let (listen, ending) = (options.listen.clone(), options.ending);
+    options.warnings.extend(ending.warning());
     // Without any key, somebody tries the hub and needs keys. With keys, the hub shows no secret.
     let generated = options.issuer
         == IssuerConfig { id: options.issuer.id.clone(), ..IssuerConfig::default() }
@@ -189,9 +188,10 @@ async fn serve(mut options: Options, mut stop: Stop) -> Result<(), Failure> {
     let path = connections.service().hub().url().path();
     STANDARD_OUTPUT.print(&format!("Serving on http://{}{path}", listener.address()));
     let hub = connections.service().hub().clone();
-    let stopper = tokio::spawn(stop_when_asked_or_failed(stop, connections.clone(), drain));
-    listener.serve(connections, drain).await;
-    stopper.await?;
+    let end = tokio::spawn(ending.run(stop, connections.clone(), || ()));
+    let serving = tokio::spawn(listener.serve(connections, Duration::MAX));
+    end.await?;
+    serving.abort();
     match hub.has_failed() {
         true => Err("the hub has failed, see the error in its log: start it again".into()),
         false => Ok(()),
@@ -243,15 +243,4 @@ fn answer(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "{text}")?;
     out.flush()
-}
-
-async fn stop_when_asked_or_failed(mut stop: Stop, connections: Connections, drain: Duration) {
-    let failed = connections.service().hub().failed();
-    tokio::select! {
-        () = stop.asked() => {}
-        () = failed => {}
-    }
-    if timeout(drain.saturating_add(STOP_MAX), connections.stop()).await.is_err() {
-        tracing::warn!("the hub did not stop in time: what it had left to do is left undone");
-    }
 }

@@ -1,12 +1,17 @@
 //! The signals that end the binary.
 //!
 //! The main thread waits for them with a runtime of its own, so that they arrive even if the hub's runtime hangs. The
-//! first signal asks the hub to stop, and the process ends at the deadline even if the hub does not. The second ends the
-//! process at once.
+//! first signal asks the hub to stop, the second asks it to hurry, the third ends the process at once. Ctrl-C at a terminal
+//! asks it to hurry by itself. The process ends at the deadline even if the hub does not.
 
-use std::{future::pending, io, pin::pin, time::Duration};
+use std::{
+    future::pending,
+    io::{self, IsTerminal},
+    pin::pin,
+    time::Duration,
+};
 
-use petasos::deadline::{AFTER_DRAIN, end_process, end_process_after};
+use petasos::deadline::{AFTER_DRAIN, HURRY_MAX, end_process, end_process_after};
 use tokio::{
     runtime::{self, Runtime},
     signal::unix::{Signal, SignalKind, signal},
@@ -15,7 +20,15 @@ use tokio::{
 
 /// Whether a signal has asked the hub to stop. Clones share the answer.
 #[derive(Clone)]
-pub(crate) struct Stop(watch::Receiver<bool>);
+pub(crate) struct Stop(watch::Receiver<Asked>);
+
+/// What signals have asked for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Asked {
+    Nothing,
+    Stop,
+    Hurry,
+}
 
 /// The exit code of a process that did not stop in time.
 const LATE: u8 = 1;
@@ -26,7 +39,16 @@ const SIGNALLED: u8 = 128;
 impl Stop {
     /// Waits for the first signal.
     pub(crate) async fn asked(&mut self) {
-        if self.0.wait_for(|asked| *asked).await.is_err() {
+        self.reached(Asked::Stop).await;
+    }
+
+    /// Waits for the signal that asks to hurry.
+    pub(crate) async fn hurried(&mut self) {
+        self.reached(Asked::Hurry).await;
+    }
+
+    async fn reached(&mut self, wanted: Asked) {
+        if self.0.wait_for(|asked| *asked >= wanted).await.is_err() {
             // The thread of the signals ends only with the process.
             pending::<()>().await;
         }
@@ -38,7 +60,7 @@ pub(crate) struct Signals {
     runtime: Runtime,
     interrupt: Signal,
     terminate: Signal,
-    tell: watch::Sender<bool>,
+    tell: watch::Sender<Asked>,
 }
 
 impl Signals {
@@ -52,36 +74,47 @@ impl Signals {
         let interrupt = signal(SignalKind::interrupt())?;
         let terminate = signal(SignalKind::terminate())?;
         drop(context);
-        let (tell, asked) = watch::channel(false);
+        let (tell, asked) = watch::channel(Asked::Nothing);
         Ok((Self { runtime, interrupt, terminate, tell }, Stop(asked)))
     }
 
-    /// Heeds them on this thread until the hub, which runs elsewhere, has ended.
-    pub(crate) fn heed_until<T>(self, hub: impl Future<Output = T>, drain: Duration) -> T {
+    /// Heeds them on this thread until the hub, which runs elsewhere, has ended. `drain_max`: the time until the hub is told
+    /// to stop.
+    pub(crate) fn heed_until<T>(self, hub: impl Future<Output = T>, drain_max: Duration) -> T {
         let Self { runtime, mut interrupt, mut terminate, tell } = self;
-        // The number of the next one.
         let mut next = async || {
-            let kind = tokio::select! {
+            tokio::select! {
                 _ = interrupt.recv() => SignalKind::interrupt(),
                 _ = terminate.recv() => SignalKind::terminate(),
-            };
-            u8::try_from(kind.as_raw_value()).unwrap_or_default()
+            }
+        };
+        let ask = |asked: Asked| {
+            let drain_max = if asked == Asked::Hurry { HURRY_MAX } else { drain_max };
+            // Without a thread for the deadline, further signals still end the process.
+            let _ = end_process_after(drain_max.saturating_add(AFTER_DRAIN), LATE);
+            tell.send_replace(asked);
         };
         runtime.block_on(async {
             let mut hub = pin!(hub);
-            tokio::select! {
+            let first = tokio::select! {
                 ended = &mut hub => return ended,
-                _ = next() => {}
+                first = next() => first,
+            };
+            if first != SignalKind::interrupt() || !io::stdin().is_terminal() {
+                tracing::info!(
+                    "stopping: streams end one after the other, requests are answered; a second signal ends all at once"
+                );
+                ask(Asked::Stop);
+                tokio::select! {
+                    ended = &mut hub => return ended,
+                    _ = next() => {}
+                }
             }
-            // Without a thread for the deadline, the second signal still ends the process.
-            let _ = end_process_after(drain.saturating_add(AFTER_DRAIN), LATE);
-            tracing::info!(
-                "stopping: streams end, open requests are answered; a second signal ends the process at once"
-            );
-            tell.send_replace(true);
+            tracing::info!("stopping at once: streams end; another signal ends the process without waiting for anything");
+            ask(Asked::Hurry);
             tokio::select! {
                 ended = hub => ended,
-                number = next() => end_process(SIGNALLED + number),
+                last = next() => end_process(SIGNALLED + u8::try_from(last.as_raw_value()).unwrap_or_default()),
             }
         })
     }

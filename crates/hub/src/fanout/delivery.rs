@@ -8,6 +8,7 @@ use mio::{Registry, event::Event};
 
 use super::{
     census::Census,
+    drain::{Drain, DrainOrder},
     due::Due,
     key::MemberKey,
     marks::Marks,
@@ -31,6 +32,8 @@ pub(crate) struct Delivery<S: Sink> {
     /// The entries and bytes that the ring has when it is looked at again.
     trim_at: (usize, usize),
     due: Due,
+    /// The last order to close members.
+    drain: Option<Drain>,
     readiness: Registry,
     evicted: Evict<S>,
     census: Arc<Census>,
@@ -66,6 +69,7 @@ impl<S: Sink> Delivery<S> {
             patience: Patience::default(),
             trim_at: (TRIM_ENTRIES, TRIM_BYTES),
             due: Due::default(),
+            drain: None,
             readiness,
             evicted,
             census,
@@ -87,6 +91,9 @@ impl<S: Sink> Delivery<S> {
         // A socket that cannot be registered is closed: its peer comes back.
         if sink.admit(key, &self.readiness).is_ok() {
             self.due.insert(key.slot, sink.first_due());
+            if let Some(drain) = self.drain.as_mut().filter(|drain| is_drained(drain.order(), &sink)) {
+                drain.add_last(key);
+            }
             self.members.insert(sink, after.max(self.ring.end()));
         }
     }
@@ -194,7 +201,7 @@ impl<S: Sink> Delivery<S> {
         let found = self.members.visit(slot, |sink| sink.oldest());
         if let Some((key, Some(oldest))) = found {
             let position = self.ring.before(oldest);
-            self.withdraw(key, Eviction::Behind(position));
+            let _ = self.withdraw(key, Eviction::Behind(position));
         }
     }
 
@@ -210,11 +217,13 @@ impl<S: Sink> Delivery<S> {
 
     /// When [`Delivery::tick`] is to be called at the latest.
     pub(crate) fn due(&self) -> Option<Instant> {
-        self.due.first()
+        let close = self.drain.as_ref().and_then(Drain::due);
+        self.due.first().into_iter().chain(close).min()
     }
 
-    /// Keeps silent streams alive, and evicts those whose lifetime is over.
+    /// Keeps silent streams alive, evicts those whose lifetime is over, and closes those whose turn it is in a drain.
     pub(crate) fn tick(&mut self, now: Instant) {
+        self.close_due(now);
         while let Some(slot) = self.due.pop(now) {
             // A member that attached ahead of the ring has more than what the ring ends with.
             let newest = match self.members.has(slot) {
@@ -223,7 +232,7 @@ impl<S: Sink> Delivery<S> {
             };
             match self.members.visit(slot, |sink| sink.tick(newest, now)) {
                 Some((_, Ok(Tick::Next(next)))) => self.due.insert(slot, next),
-                Some((key, Ok(Tick::Over))) => self.withdraw(key, Eviction::Ended(Closed::Lifetime)),
+                Some((key, Ok(Tick::Over))) => drop(self.withdraw(key, Eviction::Ended(Closed::Lifetime))),
                 Some((key, Err(Gone))) => self.remove(key),
                 None => {}
             }
@@ -248,11 +257,12 @@ impl<S: Sink> Delivery<S> {
         Some(sink)
     }
 
-    fn withdraw(&mut self, key: MemberKey, eviction: Eviction) {
-        if let Some(mut sink) = self.take(key) {
-            sink.withdraw(&self.readiness);
-            self.evict(sink, eviction);
-        }
+    /// False: the member has left already.
+    fn withdraw(&mut self, key: MemberKey, eviction: Eviction) -> bool {
+        let Some(mut sink) = self.take(key) else { return false };
+        sink.withdraw(&self.readiness);
+        self.evict(sink, eviction);
+        true
     }
 
     fn evict(&mut self, sink: S, eviction: Eviction) {
@@ -269,11 +279,28 @@ impl<S: Sink> Delivery<S> {
         self.trim_at = (TRIM_ENTRIES, TRIM_BYTES);
     }
 
-    /// Ends the streams on sockets, after what has been marked. Others stay.
-    pub(crate) fn end_sockets(&mut self, reason: Closed, now: Instant) {
-        self.hand_out(now);
-        for key in self.members.on_sockets() {
-            self.withdraw(key, Eviction::Ended(reason));
+    /// Closes members from now on: [`Delivery::tick`] does. A later order replaces this one.
+    pub(crate) fn drain(&mut self, order: DrainOrder, now: Instant) {
+        let mut drain = Drain::new(order, now);
+        for (key, sink) in self.members.iter().filter(|(_, sink)| is_drained(order, *sink)) {
+            match sink.is_behind() {
+                true => drain.add_last(key),
+                false => drain.add_idle(key),
+            }
+        }
+        self.drain = Some(drain);
+    }
+
+    fn close_due(&mut self, now: Instant) {
+        let Some(drain) = &mut self.drain else { return };
+        let (mut count, eviction) =
+            (drain.begin_step(self.members.len(), now), Eviction::Ended(drain.order().reason));
+        while count > 0
+            && let Some(drain) = &mut self.drain
+            && let Some(key) = drain.pop(|key| self.members.is_behind(key))
+        {
+            // One that has left meanwhile is none that is closed.
+            count -= usize::from(self.withdraw(key, eviction));
         }
     }
 
@@ -286,6 +313,11 @@ impl<S: Sink> Delivery<S> {
         }
         self.due = Due::default();
     }
+}
+
+/// Whether an order concerns a member.
+fn is_drained(order: DrainOrder, sink: &impl Sink) -> bool {
+    order.with_polled || sink.is_on_socket()
 }
 
 #[cfg(test)]
@@ -401,15 +433,50 @@ mod tests {
         let (on_socket, polled) = (live(&mut shard, 0), Peer::default());
         let sink = Fake { is_on_socket: false, ..Fake::new("a", &polled) };
         shard.attach(sink, at(0), Instant::now());
-        shard.mark(&[entry(1, "topic=a")], Instant::now());
-        shard.end_sockets(Closed::Stopping, Instant::now());
-        assert_eq!(
-            (on_socket.taken(), on_socket.eviction()),
-            (vec![1], Some(Eviction::Ended(Closed::Stopping)))
-        );
+        round(&mut shard, 1..=1, Instant::now());
+        let now = Instant::now();
+        shard.drain(DrainOrder { reason: Closed::Stopping, ends: now, with_polled: false }, now);
+        shard.tick(now);
+        let ended = Some(Eviction::Ended(Closed::Stopping));
+        assert_eq!((on_socket.taken(), on_socket.eviction()), (vec![1], ended));
         let next = live(&mut shard, 1);
+        let due = shard.due().expect("a step");
+        shard.tick(due);
+        assert_eq!(next.eviction(), ended, "one that attaches later is closed as well");
         round(&mut shard, 2..=2, Instant::now());
-        assert_eq!((polled.taken(), polled.eviction(), next.taken()), (vec![1, 2], None, vec![2]));
+        assert_eq!((polled.taken(), polled.eviction()), (vec![1, 2], None));
+    }
+
+    #[test]
+    fn a_drain_closes_members_evenly_idle_ones_first_and_later_ones_last() {
+        let mut shard = shard();
+        let behind = Peer::with_room(0);
+        attach(&mut shard, "a", &behind, 0);
+        let idle: Vec<_> = (0..98).map(|_| live(&mut shard, 0)).collect();
+        round(&mut shard, 1..=1, Instant::now());
+        let (began, second) = (Instant::now(), Duration::from_secs(1));
+        let order = DrainOrder { reason: Closed::Drained, ends: began + 10 * second, with_polled: true };
+        shard.drain(order, began);
+        let later = live(&mut shard, 1);
+        let closed = |peer: &Peer| peer.eviction() == Some(Eviction::Ended(Closed::Drained));
+        let mut now = began;
+        while idle.iter().filter(|peer| closed(peer)).count() < 49 {
+            now = shard.due().expect("a step");
+            shard.tick(now);
+        }
+        assert!((now - began).abs_diff(5 * second) < second / 5, "{:?}", now - began);
+        round(&mut shard, 2..=2, now);
+        assert_eq!(idle[97].taken(), [1, 2], "the others go on");
+        while !idle.iter().all(closed) {
+            assert!(!closed(&behind) && !closed(&later));
+            now = shard.due().expect("a step");
+            shard.tick(now);
+        }
+        while let Some(due) = shard.due() {
+            now = due;
+            shard.tick(now);
+        }
+        assert!(closed(&behind) && closed(&later) && now <= began + 10 * second + second / 10);
     }
 
     /// Publishes to all shards until the slow member has been evicted, and returns how long a shard waited.

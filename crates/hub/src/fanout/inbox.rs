@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::drain::DrainOrder;
 use crate::{
     Closed,
     log::transport::{Entry, Position},
@@ -18,8 +19,8 @@ pub(crate) enum Batch {
 pub(crate) enum Command<S> {
     /// Feed a stream from the position on.
     Attach { sink: S, after: Position },
-    /// End the streams on sockets.
-    EndSockets(Closed),
+    /// Close members one after the other.
+    Drain(DrainOrder),
     /// End all streams, and the shard.
     Close(Closed),
 }

@@ -132,10 +132,17 @@ impl<S: Sink> Members<S> {
         Some(sink)
     }
 
-    /// The keys of all members whose sockets the shard writes to.
-    pub(crate) fn on_sockets(&self) -> Vec<MemberKey> {
-        let on_sockets = self.slots.iter().filter(|(_, member)| member.sink.is_on_socket());
-        on_sockets.map(|(slot, member)| MemberKey { slot: slot as u32, number: member.number }).collect()
+    /// All members, with their keys.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (MemberKey, &S)> {
+        self.slots
+            .iter()
+            .map(|(slot, member)| (MemberKey { slot: slot as u32, number: member.number }, &member.sink))
+    }
+
+    /// Whether a member is here and has unsent frames.
+    pub(crate) fn is_behind(&self, key: MemberKey) -> bool {
+        let member = self.slots.get(key.slot as usize).filter(|member| member.number == key.number);
+        member.is_some_and(|member| member.behind_at != NOT_BEHIND)
     }
 
     /// Takes all members out.

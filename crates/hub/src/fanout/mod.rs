@@ -6,6 +6,7 @@
 pub(crate) mod bell;
 pub(crate) mod census;
 pub(crate) mod delivery;
+pub(crate) mod drain;
 pub(crate) mod due;
 #[cfg(test)]
 pub(crate) mod fake;

@@ -11,6 +11,7 @@ use super::{
     bell::{BELL, Bell},
     census::Census,
     delivery::{Delivery, Evict},
+    drain::DrainOrder,
     inbox::{Batch, Command, INBOX_BATCHES, INBOX_COMMANDS, Progress},
     key::MemberKey,
     sink::Sink,
@@ -193,10 +194,11 @@ impl<S: Sink> Shard<S> {
         self.0.bell.depart(key);
     }
 
-    /// Ends the streams of all members on sockets.
-    pub(crate) async fn end_sockets(&self, reason: Closed) {
+    /// Closes members one after the other, evenly until `order.ends`, also those that attach meanwhile. Later orders replace
+    /// earlier ones.
+    pub(crate) async fn drain(&self, order: DrainOrder) {
         // An error means that it has ended, and they with it.
-        let _ = self.0.commands.send(Command::EndSockets(reason)).await;
+        let _ = self.0.commands.send(Command::Drain(order)).await;
         self.0.bell.ring();
     }
 

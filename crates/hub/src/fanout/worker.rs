@@ -165,7 +165,7 @@ impl<S: Sink> Worker<S> {
         for _ in 0..INBOX_COMMANDS {
             match self.commands.try_recv() {
                 Ok(Command::Attach { sink, after }) => self.delivery.attach(sink, after, now),
-                Ok(Command::EndSockets(reason)) => self.delivery.end_sockets(reason, now),
+                Ok(Command::Drain(order)) => self.delivery.drain(order, now),
                 Ok(Command::Close(reason)) => return Err(reason),
                 Err(mpsc::error::TryRecvError::Empty) => break,
                 Err(mpsc::error::TryRecvError::Disconnected) => return Err(Closed::Stopping),

@@ -25,6 +25,8 @@ pub(crate) struct Life {
     clock: Option<Clock>,
     /// The shard has ended: what the log still holds is the last.
     is_last: bool,
+    /// What a drained stream says last.
+    farewell: Option<Frame>,
 }
 
 enum State {
@@ -49,7 +51,7 @@ pub(crate) enum Step {
 impl Life {
     /// A stream that begins.
     pub(crate) fn new(subscriber: Subscriber, history: History) -> Self {
-        Self { subscriber, state: State::History(history), clock: None, is_last: false }
+        Self { subscriber, state: State::History(history), clock: None, is_last: false, farewell: None }
     }
 
     /// A stream that lags, and reads the log on after the position.
@@ -60,7 +62,7 @@ impl Life {
 
     /// A stream that its shard feeds.
     pub(crate) fn live(subscriber: Subscriber) -> Self {
-        Self { subscriber, state: State::Live, clock: None, is_last: false }
+        Self { subscriber, state: State::Live, clock: None, is_last: false, farewell: None }
     }
 
     pub(crate) fn subscriber(&self) -> &Subscriber {
@@ -108,9 +110,17 @@ impl Life {
     /// Ends the stream, unless it has ended already.
     pub(crate) fn end(&mut self, reason: Closed) {
         if self.ended().is_none() {
+            if reason == Closed::Drained {
+                self.farewell = self.subscriber.node.farewell();
+            }
             self.subscriber.ends(reason);
             self.state = State::Ended(reason);
         }
+    }
+
+    /// What the carrier of a stream that has ended sends after everything else. Comes once.
+    pub(crate) fn take_farewell(&mut self) -> Option<Frame> {
+        self.farewell.take()
     }
 
     /// Its carrier has sent something of a live stream.
@@ -132,6 +142,10 @@ impl Life {
             State::Ended(reason) => return Poll::Ready(Step::Ended(*reason)),
             State::Live => {}
             State::History(history) => {
+                if self.subscriber.node.is_drained() {
+                    self.end(Closed::Drained);
+                    return Poll::Ready(Step::Ended(Closed::Drained));
+                }
                 if let Poll::Ready(step) = history.poll(&self.subscriber, cx) {
                     return Poll::Ready(self.step(step));
                 }

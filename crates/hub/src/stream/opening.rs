@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use petasos_protocol::{
-    Dialect, event::Retry, matcher::Matcher, request::SubscribeRequest, subscription::Subscription,
-    token::Grants, topic::HubUrl,
+    Dialect, matcher::Matcher, request::SubscribeRequest, subscription::Subscription, token::Grants,
+    topic::HubUrl,
 };
 use tokio::time::Instant;
 
@@ -13,7 +13,7 @@ use crate::{
     fanout::shard::Shard,
     ids,
     interest::Interest,
-    node::Node,
+    node::{Node, retry},
     presence::Presence,
     stream::{
         beginning::Beginning,
@@ -51,7 +51,7 @@ pub(crate) async fn open(
         None => None,
     };
     let outlived = node.settings.lifetime_max.and_then(|max| Instant::now().checked_add(lifetime(max)));
-    let retry = node.settings.retry.map(retry);
+    let retry = node.settings.retry.map(|time| retry(time.mul_f64(0.9), time.mul_f64(1.1)));
     let subscriber = Subscriber {
         interest,
         naming: Naming::None,
@@ -86,12 +86,6 @@ pub(crate) async fn watch(node: Arc<Node>, shard: Shard<Carrier>) -> Result<Sess
 /// together.
 fn lifetime(max: Duration) -> Duration {
     max.mul_f64(1.0 - ids::fraction() / 10.0)
-}
-
-/// What one stream says: up to a tenth more or less.
-fn retry(time: Duration) -> Retry {
-    let jittered = time.mul_f64(0.9 + ids::fraction() / 5.0);
-    Retry::from_millis(u64::try_from(jittered.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// The subscriptions of one new subscriber, one for each matcher.

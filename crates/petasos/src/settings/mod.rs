@@ -11,6 +11,8 @@ use petasos::{Config, ConfigError, IssuerConfig, Warning};
 use petasos_protocol::event::EventType;
 use petasos_server::Origins;
 
+use crate::ending::Ending;
+
 pub(crate) use self::{
     kinds::{Address, Kind},
     table::SETTINGS,
@@ -22,7 +24,7 @@ pub(crate) struct Options {
     /// The issuer that the settings outside `issuers` describe.
     pub(crate) issuer: IssuerConfig,
     pub(crate) listen: Address,
-    pub(crate) drain: Duration,
+    pub(crate) ending: Ending,
     /// Whether these are the settings of [`Options::for_development`], changed by others.
     pub(crate) is_for_development: bool,
     /// Warnings about the settings file and the environment.
@@ -37,7 +39,7 @@ impl Default for Options {
             config: Config::default(),
             issuer: IssuerConfig::default(),
             listen: Address { host: "0.0.0.0".to_owned(), port: 5500 },
-            drain: Duration::from_secs(5),
+            ending: Ending::default(),
             is_for_development: false,
             warnings: Vec::new(),
             places: BTreeMap::new(),
@@ -49,7 +51,8 @@ impl Options {
     /// What `python -m flask_mercure_sse.server` gives, for a hub that only this machine reaches: both dialects, subscribers
     /// without a token, pages of every origin, with cookies those of this machine.
     pub(crate) fn for_development() -> Self {
-        let mut options = Self { is_for_development: true, ..Self::default() };
+        let ending = Ending { delay: Duration::ZERO, drain: Duration::ZERO, ..Ending::default() };
+        let mut options = Self { is_for_development: true, ending, ..Self::default() };
         "127.0.0.1".clone_into(&mut options.listen.host);
         let Config { hub, http, .. } = &mut options.config;
         http.anonymous = true;
@@ -187,8 +190,8 @@ mod tests {
     #[test]
     fn the_defaults_that_are_documented_are_those_in_force() {
         let shown = |flags: &[(&'static str, &str)]| {
-            let Options { config, issuer, listen, drain, .. } = gather(flags, &[]).expect("valid");
-            format!("{config:?}{issuer:?}{listen}{drain:?}")
+            let Options { config, issuer, listen, ending, .. } = gather(flags, &[]).expect("valid");
+            format!("{config:?}{issuer:?}{listen}{ending:?}")
         };
         let stated = SETTINGS
             .iter()

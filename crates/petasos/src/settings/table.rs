@@ -140,11 +140,27 @@ pub(crate) const SETTINGS: &[Setting] = &[
     ),
     setting!(
         HUB,
-        "drain",
+        "drain_delay",
         Text("DURATION"),
         "5s",
-        "How long the hub waits for open requests when it stops; 0: not at all",
-        |options, text| store(&mut options.drain, duration(text))
+        "How long a hub that stops goes on while /readyz answers 503, for load balancers that look at it; 0: not at all",
+        |options, text| store(&mut options.ending.delay, duration(text))
+    ),
+    setting!(
+        HUB,
+        "drain",
+        Text("DURATION"),
+        "30s",
+        "After drain_delay: the time over which streams are closed evenly, and which open requests have; 0: none",
+        |options, text| store(&mut options.ending.drain, duration(text))
+    ),
+    setting!(
+        HUB,
+        "stop_timeout" | "STOP_TIMEOUT",
+        Text("DURATION"),
+        "90s under systemd, 30s in Kubernetes, 10s in a container",
+        "When the system kills a process that was told to stop: TimeoutStopSec, terminationGracePeriodSeconds; 0: never",
+        |options, text| store(&mut options.ending.stop_timeout, duration(text).map(Some))
     ),
     setting!(
         HUB,

@@ -259,10 +259,26 @@ impl Connections {
         read.filter(|_| permit.is_some())
     }
 
+    /// Accepts no further connection. Open ones go on, and each ends with its next answer, so that its peer opens the next one
+    /// elsewhere. Connections that wait for a request stay, since closing them could cut off a request that is on its way.
+    pub fn close(&self) {
+        self.permits.close();
+    }
+
+    /// Refuses new connections and ends those that wait for a request. Others end with their last answer. The hub goes on.
+    pub fn finish(&self) {
+        self.permits.stop();
+    }
+
     /// Ends the hub's streams and refuses new connections. Open connections end with their last answer.
     pub async fn stop(&self) {
-        self.permits.stop();
+        self.finish();
         self.service.hub().stop().await;
+    }
+
+    /// Waits until no connection is accepted any more.
+    pub(crate) async fn closing(&self) {
+        self.permits.closing().await;
     }
 
     /// Waits until the service stops.

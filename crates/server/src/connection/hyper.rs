@@ -102,7 +102,8 @@ impl Exchange<'_> {
             let (service, close_at) = (Arc::clone(service), close_at.clone());
             let link = Arc::clone(&from_service);
             async move {
-                if let Some(response) = link.begin() {
+                if let Some(mut response) = link.begin() {
+                    end_connection(&mut response, permits.is_closing());
                     return Ok::<_, Infallible>(link.answer(response, false));
                 }
                 // A former stream of this connection has ended, and its time with it.
@@ -126,9 +127,7 @@ impl Exchange<'_> {
                 };
                 let is_read =
                     body.is_read() || !is_expected && poll_fn(|cx| Poll::Ready(body.poll_rest(cx))).await;
-                if !is_read {
-                    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-                }
+                end_connection(&mut response, !is_read || permits.is_closing());
                 Ok(link.answer(response, !is_read))
             }
         });
@@ -184,6 +183,13 @@ impl Exchange<'_> {
             }
             _ => Exchanged::Ended(None),
         }
+    }
+}
+
+/// Makes an answer the last one of its connection, if it is to be.
+fn end_connection(response: &mut Response<Body>, ends: bool) {
+    if ends {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
 }
 

@@ -1,8 +1,9 @@
-//! A listening TCP socket: it accepts connections until the service stops, and then waits for the open ones.
+//! A listening TCP socket: it accepts connections until the service closes or stops, and then waits for the open ones.
 
 use std::{
     io,
     net::{self, SocketAddr},
+    os::fd::{AsFd, OwnedFd},
     pin::pin,
     time::Duration,
 };
@@ -66,39 +67,68 @@ impl Listener {
         self.address
     }
 
-    /// Accepts and serves until the connections stop, then waits for those that are open, at most `drain`.
+    /// A socket that listens already, such as one that systemd or another process has passed. Its backlog stays as it is.
+    ///
+    /// # Errors
+    /// If it is no TCP socket that listens.
+    pub fn from_std(socket: net::TcpListener) -> io::Result<Self> {
+        // Fails for a socket that is none of TCP.
+        let address = socket.local_addr()?;
+        if !SockRef::from(&socket).is_listener()? {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the socket does not listen"));
+        }
+        socket.set_nonblocking(true)?;
+        // Inherited by the sockets that are accepted.
+        SockRef::from(&socket).set_send_buffer_size(SEND_BUFFER_BYTES as usize)?;
+        Ok(Self { socket: watch(TcpListener::from_std(socket))?, address })
+    }
+
+    /// The same socket for another process, which accepts from the same queue.
+    ///
+    /// # Errors
+    /// If the system has no room for a file descriptor.
+    pub fn duplicate(&self) -> io::Result<OwnedFd> {
+        self.socket.get_ref().as_fd().try_clone_to_owned()
+    }
+
+    /// Accepts and serves until the connections close or stop. What has come until then is served as well. Then waits until
+    /// they stop, and for those that are open, at most `drain`.
     pub async fn serve(self, connections: Connections, drain: Duration) {
         let mut tasks = JoinSet::new();
-        let mut stopping = pin!(connections.stopping());
+        let mut closing = pin!(connections.closing());
         // A connection that has come before this has the default.
         inherit(self.socket.get_ref(), connections.service().settings().write_timeout);
         loop {
             tokio::select! {
                 accepted = self.accept() => match accepted {
-                    Ok(batch) => {
-                        let admitted = batch.into_iter().map_while(|(socket, peer)| {
-                            // Closed without an answer: there is no room for one, and a browser tries again after a
-                            // broken connection, but never after an error status.
-                            Some(Accepted { socket, peer: peer.ip(), permit: connections.admit()? })
-                        });
-                        let admitted: Vec<_> = admitted.collect();
-                        if admitted.len() <= AT_ONCE_MAX {
-                            connections.begin_batch(admitted, &mut tasks).await;
-                        } else {
-                            let connections = connections.clone();
-                            tasks.spawn(async move { connections.serve_batch(admitted).await });
-                        }
-                    }
+                    Ok(batch) => begin(batch, &connections, &mut tasks).await,
                     Err(error) => {
                         tracing::warn!(%error, "connections cannot be accepted: raise the limit of open files");
                         sleep(ACCEPT_PAUSE).await;
                     }
                 },
                 Some(_) = tasks.join_next() => {}
+                () = &mut closing => break,
+            }
+        }
+        // Closing the socket would reset what waits in its queue.
+        loop {
+            let queued = std::iter::from_fn(|| self.socket.get_ref().accept().ok());
+            let batch: Vec<_> =
+                queued.take(TOGETHER_MAX).map(|(socket, peer)| (socket.into(), peer)).collect();
+            if batch.is_empty() {
+                break;
+            }
+            begin(batch, &connections, &mut tasks).await;
+        }
+        drop(self.socket);
+        let mut stopping = pin!(connections.stopping());
+        loop {
+            tokio::select! {
+                Some(_) = tasks.join_next() => {}
                 () = &mut stopping => break,
             }
         }
-        drop(self.socket);
         // This counts the connections that the hub writes to by itself, too.
         let _ = timeout(drain, connections.drained()).await;
         tasks.shutdown().await;
@@ -128,6 +158,22 @@ impl Listener {
     }
 }
 
+/// Serves connections that have come together.
+async fn begin(batch: Vec<(net::TcpStream, SocketAddr)>, connections: &Connections, tasks: &mut JoinSet<()>) {
+    let admitted = batch.into_iter().map_while(|(socket, peer)| {
+        // Closed without an answer: there is no room for one, and a browser tries again after a broken connection, but never
+        // after an error status.
+        Some(Accepted { socket, peer: peer.ip(), permit: connections.admit()? })
+    });
+    let admitted: Vec<_> = admitted.collect();
+    if admitted.len() <= AT_ONCE_MAX {
+        connections.begin_batch(admitted, tasks).await;
+    } else {
+        let connections = connections.clone();
+        tasks.spawn(async move { connections.serve_batch(admitted).await });
+    }
+}
+
 fn bind(address: SocketAddr) -> io::Result<AsyncFd<TcpListener>> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
@@ -135,6 +181,11 @@ fn bind(address: SocketAddr) -> io::Result<AsyncFd<TcpListener>> {
     socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
     socket.bind(address)?;
     let socket = TcpListener::from_std(socket.listen(BACKLOG)?.into_std()?);
+    watch(socket)
+}
+
+/// Waits for connections from now on.
+fn watch(socket: TcpListener) -> io::Result<AsyncFd<TcpListener>> {
     inherit(&socket, Settings::default().write_timeout);
     #[expect(
         deprecated,

@@ -18,7 +18,17 @@ pub(crate) struct Permits {
     pub(crate) idle: Arc<Idle<ConnectionPermit>>,
     /// Connections on which a part of a head has come, or whose peers do not read their answers. They keep their permits.
     pub(crate) stalled: Arc<Idle<()>>,
-    stopping: watch::Sender<bool>,
+    phase: watch::Sender<Phase>,
+}
+
+/// What a service does with its connections.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    Open,
+    /// No connection is accepted. Each open one ends with its next answer.
+    Closing,
+    /// Connections that wait for a request end, too.
+    Stopping,
 }
 
 /// The permit of one open connection. Dropping it makes room for another.
@@ -32,14 +42,14 @@ impl Permits {
             open: watch::Sender::new(0),
             idle: Idle::new(idle_max),
             stalled: Idle::new(stalled_max),
-            stopping: watch::Sender::new(false),
+            phase: watch::Sender::new(Phase::Open),
         }
     }
 
     /// A permit for one more connection. If as many are open as may be, the connection that has waited longest for a
     /// request is closed. `None`: all are busy, or the service stops.
     pub(crate) fn admit(&self) -> Option<ConnectionPermit> {
-        if *self.stopping.borrow() {
+        if *self.phase.borrow() == Phase::Stopping {
             return None;
         }
         let mut has_room = false;
@@ -57,16 +67,43 @@ impl Permits {
         self.max.store(max, Ordering::Relaxed);
     }
 
+    /// From now on [`Permits::closing`] returns, so that no connection is accepted.
+    pub(crate) fn close(&self) {
+        self.advance(Phase::Closing);
+    }
+
     /// From now on no connection is admitted, and [`Permits::stopping`] returns.
     pub(crate) fn stop(&self) {
-        self.stopping.send_replace(true);
+        self.advance(Phase::Stopping);
+    }
+
+    fn advance(&self, next: Phase) {
+        self.phase.send_if_modified(|phase| {
+            let advances = *phase < next;
+            *phase = next.max(*phase);
+            advances
+        });
+    }
+
+    /// Whether no connection is accepted any more.
+    pub(crate) fn is_closing(&self) -> bool {
+        *self.phase.borrow() >= Phase::Closing
+    }
+
+    /// Waits until no connection is accepted any more.
+    pub(crate) async fn closing(&self) {
+        self.reached(Phase::Closing).await;
     }
 
     /// Waits until the service stops.
     pub(crate) async fn stopping(&self) {
-        let mut stopping = self.stopping.subscribe();
+        self.reached(Phase::Stopping).await;
+    }
+
+    async fn reached(&self, wanted: Phase) {
+        let mut phase = self.phase.subscribe();
         // An error would mean that the sender is gone, which lives as long as self.
-        let _ = stopping.wait_for(|stopping| *stopping).await;
+        let _ = phase.wait_for(|phase| *phase >= wanted).await;
     }
 
     /// Waits until no connection is open.

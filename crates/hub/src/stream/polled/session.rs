@@ -142,7 +142,7 @@ impl Session {
                 }
                 Step::Ended(_) => {
                     self.feed = Feed::None;
-                    None
+                    self.life.take_farewell().map(|frame| frame.event())
                 }
             });
         }

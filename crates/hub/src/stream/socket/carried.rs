@@ -160,7 +160,10 @@ impl Carried {
     /// Sends what is unsent and ends the stream. A stream whose lifetime is over gets nothing more.
     async fn end(mut self, reason: Closed) {
         self.life.end(reason);
-        let Self { socket, stall_max, framing, unsent, .. } = &mut self;
+        let Self { socket, stall_max, framing, unsent, life, .. } = &mut self;
+        if let Some(farewell) = life.take_farewell() {
+            unsent.push(framing.share(&farewell, 0));
+        }
         let rest = async {
             if reason != Closed::Lifetime {
                 flush(socket, *stall_max, unsent).await?;

@@ -1,0 +1,152 @@
+//! How a hub ends: the steps after the first signal, and whether the system grants the time for them.
+//!
+//! 1. For `delay`, `/readyz` answers 503 and everything goes on: load balancers notice that late.
+//! 2. Over `drain`, no connection is accepted, and streams are closed one after the other. Publishers are answered.
+//! 3. What is left ends.
+//!
+//! A process that is asked to hurry goes to the last step at once.
+
+use std::{
+    env,
+    time::{Duration, Instant},
+};
+
+use petasos::{
+    Warning,
+    deadline::{HURRY_MAX, STOP_MAX},
+};
+use petasos_server::Connections;
+use tokio::time::{Instant as Timer, sleep, timeout, timeout_at};
+
+use crate::stop::Stop;
+
+/// The times of an end.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ending {
+    pub(crate) delay: Duration,
+    pub(crate) drain: Duration,
+    /// When the system kills the process; `None`: it is guessed. Zero: never.
+    pub(crate) stop_timeout: Option<Duration>,
+}
+
+impl Default for Ending {
+    fn default() -> Self {
+        Self { delay: Duration::from_secs(5), drain: Duration::from_secs(30), stop_timeout: None }
+    }
+}
+
+/// What a process needs after its drain, as in [`petasos::deadline`].
+const RESERVE: Duration = Duration::from_secs(2);
+
+/// How long the last bytes of streams may take that end when the hub stops.
+const LAST_BYTES_MAX: Duration = Duration::from_millis(100);
+
+impl Ending {
+    /// The time until the hub is told to stop.
+    pub(crate) fn total(&self) -> Duration {
+        self.delay.saturating_add(self.drain)
+    }
+
+    /// A warning if the system kills the process before it has ended.
+    pub(crate) fn warning(&self) -> Option<Warning> {
+        let (granted, remedy) = self.granted()?;
+        let needed = self.total().saturating_add(RESERVE);
+        (granted < needed).then(|| Warning {
+            setting: "drain",
+            problem: format!(
+                "drain_delay and drain take {} with the 2 seconds that the hub needs after them, and the process is killed \
+                 after {}: {remedy}, or lower drain",
+                humantime::format_duration(needed),
+                humantime::format_duration(granted),
+            ),
+        })
+    }
+
+    /// The time that the system grants, as far as it is known, and how to have more.
+    fn granted(&self) -> Option<(Duration, &'static str)> {
+        match self.stop_timeout {
+            Some(Duration::ZERO) => None,
+            Some(given) => Some((given, "raise what stop_timeout stands for")),
+            // The two limits are not in the environment, so these are their defaults.
+            None if env::var_os("KUBERNETES_SERVICE_HOST").is_some() => Some((
+                Duration::from_secs(30),
+                "raise terminationGracePeriodSeconds and give the same as stop_timeout (STOP_TIMEOUT)",
+            )),
+            None if env::var_os("NOTIFY_SOCKET").is_some() => Some((
+                Duration::from_secs(90),
+                "raise TimeoutStopSec= and give the same as stop_timeout (STOP_TIMEOUT)",
+            )),
+            None if std::process::id() == 1 => Some((
+                Duration::from_secs(10),
+                "raise the time-out of docker stop (stop_grace_period in a compose file) and give the same as stop_timeout \
+                 (STOP_TIMEOUT)",
+            )),
+            None => None,
+        }
+    }
+
+    /// Ends the hub once it is asked to, or has failed. `begins` is called first.
+    pub(crate) async fn run(self, mut stop: Stop, connections: Connections, begins: impl FnOnce()) {
+        let hub = connections.service().hub().clone();
+        let is_asked = tokio::select! {
+            () = stop.asked() => true,
+            () = hub.failed() => false,
+        };
+        begins();
+        if is_asked {
+            tokio::select! {
+                () = self.drain(&connections) => {}
+                () = stop.hurried() => {}
+                () = hub.failed() => {}
+            }
+        }
+        let began = Timer::now();
+        if timeout(STOP_MAX, connections.stop()).await.is_err() {
+            tracing::warn!("the hub did not stop in time: what it had left to do is left undone");
+        }
+        let answers = (began + HURRY_MAX).max(Timer::now() + LAST_BYTES_MAX);
+        let _ = timeout_at(answers, connections.drained()).await;
+    }
+
+    async fn drain(self, connections: &Connections) {
+        let hub = connections.service().hub();
+        hub.leave();
+        sleep(self.delay).await;
+        connections.close();
+        if self.drain.is_zero() {
+            // A hub that stops delivers before it ends its streams.
+            return;
+        }
+        let (began, streams) = (Instant::now(), hub.stats().subscribers);
+        tracing::info!(
+            streams,
+            "no connection is accepted any more, and streams are closed over the time of drain"
+        );
+        let deadline = Timer::now() + self.drain;
+        hub.drain(self.drain).await;
+        tracing::info!(
+            left = hub.stats().subscribers,
+            seconds = began.elapsed().as_secs(),
+            "streams are closed"
+        );
+        connections.finish();
+        let _ = timeout_at(deadline, connections.drained()).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drain_that_does_not_fit_is_warned_of() {
+        let ending = |drain, granted| Ending {
+            drain: Duration::from_secs(drain),
+            stop_timeout: Some(Duration::from_secs(granted)),
+            ..Ending::default()
+        };
+        assert!(ending(23, 30).warning().is_none() && ending(24, 0).warning().is_none());
+        let text = ending(24, 30).warning().expect("a warning").to_string();
+        assert!(text.starts_with("drain: ") && text.contains("31s") && text.contains("30s"), "{text}");
+    }
+}
