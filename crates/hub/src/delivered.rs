@@ -94,7 +94,7 @@ mod tests {
             payload: None,
         };
         let update = Update::announce(&subscription, true, &HubUrl::default(), None, ids::event());
-        Entry { position: at(sequence), update: Arc::new(update) }
+        Entry::now(at(sequence), Arc::new(update))
     }
 
     #[test]

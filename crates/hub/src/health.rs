@@ -30,6 +30,15 @@ impl Health {
         *self.0.borrow() == Condition::Alive
     }
 
+    /// The condition in one word.
+    pub(crate) fn as_str(&self) -> &'static str {
+        match *self.0.borrow() {
+            Condition::Alive => "alive",
+            Condition::Stopping => "stopping",
+            Condition::Failed => "failed",
+        }
+    }
+
     pub(crate) fn has_failed(&self) -> bool {
         *self.0.borrow() == Condition::Failed
     }

@@ -30,6 +30,11 @@ use crate::{
     health::Health,
     ids,
     log::transport::{Position, Transport},
+    metrics::{
+        node::Metrics,
+        outcome::EndReason,
+        snapshot::{Check, Snapshot},
+    },
     node::Node,
     presence::Presence,
     stream::{beginning::Beginning, carrier::Carrier, opening, socket::carried::Carried},
@@ -85,7 +90,8 @@ impl Hub {
     ) -> Result<Self, StartError> {
         let health = Arc::<Health>::default();
         let (head, follower) = tail::follow_head(&*transport).await?;
-        let shards = start_shards(settings.shards, head.position, &health, || {
+        let metrics = Arc::new(Metrics::new(settings.shards.max(1), &settings.metrics_groups));
+        let shards = start_shards(&metrics, head.position, &health, || {
             let runtime = Handle::current();
             Box::new(move |evicted| drop(runtime.spawn(Carried::resume(evicted))))
         })?;
@@ -104,7 +110,7 @@ impl Hub {
             let announce = Arc::clone(presence).announce();
             tasks.push(health.guard("the announcement of subscriptions has ended", announce));
         }
-        let node = Node::new(transport, settings, health, delivered, tasks);
+        let node = Node::new(transport, settings, health, metrics, delivered, tasks);
         Ok(Self { node, presence, shards, arrivals: Arc::default() })
     }
 
@@ -123,25 +129,37 @@ impl Hub {
     /// # Errors
     /// Those of [`Transport::append`]. [`TransportError::Closed`] once the hub stops or has failed.
     pub async fn publish(&self, draft: Draft) -> Result<EventId, TransportError> {
-        let Node { transport, health, counters, .. } = &*self.node;
+        let Node { transport, health, metrics, .. } = &*self.node;
         if !health.is_alive() {
+            metrics.failed.fetch_add(1, Ordering::Relaxed);
             return Err(TransportError::Closed);
         }
         let update = Update::publish(draft, ids::event);
         let id = update.id().clone();
-        let position = transport.append(update).await?;
+        let groups: Vec<_> = metrics.groups.select(&update).collect();
+        let began = Instant::now();
+        let position = transport.append(update).await.inspect_err(|_| {
+            metrics.failed.fetch_add(1, Ordering::Relaxed);
+        })?;
+        metrics.appends.record_duration(began.elapsed());
         self.pace(position).await;
         // The log may end with the process, and the streams may have ended without the update.
         if !health.is_alive() && !transport.outlives_process() {
+            metrics.failed.fetch_add(1, Ordering::Relaxed);
             return Err(TransportError::Closed);
         }
-        counters.published.fetch_add(1, Ordering::Relaxed);
+        metrics.published.fetch_add(1, Ordering::Relaxed);
+        metrics.groups.published(&groups);
         Ok(id)
     }
 
     /// Holds a publisher back that is far ahead of the fan-out. A publisher that publishes again as soon as it is answered
     /// would otherwise fill every buffer on the way, and subscribers would receive everything seconds late.
     async fn pace(&self, position: Position) {
+        if self.shards.iter().all(|shard| shard.is_near(position, AHEAD_ENTRIES)) {
+            return;
+        }
+        self.node.metrics.held.fetch_add(1, Ordering::Relaxed);
         let keep_up = async {
             for shard in &*self.shards {
                 shard.keep_up(position, AHEAD_ENTRIES).await;
@@ -260,12 +278,49 @@ impl Hub {
 
     /// Counters as of now.
     pub fn stats(&self) -> Stats {
-        let counters = &self.node.counters;
+        let metrics = &self.node.metrics;
         Stats {
-            published: counters.published.load(Ordering::Relaxed),
-            subscribers: counters.subscribers.load(Ordering::Relaxed),
-            lagged: counters.lagged.load(Ordering::Relaxed),
+            published: metrics.published.load(Ordering::Relaxed),
+            subscribers: metrics.open_streams(),
+            lagged: metrics.closed()[EndReason::Lagged as usize].1,
         }
+    }
+
+    /// All numbers as of now, for metrics. It waits a tenth of a second at most, for a look at the log.
+    pub async fn snapshot(&self) -> Snapshot {
+        self.node.survey().await;
+        self.node.snapshot()
+    }
+
+    /// All numbers as of now, without a look at the log: what is said of it may be old.
+    pub fn counted(&self) -> Snapshot {
+        self.node.snapshot()
+    }
+
+    /// What the hub needs to do its work, each with what was found, without asking the log. [`Hub::is_ready`] is whether all
+    /// of it is met.
+    pub fn checks(&self) -> Vec<Check> {
+        let Node { transport, health, .. } = &*self.node;
+        let (is_readable, is_ready) = (transport.is_readable(), transport.is_ready());
+        let check = |name, is_ok, found: &str| Check { name, is_ok, found: found.to_owned() };
+        vec![
+            check("hub", health.is_alive(), health.as_str()),
+            check("log", is_readable, if is_readable { "it answers" } else { "it does not answer" }),
+            check(
+                "capacity",
+                is_ready || !is_readable,
+                match (is_readable, is_ready) {
+                    (false, _) => "not known while the log does not answer",
+                    (true, true) => "the log takes updates",
+                    (true, false) => "the log takes no updates: it is full, or it has failed",
+                },
+            ),
+            check(
+                "drain",
+                !self.is_leaving(),
+                if self.is_leaving() { "it is about to stop" } else { "none" },
+            ),
+        ]
     }
 
     /// Ends the streams that the hub writes to sockets by itself ([`Session::carry`](crate::Session::carry)), with
@@ -344,9 +399,9 @@ impl Hub {
     }
 }
 
-/// Starts so many shards. The last argument makes what takes the streams that leave a shard.
+/// Starts a shard for each that the metrics have. The last argument makes what takes the streams that leave a shard.
 type StartShards =
-    fn(usize, Position, &Arc<Health>, fn() -> Evict<Carrier>) -> io::Result<Arc<[Shard<Carrier>]>>;
+    fn(&Arc<Metrics>, Position, &Arc<Health>, fn() -> Evict<Carrier>) -> io::Result<Arc<[Shard<Carrier>]>>;
 
 /// Waits until the hub has failed, and ends all streams then. Their subscribers come back with their cursors, to another hub.
 async fn end_streams_of_failed(health: Arc<Health>, shards: Arc<[Shard<Carrier>]>) {

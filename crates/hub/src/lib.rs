@@ -42,6 +42,7 @@ mod ids;
 mod interest;
 mod listing;
 mod log;
+pub mod metrics;
 mod node;
 mod presence;
 mod settings;

@@ -1,4 +1,4 @@
-//! What all streams of one node share: the log, how far the node has delivered it, its health and its counters.
+//! What all streams of one node share: the log, how far the node has delivered it, its health and its numbers.
 //!
 //! A node knows neither its shards nor its streams. Each stream holds its node, so a node lives until its last handle and
 //! its last stream are gone.
@@ -6,12 +6,13 @@
 use std::{
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use petasos_protocol::{
+    Dialect,
     event::Retry,
     sse::{self, Frame},
 };
@@ -28,6 +29,13 @@ use crate::{
     health::Health,
     ids,
     log::transport::{Head, Transport},
+    metrics::{
+        histogram::{Histogram, SECONDS},
+        node::Metrics,
+        outcome::{EndReason, StreamCarrier},
+        snapshot::{LogSnapshot, Snapshot},
+        survey::Survey,
+    },
     settings::Settings,
     stream::replay::Replays,
 };
@@ -39,7 +47,8 @@ pub(crate) struct Node {
     pub(crate) replays: Replays,
     pub(crate) budget: Arc<Budget>,
     pub(crate) health: Arc<Health>,
-    pub(crate) counters: Counters,
+    pub(crate) metrics: Arc<Metrics>,
+    survey: Survey,
     delivered: watch::Receiver<Delivered>,
     is_leaving: AtomicBool,
     drain: OnceLock<Drain>,
@@ -68,20 +77,13 @@ pub(crate) fn retry(min: Duration, max: Duration) -> Retry {
     Retry::from_millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// Counters of one node since its start, but for `subscribers`, which counts open streams.
-#[derive(Default)]
-pub(crate) struct Counters {
-    pub(crate) published: AtomicU64,
-    pub(crate) subscribers: AtomicUsize,
-    pub(crate) lagged: AtomicU64,
-}
-
 impl Node {
     /// `tasks`: the tail first. They end with the node. Starts the tasks that compare history on the current tokio runtime.
     pub(crate) fn new(
         transport: Arc<dyn Transport>,
         settings: Settings,
         health: Arc<Health>,
+        metrics: Arc<Metrics>,
         delivered: watch::Receiver<Delivered>,
         tasks: Vec<JoinHandle<()>>,
     ) -> Arc<Self> {
@@ -92,7 +94,8 @@ impl Node {
             replays: Replays::start(),
             budget,
             health,
-            counters: Counters::default(),
+            metrics,
+            survey: Survey::default(),
             delivered,
             is_leaving: AtomicBool::new(false),
             drain: OnceLock::new(),
@@ -161,11 +164,19 @@ impl Node {
         Some(sse::opening(Some(retry(PAUSE_MIN, pause_max)), None))
     }
 
+    /// Counts the end of a stream.
+    pub(crate) fn stream_closed(&self, dialect: Dialect, carrier: StreamCarrier, reason: EndReason) {
+        self.metrics.stream_closed(dialect, carrier, reason);
+        if self.metrics.open_streams() == 0 {
+            self.emptied.notify_waiters();
+        }
+    }
+
     /// Waits until no stream is open.
     pub(crate) async fn emptied(&self) {
         loop {
             let emptied = self.emptied.notified();
-            if self.counters.subscribers.load(Ordering::SeqCst) == 0 {
+            if self.metrics.open_streams() == 0 {
                 return;
             }
             emptied.await;
@@ -177,10 +188,51 @@ impl Node {
         std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Counts a stream until the guard is dropped.
-    pub(crate) fn count_subscriber(self: &Arc<Self>) -> Counted {
-        self.counters.subscribers.fetch_add(1, Ordering::Relaxed);
-        Counted(Arc::clone(self))
+    /// Looks at the log for the next [`Node::snapshot`]; waits a tenth of a second at most.
+    pub(crate) async fn survey(&self) {
+        self.survey.look(&self.transport, &self.delivered).await;
+    }
+
+    /// All numbers as of now.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let metrics = &self.metrics;
+        let (mut deliveries, mut delivered_bytes, mut waiting_streams, mut waiting_bytes) = (0, 0, 0, 0);
+        let mut delays = Histogram::new(&SECONDS).snapshot();
+        for shard in &metrics.shards {
+            let (streams, bytes) = shard.waiting();
+            deliveries += shard.deliveries();
+            delivered_bytes += shard.bytes();
+            waiting_streams += streams;
+            waiting_bytes += bytes;
+            delays.add(&shard.delays.snapshot());
+        }
+        let (lag, extent) = self.survey.found();
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Snapshot {
+            shards: metrics.shards.len(),
+            published: count(&metrics.published),
+            failed: count(&metrics.failed),
+            held: count(&metrics.held),
+            appends: metrics.appends.snapshot(),
+            opened: metrics.opened(),
+            streams: metrics.streams(),
+            closed: metrics.closed(),
+            replays: metrics.replays(),
+            replayed: count(&metrics.replayed),
+            deliveries,
+            delivered_bytes,
+            delays,
+            waiting_streams,
+            waiting_bytes,
+            groups: metrics.groups(),
+            log: LogSnapshot {
+                is_readable: self.transport.is_readable(),
+                is_ready: self.transport.is_ready(),
+                lag,
+                extent,
+                batches: self.transport.batches(),
+            },
+        }
     }
 }
 
@@ -188,17 +240,6 @@ impl Drop for Node {
     fn drop(&mut self) {
         for task in self.take_tasks() {
             task.abort();
-        }
-    }
-}
-
-/// An open stream, as far as it is counted.
-pub(crate) struct Counted(Arc<Node>);
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        if self.0.counters.subscribers.fetch_sub(1, Ordering::SeqCst) == 1 {
-            self.0.emptied.notify_waiters();
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use petasos_protocol::{event::EventType, topic::HubUrl};
+use petasos_protocol::{event::EventType, matcher::Matcher, topic::HubUrl};
 
 /// How a hub behaves, whatever its transport.
 #[derive(Debug, Clone)]
@@ -32,6 +32,9 @@ pub struct Settings {
     /// How long a subscriber with a cursor waits for an unavailable log before it is refused. Default 30 s: longer than
     /// most restarts, and below the minute after which proxies give up.
     pub log_wait_max: Duration,
+    /// Groups of topics whose updates and deliveries are counted apart; an update counts in each group that selects one of its
+    /// topics. Each costs a comparison for each update and shard. Default none.
+    pub metrics_groups: Vec<Matcher>,
 }
 
 impl Default for Settings {
@@ -46,6 +49,7 @@ impl Default for Settings {
             shards: std::thread::available_parallelism().map_or(1, usize::from),
             subscribers_bytes_max: 128 * 1024 * 1024,
             log_wait_max: Duration::from_secs(30),
+            metrics_groups: Vec::new(),
         }
     }
 }

@@ -21,6 +21,7 @@ use crate::{
     Closed,
     interest::{Interest, SLICE_COST},
     log::transport::{Entry, Position},
+    metrics::{node::Metrics, shard::ShardMetrics},
 };
 
 /// The members of one shard and the entries that it delivered last.
@@ -36,9 +37,23 @@ pub(crate) struct Delivery<S: Sink> {
     drain: Option<Drain>,
     readiness: Registry,
     evicted: Evict<S>,
-    census: Arc<Census>,
-    /// The number of this shard in the census.
-    number: usize,
+    share: Share,
+    /// The entries that have been marked for somebody in this round: since when this process has each.
+    accepted: Vec<Instant>,
+}
+
+/// What a shard shares with the others of its hub.
+pub(crate) struct Share {
+    /// The number of this shard in both.
+    pub(crate) number: usize,
+    pub(crate) census: Arc<Census>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+impl Share {
+    fn metrics(&self) -> &ShardMetrics {
+        &self.metrics.shards[self.number]
+    }
 }
 
 /// Takes the streams that leave a shard though their peers are there. It must not block.
@@ -54,14 +69,8 @@ const TRIM_ENTRIES: usize = if cfg!(test) { 16 } else { 256 };
 const TRIM_BYTES: usize = 1024 * 1024;
 
 impl<S: Sink> Delivery<S> {
-    /// Without members; the first entry will be the one after `head`. `number`: of this shard in the census.
-    pub(crate) fn new(
-        head: Position,
-        readiness: Registry,
-        evicted: Evict<S>,
-        census: Arc<Census>,
-        number: usize,
-    ) -> Self {
+    /// Without members; the first entry will be the one after `head`.
+    pub(crate) fn new(head: Position, readiness: Registry, evicted: Evict<S>, share: Share) -> Self {
         Self {
             members: Members::default(),
             ring: Ring::new(head),
@@ -72,8 +81,8 @@ impl<S: Sink> Delivery<S> {
             drain: None,
             readiness,
             evicted,
-            census,
-            number,
+            share,
+            accepted: Vec::new(),
         }
     }
 
@@ -130,11 +139,41 @@ impl<S: Sink> Delivery<S> {
     pub(crate) fn mark(&mut self, batch: &[Entry], now: Instant) {
         for entry in batch {
             let number = self.ring.push(entry.clone());
+            let before = self.marks.len();
             self.members.mark(entry, number, &mut self.marks);
+            let members = self.marks.len() - before;
+            if members > 0 {
+                self.count(entry, members);
+            }
             if self.marks.is_full() {
                 self.hand_out(now);
             }
         }
+    }
+
+    /// Counts an entry that is marked for so many members.
+    fn count(&mut self, entry: &Entry, members: usize) {
+        let (groups, metrics) = (&self.share.metrics.groups, self.share.metrics());
+        metrics.delivered(members, entry.update.frame().event_bytes().len());
+        if !groups.is_empty() {
+            for group in groups.select(&entry.update) {
+                metrics.delivered_in_group(group, members);
+            }
+        }
+        self.accepted.push(entry.accepted);
+    }
+
+    /// Counts how long the entries of a round took that has handed them out at `done`.
+    pub(crate) fn count_delays(&mut self, done: Instant) {
+        let delays = &self.share.metrics.shards[self.share.number].delays;
+        for accepted in self.accepted.drain(..) {
+            delays.record_alone(done.saturating_duration_since(accepted));
+        }
+    }
+
+    /// Shows what waits for the sockets.
+    pub(crate) fn show_waiting(&self) {
+        self.share.metrics().set_waiting(self.members.behind().len(), self.members.unsent_bytes());
     }
 
     /// Gives each marked member all of its entries.
@@ -163,7 +202,7 @@ impl<S: Sink> Delivery<S> {
     /// takes no more updates.
     pub(crate) fn trim(&mut self, now: Instant) -> bool {
         let (length, bytes) = self.ring.size();
-        self.census.set(self.number, self.members.len(), self.members.behind().len());
+        self.share.census.set(self.share.number, self.members.len(), self.members.behind().len());
         if length < self.trim_at.0 && bytes < self.trim_at.1 {
             return true;
         }
@@ -183,7 +222,7 @@ impl<S: Sink> Delivery<S> {
                 is_late_one_reading |= silence.is_some_and(|silence| silence < STALLED_AFTER);
             }
         }
-        let are_most_behind = excess > 0 && self.census.are_most_behind();
+        let are_most_behind = excess > 0 && self.share.census.are_most_behind();
         if self.patience.waits(is_late_one_reading, are_most_behind, now) {
             return false;
         }

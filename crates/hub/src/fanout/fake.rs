@@ -11,7 +11,7 @@ use petasos_protocol::{Limits, matcher::Matcher, request, token::Grants, topic::
 
 use super::{
     census::Census,
-    delivery::Delivery,
+    delivery::{Delivery, Share},
     key::MemberKey,
     ring::{EntryNumber, Newest, Ring},
     sink::{Eviction, Gone, Sink, Tick},
@@ -19,6 +19,7 @@ use super::{
 use crate::{
     interest::Interest,
     log::transport::{Entry, Position},
+    metrics::node::Metrics,
 };
 
 pub(crate) fn at(sequence: u64) -> Position {
@@ -29,10 +30,7 @@ pub(crate) fn at(sequence: u64) -> Position {
 pub(crate) fn entry(sequence: u64, body: &str) -> Entry {
     let body = format!("{body}&id={sequence}");
     let draft = request::publish(body.as_bytes(), &HubUrl::default(), &Limits::default()).expect("valid");
-    Entry {
-        position: at(sequence),
-        update: Arc::new(Update::publish(draft, || unreachable!("an id is given"))),
-    }
+    Entry::now(at(sequence), Arc::new(Update::publish(draft, || unreachable!("an id is given"))))
 }
 
 /// A member as its test sees it.
@@ -172,6 +170,10 @@ impl Sink for Fake {
         self.peer.is_behind()
     }
 
+    fn unsent_bytes(&self) -> usize {
+        self.peer.state().unsent.len()
+    }
+
     fn oldest(&self) -> Option<EntryNumber> {
         self.peer.state().unsent.first().copied()
     }
@@ -196,10 +198,11 @@ impl Sink for Fake {
 
 /// As many shards with one census, without threads.
 pub(crate) fn shards(count: usize) -> Vec<Delivery<Fake>> {
-    let census = Arc::new(Census::new(count));
+    let (census, metrics) = (Arc::new(Census::new(count)), Arc::new(Metrics::new(count, &[])));
     let shard = |number| {
         let registry = mio::Poll::new().and_then(|poll| poll.registry().try_clone()).expect("a poll");
-        Delivery::new(at(0), registry, Box::new(|_| ()), Arc::clone(&census), number)
+        let share = Share { number, census: Arc::clone(&census), metrics: Arc::clone(&metrics) };
+        Delivery::new(at(0), registry, Box::new(|_| ()), share)
     };
     (0..count).map(shard).collect()
 }

@@ -34,6 +34,14 @@ pub(crate) struct Progress {
     pub(crate) through: Position,
 }
 
+impl Progress {
+    /// Whether all but the last `ahead` entries before the position have been handed out.
+    pub(crate) fn is_near(&self, position: Position, ahead: u64) -> bool {
+        let through = self.through;
+        through.epoch != position.epoch || position.sequence <= through.sequence.saturating_add(ahead)
+    }
+}
+
 /// Batches that may wait for a shard. Beyond it the tail waits, and so do the appenders. The log itself makes larger
 /// batches of the entries that wait there.
 pub(crate) const INBOX_BATCHES: usize = 2;

@@ -45,6 +45,11 @@ impl Marks {
         marked.last = number;
     }
 
+    /// How many are collected.
+    pub(crate) fn len(&self) -> usize {
+        self.marks.len()
+    }
+
     /// Whether so many are collected that they have to be handed out before more are marked.
     pub(crate) fn is_full(&self) -> bool {
         self.marks.len() > MARKS_MAX

@@ -1,7 +1,7 @@
 //! The members of one shard: their slots, what they want, and which of them have unsent frames.
 //!
-//! The list of members that are behind is kept here alone: a member's sink can be changed only through
-//! [`Members::visit`], which looks at the sink afterwards. So the list is exact whatever a sink does.
+//! The list of members that are behind is kept here alone, and so is the sum of their unsent bytes: a member's sink can be
+//! changed only through [`Members::visit`], which looks at the sink afterwards. So both are exact whatever a sink does.
 
 use std::sync::Arc;
 
@@ -30,6 +30,8 @@ pub(crate) struct Members<S> {
     admitted: u32,
     /// The slots of all members whose sink is behind, in no order.
     behind: Vec<u32>,
+    /// The unsent bytes of all members.
+    unsent_bytes: usize,
 }
 
 struct Member<S> {
@@ -69,6 +71,7 @@ impl<S> Default for Members<S> {
             slots: Slab::new(),
             admitted: 0,
             behind: Vec::new(),
+            unsent_bytes: 0,
         }
     }
 }
@@ -86,6 +89,11 @@ impl<S: Sink> Members<S> {
     /// The slots of all members that have unsent frames, in no order.
     pub(crate) fn behind(&self) -> &[u32] {
         &self.behind
+    }
+
+    /// The unsent bytes of all members.
+    pub(crate) fn unsent_bytes(&self) -> usize {
+        self.unsent_bytes
     }
 
     /// The key that the next member gets.
@@ -108,6 +116,7 @@ impl<S: Sink> Members<S> {
             several => Registrations::Several(several.iter().map(|each| index.insert(each, slot)).collect()),
         };
         let marked = Marked::default();
+        self.unsent_bytes += sink.unsent_bytes();
         self.slots.insert(Member { number, behind_at: NOT_BEHIND, has, registrations, marked, sink });
         self.visit(slot, |_| ());
     }
@@ -120,6 +129,7 @@ impl<S: Sink> Members<S> {
         }
         let Member { registrations, behind_at, sink, .. } = self.slots.remove(slot);
         self.unlist(behind_at);
+        self.unsent_bytes -= sink.unsent_bytes();
         let interest = sink.interest();
         let index = self.index(interest);
         for (matcher, registration) in interest.matchers.iter().zip(registrations.as_slice()) {
@@ -155,7 +165,9 @@ impl<S: Sink> Members<S> {
     pub(crate) fn visit<R>(&mut self, slot: u32, change: impl FnOnce(&mut S) -> R) -> Option<(MemberKey, R)> {
         let member = self.slots.get_mut(slot as usize)?;
         let key = MemberKey { slot, number: member.number };
+        let unsent_bytes = member.sink.unsent_bytes();
         let result = change(&mut member.sink);
+        self.unsent_bytes = self.unsent_bytes - unsent_bytes + member.sink.unsent_bytes();
         match (member.sink.is_behind(), member.behind_at) {
             (true, NOT_BEHIND) => {
                 member.behind_at = self.behind.len() as u32;

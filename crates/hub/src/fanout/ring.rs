@@ -154,7 +154,7 @@ mod tests {
         let body = format!("topic=a&id={sequence}&data={data}");
         let draft = request::publish(body.as_bytes(), &HubUrl::default(), &Limits::default()).expect("valid");
         let update = Arc::new(Update::publish(draft, || unreachable!("an id is given")));
-        ring.push(Entry { position: at(sequence), update });
+        ring.push(Entry::now(at(sequence), update));
         ring.trim(ring.excess());
     }
 

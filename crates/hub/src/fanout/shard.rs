@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 use super::{
     bell::{BELL, Bell},
     census::Census,
-    delivery::{Delivery, Evict},
+    delivery::{Delivery, Evict, Share},
     drain::DrainOrder,
     inbox::{Batch, Command, INBOX_BATCHES, INBOX_COMMANDS, Progress},
     key::MemberKey,
@@ -21,6 +21,7 @@ use crate::{
     Closed,
     health::Health,
     log::transport::{Entry, Position},
+    metrics::node::Metrics,
 };
 
 /// The handle of a shard.
@@ -40,37 +41,34 @@ impl<S: Sink> Clone for Shard<S> {
 }
 
 impl<S: Sink> Shard<S> {
-    /// Starts all shards of a hub, at least one. The first entry of each will be the one after `head`. `evicted` takes the
-    /// streams that leave a shard though their peers are there; the shard's thread calls it.
+    /// Starts all shards of a hub, as many as the metrics have. The first entry of each will be the one after `head`. `evicted`
+    /// takes the streams that leave a shard though their peers are there; the shard's thread calls it.
     ///
     /// A shard that ends though it was not closed makes the hub fail.
     ///
     /// # Errors
     /// If the system has no room for a thread or a poll.
     pub(crate) fn start_all(
-        count: usize,
+        metrics: &Arc<Metrics>,
         head: Position,
         health: &Arc<Health>,
         mut evicted: impl FnMut() -> Evict<S>,
     ) -> io::Result<Arc<[Self]>> {
-        let count = count.max(1);
+        let count = metrics.shards.len();
         let census = Arc::new(Census::new(count));
-        let start = |number| Self::start(head, number, Arc::clone(&census), evicted(), Arc::clone(health));
+        let start = |number| {
+            let share = Share { number, census: Arc::clone(&census), metrics: Arc::clone(metrics) };
+            Self::start(head, share, evicted(), Arc::clone(health))
+        };
         (0..count).map(start).collect()
     }
 
-    fn start(
-        head: Position,
-        number: usize,
-        census: Arc<Census>,
-        evicted: Evict<S>,
-        health: Arc<Health>,
-    ) -> io::Result<Self> {
+    fn start(head: Position, share: Share, evicted: Evict<S>, health: Arc<Health>) -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), BELL)?;
         // Waking fails only where a poll does not exist any more.
         let bell = Bell::new(move || drop(waker.wake()));
-        let delivery = Delivery::new(head, poll.registry().try_clone()?, evicted, census, number);
+        let delivery = Delivery::new(head, poll.registry().try_clone()?, evicted, share);
         let (shard, worker) = Self::assemble(head, bell, delivery, Instant::now);
         thread::Builder::new().name("petasos-shard".to_owned()).spawn(move || {
             let end = FailsOnDrop(Some(health));
@@ -107,17 +105,19 @@ impl<S: Sink> Shard<S> {
     /// The same as [`Shard::start_all`], as tasks of the current runtime and in its time.
     #[cfg(test)]
     pub(crate) fn simulate_all(
-        count: usize,
+        metrics: &Arc<Metrics>,
         head: Position,
         health: &Arc<Health>,
         mut evicted: impl FnMut() -> Evict<S>,
     ) -> io::Result<Arc<[Self]>> {
+        let count = metrics.shards.len();
         let census = Arc::new(Census::new(count));
         let start = |number| {
             let rung = Arc::<tokio::sync::Notify>::default();
             let ring = Arc::clone(&rung);
             let registry = Poll::new()?.registry().try_clone()?;
-            let delivery = Delivery::new(head, registry, evicted(), Arc::clone(&census), number);
+            let share = Share { number, census: Arc::clone(&census), metrics: Arc::clone(metrics) };
+            let delivery = Delivery::new(head, registry, evicted(), share);
             let now = || tokio::time::Instant::now().into_std();
             let (shard, worker) = Self::assemble(head, Bell::new(move || ring.notify_one()), delivery, now);
             let end = FailsOnDrop(Some(Arc::clone(health)));
@@ -148,14 +148,16 @@ impl<S: Sink> Shard<S> {
 
     /// Waits until it has handed out all but the last `ahead` entries before the position, or has ended.
     pub(crate) async fn keep_up(&self, position: Position, ahead: u64) {
-        let is_near = |progress: &Progress| {
-            let through = progress.through;
-            through.epoch != position.epoch || position.sequence <= through.sequence.saturating_add(ahead)
-        };
-        if !is_near(&self.0.progress.borrow()) {
+        if !self.is_near(position, ahead) {
             // An error means that it has ended.
+            let is_near = |progress: &Progress| progress.is_near(position, ahead);
             let _ = self.0.progress.clone().wait_for(is_near).await;
         }
+    }
+
+    /// Whether it has handed out all but the last `ahead` entries before the position.
+    pub(crate) fn is_near(&self, position: Position, ahead: u64) -> bool {
+        self.0.progress.borrow().is_near(position, ahead)
     }
 
     /// A position: a stream that attaches after it, or after a later one, need not read the log, unless it attaches late.
@@ -239,7 +241,9 @@ mod tests {
     use crate::fanout::fake::{Fake, Peer, at, entry};
 
     fn start(health: &Arc<Health>) -> Shard<Fake> {
-        Shard::start_all(1, at(0), health, || Box::new(drop)).expect("a shard")[0].clone()
+        Shard::start_all(&Arc::new(Metrics::new(1, &[])), at(0), health, || Box::new(drop)).expect("a shard")
+            [0]
+        .clone()
     }
 
     #[tokio::test]

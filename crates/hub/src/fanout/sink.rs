@@ -59,6 +59,9 @@ pub(crate) trait Sink: Sized + Send + 'static {
     /// Whether it has unsent bytes.
     fn is_behind(&self) -> bool;
 
+    /// How many unsent bytes it has.
+    fn unsent_bytes(&self) -> usize;
+
     /// The oldest entry of which nothing is sent yet, though it was pushed.
     fn oldest(&self) -> Option<EntryNumber>;
 

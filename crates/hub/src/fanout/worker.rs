@@ -101,6 +101,7 @@ impl<S: Sink> Worker<S> {
         for key in self.bell.take_departed() {
             self.delivery.remove(key);
         }
+        self.delivery.show_waiting();
         Ok(())
     }
 
@@ -113,12 +114,13 @@ impl<S: Sink> Worker<S> {
         }
         self.take_handed_in(now)?;
         self.delivery.hand_out(now);
+        let done = (self.now)();
+        self.delivery.count_delays(done);
         let (recent, through) = self.delivery.reach();
         self.progress.send_if_modified(|progress| {
             let now = Progress { recent, through };
             std::mem::replace(progress, now) != now
         });
-        let done = (self.now)();
         Ok(match done - now {
             short if short < REST_MIN && self.delivery.admitted() != admitted => now + REST_MIN,
             short if short < REST_MIN => done,

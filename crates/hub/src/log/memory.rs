@@ -7,6 +7,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Instant, SystemTime},
 };
 
 use async_trait::async_trait;
@@ -19,7 +20,7 @@ use tokio::sync::Notify;
 
 use crate::{
     TransportError,
-    log::transport::{Entry, Follower, Head, Page, Position, Transport, Trimmed, events_max},
+    log::transport::{Entry, Extent, Follower, Head, Page, Position, Transport, Trimmed, events_max},
 };
 
 /// A log in memory. See the module.
@@ -93,6 +94,13 @@ impl Places {
 struct Stored {
     sequence: u64,
     update: Arc<Update>,
+    appended: Instant,
+}
+
+impl Stored {
+    fn entry(&self) -> Entry {
+        Entry { position: position(self.sequence), update: Arc::clone(&self.update), accepted: self.appended }
+    }
 }
 
 /// How far a follower has come.
@@ -223,6 +231,14 @@ impl Transport for MemoryTransport {
         Ok(Page { entries, through, at_end, trimmed })
     }
 
+    async fn extent(&self) -> Result<Extent, TransportError> {
+        let log = self.0.lock();
+        let Kept { entries, bytes, .. } = &log.updates;
+        let age = entries.front().map(|oldest| oldest.appended.elapsed());
+        let oldest = age.and_then(|age| SystemTime::now().checked_sub(age));
+        Ok(Extent { updates: Some(entries.len() as u64), bytes: Some(*bytes as u64), oldest })
+    }
+
     async fn follow(&self, after: Position) -> Result<Box<dyn Follower>, TransportError> {
         let mut log = self.0.lock();
         let sequence = sequence(after);
@@ -249,7 +265,7 @@ impl Log {
             Origin::Hub => &mut self.events,
         };
         kept.bytes += update.size();
-        kept.entries.push_back(Stored { sequence: self.head, update });
+        kept.entries.push_back(Stored { sequence: self.head, update, appended: Instant::now() });
         self.trim();
         self.head
     }
@@ -296,7 +312,7 @@ impl Log {
             };
             let Some(stored) = next else { break };
             bytes += stored.update.size();
-            entries.push(Entry { position: position(stored.sequence), update: Arc::clone(&stored.update) });
+            entries.push(stored.entry());
         }
         entries
     }

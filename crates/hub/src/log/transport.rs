@@ -1,12 +1,15 @@
 //! The contract between the engine and a log: five methods that a transport has to have. A transport passes every check
 //! of `petasos_hub::conformance`, which the feature `conformance` adds.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
 use async_trait::async_trait;
 use petasos_protocol::{event::EventId, update::Update};
 
-use crate::{TransportError, log::registry::Registry};
+use crate::{TransportError, log::registry::Registry, metrics::histogram::Distribution};
 
 /// A position in the log. Positions are ordered; only the transport that gave one knows more of it.
 ///
@@ -32,6 +35,27 @@ pub struct Entry {
     pub position: Position,
     /// The update, shared by history, the ring of every shard and all queues.
     pub update: Arc<Update>,
+    /// Since when this process has the entry: since it was appended to a log in memory, or came from a store.
+    pub accepted: Instant,
+}
+
+impl Entry {
+    /// An entry that this process has since now.
+    pub fn now(position: Position, update: Arc<Update>) -> Self {
+        Self { position, update, accepted: Instant::now() }
+    }
+}
+
+/// What a log holds of publishers' updates, as far as it can tell; subscription events may count, too, where a store does not
+/// tell them apart.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Extent {
+    /// How many.
+    pub updates: Option<u64>,
+    /// Their bytes, as the log keeps them.
+    pub bytes: Option<u64>,
+    /// When the oldest one was appended.
+    pub oldest: Option<SystemTime>,
 }
 
 /// The end of the log.
@@ -134,6 +158,19 @@ pub trait Transport: Send + Sync + 'static {
     /// Whether it can be read, as far as it knows without asking its backend. A full log can be read.
     fn is_readable(&self) -> bool {
         self.is_ready()
+    }
+
+    /// What it holds, as far as that is cheap to tell: for metrics, some times a minute.
+    ///
+    /// # Errors
+    /// If its backend does not answer.
+    async fn extent(&self) -> Result<Extent, TransportError> {
+        Ok(Extent::default())
+    }
+
+    /// How many entries were written to its backend together. `None`: it knows no batches.
+    fn batches(&self) -> Option<Distribution> {
+        None
     }
 
     /// Whether the log is still there when this process has ended, so that an update that was appended is not lost with

@@ -112,7 +112,7 @@ impl SimulatedLog {
             let mut state = self.lock();
             let sequence = state.head.position.sequence + 1 + state.random.below(3) as u64;
             let position = Position { epoch: state.epoch, sequence };
-            let entry = Entry { position, update: Arc::new(update) };
+            let entry = Entry::now(position, Arc::new(update));
             state.head = Head { position, id: Some(entry.update.id().clone()) };
             state.kept.push_back(entry.clone());
             state.committed.push(entry);

@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep};
 use crate::{
     TransportError,
     log::transport::{Position, Trimmed},
+    metrics::outcome::ReplayOutcome,
     node::Node,
     stream::history::{History, PAGE_ENTRIES, UNAVAILABLE_PAUSE},
 };
@@ -19,6 +20,8 @@ pub(crate) struct Beginning {
     pub(crate) trimmed: Trimmed,
     /// The id before the first event of the stream, or `earliest` (section "Reconciliation").
     pub(crate) cursor: Box<str>,
+    /// What the stream gets of the history that it asked for. `None`: it did not ask.
+    pub(crate) replay: Option<ReplayOutcome>,
 }
 
 impl Beginning {
@@ -32,7 +35,7 @@ impl Beginning {
 
     fn caught_up(position: Position, cursor: Box<str>) -> Self {
         let trimmed = Trimmed { updates: position, events: position };
-        Self { history: History::at_end(position), trimmed, cursor }
+        Self { history: History::at_end(position), trimmed, cursor, replay: None }
     }
 
     /// After the cursor. What follows `recent` is in the ring of the shard: many subscribers that come back together after
@@ -73,16 +76,25 @@ impl Beginning {
         if let Some((after, id)) = located
             && after >= recent
         {
-            return Ok(Self::caught_up(after, id.into()));
+            let replay = Some(ReplayOutcome::Complete);
+            return Ok(Self { replay, ..Self::caught_up(after, id.into()) });
         }
         let after = located.map_or(Position::EARLIEST, |(position, _)| position);
         let page = node.transport.read(after, PAGE_ENTRIES).await?;
         // What was trimmed after the cursor, also since it was located, makes it a cursor of the past.
-        let cursor = match located {
-            Some((_, id)) if page.trimmed.updates <= after => id,
-            _ => Cursor::EARLIEST,
+        let (cursor, replay) = match located {
+            Some((_, id)) if page.trimmed.updates <= after => (id, ReplayOutcome::Complete),
+            Some(_) => (Cursor::EARLIEST, ReplayOutcome::Gap),
+            // It gets all that it asked for.
+            None if *cursor == Cursor::Earliest => (Cursor::EARLIEST, ReplayOutcome::Complete),
+            None => (Cursor::EARLIEST, ReplayOutcome::UnknownId),
         };
-        Ok(Self { trimmed: page.trimmed, cursor: cursor.into(), history: History::from_page(page) })
+        Ok(Self {
+            trimmed: page.trimmed,
+            cursor: cursor.into(),
+            history: History::from_page(page),
+            replay: Some(replay),
+        })
     }
 
     /// The newest event among these ids that the log still holds. Costs one lookup for each id; `Limits::cursors_max`

@@ -87,6 +87,13 @@ impl Sink for Carrier {
         }
     }
 
+    fn unsent_bytes(&self) -> usize {
+        match self {
+            Self::Polled(_) => 0,
+            Self::Socket(parked) => parked.unsent_bytes(),
+        }
+    }
+
     fn oldest(&self) -> Option<EntryNumber> {
         match self {
             Self::Polled(_) => None,

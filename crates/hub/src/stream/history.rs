@@ -107,6 +107,7 @@ impl History {
                     let replays = &subscriber.node.replays;
                     self.0 = match replays.compare(&subscriber.interest, entries) {
                         Compared::AtOnce(entries) => {
+                            subscriber.is_given(&entries);
                             State::Wanted { entries: entries.into_iter(), through, at_end }
                         }
                         Compared::Later(wanted) => State::Comparing { wanted, through, at_end },
@@ -116,6 +117,7 @@ impl History {
                     match ready!(Pin::new(wanted).poll(cx)) {
                         Ok(entries) => {
                             let (through, at_end) = (*through, *at_end);
+                            subscriber.is_given(&entries);
                             self.0 = State::Wanted { entries: entries.into_iter(), through, at_end };
                         }
                         // The hub has ended, and with it the tasks that compare.

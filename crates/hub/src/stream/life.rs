@@ -69,6 +69,10 @@ impl Life {
         &self.subscriber
     }
 
+    pub(crate) fn subscriber_mut(&mut self) -> &mut Subscriber {
+        &mut self.subscriber
+    }
+
     /// From now on the stream names cursors while it is silent.
     pub(crate) fn name_cursors(&mut self) {
         self.subscriber.name_cursors();

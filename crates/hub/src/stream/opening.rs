@@ -13,6 +13,7 @@ use crate::{
     fanout::shard::Shard,
     ids,
     interest::Interest,
+    metrics::outcome::StreamCarrier,
     node::{Node, retry},
     presence::Presence,
     stream::{
@@ -20,7 +21,7 @@ use crate::{
         carrier::Carrier,
         life::Life,
         polled::session::Session,
-        subscriber::{Naming, Subscriber},
+        subscriber::{Counted, Naming, Subscriber},
     },
 };
 
@@ -39,7 +40,7 @@ pub(crate) async fn open(
     let granted = node.budget.take_grants(&grants)?;
     let interest = Arc::new(Interest::new(request.matchers, grants));
     let receives_events = interest.receives_events(&node.settings.url);
-    let Beginning { history, trimmed: forgiven, cursor } = match &request.cursor {
+    let Beginning { history, trimmed: forgiven, cursor, replay } = match &request.cursor {
         None => Beginning::at_end(&node, receives_events).await?,
         Some(cursor) => Beginning::find(&node, cursor, receives_events, || shard.recent()).await?,
     };
@@ -52,13 +53,19 @@ pub(crate) async fn open(
     };
     let outlived = node.settings.lifetime_max.and_then(|max| Instant::now().checked_add(lifetime(max)));
     let retry = node.settings.retry.map(|time| retry(time.mul_f64(0.9), time.mul_f64(1.1)));
+    let counted = Counted { dialect, carrier: StreamCarrier::Polled };
+    node.metrics.stream_opened(counted.dialect, counted.carrier);
+    if let Some(outcome) = replay {
+        node.metrics.replay(outcome);
+    }
     let subscriber = Subscriber {
         interest,
         naming: Naming::None,
         forgiven,
         close_at: close_at.into_iter().chain(outlived).min(),
         presence,
-        counted: Some(node.count_subscriber()),
+        counted: Some(counted),
+        ended: None,
         weight: Some((weight, granted)),
         node,
     };
@@ -67,7 +74,7 @@ pub(crate) async fn open(
 
 /// Follows what is announced from now on, without being a subscriber.
 pub(crate) async fn watch(node: Arc<Node>, shard: Shard<Carrier>) -> Result<Session, SubscribeError> {
-    let Beginning { history, trimmed: forgiven, cursor } = Beginning::at_end(&node, true).await?;
+    let Beginning { history, trimmed: forgiven, cursor, .. } = Beginning::at_end(&node, true).await?;
     let interest = Arc::new(Interest::in_subscriptions(&node.settings.url));
     let subscriber = Subscriber {
         node,
@@ -77,6 +84,7 @@ pub(crate) async fn watch(node: Arc<Node>, shard: Shard<Carrier>) -> Result<Sess
         close_at: None,
         presence: None,
         counted: None,
+        ended: None,
         weight: None,
     };
     Ok(Session::bare(Life::new(subscriber, history), shard, cursor))

@@ -162,7 +162,7 @@ mod tests {
             let draft =
                 request::publish(body.as_bytes(), &HubUrl::default(), &Limits::default()).expect("valid");
             let update = Arc::new(Update::publish(draft, || unreachable!("an id is given")));
-            Entry { position: Position { epoch: 1, sequence }, update }
+            Entry::now(Position { epoch: 1, sequence }, update)
         };
         (1..=count).map(entry).collect()
     }

@@ -1,15 +1,20 @@
 //! One subscriber, whatever carries its stream: what it wants, when it ends, and that it is counted and present.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    io,
+    sync::{Arc, atomic::Ordering},
+};
 
+use petasos_protocol::Dialect;
 use tokio::time::Instant;
 
 use crate::{
     Closed,
     budget::{GrantsWeight, Weight},
     interest::Interest,
-    log::transport::{Page, Position, Trimmed},
-    node::{Counted, Node},
+    log::transport::{Entry, Page, Position, Trimmed},
+    metrics::outcome::{EndReason, StreamCarrier},
+    node::Node,
     presence,
     stream::pulse::Pulse,
 };
@@ -28,9 +33,18 @@ pub(crate) struct Subscriber {
     pub(crate) presence: Option<presence::Guard>,
     /// `None`: the program that runs the hub watches subscriptions, which is no subscription itself.
     pub(crate) counted: Option<Counted>,
+    /// Why its stream has ended. The first reason counts.
+    pub(crate) ended: Option<EndReason>,
     /// Its part of the budget, for its matchers and its grants.
     #[expect(dead_code, reason = "held for its Drop")]
     pub(crate) weight: Option<(Arc<Weight>, Option<Arc<GrantsWeight>>)>,
+}
+
+/// The numbers in which an open stream counts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Counted {
+    pub(crate) dialect: Dialect,
+    pub(crate) carrier: StreamCarrier,
 }
 
 /// Whether a stream names cursors while it is silent, and which: a client that has received nothing, or nothing for long,
@@ -61,15 +75,46 @@ impl Subscriber {
 
     /// Its keep-alive and its lifetime.
     pub(crate) fn pulse(&self) -> Pulse {
-        let keep_alive = self.counted.as_ref().and(self.node.settings.keep_alive);
+        let keep_alive = self.counted.and(self.node.settings.keep_alive);
         Pulse { keep_alive, close_at: self.close_at.map(Instant::into_std) }
     }
 
-    /// Counts and logs the end of its stream.
-    pub(crate) fn ends(&self, reason: Closed) {
-        if reason == Closed::Lagged {
-            self.node.counters.lagged.fetch_add(1, Ordering::Relaxed);
-        }
+    /// Logs the end of its stream, and remembers the reason.
+    pub(crate) fn ends(&mut self, reason: Closed) {
+        self.ended.get_or_insert(reason.into());
         tracing::debug!(%reason, "a stream ends");
+    }
+
+    /// Its peer has left, as the error of its socket says.
+    pub(crate) fn leaves(&mut self, error: &io::Error) {
+        self.ended.get_or_insert(match error.kind() {
+            io::ErrorKind::TimedOut => EndReason::WriteTimeout,
+            _ => EndReason::ClientLeft,
+        });
+    }
+
+    /// Something else carries its stream from now on.
+    pub(crate) fn moves_to(&mut self, carrier: StreamCarrier) {
+        if let Some(counted) = &mut self.counted {
+            self.node.metrics.stream_moved(counted.dialect, counted.carrier, carrier);
+            counted.carrier = carrier;
+        }
+    }
+
+    /// Counts entries of the history that its stream gets.
+    pub(crate) fn is_given(&self, entries: &[Entry]) {
+        if self.counted.is_some() {
+            self.node.metrics.replayed.fetch_add(entries.len() as u64, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Subscriber {
+    /// Counts the end of its stream: every stream ends here, however that comes.
+    fn drop(&mut self) {
+        if let Some(Counted { dialect, carrier }) = self.counted {
+            let reason = self.ended.unwrap_or(EndReason::ClientLeft);
+            self.node.stream_closed(dialect, carrier, reason);
+        }
     }
 }

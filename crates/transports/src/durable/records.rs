@@ -205,7 +205,7 @@ impl Records {
                 if let Some(update) = self.open(origin, sequence, at, sealed, record) {
                     count += 1;
                     bytes += update.size();
-                    entries.push(Entry { position: self.position(sequence), update: Arc::new(update) });
+                    entries.push(Entry::now(self.position(sequence), Arc::new(update)));
                 }
                 reached = sequence;
                 Ok(if count < span.entries && bytes < PAGE_BYTES { Walk::On } else { Walk::Stop })

@@ -318,7 +318,7 @@ impl Writer {
         self.oldest[index(origin)].add(tally, sequence, now, record.len() as u64);
         self.book.head = sequence;
         let position = self.log.records.position(sequence);
-        entries.push(Entry { position, update: Arc::clone(update) });
+        entries.push(Entry::now(position, Arc::clone(update)));
         Ok(sequence)
     }
 

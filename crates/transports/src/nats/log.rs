@@ -168,7 +168,7 @@ impl Log {
             match update? {
                 Found::Update(update) => {
                     bytes += update.size();
-                    entries.push(Entry { position, update: Arc::new(update) });
+                    entries.push(Entry::now(position, Arc::new(update)));
                 }
                 Found::Damaged => {}
                 Found::Removed => return Ok(None),

@@ -42,7 +42,7 @@ impl Decoder {
 
     /// The entry of a record. `None`: the record is damaged.
     pub(crate) fn entry(&self, position: Position, record: &[u8]) -> Option<Entry> {
-        self.update(position, record).map(|update| Entry { position, update: Arc::new(update) })
+        self.update(position, record).map(|update| Entry::now(position, Arc::new(update)))
     }
 
     /// The subscriptions of a subscriber, which `key` names in the store. `None`: the record is damaged.

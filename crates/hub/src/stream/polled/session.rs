@@ -20,6 +20,7 @@ use crate::{
     Closed,
     fanout::shard::Shard,
     log::transport::Position,
+    metrics::outcome::StreamCarrier,
     stream::{
         carrier::Carrier,
         life::{Life, Step},
@@ -113,7 +114,8 @@ impl Session {
     ///
     /// A stream of which something has been polled already ends instead.
     pub async fn carry(self, wire: Wire) {
-        let Self { life, shard, feed: Feed::None, opening: Some(opening), cursor } = self else { return };
+        let Self { mut life, shard, feed: Feed::None, opening: Some(opening), cursor } = self else { return };
+        life.subscriber_mut().moves_to(StreamCarrier::Socket);
         carried::begin(wire, &opening.frame(&cursor), life, shard).await;
     }
 

@@ -133,7 +133,7 @@ impl Carried {
                     None => return,
                 },
                 Ok(Reached::Ended(reason)) => return self.end(reason).await,
-                Err(_) => return self.leave(),
+                Err(error) => return self.leave(&error),
             }
         }
     }
@@ -148,8 +148,9 @@ impl Carried {
 
     /// The peer has left. What is unsent is written as far as the system takes it at once: a peer that has only shut down
     /// its sending side still reads the head of its answer.
-    fn leave(self) {
+    fn leave(mut self, error: &io::Error) {
         tracing::debug!("a stream ends: its subscriber has left");
+        self.life.subscriber_mut().leaves(error);
         let Self { socket, unsent, .. } = self;
         if let Ok(mut socket) = socket.into_std() {
             // An error means that the peer reads nothing, either.
@@ -260,8 +261,8 @@ async fn peer_left(socket: &TcpStream) -> io::Error {
         if let Err(error) = socket.readable().await {
             return error;
         }
-        if discard(&mut unasked, |buffer| socket.try_read(buffer)).is_err() {
-            return io::ErrorKind::UnexpectedEof.into();
+        if let Err(error) = discard(&mut unasked, |buffer| socket.try_read(buffer)) {
+            return error;
         }
     }
 }

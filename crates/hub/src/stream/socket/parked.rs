@@ -59,6 +59,8 @@ pub(crate) struct Parked<H> {
 struct Waiting {
     begun: Bytes,
     entries: VecDeque<EntryNumber>,
+    /// The bytes of both.
+    bytes: usize,
 }
 
 /// A stream that has left its shard.
@@ -85,7 +87,8 @@ impl<H> Parked<H> {
         begun: Bytes,
         stream: Box<Stream<H>>,
     ) -> Self {
-        let waiting = (!begun.is_empty()).then(|| Box::new(Waiting { begun, entries: VecDeque::new() }));
+        let waiting = (!begun.is_empty())
+            .then(|| Box::new(Waiting { bytes: begun.len(), begun, entries: VecDeque::new() }));
         Self { socket, framing, unasked: 0, waiting, last_sent: Instant::now(), stream }
     }
 
@@ -117,11 +120,13 @@ impl<H> Parked<H> {
         scratch: &mut Scratch<'ring>,
         now: Instant,
     ) -> Result<(), Gone> {
+        let framing = self.framing;
         if let Some(waiting) = &mut self.waiting {
-            waiting.entries.extend(entries);
+            let Waiting { entries: unsent, bytes, .. } = &mut **waiting;
+            unsent
+                .extend(entries.inspect(|entry| *bytes += framing.bytes(ring.update(*entry).frame()).len()));
             return Ok(());
         }
-        let framing = self.framing;
         scratch.entries.clear();
         scratch.entries.extend(entries);
         scratch.slices.clear();
@@ -133,7 +138,8 @@ impl<H> Parked<H> {
         if written == whole {
             return Ok(());
         }
-        let mut waiting = Waiting { begun: Bytes::new(), entries: scratch.entries.iter().copied().collect() };
+        let entries = scratch.entries.iter().copied().collect();
+        let mut waiting = Waiting { begun: Bytes::new(), entries, bytes: whole };
         waiting.advance(written, framing, ring);
         self.waiting = Some(Box::new(waiting));
         Ok(())
@@ -142,7 +148,8 @@ impl<H> Parked<H> {
     /// Does what the readiness of the socket allows.
     pub(crate) fn ready(&mut self, event: &Event, ring: &Ring, now: Instant) -> Result<(), Gone> {
         if event.is_readable() || event.is_error() {
-            discard(&mut self.unasked, |buffer| self.socket.read(buffer))?;
+            let discarded = discard(&mut self.unasked, |buffer| self.socket.read(buffer));
+            discarded.map_err(|error| self.gone(&error))?;
         }
         if event.is_writable() {
             self.flush(ring, now)?;
@@ -155,7 +162,13 @@ impl<H> Parked<H> {
         while let Some(waiting) = &mut self.waiting {
             let mut slices = waiting.slices(self.framing, ring);
             let whole: usize = slices.iter().map(|slice| slice.len()).sum();
-            let written = write(&mut self.socket, &mut slices)?;
+            let written = match write(&mut self.socket, &mut slices) {
+                Ok(written) => written,
+                Err(error) => {
+                    drop(slices);
+                    return Err(self.gone(&error));
+                }
+            };
             if written > 0 {
                 self.last_sent = now;
             }
@@ -170,6 +183,10 @@ impl<H> Parked<H> {
 
     pub(crate) fn is_behind(&self) -> bool {
         self.waiting.is_some()
+    }
+
+    pub(crate) fn unsent_bytes(&self) -> usize {
+        self.waiting.as_ref().map_or(0, |waiting| waiting.bytes)
     }
 
     /// The oldest entry of which nothing is written yet.
@@ -192,7 +209,7 @@ impl<H> Parked<H> {
         let pulse = self.pulse();
         let mut silent_since = self.last_sent;
         if self.waiting.is_some() && self.stalled_at(self.last_sent).is_some_and(|end| now >= end) {
-            return Err(Gone);
+            return Err(self.gone(&io::ErrorKind::TimedOut.into()));
         }
         match pulse.beat(self.last_sent, now) {
             Beat::Over => return Ok(Tick::Over),
@@ -208,7 +225,9 @@ impl<H> Parked<H> {
                 };
                 let written = self.write(&mut [IoSlice::new(&sign)], now)?;
                 if written < sign.len() {
-                    self.waiting.get_or_insert_default().begun = sign.slice(written..);
+                    let waiting = self.waiting.get_or_insert_default();
+                    waiting.begun = sign.slice(written..);
+                    waiting.bytes = waiting.begun.len();
                 }
                 silent_since = now;
             }
@@ -220,11 +239,17 @@ impl<H> Parked<H> {
     }
 
     fn write(&mut self, slices: &mut [IoSlice<'_>], now: Instant) -> Result<usize, Gone> {
-        let written = write(&mut self.socket, slices)?;
+        let written = write(&mut self.socket, slices).map_err(|error| self.gone(&error))?;
         if written > 0 {
             self.last_sent = now;
         }
         Ok(written)
+    }
+
+    /// The peer has left, as the error says.
+    fn gone(&mut self, error: &io::Error) -> Gone {
+        self.stream.subscriber.leaves(error);
+        Gone
     }
 
     /// When a socket that takes nothing since then is given up, if the system does not see to that.
@@ -255,7 +280,7 @@ impl<H> Parked<H> {
     /// The stream with the rest of what has been begun, and the entries that are unsent beside that.
     fn release(self, eviction: Eviction) -> (Evicted<H>, VecDeque<EntryNumber>) {
         let Self { socket, framing, waiting, stream, .. } = self;
-        let Waiting { begun, entries } = waiting.map_or_else(Waiting::default, |waiting| *waiting);
+        let Waiting { begun, entries, .. } = waiting.map_or_else(Waiting::default, |waiting| *waiting);
         let mut unsent = Unsent::default();
         unsent.push(begun);
         (Evicted { socket, framing, unsent, stream, eviction }, entries)
@@ -265,6 +290,7 @@ impl<H> Parked<H> {
 impl Waiting {
     /// Removes what has been written. True: nothing is left.
     fn advance(&mut self, mut written: usize, framing: Framing, ring: &Ring) -> bool {
+        self.bytes -= written;
         if written < self.begun.len() {
             self.begun.advance(written);
             return false;

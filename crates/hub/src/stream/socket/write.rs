@@ -2,8 +2,6 @@
 
 use std::io::{self, IoSlice, Write as _};
 
-use crate::fanout::sink::Gone;
-
 /// Parts of one write; systems take 1,024.
 pub(crate) const SLICES_MAX: usize = 256;
 
@@ -11,7 +9,10 @@ pub(crate) const SLICES_MAX: usize = 256;
 const UNASKED_MAX: u16 = 16 * 1024;
 
 /// Writes as much as the socket takes at once, and returns the number of bytes.
-pub(crate) fn write(socket: &mut mio::net::TcpStream, mut slices: &mut [IoSlice<'_>]) -> Result<usize, Gone> {
+///
+/// # Errors
+/// The peer has left. `TimedOut`: it has acknowledged nothing for too long.
+pub(crate) fn write(socket: &mut mio::net::TcpStream, mut slices: &mut [IoSlice<'_>]) -> io::Result<usize> {
     let mut total = 0;
     while !slices.is_empty() {
         let result = match &*slices {
@@ -19,14 +20,14 @@ pub(crate) fn write(socket: &mut mio::net::TcpStream, mut slices: &mut [IoSlice<
             several => socket.write_vectored(&several[..several.len().min(SLICES_MAX)]),
         };
         match result {
-            Ok(0) => return Err(Gone),
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(written) => {
                 total += written;
                 IoSlice::advance_slices(&mut slices, written);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => return Err(Gone),
+            Err(error) => return Err(error),
         }
     }
     Ok(total)
@@ -35,24 +36,24 @@ pub(crate) fn write(socket: &mut mio::net::TcpStream, mut slices: &mut [IoSlice<
 /// Reads and discards the bytes that a peer sends on a stream, and adds their number to `unasked`.
 ///
 /// # Errors
-/// [`Gone`]: the peer has left, or it has sent more than [`UNASKED_MAX`] bytes.
+/// The peer has left, or it has sent more than [`UNASKED_MAX`] bytes. `TimedOut`: it has acknowledged nothing for too long.
 pub(crate) fn discard(
     unasked: &mut u16,
     mut read: impl FnMut(&mut [u8]) -> io::Result<usize>,
-) -> Result<(), Gone> {
+) -> io::Result<()> {
     let mut discarded = [0; 1024];
     loop {
         match read(&mut discarded) {
-            Ok(0) => return Err(Gone),
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(length) => {
                 *unasked = unasked.saturating_add(length as u16);
                 if *unasked > UNASKED_MAX {
-                    return Err(Gone);
+                    return Err(io::ErrorKind::InvalidData.into());
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => return Err(Gone),
+            Err(error) => return Err(error),
         }
     }
 }
