@@ -97,6 +97,28 @@ pub enum Reject {
 }
 
 impl Reject {
+    /// The names of all rules.
+    pub const CODES: &[&str] = &[
+        "topic-missing",
+        "topic-wildcard",
+        "topic-reserved",
+        "matcher-missing",
+        "matcher-unsupported",
+        "selector-unsupported",
+        "dialects-mixed",
+        "matcher-too-complex",
+        "pattern-invalid",
+        "character-forbidden",
+        "not-utf8",
+        "id-reserved",
+        "id-spaced",
+        "type-reserved",
+        "retry-invalid",
+        "content-type",
+        "too-large",
+        "too-many",
+    ];
+
     /// A stable name of the rule, for clients that react to it and for metrics.
     pub fn code(&self) -> &'static str {
         match self {

@@ -2,13 +2,21 @@
 //!
 //! This crate only translates HTTP. `petasos-protocol` decides every question of the protocol, `petasos-auth` what a token
 //! allows, and `petasos-hub` does the work. [`Service`] answers requests; [`Connections`] carries them. Connections know
-//! the service, and never the other way round.
+//! the service, and never the other way round. [`Admin`] answers operators, on a port of its own.
 
+mod admin;
 mod connection;
 mod http;
+pub mod metrics;
 mod settings;
 
 pub use self::{
+    admin::{
+        answer::AdminAnswer,
+        documents::Facts,
+        port::AdminPort,
+        routes::{Admin, Route},
+    },
     connection::{connections::Connections, listener::Listener, permits::ConnectionPermit},
     http::{
         admission::StreamLimits,

@@ -39,6 +39,7 @@ use crate::{
         permits::{ConnectionPermit, Permits},
     },
     http::{answer::Answer, body::Body, service::Service},
+    metrics::samples::Samples,
 };
 
 /// All connections of one service. Clones share them.
@@ -62,6 +63,11 @@ impl Connections {
     /// The service that answers their requests.
     pub fn service(&self) -> &Service {
         &self.service
+    }
+
+    /// The values of all metrics: see [`Service::metrics`].
+    pub async fn metrics(&self) -> Samples {
+        self.service.metrics().await
     }
 
     /// The streams that may be open at once; 0: any number.

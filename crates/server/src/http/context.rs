@@ -9,7 +9,8 @@ use tokio::sync::Semaphore;
 
 use crate::{
     Settings,
-    http::{admission::Streams, form::Room, listing::LISTINGS_MAX},
+    http::{admission::Streams, form::Room, listing::LISTINGS_MAX, refusal::Refusal},
+    metrics::requests::Requests,
 };
 
 /// A hub, its settings, and the bounds that all requests share.
@@ -28,6 +29,8 @@ pub(crate) struct Context {
     pub(crate) metadata: Metadata,
     /// The path of the metadata, if it is served.
     pub(crate) metadata_path: Option<String>,
+    /// What requests come to, counted.
+    pub(crate) requests: Requests,
     /// What anonymous subscribers may do, once for all of them.
     pub(crate) nothing: Arc<Grants>,
 }
@@ -49,6 +52,7 @@ impl Context {
             queried: Room::for_subscribers(),
             metadata,
             metadata_path: settings.advertise.then(|| Metadata::path(hub.url())),
+            requests: Requests::new(Refusal::kinds()),
             nothing: Arc::default(),
             hub,
             settings,

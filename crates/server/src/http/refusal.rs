@@ -5,7 +5,10 @@ use petasos_hub::{SubscribeError, TransportError};
 use petasos_protocol::Reject;
 use uuid::Uuid;
 
-use crate::{http::admission::Full, http::body::Body};
+use crate::{
+    http::{admission::Full, body::Body},
+    metrics::requests::{PublishResult, RefusalKind},
+};
 
 /// A request that is not carried out; nothing has happened.
 #[derive(Debug)]
@@ -99,6 +102,22 @@ impl Refusal {
             }
             Self::StorageFull => StatusCode::INSUFFICIENT_STORAGE,
         }
+    }
+
+    /// What it counts as.
+    pub(crate) fn kind(&self) -> RefusalKind {
+        (self.status().as_u16(), self.code())
+    }
+
+    /// All kinds that there are.
+    pub(crate) fn kinds() -> Vec<RefusalKind> {
+        let rejects = Reject::CODES.iter().map(|code| (if *code == "too-large" { 413 } else { 400 }, *code));
+        KINDS.iter().copied().chain(rejects).collect()
+    }
+
+    /// What the refusal of a request that publishes counts as.
+    pub(crate) fn publish_result(&self) -> PublishResult {
+        if self.status().is_server_error() { PublishResult::Failed } else { PublishResult::Refused }
     }
 
     /// Whether the same request may succeed later, without a change.
@@ -304,6 +323,27 @@ impl Refusal {
     }
 }
 
+/// The kinds of all refusals but those that `petasos_protocol` knows.
+const KINDS: &[RefusalKind] = &[
+    (400, "host-missing"),
+    (400, "token-malformed"),
+    (400, "body-broken"),
+    (401, "token-missing"),
+    (401, "token-invalid"),
+    (403, "forbidden"),
+    (403, "foreign-origin"),
+    (404, "not-found"),
+    (405, "method-not-allowed"),
+    (408, "body-timeout"),
+    (415, "content-encoding"),
+    (429, "too-many-streams"),
+    (501, "transfer-encoding"),
+    (503, "unavailable"),
+    (503, "no-room"),
+    (503, "too-many-listings"),
+    (507, "storage-full"),
+];
+
 impl From<Reject> for Refusal {
     fn from(reject: Reject) -> Self {
         Self::Reject(reject)
@@ -388,6 +428,19 @@ mod tests {
                 format!("Bearer realm=\"mercure\"{error}, resource_metadata=\"https://hub.example/metadata\"")
             });
             assert_eq!(challenge, expected, "{shown}");
+        }
+    }
+
+    #[test]
+    fn every_refusal_counts_as_a_kind_that_is_listed() {
+        let kinds = Refusal::kinds();
+        let counted: std::collections::BTreeSet<_> =
+            all().iter().map(|(refusal, ..)| refusal.kind()).collect();
+        assert!(counted.iter().all(|kind| kinds.contains(kind)), "{counted:?}");
+        assert!(KINDS.iter().all(|kind| counted.contains(kind)), "a kind that no refusal has");
+        assert_eq!(kinds.iter().collect::<std::collections::BTreeSet<_>>().len(), kinds.len());
+        for code in Reject::CODES {
+            assert!(kinds.iter().any(|(_, reason)| reason == code), "{code}");
         }
     }
 

@@ -1,9 +1,9 @@
 //! From a request to its handler.
 
-use std::{fmt, net::IpAddr};
+use std::{fmt, net::IpAddr, time::Instant};
 
 use http::{Method, Request, Response, Version, header};
-use petasos_hub::Hub;
+use petasos_hub::{Hub, metrics::Check};
 
 use crate::{
     Settings,
@@ -19,6 +19,11 @@ use crate::{
         subscribe,
         subscriptions::{self, Asked},
     },
+    metrics::{
+        gather::gather,
+        requests::{PublishResult, Requests},
+        samples::Samples,
+    },
 };
 
 /// A hub that answers HTTP requests.
@@ -33,6 +38,23 @@ impl Service {
     /// The hub behind it.
     pub fn hub(&self) -> &Hub {
         &self.0.hub
+    }
+
+    /// What the hub needs to do its work, each with what was found. It is ready while all of it is met.
+    pub fn checks(&self) -> Vec<Check> {
+        self.hub().checks()
+    }
+
+    /// The values of all metrics that the hub and its HTTP side know. It waits a tenth of a second at most, for a look at the
+    /// log.
+    pub async fn metrics(&self) -> Samples {
+        let snapshot = self.hub().snapshot().await;
+        gather(snapshot, &self.checks(), &self.0.requests)
+    }
+
+    /// What requests have come to.
+    pub(crate) fn requests(&self) -> &Requests {
+        &self.0.requests
     }
 
     /// Counts the open streams.
@@ -59,6 +81,7 @@ impl Service {
         let is_stream = method == Method::GET && request.uri().path() == context.hub.url().path();
         let is_browser = is_stream && event_source::is_browser(request.headers());
         let mut answer = self.route(request, peer).await.unwrap_or_else(|refusal| {
+            context.requests.refused(refusal.kind());
             Answer::Whole(match is_browser && refusal.will_pass() {
                 true => event_source::come_back(&refusal),
                 false => refusal.into_response(&method, context.metadata_url().as_deref()),
@@ -89,7 +112,13 @@ impl Service {
         };
         match request.method().as_str() {
             "GET" | "HEAD" | "QUERY" => subscribe::handle(context, request, peer).await,
-            "POST" if context.settings.publish => publish::handle(context, request).await.map(Answer::Whole),
+            "POST" if context.settings.publish => {
+                let began = Instant::now();
+                let answer = publish::handle(context, request).await;
+                let result = answer.as_ref().map_or_else(Refusal::publish_result, |_| PublishResult::Ok);
+                context.requests.published(result, began.elapsed());
+                answer.map(Answer::Whole)
+            }
             "OPTIONS" => Ok(Answer::Whole(context.settings.cors.preflight(request.headers(), allow))),
             _ => Err(Refusal::MethodNotAllowed { allow }),
         }

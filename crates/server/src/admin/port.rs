@@ -1,0 +1,90 @@
+//! A listening socket for operators. It is apart from the hub's own: its peers are few, send short requests without a body, and
+//! must get an answer while all connections of the hub are taken.
+
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use http::Request;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    time::{sleep, timeout},
+};
+
+use super::routes::Admin;
+
+/// A bound socket, not accepting yet.
+pub struct AdminPort {
+    socket: TcpListener,
+    address: SocketAddr,
+}
+
+/// Connections that are served at once; further ones wait in the kernel. A scrape takes some milliseconds.
+const CONNECTIONS_MAX: usize = 32;
+
+/// The time in which the head of a request must arrive.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The time that a connection may last, with its one request: longer than any answer takes.
+const TIME_MAX: Duration = Duration::from_secs(30);
+
+/// Bytes that are buffered of one connection, of what it reads and of what it writes.
+const BUFFER_BYTES_MAX: usize = 16 * 1024;
+
+/// The pause after a failed accept, which mostly lacked a file descriptor.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+impl AdminPort {
+    /// Binds to the first address of `host` that can be bound; port 0 lets the system choose.
+    ///
+    /// # Errors
+    /// If the name is unknown or no address can be bound.
+    pub async fn bind(host: &str, port: u16) -> io::Result<Self> {
+        let socket = TcpListener::bind((host, port)).await?;
+        Ok(Self { address: socket.local_addr()?, socket })
+    }
+
+    /// The bound address.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Accepts and answers until it is dropped.
+    pub async fn serve(self, admin: Admin) {
+        let admin = Arc::new(admin);
+        let free = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        loop {
+            let permit = Arc::clone(&free).acquire_owned().await;
+            match self.socket.accept().await {
+                Ok((socket, _)) => {
+                    let admin = Arc::clone(&admin);
+                    tokio::spawn(async move {
+                        // A time-out and an error mean the same: the peer gets no answer.
+                        let _ = timeout(TIME_MAX, answer(socket, &admin)).await;
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "a connection of an operator cannot be accepted");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+/// Answers the one request of a connection.
+async fn answer(socket: TcpStream, admin: &Admin) -> hyper::Result<()> {
+    let service = service_fn(async |request: Request<Incoming>| {
+        Ok::<_, Infallible>(admin.answer(request.into_parts().0).await)
+    });
+    http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .keep_alive(false)
+        .half_close(true)
+        .max_buf_size(BUFFER_BYTES_MAX)
+        .serve_connection(TokioIo::new(socket), service)
+        .await
+}
