@@ -33,6 +33,7 @@ def petasos(
     """How to start petasos; protocol 0.x needs --compat, too."""
     options = {
         "--listen": listen,
+        "--admin-listen": "off",  # the default port belongs to one process at a time
         "--public-url": RESOURCE,
         "--issuer": ISSUER,
         "--publisher-key": PUBLISHER,

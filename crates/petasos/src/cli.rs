@@ -1,6 +1,6 @@
 //! The command line: the commands of the binary, and the settings that all commands share.
 
-use std::{collections::BTreeMap, env, net::IpAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, env, path::PathBuf, time::Duration};
 
 use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command, value_parser};
 use petasos::{Config, Secret};
@@ -26,7 +26,8 @@ const ABOUT: &str = "A hub compatible with the Mercure protocol: pushes updates 
 
 const AFTER: &str = "PETASOS_LOG chooses what is logged on standard error: error, warn, info (the default) or debug, also for a part \
     of the hub, such as info,petasos_hub=debug.\n\n\
-    GET /healthz answers 200 while the hub works, GET /readyz while it also reaches its log; else they answer 503.\n\n\
+    GET /healthz answers 200 while the hub works, GET /readyz while it also reaches its log; else they answer 503. Operators \
+    find metrics and more at --admin-listen: /metrics, /status, /healthz, and /readyz with its reasons.\n\n\
     SIGTERM and SIGINT end the process: for --drain-delay only /readyz changes, then streams are closed one after the other \
     over --drain. A second signal ends all streams at once, and so does Ctrl-C at a terminal.";
 
@@ -254,12 +255,9 @@ fn texts(matches: &ArgMatches, name: &str) -> Vec<String> {
 /// Whether only this machine reaches a hub that listens at `listen`. A public URL elsewhere shows that a proxy passes
 /// requests on.
 pub(crate) fn is_local(listen: &Address, config: &Config) -> bool {
-    let is_loopback = |host: &str| {
-        host == "localhost"
-            || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
-    };
+    let is_loopback = |host: &str| Address { host: host.to_owned(), port: 0 }.is_loopback();
     let public_host = config.hub.url.as_url().host_str().filter(|_| config.http.advertise);
-    is_loopback(&listen.host) && public_host.is_none_or(|host| is_loopback(host.trim_matches(['[', ']'])))
+    listen.is_loopback() && public_host.is_none_or(|host| is_loopback(host.trim_matches(['[', ']'])))
 }
 
 #[cfg(test)]

@@ -9,10 +9,11 @@ use std::{
 use petasos::{
     Checked, IssuerConfig, KeyConfig, Secret, Warning,
     deadline::LAST_LINES_MAX,
+    metrics::Program,
     output::{STANDARD_ERROR, STANDARD_OUTPUT},
     telemetry,
 };
-use petasos_server::Listener;
+use petasos_server::{Admin, Listener};
 use tokio::runtime::{self, Runtime};
 
 use crate::{
@@ -22,6 +23,7 @@ use crate::{
     token::Mint,
 };
 
+mod admin;
 mod cli;
 mod ending;
 mod settings;
@@ -128,6 +130,7 @@ fn check(options: Options, starts: bool) -> Result<Checked, Failure> {
 }
 
 async fn serve(mut options: Options, mut stop: Stop) -> Result<(), Failure> {
+    let program = Program::new();
     if std::env::var_os("MERCURE_EXTRA_DIRECTIVES").is_some_and(|value| !value.is_empty()) {
         tracing::warn!(
             "MERCURE_EXTRA_DIRECTIVES is not read: petasos has settings of its own, see petasos --help"
@@ -159,7 +162,10 @@ async fn serve(mut options: Options, mut stop: Stop) -> Result<(), Failure> {
     if options.is_for_development {
         check_exposure(&options, generated)?;
     }
+    let operators = options.admin.clone();
+    operators.check().map_err(options.explain())?;
     let checked = check(options, true)?;
+    let facts = program.into_facts(checked.transport());
     let greeting = if generated { greeting(&issuer, &checked).await? } else { Vec::new() };
     let wanted = checked.streams_max();
     let start = async {
@@ -167,9 +173,9 @@ async fn serve(mut options: Options, mut stop: Stop) -> Result<(), Failure> {
         let listener = Listener::bind(&listen.host, listen.port).await.map_err(|error| {
             format!("cannot listen on {listen}: {error}: choose another address with --listen")
         })?;
-        Ok::<_, Failure>((connections, listener))
+        Ok::<_, Failure>((connections, listener, operators.bind().await?))
     };
-    let (connections, listener) = tokio::select! {
+    let (connections, listener, admin_port) = tokio::select! {
         started = start => started?,
         // Nothing has been acknowledged that could be lost.
         () = stop.asked() => return Ok(()),
@@ -187,6 +193,12 @@ async fn serve(mut options: Options, mut stop: Stop) -> Result<(), Failure> {
     }
     let path = connections.service().hub().url().path();
     STANDARD_OUTPUT.print(&format!("Serving on http://{}{path}", listener.address()));
+    if let Some(port) = admin_port {
+        STANDARD_OUTPUT.print(&format!("Metrics, health and status on http://{}", port.address()));
+        let token = operators.token.as_ref().map(Secret::expose);
+        // It answers as long as the process runs, also while the hub stops.
+        tokio::spawn(port.serve(Admin::new(&connections, facts, token)));
+    }
     let hub = connections.service().hub().clone();
     let end = tokio::spawn(ending.run(stop, connections.clone(), || ()));
     let serving = tokio::spawn(listener.serve(connections, Duration::MAX));

@@ -32,7 +32,8 @@ impl Drop for Binary {
 
 fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_petasos"));
-    command.args(arguments).env_clear().stdin(Stdio::null());
+    // The default port belongs to one process at a time, and the others would warn of it.
+    command.args(arguments).env_clear().env("PETASOS_ADMIN_LISTEN", "off").stdin(Stdio::null());
     command
 }
 

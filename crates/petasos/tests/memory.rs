@@ -35,7 +35,7 @@ impl Hub {
         let log = tempfile::NamedTempFile::new().expect("a file");
         let mut child = Command::new("sh")
             .args(["-c", &script, "sh", env!("CARGO_BIN_EXE_petasos")])
-            .args(["--listen", "127.0.0.1:0", "--compat", "--anonymous"])
+            .args(["--listen", "127.0.0.1:0", "--compat", "--anonymous", "--admin-listen", "off"])
             .args(["--publisher-key", "publisher", "--subscriber-key", "subscriber"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -1,6 +1,8 @@
 //! How values are written: durations, numbers, lists and switches, and what 0 means.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{fmt, net::IpAddr, str::FromStr, time::Duration};
+
+use petasos_protocol::{Limits, matcher::Matcher};
 
 /// How the value of a setting is written.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -99,12 +101,40 @@ pub(super) fn list(text: &str) -> Vec<String> {
     items.filter(|item| !item.is_empty()).map(str::to_owned).collect()
 }
 
+/// Groups of topics: URI templates.
+pub(super) fn groups(text: &str) -> Result<Vec<Matcher>, String> {
+    let templates = list(text);
+    if templates.len() > GROUPS_MAX {
+        return Err(format!("there are {} groups: name {GROUPS_MAX} at most", templates.len()));
+    }
+    let mut groups: Vec<Matcher> = Vec::new();
+    for template in &templates {
+        let group = Matcher::selector(template, &Limits::default())
+            .map_err(|reject| format!("\"{template}\": {reject}"))?;
+        if !groups.contains(&group) {
+            groups.push(group);
+        }
+    }
+    Ok(groups)
+}
+
+/// Each group is compared with each update, and each is a value of a label.
+const GROUPS_MAX: usize = 100;
+
 /// Where the hub listens: `HOST:PORT`. An IPv6 address stands in brackets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Address {
     /// A name or an address, without brackets.
     pub(crate) host: String,
     pub(crate) port: u16,
+}
+
+impl Address {
+    /// Whether only this machine reaches it.
+    pub(crate) fn is_loopback(&self) -> bool {
+        let address = self.host.parse::<IpAddr>();
+        self.host == "localhost" || address.is_ok_and(|address| address.to_canonical().is_loopback())
+    }
 }
 
 impl FromStr for Address {
@@ -149,6 +179,16 @@ mod tests {
         assert!(switch("").is_err());
         assert_eq!((positive("1"), unbounded_if_zero(0), unbounded_if_zero(1)), (Ok(1), usize::MAX, 1));
         assert!(write_timeout(Duration::from_micros(999)).is_err());
+    }
+
+    #[test]
+    fn groups_are_templates_each_once_and_not_too_many() {
+        let text = |count: usize| (0..count).map(|n| format!("/a/{n}/{{id}}")).collect::<Vec<_>>().join(" ");
+        assert_eq!(groups("/a/{id}, b,/a/{id}").map(|groups| groups.len()), Ok(2));
+        assert_eq!(groups(&text(GROUPS_MAX)).map(|groups| groups.len()), Ok(GROUPS_MAX));
+        assert!(groups(&text(GROUPS_MAX + 1)).is_err_and(|problem| problem.contains("100 at most")));
+        let variables: String = (0..17).map(|n| format!("{{v{n}}}")).collect();
+        assert!(groups(&variables).is_err());
     }
 
     #[test]

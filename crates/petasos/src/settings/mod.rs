@@ -11,7 +11,7 @@ use petasos::{Config, ConfigError, IssuerConfig, Warning};
 use petasos_protocol::event::EventType;
 use petasos_server::Origins;
 
-use crate::ending::Ending;
+use crate::{admin::AdminOptions, ending::Ending};
 
 pub(crate) use self::{
     kinds::{Address, Kind},
@@ -24,6 +24,7 @@ pub(crate) struct Options {
     /// The issuer that the settings outside `issuers` describe.
     pub(crate) issuer: IssuerConfig,
     pub(crate) listen: Address,
+    pub(crate) admin: AdminOptions,
     pub(crate) ending: Ending,
     /// Whether these are the settings of [`Options::for_development`], changed by others.
     pub(crate) is_for_development: bool,
@@ -39,6 +40,7 @@ impl Default for Options {
             config: Config::default(),
             issuer: IssuerConfig::default(),
             listen: Address { host: "0.0.0.0".to_owned(), port: 5500 },
+            admin: AdminOptions::default(),
             ending: Ending::default(),
             is_for_development: false,
             warnings: Vec::new(),

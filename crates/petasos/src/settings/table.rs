@@ -5,13 +5,15 @@
 use petasos::{Log, Secret, cookie_name, origins, publish_origins};
 use petasos_server::Proxies;
 
+use crate::admin::AdminListen;
+
 use super::{
     Options,
     issuers::{issuers, key_from_file},
     kinds::{
         Kind::{self, List, Switch, Tables, Text},
-        duration, idle_timeout, kept, list, number, positive, resource, store, switch, unbounded_if_zero,
-        write_timeout,
+        duration, groups, idle_timeout, kept, list, number, positive, resource, store, switch,
+        unbounded_if_zero, write_timeout,
     },
 };
 
@@ -59,6 +61,7 @@ macro_rules! setting {
 }
 
 const HUB: &str = "Hub";
+const OPERATORS: &str = "Operators";
 const LOG: &str = "Log";
 const TOKENS: &str = "Tokens";
 const BROWSERS: &str = "Browsers";
@@ -169,6 +172,33 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "75s",
         "How long the hub keeps a connection that waits for its next request; give more than proxies in front do",
         |options, text| store(&mut options.config.http.idle_timeout, duration(text).and_then(idle_timeout))
+    ),
+    setting!(
+        OPERATORS,
+        "admin_listen",
+        Text("HOST:PORT"),
+        "127.0.0.1:5501",
+        "Address and port of metrics, health and status for operators; off: none. The default is left out if it is taken",
+        |options, text| store(&mut options.admin.listen, AdminListen::parse(text))
+    ),
+    setting!(
+        OPERATORS,
+        "admin_token",
+        Kind::Secret("TOKEN"),
+        "",
+        "Who asks there sends it as a bearer token, but for /healthz and /readyz; needed if other machines reach the address",
+        |options, text| {
+            options.admin.token = Some(Secret::new(text));
+            Ok(())
+        }
+    ),
+    setting!(
+        OPERATORS,
+        "metrics_groups",
+        List("TEMPLATE"),
+        "",
+        "URI templates of topics, 100 at most; updates and deliveries of each are counted",
+        |options, text| store(&mut options.config.hub.metrics_groups, groups(text))
     ),
     setting!(
         TOKENS,

@@ -51,7 +51,7 @@ struct Start {
 
 impl Start {
     fn new() -> Self {
-        let arguments = [&["--listen", "127.0.0.1:0"][..], &KEYS].concat();
+        let arguments = [&["--listen", "127.0.0.1:0", "--admin-listen", "off"][..], &KEYS].concat();
         Self {
             script: "exec \"$0\" \"$@\"".to_owned(),
             delay: "0".to_owned(),
