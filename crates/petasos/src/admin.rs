@@ -1,5 +1,7 @@
 //! The operators' port of the binary: where it listens, and who may ask there.
 
+use std::{io, net::TcpListener};
+
 use petasos::{ConfigError, Secret};
 use petasos_server::AdminPort;
 
@@ -65,11 +67,23 @@ impl AdminOptions {
         }
     }
 
-    /// Binds the port. `None`: there is none.
+    /// Binds the port, unless a socket for it was passed to this process. `None`: there is none.
     ///
     /// # Errors
-    /// If an address was chosen that cannot be bound. The text says what to change.
-    pub(crate) async fn bind(&self) -> Result<Option<AdminPort>, String> {
+    /// If an address was chosen that cannot be bound, or if other machines reach a passed socket and there is no token. The text
+    /// says what to change.
+    pub(crate) async fn port(&self, passed: Option<TcpListener>) -> Result<Option<AdminPort>, String> {
+        if let Some(socket) = passed.filter(|_| self.listen != AdminListen::Off) {
+            let unusable = |error: io::Error| format!("the socket for operators cannot be used: {error}");
+            let port = AdminPort::from_std(socket).map_err(unusable)?;
+            return match port.address().ip().is_loopback() || self.token.is_some() {
+                true => Ok(Some(port)),
+                false => Err(format!(
+                    "other machines reach {}, the socket for operators that was passed: give admin_token (--admin-token)",
+                    port.address()
+                )),
+            };
+        }
         match &self.listen {
             AdminListen::Off => Ok(None),
             AdminListen::Chosen(address) => match AdminPort::bind(&address.host, address.port).await {

@@ -92,6 +92,12 @@ impl Log {
         Ok(log)
     }
 
+    /// Whether this process alone can have the log open: a durable log is of one process, and several nodes are no hub with
+    /// it.
+    pub fn is_exclusive(&self) -> bool {
+        self.dsn.scheme() == "durable"
+    }
+
     /// Whether the log is in a store, and not in the memory of this process.
     pub fn is_stored(&self) -> bool {
         self.dsn.scheme() != "memory"

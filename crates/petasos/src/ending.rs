@@ -13,7 +13,8 @@ use std::{
 
 use petasos::{
     Warning,
-    deadline::{HURRY_MAX, STOP_MAX},
+    deadline::{AFTER_DRAIN, HURRY_MAX, STOP_MAX, end_process_after},
+    notify,
 };
 use petasos_server::Connections;
 use tokio::time::{Instant as Timer, sleep, timeout, timeout_at};
@@ -85,17 +86,23 @@ impl Ending {
         }
     }
 
-    /// Ends the hub once it is asked to, or has failed. `begins` is called first.
-    pub(crate) async fn run(self, mut stop: Stop, connections: Connections, begins: impl FnOnce()) {
+    /// Ends the hub once it is asked to, another one has taken over, or it has failed.
+    pub(crate) async fn run(self, mut stop: Stop, connections: Connections, taken: impl Future<Output = ()>) {
         let hub = connections.service().hub().clone();
-        let is_asked = tokio::select! {
-            () = stop.asked() => true,
-            () = hub.failed() => false,
+        let delay = tokio::select! {
+            () = stop.asked() => Some(self.delay),
+            // The new hub accepts connections on the same socket: there is nothing for a load balancer to notice.
+            () = taken => {
+                tracing::info!("a new hub has taken over: this one closes its streams one after the other, and ends");
+                let _ = end_process_after(self.drain.saturating_add(AFTER_DRAIN), 1);
+                Some(Duration::ZERO)
+            }
+            () = hub.failed() => None,
         };
-        begins();
-        if is_asked {
+        notify::stopping();
+        if let Some(delay) = delay {
             tokio::select! {
-                () = self.drain(&connections) => {}
+                () = self.drain(delay, &connections) => {}
                 () = stop.hurried() => {}
                 () = hub.failed() => {}
             }
@@ -108,10 +115,10 @@ impl Ending {
         let _ = timeout_at(answers, connections.drained()).await;
     }
 
-    async fn drain(self, connections: &Connections) {
+    async fn drain(self, delay: Duration, connections: &Connections) {
         let hub = connections.service().hub();
         hub.leave();
-        sleep(self.delay).await;
+        sleep(delay).await;
         connections.close();
         if self.drain.is_zero() {
             // A hub that stops delivers before it ends its streams.

@@ -20,16 +20,22 @@
 //! # }
 //! ```
 
+#[cfg(feature = "cli")]
+pub mod activation;
 mod config;
 pub mod deadline;
 mod error;
 mod issuers;
 mod memory;
 pub mod metrics;
+#[cfg(feature = "cli")]
+pub mod notify;
 mod open_files;
 pub mod output;
 mod process;
 mod secret;
+#[cfg(feature = "cli")]
+pub mod takeover;
 pub mod telemetry;
 mod warning;
 

@@ -1,24 +1,33 @@
 //! The binary: a hub as a process of its own, and the commands about its tokens.
 
 use std::{
+    future::pending,
     io::{self, Write},
+    net::TcpListener,
+    path::Path,
     process::ExitCode,
     time::Duration,
 };
 
 use petasos::{
-    Checked, IssuerConfig, KeyConfig, Secret, Warning,
+    Checked, IssuerConfig, KeyConfig, Log, Secret, Warning,
+    activation::Activated,
     deadline::LAST_LINES_MAX,
     metrics::Program,
+    notify,
     output::{STANDARD_ERROR, STANDARD_OUTPUT},
+    takeover::{Offer, Predecessor, Sockets},
     telemetry,
 };
 use petasos_server::{Admin, Listener};
-use tokio::runtime::{self, Runtime};
+use tokio::{
+    runtime::{self, Runtime},
+    task::JoinSet,
+};
 
 use crate::{
     cli::Task,
-    settings::Options,
+    settings::{Address, Options},
     stop::{Signals, Stop},
     token::Mint,
 };
@@ -39,10 +48,12 @@ fn main() -> ExitCode {
             return answer.print().map_or(ExitCode::FAILURE, |()| code.into());
         }
     };
+    // Before there is another thread.
+    let activated = Activated::take();
     if !telemetry::init("info") && std::env::var_os(telemetry::FILTER_VARIABLE).is_some() {
         tracing::warn!("{} is no filter: logging at info", telemetry::FILTER_VARIABLE);
     }
-    match cli::task(&matches).map_err(Failure::from).and_then(run_to_end) {
+    match cli::task(&matches).map_err(Failure::from).and_then(|task| run_to_end(task, activated)) {
         Ok(code) => code,
         Err(failure) => {
             STANDARD_ERROR.print(&format!("petasos: {failure}"));
@@ -58,14 +69,14 @@ const FAILURE_MAX: Duration = Duration::from_secs(2);
 /// How long the threads of a runtime may take to end. A thread that waits for a name server or a disk may never end.
 const THREADS_MAX: Duration = Duration::from_millis(200);
 
-fn run_to_end(task: Task) -> Result<ExitCode, Failure> {
+fn run_to_end(task: Task, activated: io::Result<Activated>) -> Result<ExitCode, Failure> {
     let runtime = runtime::Builder::new_multi_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .build()?;
     // A hub ends in time; a command writes all of its output.
     let lines_max = if matches!(task, Task::Serve(_)) { LAST_LINES_MAX } else { FAILURE_MAX };
-    let code = run(&runtime, task);
+    let code = run(&runtime, task, activated);
     runtime.shutdown_timeout(THREADS_MAX);
     STANDARD_OUTPUT.flush(lines_max);
     STANDARD_ERROR.flush(lines_max);
@@ -78,14 +89,14 @@ const BLOCKING_THREADS_MAX: usize = 16;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-fn run(runtime: &Runtime, task: Task) -> Result<ExitCode, Failure> {
+fn run(runtime: &Runtime, task: Task, activated: io::Result<Activated>) -> Result<ExitCode, Failure> {
     match task {
         Task::Serve(options) => {
             let drain_max = options.ending.total();
             let (signals, stop) = Signals::listen()?;
             // On the runtime's threads, so that this one is free for the signals. A connection costs less there, too:
             // tokio would have to wake this thread for it.
-            signals.heed_until(runtime.spawn(serve(*options, stop)), drain_max)??;
+            signals.heed_until(runtime.spawn(serve(*options, stop, activated)), drain_max)??;
         }
         Task::Mint(options, mint) => {
             let lifetime = mint.lifetime();
@@ -129,7 +140,11 @@ fn check(options: Options, starts: bool) -> Result<Checked, Failure> {
     Ok(checked)
 }
 
-async fn serve(mut options: Options, mut stop: Stop) -> Result<(), Failure> {
+async fn serve(
+    mut options: Options,
+    mut stop: Stop,
+    activated: io::Result<Activated>,
+) -> Result<(), Failure> {
     let program = Program::new();
     if std::env::var_os("MERCURE_EXTRA_DIRECTIVES").is_some_and(|value| !value.is_empty()) {
         tracing::warn!(
@@ -141,7 +156,10 @@ async fn serve(mut options: Options, mut stop: Stop) -> Result<(), Failure> {
             "MERCURE_TRANSPORT_URL is not read: give the log's place with --transport or MERCURE_HUB_TRANSPORT"
         );
     }
-    let (listen, ending) = (options.listen.clone(), options.ending);
+    let activated =
+        activated.map_err(|error| format!("a socket of the service manager cannot be used: {error}"))?;
+    let (listen, ending, takeover) = (options.listen.clone(), options.ending, options.takeover.clone());
+    let log = options.config.log.clone();
     options.warnings.extend(ending.warning());
     // Without any key, somebody tries the hub and needs keys. With keys, the hub shows no secret.
     let generated = options.issuer
@@ -169,13 +187,20 @@ async fn serve(mut options: Options, mut stop: Stop) -> Result<(), Failure> {
     let greeting = if generated { greeting(&issuer, &checked).await? } else { Vec::new() };
     let wanted = checked.streams_max();
     let start = async {
+        let predecessor = match &takeover {
+            Some(path) => find_predecessor(path, &log).await?,
+            None => None,
+        };
         let connections = checked.start().await?;
-        let listener = Listener::bind(&listen.host, listen.port).await.map_err(|error| {
-            format!("cannot listen on {listen}: {error}: choose another address with --listen")
-        })?;
-        Ok::<_, Failure>((connections, listener, operators.bind().await?))
+        let listeners = listeners(activated.listeners, predecessor.as_ref(), &listen).await?;
+        let admin_socket = match &predecessor {
+            Some(predecessor) => predecessor.admin.as_ref().map(TcpListener::try_clone).transpose()?,
+            None => activated.admin,
+        };
+        let admin_port = operators.port(admin_socket).await?;
+        Ok::<_, Failure>((connections, listeners, admin_port, predecessor))
     };
-    let (connections, listener, admin_port) = tokio::select! {
+    let (connections, listeners, admin_port, predecessor) = tokio::select! {
         started = start => started?,
         // Nothing has been acknowledged that could be lost.
         () = stop.asked() => return Ok(()),
@@ -192,22 +217,103 @@ async fn serve(mut options: Options, mut stop: Stop) -> Result<(), Failure> {
         STANDARD_OUTPUT.print(&line);
     }
     let path = connections.service().hub().url().path();
-    STANDARD_OUTPUT.print(&format!("Serving on http://{}{path}", listener.address()));
+    for listener in &listeners {
+        STANDARD_OUTPUT.print(&format!("Serving on http://{}{path}", listener.address()));
+    }
+    let mut admin_serving = None;
+    let mut sockets = Sockets { listeners: Vec::new(), admin: None };
     if let Some(port) = admin_port {
+        sockets.admin = Some(port.duplicate()?);
         STANDARD_OUTPUT.print(&format!("Metrics, health and status on http://{}", port.address()));
         let token = operators.token.as_ref().map(Secret::expose);
         // It answers as long as the process runs, also while the hub stops.
-        tokio::spawn(port.serve(Admin::new(&connections, facts, token)));
+        admin_serving = Some(tokio::spawn(port.serve(Admin::new(&connections, facts, token))));
     }
     let hub = connections.service().hub().clone();
-    let end = tokio::spawn(ending.run(stop, connections.clone(), || ()));
-    let serving = tokio::spawn(listener.serve(connections, Duration::MAX));
-    end.await?;
-    serving.abort();
+    sockets.listeners = listeners.iter().map(Listener::duplicate).collect::<io::Result<Vec<_>>>()?;
+    let mut serving = JoinSet::new();
+    for listener in listeners {
+        serving.spawn(listener.serve(connections.clone(), Duration::MAX));
+    }
+    if let Some(predecessor) = predecessor
+        && let Err(error) = predecessor.relieve().await
+    {
+        tracing::info!(%error, "the hub that ran has ended by itself");
+    }
+    let offer = takeover.as_deref().map(Offer::new).transpose().map_err(|error| wrong_takeover(&error))?;
+    let taken = async move {
+        match offer {
+            Some(offer) => offer.taken(&sockets, log.is_exclusive()).await,
+            None => pending().await,
+        }
+        // The new hub answers operators.
+        if let Some(serving) = admin_serving {
+            serving.abort();
+        }
+    };
+    let reporting = tokio::spawn(notify::report(hub.clone()));
+    notify::ready();
+    ending.run(stop, connections, taken).await;
+    reporting.abort();
+    drop(serving);
     match hub.has_failed() {
         true => Err("the hub has failed, see the error in its log: start it again".into()),
         false => Ok(()),
     }
+}
+
+/// The hub that runs and waits at the path to be relieved, if there is one.
+async fn find_predecessor(path: &Path, log: &Log) -> Result<Option<Predecessor>, Failure> {
+    let predecessor = Predecessor::find(path).await.map_err(|error| wrong_takeover(&error))?;
+    let Some(found) = &predecessor else { return Ok(None) };
+    if found.is_log_exclusive && log.is_exclusive() {
+        return Err(format!(
+            "transport: the hub that answers at {} has a durable log, which one process alone can have open: use host:///DIRECTORY \
+             or a store, which several processes can have, or stop that hub before you start this one",
+            path.display()
+        )
+        .into());
+    }
+    if !log.is_stored() {
+        tracing::warn!(
+            setting = "takeover",
+            "the log is in memory, so this hub begins without history, and does not get what the hub that runs is still told: use \
+             host:///DIRECTORY or a store"
+        );
+    }
+    Ok(predecessor)
+}
+
+fn wrong_takeover(error: &io::Error) -> Failure {
+    format!("takeover: {error}: give a path in a directory of this user alone, or leave it out").into()
+}
+
+/// The sockets on which the hub accepts connections: those of the service manager, those of the hub that runs, or its own.
+async fn listeners(
+    activated: Vec<TcpListener>,
+    predecessor: Option<&Predecessor>,
+    listen: &Address,
+) -> Result<Vec<Listener>, Failure> {
+    let (from, passed) = match predecessor {
+        _ if !activated.is_empty() => ("the service manager", activated),
+        Some(predecessor) => {
+            let copies = predecessor.listeners.iter().map(TcpListener::try_clone);
+            ("the hub that runs", copies.collect::<io::Result<Vec<_>>>()?)
+        }
+        None => {
+            let listener = Listener::bind(&listen.host, listen.port).await.map_err(|error| {
+                format!("cannot listen on {listen}: {error}: choose another address with --listen")
+            })?;
+            return Ok(vec![listener]);
+        }
+    };
+    let listeners = passed.into_iter().map(Listener::from_std).collect::<io::Result<Vec<_>>>()?;
+    let addresses: Vec<_> = listeners.iter().map(|listener| listener.address().to_string()).collect();
+    tracing::info!(
+        addresses = addresses.join(", "),
+        "the listening socket comes from {from}, and not from --listen"
+    );
+    Ok(listeners)
 }
 
 /// Checks that `--dev` opens no hub to other machines by mistake. `generated`: whether the keys are random.

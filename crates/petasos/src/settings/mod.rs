@@ -5,7 +5,11 @@ mod issuers;
 mod kinds;
 mod table;
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use petasos::{Config, ConfigError, IssuerConfig, Warning};
 use petasos_protocol::event::EventType;
@@ -26,6 +30,8 @@ pub(crate) struct Options {
     pub(crate) listen: Address,
     pub(crate) admin: AdminOptions,
     pub(crate) ending: Ending,
+    /// Where a hub that starts finds the one that it takes over from.
+    pub(crate) takeover: Option<PathBuf>,
     /// Whether these are the settings of [`Options::for_development`], changed by others.
     pub(crate) is_for_development: bool,
     /// Warnings about the settings file and the environment.
@@ -42,6 +48,7 @@ impl Default for Options {
             listen: Address { host: "0.0.0.0".to_owned(), port: 5500 },
             admin: AdminOptions::default(),
             ending: Ending::default(),
+            takeover: None,
             is_for_development: false,
             warnings: Vec::new(),
             places: BTreeMap::new(),

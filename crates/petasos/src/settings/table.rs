@@ -167,6 +167,17 @@ pub(crate) const SETTINGS: &[Setting] = &[
     ),
     setting!(
         HUB,
+        "takeover",
+        Text("PATH"),
+        "",
+        "A Unix socket: a hub that starts with the same path takes over the listening socket of the one that runs",
+        |options, text| {
+            options.takeover = Some(text.into());
+            Ok(())
+        }
+    ),
+    setting!(
+        HUB,
         "idle_timeout",
         Text("DURATION"),
         "75s",

@@ -16,6 +16,8 @@ use std::{
 use rustix::process::{Resource, Rlimit, getrlimit, prlimit, setrlimit};
 
 mod drain;
+mod manager;
+mod takeover;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_petasos");
 const KEYS: [&str; 6] = ["--publisher-key", KEY, "--subscriber-key", OTHER, "--compat", "--anonymous"];
@@ -45,6 +47,7 @@ struct Start {
     delay: String,
     drain: String,
     arguments: Vec<String>,
+    input: Stdio,
     output: Stdio,
     error: Stdio,
 }
@@ -57,6 +60,7 @@ impl Start {
             delay: "0".to_owned(),
             drain: format!("{DRAIN}s"),
             arguments: arguments.into_iter().map(str::to_owned).collect(),
+            input: Stdio::null(),
             output: Stdio::null(),
             error: Stdio::null(),
         }
@@ -75,6 +79,10 @@ impl Start {
         self
     }
 
+    fn input(self, input: impl Into<Stdio>) -> Self {
+        Self { input: input.into(), ..self }
+    }
+
     fn output(self, output: impl Into<Stdio>) -> Self {
         Self { output: output.into(), ..self }
     }
@@ -88,7 +96,7 @@ impl Start {
         command.args(["-c", &self.script, BINARY, "--drain-delay", &self.delay, "--drain", &self.drain]);
         command.args(self.arguments);
         command.env_clear().env("PATH", "/usr/bin:/bin").env("NO_COLOR", "1");
-        command.stdin(Stdio::null()).stdout(self.output).stderr(self.error);
+        command.stdin(self.input).stdout(self.output).stderr(self.error);
         Process(command.spawn().expect("a shell"))
     }
 }

@@ -1,7 +1,14 @@
 //! A listening socket for operators. It is apart from the hub's own: its peers are few, send short requests without a body, and
 //! must get an answer while all connections of the hub are taken.
 
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    net::{self, SocketAddr},
+    os::fd::{AsFd as _, OwnedFd},
+    sync::Arc,
+    time::Duration,
+};
 
 use http::Request;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -43,6 +50,24 @@ impl AdminPort {
     pub async fn bind(host: &str, port: u16) -> io::Result<Self> {
         let socket = TcpListener::bind((host, port)).await?;
         Ok(Self { address: socket.local_addr()?, socket })
+    }
+
+    /// A socket that listens already, such as one that another process has passed.
+    ///
+    /// # Errors
+    /// If it is no TCP socket.
+    pub fn from_std(socket: net::TcpListener) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        let socket = TcpListener::from_std(socket)?;
+        Ok(Self { address: socket.local_addr()?, socket })
+    }
+
+    /// The same socket for another process.
+    ///
+    /// # Errors
+    /// If the system has no room for a file descriptor.
+    pub fn duplicate(&self) -> io::Result<OwnedFd> {
+        self.socket.as_fd().try_clone_to_owned()
     }
 
     /// The bound address.
