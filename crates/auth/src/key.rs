@@ -3,6 +3,7 @@
 use std::fmt;
 
 use aws_lc_rs::{
+    digest::{SHA256, SHA256_OUTPUT_LEN, digest},
     hmac,
     signature::{ParsedPublicKey, RsaParameters},
 };
@@ -24,6 +25,7 @@ pub struct Key {
     secret: Option<Box<[u8]>>,
     /// One entry for each algorithm, ready to be used.
     verifying: Vec<(Algorithm, Verifying)>,
+    thumbprint: [u8; SHA256_OUTPUT_LEN],
 }
 
 #[derive(Clone)]
@@ -117,7 +119,12 @@ impl Key {
         let verifying = verifying.filter_map(|algorithm| {
             Some((algorithm, Verifying::Secret(Box::new(hmac::Key::new(algorithm.hmac()?, secret)))))
         });
-        Ok(Self { id, secret: Some(secret.into()), verifying: verifying.collect() })
+        Ok(Self {
+            id,
+            secret: Some(secret.into()),
+            verifying: verifying.collect(),
+            thumbprint: thumbprint(b"secret", secret),
+        })
     }
 
     /// A public key.
@@ -142,7 +149,7 @@ impl Key {
             Some(parsed.map(|parsed| (algorithm, Verifying::Public(parsed))))
         });
         let verifying = verifying.collect::<Result<_, _>>().map_err(|_| KeyError::Pem)?;
-        Ok(Self { id, secret: None, verifying })
+        Ok(Self { id, secret: None, verifying, thumbprint: thumbprint(b"public", key.as_bytes()) })
     }
 
     /// Whether the key is a shared secret, which signs as well as verifies.
@@ -166,6 +173,23 @@ impl Key {
         self.id.as_deref()
     }
 
+    /// The algorithms that the key may be used with.
+    pub(crate) fn algorithms(&self) -> impl Iterator<Item = Algorithm> {
+        self.verifying.iter().map(|(algorithm, _)| *algorithm)
+    }
+
+    /// A SHA-256 digest of the key itself, whatever its name and the form in which it was given.
+    pub(crate) fn thumbprint(&self) -> &[u8] {
+        &self.thumbprint
+    }
+
+    /// Whether the keys verify the same signatures under the same name.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.id == other.id
+            && self.thumbprint == other.thumbprint
+            && self.algorithms().eq(other.algorithms())
+    }
+
     /// Whether the key may be used with that algorithm.
     pub(crate) fn allows(&self, algorithm: Algorithm) -> bool {
         self.verifying.iter().any(|(each, _)| *each == algorithm)
@@ -183,6 +207,13 @@ impl Key {
             Verifying::Public(key) => key.verify_sig(input.as_bytes(), &signature).is_ok(),
         }
     }
+}
+
+/// `kind`: no secret has the thumbprint of a public key.
+fn thumbprint(kind: &[u8; 6], bytes: &[u8]) -> [u8; SHA256_OUTPUT_LEN] {
+    let mut thumbprint = [0; SHA256_OUTPUT_LEN];
+    thumbprint.copy_from_slice(digest(&SHA256, &[kind, bytes].concat()).as_ref());
+    thumbprint
 }
 
 /// The algorithms of a kind of key that are allowed. An empty list allows all.
@@ -206,7 +237,7 @@ const RSA_BITS_MAX: u32 = 8_192;
 
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let algorithms: Vec<_> = self.verifying.iter().map(|(algorithm, _)| algorithm).collect();
+        let algorithms: Vec<_> = self.algorithms().collect();
         f.debug_struct("Key").field("id", &self.id).field("algorithms", &algorithms).finish_non_exhaustive()
     }
 }

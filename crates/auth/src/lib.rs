@@ -6,6 +6,7 @@
 //! What a token may say, and what that means, is decided in `petasos-protocol`. This crate adds keys, time and memory.
 
 mod algorithm;
+mod basis;
 mod der;
 mod encoding;
 mod issuers;
@@ -23,6 +24,7 @@ mod verifier;
 mod weakness;
 
 pub use algorithm::{Algorithm, UnknownAlgorithm};
+pub use basis::Basis;
 pub use issuers::{Issuer, Issuers, Keys};
 pub use key::{Key, KeyError};
 pub use key_form::KeyForm;

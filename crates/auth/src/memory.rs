@@ -162,6 +162,10 @@ mod tests {
     use petasos_protocol::{Dialect, Limits, matcher::Matcher, token::Grants};
 
     use super::*;
+    use crate::{
+        Algorithm, Basis,
+        basis::{Proof, Terms},
+    };
 
     fn token(number: usize) -> TokenDigest {
         TokenDigest::new(&number.to_string())
@@ -170,7 +174,8 @@ mod tests {
     fn granting(topics: &[&str]) -> Arc<Known> {
         let parse = |topic: &&str| Matcher::selector(topic, &Limits::default()).expect("valid");
         let grants = Grants { subscribe: topics.iter().map(parse).collect(), ..Grants::default() };
-        let verified = Verified { grants: Arc::new(grants), expiry: None, dialect: Dialect::Legacy };
+        let basis = Basis::new(Terms::LegacyOfFirst, Proof::Remote(""), Algorithm::HS256);
+        let verified = Verified { grants: Arc::new(grants), expiry: None, dialect: Dialect::Legacy, basis };
         Arc::new(Known { verified, not_before: None, key_id: None, issuer: 0, keys: Weak::new() })
     }
 

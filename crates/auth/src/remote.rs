@@ -190,6 +190,35 @@ impl RemoteKeys {
         })))
     }
 
+    /// Whether both are the keys of the same address, with the same algorithms.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.0.algorithms == other.0.algorithms && self.address() == other.address()
+    }
+
+    /// Where the keys are fetched from: the URL of the set, or the identifier of the issuer whose metadata names it.
+    pub(crate) fn address(&self) -> String {
+        match &self.0.source {
+            Source::Set(url) => format!("set {url}"),
+            Source::Issuer { id, .. } => format!("issuer {id}"),
+        }
+    }
+
+    /// The algorithms that tokens may use.
+    pub(crate) fn algorithms(&self) -> impl Iterator<Item = Algorithm> {
+        let allowed = &self.0.algorithms;
+        let public = Algorithm::ALL.into_iter().filter(|each| !each.is_symmetric());
+        public.filter(move |each| allowed.is_empty() || allowed.contains(each))
+    }
+
+    /// Asks the server for the keys, as when a token needs them: five seconds at most. For tools that want to know whether
+    /// the keys can be had.
+    ///
+    /// # Errors
+    /// There are no keys, and why the last attempt to fetch them failed.
+    pub async fn try_fetch(&self) -> Result<(), FetchError> {
+        self.keys(None).await.map(|_| ())
+    }
+
     /// The keys, for a token that names its key `id`. Waits for a fetch that is under way or due, five seconds at most.
     ///
     /// # Errors

@@ -4,6 +4,8 @@ use std::{fmt, sync::Arc};
 
 use petasos_protocol::{Dialect, token::Grants};
 
+use crate::Basis;
+
 /// What a verified token says.
 #[derive(Clone)]
 pub struct Verified {
@@ -13,6 +15,8 @@ pub struct Verified {
     pub expiry: Option<f64>,
     /// The version of the protocol that the token is written for.
     pub dialect: Dialect,
+    /// What the token was accepted by.
+    pub basis: Basis,
 }
 
 impl fmt::Debug for Verified {

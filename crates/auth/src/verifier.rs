@@ -15,7 +15,8 @@ use petasos_protocol::{
 };
 
 use crate::{
-    Algorithm, Issuer, Issuers, Verified,
+    Algorithm, Basis, Issuer, Issuers, Key, Verified,
+    basis::Terms,
     key_set::KeySet,
     memory::{Known, Memory, TokenDigest},
 };
@@ -97,12 +98,12 @@ impl Verifier {
         if !self.issuers.compat {
             unverified.require_access_token()?;
         }
-        let (index, dialect) = self.claimed(&unverified)?;
+        let Claimed { index, dialect, is_named } = self.claimed(&unverified)?;
         let none = || TokenError::NoKey { role, issuer: Shown::words("of 0.x tokens") };
         let issuer = self.issuers.trusted.get(index).ok_or_else(none)?;
         let key_id = unverified.key_id().map(Box::from);
         let keys = keys(issuer, role, key_id.as_deref()).await?;
-        let claims = verify_signature(unverified, issuer, role, &keys)?;
+        let (claims, key, algorithm) = verify_signature(unverified, issuer, role, &keys)?;
         let expiry = match dialect {
             Dialect::Legacy => claims.check_lifetime(now)?,
             Dialect::V1 => {
@@ -123,7 +124,13 @@ impl Verifier {
             Dialect::Legacy => legacy::grants(&claims, self.issuers.prefixes, &self.limits)?,
             Dialect::V1 => details::grants(&claims, &self.hub, &self.limits)?,
         };
-        let verified = Verified { grants: Arc::new(grants), expiry, dialect };
+        let terms = match dialect {
+            Dialect::V1 => Terms::V1 { issuer: &issuer.id, resource: &self.issuers.resource },
+            Dialect::Legacy if is_named => Terms::Legacy { issuer: &issuer.id },
+            Dialect::Legacy => Terms::LegacyOfFirst,
+        };
+        let basis = Basis::new(terms, issuer.keys(role).proof(key, &mut String::new()), algorithm);
+        let verified = Verified { grants: Arc::new(grants), expiry, dialect, basis };
         Ok(Known { verified, not_before, key_id, issuer: index, keys: Arc::downgrade(&keys) })
     }
 
@@ -133,17 +140,35 @@ impl Verifier {
         self.publishers.len() + self.subscribers.len()
     }
 
-    /// The index of the issuer whose keys have to verify a token, and the version of the protocol that it is written for.
-    fn claimed(&self, token: &Unverified<'_>) -> Result<(usize, Dialect), TokenError> {
+    /// The issuers whose tokens are accepted.
+    pub fn issuers(&self) -> &Issuers {
+        &self.issuers
+    }
+
+    /// Whose keys have to verify a token.
+    fn claimed(&self, token: &Unverified<'_>) -> Result<Claimed, TokenError> {
         let claimed = token.claimed_issuer();
         let named = self.issuers.trusted.iter().position(|issuer| claimed.as_deref() == Some(&*issuer.id));
         match (token.is_access_token(), named, &claimed) {
-            (true, Some(index), _) => Ok((index, Dialect::V1)),
+            (true, Some(index), _) => Ok(Claimed { index, dialect: Dialect::V1, is_named: true }),
             (true, None, Some(claimed)) => Err(TokenError::IssuerUnknown { issuer: Shown::new(claimed) }),
             (true, None, None) => Err(TokenError::IssuerMissing),
-            (false, named, _) => Ok((named.unwrap_or(0), Dialect::Legacy)),
+            (false, named, _) => {
+                let index = named.unwrap_or(0);
+                Ok(Claimed { index, dialect: Dialect::Legacy, is_named: named.is_some() })
+            }
         }
     }
+}
+
+/// Whose keys have to verify a token.
+struct Claimed {
+    /// The index of the issuer.
+    index: usize,
+    /// The version of the protocol that the token is written for.
+    dialect: Dialect,
+    /// Whether the token names the issuer itself.
+    is_named: bool,
 }
 
 /// An issuer's keys for a role, and for a token that names its key `id`.
@@ -155,13 +180,13 @@ async fn keys(issuer: &Issuer, role: Role, id: Option<&str>) -> Result<Arc<KeySe
     })
 }
 
-/// Opens the claims of a token if one of the keys has signed it.
-fn verify_signature(
+/// Opens the claims of a token if one of the keys has signed it. Returns that key, too, and the algorithm.
+fn verify_signature<'a>(
     token: Unverified<'_>,
     issuer: &Issuer,
     role: Role,
-    keys: &KeySet,
-) -> Result<Claims, TokenError> {
+    keys: &'a KeySet,
+) -> Result<(Claims, &'a Key, Algorithm), TokenError> {
     let issuer = Shown::new(&issuer.id);
     if keys.is_empty() {
         return Err(TokenError::NoKey { role, issuer });
@@ -171,10 +196,12 @@ fn verify_signature(
     let Some((algorithm, candidates)) = candidates.filter(|(_, candidates)| !candidates.is_empty()) else {
         return Err(TokenError::Algorithm { algorithm: Shown::new(name), role, issuer });
     };
-    token.verify(|input, signature| {
-        let is_signed = candidates.iter().any(|key| key.verifies(algorithm, input, signature));
-        if is_signed { Ok(()) } else { Err(TokenError::Signature { role, issuer }) }
-    })
+    let mut signed = None;
+    let claims = token.verify(|input, signature| {
+        signed = candidates.into_iter().find(|key| key.verifies(algorithm, input, signature));
+        if signed.is_some() { Ok(()) } else { Err(TokenError::Signature { role, issuer }) }
+    })?;
+    Ok((claims, signed.expect("its signature has been verified"), algorithm))
 }
 
 impl fmt::Debug for Verifier {
@@ -241,8 +268,8 @@ mod tests {
     /// All that can be told of an outcome.
     fn told(outcome: &Result<Verified, TokenError>) -> String {
         match outcome {
-            Ok(Verified { grants, expiry, dialect }) => {
-                format!("{grants:?} {:?} {expiry:?} {dialect:?}", grants.payloads)
+            Ok(Verified { grants, expiry, dialect, basis }) => {
+                format!("{grants:?} {:?} {expiry:?} {dialect:?} {basis:?}", grants.payloads)
             }
             Err(reason) => format!("{reason:?}"),
         }
@@ -425,5 +452,92 @@ mod tests {
         let (claims, signature) = rest.split_once('.').expect("three parts");
         let shown = format!("{verifier:?} {verified:?}");
         assert!(![header, claims, signature].iter().any(|part| shown.contains(part)), "{shown}");
+    }
+
+    #[tokio::test]
+    async fn a_basis_stays_while_its_key_issuer_and_terms_stay_and_no_longer() {
+        let issuers = |ids: &[(&str, &[&str])], compat: bool, resource: &str| {
+            let issuer = |(id, secrets): &(&str, &[&str])| Issuer {
+                id: (*id).to_owned(),
+                publisher: vec![].into(),
+                subscriber: secrets
+                    .iter()
+                    .map(|secret| Key::parse(secret, &[]).expect("a secret"))
+                    .collect::<Vec<_>>()
+                    .into(),
+                authorization_server: false,
+            };
+            let trusted = ids.iter().map(issuer).collect();
+            Issuers { trusted, resource: resource.to_owned(), compat, prefixes: false }
+        };
+        let before = issuers(&[(FIRST, &["s1"]), (SECOND, &["s2"])], true, RESOURCE);
+        let verifier = verifier(before.clone());
+        let basis = async |secret: &str, typ: &str, claims: &str| {
+            let token = sign(secret, typ, claims);
+            verifier.verify(&token, Role::Subscriber, 1_200.0).await.expect("valid").basis
+        };
+        let unnamed = basis("s1", "JWT", LEGACY).await;
+        let named = basis("s2", "JWT", &format!(r#"{{"iss":"{SECOND}","mercure":{{}}}}"#)).await;
+        let v1 = basis("s1", "at+jwt", &in_force(FIRST)).await;
+        let stay = |issuers: &Issuers| {
+            let bases = issuers.bases(Role::Subscriber);
+            [unnamed, named, v1].map(|basis| bases.contains(&basis))
+        };
+        let both: &[(&str, &[&str])] = &[(FIRST, &["new", "s1"]), (SECOND, &["s2"])];
+        for (after, expected) in [
+            (before.clone(), [true; 3]),
+            (issuers(both, true, RESOURCE), [true; 3]),
+            (issuers(both, false, RESOURCE), [false, false, true]),
+            (issuers(both, true, "https://elsewhere.example"), [true, true, false]),
+            (issuers(&[(FIRST, &["new"]), (SECOND, &["s2"])], true, RESOURCE), [false, true, false]),
+            (issuers(&[(FIRST, &["s1"])], true, RESOURCE), [true, false, true]),
+            (issuers(&[(SECOND, &["s2"]), (FIRST, &["s1"])], true, RESOURCE), [false, true, true]),
+        ] {
+            assert_eq!(stay(&after), expected, "{after:?}");
+        }
+        assert!(before.bases(Role::Publisher).is_empty());
+        assert!(before.are_same(&before.clone()) && !before.are_same(&issuers(both, true, RESOURCE)));
+        assert!(!format!("{v1:?}").contains("s1"));
+    }
+
+    #[tokio::test]
+    async fn a_key_that_moves_into_a_set_and_gets_a_name_keeps_its_tokens() {
+        let alone = Key::parse("s1", &[]).expect("a secret");
+        let json = r#"{"keys":[{"kty":"oct","k":"czE","kid":"a"}]}"#;
+        let in_set = Key::parse_set(json.as_bytes(), &[], true).expect("a set");
+        let with = |keys: Vec<Key>| {
+            let issuer = Issuer {
+                id: FIRST.to_owned(),
+                publisher: vec![].into(),
+                subscriber: keys.into(),
+                authorization_server: false,
+            };
+            Issuers { trusted: vec![issuer], resource: RESOURCE.to_owned(), compat: true, prefixes: false }
+        };
+        let token = sign("s1", "JWT", LEGACY);
+        let verified = verifier(with(vec![alone])).verify(&token, Role::Subscriber, 1_200.0).await;
+        assert!(with(in_set).bases(Role::Subscriber).contains(&verified.expect("valid").basis));
+    }
+
+    #[tokio::test]
+    async fn keys_of_an_address_stay_known_and_their_tokens_have_one_basis() {
+        let with = |urls: &[&str]| {
+            let issuer = |url: &&str| Issuer {
+                id: (*url).to_owned(),
+                publisher: vec![].into(),
+                subscriber: crate::RemoteKeys::at(url, &[]).expect("an address").into(),
+                authorization_server: false,
+            };
+            let trusted = urls.iter().map(issuer).collect();
+            Issuers { trusted, resource: RESOURCE.to_owned(), compat: false, prefixes: false }
+        };
+        let (one, two) = ("http://localhost:1/a.json", "http://localhost:1/b.json");
+        let (former, mut new) = (with(&[one]), with(&[two, one]));
+        let shared = former.bases(Role::Subscriber);
+        assert!(!shared.is_empty() && shared.is_subset(&new.bases(Role::Subscriber)));
+        assert!(shared.is_disjoint(&with(&[two]).bases(Role::Subscriber)));
+        new.adopt(&former);
+        assert_eq!(new.remote().len(), 2);
+        assert!(shared.is_subset(&new.bases(Role::Subscriber)));
     }
 }
