@@ -82,7 +82,8 @@ impl Issuers {
     /// and are not asked for again.
     pub fn adopt(&mut self, former: &Self) {
         let known: Vec<_> = former.trusted.iter().flat_map(Issuer::both).filter_map(Keys::remote).collect();
-        for keys in self.trusted.iter_mut().flat_map(|issuer| [&mut issuer.publisher, &mut issuer.subscriber]) {
+        for keys in self.trusted.iter_mut().flat_map(|issuer| [&mut issuer.publisher, &mut issuer.subscriber])
+        {
             if let Some(new) = keys.remote()
                 && let Some(same) = known.iter().find(|each| each.is_same(new))
             {
@@ -189,7 +190,8 @@ impl Keys {
     fn are_same(&self, other: &Self) -> bool {
         match (&self.0, &other.0) {
             (Source::Fixed(one), Source::Fixed(other)) => {
-                one.len() == other.len() && one.iter().zip(other.iter()).all(|(one, other)| one.is_same(other))
+                one.len() == other.len()
+                    && one.iter().zip(other.iter()).all(|(one, other)| one.is_same(other))
             }
             (Source::Remote(one), Source::Remote(other)) => one.is_same(other),
             _ => false,

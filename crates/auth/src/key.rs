@@ -185,9 +185,7 @@ impl Key {
 
     /// Whether the keys verify the same signatures under the same name.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        self.id == other.id
-            && self.thumbprint == other.thumbprint
-            && self.algorithms().eq(other.algorithms())
+        self.id == other.id && self.thumbprint == other.thumbprint && self.algorithms().eq(other.algorithms())
     }
 
     /// Whether the key may be used with that algorithm.

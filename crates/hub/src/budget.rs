@@ -16,7 +16,7 @@ use petasos_protocol::{matcher::Matcher, token::Grants};
 
 /// The bytes that all subscribers of a hub may take together, and the bytes that they take now.
 pub(crate) struct Budget {
-    bytes_max: usize,
+    bytes_max: AtomicUsize,
     used: AtomicUsize,
     /// Whether the log says already that there is no room. Reset when three quarters are free.
     is_full: AtomicBool,
@@ -52,11 +52,20 @@ const SMALL_BYTES: usize = 8 * 1024;
 impl Budget {
     pub(crate) fn new(bytes_max: usize) -> Arc<Self> {
         Arc::new(Self {
-            bytes_max,
+            bytes_max: AtomicUsize::new(bytes_max),
             used: AtomicUsize::new(0),
             is_full: AtomicBool::new(false),
             grants: Mutex::default(),
         })
+    }
+
+    /// From now on so many bytes may be taken. No open stream ends.
+    pub(crate) fn set_max(&self, bytes_max: usize) {
+        self.bytes_max.store(bytes_max, Ordering::Relaxed);
+    }
+
+    fn max(&self) -> usize {
+        self.bytes_max.load(Ordering::Relaxed)
     }
 
     /// Takes the bytes of a subscriber's matchers.
@@ -92,7 +101,7 @@ impl Budget {
     }
 
     fn take(self: &Arc<Self>, bytes: usize) -> Result<Weight, NoRoom> {
-        let max = if bytes > SMALL_BYTES { self.bytes_max / 2 } else { self.bytes_max };
+        let max = if bytes > SMALL_BYTES { self.max() / 2 } else { self.max() };
         let used = self.used.fetch_add(bytes, Ordering::Relaxed);
         // Dropped below if it is too much, which gives the bytes back.
         let weight = Weight { budget: Arc::clone(self), bytes };
@@ -102,7 +111,7 @@ impl Budget {
         if !self.is_full.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 used,
-                max = self.bytes_max,
+                max = self.max(),
                 "new subscribers are refused: the matchers and tokens of the open streams take all the bytes that they \
                  may take: raise max_subscribers_bytes (in Rust: Settings::subscribers_bytes_max)"
             );
@@ -124,7 +133,7 @@ impl Weight {
 impl Drop for Weight {
     fn drop(&mut self) {
         let used = self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
-        if used < self.budget.bytes_max / 4 && self.budget.is_full.load(Ordering::Relaxed) {
+        if used < self.budget.max() / 4 && self.budget.is_full.load(Ordering::Relaxed) {
             self.budget.is_full.store(false, Ordering::Relaxed);
         }
     }

@@ -52,6 +52,9 @@ pub enum Closed {
     /// The hub closes its streams one after the other, before it stops ([`Hub::drain`](crate::Hub::drain)).
     #[error("the hub is drained")]
     Drained,
+    /// What let the subscriber in is accepted no more, such as the key of its token.
+    #[error("the subscriber's token is accepted no more")]
+    Revoked,
     /// The log or the hub has failed, the log was lost, or it has trimmed more than this node had seen.
     #[error("the log, or a part of it, was lost")]
     LogLost,

@@ -1,6 +1,7 @@
 //! The facade of the engine: publish, subscribe, list the subscriptions, stop. Nothing in this crate imports it.
 
 use std::{
+    collections::HashSet,
     fmt, io,
     sync::{
         Arc,
@@ -24,7 +25,8 @@ use tokio::{
 };
 
 use crate::{
-    Closed, Session, Settings, StartError, SubscribeError, Subscriptions, TransportError,
+    Admission, Closed, Session, Settings, StartError, SubscribeError, Subscriptions, TransportError,
+    admission::Accepted,
     delivered::Delivered,
     fanout::{delivery::Evict, drain::DrainOrder, shard::Shard},
     health::Health,
@@ -354,6 +356,30 @@ impl Hub {
     async fn close_members(&self, order: DrainOrder) {
         for shard in &*self.shards {
             shard.drain(order).await;
+        }
+    }
+
+    /// Takes over what may change while the hub runs: `keep_alive`, `retry`, `lifetime_max` and `subscribers_bytes_max`. All
+    /// else stays as it was.
+    ///
+    /// An open stream has its new keep-alive after its next sign of life; one that had none gets none. A new `retry` or
+    /// `lifetime_max` is for streams that begin later.
+    pub fn tune(&self, settings: &Settings) {
+        self.node.timing.set(settings);
+        self.node.budget.set_max(settings.subscribers_bytes_max);
+    }
+
+    /// Ends the streams whose admission ([`Session::set_admission`](crate::Session::set_admission)) is not among these, with
+    /// [`Closed::Revoked`]: live streams evenly over that time, so that their subscribers do not come back together, and
+    /// others, which begin or read the history, at their next step. `None`: all admissions are accepted.
+    ///
+    /// The answer to a former call does not count any more: a stream that is accepted again stays.
+    pub async fn revoke(&self, accepted: Option<HashSet<Admission>>, within: Duration) {
+        let accepted = accepted.map(Accepted::new);
+        // First: a stream that is not a member yet is looked at later.
+        self.node.admissions.set(accepted.clone());
+        for shard in &*self.shards {
+            shard.revoke(accepted.clone(), within).await;
         }
     }
 

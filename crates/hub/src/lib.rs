@@ -32,6 +32,7 @@
 //! # }
 //! ```
 
+mod admission;
 mod budget;
 mod delivered;
 mod error;
@@ -50,7 +51,9 @@ mod settings;
 mod simulator;
 mod stream;
 mod tail;
+mod timing;
 
+pub use admission::Admission;
 pub use error::{Closed, StartError, SubscribeError, TransportError};
 pub use hub::{Hub, Stats};
 pub use listing::Subscriptions;

@@ -24,6 +24,7 @@ use tokio::{
 
 use crate::{
     TransportError,
+    admission::Admissions,
     budget::Budget,
     delivered::Delivered,
     health::Health,
@@ -38,12 +39,16 @@ use crate::{
     },
     settings::Settings,
     stream::replay::Replays,
+    timing::Timing,
 };
 
 /// What all streams of one node share.
 pub(crate) struct Node {
     pub(crate) transport: Arc<dyn Transport>,
+    /// As the hub has started with them. What may change is in `timing` and `budget`.
     pub(crate) settings: Settings,
+    pub(crate) timing: Timing,
+    pub(crate) admissions: Admissions,
     pub(crate) replays: Replays,
     pub(crate) budget: Arc<Budget>,
     pub(crate) health: Arc<Health>,
@@ -90,6 +95,8 @@ impl Node {
         let budget = Budget::new(settings.subscribers_bytes_max);
         Arc::new(Self {
             transport,
+            timing: Timing::new(&settings),
+            admissions: Admissions::default(),
             settings,
             replays: Replays::start(),
             budget,

@@ -339,6 +339,64 @@ async fn stopping_ends_all_streams_and_refuses_new_ones() {
 }
 
 #[tokio::test]
+async fn streams_that_would_not_be_let_in_any_more_end_and_others_stay() {
+    let hub = start(10, quiet()).await;
+    let admitted = async |admission: u64, cursor: Option<&str>| {
+        let cursor = cursor.map(Cursor::parse);
+        let request = SubscribeRequest { dialect: Dialect::Legacy, matchers: matchers(&["a"]), cursor };
+        let mut session = hub.subscribe(request, Arc::default(), None).await.expect("subscribe");
+        session.set_admission(admission.into());
+        assert_eq!(next(&mut session).await.as_deref(), Some(":\n"));
+        session
+    };
+    let accept = async |numbers: &[u64], within: Duration| {
+        hub.revoke(Some(numbers.iter().map(|number| (*number).into()).collect()), within).await;
+    };
+    let mut program = subscribe(&hub, &["a"], None, Arc::default()).await;
+    let (mut kept, mut revoked, mut spared) =
+        (admitted(1, None).await, admitted(2, None).await, admitted(3, None).await);
+    publish(&hub, "topic=a&id=1").await;
+    for session in [&mut program, &mut kept, &mut revoked, &mut spared] {
+        assert_eq!(ids(session, 1).await, ["1"], "it is live");
+    }
+    let mut reading = admitted(2, Some("earliest")).await;
+    accept(&[1], Duration::from_secs(3600)).await;
+    accept(&[1, 3], Duration::from_millis(1)).await;
+    for session in [&mut revoked, &mut reading] {
+        assert_eq!((next(session).await, session.closed()), (None, Some(Closed::Revoked)));
+    }
+    let mut late = admitted(2, None).await;
+    assert_eq!((next(&mut late).await, late.closed()), (None, Some(Closed::Revoked)));
+    publish(&hub, "topic=a&id=2").await;
+    for session in [&mut program, &mut kept, &mut spared] {
+        assert_eq!(ids(session, 1).await, ["2"]);
+    }
+    hub.revoke(None, Duration::ZERO).await;
+    let mut again = admitted(2, Some("1")).await;
+    assert_eq!(ids(&mut again, 1).await, ["2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn streams_that_begin_later_have_the_times_that_were_set_meanwhile() {
+    let hub = start(10, Settings { lifetime_max: Some(Duration::from_secs(3600)), ..quiet() }).await;
+    let began = Instant::now();
+    let mut former = subscribe(&hub, &["a"], None, Arc::default()).await;
+    hub.tune(&Settings {
+        keep_alive: Some(Duration::from_secs(10)),
+        lifetime_max: Some(Duration::from_secs(60)),
+        ..quiet()
+    });
+    let mut session = subscribe(&hub, &["a"], None, Arc::default()).await;
+    assert_eq!(next(&mut session).await.as_deref(), Some(":\n"), "a sign of life");
+    assert!(Instant::now() - began <= Duration::from_secs(10));
+    while next(&mut session).await.is_some() {}
+    assert_eq!(session.closed(), Some(Closed::Lifetime));
+    assert!(Instant::now() - began <= Duration::from_secs(61));
+    while next(&mut former).await.is_some() {}
+    assert!(Instant::now() - began >= Duration::from_secs(3200));
+}
+
+#[tokio::test]
 async fn subscriptions_are_listed_and_their_events_follow_the_facts() {
     let hub = start(10, Settings { subscriptions: true, ..quiet() }).await;
     let events = "/.well-known/mercure/subscriptions/{topic}/{subscriber}";

@@ -2,7 +2,11 @@
 //!
 //! Everything here is synchronous, and the caller gives the time. Nothing waits.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use mio::{Registry, event::Event};
 
@@ -19,6 +23,7 @@ use super::{
 };
 use crate::{
     Closed,
+    admission::Accepted,
     interest::{Interest, SLICE_COST},
     log::transport::{Entry, Position},
     metrics::{node::Metrics, shard::ShardMetrics},
@@ -35,6 +40,10 @@ pub(crate) struct Delivery<S: Sink> {
     due: Due,
     /// The last order to close members.
     drain: Option<Drain>,
+    /// The admissions of members; `None`: all.
+    admissions: Option<Accepted>,
+    /// When members end that are not accepted any more, in the order of the times.
+    revoked: VecDeque<(Instant, MemberKey)>,
     readiness: Registry,
     evicted: Evict<S>,
     share: Share,
@@ -79,6 +88,8 @@ impl<S: Sink> Delivery<S> {
             trim_at: (TRIM_ENTRIES, TRIM_BYTES),
             due: Due::default(),
             drain: None,
+            admissions: None,
+            revoked: VecDeque::new(),
             readiness,
             evicted,
             share,
@@ -87,8 +98,11 @@ impl<S: Sink> Delivery<S> {
     }
 
     /// Attaches a stream, which gets all entries after `after` that it wants. If `after` lies before the ring, or finding
-    /// them takes too long, the stream leaves as [`Eviction::Behind`].
+    /// them takes too long, the stream leaves as [`Eviction::Behind`]. A stream that has been revoked on its way ends.
     pub(crate) fn attach(&mut self, mut sink: S, after: Position, now: Instant) {
+        if self.admissions.as_ref().is_some_and(|accepted| !accepted.accepts(sink.admission())) {
+            return self.evict(sink, Eviction::Ended(Closed::Revoked));
+        }
         let interest = Arc::clone(sink.interest());
         let missed = if after < self.ring.start() { None } else { self.missed(&interest, after) };
         let Some(missed) = missed else { return self.evict(sink, Eviction::Behind(after)) };
@@ -257,12 +271,17 @@ impl<S: Sink> Delivery<S> {
     /// When [`Delivery::tick`] is to be called at the latest.
     pub(crate) fn due(&self) -> Option<Instant> {
         let close = self.drain.as_ref().and_then(Drain::due);
-        self.due.first().into_iter().chain(close).min()
+        let revoked = self.revoked.front().map(|(due, _)| *due);
+        self.due.first().into_iter().chain(close).chain(revoked).min()
     }
 
-    /// Keeps silent streams alive, evicts those whose lifetime is over, and closes those whose turn it is in a drain.
+    /// Keeps silent streams alive, evicts those whose lifetime is over or which are revoked, and closes those whose turn it is
+    /// in a drain.
     pub(crate) fn tick(&mut self, now: Instant) {
         self.close_due(now);
+        while let Some((_, key)) = self.revoked.pop_front_if(|(due, _)| *due <= now) {
+            self.withdraw(key, Eviction::Ended(Closed::Revoked));
+        }
         while let Some(slot) = self.due.pop(now) {
             // A member that attached ahead of the ring has more than what the ring ends with.
             let newest = match self.members.has(slot) {
@@ -343,6 +362,22 @@ impl<S: Sink> Delivery<S> {
         }
     }
 
+    /// Ends the streams that are not accepted any more, evenly over that time. Takes the place of what was asked for
+    /// before: a stream that is accepted again stays.
+    pub(crate) fn revoke(&mut self, accepted: Option<Accepted>, within: Duration, now: Instant) {
+        self.revoked = match &accepted {
+            None => VecDeque::new(),
+            Some(accepted) => {
+                let is_revoked = |sink: &S| !accepted.accepts(sink.admission());
+                let leaving: Vec<_> =
+                    self.members.iter().filter(|(_, sink)| is_revoked(sink)).map(|(key, _)| key).collect();
+                let pause = within / u32::try_from(leaving.len().max(1)).unwrap_or(u32::MAX);
+                (1..).map(|number| now + pause * number).zip(leaving).collect()
+            }
+        };
+        self.admissions = accepted;
+    }
+
     /// Ends all streams, after what has been marked.
     pub(crate) fn close(&mut self, reason: Closed, now: Instant) {
         self.hand_out(now);
@@ -351,6 +386,7 @@ impl<S: Sink> Delivery<S> {
             self.evict(sink, Eviction::Ended(reason));
         }
         self.due = Due::default();
+        self.revoked = VecDeque::new();
     }
 }
 
@@ -516,6 +552,45 @@ mod tests {
             shard.tick(now);
         }
         assert!(closed(&behind) && closed(&later) && now <= began + 10 * second + second / 10);
+    }
+
+    #[test]
+    fn members_that_are_not_accepted_any_more_end_evenly_and_others_stay() {
+        let mut shard = shard();
+        let admitted = |shard: &mut Delivery<Fake>, admission: Option<u64>| {
+            let peer = Peer::default();
+            let sink = Fake { admission: admission.map(Into::into), ..Fake::new("a", &peer) };
+            shard.attach(sink, at(0), Instant::now());
+            peer
+        };
+        let kept = [Some(7), None].map(|admission| admitted(&mut shard, admission));
+        let revoked = [(); 4].map(|()| admitted(&mut shard, Some(8)));
+        let accepted =
+            |numbers: &[u64]| Some(Accepted::new(numbers.iter().map(|number| (*number).into()).collect()));
+        let (began, second) = (Instant::now(), Duration::from_secs(1));
+        let ended = || revoked.iter().filter(|peer| peer.eviction().is_some()).count();
+        shard.revoke(accepted(&[7]), 8 * second, began);
+        for number in 0..4 {
+            assert_eq!(shard.due(), Some(began + 2 * second * (number + 1)));
+            shard.tick(began + 2 * second * (number + 1) - Duration::from_millis(1));
+            assert_eq!(ended(), number as usize);
+            shard.tick(began + 2 * second * (number + 1));
+        }
+        assert_eq!((ended(), shard.due()), (4, None));
+        assert_eq!(revoked[0].eviction(), Some(Eviction::Ended(Closed::Revoked)));
+        // One that was on its way.
+        assert_eq!(admitted(&mut shard, Some(8)).eviction(), Some(Eviction::Ended(Closed::Revoked)));
+        // A second thought: those that have not ended yet stay.
+        let late = admitted(&mut shard, Some(7));
+        shard.revoke(accepted(&[8]), 8 * second, began);
+        shard.revoke(accepted(&[7, 8]), 8 * second, began);
+        shard.tick(began + 100 * second);
+        round(&mut shard, 1..=1, began);
+        for peer in kept.iter().chain([&late]) {
+            assert_eq!((peer.taken(), peer.eviction()), (vec![1], None));
+        }
+        shard.revoke(None, second, began);
+        assert_eq!(admitted(&mut shard, Some(9)).eviction(), None);
     }
 
     /// Publishes to all shards until the slow member has been evicted, and returns how long a shard waited.

@@ -17,6 +17,7 @@ use super::{
     sink::{Eviction, Gone, Sink, Tick},
 };
 use crate::{
+    Admission,
     interest::Interest,
     log::transport::{Entry, Position},
     metrics::node::Metrics,
@@ -102,6 +103,7 @@ pub(crate) struct Fake {
     pub(crate) interest: Arc<Interest>,
     pub(crate) peer: Peer,
     pub(crate) is_on_socket: bool,
+    pub(crate) admission: Option<Admission>,
 }
 
 impl Fake {
@@ -109,7 +111,7 @@ impl Fake {
     pub(crate) fn new(selector: &str, peer: &Peer) -> Self {
         let matchers = vec![Matcher::selector(selector, &Limits::default()).expect("valid")];
         let interest = Arc::new(Interest::new(matchers, Arc::new(Grants::default())));
-        Self { interest, peer: peer.clone(), is_on_socket: true }
+        Self { interest, peer: peer.clone(), is_on_socket: true, admission: None }
     }
 }
 
@@ -119,6 +121,10 @@ impl Sink for Fake {
 
     fn interest(&self) -> &Arc<Interest> {
         &self.interest
+    }
+
+    fn admission(&self) -> Option<Admission> {
+        self.admission
     }
 
     fn admit(&mut self, key: MemberKey, _: &Registry) -> io::Result<()> {

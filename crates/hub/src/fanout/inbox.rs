@@ -1,10 +1,11 @@
 //! What is handed in to a shard, and how far the shard has come.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::drain::DrainOrder;
 use crate::{
     Closed,
+    admission::Accepted,
     log::transport::{Entry, Position},
 };
 
@@ -21,6 +22,8 @@ pub(crate) enum Command<S> {
     Attach { sink: S, after: Position },
     /// Close members one after the other.
     Drain(DrainOrder),
+    /// End the streams that are not accepted any more, evenly over that time. `None`: all are accepted.
+    Revoke { accepted: Option<Accepted>, within: Duration },
     /// End all streams, and the shard.
     Close(Closed),
 }

@@ -2,7 +2,12 @@
 //!
 //! Clones are handles of the same shard. Its thread ends when it is closed, or after the last handle is dropped.
 
-use std::{io, sync::Arc, thread, time::Instant};
+use std::{
+    io,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use mio::{Poll, Waker};
 use tokio::sync::{mpsc, watch};
@@ -19,6 +24,7 @@ use super::{
 };
 use crate::{
     Closed,
+    admission::Accepted,
     health::Health,
     log::transport::{Entry, Position},
     metrics::node::Metrics,
@@ -201,6 +207,14 @@ impl<S: Sink> Shard<S> {
     pub(crate) async fn drain(&self, order: DrainOrder) {
         // An error means that it has ended, and they with it.
         let _ = self.0.commands.send(Command::Drain(order)).await;
+        self.0.bell.ring();
+    }
+
+    /// Ends the streams that are not accepted any more, evenly over that time, and those that attach later at once. `None`:
+    /// all are accepted.
+    pub(crate) async fn revoke(&self, accepted: Option<Accepted>, within: Duration) {
+        // An error means that it has ended, and all streams with it.
+        let _ = self.0.commands.send(Command::Revoke { accepted, within }).await;
         self.0.bell.ring();
     }
 

@@ -8,7 +8,7 @@ use super::{
     key::MemberKey,
     ring::{EntryNumber, Newest, Ring},
 };
-use crate::{Closed, interest::Interest, log::transport::Position};
+use crate::{Admission, Closed, interest::Interest, log::transport::Position};
 
 /// Where the frames of one member go. Only the thread of its shard calls it, and no call may block.
 pub(crate) trait Sink: Sized + Send + 'static {
@@ -19,6 +19,9 @@ pub(crate) trait Sink: Sized + Send + 'static {
 
     /// What the member wants and may have.
     fn interest(&self) -> &Arc<Interest>;
+
+    /// What let the subscriber in; `None`: it is never revoked.
+    fn admission(&self) -> Option<Admission>;
 
     /// The stream becomes a member. Called once, after its first frames.
     ///

@@ -168,6 +168,7 @@ impl<S: Sink> Worker<S> {
             match self.commands.try_recv() {
                 Ok(Command::Attach { sink, after }) => self.delivery.attach(sink, after, now),
                 Ok(Command::Drain(order)) => self.delivery.drain(order, now),
+                Ok(Command::Revoke { accepted, within }) => self.delivery.revoke(accepted, within, now),
                 Ok(Command::Close(reason)) => return Err(reason),
                 Err(mpsc::error::TryRecvError::Empty) => break,
                 Err(mpsc::error::TryRecvError::Disconnected) => return Err(Closed::Stopping),

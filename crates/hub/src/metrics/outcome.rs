@@ -59,6 +59,7 @@ impl From<Closed> for EndReason {
             Closed::Stopping => Self::Stopping,
             Closed::LogLost => Self::LogLost,
             Closed::Drained => Self::Drained,
+            Closed::Revoked => Self::Revoked,
         }
     }
 }

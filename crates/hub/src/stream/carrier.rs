@@ -5,6 +5,7 @@ use std::{io, sync::Arc, time::Instant};
 use mio::{Registry, event::Event};
 
 use crate::{
+    Admission,
     fanout::{
         key::MemberKey,
         ring::{EntryNumber, Newest, Ring},
@@ -32,6 +33,13 @@ impl Sink for Carrier {
         match self {
             Self::Polled(polled) => polled.interest(),
             Self::Socket(parked) => parked.interest(),
+        }
+    }
+
+    fn admission(&self) -> Option<Admission> {
+        match self {
+            Self::Polled(polled) => polled.admission(),
+            Self::Socket(parked) => parked.admission(),
         }
     }
 

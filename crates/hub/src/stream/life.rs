@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use petasos_protocol::sse::Frame;
 
 use crate::{
-    Closed,
+    Admission, Closed,
     log::transport::Position,
     stream::{
         history::{self, History},
@@ -76,6 +76,11 @@ impl Life {
     /// From now on the stream names cursors while it is silent.
     pub(crate) fn name_cursors(&mut self) {
         self.subscriber.name_cursors();
+    }
+
+    /// What let the subscriber in.
+    pub(crate) fn set_admission(&mut self, admission: Admission) {
+        self.subscriber.admission = Some(admission);
     }
 
     pub(crate) fn into_subscriber(self) -> Subscriber {
@@ -149,6 +154,11 @@ impl Life {
                 if self.subscriber.node.is_drained() {
                     self.end(Closed::Drained);
                     return Poll::Ready(Step::Ended(Closed::Drained));
+                }
+                // A live stream is its shard's to end.
+                if self.subscriber.is_revoked() {
+                    self.end(Closed::Revoked);
+                    return Poll::Ready(Step::Ended(Closed::Revoked));
                 }
                 if let Poll::Ready(step) = history.poll(&self.subscriber, cx) {
                     return Poll::Ready(self.step(step));

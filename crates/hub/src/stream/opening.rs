@@ -51,8 +51,8 @@ pub(crate) async fn open(
         }
         None => None,
     };
-    let outlived = node.settings.lifetime_max.and_then(|max| Instant::now().checked_add(lifetime(max)));
-    let retry = node.settings.retry.map(|time| retry(time.mul_f64(0.9), time.mul_f64(1.1)));
+    let outlived = node.timing.lifetime_max().and_then(|max| Instant::now().checked_add(lifetime(max)));
+    let retry = node.timing.retry().map(|time| retry(time.mul_f64(0.9), time.mul_f64(1.1)));
     let counted = Counted { dialect, carrier: StreamCarrier::Polled };
     node.metrics.stream_opened(counted.dialect, counted.carrier);
     if let Some(outcome) = replay {
@@ -62,6 +62,7 @@ pub(crate) async fn open(
         interest,
         naming: Naming::None,
         forgiven,
+        admission: None,
         close_at: close_at.into_iter().chain(outlived).min(),
         presence,
         counted: Some(counted),
@@ -81,6 +82,7 @@ pub(crate) async fn watch(node: Arc<Node>, shard: Shard<Carrier>) -> Result<Sess
         interest,
         naming: Naming::None,
         forgiven,
+        admission: None,
         close_at: None,
         presence: None,
         counted: None,

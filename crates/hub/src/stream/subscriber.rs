@@ -9,7 +9,7 @@ use petasos_protocol::Dialect;
 use tokio::time::Instant;
 
 use crate::{
-    Closed,
+    Admission, Closed,
     budget::{GrantsWeight, Weight},
     interest::Interest,
     log::transport::{Entry, Page, Position, Trimmed},
@@ -27,6 +27,8 @@ pub(crate) struct Subscriber {
     /// What the log had trimmed when the stream began. That is the hub's policy, and the answer to the cursor says so.
     /// What is trimmed later and was still to be sent is a loss.
     pub(crate) forgiven: Trimmed,
+    /// `None`: the program that runs the hub, which nothing revokes.
+    pub(crate) admission: Option<Admission>,
     /// When its stream ends at the latest.
     pub(crate) close_at: Option<Instant>,
     #[expect(dead_code, reason = "held for its Drop")]
@@ -73,9 +75,14 @@ impl Subscriber {
         page.trimmed.updates > after.max(self.forgiven.updates) || lost_events
     }
 
+    /// Whether the hub would not let it in any more.
+    pub(crate) fn is_revoked(&self) -> bool {
+        !self.node.admissions.accept(self.admission)
+    }
+
     /// Its keep-alive and its lifetime.
     pub(crate) fn pulse(&self) -> Pulse {
-        let keep_alive = self.counted.and(self.node.settings.keep_alive);
+        let keep_alive = self.counted.and_then(|_| self.node.timing.keep_alive());
         Pulse { keep_alive, close_at: self.close_at.map(Instant::into_std) }
     }
 

@@ -30,6 +30,7 @@ use tokio::{
 };
 
 use crate::{
+    Settings,
     connection::{
         first,
         handover::Handover,
@@ -80,6 +81,26 @@ impl Connections {
     pub fn set_bounds(&self, connections_max: usize, streams_max: usize) {
         self.permits.set_max(connections_max);
         self.service.streams().set_total_max(streams_max);
+    }
+
+    /// Puts other settings into force, for requests that begin later; the bounds of streams and connections at once. What is
+    /// open stays open. `head_timeout`, `idle_max`, `stalled_max`, `write_timeout` and `direct` stay as they were.
+    pub fn set_settings(&self, settings: Settings) {
+        let former = self.service.settings();
+        self.permits.set_max(settings.connections_max);
+        self.service.set_settings(Settings {
+            head_timeout: former.head_timeout,
+            idle_max: former.idle_max,
+            stalled_max: former.stalled_max,
+            write_timeout: former.write_timeout,
+            direct: former.direct,
+            ..settings
+        });
+    }
+
+    /// The connections that are open.
+    pub fn open(&self) -> usize {
+        self.permits.open()
     }
 
     /// A permit for one more connection. If as many are open as may be, the connection that has waited longest for a

@@ -62,6 +62,11 @@ impl Permits {
         if has_room { Some(ConnectionPermit(self.open.clone())) } else { self.idle.evict() }
     }
 
+    /// The connections that are open.
+    pub(crate) fn open(&self) -> usize {
+        *self.open.borrow()
+    }
+
     /// From now on so many connections may be open.
     pub(crate) fn set_max(&self, max: usize) {
         self.max.store(max, Ordering::Relaxed);

@@ -31,9 +31,9 @@ impl Default for StreamLimits {
 
 /// The streams that are open, counted.
 pub(crate) struct Streams {
-    limits: StreamLimits,
-    /// Takes the place of `limits.total`.
     total_max: AtomicUsize,
+    per_address: AtomicUsize,
+    per_token: AtomicUsize,
     open: Mutex<Open>,
     /// Tokens are counted by a keyed hash and not kept.
     hasher: RandomState,
@@ -69,8 +69,14 @@ pub(crate) enum Full {
 
 impl Streams {
     pub(crate) fn new(limits: StreamLimits) -> Arc<Self> {
-        let total_max = AtomicUsize::new(limits.total);
-        Arc::new(Self { limits, total_max, open: Mutex::default(), hasher: RandomState::new() })
+        let StreamLimits { total, per_address, per_token } = limits;
+        Arc::new(Self {
+            total_max: total.into(),
+            per_address: per_address.into(),
+            per_token: per_token.into(),
+            open: Mutex::default(),
+            hasher: RandomState::new(),
+        })
     }
 
     /// How many streams may be open; 0: any number.
@@ -83,9 +89,16 @@ impl Streams {
         self.total_max.store(max, Ordering::Relaxed);
     }
 
+    /// From now on these bounds hold. Streams that began while addresses or tokens were not counted do not count there.
+    pub(crate) fn set_limits(&self, limits: StreamLimits) {
+        self.set_total_max(limits.total);
+        self.per_address.store(limits.per_address, Ordering::Relaxed);
+        self.per_token.store(limits.per_token, Ordering::Relaxed);
+    }
+
     /// The holder of a token, if tokens are counted.
     pub(crate) fn token(&self, token: &str) -> Option<Holder> {
-        (self.limits.per_token > 0).then(|| Holder::Token(self.hasher.hash_one(token)))
+        (self.per_token.load(Ordering::Relaxed) > 0).then(|| Holder::Token(self.hasher.hash_one(token)))
     }
 
     /// A permit for a stream to that address, begun with that token.
@@ -97,14 +110,18 @@ impl Streams {
         address: Option<IpAddr>,
         token: Option<Holder>,
     ) -> Result<StreamPermit, Full> {
-        let (StreamLimits { per_address, per_token, .. }, total) = (self.limits, self.total_max());
+        let (per_address, per_token) =
+            (self.per_address.load(Ordering::Relaxed), self.per_token.load(Ordering::Relaxed));
+        let total = self.total_max();
         let address = address.filter(|_| per_address > 0).map(Holder::Address);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if total > 0 && open.total >= total {
             return Err(Full::Total);
         }
         for (holder, max, full) in [(address, per_address, Full::Address), (token, per_token, Full::Token)] {
-            if holder.is_some_and(|holder| open.by_holder.get(&holder).is_some_and(|held| *held >= max)) {
+            if max > 0
+                && holder.is_some_and(|holder| open.by_holder.get(&holder).is_some_and(|held| *held >= max))
+            {
                 return Err(full);
             }
         }

@@ -15,7 +15,7 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderValue, header};
-use petasos_auth::Verifier;
+use petasos_auth::{Basis, Verified, Verifier};
 use petasos_protocol::{
     Dialect,
     request::Form,
@@ -60,6 +60,8 @@ pub(crate) struct Credentials<'a> {
     pub(crate) close_at: Option<Instant>,
     /// The version of the protocol that the token is written for.
     pub(crate) dialect: Dialect,
+    /// What the token was accepted by.
+    pub(crate) basis: Basis,
 }
 
 impl<'a> Presented<'a> {
@@ -168,8 +170,8 @@ impl<'a> Tokens<'a> {
                         let remaining = Duration::try_from_secs_f64(expiry - now).unwrap_or(Duration::MAX);
                         Instant::now().checked_add(remaining.saturating_sub(GRACE).min(LONGEST))
                     });
-                    let (grants, dialect) = (verified.grants, verified.dialect);
-                    return Ok(Credentials { token, grants, close_at, dialect });
+                    let Verified { grants, dialect, basis, .. } = verified;
+                    return Ok(Credentials { token, grants, close_at, dialect, basis });
                 }
                 Err(reason @ TokenError::KeysUnavailable { .. }) => undecided = Some(reason),
                 Err(reason) => refused = Some(reason),

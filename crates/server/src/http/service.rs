@@ -1,6 +1,11 @@
 //! From a request to its handler.
 
-use std::{fmt, net::IpAddr, time::Instant};
+use std::{
+    fmt,
+    net::IpAddr,
+    sync::{Arc, PoisonError, RwLock},
+    time::{Duration, Instant},
+};
 
 use http::{Method, Request, Response, Version, header};
 use petasos_hub::{Hub, metrics::Check};
@@ -27,17 +32,29 @@ use crate::{
 };
 
 /// A hub that answers HTTP requests.
-pub struct Service(Context);
+pub struct Service {
+    hub: Hub,
+    streams: Arc<Streams>,
+    requests: Arc<Requests>,
+    /// What requests that begin now use.
+    current: RwLock<Arc<Context>>,
+}
 
 impl Service {
     /// For a running hub.
     pub fn new(hub: Hub, settings: Settings) -> Self {
-        Self(Context::new(hub, settings))
+        let context = Context::new(hub.clone(), settings);
+        Self {
+            hub,
+            streams: Arc::clone(&context.streams),
+            requests: Arc::clone(&context.requests),
+            current: RwLock::new(Arc::new(context)),
+        }
     }
 
     /// The hub behind it.
     pub fn hub(&self) -> &Hub {
-        &self.0.hub
+        &self.hub
     }
 
     /// What the hub needs to do its work, each with what was found. It is ready while all of it is met.
@@ -49,21 +66,45 @@ impl Service {
     /// log.
     pub async fn metrics(&self) -> Samples {
         let snapshot = self.hub().snapshot().await;
-        gather(snapshot, &self.checks(), &self.0.requests)
+        gather(snapshot, &self.checks(), &self.requests)
     }
 
     /// What requests have come to.
     pub(crate) fn requests(&self) -> &Requests {
-        &self.0.requests
+        &self.requests
     }
 
     /// Counts the open streams.
     pub(crate) fn streams(&self) -> &Streams {
-        &self.0.streams
+        &self.streams
     }
 
-    pub(crate) fn settings(&self) -> &Settings {
-        &self.0.settings
+    /// The settings in force.
+    pub fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.context().settings)
+    }
+
+    /// What requests that begin now use.
+    fn context(&self) -> Arc<Context> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts other settings into force, for requests that begin later.
+    pub(crate) fn set_settings(&self, settings: Settings) {
+        let limits = settings.streams;
+        let next = Arc::new(self.context().with_settings(settings));
+        self.streams.set_limits(limits);
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = next;
+    }
+
+    /// Ends the streams that the settings in force would not let in any more, evenly over that time: those of tokens whose key or
+    /// issuer is gone, and those without a token where it takes one now. `None`: no stream ends, and none of those that a
+    /// former call has not ended yet.
+    pub async fn revoke(&self, within: Option<Duration>) {
+        match within {
+            Some(within) => self.hub.revoke(Some(self.context().admissions()), within).await,
+            None => self.hub.revoke(None, Duration::ZERO).await,
+        }
     }
 
     /// Answers one request, for servers that do not use [`Connections`](crate::Connections). Every request gets an answer.
@@ -74,13 +115,13 @@ impl Service {
 
     /// Answers one request of the peer with that address; `None`: it did not come over a network.
     pub(crate) async fn answer(&self, request: Request<impl RequestBody>, peer: Option<IpAddr>) -> Answer {
-        let context = &self.0;
+        let context = &*self.context();
         let cors = &context.settings.cors;
         let method = request.method().clone();
         let access = cors.access(request.headers());
         let is_stream = method == Method::GET && request.uri().path() == context.hub.url().path();
         let is_browser = is_stream && event_source::is_browser(request.headers());
-        let mut answer = self.route(request, peer).await.unwrap_or_else(|refusal| {
+        let mut answer = route(context, request, peer).await.unwrap_or_else(|refusal| {
             context.requests.refused(refusal.kind());
             Answer::Whole(match is_browser && refusal.will_pass() {
                 true => event_source::come_back(&refusal),
@@ -90,87 +131,86 @@ impl Service {
         cors.apply(access, answer.headers_mut());
         answer
     }
+}
 
-    async fn route(
-        &self,
-        request: Request<impl RequestBody>,
-        peer: Option<IpAddr>,
-    ) -> Result<Answer, Refusal> {
-        let context = &self.0;
-        if request.version() == Version::HTTP_11
-            && request.headers().get_all(header::HOST).iter().count() != 1
-        {
-            return Err(Refusal::HostMissing);
+async fn route(
+    context: &Context,
+    request: Request<impl RequestBody>,
+    peer: Option<IpAddr>,
+) -> Result<Answer, Refusal> {
+    if request.version() == Version::HTTP_11 && request.headers().get_all(header::HOST).iter().count() != 1 {
+        return Err(Refusal::HostMissing);
+    }
+    let path = request.uri().path();
+    if path != context.hub.url().path() {
+        return route_documents(context, request).await.map(Answer::Whole);
+    }
+    let allow = match context.settings.publish {
+        true => "GET, HEAD, OPTIONS, POST, QUERY",
+        false => "GET, HEAD, OPTIONS, QUERY",
+    };
+    match request.method().as_str() {
+        "GET" | "HEAD" | "QUERY" => subscribe::handle(context, request, peer).await,
+        "POST" if context.settings.publish => {
+            let began = Instant::now();
+            let answer = publish::handle(context, request).await;
+            let result = answer.as_ref().map_or_else(Refusal::publish_result, |_| PublishResult::Ok);
+            context.requests.published(result, began.elapsed());
+            answer.map(Answer::Whole)
         }
-        let path = request.uri().path();
-        if path != context.hub.url().path() {
-            return self.route_documents(request).await.map(Answer::Whole);
-        }
-        let allow = match context.settings.publish {
-            true => "GET, HEAD, OPTIONS, POST, QUERY",
-            false => "GET, HEAD, OPTIONS, QUERY",
+        "OPTIONS" => Ok(Answer::Whole(context.settings.cors.preflight(request.headers(), allow))),
+        _ => Err(Refusal::MethodNotAllowed { allow }),
+    }
+}
+
+/// Routes a request on another path than the hub's own.
+async fn route_documents(
+    context: &Context,
+    request: Request<impl RequestBody>,
+) -> Result<Response<Body>, Refusal> {
+    let path = request.uri().path();
+    if let Some(probe) = Probe::parse(path) {
+        return match request.method() {
+            &Method::GET | &Method::HEAD => Ok(probe.answer(&context.hub)),
+            _ => Err(Refusal::MethodNotAllowed { allow: "GET, HEAD" }),
         };
-        match request.method().as_str() {
-            "GET" | "HEAD" | "QUERY" => subscribe::handle(context, request, peer).await,
-            "POST" if context.settings.publish => {
-                let began = Instant::now();
-                let answer = publish::handle(context, request).await;
-                let result = answer.as_ref().map_or_else(Refusal::publish_result, |_| PublishResult::Ok);
-                context.requests.published(result, began.elapsed());
-                answer.map(Answer::Whole)
-            }
-            "OPTIONS" => Ok(Answer::Whole(context.settings.cors.preflight(request.headers(), allow))),
-            _ => Err(Refusal::MethodNotAllowed { allow }),
-        }
     }
+    let allow = "GET, HEAD, OPTIONS";
+    let is_metadata = context.metadata_path.as_deref() == Some(path);
+    let asked = Asked::parse(context, path);
+    match (request.method(), asked) {
+        (_, None) if !is_metadata => Err(nothing_at(context, path)),
+        (&Method::OPTIONS, _) => Ok(context.settings.cors.preflight(request.headers(), allow)),
+        (&Method::GET | &Method::HEAD, Some(asked)) => {
+            let head = request.into_parts().0;
+            let answer = subscriptions::handle(context, &head, asked).await;
+            answer.map_err(|refusal| match refusal {
+                Refusal::NotFound => nothing_at(context, head.uri.path()),
+                refusal => refusal,
+            })
+        }
+        (&Method::GET | &Method::HEAD, None) => {
+            Ok(metadata::answer(&context.metadata, request.method() == Method::GET))
+        }
+        _ => Err(Refusal::MethodNotAllowed { allow }),
+    }
+}
 
-    /// Routes a request on another path than the hub's own.
-    async fn route_documents(&self, request: Request<impl RequestBody>) -> Result<Response<Body>, Refusal> {
-        let context = &self.0;
-        let path = request.uri().path();
-        if let Some(probe) = Probe::parse(path) {
-            return match request.method() {
-                &Method::GET | &Method::HEAD => Ok(probe.answer(&context.hub)),
-                _ => Err(Refusal::MethodNotAllowed { allow: "GET, HEAD" }),
-            };
-        }
-        let allow = "GET, HEAD, OPTIONS";
-        let is_metadata = context.metadata_path.as_deref() == Some(path);
-        let asked = Asked::parse(context, path);
-        match (request.method(), asked) {
-            (_, None) if !is_metadata => Err(self.nothing_at(path)),
-            (&Method::OPTIONS, _) => Ok(context.settings.cors.preflight(request.headers(), allow)),
-            (&Method::GET | &Method::HEAD, Some(asked)) => {
-                let head = request.into_parts().0;
-                let answer = subscriptions::handle(context, &head, asked).await;
-                answer.map_err(|refusal| match refusal {
-                    Refusal::NotFound => self.nothing_at(head.uri.path()),
-                    refusal => refusal,
-                })
-            }
-            (&Method::GET | &Method::HEAD, None) => {
-                Ok(metadata::answer(&context.metadata, request.method() == Method::GET))
-            }
-            _ => Err(Refusal::MethodNotAllowed { allow }),
-        }
-    }
-
-    /// The refusal for a path at which there is nothing. It may be a path of the subscription API in which a proxy has
-    /// decoded encoded slashes.
-    fn nothing_at(&self, path: &str) -> Refusal {
-        let below = path.strip_prefix(self.hub().url().path());
-        let Some(below) = below.and_then(|rest| rest.strip_prefix("/subscriptions/")) else {
-            return Refusal::NotFound;
-        };
-        // The segment before the slashes of "https://".
-        let has_scheme = below.split('/').any(|segment| segment.ends_with(':'));
-        let is_long = Asked::parse(&self.0, path).is_none() && below.split('/').count() > 2;
-        if has_scheme || is_long { Refusal::PathDecoded } else { Refusal::NotFound }
-    }
+/// The refusal for a path at which there is nothing. It may be a path of the subscription API in which a proxy has
+/// decoded encoded slashes.
+fn nothing_at(context: &Context, path: &str) -> Refusal {
+    let below = path.strip_prefix(context.hub.url().path());
+    let Some(below) = below.and_then(|rest| rest.strip_prefix("/subscriptions/")) else {
+        return Refusal::NotFound;
+    };
+    // The segment before the slashes of "https://".
+    let has_scheme = below.split('/').any(|segment| segment.ends_with(':'));
+    let is_long = Asked::parse(context, path).is_none() && below.split('/').count() > 2;
+    if has_scheme || is_long { Refusal::PathDecoded } else { Refusal::NotFound }
 }
 
 impl fmt::Debug for Service {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Service").field("hub", self.hub()).field("settings", self.settings()).finish()
+        f.debug_struct("Service").field("hub", self.hub()).field("settings", &self.settings()).finish()
     }
 }

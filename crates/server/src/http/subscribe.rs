@@ -12,7 +12,7 @@ use petasos_protocol::{
 use crate::http::{
     answer::{Answer, Opening},
     body::{Body, RequestBody},
-    context::Context,
+    context::{ANONYMOUS, Context},
     credentials::Presented,
     event_source, form,
     refusal::Refusal,
@@ -28,12 +28,14 @@ pub(crate) async fn handle(
     let limits = &settings.limits;
     let (head, content) = request.into_parts();
     let query = Form::parse(head.uri.query().unwrap_or_default().as_bytes(), Part::Query, limits)?;
-    let (grants, close_at, token) = match Presented::find(&head.headers, &query, settings)? {
+    let (grants, close_at, token, admission) = match Presented::find(&head.headers, &query, settings)? {
         Presented::Tokens(tokens) => {
             let found = tokens.verify(&context.verifier, Role::Subscriber).await?;
-            (found.grants, found.close_at, context.streams.token(found.token))
+            (found.grants, found.close_at, context.streams.token(found.token), found.basis.number())
         }
-        Presented::Nothing { .. } if settings.anonymous => (Arc::clone(&context.nothing), None, None),
+        Presented::Nothing { .. } if settings.anonymous => {
+            (Arc::clone(&context.nothing), None, None, ANONYMOUS)
+        }
         Presented::Nothing { other_scheme } => {
             return Err(Refusal::TokenMissing { other_scheme, subscribes: true });
         }
@@ -68,6 +70,7 @@ pub(crate) async fn handle(
     let address = peer.map(|peer| settings.proxies.client(peer, &head.headers));
     let permit = context.streams.enter(address, token).map_err(Refusal::TooManyStreams)?;
     let mut session = hub.subscribe(request, grants, close_at).await?;
+    session.set_admission(admission.into());
     if head.method == Method::GET && event_source::is_browser(&head.headers) {
         session.name_cursors();
     }

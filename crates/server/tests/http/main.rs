@@ -13,6 +13,7 @@ mod log;
 mod passing;
 mod proxied;
 mod replay;
+mod settings;
 mod v1;
 
 /// The environment variable with which streams stay in the HTTP library.

@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
-    Closed,
+    Admission, Closed,
     fanout::{
         key::MemberKey,
         ring::{EntryNumber, Ring},
@@ -140,16 +140,21 @@ fn wake(mut queue: MutexGuard<'_, Queue>) {
 /// The shard's side of an outbox. However a shard ends, the queues that it feeds end, too.
 pub(crate) struct Polled {
     interest: Arc<Interest>,
+    admission: Option<Admission>,
     outbox: Arc<Outbox>,
 }
 
 impl Polled {
-    pub(crate) fn new(interest: Arc<Interest>, outbox: Arc<Outbox>) -> Self {
-        Self { interest, outbox }
+    pub(crate) fn new(interest: Arc<Interest>, admission: Option<Admission>, outbox: Arc<Outbox>) -> Self {
+        Self { interest, admission, outbox }
     }
 
     pub(crate) fn interest(&self) -> &Arc<Interest> {
         &self.interest
+    }
+
+    pub(crate) fn admission(&self) -> Option<Admission> {
+        self.admission
     }
 
     /// The shard admits the member.

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::outbox::{End, Next, Outbox, Polled};
 use crate::{
-    Closed,
+    Admission, Closed,
     fanout::shard::Shard,
     log::transport::Position,
     metrics::outcome::StreamCarrier,
@@ -102,6 +102,12 @@ impl Session {
             opening.names_cursor = true;
             self.life.name_cursors();
         }
+    }
+
+    /// Says what let the subscriber in: see [`Hub::revoke`](crate::Hub::revoke). It is said before anything of the stream is
+    /// sent. A stream of which nothing is said is never revoked.
+    pub fn set_admission(&mut self, admission: Admission) {
+        self.life.set_admission(admission);
     }
 
     /// When the stream ends at the latest.
@@ -216,7 +222,8 @@ impl Session {
 
     fn attach(&mut self, after: Position) {
         let outbox = Arc::<Outbox>::default();
-        let polled = Polled::new(Arc::clone(&self.life.subscriber().interest), Arc::clone(&outbox));
+        let Subscriber { interest, admission, .. } = self.life.subscriber();
+        let polled = Polled::new(Arc::clone(interest), *admission, Arc::clone(&outbox));
         let shard = self.shard.clone();
         let attached = Box::pin(async move { shard.attach(Carrier::Polled(polled), after).await });
         self.feed = Feed::Attaching { attached, after, reader: Reader { outbox, shard: self.shard.clone() } };

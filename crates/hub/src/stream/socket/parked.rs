@@ -20,6 +20,7 @@ use super::{
     write::{SLICES_MAX, discard, write},
 };
 use crate::{
+    Admission,
     fanout::{
         key::MemberKey,
         ring::{EntryNumber, Newest, Ring},
@@ -99,6 +100,10 @@ impl<H> Parked<H> {
 
     pub(crate) fn interest(&self) -> &Arc<Interest> {
         &self.stream.subscriber.interest
+    }
+
+    pub(crate) fn admission(&self) -> Option<Admission> {
+        self.stream.subscriber.admission
     }
 
     pub(crate) fn admit(&mut self, key: MemberKey, readiness: &Registry) -> io::Result<()> {
