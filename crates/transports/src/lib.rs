@@ -153,6 +153,26 @@ pub async fn open(dsn: &Dsn, options: &Options) -> Result<Arc<dyn Transport>, Op
     }
 }
 
+/// Tries whether the log that a URL names could be opened, as far as that changes nothing: a store answers and takes the login,
+/// a directory can be written to or made. Waits as long as [`open`].
+///
+/// # Errors
+/// As [`open`].
+pub async fn probe(dsn: &Dsn) -> Result<(), OpenError> {
+    check(dsn)?;
+    match dsn.scheme() {
+        #[cfg(feature = "host")]
+        "durable" | "host" => durable::settings::Settings::parse(dsn)?.probe_directory(),
+        #[cfg(feature = "nats")]
+        "nats" | "tls" => nats::probe(dsn).await,
+        #[cfg(feature = "postgres")]
+        "postgres" | "postgresql" => postgres::probe(dsn).await,
+        #[cfg(feature = "redis")]
+        scheme if scheme.starts_with("redis") => redis::probe(dsn).await,
+        _ => Ok(()),
+    }
+}
+
 /// The schemes of the URLs of all transports in this build; Redis has some with a `+` and more behind it, too.
 pub const SCHEMES: &[&str] = &[
     "memory",

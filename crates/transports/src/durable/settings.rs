@@ -49,6 +49,23 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const TIMEOUT_MIN: Duration = Duration::from_secs(1);
 
 impl Settings {
+    /// Whether this process may write to the directory, or make it.
+    #[cfg(feature = "host")]
+    pub(crate) fn probe_directory(&self) -> Result<(), OpenError> {
+        use rustix::fs::{Access, access};
+        let is_there = |path: &&std::path::Path| path.symlink_metadata().is_ok();
+        // An absolute path always has an ancestor that is there.
+        let Some(nearest) = self.directory.ancestors().find(is_there) else { return Ok(()) };
+        let writable = access(nearest, Access::WRITE_OK | Access::EXEC_OK);
+        let problem = match writable {
+            Ok(()) if nearest.is_dir() => return Ok(()),
+            Ok(()) => "it is no directory".to_owned(),
+            Err(error) => std::io::Error::from(error).to_string(),
+        };
+        let shown = nearest.display();
+        Err(OpenError::Refused(format!("the directory \"{shown}\" cannot be used for the log: {problem}")))
+    }
+
     pub(crate) fn parse(dsn: &Dsn) -> Result<Self, OpenError> {
         dsn.has_only(&["lease", "name", "timeout"])?;
         if !dsn.hosts().is_empty() || dsn.user().is_some() {

@@ -53,13 +53,9 @@ struct NatsTransport {
 /// Opens the log, makes or checks its streams, and reads what it holds.
 pub(crate) async fn open(dsn: &Dsn, options: &Options) -> Result<Arc<dyn Transport>, OpenError> {
     options.retention.has_only_entries(dsn)?;
-    let link = Arc::new(Link::open(Settings::parse(dsn)?).await?);
-    if !link.connection().client.is_server_compatible(2, 9, 0) {
-        return Err(OpenError::Refused("the NATS server is too old: it has to be 2.9 or later".to_owned()));
-    }
+    let link = connect(dsn).await?;
     let updates_max = options.retention.entries_max;
     let streams = Streams::new(&link, updates_max);
-    link.account().await.map_err(|failure| streams::refused(&link, &failure))?;
     let info = streams.ensure(&link).await?;
     let unavailable = |failure: Failure| TransportError::from(failure);
     let (log, bounds) =
@@ -73,6 +69,20 @@ pub(crate) async fn open(dsn: &Dsn, options: &Options) -> Result<Arc<dyn Transpo
     let writer = Arc::new(Writer::new(Arc::clone(&log)));
     let registry = Subscribers::new(Arc::clone(&writer));
     Ok(Arc::new(NatsTransport { log, writer, registry, _tasks: tasks }))
+}
+
+/// Connects, and asks for the account's JetStream. Changes nothing.
+pub(crate) async fn probe(dsn: &Dsn) -> Result<(), OpenError> {
+    connect(dsn).await.map(drop)
+}
+
+async fn connect(dsn: &Dsn) -> Result<Arc<Link>, OpenError> {
+    let link = Arc::new(Link::open(Settings::parse(dsn)?).await?);
+    if !link.connection().client.is_server_compatible(2, 9, 0) {
+        return Err(OpenError::Refused("the NATS server is too old: it has to be 2.9 or later".to_owned()));
+    }
+    link.account().await.map_err(|failure| streams::refused(&link, &failure))?;
+    Ok(link)
 }
 
 #[async_trait]

@@ -95,6 +95,12 @@ pub(crate) async fn open(dsn: &Dsn, options: &Options) -> Result<Arc<dyn Transpo
     Ok(Arc::new(PostgresTransport { core, writer, readers, reader, followers, registry, _tasks: tasks }))
 }
 
+/// Logs in to the database. Changes nothing.
+pub(crate) async fn probe(dsn: &Dsn) -> Result<(), OpenError> {
+    let (_client, _wire) = Settings::parse(dsn)?.connect().await?;
+    Ok(())
+}
+
 impl PostgresTransport {
     fn log(&self) -> &Log {
         &self.readers[self.reader.fetch_add(1, Ordering::Relaxed) % READERS]

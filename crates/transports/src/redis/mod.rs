@@ -89,6 +89,16 @@ pub(crate) async fn open(dsn: &Dsn, options: &Options) -> Result<Arc<dyn Transpo
     }))
 }
 
+/// Connects, and looks at the settings of the server. Changes nothing.
+pub(crate) async fn probe(dsn: &Dsn) -> Result<(), OpenError> {
+    let settings = Arc::new(Settings::parse(dsn)?);
+    let at_open = |failure: Failure| failure.at_open(dsn);
+    let endpoint = Endpoint::new(Arc::clone(&settings));
+    let mut connection = endpoint.connect().await.map_err(at_open)?;
+    let check = time::timeout(settings.timeout, server::check(&mut connection)).await;
+    check.map_err(|_| at_open(Failure::Silence))?
+}
+
 async fn check(
     connection: &mut ::redis::aio::MultiplexedConnection,
     scripts: &Scripts,
