@@ -1,22 +1,31 @@
 //! The command line: the commands of the binary, and the settings that all commands share.
 
-use std::{collections::BTreeMap, env, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command, value_parser};
-use petasos::{Config, Secret};
+use clap_complete::Shell;
+use petasos::Secret;
 use petasos_protocol::token::Role;
 
 use crate::{
-    settings::{Address, Kind, Options, SETTINGS},
+    check::{self, Check},
+    health::{self, Health},
+    listing::{self, Listing},
+    settings::{Options, Source, arguments},
     token::{Explain, Mint, PUBLISHER_LIFETIME, SUBSCRIBER_LIFETIME, now},
 };
 
 /// What the binary is asked to do.
 pub(crate) enum Task {
-    Serve(Box<Options>),
+    Serve(Box<Options>, Source),
     Mint(Box<Options>, Mint),
     Inspect(Secret),
     Explain(Box<Options>, Explain),
+    Check(Check, Source),
+    List(Listing, Source),
+    AskHealth(Health, Source),
+    Complete(Shell),
+    WriteManual,
 }
 
 const ABOUT: &str = "A hub compatible with the Mercure protocol: pushes updates to browsers over Server-Sent Events.\n\n\
@@ -24,10 +33,9 @@ const ABOUT: &str = "A hub compatible with the Mercure protocol: pushes updates 
     Every setting is a flag, an environment variable (PETASOS_ and its name in capitals) and a key of the file that \
     --config names (its name with underscores). A flag counts before a variable, a variable before the file.";
 
-const AFTER: &str = "PETASOS_LOG chooses what is logged on standard error: error, warn, info (the default) or debug, also for a part \
-    of the hub, such as info,petasos_hub=debug.\n\n\
-    GET /healthz answers 200 while the hub works, GET /readyz while it also reaches its log; else they answer 503. Operators \
-    find metrics and more at --admin-listen: /metrics, /status, /healthz, and /readyz with its reasons.\n\n\
+const AFTER: &str = "GET /healthz answers 200 while the hub works, GET /readyz while it also reaches its log; else they answer 503. \
+    Operators find metrics and more at --admin-listen: /metrics, /status, /healthz, and /readyz with its reasons.\n\n\
+    SIGHUP reads the settings again, without ending a stream. petasos check looks for mistakes before.\n\n\
     SIGTERM and SIGINT end the process: for --drain-delay only /readyz changes, then streams are closed one after the other \
     over --drain. A second signal ends all streams at once, and so does Ctrl-C at a terminal.";
 
@@ -38,14 +46,8 @@ pub(crate) fn command() -> Command {
         .long_about(ABOUT)
         .after_help(AFTER)
         .args_conflicts_with_subcommands(true)
-        .arg(
-            Arg::new(DEV)
-                .long(DEV)
-                .action(ArgAction::SetTrue)
-                .help("For development on this machine, as the Python server: --listen 127.0.0.1:5500 --anonymous --compat \
-                       --cors-origins '*' --drain-delay 0 --drain 0, where no other setting says otherwise"),
-        )
-        .args(settings())
+        .arg(arguments::for_development())
+        .args(arguments::all())
         .subcommand(
             Command::new("token")
                 .about("Make a token, or look into one")
@@ -58,9 +60,33 @@ pub(crate) fn command() -> Command {
                 ),
         )
         .subcommand(explain())
+        .subcommand(check::command())
+        .subcommand(listing::command())
+        .subcommand(health::command())
+        .subcommand(
+            Command::new("completions")
+                .about("Write the completions of a shell")
+                .arg(Arg::new("shell").required(true).value_name("SHELL").value_parser(value_parser!(Shell))),
+        )
+        .subcommand(Command::new("man").about("Write the manual page"))
 }
 
-const DEV: &str = "dev";
+/// The completions of a shell.
+pub(crate) fn completions(shell: Shell) -> String {
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut command(), "petasos", &mut text);
+    String::from_utf8_lossy(&text).trim_end().to_owned()
+}
+
+/// The manual page.
+///
+/// # Errors
+/// None that is known: it writes to memory.
+pub(crate) fn manual() -> std::io::Result<String> {
+    let mut text = Vec::new();
+    clap_mangen::Man::new(command()).render(&mut text)?;
+    Ok(String::from_utf8_lossy(&text).trim_end().to_owned())
+}
 
 /// What is said below the options of a command about tokens.
 const OF_THE_HUB: &str = "Every setting of the hub counts here, too, as a flag, a variable or in the file: its keys, --issuer, \
@@ -106,7 +132,7 @@ fn mint() -> Command {
                 .action(ArgAction::SetTrue)
                 .help("Make a token of protocol 0.x; patterns are URI templates then"),
         )
-        .args(hidden_settings())
+        .args(arguments::hidden())
         .after_help(OF_THE_HUB)
 }
 
@@ -122,7 +148,7 @@ fn explain() -> Command {
         .arg(topics("publish", "Whether it may publish an update with these topics"))
         .arg(topics("subscribe", "Whether it may receive a private update with these topics"))
         .group(ArgGroup::new("action").args(["publish", "subscribe"]).required(true))
-        .args(hidden_settings())
+        .args(arguments::hidden())
         .after_help(OF_THE_HUB)
 }
 
@@ -139,56 +165,30 @@ fn token() -> Arg {
         .help("The token; \"-\" reads it from standard input, where no list of processes shows it")
 }
 
-/// The arguments of all settings.
-fn settings() -> Vec<Arg> {
-    let config = Arg::new("config")
-        .long("config")
-        .value_name("PATH")
-        .env("PETASOS_CONFIG")
-        .value_parser(value_parser!(PathBuf))
-        .help("A TOML file with settings");
-    let settings = SETTINGS.iter().map(|setting| {
-        let default = match setting.default {
-            "" => String::new(),
-            default => format!(" [default: {default}]"),
-        };
-        let names: Vec<_> = setting.variables().collect();
-        let arg = Arg::new(setting.key).long(setting.flag()).help_heading(setting.heading).help(format!(
-            "{}{default} [env: {}]",
-            setting.help,
-            names.join(", ")
-        ));
-        match setting.kind {
-            Kind::Switch => {
-                arg.value_name("BOOL").num_args(0..=1).require_equals(true).default_missing_value("true")
-            }
-            Kind::Text(name) => arg.value_name(name),
-            // PEM begins with a hyphen. As an unknown flag, a key would be quoted in the error.
-            Kind::Secret(name) => arg.value_name(name).allow_hyphen_values(true),
-            Kind::List(name) => arg.value_name(name).action(ArgAction::Append),
-            Kind::Tables => arg.value_name("TABLES"),
-        }
-    });
-    std::iter::once(config).chain(settings).collect()
-}
-
-/// The arguments of all settings, for a command with options of its own, which a list of all settings would bury.
-fn hidden_settings() -> impl Iterator<Item = Arg> {
-    settings().into_iter().map(|arg| if arg.get_id() == "config" { arg } else { arg.hide(true) })
-}
-
 /// Reads the command line.
 ///
 /// # Errors
 /// The first thing that is wrong, and what to write instead.
 pub(crate) fn task(matches: &ArgMatches) -> Result<Task, String> {
     match matches.subcommand() {
-        None => Ok(Task::Serve(Box::new(options(matches)?))),
+        None => {
+            let source = arguments::source(matches);
+            Ok(Task::Serve(Box::new(source.read()?), source))
+        }
         Some(("token", token)) => match token.subcommand() {
             Some(("mint", mint)) => Ok(Task::Mint(Box::new(options(mint)?), read_mint(mint))),
             Some((_, inspect)) => Ok(Task::Inspect(read_token(inspect)?)),
             None => Err("petasos token --help lists what there is".to_owned()),
         },
+        Some(("check", check)) => Ok(Task::Check(Check::read(check), arguments::source(check))),
+        Some(("config", config)) => Ok(Task::List(Listing::read(config), arguments::source(config))),
+        Some(("health", health)) => Ok(Task::AskHealth(Health::read(health), arguments::source(health))),
+        Some(("completions", completions)) => {
+            // clap has seen to it that one is given.
+            let shell = completions.get_one::<Shell>("shell").copied().unwrap_or(Shell::Bash);
+            Ok(Task::Complete(shell))
+        }
+        Some(("man", _)) => Ok(Task::WriteManual),
         Some((_, explain)) => {
             let (role, topics) = match texts(explain, "publish") {
                 none if none.is_empty() => (Role::Subscriber, texts(explain, "subscribe")),
@@ -201,20 +201,7 @@ pub(crate) fn task(matches: &ArgMatches) -> Result<Task, String> {
 }
 
 fn options(matches: &ArgMatches) -> Result<Options, String> {
-    let mut flags = BTreeMap::new();
-    for setting in SETTINGS {
-        let values = texts(matches, setting.key);
-        if !values.is_empty() {
-            flags.insert(setting.key, values.join(","));
-        }
-    }
-    let file = matches.get_one::<PathBuf>("config");
-    let environment =
-        env::vars_os().filter_map(|(name, text)| Some((name.into_string().ok()?, text.into_string().ok()?)));
-    // Commands about tokens have no such flag.
-    let is_for_development = matches.try_get_one::<bool>(DEV).is_ok_and(|given| given == Some(&true));
-    let options = if is_for_development { Options::for_development() } else { Options::default() };
-    options.gather(&flags, &environment.collect(), file.map(PathBuf::as_path))
+    arguments::source(matches).read()
 }
 
 fn read_mint(matches: &ArgMatches) -> Mint {
@@ -252,14 +239,6 @@ fn texts(matches: &ArgMatches, name: &str) -> Vec<String> {
     matches.get_many::<String>(name).map(|values| values.cloned().collect()).unwrap_or_default()
 }
 
-/// Whether only this machine reaches a hub that listens at `listen`. A public URL elsewhere shows that a proxy passes
-/// requests on.
-pub(crate) fn is_local(listen: &Address, config: &Config) -> bool {
-    let is_loopback = |host: &str| Address { host: host.to_owned(), port: 0 }.is_loopback();
-    let public_host = config.hub.url.as_url().host_str().filter(|_| config.http.advertise);
-    listen.is_loopback() && public_host.is_none_or(|host| is_loopback(host.trim_matches(['[', ']'])))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -267,26 +246,5 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         command().debug_assert();
-    }
-
-    #[test]
-    fn a_hub_is_local_if_it_listens_on_loopback_and_no_public_url_leads_to_it() {
-        for (listen, public_url, local) in [
-            ("127.0.0.1:5500", None, true),
-            ("[::1]:0", Some("http://[::1]:80/.well-known/mercure"), true),
-            ("localhost:1", Some("https://localhost/.well-known/mercure"), true),
-            ("127.8.0.1:1", Some("https://hub.example/.well-known/mercure"), false),
-            ("0.0.0.0:5500", None, false),
-            ("[::]:5500", Some("http://localhost/.well-known/mercure"), false),
-            ("192.168.0.1:1", None, false),
-            ("localhost.example:1", None, false),
-        ] {
-            let mut config = Config::default();
-            if let Some(url) = public_url {
-                config.set_public_url(url).expect("a URL");
-            }
-            let address = listen.parse().expect("an address");
-            assert_eq!(is_local(&address, &config), local, "{listen} {public_url:?}");
-        }
     }
 }

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use petasos_auth::{Issuers, Verified, Verifier};
+use petasos_auth::{Issuers, RemoteKeys, Verified, Verifier};
 use petasos_hub::Hub;
 use petasos_protocol::{
     token::{Role, TokenError},
@@ -297,8 +297,28 @@ impl Checked {
         let transport = petasos_transports::open(&log.dsn, &options).await?;
         let hub = Hub::start(transport, hub).await?;
         // The log is open now, so the files that it has open are counted.
-        bound_by_open_files(&mut http, if own_process { 1 } else { FILES_IN_APPLICATION });
+        bound_by_open_files(&mut http, if own_process { 1 } else { FILES_IN_APPLICATION }, 0);
         Ok(Connections::new(Service::new(hub, http)))
+    }
+
+    /// Puts these settings into force in a hub that runs in a process of its own. What cannot change while the hub runs stays as
+    /// it was: the URL, the log and what it keeps, `subscriptions`, `write_timeout`.
+    ///
+    /// `revoke_within`: over that time, the streams end that the new settings would not let in; `None`: none ends.
+    pub async fn reload(self, connections: &Connections, revoke_within: Option<Duration>) {
+        let Config { hub, mut http, .. } = self.config;
+        let service = connections.service();
+        http.issuers.adopt(&service.settings().issuers);
+        http.issuers.prepare();
+        bound_by_open_files(&mut http, 1, connections.open());
+        connections.set_settings(http);
+        service.hub().tune(&hub);
+        service.revoke(revoke_within).await;
+    }
+
+    /// The issuers whose keys are fetched from other servers: each with its identifier.
+    pub fn remote_keys(&self) -> Vec<(&str, RemoteKeys)> {
+        self.config.http.issuers.remote()
     }
 
     /// Makes room for many streams in an application that passes its clients to the hub
@@ -307,16 +327,19 @@ impl Checked {
     pub fn make_room(&self, connections: &Connections) {
         open_files::raise_limit();
         let mut http = self.config.http.clone();
-        bound_by_open_files(&mut http, FILES_WITH_PASSING);
+        bound_by_open_files(&mut http, FILES_WITH_PASSING, 0);
         connections.set_bounds(http.connections_max, http.streams.total);
     }
 }
 
 /// Lowers the bounds of streams and connections to what the limit of open files has room for.
-fn bound_by_open_files(http: &mut petasos_server::Settings, files_per_connection: usize) {
-    let Some(Bounds { connections_max, streams_max }) = open_files::bounds(files_per_connection) else {
-        return;
-    };
+fn bound_by_open_files(
+    http: &mut petasos_server::Settings,
+    files_per_connection: usize,
+    open_connections: usize,
+) {
+    let bounds = open_files::bounds(files_per_connection, open_connections);
+    let Some(Bounds { connections_max, streams_max }) = bounds else { return };
     http.connections_max = http.connections_max.min(connections_max);
     let wanted = match http.streams.total {
         0 => usize::MAX,

@@ -10,7 +10,7 @@ use std::{
 };
 
 use petasos::{
-    Checked, IssuerConfig, KeyConfig, Log, Secret, Warning,
+    Checked, IssuerConfig, Log, Secret,
     activation::Activated,
     deadline::LAST_LINES_MAX,
     metrics::Program,
@@ -27,14 +27,23 @@ use tokio::{
 
 use crate::{
     cli::Task,
-    settings::{Address, Options},
+    failure::Failure,
+    prepare::{Generated, Prepared},
+    reload::{InForce, Requests},
+    settings::{Address, Options, Source},
     stop::{Signals, Stop},
     token::Mint,
 };
 
 mod admin;
+mod check;
 mod cli;
 mod ending;
+mod failure;
+mod health;
+mod listing;
+mod prepare;
+mod reload;
 mod settings;
 mod stop;
 mod token;
@@ -50,9 +59,8 @@ fn main() -> ExitCode {
     };
     // Before there is another thread.
     let activated = Activated::take();
-    if !telemetry::init("info") && std::env::var_os(telemetry::FILTER_VARIABLE).is_some() {
-        tracing::warn!("{} is no filter: logging at info", telemetry::FILTER_VARIABLE);
-    }
+    // What the settings say counts once they are read.
+    telemetry::init("info");
     match cli::task(&matches).map_err(Failure::from).and_then(|task| run_to_end(task, activated)) {
         Ok(code) => code,
         Err(failure) => {
@@ -75,7 +83,7 @@ fn run_to_end(task: Task, activated: io::Result<Activated>) -> Result<ExitCode, 
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .build()?;
     // A hub ends in time; a command writes all of its output.
-    let lines_max = if matches!(task, Task::Serve(_)) { LAST_LINES_MAX } else { FAILURE_MAX };
+    let lines_max = if matches!(task, Task::Serve(..)) { LAST_LINES_MAX } else { FAILURE_MAX };
     let code = run(&runtime, task, activated);
     runtime.shutdown_timeout(THREADS_MAX);
     STANDARD_OUTPUT.flush(lines_max);
@@ -87,30 +95,41 @@ fn run_to_end(task: Task, activated: io::Result<Activated>) -> Result<ExitCode, 
 /// start up to 512.
 const BLOCKING_THREADS_MAX: usize = 16;
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
-
 fn run(runtime: &Runtime, task: Task, activated: io::Result<Activated>) -> Result<ExitCode, Failure> {
     match task {
-        Task::Serve(options) => {
+        Task::Serve(options, source) => {
             let drain_max = options.ending.total();
             let (signals, stop) = Signals::listen()?;
             // On the runtime's threads, so that this one is free for the signals. A connection costs less there, too:
             // tokio would have to wake this thread for it.
-            signals.heed_until(runtime.spawn(serve(*options, stop, activated)), drain_max)??;
+            signals.heed_until(runtime.spawn(serve(*options, source, stop, activated)), drain_max)??;
         }
         Task::Mint(options, mint) => {
             let lifetime = mint.lifetime();
             let token = runtime.block_on(async {
                 let issuer = options.issuer.clone();
-                Ok::<_, Failure>(mint.sign(&issuer, &check(*options, false)?).await?)
+                Ok::<_, Failure>(mint.sign(&issuer, &check(*options)?).await?)
             });
             answer(&token?)?;
             STANDARD_ERROR.print(&lifetime);
         }
+        Task::Check(check, source) => {
+            let (would_start, text) = runtime.block_on(check.run(&source));
+            answer(&text)?;
+            return Ok(if would_start { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        Task::List(listing, source) => answer(&listing.text(&source)?)?,
+        Task::AskHealth(health, source) => {
+            let (is_well, text) = runtime.block_on(health.ask(&source))?;
+            answer(&text)?;
+            return Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        Task::Complete(shell) => answer(&cli::completions(shell))?,
+        Task::WriteManual => answer(&cli::manual()?)?,
         Task::Inspect(token) => answer(&token::inspect(&token)?)?,
         Task::Explain(options, explain) => {
             let explained =
-                runtime.block_on(async { Ok::<_, Failure>(explain.run(&check(*options, false)?).await) });
+                runtime.block_on(async { Ok::<_, Failure>(explain.run(&check(*options)?).await) });
             let (allowed, text) = explained?;
             answer(&text)?;
             return Ok(if allowed { ExitCode::SUCCESS } else { ExitCode::FAILURE });
@@ -119,33 +138,24 @@ fn run(runtime: &Runtime, task: Task, activated: io::Result<Activated>) -> Resul
     Ok(ExitCode::SUCCESS)
 }
 
-/// Checks the settings of a hub. `starts`: whether the hub will listen at `options.listen`. Other machines do not reach a
-/// hub that does not start.
-fn check(options: Options, starts: bool) -> Result<Checked, Failure> {
-    let explain = options.explain();
-    let Options { mut config, issuer, listen, warnings, .. } = options;
-    config.exposed = starts && !cli::is_local(&listen, &config);
-    if !config.http.advertise {
-        config.set_public_url(&match listen.port {
-            0 => "http://localhost/.well-known/mercure".to_owned(),
-            port => format!("http://localhost:{port}/.well-known/mercure"),
-        })?;
-    }
-    config.issuers.insert(0, issuer);
-    config.own_process = true;
-    let checked = config.check().map_err(explain)?;
-    for Warning { setting, problem } in warnings.iter().chain(checked.warnings()) {
-        tracing::warn!(setting, "{problem}");
-    }
+/// Checks the settings for a command about tokens, and logs what is probably not meant.
+fn check(options: Options) -> Result<Checked, Failure> {
+    telemetry::set_filter(&options.log);
+    let (checked, warnings) = prepare::check(options, false)?;
+    prepare::log(&warnings);
     Ok(checked)
 }
 
 async fn serve(
-    mut options: Options,
+    options: Options,
+    source: Source,
     mut stop: Stop,
     activated: io::Result<Activated>,
 ) -> Result<(), Failure> {
     let program = Program::new();
+    telemetry::set_filter(&options.log);
+    // The handle is for the port of operators.
+    let (requests, _reloader) = Requests::listen()?;
     if std::env::var_os("MERCURE_EXTRA_DIRECTIVES").is_some_and(|value| !value.is_empty()) {
         tracing::warn!(
             "MERCURE_EXTRA_DIRECTIVES is not read: petasos has settings of its own, see petasos --help"
@@ -160,31 +170,15 @@ async fn serve(
         activated.map_err(|error| format!("a socket of the service manager cannot be used: {error}"))?;
     let (listen, ending, takeover) = (options.listen.clone(), options.ending, options.takeover.clone());
     let log = options.config.log.clone();
-    options.warnings.extend(ending.warning());
     // Without any key, somebody tries the hub and needs keys. With keys, the hub shows no secret.
-    let generated = options.issuer
-        == IssuerConfig { id: options.issuer.id.clone(), ..IssuerConfig::default() }
-        && options.config.issuers.is_empty();
-    if generated {
-        options.issuer.publisher.key = Some(Secret::random());
-        options.issuer.subscriber.key = Some(Secret::random());
-    }
-    let subscribers = |issuer: &IssuerConfig| issuer.subscriber != KeyConfig::default();
-    if !options.config.http.anonymous
-        && !subscribers(&options.issuer)
-        && !options.config.issuers.iter().any(subscribers)
-    {
-        return Err("nobody could subscribe: give --subscriber-key, or let everyone with --anonymous".into());
-    }
-    let issuer = options.issuer.clone();
-    if options.is_for_development {
-        check_exposure(&options, generated)?;
-    }
     let operators = options.admin.clone();
-    operators.check().map_err(options.explain())?;
-    let checked = check(options, true)?;
+    let generated = prepare::lacks_keys(&options).then(Generated::new);
+    let in_force = InForce::new(source, &options, generated.clone());
+    let Prepared { checked, issuer, warnings } = prepare::hub(options, generated.as_ref())?;
+    prepare::log(&warnings);
+    let reloads = program.reloads();
     let facts = program.into_facts(checked.transport());
-    let greeting = if generated { greeting(&issuer, &checked).await? } else { Vec::new() };
+    let greeting = if generated.is_some() { greeting(&issuer, &checked).await? } else { Vec::new() };
     let wanted = checked.streams_max();
     let start = async {
         let predecessor = match &takeover {
@@ -252,6 +246,7 @@ async fn serve(
         }
     };
     let reporting = tokio::spawn(notify::report(hub.clone()));
+    tokio::spawn(in_force.keep_up_to_date(requests, connections.clone(), reloads));
     notify::ready();
     ending.run(stop, connections, taken).await;
     reporting.abort();
@@ -314,23 +309,6 @@ async fn listeners(
         "the listening socket comes from {from}, and not from --listen"
     );
     Ok(listeners)
-}
-
-/// Checks that `--dev` opens no hub to other machines by mistake. `generated`: whether the keys are random.
-fn check_exposure(options: &Options, generated: bool) -> Result<(), Failure> {
-    if cli::is_local(&options.listen, &options.config) {
-        return Ok(());
-    }
-    let remedy = "leave out --listen and --public-url, or leave out --dev and give what the hub is to allow: --anonymous, \
-                  --cors-origins, --compat";
-    if generated {
-        return Err(format!(
-            "--dev lets everybody read, so other machines must not reach the hub unless it has keys of your own: {remedy}"
-        )
-        .into());
-    }
-    tracing::warn!("--dev lets everybody read, and other machines reach this hub: {remedy}");
-    Ok(())
 }
 
 /// The keys that a hub has made for itself, and a token to try it with.

@@ -30,11 +30,13 @@ pub(crate) fn raise_limit() {
     }
 }
 
-/// The connections and streams that fit into the limit of this process. `None`: there is no limit.
-pub(crate) fn bounds(files_per_connection: usize) -> Option<Bounds> {
+/// The connections and streams that fit into the limit of this process. `None`: there is no limit. `open_connections`: those
+/// of the hub that are open, whose files are not in their own way.
+pub(crate) fn bounds(files_per_connection: usize, open_connections: usize) -> Option<Bounds> {
     let limit = getrlimit(Resource::Nofile).current?;
     // Where the open files cannot be listed, the reserve covers them.
     let open = fs::read_dir("/dev/fd").map_or(0, Iterator::count);
+    let open = open.saturating_sub(open_connections.saturating_mul(files_per_connection));
     Some(share(usize::try_from(limit).unwrap_or(usize::MAX), open, files_per_connection))
 }
 

@@ -6,7 +6,7 @@
 use std::{
     io::{self, IsTerminal},
     panic::{self, PanicHookInfo},
-    sync::Once,
+    sync::{Once, OnceLock},
     thread,
 };
 
@@ -24,15 +24,46 @@ pub fn init(default: &str) -> bool {
     let asked = EnvFilter::try_from_env(FILTER_VARIABLE);
     let understood = asked.is_ok() || std::env::var_os(FILTER_VARIABLE).is_none();
     let filter = asked.unwrap_or_else(|_| EnvFilter::new(default));
-    let subscriber = fmt()
+    let builder = fmt()
         .with_env_filter(filter)
         .with_writer(Log)
         // The library would print them to standard error itself, which waits, and panics on a failure.
         .log_internal_errors(false)
         .with_ansi(io::stderr().is_terminal())
         .with_target(false)
-        .finish();
-    tracing::subscriber::set_global_default(subscriber).is_ok() && understood
+        .with_filter_reloading();
+    let handle = builder.reload_handle();
+    let is_first = tracing::subscriber::set_global_default(builder.finish()).is_ok();
+    if is_first {
+        // It is empty: only the first subscriber of a process comes here.
+        let _ = RELOAD.set(Box::new(move |filter| handle.reload(filter).is_ok()));
+    }
+    is_first && understood
+}
+
+/// Replaces the filter of the log that this process writes.
+static RELOAD: OnceLock<Box<dyn Fn(EnvFilter) -> bool + Send + Sync>> = OnceLock::new();
+
+/// Checks a filter in the syntax of `tracing_subscriber::EnvFilter`.
+///
+/// # Errors
+/// What to write instead.
+pub fn check_filter(filter: &str) -> Result<(), String> {
+    match EnvFilter::try_new(filter) {
+        Ok(_) if !filter.trim().is_empty() => Ok(()),
+        _ => Err(
+            "write error, warn, info or debug, also for a part of the hub, such as info,petasos_hub=debug"
+                .to_owned(),
+        ),
+    }
+}
+
+/// Logs what the filter asks for from now on. No effect if the filter is malformed, or [`init`] did not start the log of this
+/// process.
+pub fn set_filter(filter: &str) {
+    if let (Some(reload), Ok(filter)) = (RELOAD.get(), EnvFilter::try_new(filter)) {
+        reload(filter);
+    }
 }
 
 /// Logs panics from now on, as other events: the standard library's hook writes to standard error and waits. Only the

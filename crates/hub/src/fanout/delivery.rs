@@ -372,7 +372,7 @@ impl<S: Sink> Delivery<S> {
                 let leaving: Vec<_> =
                     self.members.iter().filter(|(_, sink)| is_revoked(sink)).map(|(key, _)| key).collect();
                 let pause = within / u32::try_from(leaving.len().max(1)).unwrap_or(u32::MAX);
-                (1..).map(|number| now + pause * number).zip(leaving).collect()
+                (0..).map(|number| now + pause * number).zip(leaving).collect()
             }
         };
         self.admissions = accepted;
@@ -571,10 +571,11 @@ mod tests {
         let ended = || revoked.iter().filter(|peer| peer.eviction().is_some()).count();
         shard.revoke(accepted(&[7]), 8 * second, began);
         for number in 0..4 {
-            assert_eq!(shard.due(), Some(began + 2 * second * (number + 1)));
-            shard.tick(began + 2 * second * (number + 1) - Duration::from_millis(1));
+            assert_eq!(shard.due(), Some(began + 2 * second * number));
             assert_eq!(ended(), number as usize);
-            shard.tick(began + 2 * second * (number + 1));
+            shard.tick(began + 2 * second * number);
+            shard.tick(began + 2 * second * (number + 1) - Duration::from_millis(1));
+            assert_eq!(ended(), number as usize + 1);
         }
         assert_eq!((ended(), shard.due()), (4, None));
         assert_eq!(revoked[0].eviction(), Some(Eviction::Ended(Closed::Revoked)));

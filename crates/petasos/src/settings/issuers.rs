@@ -14,8 +14,12 @@ pub(super) fn key_from_file(keys: &mut KeyConfig, path: &str) -> Result<(), Stri
 
 fn key_file(path: &str) -> Result<Secret, String> {
     let text = std::fs::read(path).map_err(|error| format!("{path} cannot be read: {error}"))?;
+    Ok(Secret::new(without_line_break(&text)))
+}
+
+pub(super) fn without_line_break(text: &[u8]) -> &[u8] {
     let end = text.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n')).map_or(0, |last| last + 1);
-    Ok(Secret::new(&text[..end]))
+    &text[..end]
 }
 
 /// Reads an array of TOML tables.

@@ -1,8 +1,11 @@
 //! The settings of the binary: gathered from flags, environment variables and a file, each with where it was given.
 
+pub(crate) mod arguments;
 mod file;
 mod issuers;
+mod key_files;
 mod kinds;
+mod source;
 mod table;
 
 use std::{
@@ -18,8 +21,10 @@ use petasos_server::Origins;
 use crate::{admin::AdminOptions, ending::Ending};
 
 pub(crate) use self::{
+    key_files::KeyFile,
     kinds::{Address, Kind},
-    table::SETTINGS,
+    source::Source,
+    table::{SETTINGS, Setting},
 };
 
 /// What an operator has decided.
@@ -32,12 +37,29 @@ pub(crate) struct Options {
     pub(crate) ending: Ending,
     /// Where a hub that starts finds the one that it takes over from.
     pub(crate) takeover: Option<PathBuf>,
+    /// What is logged.
+    pub(crate) log: String,
+    /// How often key files are looked at; zero: only for a reload.
+    pub(crate) key_files_interval: Duration,
+    /// Whether a reload ends the streams that it would not let in.
+    pub(crate) revoke_on_reload: bool,
     /// Whether these are the settings of [`Options::for_development`], changed by others.
     pub(crate) is_for_development: bool,
     /// Warnings about the settings file and the environment.
     pub(crate) warnings: Vec<Warning>,
-    /// Where each setting was given, by its key.
-    places: BTreeMap<&'static str, String>,
+    /// What was given, by the key of the setting.
+    pub(crate) given: Given,
+}
+
+/// Values by the keys of their settings.
+pub(crate) type Given = BTreeMap<&'static str, Value>;
+
+/// The value of a setting, as it was given. It may be a secret, so it has no `Debug`.
+#[derive(Clone)]
+pub(crate) struct Value {
+    pub(crate) text: String,
+    /// The flag, the variable or the file that it comes from.
+    pub(crate) place: String,
 }
 
 impl Default for Options {
@@ -49,9 +71,12 @@ impl Default for Options {
             admin: AdminOptions::default(),
             ending: Ending::default(),
             takeover: None,
+            log: "info".to_owned(),
+            key_files_interval: Duration::from_secs(60),
+            revoke_on_reload: true,
             is_for_development: false,
             warnings: Vec::new(),
-            places: BTreeMap::new(),
+            given: Given::new(),
         }
     }
 }
@@ -84,24 +109,35 @@ impl Options {
         file: Option<&Path>,
     ) -> Result<Self, String> {
         let mut options = self;
+        let given = options.find(flags, environment, file)?;
+        options.fill(given)
+    }
+
+    /// Finds the values. Warnings about file and environment are kept.
+    fn find(
+        &mut self,
+        flags: &BTreeMap<&'static str, String>,
+        environment: &BTreeMap<String, String>,
+        file: Option<&Path>,
+    ) -> Result<Given, String> {
+        let mut given = Given::new();
         let mut written = file.map(file::read).transpose()?.unwrap_or_default();
-        options.warnings.extend(
+        self.warnings.extend(
             file.and_then(|path| Warning::for_open_file("config", path, written.iter().any(file::is_secret))),
         );
-        options.warnings.extend(environment.keys().filter_map(|name| misspelt(name)));
+        self.warnings.extend(environment.keys().filter_map(|name| misspelt(name)));
         for setting in SETTINGS {
             let in_file = written.remove(setting.key);
             // An empty variable counts as absent: compose files set variables to nothing.
             let mut in_environment = setting
                 .variables()
                 .filter_map(|name| Some((environment.get(&name).filter(|text| !text.is_empty())?, name)));
-            let given = match flags.get(setting.key) {
+            let value = match flags.get(setting.key) {
                 Some(text) => Some((text.clone(), format!("--{}", setting.flag()))),
                 None => in_environment.next().map(|(text, name)| (text.clone(), name)).or(in_file),
             };
-            if let Some((text, place)) = given {
-                (setting.set)(&mut options, &text).map_err(|problem| format!("{place}: {problem}"))?;
-                options.places.insert(setting.key, place);
+            if let Some((text, place)) = value {
+                given.insert(setting.key, Value { text, place });
             }
         }
         if let Some(key) = written.keys().next() {
@@ -112,16 +148,41 @@ impl Options {
             };
             return Err(format!("{path}: \"{key}\" is no setting: {hint}"));
         }
-        Ok(options)
+        Ok(given)
+    }
+
+    /// Sets what was given, in the order of the table. Reads key files.
+    ///
+    /// # Errors
+    /// The first setting that is wrong: where it was given, and what to write instead.
+    pub(crate) fn fill(mut self, given: Given) -> Result<Self, String> {
+        match self.problems(&given).into_iter().next() {
+            Some(problem) => Err(problem),
+            None => Ok(Self { given, ..self }),
+        }
+    }
+
+    /// Sets what was given, in the order of the table, and returns what is wrong.
+    fn problems(&mut self, given: &Given) -> Vec<String> {
+        let mut problems = Vec::new();
+        for setting in SETTINGS {
+            if let Some(Value { text, place }) = given.get(setting.key)
+                && let Err(problem) = (setting.set)(self, text)
+            {
+                problems.push(format!("{place}: {problem}"));
+            }
+        }
+        problems
     }
 
     /// The problem of a setting, with where the setting was given. A default can be wrong together with another setting:
     /// then the message says where it can be given.
     pub(crate) fn explain(&self) -> impl FnOnce(ConfigError) -> String + use<> {
-        let mut places = self.places.clone();
+        let mut given = self.given.clone();
         move |ConfigError { setting, problem }| {
-            let place = places
+            let place = given
                 .remove(setting)
+                .map(|value| value.place)
                 .unwrap_or_else(|| format!("--{} ({setting} in a file)", setting.replace('_', "-")));
             format!("{place}: {problem}")
         }
@@ -147,7 +208,7 @@ fn misspelt(name: &str) -> Option<Warning> {
 }
 
 /// Variables that are no settings of a hub.
-const OTHER_VARIABLES: [&str; 3] = ["PETASOS_CONFIG", petasos::telemetry::FILTER_VARIABLE, "PETASOS_TOKEN"];
+const OTHER_VARIABLES: [&str; 2] = ["PETASOS_CONFIG", "PETASOS_TOKEN"];
 
 /// The key of the setting that was perhaps meant.
 fn nearest(key: &str) -> Option<&'static str> {
@@ -162,22 +223,7 @@ fn nearest(key: &str) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::{kinds::Kind::*, table::Setting, *};
-
-    /// The row of a setting in the documentation.
-    fn row(setting: &Setting) -> String {
-        let name = match setting.kind {
-            Switch => "true, false",
-            Text(name) | Secret(name) | List(name) => name,
-            Tables => "TABLES",
-        };
-        let default = match setting.default {
-            "" => String::new(),
-            default => format!("`{default}`"),
-        };
-        let also: String = setting.aliases.iter().map(|alias| format!("; also `{alias}`")).collect();
-        format!("| `{}` | {name} | {default} | {}{also} |", setting.key, setting.help)
-    }
+    use super::{kinds::Kind::*, *};
 
     fn gather(flags: &[(&'static str, &str)], environment: &[(&str, &str)]) -> Result<Options, String> {
         let flags = flags.iter().map(|(key, text)| (*key, (*text).to_owned())).collect();
@@ -186,21 +232,11 @@ mod tests {
     }
 
     #[test]
-    fn the_documentation_has_a_row_for_every_setting() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
-        let text = std::fs::read_to_string(path).expect("the documentation");
-        let missing: Vec<_> =
-            SETTINGS.iter().map(row).filter(|row| !text.lines().any(|line| line == row)).collect();
-        assert!(missing.is_empty(), "docs/configuration.md lacks:\n{}", missing.join("\n"));
-        let rows = text.lines().filter(|line| line.starts_with("| `")).count();
-        assert_eq!(rows, SETTINGS.len(), "docs/configuration.md has a setting that does not exist");
-    }
-
-    #[test]
     fn the_defaults_that_are_documented_are_those_in_force() {
         let shown = |flags: &[(&'static str, &str)]| {
-            let Options { config, issuer, listen, ending, .. } = gather(flags, &[]).expect("valid");
-            format!("{config:?}{issuer:?}{listen}{ending:?}")
+            let Options { config, issuer, listen, ending, log, key_files_interval, revoke_on_reload, .. } =
+                gather(flags, &[]).expect("valid");
+            format!("{config:?}{issuer:?}{listen}{ending:?}{log}{key_files_interval:?}{revoke_on_reload}")
         };
         let stated = SETTINGS
             .iter()

@@ -2,7 +2,7 @@
 //!
 //! The command line, the environment, the file, `--help`, the errors and a test of the documentation read this table.
 
-use petasos::{Log, Secret, cookie_name, origins, publish_origins};
+use petasos::{Log, Secret, cookie_name, origins, publish_origins, telemetry};
 use petasos_server::Proxies;
 
 use crate::admin::AdminListen;
@@ -29,11 +29,18 @@ pub(crate) struct Setting {
     pub(crate) help: &'static str,
     /// The default as the documentation states it. Empty: there is none.
     pub(crate) default: &'static str,
+    /// Whether a running hub goes on with its former value until it is started again.
+    pub(crate) needs_restart: bool,
     /// Fills the field of the setting. The error says what to write instead.
     pub(super) set: fn(&mut Options, &str) -> Result<(), String>,
 }
 
 impl Setting {
+    const fn needs_restart(mut self) -> Self {
+        self.needs_restart = true;
+        self
+    }
+
     /// The flag, without the hyphens before it.
     pub(crate) fn flag(&self) -> String {
         self.key.replace('_', "-")
@@ -55,6 +62,7 @@ macro_rules! setting {
             heading: $heading,
             help: $help,
             default: $default,
+            needs_restart: false,
             set: $set,
         }
     };
@@ -77,7 +85,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "0.0.0.0:5500",
         "Address and port to listen on; port 0 lets the system choose",
         |options, text| store(&mut options.listen, text.parse())
-    ),
+    )
+    .needs_restart(),
     setting!(
         HUB,
         "public_url",
@@ -85,7 +94,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "http://localhost:PORT/.well-known/mercure",
         "The hub's URL as clients see it; its path is where the hub answers",
         |options, text| options.config.set_public_url(text)
-    ),
+    )
+    .needs_restart(),
     setting!(
         HUB,
         "compat",
@@ -95,6 +105,14 @@ pub(crate) const SETTINGS: &[Setting] = &[
         |options, text| store(&mut options.config.http.issuers.compat, switch(text))
     ),
     setting!(
+        HUB,
+        "log",
+        Text("FILTER"),
+        "info",
+        "What is logged: error, warn, info or debug, also for a part of the hub, such as info,petasos_hub=debug",
+        |options, text| store(&mut options.log, telemetry::check_filter(text).map(|()| text.to_owned()))
+    ),
+    setting!(
         LOG,
         "transport" | "MERCURE_HUB_TRANSPORT",
         Kind::Secret("URL"),
@@ -102,7 +120,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Where the log is: memory:, host:///DIRECTORY, durable:///DIRECTORY, redis://HOST, nats://HOST or \
          postgres://HOST/DATABASE",
         |options, text| store(&mut options.config.log, Log::parse(text).map_err(|error| error.to_string()))
-    ),
+    )
+    .needs_restart(),
     setting!(
         LOG,
         "history",
@@ -110,7 +129,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "500 in memory, 10000 in a host's log, 100000 elsewhere",
         "Updates that are kept for subscribers that reconnect; 0: none",
         |options, text| store(&mut options.config.log.retention.entries_max, number(text))
-    ),
+    )
+    .needs_restart(),
     setting!(
         LOG,
         "history_bytes",
@@ -121,7 +141,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
             &mut options.config.log.retention.bytes_max,
             number(text).and_then(kept).map(Some)
         )
-    ),
+    )
+    .needs_restart(),
     setting!(
         LOG,
         "history_age",
@@ -132,7 +153,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
             &mut options.config.log.retention.age_max,
             duration(text).and_then(kept).map(Some)
         )
-    ),
+    )
+    .needs_restart(),
     setting!(
         HUB,
         "subscriptions",
@@ -140,7 +162,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "true",
         "Announce and list active subscriptions",
         |options, text| store(&mut options.config.hub.subscriptions, switch(text))
-    ),
+    )
+    .needs_restart(),
     setting!(
         HUB,
         "drain_delay",
@@ -148,7 +171,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "5s",
         "How long a hub that stops goes on while /readyz answers 503, for load balancers that look at it; 0: not at all",
         |options, text| store(&mut options.ending.delay, duration(text))
-    ),
+    )
+    .needs_restart(),
     setting!(
         HUB,
         "drain",
@@ -156,7 +180,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "30s",
         "After drain_delay: the time over which streams are closed evenly, and which open requests have; 0: none",
         |options, text| store(&mut options.ending.drain, duration(text))
-    ),
+    )
+    .needs_restart(),
     setting!(
         HUB,
         "stop_timeout" | "STOP_TIMEOUT",
@@ -164,7 +189,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "90s under systemd, 30s in Kubernetes, 10s in a container",
         "When the system kills a process that was told to stop: TimeoutStopSec, terminationGracePeriodSeconds; 0: never",
         |options, text| store(&mut options.ending.stop_timeout, duration(text).map(Some))
-    ),
+    )
+    .needs_restart(),
     setting!(
         HUB,
         "takeover",
@@ -175,7 +201,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
             options.takeover = Some(text.into());
             Ok(())
         }
-    ),
+    )
+    .needs_restart(),
     setting!(
         HUB,
         "idle_timeout",
@@ -191,7 +218,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "127.0.0.1:5501",
         "Address and port of metrics, health and status for operators; off: none. The default is left out if it is taken",
         |options, text| store(&mut options.admin.listen, AdminListen::parse(text))
-    ),
+    )
+    .needs_restart(),
     setting!(
         OPERATORS,
         "admin_token",
@@ -202,7 +230,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
             options.admin.token = Some(Secret::new(text));
             Ok(())
         }
-    ),
+    )
+    .needs_restart(),
     setting!(
         OPERATORS,
         "metrics_groups",
@@ -210,7 +239,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "",
         "URI templates of topics, 100 at most; updates and deliveries of each are counted",
         |options, text| store(&mut options.config.hub.metrics_groups, groups(text))
-    ),
+    )
+    .needs_restart(),
     setting!(
         TOKENS,
         "resource",
@@ -352,6 +382,23 @@ pub(crate) const SETTINGS: &[Setting] = &[
     ),
     setting!(
         TOKENS,
+        "key_files_interval",
+        Text("DURATION"),
+        "1m",
+        "How often key files are looked at, whose changes count at once; 0: only for a reload",
+        |options, text| store(&mut options.key_files_interval, duration(text))
+    )
+    .needs_restart(),
+    setting!(
+        TOKENS,
+        "revoke_on_reload",
+        Switch,
+        "true",
+        "End the streams that a reload would not let in, evenly over a minute",
+        |options, text| store(&mut options.revoke_on_reload, switch(text))
+    ),
+    setting!(
+        TOKENS,
         "anonymous",
         Switch,
         "false",
@@ -421,7 +468,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "1m",
         "How long a subscriber may acknowledge nothing of what was sent; then its stream ends",
         |options, text| store(&mut options.config.http.write_timeout, duration(text).and_then(write_timeout))
-    ),
+    )
+    .needs_restart(),
     setting!(
         STREAMS,
         "max_subscribers",

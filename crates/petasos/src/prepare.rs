@@ -1,0 +1,145 @@
+//! From the settings of an operator to a hub that could start: for a start, a reload and `petasos check` alike.
+
+use petasos::{Checked, Config, IssuerConfig, KeyConfig, Secret, Warning};
+
+use crate::{
+    failure::Failure,
+    settings::{Address, Options},
+};
+
+/// Settings that a hub can start with, or go on with.
+pub(crate) struct Prepared {
+    pub(crate) checked: Checked,
+    /// The issuer that the settings outside `issuers` describe, perhaps with generated keys.
+    pub(crate) issuer: IssuerConfig,
+    pub(crate) warnings: Vec<Warning>,
+}
+
+/// Random keys, for a hub that somebody tries.
+#[derive(Clone)]
+pub(crate) struct Generated {
+    publisher: Secret,
+    subscriber: Secret,
+}
+
+/// Whether there is no key at all.
+pub(crate) fn lacks_keys(options: &Options) -> bool {
+    let keyless = IssuerConfig { id: options.issuer.id.clone(), ..IssuerConfig::default() };
+    options.issuer == keyless && options.config.issuers.is_empty()
+}
+
+impl Generated {
+    pub(crate) fn new() -> Self {
+        Self { publisher: Secret::random(), subscriber: Secret::random() }
+    }
+}
+
+/// Checks what a hub that listens needs: somebody can subscribe, and `--dev` opens no hub to other machines by mistake.
+/// `generated`: the keys of a hub without any.
+///
+/// # Errors
+/// The first setting that is wrong, and what to write instead.
+pub(crate) fn hub(mut options: Options, generated: Option<&Generated>) -> Result<Prepared, Failure> {
+    let is_generated = match generated.filter(|_| lacks_keys(&options)) {
+        Some(Generated { publisher, subscriber }) => {
+            options.issuer.publisher.key = Some(publisher.clone());
+            options.issuer.subscriber.key = Some(subscriber.clone());
+            true
+        }
+        None => false,
+    };
+    let subscribers = |issuer: &IssuerConfig| issuer.subscriber != KeyConfig::default();
+    if !options.config.http.anonymous
+        && !subscribers(&options.issuer)
+        && !options.config.issuers.iter().any(subscribers)
+    {
+        return Err("nobody could subscribe: give --subscriber-key, or let everyone with --anonymous".into());
+    }
+    let exposed = if options.is_for_development { exposure(&options, is_generated)? } else { None };
+    let issuer = options.issuer.clone();
+    options.admin.check().map_err(options.explain())?;
+    options.warnings.extend(options.ending.warning());
+    let (checked, mut warnings) = check(options, true)?;
+    warnings.extend(exposed);
+    Ok(Prepared { checked, issuer, warnings })
+}
+
+/// Checks the settings of a hub. `starts`: whether the hub will listen at `options.listen`. Other machines do not reach a
+/// hub that does not start.
+///
+/// # Errors
+/// The first setting that is wrong, and what to write instead.
+pub(crate) fn check(options: Options, starts: bool) -> Result<(Checked, Vec<Warning>), Failure> {
+    let explain = options.explain();
+    let Options { mut config, issuer, listen, mut warnings, .. } = options;
+    config.exposed = starts && !is_local(&listen, &config);
+    if !config.http.advertise {
+        config.set_public_url(&match listen.port {
+            0 => "http://localhost/.well-known/mercure".to_owned(),
+            port => format!("http://localhost:{port}/.well-known/mercure"),
+        })?;
+    }
+    config.issuers.insert(0, issuer);
+    config.own_process = true;
+    let checked = config.check().map_err(explain)?;
+    warnings.extend(checked.warnings().iter().cloned());
+    Ok((checked, warnings))
+}
+
+/// Logs warnings about settings.
+pub(crate) fn log(warnings: &[Warning]) {
+    for Warning { setting, problem } in warnings {
+        tracing::warn!(setting, "{problem}");
+    }
+}
+
+/// Checks that `--dev` opens no hub to other machines by mistake. `is_generated`: whether the keys are random.
+fn exposure(options: &Options, is_generated: bool) -> Result<Option<Warning>, Failure> {
+    if is_local(&options.listen, &options.config) {
+        return Ok(None);
+    }
+    let remedy = "leave out --listen and --public-url, or leave out --dev and give what the hub is to allow: --anonymous, \
+                  --cors-origins, --compat";
+    if is_generated {
+        return Err(format!(
+            "--dev lets everybody read, so other machines must not reach the hub unless it has keys of your own: {remedy}"
+        )
+        .into());
+    }
+    let problem = format!("--dev lets everybody read, and other machines reach this hub: {remedy}");
+    Ok(Some(Warning { setting: "dev", problem }))
+}
+
+/// Whether only this machine reaches a hub that listens at `listen`. A public URL elsewhere shows that a proxy passes
+/// requests on.
+fn is_local(listen: &Address, config: &Config) -> bool {
+    let is_loopback = |host: &str| Address { host: host.to_owned(), port: 0 }.is_loopback();
+    let public_host = config.hub.url.as_url().host_str().filter(|_| config.http.advertise);
+    listen.is_loopback() && public_host.is_none_or(|host| is_loopback(host.trim_matches(['[', ']'])))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hub_is_local_if_it_listens_on_loopback_and_no_public_url_leads_to_it() {
+        for (listen, public_url, local) in [
+            ("127.0.0.1:5500", None, true),
+            ("[::1]:0", Some("http://[::1]:80/.well-known/mercure"), true),
+            ("localhost:1", Some("https://localhost/.well-known/mercure"), true),
+            ("127.8.0.1:1", Some("https://hub.example/.well-known/mercure"), false),
+            ("0.0.0.0:5500", None, false),
+            ("[::]:5500", Some("http://localhost/.well-known/mercure"), false),
+            ("192.168.0.1:1", None, false),
+            ("localhost.example:1", None, false),
+        ] {
+            let mut config = Config::default();
+            if let Some(url) = public_url {
+                config.set_public_url(url).expect("a URL");
+            }
+            let address = listen.parse().expect("an address");
+            assert_eq!(is_local(&address, &config), local, "{listen} {public_url:?}");
+        }
+    }
+}

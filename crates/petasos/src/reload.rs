@@ -1,0 +1,316 @@
+//! Reading the settings again while the hub runs: on SIGHUP, when it is asked for, and when a key file has changed.
+//!
+//! All or nothing: everything is read and checked as at a start before anything changes. A setting that needs a restart keeps
+//! its former value, and the report names it. One task does all of it, so two reloads never mix.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, IsTerminal},
+    sync::Arc,
+    time::Duration,
+};
+
+use petasos::{metrics::Reloads, notify, telemetry};
+use petasos_server::Connections;
+use serde::Serialize;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::{mpsc, oneshot},
+    task::spawn_blocking,
+    time::{MissedTickBehavior, interval, sleep},
+};
+
+use crate::{
+    failure::Failure,
+    prepare::{self, Generated, Prepared},
+    settings::{Given, KeyFile, Options, SETTINGS, Setting, Source},
+};
+
+/// What a reload has done.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Report {
+    /// The settings that have another value now.
+    pub(crate) changed: Vec<&'static str>,
+    /// The settings that were changed and keep their former value until the hub is started again.
+    pub(crate) needs_restart: Vec<&'static str>,
+    /// What works and is probably not meant.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// A handle to ask for a reload. Clones ask the same hub.
+#[derive(Clone)]
+pub(crate) struct Reloader(mpsc::Sender<Request>);
+
+/// Where the answer to a request goes. The error names the setting, and no secret.
+type Request = oneshot::Sender<Result<Report, String>>;
+
+/// Requests that may wait for a reload that is under way.
+const REQUESTS_MAX: usize = 8;
+
+/// Over which time the streams end that the new settings would not let in: within a minute, with the time that the end of a
+/// stream may take.
+const REVOKE_WITHIN: Duration = Duration::from_secs(50);
+
+/// A key file that has just changed is looked at again after this time, until it has stayed the same: it may be written in
+/// several pieces.
+const SETTLED_AFTER: Duration = Duration::from_secs(1);
+
+impl Reloader {
+    /// Reads the settings again.
+    ///
+    /// # Errors
+    /// The first setting that is wrong, and what to write instead. Nothing has changed then.
+    #[expect(dead_code, reason = "for the port of operators")]
+    pub(crate) async fn reload(&self) -> Result<Report, String> {
+        let (answer, answered) = oneshot::channel();
+        let stopping = |_| "the hub stops".to_owned();
+        self.0.send(answer).await.map_err(|_| "the hub stops".to_owned())?;
+        answered.await.map_err(stopping)?
+    }
+}
+
+/// What asks for a reload, from the start of the process on: before that, SIGHUP would end the process.
+pub(crate) struct Requests {
+    hang_up: Signal,
+    asked: mpsc::Receiver<Request>,
+    /// Whether the process was started at a terminal.
+    has_terminal: bool,
+}
+
+impl Requests {
+    /// Listens for SIGHUP from now on.
+    ///
+    /// # Errors
+    /// If the system has no room for a file descriptor.
+    pub(crate) fn listen() -> io::Result<(Self, Reloader)> {
+        let (ask, asked) = mpsc::channel(REQUESTS_MAX);
+        let hang_up = signal(SignalKind::hangup())?;
+        Ok((Self { hang_up, asked, has_terminal: io::stdin().is_terminal() }, Reloader(ask)))
+    }
+
+    /// Whether the terminal is gone at which the process was started. SIGHUP means that then, and the process is to end.
+    fn has_lost_terminal(&self) -> bool {
+        self.has_terminal && !io::stdin().is_terminal()
+    }
+}
+
+/// The settings in force.
+pub(crate) struct InForce {
+    source: Arc<Source>,
+    given: Given,
+    key_files: Vec<KeyFile>,
+    key_files_interval: Duration,
+    revoke: bool,
+    generated: Option<Generated>,
+}
+
+impl InForce {
+    /// Those of `options`, with which the hub starts.
+    pub(crate) fn new(source: Source, options: &Options, generated: Option<Generated>) -> Self {
+        Self {
+            source: source.into(),
+            given: options.given.clone(),
+            key_files: KeyFile::find(&options.issuer, &options.config.issuers),
+            key_files_interval: options.key_files_interval,
+            revoke: options.revoke_on_reload,
+            generated,
+        }
+    }
+
+    /// Reloads the settings of a hub whenever that is asked for, until the hub stops.
+    pub(crate) async fn keep_up_to_date(
+        mut self,
+        mut requests: Requests,
+        connections: Connections,
+        reloads: Arc<Reloads>,
+    ) {
+        // Key files that could not be used as they are now.
+        let mut refused: Vec<KeyFile> = Vec::new();
+        let mut look = interval(self.key_files_interval.max(Duration::from_millis(1)));
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = connections.stopping() => return,
+                _ = requests.hang_up.recv() => match requests.has_lost_terminal() {
+                    true => {
+                        tracing::info!("the terminal is gone");
+                        // An error would mean that this process does not exist.
+                        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM);
+                    }
+                    false => drop(self.reload(&connections, &reloads).await),
+                },
+                Some(answer) = requests.asked.recv() => {
+                    // Whoever asked may have gone.
+                    let _ = answer.send(self.reload(&connections, &reloads).await);
+                }
+                _ = look.tick(), if !self.key_files_interval.is_zero() => {
+                    self.look_at_key_files(&mut refused, &connections, &reloads).await;
+                }
+            }
+        }
+    }
+
+    /// Reads everything again. The log says what has come of it.
+    async fn reload(&mut self, connections: &Connections, reloads: &Reloads) -> Result<Report, String> {
+        notify::reloading();
+        let outcome = self.read_and_apply(connections).await;
+        notify::ready();
+        record(reloads, outcome.is_ok());
+        match &outcome {
+            Ok(Report { changed, needs_restart, .. }) => {
+                for setting in needs_restart {
+                    tracing::warn!(
+                        setting,
+                        "this setting has changed and needs a restart: the former value stays"
+                    );
+                }
+                match changed.is_empty() {
+                    true => tracing::info!("settings reloaded: none has changed"),
+                    false => tracing::info!(changed = changed.join(", "), "settings reloaded"),
+                }
+            }
+            Err(problem) => tracing::error!("settings not reloaded, all stay as they were: {problem}"),
+        }
+        outcome
+    }
+
+    async fn read_and_apply(&mut self, connections: &Connections) -> Result<Report, String> {
+        let (source, former, generated) = (self.source.clone(), self.given.clone(), self.generated.clone());
+        let read = move || {
+            let fresh = source.read()?;
+            let is_pinned = |setting: &&Setting| {
+                setting.needs_restart && value(&fresh.given, setting) != value(&former, setting)
+            };
+            let needs_restart: Vec<_> =
+                SETTINGS.iter().filter(is_pinned).map(|setting| setting.key).collect();
+            if needs_restart.is_empty() {
+                return Ok((Next::new(fresh, generated.as_ref())?, needs_restart));
+            }
+            // As at a start: a value that a start would refuse is refused now.
+            let (mut given, warnings) = (fresh.given.clone(), fresh.warnings.clone());
+            prepare::hub(fresh, generated.as_ref())?;
+            for key in &needs_restart {
+                match former.get(key) {
+                    Some(value) => given.insert(key, value.clone()),
+                    None => given.remove(key),
+                };
+            }
+            let mut mixed = source.read_key_files(given)?;
+            mixed.warnings = warnings;
+            Ok((Next::new(mixed, generated.as_ref())?, needs_restart))
+        };
+        match spawn_blocking(read).await.map_err(Failure::from).flatten() {
+            Ok((next, needs_restart)) => Ok(self.apply(next, needs_restart, connections).await),
+            Err(problem) => Err(problem.to_string()),
+        }
+    }
+
+    /// Reloads the keys alone if a key file has changed. What cannot be used is said once, until it changes again.
+    async fn look_at_key_files(
+        &mut self,
+        refused: &mut Vec<KeyFile>,
+        connections: &Connections,
+        reloads: &Reloads,
+    ) {
+        let Some(found) = look(&self.key_files).await else { return };
+        if found == self.key_files {
+            refused.clear();
+            return;
+        }
+        if found == *refused || !is_settled(&found, self.key_files_interval).await {
+            return;
+        }
+        let (source, given, generated) = (self.source.clone(), self.given.clone(), self.generated.clone());
+        let read = move || Next::new(source.read_key_files(given)?, generated.as_ref());
+        let outcome = spawn_blocking(read).await.map_err(Failure::from).flatten();
+        record(reloads, outcome.is_ok());
+        match outcome {
+            Ok(next) => {
+                let changed = self.apply(next, Vec::new(), connections).await.changed;
+                tracing::info!(changed = changed.join(", "), "keys reloaded: a key file has changed");
+                refused.clear();
+            }
+            Err(problem) => {
+                tracing::warn!("a key file has changed and cannot be used, the former keys stay: {problem}");
+                *refused = found;
+            }
+        }
+    }
+
+    /// Puts settings into force.
+    async fn apply(
+        &mut self,
+        next: Next,
+        needs_restart: Vec<&'static str>,
+        connections: &Connections,
+    ) -> Report {
+        let Next { prepared: Prepared { checked, warnings, .. }, given, key_files, log, revoke } = next;
+        let changed = self.changed(&given, &key_files);
+        prepare::log(&warnings);
+        if !changed.is_empty() {
+            checked.reload(connections, revoke.then_some(REVOKE_WITHIN)).await;
+            telemetry::set_filter(&log);
+        }
+        (self.given, self.key_files, self.revoke) = (given, key_files, revoke);
+        let warnings = warnings.iter().map(ToString::to_string).collect();
+        Report { changed, needs_restart, warnings }
+    }
+
+    /// The settings that differ from those in force, in the order of the table.
+    fn changed(&self, given: &Given, key_files: &[KeyFile]) -> Vec<&'static str> {
+        let by_setting = |files: &[KeyFile]| {
+            let mut found: BTreeMap<&'static str, Vec<KeyFile>> = BTreeMap::new();
+            for file in files {
+                found.entry(file.setting).or_default().push(file.clone());
+            }
+            found
+        };
+        let (former, new) = (by_setting(&self.key_files), by_setting(key_files));
+        let has_changed = |setting: &&Setting| {
+            value(&self.given, setting) != value(given, setting)
+                || former.get(setting.key) != new.get(setting.key)
+        };
+        SETTINGS.iter().filter(has_changed).map(|setting| setting.key).collect()
+    }
+}
+
+/// Settings that have been read and checked.
+struct Next {
+    prepared: Prepared,
+    given: Given,
+    key_files: Vec<KeyFile>,
+    log: String,
+    revoke: bool,
+}
+
+impl Next {
+    /// # Errors
+    /// The first setting that is wrong, and what to write instead.
+    fn new(options: Options, generated: Option<&Generated>) -> Result<Self, Failure> {
+        let (given, log, revoke) = (options.given.clone(), options.log.clone(), options.revoke_on_reload);
+        // Before the JWK Sets are read: what changes in between is found the next time.
+        let key_files = KeyFile::find(&options.issuer, &options.config.issuers);
+        Ok(Self { prepared: prepare::hub(options, generated)?, given, key_files, log, revoke })
+    }
+}
+
+fn record(reloads: &Reloads, is_successful: bool) {
+    if is_successful { reloads.succeeded() } else { reloads.failed() }
+}
+
+/// The text of a setting, its default if it is not given.
+fn value<'a>(given: &'a Given, setting: &Setting) -> &'a str {
+    given.get(setting.key).map_or(setting.default, |value| &value.text)
+}
+
+/// The key files as they are now. `None`: no thread could look.
+async fn look(files: &[KeyFile]) -> Option<Vec<KeyFile>> {
+    let files = files.to_vec();
+    spawn_blocking(move || files.iter().map(KeyFile::look).collect()).await.ok()
+}
+
+/// Whether the files stay as they are for a moment.
+async fn is_settled(found: &[KeyFile], interval: Duration) -> bool {
+    sleep(SETTLED_AFTER.min(interval)).await;
+    look(found).await.is_some_and(|now| now == found)
+}

@@ -1,0 +1,99 @@
+//! The files with keys that settings name, and whether one of them has changed.
+//!
+//! The content is compared, not times or inodes: an orchestrator that swaps symbolic links changes neither, and a copy with
+//! the same content changes nothing.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+use petasos::{IssuerConfig, KeyConfig, Secret};
+
+use super::issuers::without_line_break;
+
+/// A file with a key or a JWK Set, and what was in it.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct KeyFile {
+    /// The setting that names it.
+    pub(crate) setting: &'static str,
+    path: PathBuf,
+    /// `None`: it cannot be read.
+    content: Option<Secret>,
+}
+
+/// Far more than a set of a hundred keys. What follows is not compared.
+const BYTES_MAX: u64 = 1024 * 1024;
+
+impl KeyFile {
+    /// The files that the issuers name. The key of a key file is the one that has been read; a JWK Set is read here, and so
+    /// before the hub reads its keys.
+    pub(crate) fn find(first: &IssuerConfig, others: &[IssuerConfig]) -> Vec<Self> {
+        let of_first = [
+            (&first.publisher, "publisher_key_file", "publisher_jwks"),
+            (&first.subscriber, "subscriber_key_file", "subscriber_jwks"),
+        ];
+        let of_others = others.iter().flat_map(|issuer| [&issuer.publisher, &issuer.subscriber]);
+        let all = of_first.into_iter().chain(of_others.map(|keys| (keys, "issuers", "issuers")));
+        all.flat_map(|(keys, key_file, jwks)| {
+            let KeyConfig { key_file: path, key, .. } = keys;
+            let key_file = path.clone().map(|path| Self { setting: key_file, path, content: key.clone() });
+            let jwks = keys.jwks.clone().map(|path| {
+                let content = read(&path).ok();
+                Self { setting: jwks, path, content }
+            });
+            key_file.into_iter().chain(jwks)
+        })
+        .collect()
+    }
+
+    /// The same file as it is now.
+    pub(crate) fn look(&self) -> Self {
+        Self { content: read(&self.path).ok(), ..self.clone() }
+    }
+}
+
+fn read(path: &Path) -> io::Result<Secret> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(BYTES_MAX).read_to_end(&mut bytes)?;
+    Ok(Secret::new(without_line_break(&bytes)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_has_changed_if_its_content_has() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("key");
+        let write = |text: &str| std::fs::write(&path, text).expect("written");
+        write("secret");
+        let keys = KeyConfig {
+            key: Some(Secret::new("secret")),
+            key_file: Some(path.clone()),
+            ..KeyConfig::default()
+        };
+        let issuer = IssuerConfig { publisher: keys, ..IssuerConfig::default() };
+        let [file] = &KeyFile::find(&issuer, &[])[..] else { panic!("one file") };
+        assert!(file.look() == *file && file.setting == "publisher_key_file");
+        write("secret\n");
+        assert!(file.look() == *file, "the line break does not count");
+        write("another");
+        let changed = file.look();
+        assert!(changed != *file && changed.look() == changed);
+        std::fs::remove_file(&path).expect("removed");
+        assert!(changed.look() != changed);
+    }
+
+    #[test]
+    fn every_file_is_found_with_its_setting() {
+        let keys = |jwks: &str| KeyConfig { jwks: Some(jwks.into()), ..KeyConfig::default() };
+        let issuer =
+            IssuerConfig { publisher: keys("/a"), subscriber: keys("/b"), ..IssuerConfig::default() };
+        let found = KeyFile::find(&issuer, std::slice::from_ref(&issuer));
+        let settings: Vec<_> = found.iter().map(|file| file.setting).collect();
+        assert_eq!(settings, ["publisher_jwks", "subscriber_jwks", "issuers", "issuers"]);
+    }
+}
