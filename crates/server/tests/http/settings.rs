@@ -61,7 +61,6 @@ async fn no_stream_ends_where_that_is_not_wanted() {
     let server = Server::start(settings()).await;
     let mut old = server.subscribe("topic=a", &[&subscriber()]).await;
     server.connections.set_settings(with_subscriber_keys(&["new"]));
-    server.connections.service().revoke(Some(Duration::from_secs(3600))).await;
     server.connections.service().revoke(None).await;
     assert_eq!(server.publish_with(&publisher(), b"topic=a&data=x").await.status, 200);
     assert!(old.event().await.contains("data: x"));

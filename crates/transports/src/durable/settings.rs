@@ -58,8 +58,8 @@ impl Settings {
         let Some(nearest) = self.directory.ancestors().find(is_there) else { return Ok(()) };
         let writable = access(nearest, Access::WRITE_OK | Access::EXEC_OK);
         let problem = match writable {
-            Ok(()) if nearest.is_dir() => return Ok(()),
-            Ok(()) => "it is no directory".to_owned(),
+            _ if !nearest.is_dir() => "it is no directory".to_owned(),
+            Ok(()) => return Ok(()),
             Err(error) => std::io::Error::from(error).to_string(),
         };
         let shown = nearest.display();
