@@ -17,6 +17,7 @@ use petasos::{
     notify,
 };
 use petasos_server::Connections;
+use tokio::sync::watch;
 use tokio::time::{Instant as Timer, sleep, timeout, timeout_at};
 
 use crate::stop::Stop;
@@ -86,23 +87,29 @@ impl Ending {
         }
     }
 
-    /// Ends the hub once it is asked to, another one has taken over, or it has failed.
-    pub(crate) async fn run(self, mut stop: Stop, connections: Connections, taken: impl Future<Output = ()>) {
+    /// Ends the hub once it is asked to, another one has taken over, or it has failed, with the times that are `current` then.
+    pub(crate) async fn run(
+        current: watch::Receiver<Self>,
+        mut stop: Stop,
+        connections: Connections,
+        taken: impl Future<Output = ()>,
+    ) {
         let hub = connections.service().hub().clone();
         let delay = tokio::select! {
-            () = stop.asked() => Some(self.delay),
+            () = stop.asked() => Some(current.borrow().delay),
             // The new hub accepts connections on the same socket: there is nothing for a load balancer to notice.
             () = taken => {
                 tracing::info!("a new hub has taken over: this one closes its streams one after the other, and ends");
-                let _ = end_process_after(self.drain.saturating_add(AFTER_DRAIN), 1);
+                let _ = end_process_after(current.borrow().drain.saturating_add(AFTER_DRAIN), 1);
                 Some(Duration::ZERO)
             }
             () = hub.failed() => None,
         };
         notify::stopping();
         if let Some(delay) = delay {
+            let ending = *current.borrow();
             tokio::select! {
-                () = self.drain(delay, &connections) => {}
+                () = ending.drain(delay, &connections) => {}
                 () = stop.hurried() => {}
                 () = hub.failed() => {}
             }

@@ -22,11 +22,13 @@ use petasos::{
 use petasos_server::{Admin, Listener};
 use tokio::{
     runtime::{self, Runtime},
+    sync::watch,
     task::JoinSet,
 };
 
 use crate::{
     cli::Task,
+    ending::Ending,
     failure::Failure,
     prepare::{Generated, Prepared},
     reload::{InForce, Requests},
@@ -98,11 +100,13 @@ const BLOCKING_THREADS_MAX: usize = 16;
 fn run(runtime: &Runtime, task: Task, activated: io::Result<Activated>) -> Result<ExitCode, Failure> {
     match task {
         Task::Serve(options, source) => {
-            let drain_max = options.ending.total();
+            let (endings, ending) = watch::channel(options.ending);
+            let drain_max = || ending.borrow().total();
             let (signals, stop) = Signals::listen()?;
             // On the runtime's threads, so that this one is free for the signals. A connection costs less there, too:
             // tokio would have to wake this thread for it.
-            signals.heed_until(runtime.spawn(serve(*options, source, stop, activated)), drain_max)??;
+            signals
+                .heed_until(runtime.spawn(serve(*options, source, stop, activated, endings)), drain_max)??;
         }
         Task::Mint(options, mint) => {
             let lifetime = mint.lifetime();
@@ -151,11 +155,11 @@ async fn serve(
     source: Source,
     mut stop: Stop,
     activated: io::Result<Activated>,
+    endings: watch::Sender<Ending>,
 ) -> Result<(), Failure> {
     let program = Program::new();
     telemetry::set_filter(&options.log);
-    // The handle is for the port of operators.
-    let (requests, _reloader) = Requests::listen()?;
+    let (requests, reloader) = Requests::listen()?;
     if std::env::var_os("MERCURE_EXTRA_DIRECTIVES").is_some_and(|value| !value.is_empty()) {
         tracing::warn!(
             "MERCURE_EXTRA_DIRECTIVES is not read: petasos has settings of its own, see petasos --help"
@@ -168,12 +172,12 @@ async fn serve(
     }
     let activated =
         activated.map_err(|error| format!("a socket of the service manager cannot be used: {error}"))?;
-    let (listen, ending, takeover) = (options.listen.clone(), options.ending, options.takeover.clone());
+    let (listen, ending, takeover) = (options.listen.clone(), endings.subscribe(), options.takeover.clone());
     let log = options.config.log.clone();
     // Without any key, somebody tries the hub and needs keys. With keys, the hub shows no secret.
     let operators = options.admin.clone();
     let generated = prepare::lacks_keys(&options).then(Generated::new);
-    let in_force = InForce::new(source, &options, generated.clone());
+    let in_force = InForce::new(source, &options, generated.clone(), endings);
     let Prepared { checked, issuer, warnings } = prepare::hub(options, generated.as_ref())?;
     prepare::log(&warnings);
     let reloads = program.reloads();
@@ -221,7 +225,8 @@ async fn serve(
         STANDARD_OUTPUT.print(&format!("Metrics, health and status on http://{}", port.address()));
         let token = operators.token.as_ref().map(Secret::expose);
         // It answers as long as the process runs, also while the hub stops.
-        admin_serving = Some(tokio::spawn(port.serve(Admin::new(&connections, facts, token))));
+        admin_serving =
+            Some(tokio::spawn(port.serve(Admin::new(&connections, facts, token).with(reloader.route()))));
     }
     let hub = connections.service().hub().clone();
     sockets.listeners = listeners.iter().map(Listener::duplicate).collect::<io::Result<Vec<_>>>()?;
@@ -248,7 +253,7 @@ async fn serve(
     let reporting = tokio::spawn(notify::report(hub.clone()));
     tokio::spawn(in_force.keep_up_to_date(requests, connections.clone(), reloads));
     notify::ready();
-    ending.run(stop, connections, taken).await;
+    Ending::run(ending, stop, connections, taken).await;
     reporting.abort();
     drop(serving);
     match hub.has_failed() {

@@ -11,16 +11,18 @@ use std::{
 };
 
 use petasos::{metrics::Reloads, notify, telemetry};
-use petasos_server::Connections;
+use petasos_server::{Connections, Route};
 use serde::Serialize;
+use serde_json::json;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     task::spawn_blocking,
     time::{MissedTickBehavior, interval, sleep},
 };
 
 use crate::{
+    ending::Ending,
     failure::Failure,
     prepare::{self, Generated, Prepared},
     settings::{Given, KeyFile, Options, SETTINGS, Setting, Source},
@@ -56,12 +58,24 @@ const REVOKE_WITHIN: Duration = Duration::from_secs(50);
 const SETTLED_AFTER: Duration = Duration::from_secs(1);
 
 impl Reloader {
+    /// POST /reload on the operators' port.
+    pub(crate) fn route(self) -> Route {
+        Route::action("/reload", move || {
+            let reloader = self.clone();
+            async move {
+                match reloader.reload().await {
+                    Ok(report) => Ok(json!(report)),
+                    Err(problem) => Err(json!({ "error": problem })),
+                }
+            }
+        })
+    }
+
     /// Reads the settings again.
     ///
     /// # Errors
     /// The first setting that is wrong, and what to write instead. Nothing has changed then.
-    #[expect(dead_code, reason = "for the port of operators")]
-    pub(crate) async fn reload(&self) -> Result<Report, String> {
+    async fn reload(&self) -> Result<Report, String> {
         let (answer, answered) = oneshot::channel();
         let stopping = |_| "the hub stops".to_owned();
         self.0.send(answer).await.map_err(|_| "the hub stops".to_owned())?;
@@ -102,11 +116,18 @@ pub(crate) struct InForce {
     key_files_interval: Duration,
     revoke: bool,
     generated: Option<Generated>,
+    /// What a stop that begins later takes its times from.
+    endings: watch::Sender<Ending>,
 }
 
 impl InForce {
     /// Those of `options`, with which the hub starts.
-    pub(crate) fn new(source: Source, options: &Options, generated: Option<Generated>) -> Self {
+    pub(crate) fn new(
+        source: Source,
+        options: &Options,
+        generated: Option<Generated>,
+        endings: watch::Sender<Ending>,
+    ) -> Self {
         Self {
             source: source.into(),
             given: options.given.clone(),
@@ -114,6 +135,7 @@ impl InForce {
             key_files_interval: options.key_files_interval,
             revoke: options.revoke_on_reload,
             generated,
+            endings,
         }
     }
 
@@ -244,12 +266,14 @@ impl InForce {
         needs_restart: Vec<&'static str>,
         connections: &Connections,
     ) -> Report {
-        let Next { prepared: Prepared { checked, warnings, .. }, given, key_files, log, revoke } = next;
+        let Next { prepared, given, key_files, log, revoke, ending } = next;
+        let Prepared { checked, warnings, .. } = prepared;
         let changed = self.changed(&given, &key_files);
         prepare::log(&warnings);
         if !changed.is_empty() {
             checked.reload(connections, revoke.then_some(REVOKE_WITHIN)).await;
             telemetry::set_filter(&log);
+            self.endings.send_replace(ending);
         }
         (self.given, self.key_files, self.revoke) = (given, key_files, revoke);
         let warnings = warnings.iter().map(ToString::to_string).collect();
@@ -281,16 +305,18 @@ struct Next {
     key_files: Vec<KeyFile>,
     log: String,
     revoke: bool,
+    ending: Ending,
 }
 
 impl Next {
     /// # Errors
     /// The first setting that is wrong, and what to write instead.
     fn new(options: Options, generated: Option<&Generated>) -> Result<Self, Failure> {
-        let (given, log, revoke) = (options.given.clone(), options.log.clone(), options.revoke_on_reload);
+        let (given, log) = (options.given.clone(), options.log.clone());
+        let (revoke, ending) = (options.revoke_on_reload, options.ending);
         // Before the JWK Sets are read: what changes in between is found the next time.
         let key_files = KeyFile::find(&options.issuer, &options.config.issuers);
-        Ok(Self { prepared: prepare::hub(options, generated)?, given, key_files, log, revoke })
+        Ok(Self { prepared: prepare::hub(options, generated)?, given, key_files, log, revoke, ending })
     }
 }
 

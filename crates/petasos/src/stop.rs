@@ -80,7 +80,7 @@ impl Signals {
 
     /// Heeds them on this thread until the hub, which runs elsewhere, has ended. `drain_max`: the time until the hub is told
     /// to stop.
-    pub(crate) fn heed_until<T>(self, hub: impl Future<Output = T>, drain_max: Duration) -> T {
+    pub(crate) fn heed_until<T>(self, hub: impl Future<Output = T>, drain_max: impl Fn() -> Duration) -> T {
         let Self { runtime, mut interrupt, mut terminate, tell } = self;
         let mut next = async || {
             tokio::select! {
@@ -89,7 +89,7 @@ impl Signals {
             }
         };
         let ask = |asked: Asked| {
-            let drain_max = if asked == Asked::Hurry { HURRY_MAX } else { drain_max };
+            let drain_max = if asked == Asked::Hurry { HURRY_MAX } else { drain_max() };
             // Without a thread for the deadline, further signals still end the process.
             let _ = end_process_after(drain_max.saturating_add(AFTER_DRAIN), LATE);
             tell.send_replace(asked);

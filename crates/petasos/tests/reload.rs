@@ -28,6 +28,8 @@ const HUB: &str = "/.well-known/mercure";
 struct Hub {
     child: Child,
     address: String,
+    /// The address of the port for operators.
+    operators: String,
     /// Lines of its log.
     log: mpsc::Receiver<String>,
     /// All that it has printed.
@@ -54,7 +56,7 @@ impl Hub {
                 "--listen",
                 "127.0.0.1:0",
                 "--admin-listen",
-                "off",
+                "127.0.0.1:0",
                 "--compat",
                 "--drain-delay",
                 "0",
@@ -80,11 +82,15 @@ impl Hub {
                 }
             }
         });
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
-        let url = line.trim().strip_prefix("Serving on http://").unwrap_or_else(|| panic!("{line:?}"));
+        let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+        let mut next = |name: &str| {
+            let line = lines.next().expect("a line").expect("UTF-8");
+            line.strip_prefix(name).unwrap_or_else(|| panic!("{line:?}")).to_owned()
+        };
+        let url = next("Serving on http://");
+        let operators = next("Metrics, health and status on http://");
         let address = url.strip_suffix(HUB).expect("the hub's path").to_owned();
-        Self { child, address, log, printed: Vec::new(), directory }
+        Self { child, address, operators, log, printed: Vec::new(), directory }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -143,6 +149,17 @@ impl Hub {
 fn token(key: &str, action: &str) -> String {
     let signer = Signer::parse(key, None).expect("a key");
     signer.sign("JWT", &format!(r#"{{"mercure":{{"{action}":["*"]}}}}"#))
+}
+
+/// Asks the port for operators, and returns the status and the body of the answer.
+fn ask(operators: &str, method: &str, path: &str) -> (u16, String) {
+    let mut client = Client::connect(operators);
+    let request = format!("{method} {path} HTTP/1.1\r\nHost: {operators}\r\nConnection: close\r\n\r\n");
+    client.0.get_mut().write_all(request.as_bytes()).expect("sent");
+    let head = client.head();
+    let mut body = String::new();
+    client.0.read_to_string(&mut body).expect("UTF-8");
+    (status(&head), body)
 }
 
 /// A connection that carries one request after the other.
@@ -285,6 +302,37 @@ fn a_wrong_value_leaves_everything_as_it_was() {
     reader.receives("last");
     let output = hub.output();
     assert!(!output.contains(NEW) && !output.contains(OTHER), "{output}");
+}
+
+#[test]
+fn an_operator_who_asks_for_a_reload_gets_what_came_of_it() {
+    let mut hub = Hub::start(&settings(OLD, READER, "anonymous = true"), |_| ());
+    let reload = || ask(&hub.operators, "POST", "/reload");
+    let metric = || {
+        let (_, text) = ask(&hub.operators, "GET", "/metrics");
+        let line = text.lines().find(|line| line.starts_with("petasos_config_last_reload_successful "));
+        line.map(ToOwned::to_owned).expect("a metric")
+    };
+    hub.write("petasos.toml", &settings(NEW, READER, "anonymous = true\nhistory = 7\ncookie_name = \"a\""));
+    let (status, body) = reload();
+    let report: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+    let expected = serde_json::json!({
+        "changed": ["publisher_key", "cookie_name"],
+        "needs_restart": ["history"],
+        "warnings": [],
+    });
+    assert_eq!((status, report), (200, expected));
+    assert_eq!((hub.publish(OLD, "x"), hub.publish(NEW, "x")), (401, 200));
+    assert!(metric().ends_with(" 1"), "{}", metric());
+    hub.write("petasos.toml", &settings(OLD, READER, "keep_alive = \"soon\""));
+    let (status, body) = reload();
+    assert!(status == 422 && body.contains("keep_alive: write seconds") && !body.contains(OLD), "{body}");
+    assert!(metric().ends_with(" 0"), "{}", metric());
+    assert_eq!(hub.publish(NEW, "x"), 200);
+    assert_eq!(ask(&hub.operators, "GET", "/reload").0, 405);
+    // The times of a stop are those in force when it begins: the tests' own are flags, so they stay.
+    hub.logged("not reloaded");
+    hub.output();
 }
 
 #[test]

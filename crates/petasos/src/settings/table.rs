@@ -171,8 +171,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "5s",
         "How long a hub that stops goes on while /readyz answers 503, for load balancers that look at it; 0: not at all",
         |options, text| store(&mut options.ending.delay, duration(text))
-    )
-    .needs_restart(),
+    ),
     setting!(
         HUB,
         "drain",
@@ -180,8 +179,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "30s",
         "After drain_delay: the time over which streams are closed evenly, and which open requests have; 0: none",
         |options, text| store(&mut options.ending.drain, duration(text))
-    )
-    .needs_restart(),
+    ),
     setting!(
         HUB,
         "stop_timeout" | "STOP_TIMEOUT",
@@ -189,8 +187,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "90s under systemd, 30s in Kubernetes, 10s in a container",
         "When the system kills a process that was told to stop: TimeoutStopSec, terminationGracePeriodSeconds; 0: never",
         |options, text| store(&mut options.ending.stop_timeout, duration(text).map(Some))
-    )
-    .needs_restart(),
+    ),
     setting!(
         HUB,
         "takeover",

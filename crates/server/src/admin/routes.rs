@@ -4,9 +4,10 @@ use std::{fmt, hint::black_box, net::IpAddr, pin::Pin, sync::Arc};
 
 use http::{HeaderValue, Method, StatusCode, header, request::Parts, uri::Authority};
 use http_body_util::Full;
+use serde_json::Value;
 
 use super::{
-    answer::{AdminAnswer, text},
+    answer::{AdminAnswer, document, text},
     documents::{self, Facts},
     rates::Rates,
 };
@@ -40,6 +41,24 @@ impl Route {
         F: Future<Output = AdminAnswer> + Send + 'static,
     {
         Self { method, path, is_open: false, handler: Box::new(move |head| Box::pin(handler(head))) }
+    }
+
+    /// A route that does something when it gets a POST, and answers in JSON: 200 with what has been done, 422 with why nothing
+    /// has.
+    pub fn action<F>(path: &'static str, act: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<Value, Value>> + Send + 'static,
+    {
+        Self::new(Method::POST, path, move |_| {
+            let done = act();
+            async move {
+                let (status, body) = match done.await {
+                    Ok(body) => (StatusCode::OK, body),
+                    Err(body) => (StatusCode::UNPROCESSABLE_ENTITY, body),
+                };
+                document(status, "application/json", format!("{body:#}\n"))
+            }
+        })
     }
 
     /// The same route without a token: orchestrators send none.
