@@ -17,8 +17,10 @@ use petasos::{
     notify,
 };
 use petasos_server::Connections;
-use tokio::sync::watch;
-use tokio::time::{Instant as Timer, sleep, timeout, timeout_at};
+use tokio::{
+    sync::watch,
+    time::{Instant as Timer, sleep, timeout, timeout_at},
+};
 
 use crate::stop::Stop;
 

@@ -4,6 +4,7 @@ use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
@@ -101,6 +102,8 @@ impl Hub {
         // In one step, as a tool that deploys does it.
         let new = self.path(&format!("{name}.new"));
         fs::write(&new, text).expect("written");
+        // The file of settings holds secrets.
+        fs::set_permissions(&new, fs::Permissions::from_mode(0o600)).expect("set");
         fs::rename(new, self.path(name)).expect("renamed");
     }
 
