@@ -48,13 +48,13 @@ test-python: $(TEST_VENV)/.tools system-packages
 
 # Real browsers, real servers for the logs beside memory, proxies.
 BROWSERS := chromium firefox-esr
-SERVERS := redis-server nats-server postgresql nginx-light haproxy apache2-bin caddy iproute2 openssl
+SERVERS := redis-server nats-server postgresql nginx-light haproxy apache2-bin caddy iproute2 openssl prometheus
 
 system-packages:
 	@{ command -v chromium && command -v firefox-esr; } >/dev/null || $(call debian,$(BROWSERS)) \
 		|| echo "browsers are missing, so tests are skipped: apt-get install $(BROWSERS), as root"
 	@{ command -v redis-server && command -v nats-server && command -v nginx && command -v haproxy \
-		&& command -v apache2 && command -v caddy && command -v ip && command -v openssl \
+		&& command -v apache2 && command -v caddy && command -v ip && command -v openssl && command -v promtool \
 		&& ls /usr/lib/postgresql/*/bin/postgres; } >/dev/null 2>&1 || $(call debian,$(SERVERS)) \
 		|| echo "servers are missing, so tests are skipped: apt-get install $(SERVERS), as root"
 
