@@ -50,6 +50,25 @@ def test_published_and_failed_updates_are_counted(mercure):
     assert elsewhere.stats() == Stats(failed=1)
 
 
+def test_the_metrics_of_the_embedded_hub_are_there_once_it_runs(
+    mercure, hub_url, open_stream, subscribe_url, wait_until
+):
+    assert mercure.stats().hub is None
+    mercure.publish("a", "b")
+    stream = open_stream(subscribe_url(hub_url, "a"))
+    assert stream.opens()
+    mercure.publish("a", "c")
+    assert stream.event()["data"] == "c"
+    hub = mercure.stats().hub
+    assert hub["mercure_updates_total"] == 2
+    assert hub["petasos_streams_opened_total"] >= 1
+    registry = CollectorRegistry()
+    mercure.register_metrics(registry)
+    assert registry.get_sample_value("mercure_updates_total") == 2
+    # A delivery is counted after the round that wrote it.
+    wait_until(lambda: registry.get_sample_value("petasos_deliveries_total") >= 1)
+
+
 def test_captured_updates_are_not_counted(mercure):
     with mercure.capture() as updates:
         mercure.publish("a", "b")

@@ -199,6 +199,15 @@ class Hub:
             LogUnavailable, NoRoom, HubFailed, HubStopped: as start.
         """
 
+    def metrics(self) -> str | None:
+        """The metrics of the hub, in the text format of Prometheus. None: it does not run in this process.
+
+        It waits for no store.
+
+        >>> print(Hub().metrics())
+        None
+        """
+
     def start(self) -> None:
         """Start the engine of this process now, unless it runs. The first use of another method does the same.
 

@@ -177,6 +177,10 @@ class EmbeddedHub:
         except (OSError, RuntimeError) as error:
             raise from_native(error) from None
 
+    def metrics(self) -> str | None:
+        """The metrics of the hub, as ``Hub.metrics``. None: it does not run in this process."""
+        return None if self._hub is None else self._hub.metrics()
+
     def _end_passed(self) -> None:
         if self._hub is not None and not self.is_stopped:
             self._hub.end_passed()

@@ -61,8 +61,6 @@ class _Hub:
 
     def collect(self) -> Iterable[Metric]:
         """The metrics at this moment."""
-        if "metrics" not in dir(self._embedded):
-            return ()
         from prometheus_client.parser import text_string_to_metric_families
 
-        return text_string_to_metric_families(self._embedded.metrics())
+        return text_string_to_metric_families(self._embedded.metrics() or "")

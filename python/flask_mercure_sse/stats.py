@@ -35,5 +35,12 @@ class Stats:
 
 def stats(state: MercureSSEState) -> Stats:
     """See :meth:`flask_mercure_sse.MercureSSE.stats`."""
-    counters = state.counters
-    return Stats(**counters.results, queued=counters.queued)
+    counters, metrics = state.counters, state.embedded.metrics()
+    hub = None if metrics is None else _values(metrics)
+    return Stats(**counters.results, queued=counters.queued, hub=hub)
+
+
+def _values(metrics: str) -> dict[str, float]:
+    """The metrics without labels. Every other line of the text is a comment, or has labels in braces."""
+    lines = (line.split() for line in metrics.splitlines() if not line.startswith("#") and "{" not in line)
+    return {name: float(value) for name, value in lines}

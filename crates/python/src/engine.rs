@@ -88,6 +88,11 @@ impl Settings {
         Ok(self.engine.get(&py, start)?)
     }
 
+    /// The engine of this process, if it has started.
+    pub(crate) fn running(&self) -> Option<Arc<Engine>> {
+        self.engine.running()
+    }
+
     /// Makes room for the clients that the application passes, once for each engine.
     pub(crate) fn make_room(&self, engine: &Engine) {
         engine.room.call_once(|| self.checked.make_room(&engine.connections));

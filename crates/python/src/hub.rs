@@ -16,6 +16,7 @@ use petasos_protocol::{
     topic::{HubUrl, Topics},
     update::Draft,
 };
+use petasos_server::metrics::Format;
 use pyo3::prelude::*;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -236,6 +237,12 @@ impl Hub {
         let hub = engine.connections.service().hub();
         let id = py.detach(|| engine.block_on(hub.last_event_id())).map_err(Failure::from)?;
         Ok(id.into())
+    }
+
+    fn metrics(&self, py: Python<'_>) -> Option<String> {
+        let engine = self.settings.running()?;
+        let samples = py.detach(|| engine.block_on(engine.connections.metrics()));
+        Some(Format::Prometheus.render(&samples))
     }
 
     fn start(&self, py: Python<'_>) -> PyResult<()> {

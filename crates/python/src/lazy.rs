@@ -105,6 +105,16 @@ impl<E: Startable> Lazy<E> {
         }
     }
 
+    /// The value of this process, if it has started and can be used.
+    pub(crate) fn running(&self) -> Option<Arc<E>> {
+        match &*self.lock() {
+            State::Running(value) if value.process() == process::id() && !value.has_failed() => {
+                Some(Arc::clone(value))
+            }
+            _ => None,
+        }
+    }
+
     /// Starts nothing any more. Returns the value of this process, if there is one, to be ended.
     pub(crate) fn stop(&self) -> Option<Arc<E>> {
         match mem::replace(&mut *self.lock(), State::Stopped) {

@@ -66,6 +66,19 @@ fn a_value_is_started_once() {
 }
 
 #[test]
+fn only_a_value_of_this_process_that_works_is_running() {
+    let lazy = Lazy::default();
+    assert!(lazy.running().is_none(), "it has not been started");
+    let value = lazy.get(&Thread, |_| Ok(fake(1))).expect("it starts");
+    assert!(lazy.running().is_some_and(|running| Arc::ptr_eq(&running, &value)));
+    value.has_failed.store(true, SeqCst);
+    assert!(lazy.running().is_none(), "it has failed");
+    let parents = Lazy::default();
+    parents.get(&Thread, |_| Ok(Fake { process: 0, ..fake(1) })).expect("it starts");
+    assert!(parents.running().is_none());
+}
+
+#[test]
 fn a_value_that_has_failed_is_started_anew_and_the_former_one_is_handed_over() {
     let lazy = Lazy::default();
     let first = lazy.get(&Thread, |_| Ok(fake(1))).expect("it starts");
