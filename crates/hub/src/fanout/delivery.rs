@@ -9,6 +9,7 @@ use std::{
 };
 
 use mio::{Registry, event::Event};
+use petasos_protocol::update::Update;
 
 use super::{
     census::Census,
@@ -107,6 +108,9 @@ impl<S: Sink> Delivery<S> {
         let missed = if after < self.ring.start() { None } else { self.missed(&interest, after) };
         let Some(missed) = missed else { return self.evict(sink, Eviction::Behind(after)) };
         let key = self.members.next_key();
+        for number in &missed {
+            self.count(self.ring.update(*number), 1);
+        }
         let pushed = sink.push(missed.into_iter(), &self.ring, &mut S::Scratch::default(), now);
         if pushed.is_err() || sink.flush(&self.ring, now).is_err() {
             return;
@@ -157,7 +161,8 @@ impl<S: Sink> Delivery<S> {
             self.members.mark(entry, number, &mut self.marks);
             let members = self.marks.len() - before;
             if members > 0 {
-                self.count(entry, members);
+                self.count(&entry.update, members);
+                self.accepted.push(entry.accepted);
             }
             if self.marks.is_full() {
                 self.hand_out(now);
@@ -165,16 +170,15 @@ impl<S: Sink> Delivery<S> {
         }
     }
 
-    /// Counts an entry that is marked for so many members.
-    fn count(&mut self, entry: &Entry, members: usize) {
+    /// Counts an update that so many members get.
+    fn count(&self, update: &Update, members: usize) {
         let (groups, metrics) = (&self.share.metrics.groups, self.share.metrics());
-        metrics.delivered(members, entry.update.frame().event_bytes().len());
+        metrics.delivered(members, update.frame().event_bytes().len());
         if !groups.is_empty() {
-            for group in groups.select(&entry.update) {
+            for group in groups.select(update) {
                 metrics.delivered_in_group(group, members);
             }
         }
-        self.accepted.push(entry.accepted);
     }
 
     /// Counts how long the entries of a round took that has handed them out at `done`.
@@ -520,6 +524,16 @@ mod tests {
         assert_eq!(next.eviction(), ended, "one that attaches later is closed as well");
         round(&mut shard, 2..=2, Instant::now());
         assert_eq!((polled.taken(), polled.eviction()), (vec![1, 2], None));
+    }
+
+    #[test]
+    fn what_a_member_gets_when_it_attaches_counts_as_delivered() {
+        let mut shard = shard();
+        round(&mut shard, 1..=3, Instant::now());
+        let late = live(&mut shard, 1);
+        assert_eq!((late.taken(), shard.share.metrics().deliveries()), (vec![2, 3], 2));
+        round(&mut shard, 4..=4, Instant::now());
+        assert_eq!(shard.share.metrics().deliveries(), 3);
     }
 
     #[test]
