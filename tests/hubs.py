@@ -28,12 +28,17 @@ ISSUER = "https://issuer.example"
 
 
 def petasos(
-    listen: str = "127.0.0.1:0", cors_origins: str = PAGE, drain_delay: str = "0", drain: str = "1s"
+    listen: str = "127.0.0.1:0",
+    cors_origins: str = PAGE,
+    drain_delay: str = "0",
+    drain: str = "1s",
+    # The default port belongs to one process at a time.
+    admin_listen: str = "off",
 ) -> list[str]:
     """How to start petasos; protocol 0.x needs --compat, too."""
     options = {
         "--listen": listen,
-        "--admin-listen": "off",  # the default port belongs to one process at a time
+        "--admin-listen": admin_listen,
         "--public-url": RESOURCE,
         "--issuer": ISSUER,
         "--publisher-key": PUBLISHER,

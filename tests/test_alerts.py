@@ -93,3 +93,24 @@ def query(prometheus: str, expression: str) -> list[dict]:
     url = f"{prometheus}/api/v1/query?{urllib.parse.urlencode({'query': expression})}"
     with urllib.request.urlopen(url) as answer:
         return json.load(answer)["data"]["result"]
+
+
+def test_a_prometheus_scrapes_the_hub_and_knows_all_that_the_dashboard_asks(prometheus, stack, tmp_path, wait_until):
+    output = tmp_path / "output"
+    with output.open("w") as file:
+        command = [*hubs.petasos(admin_listen="127.0.0.1:0"), "--admin-token", "t" * 32]
+        hub = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+    stack.callback(hub.wait)
+    stack.callback(hub.kill)
+    wait_until(lambda: "Metrics, health and status on http://" in output.read_text())
+    address = re.search(r"status on http://(\S+)", output.read_text())
+    assert address
+    (tmp_path / "token").write_text("t" * 32)
+    url = prometheus(address[1], tmp_path / "token")
+    wait_until(lambda: query(url, "count_over_time(petasos_build_info[1m]) >= 2"))
+    assert query(url, "up")[0]["value"][1] == "1"
+    unanswered = [expression for expression in expressions() if not query(url, expression)]
+    # A log in memory writes no batches, an empty one has no oldest update, and groups of topics are opt-in.
+    absent = ("petasos_append_batch_size", "petasos_log_oldest_timestamp_seconds", "petasos_topic_updates_total")
+    assert [each for each in unanswered if not any(name in each for name in absent)] == []
+    assert query(url, 'ALERTS{alertstate="firing"}') == []

@@ -1,7 +1,7 @@
 """The counters of an application and of its embedded hub, exported through ``prometheus_client``.
 
-The application's own are counters of that package, not numbers that are read at a scrape: its multiprocess mode, in which
-any worker answers for all, knows no others.
+The application's own are counters of that package, and not numbers that are read at a scrape: in its multiprocess mode,
+any worker answers for all, and only such counters can be added up.
 """
 
 from __future__ import annotations
