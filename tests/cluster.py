@@ -7,7 +7,8 @@ import json
 import random
 import signal
 import threading
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 from urllib.parse import quote
 
 import hubs
@@ -17,6 +18,12 @@ from waiting import wait_until
 
 PUBLISH = {"Authorization": "Bearer " + Token.sign({"mercure": {"publish": ["*"]}}, hubs.PUBLISHER)}
 SUBSCRIBE = {"Authorization": "Bearer " + Token.sign({"mercure": {"subscribe": ["*"]}}, hubs.SUBSCRIBER)}
+
+
+class HasUrl(Protocol):
+    """A node, or a proxy in front of several."""
+
+    url: str
 
 
 class Node:
@@ -74,7 +81,7 @@ class Publisher(threading.Thread):
     """Publishes a sequence of updates, each until it is acknowledged: every attempt has an id of its own, so that one
     whose end is not known may be there or not."""
 
-    def __init__(self, name: str, nodes: list[Node], stop: threading.Event, seed: int) -> None:
+    def __init__(self, name: str, nodes: Sequence[HasUrl], stop: threading.Event, seed: int) -> None:
         super().__init__(name=name, daemon=True)
         self.nodes, self.stop, self.random = nodes, stop, random.Random(seed)
         self.acknowledged: list[str] = []
@@ -109,7 +116,7 @@ class Publisher(threading.Thread):
 class Subscriber(threading.Thread):
     """Reads a topic from any node; when its stream ends, it goes to another with its cursor."""
 
-    def __init__(self, topic: str, nodes: list[Node], seed: int) -> None:
+    def __init__(self, topic: str, nodes: Sequence[HasUrl], seed: int) -> None:
         super().__init__(name=f"subscriber of {topic}", daemon=True)
         self.topic, self.nodes, self.random = topic, nodes, random.Random(seed)
         self.received: list[str] = []
@@ -126,7 +133,7 @@ class Subscriber(threading.Thread):
             except (OSError, EOFError, ValueError):
                 self.ended.wait(0.02)
 
-    def read(self, node: Node) -> None:
+    def read(self, node: HasUrl) -> None:
         url = f"{node.url}?topic={self.topic}"
         if self.last is not None:
             url += f"&lastEventID={quote(self.last)}"
@@ -152,7 +159,7 @@ class Subscriber(threading.Thread):
 class Trial:
     """Publishers and subscribers that run while something happens to nodes and engine."""
 
-    def __init__(self, nodes: list[Node], seed: int, publishers: int = 3, subscribers: int = 4) -> None:
+    def __init__(self, nodes: Sequence[HasUrl], seed: int, publishers: int = 3, subscribers: int = 4) -> None:
         self.nodes, self.seed = nodes, seed
         self.stop = threading.Event()
         self.subscribers = [

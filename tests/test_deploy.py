@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 import pytest
 
 import hubs
-from clients import HUB_PATH, Request
-from cluster import PUBLISH, SUBSCRIBE, Node
+from clients import HUB_PATH, PATIENCE, Request
+from cluster import PUBLISH, SUBSCRIBE, Node, Trial
 from engines import Redis
 from ports import Port
 from proxies import PROXIES, Nginx
@@ -76,6 +76,22 @@ def test_a_stream_through_the_proxy_gets_every_update_and_outlasts_a_node(proxy,
     assert [again.event()["id"] for _ in range(10)] == [str(number) for number in range(10, 20)]
     assert Request("POST", proxy, PUBLISH, [("topic", "a"), ("id", "last")]).status == 200
     assert again.event()["id"] == "last"
+
+
+# Caddy answers 502 to a publisher whose node is gone, until its health checks are told of the node.
+@pytest.mark.parametrize("name", ["Nginx", "HAProxy", "Apache"])
+def test_publishers_and_subscribers_behind_a_proxy_notice_no_end_of_a_node(name, nodes, stack, tmp_path):
+    proxy = PROXIES[name](tmp_path, [node.listen for node in nodes])
+    stack.callback(proxy.close)
+    trial = Trial([proxy], seed=1)
+    trial.run_for(50)
+    nodes[0].process.terminate()
+    assert nodes[0].process.wait(PATIENCE) == 0
+    trial.run_for(50)
+    assert [publisher.failures for publisher in trial.publishers] == [[]] * 3
+    trial.finish()
+    for publisher in trial.publishers:
+        assert publisher.attempts == len(publisher.acknowledged), "each update was taken at once"
 
 
 def test_a_request_after_an_idle_time_is_never_answered_with_502(start_hub, start_nginx, open_stream):

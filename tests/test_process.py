@@ -7,11 +7,13 @@ import contextlib
 import fcntl
 import http.client
 import os
+import pty
 import re
 import signal
 import socket
 import subprocess
 import sys
+import termios
 import textwrap
 import time
 from collections.abc import Callable
@@ -181,6 +183,34 @@ def test_a_reader_that_takes_the_first_line_only_stops_no_server(start, stack):
         assert head.communicate()[0].startswith("Publisher JWT: ")
     assert_it_serves(hub.url)
     assert hub.stop() == 0
+
+
+def test_ctrl_c_at_a_terminal_ends_the_hub_without_a_drain(stack, open_stream):
+    controller, terminal = pty.openpty()
+    stack.callback(os.close, controller)
+
+    def take_terminal() -> None:
+        fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
+
+    hub = subprocess.Popen(
+        [*hubs.petasos(drain_delay="1h", drain="1h"), "--compat"],
+        stdin=terminal,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+        preexec_fn=take_terminal,
+    )
+    stack.callback(lambda: (hub.kill(), hub.communicate()))
+    os.close(terminal)
+    assert hub.stdout is not None
+    url = "http://" + hub.stdout.readline().split("/")[2] + HUB_PATH
+    stream = open_stream(url + "?topic=a")
+    stream.first_bytes()
+    os.write(controller, b"\x03")
+    with pytest.raises(EOFError):
+        stream.event()
+    assert hub.wait(5) == 0
 
 
 @pytest.mark.parametrize("drain_seconds", [0, 1])
