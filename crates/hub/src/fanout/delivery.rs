@@ -48,8 +48,17 @@ pub(crate) struct Delivery<S: Sink> {
     readiness: Registry,
     evicted: Evict<S>,
     share: Share,
-    /// The entries that have been marked for somebody in this round: since when this process has each.
-    accepted: Vec<Instant>,
+    /// The entries of this round.
+    round: Vec<Handed>,
+}
+
+/// An entry that is handed out in a round.
+struct Handed {
+    number: EntryNumber,
+    /// Since when this process has it.
+    accepted: Instant,
+    /// Whether a member gets it.
+    is_wanted: bool,
 }
 
 /// What a shard shares with the others of its hub.
@@ -94,7 +103,7 @@ impl<S: Sink> Delivery<S> {
             readiness,
             evicted,
             share,
-            accepted: Vec::new(),
+            round: Vec::new(),
         }
     }
 
@@ -107,10 +116,8 @@ impl<S: Sink> Delivery<S> {
         let interest = Arc::clone(sink.interest());
         let missed = if after < self.ring.start() { None } else { self.missed(&interest, after) };
         let Some(missed) = missed else { return self.evict(sink, Eviction::Behind(after)) };
+        self.count_missed(&missed);
         let key = self.members.next_key();
-        for number in &missed {
-            self.count(self.ring.update(*number), 1);
-        }
         let pushed = sink.push(missed.into_iter(), &self.ring, &mut S::Scratch::default(), now);
         if pushed.is_err() || sink.flush(&self.ring, now).is_err() {
             return;
@@ -162,8 +169,9 @@ impl<S: Sink> Delivery<S> {
             let members = self.marks.len() - before;
             if members > 0 {
                 self.count(&entry.update, members);
-                self.accepted.push(entry.accepted);
             }
+            let (accepted, is_wanted) = (entry.accepted, members > 0);
+            self.round.push(Handed { number, accepted, is_wanted });
             if self.marks.is_full() {
                 self.hand_out(now);
             }
@@ -181,10 +189,22 @@ impl<S: Sink> Delivery<S> {
         }
     }
 
+    /// Counts what a new member gets out of the ring. Only what came in this round is as new as a delay supposes.
+    fn count_missed(&mut self, missed: &[EntryNumber]) {
+        let first = self.round.first().map(|handed| handed.number);
+        for number in missed {
+            self.count(self.ring.update(*number), 1);
+            let index = first.map(|first| number.wrapping_sub(first) as usize);
+            if let Some(handed) = index.and_then(|index| self.round.get_mut(index)) {
+                handed.is_wanted = true;
+            }
+        }
+    }
+
     /// Counts how long the entries of a round took that has handed them out at `done`.
     pub(crate) fn count_delays(&mut self, done: Instant) {
         let delays = &self.share.metrics.shards[self.share.number].delays;
-        for accepted in self.accepted.drain(..) {
+        for Handed { accepted, .. } in self.round.drain(..).filter(|handed| handed.is_wanted) {
             delays.record_alone(done.saturating_duration_since(accepted));
         }
     }

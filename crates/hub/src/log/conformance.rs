@@ -24,7 +24,12 @@
 //! # }
 //! ```
 
-use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use async_trait::async_trait;
 use petasos_protocol::{
@@ -39,7 +44,7 @@ use petasos_protocol::{
 use crate::{
     TransportError,
     log::registry::{Abandoned, Fact, Lease, NodeId, Registry},
-    log::transport::{Entry, Page, Position, Transport},
+    log::transport::{Entry, Extent, Page, Position, Transport},
 };
 
 /// What is checked: a maker of empty logs.
@@ -71,6 +76,7 @@ pub type Check = for<'a> fn(&'a dyn Subject) -> Pin<Box<dyn Future<Output = ()> 
 pub const CHECKS: &[(&str, Check)] = &[
     ("an empty log is empty", |s| Box::pin(an_empty_log_is_empty(s))),
     ("head is the last append", |s| Box::pin(head_is_the_last_append(s))),
+    ("its extent counts what was appended", |s| Box::pin(its_extent_counts_what_was_appended(s))),
     ("an update is kept unchanged", |s| Box::pin(an_update_is_kept_unchanged(s))),
     ("pages join without gap or overlap", |s| Box::pin(pages_join_without_gap_or_overlap(s))),
     ("locate finds the earliest", |s| Box::pin(locate_finds_the_earliest(s))),
@@ -118,6 +124,25 @@ async fn head_is_the_last_append(subject: &dyn Subject) {
         assert_eq!(head.position, position);
         assert_eq!(head.id.as_ref().map(EventId::as_str), Some(number.to_string().as_str()));
         last = position;
+    }
+}
+
+/// A log need not know its extent. What it knows is right.
+async fn its_extent_counts_what_was_appended(subject: &dyn Subject) {
+    let log = subject.transport(10).await;
+    let empty = log.extent().await.expect("an extent");
+    assert_eq!((empty.updates.unwrap_or(0), empty.oldest), (0, None));
+    // The clocks of a store and of this machine may differ a little.
+    let began = SystemTime::now() - Duration::from_secs(60);
+    for number in 0..3 {
+        append(&*log, &number.to_string()).await;
+    }
+    let Extent { updates, bytes, oldest } = log.extent().await.expect("an extent");
+    assert_eq!(updates.unwrap_or(3), 3);
+    assert!(bytes.is_none_or(|bytes| bytes >= 3));
+    assert!(oldest.is_none_or(|oldest| oldest >= began && oldest <= began + Duration::from_secs(600)));
+    if let Some(batches) = log.batches() {
+        assert_eq!((batches.count(), batches.sum), (3, 3.0), "one after the other");
     }
 }
 

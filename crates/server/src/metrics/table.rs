@@ -113,7 +113,7 @@ families! {
         "Streams that have ended";
     REFUSED_TOTAL: Counter "petasos_refused_total" ["status" = "the status of the answer", "reason" = "the end of the problem's `type`"]
         "Requests that were refused";
-    REPLAYS_TOTAL: Counter "petasos_replays_total" ["outcome" = "`complete`, `gap` (a part of what followed the cursor was trimmed), `unknown_id` (the log does not hold the cursor)"]
+    REPLAYS_TOTAL: Counter "petasos_replays_total" ["outcome" = "`complete`, `gap` (a part of what followed the cursor was trimmed), `unknown_id` (the log does not hold the cursor: it was trimmed with what followed it, or never published)"]
         "Streams that began with a cursor";
     REPLAYED_UPDATES_TOTAL: Counter "petasos_replayed_updates_total" []
         "Entries that were read from the history for streams";

@@ -1,10 +1,10 @@
 //! A server on a free port, and a client that knows nothing of the hub.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use petasos_auth::{Issuer, Issuers, Key, Signer};
 use petasos_hub::{Hub, MemoryTransport, transport::Transport};
-use petasos_server::{Connections, Listener, Service, Settings};
+use petasos_server::{Connections, Listener, Service, Settings, metrics::Format};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
@@ -21,6 +21,9 @@ pub(crate) struct Server {
     pub(crate) connections: Connections,
     pub(crate) task: JoinHandle<()>,
 }
+
+/// The values of metrics, by their names and labels as they are shown.
+pub(crate) type Metrics = BTreeMap<String, f64>;
 
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -95,6 +98,30 @@ impl Server {
         let address = listener.address();
         let task = tokio::spawn(listener.serve(connections.clone(), PATIENCE));
         Self { address, connections, task }
+    }
+
+    /// All metrics: each with its labels, and its value.
+    pub(crate) async fn metrics(&self) -> Metrics {
+        let text = Format::Prometheus.render(&self.connections.metrics().await);
+        let samples = text.lines().filter(|line| !line.starts_with('#')).map(|line| {
+            let (name, value) = line.rsplit_once(' ').expect("a value");
+            (name.to_owned(), value.parse().expect("a number"))
+        });
+        samples.collect()
+    }
+
+    /// The same once a metric has that value.
+    pub(crate) async fn metrics_with(&self, name: &str, value: f64) -> Metrics {
+        let changed = async {
+            loop {
+                let metrics = self.metrics().await;
+                if metrics[name] == value {
+                    return metrics;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(PATIENCE, changed).await.unwrap_or_else(|_| panic!("{name} does not become {value}"))
     }
 
     pub(crate) async fn open(&self, head: &str, body: &[u8]) -> BufReader<TcpStream> {

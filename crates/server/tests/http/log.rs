@@ -18,7 +18,7 @@ type Fault = fn() -> TransportError;
 
 /// A log in memory that fails as it is told.
 #[derive(Clone)]
-struct Faulty {
+pub(crate) struct Faulty {
     log: Arc<MemoryTransport>,
     fault: Arc<Mutex<Option<Fault>>>,
     lost: Arc<Notify>,
@@ -31,6 +31,18 @@ impl Faulty {
             Some(fault) => Err(fault()),
             None => Ok(()),
         }
+    }
+
+    pub(crate) fn away(&self) {
+        self.fail(Some(|| TransportError::unavailable("away")));
+    }
+
+    pub(crate) fn back(&self) {
+        self.fail(None);
+    }
+
+    pub(crate) fn lose(&self) {
+        self.lost.notify_one();
     }
 
     fn fail(&self, fault: Option<Fault>) {
@@ -87,7 +99,7 @@ impl Follower for Followed {
     }
 }
 
-async fn start() -> (Server, Faulty) {
+pub(crate) async fn start_faulty() -> (Server, Faulty) {
     let log = Faulty {
         log: Arc::new(MemoryTransport::new(100)),
         fault: Arc::default(),
@@ -108,7 +120,7 @@ async fn start() -> (Server, Faulty) {
 
 #[tokio::test]
 async fn while_the_log_is_away_updates_are_refused_and_streams_stay() {
-    let (server, log) = start().await;
+    let (server, log) = start_faulty().await;
     let mut stream = server.subscribe("topic=a", &[]).await;
     for probe in ["/healthz", "/readyz"] {
         let answer = server.request("GET", probe, &[], b"").await;
@@ -148,7 +160,7 @@ async fn while_the_log_is_away_updates_are_refused_and_streams_stay() {
 
 #[tokio::test]
 async fn a_full_log_answers_507_and_goes_on_when_there_is_room() {
-    let (server, log) = start().await;
+    let (server, log) = start_faulty().await;
     let mut stream = server.subscribe("topic=a", &[]).await;
     log.fail(Some(|| TransportError::Full("no space left on device".into())));
     let answer = server.publish("topic=a&id=1").await;
@@ -164,7 +176,7 @@ async fn a_full_log_answers_507_and_goes_on_when_there_is_room() {
 
 #[tokio::test]
 async fn a_log_that_failed_takes_nothing_and_is_not_ready() {
-    let (server, log) = start().await;
+    let (server, log) = start_faulty().await;
     log.fail(Some(|| TransportError::Failed("it cannot be written".into())));
     assert_eq!(server.publish("topic=a&id=1").await.status, 503);
     assert_eq!(server.request("GET", "/readyz", &[], b"").await.status, 503);
@@ -172,7 +184,7 @@ async fn a_log_that_failed_takes_nothing_and_is_not_ready() {
 
 #[tokio::test]
 async fn streams_end_properly_when_the_log_is_lost() {
-    let (server, log) = start().await;
+    let (server, log) = start_faulty().await;
     let mut stream = server.subscribe("topic=a", &[]).await;
     server.publish("topic=a&id=1&data=x").await;
     assert_eq!(stream.event().await, "id: 1\ndata: x\n\n");
@@ -185,7 +197,7 @@ async fn streams_end_properly_when_the_log_is_lost() {
 
 #[tokio::test]
 async fn a_hub_that_has_failed_is_neither_alive_nor_ready_and_refuses_everything() {
-    let (server, log) = start().await;
+    let (server, log) = start_faulty().await;
     let mut stream = server.subscribe("topic=a", &[]).await;
     log.ended.notify_one();
     assert_eq!(stream.chunk().await, None, "a proper end, so that the browser comes back");

@@ -3,6 +3,7 @@
 
 use std::{env, process::Command};
 
+mod admin;
 mod bounds;
 mod client;
 mod connections;
@@ -10,6 +11,7 @@ mod event_source;
 mod legacy;
 mod listing;
 mod log;
+mod metrics;
 mod passing;
 mod proxied;
 mod replay;

@@ -1,8 +1,11 @@
 //! The book of a log: which log it is, how far it has come, and what of it is kept. Written with every commit.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::VecDeque,
+    time::{Duration, SystemTime},
+};
 
-use petasos_hub::transport::HUB_EVENTS_MIN;
+use petasos_hub::transport::{Extent, HUB_EVENTS_MIN};
 use petasos_protocol::update::Origin;
 use rusqlite::{Connection, params};
 use serde::{Deserialize, Serialize};
@@ -68,6 +71,16 @@ impl Book {
     pub(super) fn entry_bytes(&self) -> u64 {
         let (kept, bytes) = (self.updates.kept + self.events.kept, self.updates.bytes + self.events.bytes);
         bytes / kept.max(1)
+    }
+
+    /// What there is of publishers' updates. `oldest`: when the oldest one was added, in milliseconds since 1970.
+    pub(super) fn extent(&self, oldest: Option<i64>) -> Extent {
+        let since = oldest.and_then(|at| u64::try_from(at).ok()).map(Duration::from_millis);
+        Extent {
+            updates: Some(self.updates.kept),
+            bytes: Some(self.updates.bytes),
+            oldest: since.map(|since| SystemTime::UNIX_EPOCH + since),
+        }
     }
 
     pub(super) fn trimmed(&self) -> [u64; 2] {
@@ -221,6 +234,16 @@ impl Oldest {
     /// The bytes of what was counted out since this was asked last.
     pub(super) fn take_released(&mut self) -> u64 {
         std::mem::take(&mut self.released)
+    }
+
+    /// When the oldest entry was added, in milliseconds since 1970.
+    pub(super) fn at(
+        &mut self,
+        connection: &Connection,
+        damage: &Damage,
+        head: u64,
+    ) -> rusqlite::Result<Option<i64>> {
+        Ok(self.peek(connection, damage, head)?.map(|oldest| oldest.at))
     }
 
     /// When the oldest entry gets too old, if that can happen.

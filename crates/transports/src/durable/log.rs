@@ -9,7 +9,8 @@ use std::{
 
 use petasos_hub::{
     TransportError,
-    transport::{Entry, Head, Page, Position, Trimmed},
+    metrics::{ENTRIES, Histogram},
+    transport::{Entry, Extent, Head, Page, Position, Trimmed},
 };
 use petasos_protocol::{event::EventId, update::Origin};
 use rusqlite::Connection;
@@ -39,6 +40,8 @@ pub(super) struct Log {
     pub(super) health: Health,
     /// Whether the disk has room.
     pub(super) capacity: Capacity,
+    /// The entries of each commit.
+    pub(super) batches: Histogram,
     /// Why the log takes nothing any more.
     failed: OnceLock<Arc<str>>,
     /// Notified when `failed` is set.
@@ -62,6 +65,8 @@ pub(super) struct Published {
     pub(super) buckets: [Buckets; 2],
     /// When the oldest update gets too old, in milliseconds since 1970.
     pub(super) expires: Option<i64>,
+    /// What there is of publishers' updates.
+    pub(super) extent: Extent,
     recent: Recent,
     is_closed: bool,
 }
@@ -93,6 +98,7 @@ impl Log {
         Self {
             health: Health::new(shown),
             capacity: Capacity::new(shown),
+            batches: Histogram::new(&ENTRIES),
             failed: OnceLock::new(),
             failing: Notify::new(),
             users,
@@ -299,7 +305,7 @@ impl Published {
         book: &super::book::Book,
         (stored, deleted): ([u64; 2], [u64; 2]),
         head_id: Option<EventId>,
-        expires: Option<i64>,
+        (expires, oldest): (Option<i64>, Option<i64>),
     ) -> Self {
         Self {
             stored,
@@ -310,6 +316,7 @@ impl Published {
             trimmed: book.trimmed(),
             buckets: book.buckets(),
             expires,
+            extent: book.extent(oldest),
             recent: Recent::default(),
             is_closed: false,
         }

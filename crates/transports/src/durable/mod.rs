@@ -29,8 +29,9 @@ use std::{sync::Arc, thread, time::Duration};
 use async_trait::async_trait;
 use petasos_hub::{
     TransportError,
+    metrics::Distribution,
     registry::Registry,
-    transport::{Follower, Head, Page, Position, Transport},
+    transport::{Extent, Follower, Head, Page, Position, Transport},
 };
 use petasos_protocol::{topic::HubUrl, update::Update};
 use rusqlite::{Connection, wal::CheckpointMode};
@@ -147,11 +148,13 @@ fn prepare(
     }
     let expires =
         oldest[0].expires(&connection, &records.damage, head).map_err(|error| refused(error.into()))?;
+    let oldest_at =
+        oldest[0].at(&connection, &records.damage, head).map_err(|error| refused(error.into()))?;
     let head_id = book.head_id.as_deref().and_then(decode_id);
     let first = records::ORIGINS.map(|origin| records::first(&connection, origin));
     let deleted =
         [0, 1].map(|origin| first[origin].map_or(stored[origin], |first| stored[origin].min(first - 1)));
-    let published = Published::new(&book, (stored, deleted), head_id, expires);
+    let published = Published::new(&book, (stored, deleted), head_id, (expires, oldest_at));
     let shown = format!("the log \"{}\"", path.display());
     let log = Arc::new(Log::new(&shown, Readers::new(path.clone()), records, published, users));
     let checkpoints = open_for_checkpoints(&path, users).map_err(|error| refused(error.into()))?;
@@ -235,6 +238,14 @@ impl Transport for DurableTransport {
         let (sequence, seat) = self.log.enter(after)?;
         let forgiven = self.log.lock().deleted[1];
         Ok(Box::new(DurableFollower { log: Arc::clone(&self.log), seat, sequence, forgiven }))
+    }
+
+    async fn extent(&self) -> Result<Extent, TransportError> {
+        Ok(self.log.lock().extent)
+    }
+
+    fn batches(&self) -> Option<Distribution> {
+        Some(self.log.batches.snapshot())
     }
 
     fn is_ready(&self) -> bool {

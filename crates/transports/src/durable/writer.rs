@@ -355,6 +355,11 @@ impl Writer {
     fn publish(&mut self, entries: Vec<Entry>) {
         let damage = &self.log.records.damage;
         let expires = self.oldest[0].expires(&self.connection, damage, self.book.head);
+        let oldest = self.oldest[0].at(&self.connection, damage, self.book.head);
+        let extent = self.book.extent(oldest.unwrap_or(None));
+        if !entries.is_empty() {
+            self.log.batches.record(entries.len() as u64);
+        }
         let mut published = self.log.lock();
         published.extend(entries);
         // After a failed commit the book is the one on disk again, which may know less.
@@ -364,6 +369,7 @@ impl Writer {
         published.buckets = self.book.buckets();
         published.entry_bytes = self.book.entry_bytes();
         published.expires = expires.unwrap_or(None);
+        published.extent = extent;
         drop(published);
         self.log.appended.notify_waiters();
     }

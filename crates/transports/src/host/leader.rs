@@ -5,13 +5,13 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use petasos_hub::{
     TransportError,
     registry::{Fact, Lease, NodeId},
-    transport::Transport,
+    transport::{Extent, Transport},
 };
 use petasos_protocol::update::Update;
 use tokio::{
@@ -312,6 +312,12 @@ async fn respond(
             let head = log.head().await?;
             let id = head.id.as_ref().map(|id| id.as_str());
             frame(&Answer::Head { position: head.position.into(), id })
+        }
+        Request::Extent => {
+            let Extent { updates, bytes, oldest } = log.extent().await?;
+            let oldest = oldest.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
+            let oldest = oldest.and_then(|since| u64::try_from(since.as_millis()).ok());
+            frame(&Answer::Extent { updates, bytes, oldest })
         }
         Request::Locate { id } => frame(&Answer::Located(log.locate(id).await?.map(Into::into))),
         Request::Read { after, limit } => {

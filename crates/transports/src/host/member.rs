@@ -1,12 +1,16 @@
 //! The log of a process that does not lead: each call is a request to the process that does.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use async_trait::async_trait;
 use petasos_hub::{
     TransportError,
     registry::{Abandoned, Fact, Lease, NodeId, Page as Subscribers, Registry},
-    transport::{Entry, Follower, Head, Page, Position, Transport},
+    transport::{Entry, Extent, Follower, Head, Page, Position, Transport},
 };
 use petasos_protocol::{subscription::Subscription, update::Update};
 use tokio::{io::BufReader, net::unix::OwnedReadHalf, sync::mpsc, task::AbortHandle, time::timeout};
@@ -150,6 +154,17 @@ impl Transport for Member {
             Err(Unappended::Broken(_)) => {
                 Err(TransportError::unavailable("the process that led the log has left"))
             }
+        }
+    }
+
+    async fn extent(&self) -> Result<Extent, TransportError> {
+        let answer = self.ask(&Request::Extent).await?;
+        match parse(&answer)? {
+            Answer::Extent { updates, bytes, oldest } => {
+                let oldest = oldest.map(|since| SystemTime::UNIX_EPOCH + Duration::from_millis(since));
+                Ok(Extent { updates, bytes, oldest })
+            }
+            _ => Err(unexpected()),
         }
     }
 

@@ -48,6 +48,7 @@ pub(super) enum Request<'a> {
         resumes: bool,
     },
     Head,
+    Extent,
     Append {
         record: &'a [u8],
     },
@@ -102,6 +103,12 @@ pub(super) enum Answer<'a> {
     Head {
         position: WirePosition,
         id: Option<&'a str>,
+    },
+    /// The oldest update was appended so many milliseconds after 1970.
+    Extent {
+        updates: Option<u64>,
+        bytes: Option<u64>,
+        oldest: Option<u64>,
     },
     /// To an append: the position of the update.
     Appended(WirePosition),

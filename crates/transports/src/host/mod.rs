@@ -21,8 +21,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use petasos_hub::{
     TransportError,
+    metrics::Distribution,
     registry::Registry,
-    transport::{Follower, Head, Page, Position, Transport},
+    transport::{Extent, Follower, Head, Page, Position, Transport},
 };
 use petasos_protocol::update::{Origin, Update};
 use tokio::{
@@ -115,6 +116,15 @@ impl Transport for HostTransport {
 
     async fn follow(&self, after: Position) -> Result<Box<dyn Follower>, TransportError> {
         Ok(Box::new(HostFollower::begin(&self.host, after, self.host.deadline()).await?))
+    }
+
+    async fn extent(&self) -> Result<Extent, TransportError> {
+        ask!(self.host, |log| log.extent().await)
+    }
+
+    /// Of this process, while it leads.
+    fn batches(&self) -> Option<Distribution> {
+        self.host.current()?.log().batches()
     }
 
     fn is_ready(&self) -> bool {

@@ -24,15 +24,23 @@ pub(super) struct Info {
     pub(super) state: State,
 }
 
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 pub(super) struct State {
     pub(super) messages: u64,
     pub(super) bytes: u64,
+    #[serde(default)]
+    first_ts: String,
     pub(super) first_seq: u64,
     pub(super) last_seq: u64,
 }
 
 impl Info {
+    /// When the oldest message was stored.
+    pub(super) fn oldest(&self) -> Option<SystemTime> {
+        let oldest = humantime::parse_rfc3339(&self.state.first_ts).ok();
+        oldest.filter(|_| self.state.messages > 0)
+    }
+
     /// When the stream was made, in microseconds: a stream that is made anew has a later one.
     pub(super) fn epoch(&self) -> Result<u64, Failure> {
         let malformed = || Failure::Malformed("when the stream was made".to_owned());

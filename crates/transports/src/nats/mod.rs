@@ -30,7 +30,7 @@ use async_trait::async_trait;
 use petasos_hub::{
     TransportError,
     registry::Registry,
-    transport::{Follower, Head, Page, Position, Transport},
+    transport::{Extent, Follower, Head, Page, Position, Transport},
 };
 use petasos_protocol::update::Update;
 use tokio::task::JoinSet;
@@ -110,6 +110,13 @@ impl Transport for NatsTransport {
             return Err(TransportError::Trimmed);
         }
         Ok(Box::new(NatsFollower::new(Arc::clone(&self.log), after)))
+    }
+
+    /// Of the stream, in which subscription events count, too.
+    async fn extent(&self) -> Result<Extent, TransportError> {
+        let info = self.log.link.info(&self.log.streams.log).await?;
+        let oldest = info.oldest();
+        Ok(Extent { updates: Some(info.state.messages), bytes: Some(info.state.bytes), oldest })
     }
 
     fn is_ready(&self) -> bool {

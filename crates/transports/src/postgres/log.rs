@@ -1,11 +1,14 @@
 //! Reading the log, and noticing that it is not the log that it was: emptied, or gone back with a backup or a stand-by
 //! server that had not got everything.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use petasos_hub::{
     TransportError,
-    transport::{Head, Page, Position, Trimmed},
+    transport::{Extent, Head, Page, Position, Trimmed},
 };
 use tokio_postgres::{Row, types::ToSql};
 
@@ -81,6 +84,21 @@ impl Log {
         let (position, _) = read_head(&rows[0])?;
         let id: Option<&[u8]> = field(&rows[0], 3)?;
         Ok(Head { position, id: id.and_then(|id| decode_id(str::from_utf8(id).ok()?)) })
+    }
+
+    pub(super) async fn extent(&self) -> Result<Extent, TransportError> {
+        let bounds = self.core.bounds;
+        let parameters: [&(dyn ToSql + Sync); 4] =
+            [&bounds.entries, &bounds.bytes, &bounds.age, &bounds.events];
+        let rows = self.ask(|statements| &statements.extent, &parameters).await?;
+        let updates: i64 = field(&rows[0], 3)?;
+        let (bytes, oldest): (Option<i64>, Option<f64>) = (field(&rows[0], 4)?, field(&rows[0], 5)?);
+        let oldest = oldest.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        Ok(Extent {
+            updates: u64::try_from(updates).ok(),
+            bytes: u64::try_from(bytes.unwrap_or_default()).ok(),
+            oldest: oldest.map(|since| SystemTime::UNIX_EPOCH + since),
+        })
     }
 
     pub(super) async fn locate(&self, id: &str) -> Result<Option<Position>, TransportError> {

@@ -25,8 +25,9 @@ use std::sync::{
 use async_trait::async_trait;
 use petasos_hub::{
     TransportError,
+    metrics::Distribution,
     registry::Registry,
-    transport::{Follower, Head, Page, Position, Transport},
+    transport::{Extent, Follower, Head, Page, Position, Transport},
 };
 use petasos_protocol::update::Update;
 use tokio::{task::JoinSet, time::Instant};
@@ -129,6 +130,14 @@ impl Transport for PostgresTransport {
     async fn follow(&self, after: Position) -> Result<Box<dyn Follower>, TransportError> {
         let log = Log { core: Arc::clone(&self.core), link: self.followers.clone() };
         Ok(Box::new(PostgresFollower::start(log, after).await?))
+    }
+
+    async fn extent(&self) -> Result<Extent, TransportError> {
+        self.log().extent().await
+    }
+
+    fn batches(&self) -> Option<Distribution> {
+        Some(self.writer.batches())
     }
 
     fn is_ready(&self) -> bool {

@@ -9,6 +9,7 @@ use super::{failure::Failure, schema::Tables};
 pub(super) struct Statements {
     pub(super) append: Statement,
     pub(super) head: Statement,
+    pub(super) extent: Statement,
     pub(super) locate: Statement,
     pub(super) read: Statement,
     pub(super) fetch: Statement,
@@ -34,6 +35,7 @@ impl Statements {
         Ok(Self {
             append: client.prepare(&append(tables)).await?,
             head: client.prepare(&head(tables)).await?,
+            extent: client.prepare(&extent(tables)).await?,
             locate: client.prepare(&locate(tables)).await?,
             read: client.prepare(&read(tables)).await?,
             fetch: client.prepare(&fetch(tables)).await?,
@@ -150,6 +152,21 @@ fn locate(tables: &Tables) -> String {
         edge(tables),
         first("false", "updates"),
         first("true", "events")
+    )
+}
+
+/// How many updates readers see, their bytes, and when the oldest one was appended, in seconds since 1970.
+fn extent(tables: &Tables) -> String {
+    format!(
+        "WITH {}
+        SELECT epoch, head, is_emptied, updates - updates_edge, update_bytes - oldest.bytes_before,
+            extract(epoch FROM oldest.created_at)::double precision
+        FROM edge LEFT JOIN LATERAL (
+            SELECT bytes_before, created_at FROM {} AS entry
+            WHERE entry.is_event = false AND entry.ordinal > edge.updates_edge ORDER BY entry.ordinal LIMIT 1
+        ) AS oldest ON true",
+        edge(tables),
+        tables.log,
     )
 }
 

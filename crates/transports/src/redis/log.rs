@@ -5,13 +5,13 @@ use std::sync::Arc;
 use ::redis::Value;
 use petasos_hub::{
     TransportError,
-    transport::{Entry, Head, Page, Position},
+    transport::{Entry, Extent, Head, Page, Position},
 };
 
 use super::{
     failure::Failure,
     link::Link,
-    script::{Answer, HEAD, LOCATE, NONE, READ, State, number, unexpected},
+    script::{Answer, EXTENT, HEAD, LOCATE, NONE, READ, State, number, unexpected},
 };
 use crate::shared::decoder::Decoder;
 
@@ -37,6 +37,12 @@ pub(super) const PAGE_BYTES: usize = 256 * 1024;
 impl Log {
     pub(super) async fn head(&self) -> Result<Head, TransportError> {
         Ok(self.link.call(&HEAD, NONE).await?.state.head())
+    }
+
+    /// Redis says neither bytes nor times without a search.
+    pub(super) async fn extent(&self) -> Result<Extent, TransportError> {
+        let updates = self.link.call(&EXTENT, NONE).await?.next_number()?;
+        Ok(Extent { updates, ..Extent::default() })
     }
 
     pub(super) async fn locate(&self, id: &str) -> Result<Option<Position>, TransportError> {

@@ -24,8 +24,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use petasos_hub::{
     TransportError,
+    metrics::Distribution,
     registry::Registry,
-    transport::{Follower, Head, Page, Position, Transport},
+    transport::{Extent, Follower, Head, Page, Position, Transport},
 };
 use petasos_protocol::update::Update;
 use tokio::time;
@@ -148,6 +149,14 @@ impl Transport for RedisTransport {
         }
         let seat = self.pace.enter(after);
         Ok(Box::new(RedisFollower::start(Arc::clone(&self.log), after, &state, seat)))
+    }
+
+    async fn extent(&self) -> Result<Extent, TransportError> {
+        self.log.extent().await
+    }
+
+    fn batches(&self) -> Option<Distribution> {
+        Some(self.writer.batches())
     }
 
     fn is_ready(&self) -> bool {

@@ -21,6 +21,7 @@ scripts! {
     APPEND = "log.lua" "write.lua" "append.lua";
     TRIM = "log.lua" "write.lua" "trim.lua";
     HEAD = "log.lua" "head.lua";
+    EXTENT = "log.lua" "extent.lua";
     LOCATE = "log.lua" "locate.lua";
     READ = "log.lua" "read.lua";
     RENEW = "log.lua" "leases.lua" "renew.lua";

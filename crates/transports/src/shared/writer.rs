@@ -5,7 +5,11 @@
 
 use std::{collections::VecDeque, fmt::Display, sync::Arc, time::Duration};
 
-use petasos_hub::{TransportError, transport::Position};
+use petasos_hub::{
+    TransportError,
+    metrics::{Distribution, ENTRIES, Histogram},
+    transport::Position,
+};
 use petasos_protocol::update::{Origin, Update};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -23,6 +27,8 @@ pub(crate) struct Writer {
     queue: mpsc::Sender<Append>,
     room: Room,
     timeout: Duration,
+    /// The entries of each batch that was written.
+    batches: Arc<Histogram>,
 }
 
 /// An update that waits to be written, and its publisher.
@@ -93,7 +99,13 @@ impl Writer {
         let (queue, appends) = mpsc::channel(bounds.entries_max);
         let room = Room::new(bounds.entries_max, WAITING_BYTES_MAX);
         let queued = Queue { appends, arrived: Vec::new(), waiting: VecDeque::new(), bounds };
-        (Self { queue, room, timeout }, run(store, queued))
+        let batches = Arc::new(Histogram::new(&ENTRIES));
+        (Self { queue, room, timeout, batches: Arc::clone(&batches) }, run(store, queued, batches))
+    }
+
+    /// How many entries were written together.
+    pub(crate) fn batches(&self) -> Distribution {
+        self.batches.snapshot()
     }
 
     /// Returns when the store has the update.
@@ -155,15 +167,15 @@ impl Queue {
     }
 }
 
-async fn run<S: BatchStore>(store: S, mut queue: Queue) {
+async fn run<S: BatchStore>(store: S, mut queue: Queue, batches: Arc<Histogram>) {
     let store = Arc::new(store);
     while let Some(batch) = queue.batch().await {
-        write(&*store, batch).await;
+        write(&*store, batch, &batches).await;
     }
 }
 
 /// Writes a batch and answers everyone in it.
-async fn write<S: BatchStore>(store: &S, mut batch: Vec<Append>) {
+async fn write<S: BatchStore>(store: &S, mut batch: Vec<Append>, batches: &Histogram) {
     let mut backoff = Backoff::new();
     let written = loop {
         let Some(deadline) = batch.iter().map(|append| append.deadline).max() else { return };
@@ -190,6 +202,7 @@ async fn write<S: BatchStore>(store: &S, mut batch: Vec<Append>) {
         Ok(last) => {
             store.capacity().took();
             store.written(*last, batch.len());
+            batches.record(batch.len() as u64);
         }
         Err(failure) if failure.refuses_appends() => {
             let largest = batch.iter().map(|append| append.record.len()).max();

@@ -1,0 +1,2 @@
+-- How many updates the log keeps.
+return { head(), log.updates }
