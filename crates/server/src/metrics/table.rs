@@ -167,6 +167,28 @@ mod tests {
 
     use super::*;
 
+    /// The row of a metric in the documentation.
+    fn row(family: &Family) -> String {
+        let Family { name, kind, help, labels } = family;
+        let labels: Vec<_> =
+            labels.iter().map(|label| format!("`{}`: {}", label.name, label.values)).collect();
+        format!("| `{name}` | {} | {} | {help} |", kind.name(), labels.join("; "))
+    }
+
+    #[test]
+    fn the_documentation_has_a_row_for_every_metric() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/metrics.md");
+        let text = std::fs::read_to_string(path).expect("the documentation");
+        let missing: Vec<_> = FAMILIES
+            .iter()
+            .map(|family| row(family))
+            .filter(|row| !text.lines().any(|line| line == row))
+            .collect();
+        assert!(missing.is_empty(), "docs/metrics.md lacks:\n{}", missing.join("\n"));
+        let rows = text.lines().filter(|line| line.starts_with("| `")).count();
+        assert_eq!(rows, FAMILIES.len(), "docs/metrics.md has a metric that does not exist");
+    }
+
     #[test]
     fn names_are_unique_and_end_as_their_kinds_demand() {
         let names: BTreeSet<_> = FAMILIES.iter().map(|family| family.name).collect();

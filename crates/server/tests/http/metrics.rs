@@ -140,6 +140,8 @@ async fn a_subscriber_that_reads_nothing_waits_and_ends_with_its_time_out_or_cat
     }
     let write_timeout = Duration::from_millis(500);
     let server = Server::start_with(Settings { write_timeout, ..settings() }, hub()).await;
+    // A connection that comes before the server accepts has the default time-out.
+    assert_eq!(server.request("GET", "/healthz", &[], b"").await.status, 200);
     let reads_nothing = server.subscribe("topic=a", &[]).await;
     let data = format!("topic=a&data={}", "x".repeat(500_000));
     // More than the buffers of both ends hold.
