@@ -32,23 +32,14 @@ def petasos(
     cors_origins: str = PAGE,
     drain_delay: str = "0",
     drain: str = "1s",
-<<<<<<< HEAD
-    # The default port belongs to one process at a time.
     admin_listen: str = "off",
-=======
-    admin: str = "off",
->>>>>>> e3b8265 (docs, tests: metrics, each documented and exported; the operators' port of the binary)
 ) -> list[str]:
     """How to start petasos; protocol 0.x needs --compat, too.
 
     The operators' default port belongs to one process at a time, so it is off."""
     options = {
         "--listen": listen,
-<<<<<<< HEAD
         "--admin-listen": admin_listen,
-=======
-        "--admin-listen": admin,
->>>>>>> e3b8265 (docs, tests: metrics, each documented and exported; the operators' port of the binary)
         "--public-url": RESOURCE,
         "--issuer": ISSUER,
         "--publisher-key": PUBLISHER,

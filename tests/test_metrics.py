@@ -39,7 +39,7 @@ class Hub(hubs.HubProcess):
     """A hub with an operators' port, which it names on the second line of its output."""
 
     def __init__(self, *options: str, admin: str = "127.0.0.1:0", drain_delay: str = "0") -> None:
-        super().__init__([*hubs.petasos(admin=admin, drain_delay=drain_delay), "--compat", *options])
+        super().__init__([*hubs.petasos(admin_listen=admin, drain_delay=drain_delay), "--compat", *options])
         assert self.process.stdout is not None
         self.admin = self.process.stdout.readline().strip().removeprefix("Metrics, health and status on ")
 
@@ -130,7 +130,7 @@ def test_a_stream_and_an_update_are_counted_through_the_whole_process(start):
 
 def test_ports_that_other_machines_reach_need_a_token(start):
     refused = subprocess.run(
-        hubs.petasos(admin="0.0.0.0:0"), capture_output=True, text=True, timeout=PATIENCE, check=False
+        hubs.petasos(admin_listen="0.0.0.0:0"), capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert refused.returncode != 0
     assert "--admin-listen: other machines reach 0.0.0.0:0: give admin_token (--admin-token)" in refused.stderr
@@ -145,7 +145,9 @@ def test_ports_that_other_machines_reach_need_a_token(start):
 def test_a_chosen_port_that_is_taken_is_an_error_and_the_default_one_a_warning(start, tmp_path):
     first = start()
     taken = first.admin.removeprefix("http://")
-    refused = subprocess.run(hubs.petasos(admin=taken), capture_output=True, text=True, timeout=PATIENCE, check=False)
+    refused = subprocess.run(
+        hubs.petasos(admin_listen=taken), capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
     assert refused.returncode != 0
     assert f"cannot listen on {taken} for operators" in refused.stderr
     assert "--admin-listen" in refused.stderr
