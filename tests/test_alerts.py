@@ -14,6 +14,7 @@ import pytest
 import hubs
 from servers import ServerProcess, needs
 from test_docs import anchors
+from test_metrics import DOCUMENTED, Hub
 
 DEPLOY = hubs.ROOT / "deploy"
 RULES = DEPLOY / "prometheus" / "rules.yaml"
@@ -34,8 +35,7 @@ def expressions() -> list[str]:
 
 def documented() -> set[str]:
     """The metrics of docs/metrics.md, with the series that histograms have."""
-    names = set(re.findall(r"^\| `(\w+)", (hubs.ROOT / "docs" / "metrics.md").read_text(), re.MULTILINE))
-    return names | {f"{name}_{part}" for name in names for part in ("bucket", "count", "sum")}
+    return {*DOCUMENTED} | {f"{name}_{part}" for name in DOCUMENTED for part in ("bucket", "count", "sum")}
 
 
 def test_each_alert_fires_when_it_shall():
@@ -96,17 +96,10 @@ def query(prometheus: str, expression: str) -> list[dict]:
 
 
 def test_a_prometheus_scrapes_the_hub_and_knows_all_that_the_dashboard_asks(prometheus, stack, tmp_path, wait_until):
-    output = tmp_path / "output"
-    with output.open("w") as file:
-        command = [*hubs.petasos(admin_listen="127.0.0.1:0"), "--admin-token", "t" * 32]
-        hub = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
-    stack.callback(hub.wait)
-    stack.callback(hub.kill)
-    wait_until(lambda: "Metrics, health and status on http://" in output.read_text())
-    address = re.search(r"status on http://(\S+)", output.read_text())
-    assert address
+    hub = Hub("--admin-token", "t" * 32)
+    stack.callback(hub.close)
     (tmp_path / "token").write_text("t" * 32)
-    url = prometheus(address[1], tmp_path / "token")
+    url = prometheus(hub.admin.removeprefix("http://"), tmp_path / "token")
     wait_until(lambda: query(url, "count_over_time(petasos_build_info[1m]) >= 2"))
     assert query(url, "up")[0]["value"][1] == "1"
     unanswered = [expression for expression in expressions() if not query(url, expression)]

@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 import hubs
 from clients import PATIENCE, Request, Stream
 from cluster import PUBLISH, SUBSCRIBE
+from servers import needs
 from waiting import wait_until
 
 DOCUMENTED = re.findall(r"^\| `(\w+)` \|", (hubs.ROOT / "docs" / "metrics.md").read_text(), re.MULTILINE)
@@ -78,6 +79,14 @@ def test_what_is_exported_is_documented_and_the_reverse(start, tmp_path):
     _, kind, text = get(f"{hub.admin}/metrics", Accept=OPENMETRICS)
     assert kind == f"{OPENMETRICS}; charset=utf-8"
     assert exported(parse_openmetrics(text)) == set(DOCUMENTED)
+
+
+def test_promtool_has_no_objection(start):
+    text = get(f"{start().admin}/metrics")[2]
+    ran = subprocess.run(
+        [needs("promtool"), "check", "metrics"], input=text, capture_output=True, text=True, check=False
+    )
+    assert (ran.returncode, ran.stdout + ran.stderr) == (0, "")
     assert len(DOCUMENTED) == len(set(DOCUMENTED))
 
 
