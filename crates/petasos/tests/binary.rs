@@ -127,7 +127,9 @@ fn with_keys_it_prints_no_secret_and_takes_their_tokens_only() {
 
 #[test]
 fn a_termination_signal_ends_streams_and_the_process_with_success() {
-    let mut binary = Binary::start(&["--anonymous", "--publisher-key", "p", "--subscriber-key", "s"]);
+    let keys = ["--publisher-key", "p", "--subscriber-key", "s"];
+    let mut binary =
+        Binary::start(&[&["--anonymous", "--drain-delay", "0", "--drain", "0"], &keys[..]].concat());
     let address = binary.address();
     let mut subscriber = connect(&address);
     write!(subscriber, "GET /.well-known/mercure?match=a HTTP/1.1\r\nHost: x\r\n\r\n").expect("write");
