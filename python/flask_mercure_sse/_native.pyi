@@ -202,7 +202,7 @@ class Hub:
     def metrics(self) -> str | None:
         """The metrics of the hub, in the text format of Prometheus. None: it does not run in this process.
 
-        It waits for no store.
+        It waits a tenth of a second at most, for a look at the log.
 
         >>> print(Hub().metrics())
         None

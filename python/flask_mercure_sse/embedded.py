@@ -178,8 +178,18 @@ class EmbeddedHub:
             raise from_native(error) from None
 
     def metrics(self) -> str | None:
-        """The metrics of the hub, as ``Hub.metrics``. None: it does not run in this process."""
-        return None if self._hub is None else self._hub.metrics()
+        """The metrics of the hub, as ``Hub.metrics``. None: it does not run in this process.
+
+        Under gevent, other greenlets run while the hub looks at its log.
+        """
+        if self._hub is None:
+            return None
+        if is_cooperative():
+            from gevent import get_hub
+
+            metrics: str | None = get_hub().threadpool.apply(self._hub.metrics)
+            return metrics
+        return self._hub.metrics()
 
     def _end_passed(self) -> None:
         if self._hub is not None and not self.is_stopped:
