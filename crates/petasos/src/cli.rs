@@ -34,7 +34,7 @@ const ABOUT: &str = "A hub compatible with the Mercure protocol: pushes updates 
     --config names (its name with underscores). A flag counts before a variable, a variable before the file.";
 
 const AFTER: &str = "GET /healthz answers 200 while the hub works, GET /readyz while it also reaches its log; else they answer 503. \
-    Operators find metrics and more at --admin-listen: /metrics, /status, /healthz, and /readyz with its reasons.\n\n\
+    At --admin-listen, operators find /metrics, /status, /healthz, /readyz with what each check found, and POST /reload.\n\n\
     SIGHUP reads the settings again, without ending a stream. petasos check looks for mistakes before.\n\n\
     SIGTERM and SIGINT end the process: for --drain-delay only /readyz changes, then streams are closed one after the other \
     over --drain. A second signal ends all streams at once, and so does Ctrl-C at a terminal.";

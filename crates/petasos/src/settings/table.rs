@@ -193,7 +193,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "takeover",
         Text("PATH"),
         "",
-        "A Unix socket: a hub that starts with the same path takes over the listening socket of the one that runs",
+        "A Unix socket: a hub that starts with the same path takes over the listening sockets of the one that runs",
         |options, text| {
             options.takeover = Some(text.into());
             Ok(())
@@ -213,7 +213,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "admin_listen",
         Text("HOST:PORT"),
         "127.0.0.1:5501",
-        "Address and port of metrics, health and status for operators; off: none. The default is left out if it is taken",
+        "Address and port of metrics, health and status for operators; off: none. If the default port is in use, the hub warns and starts without it",
         |options, text| store(&mut options.admin.listen, AdminListen::parse(text))
     )
     .needs_restart(),
@@ -222,7 +222,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "admin_token",
         Kind::Secret("TOKEN"),
         "",
-        "Who asks there sends it as a bearer token, but for /healthz and /readyz; needed if other machines reach the address",
+        "Bearer token for /metrics, /status and POST /reload; required unless admin_listen is on loopback",
         |options, text| {
             options.admin.token = Some(Secret::new(text));
             Ok(())

@@ -130,7 +130,10 @@ impl Admin {
         let path = head.uri.path();
         let at_path: Vec<_> = self.routes.iter().filter(|route| route.path == path).collect();
         if at_path.is_empty() {
-            return text(StatusCode::NOT_FOUND, "there is nothing at this path\n");
+            return text(
+                StatusCode::NOT_FOUND,
+                "there is nothing at this path: there are /metrics, /status, /healthz, /readyz and /reload\n",
+            );
         }
         let Some(route) = at_path.iter().find(|route| route.has_method(&head.method)) else {
             let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "this path has no such method\n");
@@ -155,7 +158,8 @@ impl Admin {
             return match is_from_page(head) {
                 true => Err(Box::new(text(
                     StatusCode::FORBIDDEN,
-                    "a page of a browser may not ask this: set admin_token, or use the address as the host\n",
+                    "without admin_token this port answers only requests for an IP address or localhost that no web page sends: \
+                     ask http://127.0.0.1 and its port, or set admin_token\n",
                 ))),
                 false => Ok(()),
             };

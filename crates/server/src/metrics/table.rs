@@ -86,7 +86,7 @@ families! {
 
     BUILD_INFO: Info "petasos_build_info" ["version" = "the version of the hub"]
         "The hub that runs";
-    READY: Gauge "petasos_ready" ["check" = "`hub`, `log`, `capacity` and further ones that /readyz shows"]
+    READY: Gauge "petasos_ready" ["check" = "`hub`, `log`, `capacity`, `drain`"]
         "1 while a condition is met that the hub needs to do its work, else 0";
 
     PUBLISH_SECONDS: Histogram "petasos_publish_seconds" ["result" = "`ok`, `refused` (the request's fault), `failed` (the hub's)"]
@@ -101,7 +101,7 @@ families! {
     DELIVERY_SECONDS: Histogram "petasos_delivery_seconds" []
         "Time from the acceptance of an entry by this node until it was written to the last socket of a shard; one value for each entry and shard with a stream that gets it";
     DELIVERIES_TOTAL: Counter "petasos_deliveries_total" []
-        "Entries that were given to live streams, counted once for each stream";
+        "Updates that were given to live streams, counted once for each stream; subscription events count, too";
     DELIVERED_BYTES_TOTAL: Counter "petasos_delivered_bytes_total" []
         "Bytes of the events that were given to live streams";
 
@@ -116,16 +116,16 @@ families! {
     REPLAYS_TOTAL: Counter "petasos_replays_total" ["outcome" = "`complete`, `gap` (a part of what followed the cursor was trimmed), `unknown_id` (the log does not hold the cursor: it was trimmed with what followed it, or never published)"]
         "Streams that began with a cursor";
     REPLAYED_UPDATES_TOTAL: Counter "petasos_replayed_updates_total" []
-        "Entries that were read from the history for streams";
+        "Updates and subscription events that were read from the history for streams";
     WAITING_STREAMS: Gauge "petasos_waiting_streams" []
         "Live streams whose sockets have not taken everything yet";
     WAITING_BYTES: Gauge "petasos_waiting_bytes" []
-        "Bytes that those sockets have not taken; the memory that they occupy is shared and far smaller";
+        "Bytes that the sockets of live streams have not taken; the memory that they occupy is shared and far smaller";
 
     LOG_UP: Gauge "petasos_log_up" []
         "1 while the log answers, else 0";
     LOG_LAG_SECONDS: Gauge "petasos_log_lag_seconds" []
-        "By how much this node lags behind the log: time from a look at the end of the log until the node had delivered everything up to there; it grows while that lasts";
+        "Time that this node needed to deliver everything up to the end of the log; it grows while the node is behind";
     LOG_UPDATES: Gauge "petasos_log_updates" []
         "Updates that the log holds, where it can tell";
     LOG_BYTES: Gauge "petasos_log_bytes" []
