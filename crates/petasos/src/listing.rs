@@ -45,7 +45,7 @@ impl Listing {
         Ok(match self {
             Self::Defaults => defaults(),
             Self::Documentation => documentation(),
-            Self::InForce => in_force(&source.read()?.given),
+            Self::InForce => in_force(&source.read()?.given, source.is_for_development),
         })
     }
 }
@@ -101,12 +101,17 @@ fn defaults() -> String {
 fn literal(setting: &Setting) -> Option<String> {
     let default = setting.default;
     let is_value = !default.is_empty() && !default.contains(' ') && !default.contains("PORT/");
-    is_value.then(|| match setting.kind {
-        Kind::Switch => default.to_owned(),
-        Kind::List(_) => format!("[{}]", quoted(default)),
-        _ if default.parse::<u64>().is_ok() => default.to_owned(),
-        _ => quoted(default),
-    })
+    is_value.then(|| in_toml(setting.kind, default))
+}
+
+/// A value in TOML, as the file of settings has it.
+fn in_toml(kind: Kind, text: &str) -> String {
+    match kind {
+        Kind::Switch => text.to_owned(),
+        Kind::List(_) => format!("[{}]", text.split(',').map(quoted).collect::<Vec<_>>().join(", ")),
+        _ if text.parse::<u64>().is_ok() => text.to_owned(),
+        _ => quoted(text),
+    }
 }
 
 /// What stands for a value in TOML.
@@ -130,6 +135,16 @@ fn documentation() -> String {
     tables.collect::<Vec<_>>().join("\n").trim_end().to_owned()
 }
 
+/// The defaults of `--dev` ([`Options::for_development`](crate::settings::Options::for_development)).
+const DEVELOPMENT: [(&str, &str); 6] = [
+    ("listen", "127.0.0.1:5500"),
+    ("compat", "true"),
+    ("drain_delay", "0s"),
+    ("drain", "0s"),
+    ("anonymous", "true"),
+    ("cors_origins", "*"),
+];
+
 const HEAD: &str = "| Setting | Value | Default | Reloads | Meaning |\n| --- | --- | --- | --- | --- |";
 
 /// The row of a setting in the documentation.
@@ -148,9 +163,19 @@ fn row(setting: &Setting) -> String {
     format!("| `{}` | {name} | {default} | {reloads} | {}{also} |", setting.key, setting.help)
 }
 
-fn in_force(given: &Given) -> String {
+/// What is in force; `--dev` has defaults of its own. A setting without a value is a comment.
+fn in_force(given: &Given, is_for_development: bool) -> String {
+    let default = |setting: &Setting| {
+        let of_development = DEVELOPMENT.iter().find(|(key, _)| is_for_development && *key == setting.key);
+        match (of_development, literal(setting)) {
+            (Some((key, value)), _) => format!("{key} = {}  # --dev", in_toml(setting.kind, value)),
+            (None, Some(value)) => format!("{} = {value}  # default", setting.key),
+            (None, None) if setting.default.is_empty() => format!("# {}: none  # default", setting.key),
+            (None, None) => format!("# {}: {}  # default", setting.key, setting.default),
+        }
+    };
     let line = |setting: &Setting| match given.get(setting.key) {
-        None => format!("{} = {}  # default", setting.key, quoted(setting.default)),
+        None => default(setting),
         Some(value) => {
             let shown = match setting.kind {
                 Kind::Tables => "(set)".to_owned(),
@@ -161,7 +186,7 @@ fn in_force(given: &Given) -> String {
                 Kind::Secret(_) => "(set)".to_owned(),
                 Kind::Switch | Kind::Text(_) | Kind::List(_) => value.text.clone(),
             };
-            format!("{} = {}  # {}", setting.key, quoted(&shown), value.place)
+            format!("{} = {}  # {}", setting.key, in_toml(setting.kind, &shown), value.place)
         }
     };
     SETTINGS.iter().map(line).collect::<Vec<_>>().join("\n")
@@ -172,7 +197,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::settings::Options;
+    use crate::settings::{Options, Value};
 
     fn file_with(text: &str) -> tempfile::NamedTempFile {
         let file = tempfile::NamedTempFile::new().expect("a file");
@@ -220,20 +245,37 @@ mod tests {
     }
 
     #[test]
+    fn the_defaults_of_development_are_shown_as_they_count() {
+        let text = in_force(&Given::new(), true);
+        let file = file_with(&text);
+        let (shown, meant) = (read(&file), Options::for_development());
+        assert!(text.contains("anonymous = true  # --dev"), "{text}");
+        assert_eq!(
+            format!("{} {:?}", shown.listen, shown.ending),
+            format!("{} {:?}", meant.listen, meant.ending)
+        );
+        let (shown, meant) = (shown.config.http, meant.config.http);
+        assert_eq!((shown.anonymous, shown.issuers.compat), (meant.anonymous, meant.issuers.compat));
+        let given = Given::from([("drain", Value { text: "3s".to_owned(), place: "--drain".to_owned() })]);
+        assert!(in_force(&given, true).contains("drain = \"3s\"  # --drain"));
+    }
+
+    #[test]
     fn what_is_in_force_is_shown_with_its_place_and_without_secrets() {
         let file = file_with("keep_alive = \"3s\"\ntransport = \"redis://user:word@localhost/0\"\n");
         let variables = [("PETASOS_PUBLISHER_KEY".to_owned(), "a secret".to_owned())];
         let flags =
             BTreeMap::from([("issuers", "[{issuer=\"https://a\",subscriber_key=\"other\"}]".to_owned())]);
         let options = Options::default().gather(&flags, &variables.into(), Some(file.path())).expect("valid");
-        let text = in_force(&options.given);
+        let text = in_force(&options.given, false);
         let place = file.path().display();
         for line in [
             format!("keep_alive = \"3s\"  # {place}: keep_alive"),
             format!("transport = \"redis://localhost/0\"  # {place}: transport"),
             "publisher_key = \"(set)\"  # PETASOS_PUBLISHER_KEY".to_owned(),
             "issuers = \"(set)\"  # --issuers".to_owned(),
-            "max_topics = \"100\"  # default".to_owned(),
+            "max_topics = 100  # default".to_owned(),
+            "# history_age: none  # default".to_owned(),
         ] {
             assert!(text.lines().any(|each| each == line), "{line}\n{text}");
         }
