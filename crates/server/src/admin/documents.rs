@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::{
     answer::{AdminAnswer, document, text},
-    rates::{Rates, Totals},
+    rates::{Rates, Totals, rounded},
 };
 use crate::{
     connection::connections::Connections,
@@ -69,7 +69,7 @@ pub(crate) async fn status(connections: &Connections, facts: &Facts, rates: &Rat
     let snapshot = hub.snapshot().await;
     let body = json!({
         "version": facts.version,
-        "uptime_seconds": facts.started.elapsed().as_secs_f64(),
+        "uptime_seconds": rounded(facts.started.elapsed().as_secs_f64()),
         "ready": connections.service().checks().iter().all(|check| check.is_ok),
         "node": { "url": hub.url().as_url().as_str(), "shards": snapshot.shards },
         "streams": streams(&snapshot),
@@ -98,11 +98,11 @@ fn log(log: &LogSnapshot, transport: &str) -> Value {
         "transport": transport,
         "up": is_readable,
         "takes_updates": is_ready,
-        "lag_seconds": lag.map(|lag| lag.as_secs_f64()),
+        "lag_seconds": lag.map(|lag| rounded(lag.as_secs_f64())),
         "updates": extent.updates,
         "bytes": extent.bytes,
-        "oldest_timestamp_seconds": extent.oldest.map(unix_seconds),
-        "now_timestamp_seconds": unix_seconds(SystemTime::now()),
+        "oldest_timestamp_seconds": extent.oldest.map(|oldest| rounded(unix_seconds(oldest))),
+        "now_timestamp_seconds": rounded(unix_seconds(SystemTime::now())),
     })
 }
 

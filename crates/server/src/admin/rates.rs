@@ -33,7 +33,7 @@ const STEP: Duration = Duration::from_secs(5);
 const SPAN: Duration = Duration::from_secs(60);
 
 impl Rates {
-    /// Takes totals for as long as somebody holds the value.
+    /// Takes totals until the last `Arc` is dropped.
     pub(crate) fn start(connections: Connections) -> Arc<Self> {
         let rates = Arc::new(Self(Mutex::default()));
         let kept = Arc::downgrade(&rates);
@@ -62,11 +62,11 @@ impl Rates {
         let oldest = self.0.lock().unwrap_or_else(PoisonError::into_inner).front().copied().unwrap_or(*now);
         let seconds = now.at.duration_since(oldest.at).as_secs_f64();
         let rate = |of: fn(&Totals) -> u64| match seconds > 0.0 {
-            true => of(now).saturating_sub(of(&oldest)) as f64 / seconds,
+            true => rounded(of(now).saturating_sub(of(&oldest)) as f64 / seconds),
             false => 0.0,
         };
         json!({
-            "over_seconds": seconds,
+            "window_seconds": rounded(seconds),
             "published_per_second": rate(|totals| totals.published),
             "delivered_per_second": rate(|totals| totals.delivered),
             "delivered_bytes_per_second": rate(|totals| totals.delivered_bytes),
@@ -75,6 +75,11 @@ impl Rates {
             "refused_per_second": rate(|totals| totals.refused),
         })
     }
+}
+
+/// With three digits behind the point: nobody reads more.
+pub(crate) fn rounded(number: f64) -> f64 {
+    (number * 1_000.0).round() / 1_000.0
 }
 
 impl Totals {
@@ -118,7 +123,7 @@ mod tests {
         }
         assert_eq!(rates.0.lock().expect("no panic").len(), 13, "a minute and its ends");
         let now = rates.until(&totals(began + STEP * 100, 87 + 130));
-        assert_eq!(now["over_seconds"], 65.0);
+        assert_eq!(now["window_seconds"], 65.0);
         assert_eq!((&now["published_per_second"], &now["delivered_per_second"]), (&json!(2.0), &json!(20.0)));
     }
 }
