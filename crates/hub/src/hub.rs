@@ -28,7 +28,11 @@ use crate::{
     Admission, Closed, Session, Settings, StartError, SubscribeError, Subscriptions, TransportError,
     admission::Accepted,
     delivered::Delivered,
-    fanout::{delivery::Evict, drain::DrainOrder, shard::Shard},
+    fanout::{
+        delivery::Evict,
+        drain::DrainOrder,
+        shard::{Shard, are_taken, order_all},
+    },
     health::Health,
     ids,
     log::transport::{Position, Transport},
@@ -340,7 +344,7 @@ impl Hub {
     /// Returns when no stream is left, when the time is over, or when the hub fails. A further call waits for the same end.
     pub async fn drain(&self, over: Duration) {
         self.leave();
-        let ends = self.node.begin_drain(over);
+        let ends = self.node.begin_drain(over.min(TIME_MAX));
         let order = DrainOrder { reason: Closed::Drained, ends: ends.into_std(), with_polled: true };
         let close = async {
             self.close_members(order).await;
@@ -354,9 +358,8 @@ impl Hub {
     }
 
     async fn close_members(&self, order: DrainOrder) {
-        for shard in &*self.shards {
-            shard.drain(order).await;
-        }
+        let mut orders = order_all(&self.shards, |shard| async move { shard.drain(order).await });
+        are_taken(&mut orders).await;
     }
 
     /// Takes over what may change while the hub runs: `keep_alive`, `retry`, `lifetime_max` and `subscribers_bytes_max`. All
@@ -378,8 +381,17 @@ impl Hub {
         let accepted = accepted.map(Accepted::new);
         // First: a stream that is not a member yet is looked at later.
         self.node.admissions.set(accepted.clone());
-        for shard in &*self.shards {
-            shard.revoke(accepted.clone(), within).await;
+        let within = within.min(TIME_MAX);
+        let mut orders = order_all(&self.shards, |shard| {
+            let accepted = accepted.clone();
+            async move { shard.revoke(accepted, within).await }
+        });
+        if timeout(REVOKE_TAKEN_MAX, are_taken(&mut orders)).await.is_err() {
+            tracing::warn!(
+                shards = orders.len(),
+                "shards are late: they end revoked streams when they go on"
+            );
+            orders.detach_all();
         }
     }
 
@@ -406,12 +418,8 @@ impl Hub {
             }
             None => false,
         };
-        let close = async {
-            for shard in &*self.shards {
-                shard.close(Closed::Stopping).await;
-            }
-        };
-        let _ = timeout(PART_MAX, close).await;
+        let mut orders = order_all(&self.shards, |shard| async move { shard.close(Closed::Stopping).await });
+        let _ = timeout(PART_MAX, are_taken(&mut orders)).await;
         // A log that did not answer takes no departures either. The lease of this node ends, and another node announces them.
         if let Some(presence) = &self.presence
             && is_first_stop
@@ -432,9 +440,8 @@ type StartShards =
 /// Waits until the hub has failed, and ends all streams then. Their subscribers come back with their cursors, to another hub.
 async fn end_streams_of_failed(health: Arc<Health>, shards: Arc<[Shard<Carrier>]>) {
     health.failed().await;
-    for shard in &*shards {
-        shard.close(Closed::LogLost).await;
-    }
+    let mut orders = order_all(&shards, |shard| async move { shard.close(Closed::LogLost).await });
+    are_taken(&mut orders).await;
 }
 
 async fn end(task: JoinHandle<()>) {
@@ -452,6 +459,12 @@ const AHEAD_MAX: Duration = Duration::from_secs(1);
 
 /// The time that a stopping hub waits for its own tail, which is a matter of milliseconds.
 const DELIVERY_MAX: Duration = Duration::from_secs(1);
+
+/// The longest time over which streams can be asked to end: as good as for ever, and no clock overflows.
+const TIME_MAX: Duration = Duration::from_hours(365 * 24);
+
+/// The time that a caller waits for shards to take note of a revocation. They do so at their next step.
+const REVOKE_TAKEN_MAX: Duration = Duration::from_secs(5);
 
 /// The time that the last streams of a drain have to send what is unsent.
 const LAST_BYTES_MAX: Duration = Duration::from_millis(250);

@@ -575,6 +575,19 @@ async fn a_drained_stream_says_last_when_to_come_back_whether_it_is_live_or_read
 }
 
 #[tokio::test]
+async fn streams_may_be_given_any_time_to_end() {
+    let hub = start(10, quiet()).await;
+    let mut session = subscribe(&hub, &["a"], None, Arc::default()).await;
+    session.set_admission(1.into());
+    publish(&hub, "topic=a&id=1").await;
+    assert_eq!(ids(&mut session, 1).await, ["1"], "its shard has it");
+    hub.revoke(Some(std::iter::empty().collect()), Duration::MAX).await;
+    drop(session);
+    hub.drain(Duration::MAX).await;
+    hub.stop().await;
+}
+
+#[tokio::test]
 async fn a_drain_ends_with_its_last_stream_or_with_its_time() {
     let hub = start(10, quiet()).await;
     hub.drain(Duration::from_secs(3600)).await;

@@ -3,7 +3,7 @@
 //! Everything here is synchronous, and the caller gives the time. Nothing waits.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -126,7 +126,7 @@ impl<S: Sink> Delivery<S> {
         if sink.admit(key, &self.readiness).is_ok() {
             self.due.insert(key.slot, sink.first_due());
             if let Some(drain) = self.drain.as_mut().filter(|drain| is_drained(drain.order(), &sink)) {
-                drain.add_last(key);
+                drain.add_later(key, self.members.len(), now);
             }
             self.members.insert(sink, after.max(self.ring.end()));
         }
@@ -387,7 +387,7 @@ impl<S: Sink> Delivery<S> {
     }
 
     /// Ends the streams that are not accepted any more, evenly over that time. Takes the place of what was asked for
-    /// before: a stream that is accepted again stays.
+    /// before: a stream that is accepted again stays, and one that was to end already ends no later than then.
     pub(crate) fn revoke(&mut self, accepted: Option<Accepted>, within: Duration, now: Instant) {
         self.revoked = match &accepted {
             None => VecDeque::new(),
@@ -395,8 +395,15 @@ impl<S: Sink> Delivery<S> {
                 let is_revoked = |sink: &S| !accepted.accepts(sink.admission());
                 let leaving: Vec<_> =
                     self.members.iter().filter(|(_, sink)| is_revoked(sink)).map(|(key, _)| key).collect();
-                let pause = within / u32::try_from(leaving.len().max(1)).unwrap_or(u32::MAX);
-                (0..).map(|number| now + pause * number).zip(leaving).collect()
+                let mut former: HashMap<_, _> = self.revoked.drain(..).map(|(due, key)| (key, due)).collect();
+                former.retain(|_, due| *due <= now + within);
+                let (known, new): (Vec<_>, Vec<_>) =
+                    leaving.into_iter().partition(|key| former.contains_key(key));
+                let pause = within / u32::try_from(new.len().max(1)).unwrap_or(u32::MAX);
+                let mut revoked: Vec<_> = (0..).map(|number| now + pause * number).zip(new).collect();
+                revoked.extend(known.into_iter().map(|key| (former[&key], key)));
+                revoked.sort_by_key(|(due, _)| *due);
+                revoked.into()
             }
         };
         self.admissions = accepted;
@@ -411,6 +418,13 @@ impl<S: Sink> Delivery<S> {
         }
         self.due = Due::default();
         self.revoked = VecDeque::new();
+    }
+}
+
+impl<S: Sink> Drop for Delivery<S> {
+    /// Also after a panic: nothing waits any more.
+    fn drop(&mut self) {
+        self.share.metrics().set_waiting(0, 0);
     }
 }
 
@@ -626,6 +640,53 @@ mod tests {
         }
         shard.revoke(None, second, began);
         assert_eq!(admitted(&mut shard, Some(9)).eviction(), None);
+    }
+
+    #[test]
+    fn a_further_revocation_puts_off_no_stream_that_is_to_end() {
+        let mut shard = shard();
+        let admitted = |shard: &mut Delivery<Fake>, admission: u64| {
+            let peer = Peer::default();
+            shard.attach(
+                Fake { admission: Some(admission.into()), ..Fake::new("a", &peer) },
+                at(0),
+                Instant::now(),
+            );
+            peer
+        };
+        let none = || Some(Accepted::new(std::iter::empty().collect()));
+        let first = [(); 50].map(|()| admitted(&mut shard, 8));
+        let (began, second) = (Instant::now(), Duration::from_secs(1));
+        let ended = |peers: &[Peer]| peers.iter().filter(|peer| peer.eviction().is_some()).count();
+        shard.revoke(Some(Accepted::new([9.into()].into())), 50 * second, began);
+        // Every five seconds a reload changes something.
+        let later = admitted(&mut shard, 9);
+        for number in 0..10 {
+            let now = began + 5 * second * number;
+            shard.revoke(none(), 50 * second, now);
+            shard.tick(now);
+        }
+        assert_eq!(ended(&first), 46, "one each second, as at first");
+        assert!(later.eviction().is_some(), "the one that the second order revoked");
+        // A shorter time counts for all.
+        shard.revoke(None, second, began);
+        let hurried = [(); 3].map(|()| admitted(&mut shard, 8));
+        shard.revoke(none(), 50 * second, began);
+        shard.revoke(none(), Duration::ZERO, began);
+        shard.tick(began);
+        assert_eq!(ended(&hurried), 3);
+    }
+
+    #[test]
+    fn nothing_waits_in_a_shard_that_has_ended() {
+        let mut shard = shard();
+        attach(&mut shard, "a", &Peer::with_room(0), 0);
+        round(&mut shard, 1..=1, Instant::now());
+        shard.show_waiting();
+        let metrics = Arc::clone(&shard.share.metrics);
+        assert_eq!(metrics.shards[0].waiting().0, 1);
+        drop(shard);
+        assert_eq!(metrics.shards[0].waiting(), (0, 0));
     }
 
     /// Publishes to all shards until the slow member has been evicted, and returns how long a shard waited.

@@ -41,7 +41,7 @@ const STEP: Duration = Duration::from_millis(20);
 const CLOSES_MAX: usize = 256;
 
 impl Drain {
-    /// Begins at `now`. Without members: see [`Drain::add_idle`] and [`Drain::add_last`].
+    /// Begins at `now`. Without members: see [`Drain::add_idle`], [`Drain::add_last`] and [`Drain::add_later`].
     pub(crate) fn new(order: DrainOrder, now: Instant) -> Self {
         let (idle, last) = (VecDeque::new(), VecDeque::new());
         Self { order, idle, last, owed: 0.0, counted_at: now, next: now }
@@ -59,6 +59,15 @@ impl Drain {
         self.last.push_back(key);
     }
 
+    /// A member attaches at `now`, in a shard that has so many others. It is closed among the last ones, and only for the
+    /// time that is left.
+    pub(crate) fn add_later(&mut self, key: MemberKey, others: usize, now: Instant) {
+        self.last.push_back(key);
+        self.count(others, now);
+        // With more members, the next one is to be closed sooner.
+        self.next = self.next.min(now + STEP);
+    }
+
     /// When [`Drain::begin_step`] is to be called; `None`: no member is left.
     pub(crate) fn due(&self) -> Option<Instant> {
         (!self.is_empty()).then_some(self.next)
@@ -73,23 +82,33 @@ impl Drain {
         if self.is_empty() || now < self.next {
             return 0;
         }
-        let left = self.order.ends.saturating_duration_since(self.counted_at);
-        let elapsed = now.saturating_duration_since(self.counted_at);
-        self.counted_at = now;
-        let members_left = members as f64;
-        if left <= elapsed {
-            self.owed = members_left;
-        } else {
-            self.owed += members_left * elapsed.as_secs_f64() / left.as_secs_f64();
+        if members == 0 {
+            // All have left by themselves.
+            self.idle.clear();
+            self.last.clear();
+            return 0;
         }
+        self.count(members, now);
         // Converting saturates.
         let count = (self.owed as usize).min(CLOSES_MAX);
         self.owed -= count as f64;
         let left = self.order.ends.saturating_duration_since(now);
-        let pause = left.mul_f64(((1.0 - self.owed) / members_left.max(1.0)).clamp(0.0, 1.0));
+        let pause = left.mul_f64(((1.0 - self.owed) / members as f64).clamp(0.0, 1.0));
         // Many that are owed are closed by steps that follow each other at once, between which the shard does its other work.
         self.next = if self.owed >= 1.0 { now } else { now + pause.max(STEP) };
         count
+    }
+
+    /// Counts the members that should have been closed by `now`. `members`: those that were in the shard since the last time.
+    fn count(&mut self, members: usize, now: Instant) {
+        let left = self.order.ends.saturating_duration_since(self.counted_at);
+        let elapsed = now.saturating_duration_since(self.counted_at);
+        self.counted_at = now;
+        if left <= elapsed {
+            self.owed = members as f64;
+        } else {
+            self.owed += members as f64 * elapsed.as_secs_f64() / left.as_secs_f64();
+        }
     }
 
     /// The next member to close, which may have left already. `is_behind`: whether a member has unsent frames; then it goes
@@ -155,6 +174,46 @@ mod tests {
         assert_eq!(tenths.iter().sum::<usize>(), 3);
         let (_, steps) = run(10_000, Duration::ZERO, Duration::ZERO);
         assert_eq!(steps, 10_000_usize.div_ceil(CLOSES_MAX));
+    }
+
+    #[test]
+    fn members_that_attach_to_an_empty_shard_are_closed_evenly_in_the_time_that_is_left() {
+        for early in [0, 1] {
+            let (began, second) = (Instant::now(), Duration::from_secs(1));
+            let order = DrainOrder { reason: Closed::Drained, ends: began + 30 * second, with_polled: true };
+            let mut drain = Drain::new(order, began);
+            (0..early).for_each(|number| drain.add_idle(key(number)));
+            assert_eq!(drain.begin_step(early as usize, began), 0, "none is due at the beginning");
+            // A thousand come back together after a third of the time.
+            let mut now = began + 10 * second;
+            let mut left = early as usize;
+            for number in 0..1_000 {
+                drain.add_later(key(early + number), left, now);
+                left += 1;
+            }
+            let mut tenths = [0; 11];
+            while let Some(due) = drain.due() {
+                now = due.max(now);
+                for _ in 0..drain.begin_step(left, now) {
+                    assert!(drain.pop(|_| false).is_some());
+                    left -= 1;
+                    let tenth = (now - began - 10 * second).as_secs_f64() / 2.0;
+                    tenths[(tenth as usize).min(10)] += 1;
+                }
+            }
+            assert_eq!(left, 0);
+            assert!(tenths[..9].iter().all(|closes| (95..=105).contains(closes)), "{early}: {tenths:?}");
+        }
+    }
+
+    #[test]
+    fn a_drain_is_over_when_all_members_have_left_by_themselves() {
+        let now = Instant::now();
+        let order = DrainOrder { reason: Closed::Drained, ends: now, with_polled: true };
+        let mut drain = Drain::new(order, now);
+        (1..=3).for_each(|number| drain.add_idle(key(number)));
+        drain.add_last(key(4));
+        assert_eq!((drain.begin_step(0, now), drain.due()), (0, None));
     }
 
     #[test]

@@ -10,7 +10,10 @@ use std::{
 };
 
 use mio::{Poll, Waker};
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
 
 use super::{
     bell::{BELL, Bell},
@@ -226,6 +229,19 @@ impl<S: Sink> Shard<S> {
     }
 }
 
+/// Gives an order to all shards at once, as tasks of the current runtime: a shard that hangs keeps it from no other one.
+pub(crate) fn order_all<S: Sink, F: Future<Output = ()> + Send + 'static>(
+    shards: &[Shard<S>],
+    order: impl Fn(Shard<S>) -> F,
+) -> JoinSet<()> {
+    shards.iter().cloned().map(order).collect()
+}
+
+/// Waits until all shards have taken an order.
+pub(crate) async fn are_taken(orders: &mut JoinSet<()>) {
+    while orders.join_next().await.is_some() {}
+}
+
 impl<S: Sink> Drop for Inbox<S> {
     fn drop(&mut self) {
         self.bell.abandon();
@@ -270,6 +286,23 @@ mod tests {
         health.failed().await;
         assert!(!health.is_alive());
         assert!(shard.attach(Fake::new("a", &peer), at(0)).await.is_err(), "the stream comes back");
+    }
+
+    #[tokio::test]
+    async fn a_shard_that_hangs_keeps_an_order_from_no_other_one() {
+        let health = Arc::<Health>::default();
+        let delivery = crate::fanout::fake::shards(1).remove(0);
+        let (hangs, _worker) = Shard::assemble(at(0), Bell::new(|| ()), delivery, Instant::now);
+        for _ in 0..INBOX_COMMANDS {
+            hangs.revoke(None, Duration::ZERO).await;
+        }
+        let works = start(&health);
+        let mut orders = order_all(&[hangs, works.clone()], |shard| async move {
+            shard.close(Closed::Stopping).await;
+        });
+        works.0.batches.closed().await;
+        orders.join_next().await.expect("one has taken it").expect("no panic");
+        assert!(orders.try_join_next().is_none(), "the other one waits");
     }
 
     #[tokio::test]
