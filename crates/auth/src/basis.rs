@@ -3,6 +3,10 @@
 //! A stream outlives the request with its token, and the token itself is not kept. Its basis is enough to decide later
 //! whether the settings of then would still accept the token, as far as keys and issuers decide it. Dates do not count here:
 //! a stream ends by itself when its token expires.
+//!
+//! For a 0.x token that names no issuer of then, the answer can differ from what a new request would get: its basis does not say
+//! which issuer it names. If that issuer is trusted now, a new request with the token is verified by the keys of that issuer,
+//! while the stream stays as long as the first issuer keeps its key.
 
 use std::fmt;
 
