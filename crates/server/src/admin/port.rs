@@ -2,11 +2,15 @@
 //! must get an answer while all connections of the hub are taken.
 
 use std::{
+    collections::VecDeque,
     convert::Infallible,
     io,
     net::{self, SocketAddr},
     os::fd::{AsFd as _, OwnedFd},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -16,6 +20,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
+    task::AbortHandle,
     time::{sleep, timeout},
 };
 
@@ -27,11 +32,12 @@ pub struct AdminPort {
     address: SocketAddr,
 }
 
-/// Connections that are served at once; further ones wait in the kernel. A scrape takes some milliseconds.
+/// Connections that are served at once. A further one takes the place of the oldest that has sent no request yet, or waits. A
+/// scrape takes some milliseconds.
 const CONNECTIONS_MAX: usize = 32;
 
 /// The time in which the head of a request must arrive.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The time that a connection may last, with its one request: longer than any answer takes.
 const TIME_MAX: Duration = Duration::from_secs(30);
@@ -79,16 +85,25 @@ impl AdminPort {
     pub async fn serve(self, admin: Admin) {
         let admin = Arc::new(admin);
         let free = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let mut silent = VecDeque::<Silent>::new();
         loop {
-            let permit = Arc::clone(&free).acquire_owned().await;
             match self.socket.accept().await {
                 Ok((socket, _)) => {
-                    let admin = Arc::clone(&admin);
-                    tokio::spawn(async move {
+                    silent.retain(Silent::is_silent);
+                    if free.available_permits() == 0
+                        && let Some(oldest) = silent.pop_front()
+                    {
+                        oldest.task.abort();
+                    }
+                    let permit = Arc::clone(&free).acquire_owned().await;
+                    let (admin, has_asked) = (Arc::clone(&admin), Arc::<AtomicBool>::default());
+                    let asks = Arc::clone(&has_asked);
+                    let task = tokio::spawn(async move {
                         // A time-out and an error mean the same: the peer gets no answer.
-                        let _ = timeout(TIME_MAX, answer(socket, &admin)).await;
+                        let _ = timeout(TIME_MAX, answer(socket, &admin, &asks)).await;
                         drop(permit);
                     });
+                    silent.push_back(Silent { has_asked, task: task.abort_handle() });
                 }
                 Err(error) => {
                     tracing::debug!(%error, "a connection of an operator cannot be accepted");
@@ -99,9 +114,22 @@ impl AdminPort {
     }
 }
 
-/// Answers the one request of a connection.
-async fn answer(socket: TcpStream, admin: &Admin) -> hyper::Result<()> {
+/// A connection without a whole head of a request.
+struct Silent {
+    has_asked: Arc<AtomicBool>,
+    task: AbortHandle,
+}
+
+impl Silent {
+    fn is_silent(&self) -> bool {
+        !self.has_asked.load(Ordering::Relaxed) && !self.task.is_finished()
+    }
+}
+
+/// Answers the one request of a connection. `has_asked` becomes true when its head is there.
+async fn answer(socket: TcpStream, admin: &Admin, has_asked: &AtomicBool) -> hyper::Result<()> {
     let service = service_fn(async |request: Request<Incoming>| {
+        has_asked.store(true, Ordering::Relaxed);
         Ok::<_, Infallible>(admin.answer(request.into_parts().0).await)
     });
     http1::Builder::new()
