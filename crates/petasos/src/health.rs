@@ -9,6 +9,8 @@ use tokio::{
     time::timeout,
 };
 
+use petasos::output::STANDARD_ERROR;
+
 use crate::settings::{Address, Source, arguments};
 
 /// A question to a hub.
@@ -55,7 +57,14 @@ impl Health {
         let path = if self.is_live { "/healthz" } else { "/readyz" };
         let (address, path) = match &self.url {
             Some(url) => parse(url, path)?,
-            None => (reached_at(source.read()?.listen)?, path.to_owned()),
+            None => {
+                let (listen, warning) = source.listen()?;
+                let address = reached_at(listen)?;
+                if let Some(problem) = warning {
+                    STANDARD_ERROR.print(&format!("petasos: {problem}: asking {address}"));
+                }
+                (address, path.to_owned())
+            }
         };
         let asking = timeout(ANSWER_MAX, ask(&address, &path)).await;
         let answer = asking

@@ -45,6 +45,7 @@ mod failure;
 mod health;
 mod listing;
 mod prepare;
+mod reading;
 mod reload;
 mod settings;
 mod stop;

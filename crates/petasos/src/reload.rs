@@ -17,7 +17,6 @@ use serde_json::json;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, oneshot, watch},
-    task::spawn_blocking,
     time::{MissedTickBehavior, interval, sleep},
 };
 
@@ -25,6 +24,7 @@ use crate::{
     ending::Ending,
     failure::Failure,
     prepare::{self, Generated, Prepared},
+    reading::Reading,
     settings::{Given, KeyFile, Options, SETTINGS, Setting, Source},
 };
 
@@ -56,6 +56,18 @@ const REVOKE_WITHIN: Duration = Duration::from_secs(50);
 /// A key file that has just changed is looked at again after this time, until it has stayed the same: it may be written in
 /// several pieces.
 const SETTLED_AFTER: Duration = Duration::from_secs(1);
+
+/// The time in which the settings and the key files must have been read.
+const READ_MAX: Duration = Duration::from_secs(10);
+
+/// What was refused the last time, and is not in force.
+#[derive(Default)]
+struct Refused {
+    /// Whether it was the last reload of everything.
+    settings: bool,
+    /// The key files that could not be used, as they are now.
+    key_files: Vec<KeyFile>,
+}
 
 impl Reloader {
     /// POST /reload on the operators' port.
@@ -116,6 +128,8 @@ pub(crate) struct InForce {
     key_files_interval: Duration,
     revoke: bool,
     generated: Option<Generated>,
+    refused: Refused,
+    reading: Reading,
     /// What a stop that begins later takes its times from.
     endings: watch::Sender<Ending>,
 }
@@ -135,6 +149,8 @@ impl InForce {
             key_files_interval: options.key_files_interval,
             revoke: options.revoke_on_reload,
             generated,
+            refused: Refused::default(),
+            reading: Reading::new(READ_MAX),
             endings,
         }
     }
@@ -146,8 +162,6 @@ impl InForce {
         connections: Connections,
         reloads: Arc<Reloads>,
     ) {
-        // Key files that could not be used as they are now.
-        let mut refused: Vec<KeyFile> = Vec::new();
         let mut look = interval(self.key_files_interval.max(Duration::from_millis(1)));
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -166,7 +180,7 @@ impl InForce {
                     let _ = answer.send(self.reload(&connections, &reloads).await);
                 }
                 _ = look.tick(), if !self.key_files_interval.is_zero() => {
-                    self.look_at_key_files(&mut refused, &connections, &reloads).await;
+                    self.look_at_key_files(&connections, &reloads).await;
                 }
             }
         }
@@ -177,7 +191,11 @@ impl InForce {
         notify::reloading();
         let outcome = self.read_and_apply(connections).await;
         notify::ready();
-        record(reloads, outcome.is_ok());
+        self.refused.settings = outcome.is_err();
+        if outcome.is_ok() {
+            self.refused.key_files.clear();
+        }
+        self.record(reloads);
         match &outcome {
             Ok(Report { changed, needs_restart, .. }) => {
                 for setting in needs_restart {
@@ -221,42 +239,57 @@ impl InForce {
             mixed.warnings = warnings;
             Ok((Next::new(mixed, generated.as_ref())?, needs_restart))
         };
-        match spawn_blocking(read).await.map_err(Failure::from).flatten() {
+        match self.reading.read(read).await.flatten() {
             Ok((next, needs_restart)) => Ok(self.apply(next, needs_restart, connections).await),
             Err(problem) => Err(problem.to_string()),
         }
     }
 
     /// Reloads the keys alone if a key file has changed. What cannot be used is said once, until it changes again.
-    async fn look_at_key_files(
-        &mut self,
-        refused: &mut Vec<KeyFile>,
-        connections: &Connections,
-        reloads: &Reloads,
-    ) {
-        let Some(found) = look(&self.key_files).await else { return };
+    async fn look_at_key_files(&mut self, connections: &Connections, reloads: &Reloads) {
+        let Some(found) = self.look().await else { return };
         if found == self.key_files {
-            refused.clear();
+            if !std::mem::take(&mut self.refused.key_files).is_empty() {
+                tracing::info!("the key files are again as they were");
+                self.record(reloads);
+            }
             return;
         }
-        if found == *refused || !is_settled(&found, self.key_files_interval).await {
+        if found == self.refused.key_files || !self.is_settled(&found).await {
             return;
         }
         let (source, given, generated) = (self.source.clone(), self.given.clone(), self.generated.clone());
         let read = move || Next::new(source.read_key_files(given)?, generated.as_ref());
-        let outcome = spawn_blocking(read).await.map_err(Failure::from).flatten();
-        record(reloads, outcome.is_ok());
-        match outcome {
+        match self.reading.read(read).await.flatten() {
             Ok(next) => {
                 let changed = self.apply(next, Vec::new(), connections).await.changed;
                 tracing::info!(changed = changed.join(", "), "keys reloaded: a key file has changed");
-                refused.clear();
+                self.refused.key_files.clear();
             }
             Err(problem) => {
                 tracing::warn!("a key file has changed and cannot be used, the former keys stay: {problem}");
-                *refused = found;
+                self.refused.key_files = found;
             }
         }
+        self.record(reloads);
+    }
+
+    /// The key files as they are now. `None`: they cannot be looked at.
+    async fn look(&mut self) -> Option<Vec<KeyFile>> {
+        let files = self.key_files.clone();
+        self.reading.read(move || files.iter().map(KeyFile::look).collect()).await.ok()
+    }
+
+    /// Whether the files stay as they are for a moment.
+    async fn is_settled(&mut self, found: &[KeyFile]) -> bool {
+        sleep(SETTLED_AFTER.min(self.key_files_interval)).await;
+        self.look().await.is_some_and(|now| now == found)
+    }
+
+    /// Says whether all that was read the last time is in force.
+    fn record(&self, reloads: &Reloads) {
+        let Refused { settings, key_files } = &self.refused;
+        if !settings && key_files.is_empty() { reloads.succeeded() } else { reloads.failed() }
     }
 
     /// Puts settings into force.
@@ -320,23 +353,7 @@ impl Next {
     }
 }
 
-fn record(reloads: &Reloads, is_successful: bool) {
-    if is_successful { reloads.succeeded() } else { reloads.failed() }
-}
-
 /// The text of a setting, its default if it is not given.
 fn value<'a>(given: &'a Given, setting: &Setting) -> &'a str {
     given.get(setting.key).map_or(setting.default, |value| &value.text)
-}
-
-/// The key files as they are now. `None`: no thread could look.
-async fn look(files: &[KeyFile]) -> Option<Vec<KeyFile>> {
-    let files = files.to_vec();
-    spawn_blocking(move || files.iter().map(KeyFile::look).collect()).await.ok()
-}
-
-/// Whether the files stay as they are for a moment.
-async fn is_settled(found: &[KeyFile], interval: Duration) -> bool {
-    sleep(SETTLED_AFTER.min(interval)).await;
-    look(found).await.is_some_and(|now| now == found)
 }

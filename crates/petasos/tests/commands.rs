@@ -149,6 +149,28 @@ fn health_asks_where_the_hub_listens_or_at_a_url() {
 }
 
 #[test]
+fn health_needs_nothing_but_the_address_of_a_hub_that_goes_on_with_its_former_settings() {
+    let hub = Hub::start(&KEYS);
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("petasos.toml");
+    let health = |text: &str, environment: &[(&str, &str)]| {
+        fs::write(&file, text).expect("written");
+        run(&["health", "--config", file.to_str().expect("UTF-8")], environment)
+    };
+    let listen = format!("listen = \"{}\"\n", hub.address);
+    for wrong in ["", "keep_alive = \"soon\"", "publisher_key_file = \"/nowhere\"", "no_setting = 1"] {
+        assert_eq!(health(&format!("{listen}{wrong}"), &[]), (true, "200: ok\n".to_owned()), "{wrong}");
+    }
+    let (ok, text) = health(&format!("publisher_key = \"{KEY}\n{listen}"), &[]);
+    assert!(ok && text.contains(&format!("is no TOML: asking {}", hub.address)), "{text}");
+    assert!(!text.contains(KEY), "{text}");
+    let by_variable = [("PETASOS_LISTEN", hub.address.as_str())];
+    assert_eq!(health("publisher_key = \"", &by_variable), (true, "200: ok\n".to_owned()));
+    let (ok, text) = health("listen = \"here\"", &[]);
+    assert!(!ok && text.contains("listen: "), "{text}");
+}
+
+#[test]
 fn the_settings_are_shown_as_a_file_that_can_be_used_and_without_secrets() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("petasos.toml");

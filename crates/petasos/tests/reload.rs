@@ -399,6 +399,47 @@ fn a_key_file_that_changes_is_read_again_and_a_wrong_one_is_said_once() {
     assert!(!output.contains(second) && !output.contains(NEW), "{output}");
 }
 
+#[test]
+fn the_metric_says_whether_all_that_was_read_last_is_in_force() {
+    let with = |more: &str| {
+        let files = "publisher_key_file = \"publisher\"\nsubscriber_jwks = \"set.json\"";
+        format!("{files}\nkey_files_interval = \"20ms\"\n{more}\n")
+    };
+    let good = two_keys(0);
+    let mut hub = Hub::start(&with(""), |directory| {
+        fs::write(directory.join("publisher"), OLD).expect("written");
+        fs::write(directory.join("set.json"), &good).expect("written");
+    });
+    let (operators, value) = (hub.operators.clone(), |is_successful: bool| u8::from(is_successful));
+    let holds = |is_successful: bool| {
+        let line = format!("\npetasos_config_last_reload_successful {}\n", value(is_successful));
+        let deadline = Instant::now() + PATIENCE;
+        // The line of the log comes just before.
+        while !ask(&operators, "GET", "/metrics").1.contains(&line) {
+            assert!(Instant::now() < deadline, "{line}");
+            thread::yield_now();
+        }
+    };
+    holds(true);
+    hub.write("set.json", &good[..20]);
+    hub.logged("cannot be used");
+    holds(false);
+    // What was there before is there again.
+    hub.write("set.json", &good);
+    hub.logged("again as they were");
+    holds(true);
+    // A key file that is right does not mend a settings file.
+    assert!(hub.reload(&with("keep_alive = \"soon\"")).contains("not reloaded"));
+    holds(false);
+    hub.write("publisher", NEW);
+    hub.logged("keys reloaded");
+    hub.write("publisher", OLD);
+    hub.logged("keys reloaded");
+    holds(false);
+    assert!(hub.reload(&with("")).contains("settings reloaded"));
+    holds(true);
+}
+
 /// How often keys are rotated.
 const ROTATIONS: usize = 100;
 

@@ -55,3 +55,20 @@ pub(super) fn read(path: &Path) -> Result<Written, String> {
     }
     Ok(written)
 }
+
+/// A string of a file, with its place, and what is wrong with the file. In a file that is no TOML, a line of its own counts.
+pub(super) fn find(path: &Path, key: &str) -> (Option<(String, String)>, Option<String>) {
+    let shown = path.display();
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) => return (None, Some(format!("{shown} cannot be read: {error}"))),
+    };
+    let string = |text: &str| {
+        let value = toml::from_str::<toml::Table>(text).ok()?.remove(key);
+        Some(value.and_then(|value| Some((value.as_str()?.to_owned(), format!("{shown}: {key}")))))
+    };
+    match string(&text) {
+        Some(found) => (found, None),
+        None => (text.lines().find_map(|line| string(line)?), Some(format!("{shown} is no TOML"))),
+    }
+}

@@ -4,7 +4,7 @@
 //! the same content changes nothing.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, Read},
     path::{Path, PathBuf},
 };
@@ -48,13 +48,24 @@ impl KeyFile {
         .collect()
     }
 
-    /// The same file as it is now.
+    /// The same file as it is now. What is no file, such as a pipe, counts as unchanged: it may be read only once.
     pub(crate) fn look(&self) -> Self {
+        if is_special(&self.path) {
+            return self.clone();
+        }
         Self { content: read(&self.path).ok(), ..self.clone() }
     }
 }
 
+/// Whether a pipe, a socket or a device is there. Opening a pipe waits for its writer.
+fn is_special(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir())
+}
+
 fn read(path: &Path) -> io::Result<Secret> {
+    if is_special(path) {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
     let mut bytes = Vec::new();
     File::open(path)?.take(BYTES_MAX).read_to_end(&mut bytes)?;
     Ok(Secret::new(without_line_break(&bytes)))
@@ -68,7 +79,7 @@ mod tests {
     fn a_file_has_changed_if_its_content_has() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("key");
-        let write = |text: &str| std::fs::write(&path, text).expect("written");
+        let write = |text: &str| fs::write(&path, text).expect("written");
         write("secret");
         let keys = KeyConfig {
             key: Some(Secret::new("secret")),
@@ -83,8 +94,24 @@ mod tests {
         write("another");
         let changed = file.look();
         assert!(changed != *file && changed.look() == changed);
-        std::fs::remove_file(&path).expect("removed");
+        fs::remove_file(&path).expect("removed");
         assert!(changed.look() != changed);
+    }
+
+    #[test]
+    fn a_pipe_is_not_waited_for_and_has_not_changed() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.expect("mkfifo").success());
+        let [key, jwks] = [(Some(Secret::new("secret")), None), (None, Some(path.clone()))];
+        for (key, jwks) in [key, jwks] {
+            let key_file = key.as_ref().map(|_| path.clone());
+            let publisher = KeyConfig { key, key_file, jwks, ..KeyConfig::default() };
+            let issuer = IssuerConfig { publisher, ..IssuerConfig::default() };
+            let [file] = &KeyFile::find(&issuer, &[])[..] else { panic!("one file") };
+            assert!(file.look() == *file);
+        }
     }
 
     #[test]

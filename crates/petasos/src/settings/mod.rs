@@ -127,17 +127,9 @@ impl Options {
         );
         self.warnings.extend(environment.keys().filter_map(|name| misspelt(name)));
         for setting in SETTINGS {
-            let in_file = written.remove(setting.key);
-            // An empty variable counts as absent: compose files set variables to nothing.
-            let mut in_environment = setting
-                .variables()
-                .filter_map(|name| Some((environment.get(&name).filter(|text| !text.is_empty())?, name)));
-            let value = match flags.get(setting.key) {
-                Some(text) => Some((text.clone(), format!("--{}", setting.flag()))),
-                None => in_environment.next().map(|(text, name)| (text.clone(), name)).or(in_file),
-            };
-            if let Some((text, place)) = value {
-                given.insert(setting.key, Value { text, place });
+            let in_file = written.remove(setting.key).map(|(text, place)| Value { text, place });
+            if let Some(value) = outside_file(setting, flags, environment).or(in_file) {
+                given.insert(setting.key, value);
             }
         }
         if let Some(key) = written.keys().next() {
@@ -187,6 +179,23 @@ impl Options {
             format!("{place}: {problem}")
         }
     }
+}
+
+/// A value that a flag or an environment variable gives.
+fn outside_file(
+    setting: &Setting,
+    flags: &BTreeMap<&'static str, String>,
+    environment: &BTreeMap<String, String>,
+) -> Option<Value> {
+    // An empty variable counts as absent: compose files set variables to nothing.
+    let mut in_environment = setting
+        .variables()
+        .filter_map(|name| Some((environment.get(&name).filter(|text| !text.is_empty())?, name)));
+    let value = match flags.get(setting.key) {
+        Some(text) => Some((text, format!("--{}", setting.flag()))),
+        None => in_environment.next(),
+    };
+    value.map(|(text, place)| Value { text: text.clone(), place })
 }
 
 /// A warning about an environment variable that looks like a setting and is none.

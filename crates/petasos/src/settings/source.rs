@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use super::{Given, Options};
+use super::{Address, Given, Options, SETTINGS, Value, file, outside_file};
 
 /// Where the settings of a process come from.
 #[derive(Default)]
@@ -29,6 +29,27 @@ impl Source {
     /// As [`Source::read`].
     pub(crate) fn read_key_files(&self, given: Given) -> Result<Options, String> {
         self.base().fill(given)
+    }
+
+    /// The address alone, and a warning if the file cannot be used. Nothing else has to be right: a hub goes on that has
+    /// refused wrong settings.
+    ///
+    /// # Errors
+    /// The address is wrong: where it was given, and what to write instead.
+    pub(crate) fn listen(&self) -> Result<(Address, Option<String>), String> {
+        const KEY: &str = "listen";
+        let (mut options, mut warning) = (self.base(), None);
+        for setting in SETTINGS.iter().filter(|setting| setting.key == KEY) {
+            let value = outside_file(setting, &self.flags, &self.environment).or_else(|| {
+                let (text, problem) = file::find(self.file.as_deref()?, KEY);
+                warning = problem;
+                text.map(|(text, place)| Value { text, place })
+            });
+            if let Some(Value { text, place }) = value {
+                (setting.set)(&mut options, &text).map_err(|problem| format!("{place}: {problem}"))?;
+            }
+        }
+        Ok((options.listen, warning))
     }
 
     /// Everything that is wrong with single settings, each with where it was given and what to write instead.
