@@ -112,15 +112,16 @@ impl Listener {
             }
         }
         // Closing the socket would reset what waits in its queue.
+        let mut queued = queued(|| self.socket.get_ref().accept());
         loop {
-            let queued = std::iter::from_fn(|| self.socket.get_ref().accept().ok());
-            let batch: Vec<_> =
-                queued.take(TOGETHER_MAX).map(|(socket, peer)| (socket.into(), peer)).collect();
+            let batch = queued.by_ref().take(TOGETHER_MAX);
+            let batch: Vec<_> = batch.map(|(socket, peer)| (socket.into(), peer)).collect();
             if batch.is_empty() {
                 break;
             }
             begin(batch, &connections, &mut tasks).await;
         }
+        drop(queued);
         drop(self.socket);
         let mut stopping = pin!(connections.stopping());
         loop {
@@ -199,6 +200,16 @@ fn inherit(listener: &TcpListener, write_timeout: Duration) {
     options::set_tcp(&SockRef::from(listener), write_timeout);
 }
 
+/// The connections that wait, as many as the queue has room for: clients that come back at once would go on for ever. One whose
+/// peer has left is skipped.
+fn queued<T>(accept: impl Fn() -> io::Result<T>) -> impl Iterator<Item = T> {
+    let accepted = (0..BACKLOG).map_while(move |_| match accept() {
+        Ok(connection) => Some(Some(connection)),
+        Err(error) => is_caused_by_peer(&error).then_some(None),
+    });
+    accepted.flatten()
+}
+
 /// Whether an accept failed because of its peer, so that the next one may succeed at once.
 fn is_caused_by_peer(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
@@ -207,7 +218,23 @@ fn is_caused_by_peer(error: &io::Error) -> bool {
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
+    use std::cell::RefCell;
+
     use super::*;
+
+    #[test]
+    fn a_connection_that_was_broken_in_the_queue_does_not_hide_those_behind_it() {
+        let answers = RefCell::new(vec![
+            Err(io::ErrorKind::WouldBlock),
+            Ok(3),
+            Err(io::ErrorKind::ConnectionReset),
+            Err(io::ErrorKind::ConnectionAborted),
+            Ok(0),
+        ]);
+        let accept = || answers.borrow_mut().pop().expect("one more").map_err(io::Error::from);
+        assert_eq!(queued(accept).collect::<Vec<_>>(), [0, 3]);
+        assert_eq!(queued(|| Ok(())).count(), BACKLOG as usize, "it ends while others come");
+    }
 
     #[tokio::test]
     async fn what_is_accepted_has_the_options_of_the_listener() {
