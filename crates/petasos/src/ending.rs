@@ -45,7 +45,22 @@ const RESERVE: Duration = Duration::from_secs(2);
 /// How long the last bytes of streams may take that end when the hub stops.
 const LAST_BYTES_MAX: Duration = Duration::from_millis(100);
 
+/// How long connections without streams may wait for their next request, once the streams have ended.
+const NEXT_REQUEST_MAX: Duration = Duration::from_secs(2);
+
+/// The shortest drain that a default is shortened to.
+const DRAIN_MIN: Duration = Duration::from_secs(1);
+
 impl Ending {
+    /// The same, with defaults that are shortened to the time that the system grants.
+    pub(crate) fn fitted(self, is_delay_given: bool, is_drain_given: bool) -> Self {
+        let Some((granted, _)) = self.granted().filter(|_| !is_drain_given) else { return self };
+        let room = granted.saturating_sub(RESERVE);
+        let drain = self.drain.min(room.saturating_sub(self.delay).max(DRAIN_MIN));
+        let delay = if is_delay_given { self.delay } else { self.delay.min(room.saturating_sub(drain)) };
+        Self { delay, drain, ..self }
+    }
+
     /// The time until the hub is told to stop.
     pub(crate) fn total(&self) -> Duration {
         self.delay.saturating_add(self.drain)
@@ -59,7 +74,7 @@ impl Ending {
             setting: "drain",
             problem: format!(
                 "drain_delay and drain take {} with the 2 seconds that the hub needs after them, and the process is killed \
-                 after {}: {remedy}, or lower drain",
+                 after {}: {remedy}, or lower one of them",
                 humantime::format_duration(needed),
                 humantime::format_duration(granted),
             ),
@@ -102,6 +117,7 @@ impl Ending {
             // The new hub accepts connections on the same socket: there is nothing for a load balancer to notice.
             () = taken => {
                 tracing::info!("a new hub has taken over: this one closes its streams one after the other, and ends");
+                stop.ends_already();
                 let _ = end_process_after(current.borrow().drain.saturating_add(AFTER_DRAIN), 1);
                 Some(Duration::ZERO)
             }
@@ -145,6 +161,9 @@ impl Ending {
             seconds = began.elapsed().as_secs(),
             "streams are closed"
         );
+        // To end a connection that waits for a request would cut off a request that is on its way. Each one ends with its next
+        // answer.
+        let _ = timeout_at(deadline.min(Timer::now() + NEXT_REQUEST_MAX), connections.drained()).await;
         connections.finish();
         let _ = timeout_at(deadline, connections.drained()).await;
     }
@@ -153,6 +172,35 @@ impl Ending {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn defaults_are_shortened_to_the_time_that_the_system_grants_and_what_is_given_is_not() {
+        let fitted = |granted, is_delay_given, is_drain_given| {
+            let ending = Ending { stop_timeout: Some(Duration::from_secs(granted)), ..Ending::default() };
+            let Ending { delay, drain, .. } = ending.fitted(is_delay_given, is_drain_given);
+            (delay.as_secs(), drain.as_secs())
+        };
+        for (granted, times) in [
+            (0, (5, 30)),
+            (90, (5, 30)),
+            (37, (5, 30)),
+            (30, (5, 23)),
+            (10, (5, 3)),
+            (7, (4, 1)),
+            (1, (0, 1)),
+        ] {
+            assert_eq!(fitted(granted, false, false), times, "{granted} s");
+        }
+        assert_eq!(fitted(7, true, false), (5, 1));
+        assert_eq!(fitted(10, false, true), (5, 30));
+        // --dev ends without a drain.
+        let none = Ending {
+            delay: Duration::ZERO,
+            drain: Duration::ZERO,
+            stop_timeout: Some(Duration::from_secs(10)),
+        };
+        assert_eq!(none.fitted(false, false).total(), Duration::ZERO);
+    }
 
     #[test]
     fn a_drain_that_does_not_fit_is_warned_of() {

@@ -101,7 +101,7 @@ const BLOCKING_THREADS_MAX: usize = 16;
 fn run(runtime: &Runtime, task: Task, activated: io::Result<Activated>) -> Result<ExitCode, Failure> {
     match task {
         Task::Serve(options, source) => {
-            let (endings, ending) = watch::channel(options.ending);
+            let (endings, ending) = watch::channel(options.ending_in_force());
             let drain_max = || ending.borrow().total();
             let (signals, stop) = Signals::listen()?;
             // On the runtime's threads, so that this one is free for the signals. A connection costs less there, too:
@@ -178,6 +178,14 @@ async fn serve(
     // Without any key, somebody tries the hub and needs keys. With keys, the hub shows no secret.
     let operators = options.admin.clone();
     let generated = prepare::lacks_keys(&options).then(Generated::new);
+    let times = *ending.borrow();
+    if times.total() < options.ending.total() {
+        tracing::info!(
+            drain_delay = %humantime::format_duration(times.delay),
+            drain = %humantime::format_duration(times.drain),
+            "the drain is shortened to what the system grants a process that stops: raise that time, and give it as stop_timeout"
+        );
+    }
     let in_force = InForce::new(source, &options, generated.clone(), endings);
     let Prepared { checked, issuer, warnings } = prepare::hub(options, generated.as_ref())?;
     prepare::log(&warnings);

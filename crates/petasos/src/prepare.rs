@@ -58,7 +58,7 @@ pub(crate) fn hub(mut options: Options, generated: Option<&Generated>) -> Result
     let exposed = if options.is_for_development { exposure(&options, is_generated)? } else { None };
     let issuer = options.issuer.clone();
     options.admin.check().map_err(options.explain())?;
-    options.warnings.extend(options.ending.warning());
+    options.warnings.extend(options.ending_in_force().warning());
     let (checked, mut warnings) = check(options, true)?;
     warnings.extend(exposed);
     Ok(Prepared { checked, issuer, warnings })

@@ -346,7 +346,7 @@ impl Next {
     /// The first setting that is wrong, and what to write instead.
     fn new(options: Options, generated: Option<&Generated>) -> Result<Self, Failure> {
         let (given, log) = (options.given.clone(), options.log.clone());
-        let (revoke, ending) = (options.revoke_on_reload, options.ending);
+        let (revoke, ending) = (options.revoke_on_reload, options.ending_in_force());
         // Before the JWK Sets are read: what changes in between is found the next time.
         let key_files = KeyFile::find(&options.issuer, &options.config.issuers);
         Ok(Self { prepared: prepare::hub(options, generated)?, given, key_files, log, revoke, ending })

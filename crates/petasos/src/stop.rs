@@ -2,12 +2,16 @@
 //!
 //! The main thread waits for them with a runtime of its own, so that they arrive even if the hub's runtime hangs. The
 //! first signal asks the hub to stop, the second asks it to hurry, the third ends the process at once. Ctrl-C at a terminal
-//! asks it to hurry by itself. The process ends at the deadline even if the hub does not.
+//! asks it to hurry by itself, and so does the first signal after another hub has taken over. The process ends at the deadline even if the hub does not.
 
 use std::{
     future::pending,
     io::{self, IsTerminal},
     pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -20,7 +24,11 @@ use tokio::{
 
 /// Whether a signal has asked the hub to stop. Clones share the answer.
 #[derive(Clone)]
-pub(crate) struct Stop(watch::Receiver<Asked>);
+pub(crate) struct Stop {
+    asked: watch::Receiver<Asked>,
+    /// Whether the hub ends without a signal.
+    ends_already: Arc<AtomicBool>,
+}
 
 /// What signals have asked for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,8 +55,13 @@ impl Stop {
         self.reached(Asked::Hurry).await;
     }
 
+    /// Says that the hub ends without a signal, so the next one asks it to hurry.
+    pub(crate) fn ends_already(&self) {
+        self.ends_already.store(true, Ordering::Relaxed);
+    }
+
     async fn reached(&mut self, wanted: Asked) {
-        if self.0.wait_for(|asked| *asked >= wanted).await.is_err() {
+        if self.asked.wait_for(|asked| *asked >= wanted).await.is_err() {
             // The thread of the signals ends only with the process.
             pending::<()>().await;
         }
@@ -61,6 +74,7 @@ pub(crate) struct Signals {
     interrupt: Signal,
     terminate: Signal,
     tell: watch::Sender<Asked>,
+    ends_already: Arc<AtomicBool>,
 }
 
 impl Signals {
@@ -75,13 +89,15 @@ impl Signals {
         let terminate = signal(SignalKind::terminate())?;
         drop(context);
         let (tell, asked) = watch::channel(Asked::Nothing);
-        Ok((Self { runtime, interrupt, terminate, tell }, Stop(asked)))
+        let ends_already = Arc::new(AtomicBool::new(false));
+        let stop = Stop { asked, ends_already: ends_already.clone() };
+        Ok((Self { runtime, interrupt, terminate, tell, ends_already }, stop))
     }
 
     /// Heeds them on this thread until the hub, which runs elsewhere, has ended. `drain_max`: the time until the hub is told
     /// to stop.
     pub(crate) fn heed_until<T>(self, hub: impl Future<Output = T>, drain_max: impl Fn() -> Duration) -> T {
-        let Self { runtime, mut interrupt, mut terminate, tell } = self;
+        let Self { runtime, mut interrupt, mut terminate, tell, ends_already } = self;
         let mut next = async || {
             tokio::select! {
                 _ = interrupt.recv() => SignalKind::interrupt(),
@@ -100,7 +116,8 @@ impl Signals {
                 ended = &mut hub => return ended,
                 first = next() => first,
             };
-            if first != SignalKind::interrupt() || !io::stdin().is_terminal() {
+            let is_of_terminal = first == SignalKind::interrupt() && io::stdin().is_terminal();
+            if !is_of_terminal && !ends_already.load(Ordering::Relaxed) {
                 tracing::info!(
                     "stopping: streams end one after the other, requests are answered; a second signal ends all at once"
                 );

@@ -167,6 +167,12 @@ impl Options {
         problems
     }
 
+    /// The times of an end. What was not given is shortened to the time that the system grants.
+    pub(crate) fn ending_in_force(&self) -> Ending {
+        let is_given = |key| self.given.contains_key(key);
+        self.ending.fitted(is_given("drain_delay"), is_given("drain"))
+    }
+
     /// The problem of a setting, with where the setting was given. A default can be wrong together with another setting:
     /// then the message says where it can be given.
     pub(crate) fn explain(&self) -> impl FnOnce(ConfigError) -> String + use<> {

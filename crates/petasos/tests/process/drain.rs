@@ -122,6 +122,20 @@ fn a_request_that_is_under_way_is_answered_in_a_drain() {
 }
 
 #[test]
+fn a_connection_that_waits_for_a_request_is_answered_once_more_when_the_streams_have_ended() {
+    let (reader, log) = std::io::pipe().expect("a pipe");
+    let mut hub = Start::new().drain("0", "1h").error(log).start();
+    let address = hub.address();
+    let mut publisher = Client::connect(address);
+    assert_eq!(publisher.ask(&publish(&valid_token())).0, 200);
+    hub.signal("TERM");
+    let lines = crate::lines_of(reader);
+    while !lines.recv_timeout(PATIENCE).expect("a line").contains("streams are closed left=") {}
+    assert_eq!(publisher.ask(&publish(&valid_token())).0, 200);
+    assert!(hub.ended_within(PATIENCE).success());
+}
+
+#[test]
 fn a_stream_without_chunks_ends_with_its_retry() {
     let (mut hub, address) = start("0", "1s");
     let mut stream = Client::connect(address);
