@@ -77,7 +77,19 @@ impl AdminOptions {
             let unusable = |error: io::Error| format!("the socket for operators cannot be used: {error}");
             let port = AdminPort::from_std(socket).map_err(unusable)?;
             return match port.address().ip().is_loopback() || self.token.is_some() {
-                true => Ok(Some(port)),
+                true => {
+                    if let AdminListen::Chosen(address) = &self.listen
+                        && !address.fits(port.address())
+                    {
+                        tracing::warn!(
+                            setting = "admin_listen",
+                            "the socket for operators was passed to this process, so it stays at {}, not at {address}: to \
+                             change it, stop the hub that runs or change the unit of the socket, and start again",
+                            port.address()
+                        );
+                    }
+                    Ok(Some(port))
+                }
                 false => Err(format!(
                     "other machines reach {}, the socket for operators that was passed: give admin_token (--admin-token)",
                     port.address()

@@ -12,11 +12,11 @@ use std::{
 use petasos::{
     Checked, IssuerConfig, Log, Secret,
     activation::Activated,
-    deadline::LAST_LINES_MAX,
+    deadline::{LAST_LINES_MAX, STOP_MAX},
     metrics::Program,
     notify,
     output::{STANDARD_ERROR, STANDARD_OUTPUT},
-    takeover::{Offer, Predecessor, Sockets},
+    takeover::{Offer, Predecessor, SOCKETS_MAX, Sockets, is_offered},
     telemetry,
 };
 use petasos_server::{Admin, Listener};
@@ -24,6 +24,7 @@ use tokio::{
     runtime::{self, Runtime},
     sync::watch,
     task::JoinSet,
+    time::timeout,
 };
 
 use crate::{
@@ -177,7 +178,6 @@ async fn serve(
     let log = options.config.log.clone();
     // Without any key, somebody tries the hub and needs keys. With keys, the hub shows no secret.
     let operators = options.admin.clone();
-    let generated = prepare::lacks_keys(&options).then(Generated::new);
     let times = *ending.borrow();
     if times.total() < options.ending.total() {
         tracing::info!(
@@ -186,6 +186,7 @@ async fn serve(
             "the drain is shortened to what the system grants a process that stops: raise that time, and give it as stop_timeout"
         );
     }
+    let generated = prepare::lacks_keys(&options).then(Generated::new);
     let in_force = InForce::new(source, &options, generated.clone(), endings);
     let Prepared { checked, issuer, warnings } = prepare::hub(options, generated.as_ref())?;
     prepare::log(&warnings);
@@ -198,16 +199,25 @@ async fn serve(
             Some(path) => find_predecessor(path, &log).await?,
             None => None,
         };
+        let offer =
+            takeover.as_deref().map(Offer::new).transpose().map_err(|error| wrong_takeover(&error))?;
+        let is_exposed = checked.is_exposed();
         let connections = checked.start().await?;
-        let listeners = listeners(activated.listeners, predecessor.as_ref(), &listen).await?;
-        let admin_socket = match &predecessor {
-            Some(predecessor) => predecessor.admin.as_ref().map(TcpListener::try_clone).transpose()?,
-            None => activated.admin,
-        };
+        let listeners = listeners(activated.listeners, predecessor.as_ref(), &listen, is_exposed).await?;
+        if offer.is_some() && listeners.len() >= SOCKETS_MAX {
+            return Err(format!(
+                "takeover: a hub with {} sockets cannot be taken over: pass {} to it at most, or leave takeover out",
+                listeners.len(),
+                SOCKETS_MAX - 1
+            )
+            .into());
+        }
+        let admin_socket = predecessor.as_ref().and_then(|hub| hub.admin.as_ref());
+        let admin_socket = admin_socket.map(TcpListener::try_clone).transpose()?.or(activated.admin);
         let admin_port = operators.port(admin_socket).await?;
-        Ok::<_, Failure>((connections, listeners, admin_port, predecessor))
+        Ok::<_, Failure>((connections, listeners, admin_port, predecessor, offer))
     };
-    let (connections, listeners, admin_port, predecessor) = tokio::select! {
+    let (connections, listeners, admin_port, predecessor, offer) = tokio::select! {
         started = start => started?,
         // Nothing has been acknowledged that could be lost.
         () = stop.asked() => return Ok(()),
@@ -243,12 +253,27 @@ async fn serve(
     for listener in listeners {
         serving.spawn(listener.serve(connections.clone(), Duration::MAX));
     }
-    if let Some(predecessor) = predecessor
+    if let (Some(predecessor), Some(path)) = (predecessor, &takeover)
         && let Err(error) = predecessor.relieve().await
     {
+        if is_offered(path).await {
+            // What has come to this hub meanwhile is answered.
+            let _ = timeout(STOP_MAX, connections.stop()).await;
+            return Err(format!(
+                "takeover: the hub that answers at {} no longer waits for this one, and goes on ({error}): start again",
+                path.display()
+            )
+            .into());
+        }
         tracing::info!(%error, "the hub that ran has ended by itself");
     }
-    let offer = takeover.as_deref().map(Offer::new).transpose().map_err(|error| wrong_takeover(&error))?;
+    let offer = offer.filter(|offer| {
+        let published = offer.publish();
+        if let Err(error) = &published {
+            tracing::error!(setting = "takeover", %error, "the next hub cannot take over from this one");
+        }
+        published.is_ok()
+    });
     let taken = async move {
         match offer {
             Some(offer) => offer.taken(&sockets, log.is_exclusive()).await,
@@ -273,7 +298,14 @@ async fn serve(
 
 /// The hub that runs and waits at the path to be relieved, if there is one.
 async fn find_predecessor(path: &Path, log: &Log) -> Result<Option<Predecessor>, Failure> {
-    let predecessor = Predecessor::find(path).await.map_err(|error| wrong_takeover(&error))?;
+    let predecessor = Predecessor::find(path).await.map_err(|error| {
+        let remedy = match error.kind() {
+            io::ErrorKind::ResourceBusy => "wait until that one serves or has failed, and start again",
+            io::ErrorKind::PermissionDenied => "give a path in a directory of this user alone",
+            _ => "stop what listens there, or give another path",
+        };
+        format!("takeover: {}: {error}: {remedy}", path.display())
+    })?;
     let Some(found) = &predecessor else { return Ok(None) };
     if found.is_log_exclusive && log.is_exclusive() {
         return Err(format!(
@@ -297,17 +329,21 @@ fn wrong_takeover(error: &io::Error) -> Failure {
     format!("takeover: {error}: give a path in a directory of this user alone, or leave it out").into()
 }
 
+/// How texts call the hub that this one takes over from.
+const RUNNING: &str = "the hub that runs";
+
 /// The sockets on which the hub accepts connections: those of the service manager, those of the hub that runs, or its own.
 async fn listeners(
     activated: Vec<TcpListener>,
     predecessor: Option<&Predecessor>,
     listen: &Address,
+    is_exposed: bool,
 ) -> Result<Vec<Listener>, Failure> {
     let (from, passed) = match predecessor {
         _ if !activated.is_empty() => ("the service manager", activated),
         Some(predecessor) => {
             let copies = predecessor.listeners.iter().map(TcpListener::try_clone);
-            ("the hub that runs", copies.collect::<io::Result<Vec<_>>>()?)
+            (RUNNING, copies.collect::<io::Result<Vec<_>>>()?)
         }
         None => {
             let listener = Listener::bind(&listen.host, listen.port).await.map_err(|error| {
@@ -318,10 +354,23 @@ async fn listeners(
     };
     let listeners = passed.into_iter().map(Listener::from_std).collect::<io::Result<Vec<_>>>()?;
     let addresses: Vec<_> = listeners.iter().map(|listener| listener.address().to_string()).collect();
-    tracing::info!(
-        addresses = addresses.join(", "),
-        "the listening socket comes from {from}, and not from --listen"
-    );
+    let addresses = addresses.join(", ");
+    // The settings have been checked for a hub that only this machine reaches.
+    if !is_exposed && listeners.iter().any(|listener| !listener.address().ip().to_canonical().is_loopback()) {
+        return Err(format!(
+            "listen: other machines reach the socket of {from}, {addresses}, and listen says {listen}: give the address of \
+             the socket as listen, or let the socket listen on loopback"
+        )
+        .into());
+    }
+    if from == RUNNING && !listeners.iter().any(|listener| listen.fits(listener.address())) {
+        return Err(format!(
+            "takeover: the hub that runs listens on {addresses}, and listen says {listen}: give each hub a takeover of its \
+             own; to change the address of this one, stop the hub that runs, and start again"
+        )
+        .into());
+    }
+    tracing::info!(addresses, "the listening socket comes from {from}, and not from --listen");
     Ok(listeners)
 }
 

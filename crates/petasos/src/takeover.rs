@@ -59,13 +59,17 @@ pub struct Sockets {
     pub admin: Option<OwnedFd>,
 }
 
-/// The place where a running hub waits for the next one. Dropping it removes the socket.
+/// The place where a running hub waits for the next one. Dropping it removes the socket, unless a hub has taken over: that one
+/// replaces it.
 #[derive(Debug)]
 pub struct Offer {
     listener: UnixListener,
     path: PathBuf,
+    /// Where the socket is until [`Offer::publish`].
+    made: PathBuf,
     /// The device and the inode of the socket: another hub may have put its own in its place.
     identity: (u64, u64),
+    is_taken: bool,
 }
 
 /// What both say first. The number is the version: hubs of other versions refuse.
@@ -81,8 +85,8 @@ const LEAVING: &str = "leaving\n";
 /// The longest line.
 const LINE_BYTES_MAX: usize = 64;
 
-/// Sockets of one hub; more cannot be passed. `SCM_RIGHTS` takes 253.
-const SOCKETS_MAX: usize = 16;
+/// Sockets of one hub, the one for operators included; more cannot be passed. `SCM_RIGHTS` takes 253.
+pub const SOCKETS_MAX: usize = 16;
 
 /// How long an answer may take.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
@@ -109,7 +113,7 @@ impl Predecessor {
         send(&connection, GREETING, &[]).await?;
         let (answer, descriptors) = receive(&connection, ANSWER_MAX).await?;
         if answer == BUSY {
-            return Err(io::Error::other("another hub is taking over already"));
+            return Err(io::Error::new(io::ErrorKind::ResourceBusy, "another hub is taking over already"));
         }
         let words: Vec<_> = answer.split_whitespace().collect();
         let mut listeners: Vec<_> = descriptors.into_iter().map(TcpListener::from).collect();
@@ -123,7 +127,7 @@ impl Predecessor {
     /// Tells it that this hub accepts connections. Returns once it has begun to leave.
     ///
     /// # Errors
-    /// If it has ended meanwhile, which does no harm.
+    /// If it has ended meanwhile, which does no harm, or if it no longer waits for this hub: [`is_offered`] tells them apart.
     pub async fn relieve(self) -> io::Result<()> {
         send(&self.connection, ACCEPTING, &[]).await?;
         match receive(&self.connection, ANSWER_MAX).await?.0.as_str() {
@@ -133,8 +137,20 @@ impl Predecessor {
     }
 }
 
+/// Whether a hub waits at `path` for another one. A hub that ends meanwhile does not.
+pub async fn is_offered(path: &Path) -> bool {
+    let Ok(connection) = UnixStream::connect(path).await else { return false };
+    let answer = async {
+        send(&connection, GREETING, &[]).await?;
+        receive(&connection, ANSWER_MAX).await
+    };
+    // A hub that is too busy to answer is there. The end of a hub breaks the connection.
+    answer.await.map_or_else(|error| error.kind() == io::ErrorKind::TimedOut, |_| true)
+}
+
 impl Offer {
-    /// Listens at `path` from now on. A socket that is there already is replaced.
+    /// Listens at another path beside `path`, where nobody asks. So everything that can fail has failed before the hub that runs
+    /// is told to leave.
     ///
     /// # Errors
     /// If the path is something else than a socket, or cannot be created.
@@ -151,19 +167,29 @@ impl Offer {
         // Until here the user is checked, too.
         fs::set_permissions(&made, fs::Permissions::from_mode(0o600))?;
         let metadata = fs::symlink_metadata(&made)?;
-        fs::rename(&made, path)?;
-        Ok(Self { listener, path: path.to_owned(), identity: (metadata.dev(), metadata.ino()) })
+        let identity = (metadata.dev(), metadata.ino());
+        Ok(Self { listener, path: path.to_owned(), made, identity, is_taken: false })
+    }
+
+    /// Listens at the path from now on. A socket that is there already is replaced.
+    ///
+    /// # Errors
+    /// If the system refuses to rename the socket.
+    pub fn publish(&self) -> io::Result<()> {
+        fs::rename(&self.made, &self.path)
     }
 
     /// Passes the sockets to a hub that asks for them. Returns when a hub has taken over. A hub that asks and does not start
     /// changes nothing. `is_log_exclusive`: whether this process alone can have its log open.
-    pub async fn taken(&self, sockets: &Sockets, is_log_exclusive: bool) {
+    pub async fn taken(mut self, sockets: &Sockets, is_log_exclusive: bool) {
         loop {
             let connection = self.accept().await;
             let session = hand_over(&connection, sockets, is_log_exclusive);
             let refuse_others = async {
                 loop {
                     let other = self.accept().await;
+                    // A hub that is still sending when this side closes gets an error instead of the answer.
+                    let _ = receive(&other, ANSWER_MAX).await;
                     let _ = send(&other, BUSY, &[]).await;
                 }
             };
@@ -172,7 +198,10 @@ impl Offer {
                 () = refuse_others => return,
             };
             match result {
-                Ok(()) => return,
+                Ok(()) => {
+                    self.is_taken = true;
+                    return;
+                }
                 Err(error) => {
                     tracing::info!(%error, "a hub that asked for the sockets did not take over: this one goes on");
                 }
@@ -198,9 +227,15 @@ impl Offer {
 
 impl Drop for Offer {
     fn drop(&mut self) {
+        // The next hub puts its own socket there at this very moment, and that one must not be removed.
+        if self.is_taken {
+            return;
+        }
         let is_own = |found: fs::Metadata| (found.dev(), found.ino()) == self.identity;
-        if fs::symlink_metadata(&self.path).is_ok_and(is_own) {
-            let _ = fs::remove_file(&self.path);
+        for path in [&self.made, &self.path] {
+            if fs::symlink_metadata(path).is_ok_and(is_own) {
+                let _ = fs::remove_file(path);
+            }
         }
     }
 }
@@ -237,11 +272,16 @@ fn check_user(connection: &UnixStream) -> io::Result<()> {
 
 /// Sends a line, with descriptors.
 async fn send(connection: &UnixStream, line: &str, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    // The buffer has room for some more.
+    if descriptors.len() > SOCKETS_MAX {
+        let problem = format!("{} sockets cannot be passed, {SOCKETS_MAX} at most", descriptors.len());
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, problem));
+    }
     let send = || {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SOCKETS_MAX))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        if !descriptors.is_empty() {
-            ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
+        if !descriptors.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(descriptors)) {
+            return Err(io::ErrorKind::OutOfMemory.into());
         }
         let sent =
             sendmsg(connection, &[IoSlice::new(line.as_bytes())], &mut ancillary, SendFlags::NOSIGNAL)?;
@@ -291,4 +331,44 @@ fn receive_part(
     }
     line.extend_from_slice(&bytes[..received.bytes]);
     Ok(received.bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sockets(count: usize) -> Sockets {
+        let listen = |_| OwnedFd::from(TcpListener::bind("127.0.0.1:0").expect("bind"));
+        Sockets { listeners: (0..count).map(listen).collect(), admin: None }
+    }
+
+    #[tokio::test]
+    async fn a_hub_that_was_taken_over_from_leaves_the_path_to_the_next_one() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("takeover");
+        let offer = Offer::new(&path).expect("an offer");
+        assert!(!path.exists() && !is_offered(&path).await, "it is not published yet");
+        offer.publish().expect("renamed");
+        let old = tokio::spawn(async move { offer.taken(&sockets(2), false).await });
+        let next = Predecessor::find(&path).await.expect("an answer").expect("a hub");
+        assert_eq!(next.listeners.len(), 2);
+        assert!(is_offered(&path).await, "it answers while it waits");
+        next.relieve().await.expect("it leaves");
+        old.await.expect("no panic");
+        assert!(path.exists() && !is_offered(&path).await);
+        let offer = Offer::new(&path).expect("an offer");
+        offer.publish().expect("replaced");
+        drop(offer);
+        assert_eq!(fs::read_dir(directory.path()).expect("a directory").count(), 0);
+    }
+
+    #[tokio::test]
+    async fn sockets_that_cannot_be_passed_are_an_error() {
+        let (one, _other) = UnixStream::pair().expect("a pair");
+        for (count, fits) in [(SOCKETS_MAX, true), (SOCKETS_MAX + 1, false)] {
+            let Sockets { listeners, .. } = sockets(count);
+            let descriptors: Vec<_> = listeners.iter().map(AsFd::as_fd).collect();
+            assert_eq!(send(&one, BUSY, &descriptors).await.is_ok(), fits, "{count}");
+        }
+    }
 }

@@ -1,6 +1,11 @@
 //! How values are written: durations, numbers, lists and switches, and what 0 means.
 
-use std::{fmt, net::IpAddr, str::FromStr, time::Duration};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    str::FromStr,
+    time::Duration,
+};
 
 use petasos_protocol::{Limits, matcher::Matcher};
 
@@ -135,6 +140,13 @@ impl Address {
         let address = self.host.parse::<IpAddr>();
         self.host == "localhost" || address.is_ok_and(|address| address.to_canonical().is_loopback())
     }
+
+    /// Whether a socket that is bound to this address can have the address `bound`. A name can stand for any IP address.
+    pub(crate) fn fits(&self, bound: SocketAddr) -> bool {
+        let ip = self.host.parse::<IpAddr>();
+        (self.port == 0 || self.port == bound.port())
+            && ip.map_or(true, |ip| ip.to_canonical() == bound.ip().to_canonical())
+    }
 }
 
 impl FromStr for Address {
@@ -198,6 +210,18 @@ mod tests {
         assert_eq!("[::1]:0".parse(), address("::1", 0));
         for text in ["0.0.0.0:5500", "[::1]:0", "localhost:1"] {
             assert_eq!(text.parse::<Address>().map(|address| address.to_string()).as_deref(), Ok(text));
+        }
+        for (listen, bound, fits) in [
+            ("127.0.0.1:0", "127.0.0.1:80", true),
+            ("127.0.0.1:80", "[::ffff:127.0.0.1]:80", true),
+            ("hub.example:80", "10.0.0.1:80", true),
+            ("hub.example:80", "10.0.0.1:81", false),
+            ("127.0.0.1:80", "0.0.0.0:80", false),
+            ("0.0.0.0:81", "0.0.0.0:80", false),
+        ] {
+            let (listen, bound): (Address, SocketAddr) =
+                (listen.parse().expect("an address"), bound.parse().expect("an address"));
+            assert_eq!(listen.fits(bound), fits, "{listen} {bound}");
         }
         for bad in ["", "5500", ":5500", "::1:5500", "host:", "host:70000"] {
             assert!(bad.parse::<Address>().is_err(), "{bad}");

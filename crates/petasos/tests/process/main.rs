@@ -79,6 +79,16 @@ impl Start {
         self
     }
 
+    fn listen(mut self, address: &str) -> Self {
+        address.clone_into(&mut self.arguments[1]);
+        self
+    }
+
+    fn admin(mut self, address: &str) -> Self {
+        address.clone_into(&mut self.arguments[3]);
+        self
+    }
+
     fn input(self, input: impl Into<Stdio>) -> Self {
         Self { input: input.into(), ..self }
     }

@@ -11,7 +11,7 @@ use std::{
     },
 };
 
-use crate::{Client, PATIENCE, Start, assert_it_serves};
+use crate::{Client, PATIENCE, Start, assert_it_serves, lines_of};
 
 /// What systemd would be: a socket that receives messages.
 struct Manager {
@@ -100,6 +100,21 @@ fn a_socket_of_the_manager_is_used_instead_of_another() {
     let mut waiting = Client::connect(address);
     let mut hub = Start::new().script(script).input(OwnedFd::from(listener)).start();
     assert_eq!(waiting.ask("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").0, 200);
+    hub.stop("TERM");
+}
+
+#[test]
+fn a_socket_that_other_machines_reach_is_refused_unless_the_settings_are_for_them() {
+    let script = "export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$0\" \"$@\" 3<&0 </dev/null";
+    let listener = TcpListener::bind("0.0.0.0:0").expect("bind");
+    let copy = || OwnedFd::from(listener.try_clone().expect("a copy"));
+    let (errors, log) = std::io::pipe().expect("a pipe");
+    let mut hub = Start::new().script(script).input(copy()).error(log).start();
+    assert!(!hub.ended_within(PATIENCE).success());
+    let lines: Vec<_> = lines_of(errors).iter().collect();
+    assert!(lines.iter().any(|line| line.contains("give the address of the socket as listen")), "{lines:?}");
+    let mut hub = Start::new().script(script).listen("0.0.0.0:0").input(copy()).start();
+    assert_it_serves(([127, 0, 0, 1], listener.local_addr().expect("bound").port()).into());
     hub.stop("TERM");
 }
 
