@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use petasos_hub::{
     Closed, Hub, MemoryTransport, Settings, SubscribeError, TransportError,
+    metrics::EndReason,
     transport::{Entry, Follower, Head, Page, Position, Transport},
 };
 use petasos_protocol::{
@@ -102,4 +103,20 @@ async fn a_follower_that_ends_with_an_error_makes_the_hub_fail() {
 #[tokio::test]
 async fn a_follower_that_panics_makes_the_hub_fail() {
     fails(true).await;
+}
+
+#[tokio::test]
+async fn a_stream_whose_carrier_panics_was_not_left_by_its_client() {
+    let hub = Hub::start(Arc::new(MemoryTransport::new(1)), Settings::default()).await.expect("start");
+    let matchers = vec![Matcher::selector("a", &Limits::default()).expect("valid")];
+    let request = SubscribeRequest { dialect: Dialect::V1, matchers, cursor: None };
+    let session = hub.subscribe(request, Arc::new(Grants::default()), None).await.expect("a stream");
+    let carrier = tokio::spawn(async move {
+        let _session = session;
+        panic!("as the test wants");
+    });
+    carrier.await.expect_err("a panic");
+    let ended: Vec<_> = hub.counted().closed.into_iter().filter(|(_, count)| *count > 0).collect();
+    assert_eq!(ended, [(EndReason::LogLost, 1)]);
+    hub.stop().await;
 }

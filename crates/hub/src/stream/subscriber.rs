@@ -3,6 +3,7 @@
 use std::{
     io,
     sync::{Arc, atomic::Ordering},
+    thread,
 };
 
 use petasos_protocol::Dialect;
@@ -120,7 +121,9 @@ impl Drop for Subscriber {
     /// Counts the end of its stream: every stream ends here, however that comes.
     fn drop(&mut self) {
         if let Some(Counted { dialect, carrier }) = self.counted {
-            let reason = self.ended.unwrap_or(EndReason::ClientLeft);
+            // What carries it panics, mostly a shard, and the hub fails.
+            let otherwise = if thread::panicking() { EndReason::LogLost } else { EndReason::ClientLeft };
+            let reason = self.ended.unwrap_or(otherwise);
             self.node.stream_closed(dialect, carrier, reason);
         }
     }
