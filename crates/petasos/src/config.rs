@@ -14,6 +14,7 @@ use petasos_protocol::{
 };
 use petasos_server::{Connections, Origins, Service};
 use petasos_transports::{Dsn, OpenError, Retention};
+use tokio::task::spawn_blocking;
 
 use crate::{
     ConfigError, IssuerConfig, StartError, Warning,
@@ -315,7 +316,10 @@ impl Checked {
         let service = connections.service();
         http.issuers.adopt(&service.settings().issuers);
         http.issuers.prepare();
-        bound_by_open_files(&mut http, 1, connections.open());
+        let open = connections.open();
+        // Listing the open files may take tens of milliseconds.
+        let bounds = spawn_blocking(move || open_files::bounds(1, open)).await;
+        bound_by(&mut http, bounds.ok().flatten());
         connections.set_settings(http);
         service.hub().tune(&hub);
         service.revoke(revoke_within).await;
@@ -343,7 +347,10 @@ fn bound_by_open_files(
     files_per_connection: usize,
     open_connections: usize,
 ) {
-    let bounds = open_files::bounds(files_per_connection, open_connections);
+    bound_by(http, open_files::bounds(files_per_connection, open_connections));
+}
+
+fn bound_by(http: &mut petasos_server::Settings, bounds: Option<Bounds>) {
     let Some(Bounds { connections_max, streams_max }) = bounds else { return };
     http.connections_max = http.connections_max.min(connections_max);
     let wanted = match http.streams.total {
