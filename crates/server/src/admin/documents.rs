@@ -2,12 +2,14 @@
 
 use std::{
     fmt,
+    sync::Arc,
     time::{Instant, SystemTime},
 };
 
 use http::{HeaderValue, StatusCode, header, request::Parts};
 use petasos_hub::metrics::{LogSnapshot, Snapshot, StreamsSnapshot};
 use serde_json::{Value, json};
+use tokio::task::spawn_blocking;
 
 use super::{
     answer::{AdminAnswer, document, text},
@@ -33,11 +35,18 @@ pub struct Facts {
 const JSON: &str = "application/json";
 
 /// All metrics, in the format that the client prefers.
-pub(crate) async fn metrics(head: &Parts, connections: &Connections, facts: &Facts) -> AdminAnswer {
+pub(crate) async fn metrics(head: &Parts, connections: &Connections, facts: Arc<Facts>) -> AdminAnswer {
     let accept = head.headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     let format = Format::negotiate(accept.unwrap_or_default());
     let mut samples = connections.metrics().await;
-    (facts.add)(&mut samples);
+    // The program asks the system, which may take tens of milliseconds.
+    let added = spawn_blocking(move || {
+        (facts.add)(&mut samples);
+        samples
+    });
+    let Ok(samples) = added.await else {
+        return text(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be read\n");
+    };
     let mut answer = document(StatusCode::OK, format.content_type(), format.render(&samples));
     answer.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
     answer

@@ -81,7 +81,7 @@ impl Admin {
             let (connections, facts) = (connections.clone(), Arc::clone(&facts));
             move |head: Parts| {
                 let (connections, facts) = (connections.clone(), Arc::clone(&facts));
-                async move { documents::metrics(&head, &connections, &facts).await }
+                async move { documents::metrics(&head, &connections, facts).await }
             }
         };
         let status = {
