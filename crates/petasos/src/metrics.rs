@@ -47,7 +47,7 @@ impl Program {
         Self { started: Instant::now(), process: Process::new(), reloads: Arc::new(Reloads::new()) }
     }
 
-    /// Whoever reloads the settings says here how that went.
+    /// Records the results of reloads.
     pub fn reloads(&self) -> Arc<Reloads> {
         Arc::clone(&self.reloads)
     }

@@ -114,7 +114,7 @@ impl Requests {
         Ok((Self { hang_up, asked, has_terminal: io::stdin().is_terminal() }, Reloader(ask)))
     }
 
-    /// Whether the terminal is gone at which the process was started. SIGHUP means that then, and the process is to end.
+    /// Whether the terminal is gone at which the process was started. Then SIGHUP reports that, and the process must end.
     fn has_lost_terminal(&self) -> bool {
         self.has_terminal && !io::stdin().is_terminal()
     }
@@ -176,7 +176,7 @@ impl InForce {
                     false => drop(self.reload(&connections, &reloads).await),
                 },
                 Some(answer) = requests.asked.recv() => {
-                    // Whoever asked may have gone.
+                    // The client may have disconnected.
                     let _ = answer.send(self.reload(&connections, &reloads).await);
                 }
                 _ = look.tick(), if !self.key_files_interval.is_zero() => {

@@ -361,7 +361,7 @@ impl<S: Sink> Delivery<S> {
         self.trim_at = (TRIM_ENTRIES, TRIM_BYTES);
     }
 
-    /// Closes members from now on: [`Delivery::tick`] does. A later order replaces this one.
+    /// Starts a drain; [`Delivery::tick`] closes the members. A later order replaces this one.
     pub(crate) fn drain(&mut self, order: DrainOrder, now: Instant) {
         let mut drain = Drain::new(order, now);
         for (key, sink) in self.members.iter().filter(|(_, sink)| is_drained(order, *sink)) {
@@ -381,13 +381,13 @@ impl<S: Sink> Delivery<S> {
             && let Some(drain) = &mut self.drain
             && let Some(key) = drain.pop(|key| self.members.is_behind(key))
         {
-            // One that has left meanwhile is none that is closed.
+            // A member that has already left does not count as closed.
             count -= usize::from(self.withdraw(key, eviction));
         }
     }
 
-    /// Ends the streams that are not accepted any more, evenly over that time. Takes the place of what was asked for
-    /// before: a stream that is accepted again stays, and one that was to end already ends no later than then.
+    /// Ends the streams that are not accepted any more, evenly over that time. Replaces the previous
+    /// revocation: a stream that is accepted again stays, and one that was to end already ends no later than then.
     pub(crate) fn revoke(&mut self, accepted: Option<Accepted>, within: Duration, now: Instant) {
         self.revoked = match &accepted {
             None => VecDeque::new(),
