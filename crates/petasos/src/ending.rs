@@ -116,8 +116,9 @@ impl Ending {
             () = stop.asked() => Some(current.borrow().delay),
             // The new hub accepts connections on the same socket: there is nothing for a load balancer to notice.
             () = taken => {
-                tracing::info!("a new hub has taken over: this one closes its streams one after the other, and ends");
+                // Before the log line: its reader may send a signal at once.
                 stop.ends_already();
+                tracing::info!("a new hub has taken over: this one closes its streams one after the other, and ends");
                 let _ = end_process_after(current.borrow().drain.saturating_add(AFTER_DRAIN), 1);
                 Some(Duration::ZERO)
             }

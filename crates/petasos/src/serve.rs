@@ -1,0 +1,178 @@
+//! A hub as a process: from its settings to its end.
+
+use std::{future::pending, io, time::Duration};
+
+use petasos::{
+    Checked, IssuerConfig, Secret, activation::Activated, metrics::Program, notify, output::STANDARD_OUTPUT,
+    telemetry,
+};
+use petasos_server::{Admin, Listener};
+use tokio::{sync::watch, task::JoinSet};
+
+use crate::{
+    ending::Ending,
+    failure::Failure,
+    prepare::{self, Generated, Prepared},
+    reload::{InForce, Requests},
+    settings::{Options, Source},
+    start::{Start, Started, relieve},
+    stop::Stop,
+    token::{self, Mint},
+};
+
+/// Runs a hub until it is told to stop, another one takes over, or it fails.
+///
+/// # Errors
+/// Why it could not start, or that it has failed.
+pub(crate) async fn serve(
+    options: Options,
+    source: Source,
+    mut stop: Stop,
+    activated: io::Result<Activated>,
+    endings: watch::Sender<Ending>,
+) -> Result<(), Failure> {
+    let program = Program::new();
+    telemetry::set_filter(&options.log);
+    let (requests, reloader) = Requests::listen()?;
+    let activated =
+        activated.map_err(|error| format!("a socket of the service manager cannot be used: {error}"))?;
+    let ending = endings.subscribe();
+    warn_of_other_hubs_variables();
+    say_if_shortened(*ending.borrow(), options.ending);
+    let (listen, operators) = (options.listen.clone(), options.admin.clone());
+    let (takeover, log) = (options.takeover.clone(), options.config.log.clone());
+    // Without any key, somebody tries the hub and needs keys. With keys, the hub shows no secret.
+    let generated = prepare::lacks_keys(&options).then(Generated::new);
+    let in_force = InForce::new(source, &options, generated.clone(), endings);
+    let Prepared { checked, issuer, warnings } = prepare::hub(options, generated.as_ref())?;
+    prepare::log(&warnings);
+    let reloads = program.reloads();
+    let facts = program.into_facts(checked.transport());
+    let greeting = if generated.is_some() { greeting(&issuer, &checked).await? } else { Vec::new() };
+    let wanted = checked.streams_max();
+    let token = operators.token.clone();
+    let is_exclusive = log.is_exclusive();
+    let start = Start { checked, activated, listen, operators, takeover: takeover.clone(), log };
+    let started = tokio::select! {
+        started = start.run() => started?,
+        // Nothing has been acknowledged that could be lost.
+        () = stop.asked() => return Ok(()),
+    };
+    warn_of_open_files(wanted, started.connections.streams_max());
+    let lines = announcement(greeting, &started);
+    let sockets = started.sockets()?;
+    let Started { connections, listeners, admin_port, predecessor, offer } = started;
+    // It answers as long as the process runs, also while the hub stops.
+    let admin_serving = admin_port.map(|port| {
+        let admin = Admin::new(&connections, facts, token.as_ref().map(Secret::expose));
+        tokio::spawn(port.serve(admin.with(reloader.route())))
+    });
+    let mut serving = JoinSet::new();
+    for listener in listeners {
+        serving.spawn(listener.serve(connections.clone(), Duration::MAX));
+    }
+    if let (Some(predecessor), Some(path)) = (predecessor, &takeover) {
+        relieve(predecessor, path, &connections).await?;
+    }
+    let offer = offer.filter(|offer| {
+        let published = offer.publish();
+        if let Err(error) = &published {
+            tracing::error!(setting = "takeover", %error, "the next hub cannot take over from this one");
+        }
+        published.is_ok()
+    });
+    // Now clients reach it, and the next hub can take over.
+    for line in lines {
+        STANDARD_OUTPUT.print(&line);
+    }
+    let taken = async move {
+        match offer {
+            Some(offer) => offer.taken(&sockets, is_exclusive).await,
+            None => pending().await,
+        }
+        // The new hub answers operators.
+        if let Some(serving) = admin_serving {
+            serving.abort();
+        }
+    };
+    let hub = connections.service().hub().clone();
+    let reporting = tokio::spawn(notify::report(hub.clone()));
+    tokio::spawn(in_force.keep_up_to_date(requests, connections.clone(), reloads));
+    notify::ready();
+    Ending::run(ending, stop, connections, taken).await;
+    reporting.abort();
+    drop(serving);
+    match hub.has_failed() {
+        true => Err("the hub has failed, see the error in its log: start it again".into()),
+        false => Ok(()),
+    }
+}
+
+/// Variables of the reference hub that look as if they counted here.
+fn warn_of_other_hubs_variables() {
+    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    if is_set("MERCURE_EXTRA_DIRECTIVES") {
+        tracing::warn!(
+            "MERCURE_EXTRA_DIRECTIVES is not read: petasos has settings of its own, see petasos --help"
+        );
+    }
+    if is_set("MERCURE_TRANSPORT_URL") {
+        tracing::warn!(
+            "MERCURE_TRANSPORT_URL is not read: give the log's place with --transport or MERCURE_HUB_TRANSPORT"
+        );
+    }
+}
+
+/// `times`: those that count; `given`: those of the settings.
+fn say_if_shortened(times: Ending, given: Ending) {
+    if times.total() < given.total() {
+        tracing::info!(
+            drain_delay = %humantime::format_duration(times.delay),
+            drain = %humantime::format_duration(times.drain),
+            "the drain is shortened to what the system grants a process that stops: raise that time, and give it as stop_timeout"
+        );
+    }
+}
+
+fn warn_of_open_files(wanted: Option<usize>, possible: usize) {
+    if let Some(wanted) = wanted.filter(|wanted| *wanted > possible) {
+        tracing::warn!(
+            setting = "max_subscribers",
+            "the limit of open files has room for {possible} streams, not for {wanted}: raise it (LimitNOFILE= in a \
+             systemd unit, --ulimit nofile= of a container, ulimit -n in a shell), or lower max_subscribers"
+        );
+    }
+}
+
+/// The lines that say where the hub answers, after those of the greeting.
+fn announcement(greeting: Vec<String>, started: &Started) -> Vec<String> {
+    let path = started.connections.service().hub().url().path();
+    let addresses = started.listeners.iter().map(Listener::address);
+    let serving = addresses.map(|address| format!("Serving on http://{address}{path}"));
+    let admin = started.admin_port.as_ref();
+    let admin = admin.map(|port| format!("Metrics, health and status on http://{}", port.address()));
+    greeting.into_iter().chain(serving).chain(admin).collect()
+}
+
+/// The keys that a hub has made for itself, and a token to try it with.
+async fn greeting(issuer: &IssuerConfig, hub: &Checked) -> Result<Vec<String>, Failure> {
+    let shown = |key: &Option<Secret>| {
+        key.as_ref().map(|key| String::from_utf8_lossy(key.expose()).into_owned()).unwrap_or_default()
+    };
+    let mint = Mint {
+        publish: vec!["*".to_owned()],
+        subject: "petasos".to_owned(),
+        legacy: hub.compat(),
+        issued_at: token::now(),
+        expires_in: Some(TRIAL),
+        ..Mint::default()
+    };
+    Ok(vec![
+        format!("Publisher key: {}", shown(&issuer.publisher.key)),
+        format!("Subscriber key: {}", shown(&issuer.subscriber.key)),
+        format!("Publisher JWT: {}", mint.sign(issuer, hub).await?),
+    ])
+}
+
+/// Longer than anybody runs a hub with random keys.
+const TRIAL: Duration = Duration::from_secs(365 * 24 * 3600);
