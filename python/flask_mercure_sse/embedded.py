@@ -16,7 +16,7 @@ from flask import Flask
 from . import forks
 from ._native import Hub, InvalidUpdate
 from .errors import from_native
-from .greenlets import is_cooperative
+from .greenlets import is_cooperative, wait_aside
 from .host_log import is_short, url
 from .keys import Keys, Role
 from .presence import Watch
@@ -154,9 +154,7 @@ class EmbeddedHub:
         self._used_in = os.getpid()
         if self.shared_transport is not None and self._started_in != os.getpid():
             if is_cooperative():
-                from gevent import get_hub  # type: ignore[import-untyped]
-
-                get_hub().threadpool.apply(hub.start)
+                wait_aside(hub.start)
             self._started_in = os.getpid()
         return hub
 
@@ -182,14 +180,7 @@ class EmbeddedHub:
 
         Under gevent, other greenlets run while the hub looks at its log.
         """
-        if self._hub is None:
-            return None
-        if is_cooperative():
-            from gevent import get_hub
-
-            metrics: str | None = get_hub().threadpool.apply(self._hub.metrics)
-            return metrics
-        return self._hub.metrics()
+        return None if self._hub is None else wait_aside(self._hub.metrics)
 
     def _end_passed(self) -> None:
         if self._hub is not None and not self.is_stopped:

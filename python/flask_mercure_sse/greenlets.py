@@ -4,11 +4,29 @@ from __future__ import annotations
 
 import socket
 import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+Result = TypeVar("Result")
 
 
 def is_cooperative() -> bool:
     """Whether a wait for a socket lets other greenlets run: gevent has patched the sockets of this process."""
     return socket.socket.__module__.startswith("gevent.")
+
+
+def wait_aside(function: Callable[[], Result]) -> Result:
+    """Call native code that waits. Under gevent, a thread of its pool calls it, and other greenlets run meanwhile.
+
+    >>> wait_aside(lambda: 1)
+    1
+    """
+    if not is_cooperative():
+        return function()
+    from gevent import get_hub  # type: ignore[import-untyped]
+
+    outcome: Result = get_hub().threadpool.apply(function)
+    return outcome
 
 
 def ends_this_thread(error: BaseException) -> bool:
