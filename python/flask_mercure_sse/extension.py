@@ -33,6 +33,7 @@ from .authorization import PayloadGetter
 from .background import BackgroundStats
 from .blueprint import hub_blueprint
 from .cli import cli
+from .client_files import client_blueprint
 from .cookies import AnyResponse
 from .drafts import Draft, as_drafts, numbered
 from .errors import MercureError
@@ -119,6 +120,7 @@ class MercureSSE:
         state = app.extensions["mercure_sse"] = MercureSSEState(app, self, settings.load(app.config, keywords))
         transactions.prepare()
         app.register_blueprint(hub_blueprint)
+        app.register_blueprint(client_blueprint)
         app.cli.add_command(cli)
         app.jinja_env.globals.update(
             template_globals(

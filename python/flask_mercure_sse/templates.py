@@ -7,6 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from .client_files import client_tags, client_url
 from .topics import Selector, as_topic, topic
 
 
@@ -41,6 +42,8 @@ def template_globals(
         return list(subscriptions(topic)["subscriptions"])
 
     return {
+        "mercure_client": client_tags,
+        "mercure_client_url": client_url,
         "mercure_hub_url": safe_hub_url,
         "mercure_authentified_hub_url": safe_authentified_hub_url,
         "mercure_subscriber_jwt": subscriber_jwt,
