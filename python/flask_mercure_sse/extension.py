@@ -35,6 +35,7 @@ from .blueprint import hub_blueprint
 from .cli import cli
 from .client_files import client_blueprint
 from .cookies import AnyResponse
+from .datastar import Datastar
 from .drafts import Draft, as_drafts, numbered
 from .errors import MercureError
 from .grants import EVERYTHING
@@ -45,6 +46,7 @@ from .stats import Stats
 from .subscription import Subscription
 from .templates import template_globals
 from .topics import as_topics
+from .turbo import Turbo
 from .update import Update
 
 if TYPE_CHECKING:
@@ -291,6 +293,28 @@ class MercureSSE:
                 error.published = published
                 raise
         return published
+
+    @property
+    def turbo(self) -> Turbo:
+        """Publishes Turbo Streams: see :class:`flask_mercure_sse.turbo.Turbo`.
+
+        >>> from flask import Flask
+        >>> app = Flask(__name__)
+        >>> app.testing = True
+        >>> _ = MercureSSE(app).turbo.append("/rooms/1", "messages", html="<p>Hello</p>")
+        """
+        return Turbo(self.publish, self.state.app)
+
+    @property
+    def datastar(self) -> Datastar:
+        """Publishes events of Datastar: see :class:`flask_mercure_sse.datastar.Datastar`.
+
+        >>> from flask import Flask
+        >>> app = Flask(__name__)
+        >>> app.testing = True
+        >>> _ = MercureSSE(app).datastar.patch_elements("/carts/1", '<b id="total">7</b>')
+        """
+        return Datastar(self.publish, self.state.app)
 
     @property
     def background(self) -> BackgroundStats:

@@ -8,6 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from .client_files import client_tags, client_url
+from .stream_tags import DATASTAR, TURBO, stream_tag
 from .topics import Selector, as_topic, topic
 
 
@@ -38,6 +39,13 @@ def template_globals(
     def subscription_topic_of_sub(topic: Any, sub: Any = None, **names: Any) -> str:
         return subscription_topic(topic, **{"subscriber": sub, **names})
 
+    def stream_tag_named(name: str) -> Callable[..., Markup]:
+        def tag(topics: Any, private: bool = False, last_event_id: str | None = last_event_id) -> Markup:
+            url = hub_url(topics, last_event_id=last_event_id)
+            return stream_tag(name, url, subscriber_jwt(topics) if private else None)
+
+        return tag
+
     def listed(topic: Any) -> list[dict[str, Any]]:
         return list(subscriptions(topic)["subscriptions"])
 
@@ -47,6 +55,8 @@ def template_globals(
         "mercure_hub_url": safe_hub_url,
         "mercure_authentified_hub_url": safe_authentified_hub_url,
         "mercure_subscriber_jwt": subscriber_jwt,
+        "mercure_turbo_stream": stream_tag_named(TURBO),
+        "mercure_datastar_stream": stream_tag_named(DATASTAR),
         "mercure_topic": _topic,
         "mercure_selector": Selector,
         "mercure_subscription_topic": subscription_topic_of_sub,

@@ -1,0 +1,61 @@
+"""HTML that an application publishes: given as it is, or rendered from a template at the last moment.
+
+A template is rendered in the application context, and in the request context if there is one. Every subscriber gets the
+same HTML, so a template must not show what only the user of this request may see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from flask import Flask, has_app_context, render_template
+
+
+@dataclass(frozen=True)
+class Content:
+    """The HTML of one action.
+
+    >>> Content(html="<b>new</b>").render()
+    '<b>new</b>'
+    """
+
+    html: Any = None
+    """A text, or an object with ``__html__``: sent unchanged, so the caller escapes what users have written."""
+    template: Any = None
+    """What Flask's ``render_template`` takes."""
+    context: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check that there is one of both.
+
+        Raises:
+            TypeError: there are both or none, or there are values without a template.
+        """
+        if (self.html is None) == (self.template is None):
+            raise TypeError("give html= or template=, one of them")
+        if self.template is None and self.context:
+            raise TypeError(f"only a template takes values: {', '.join(self.context)}")
+
+    def render(self) -> str:
+        """The HTML. A template needs an application context."""
+        if self.template is not None:
+            return render_template(self.template, **self.context)
+        return str(self.html.__html__()) if hasattr(self.html, "__html__") else str(self.html)
+
+
+def later(app: Flask, render: Callable[[], str]) -> Callable[[], str]:
+    """The function that the update of a commit is asked for, which may happen outside of an application context.
+
+    >>> later(Flask("shop"), lambda: "<b>new</b>")()
+    '<b>new</b>'
+    """
+
+    def rendered() -> str:
+        if has_app_context():
+            return render()
+        with app.app_context():
+            return render()
+
+    return rendered
