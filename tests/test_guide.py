@@ -73,6 +73,17 @@ def test_the_row_of_the_example_is_published_with_its_id(guide, mercure_subscrib
     assert [event.json() for event in reader.received(2)] == [{"name": "Thoreau"}, {"new": 1}]
 
 
+def test_changes_of_the_model_of_the_example_are_published(guide, mercure_subscriber):
+    reader = mercure_subscriber("/articles/{id}", mercure=guide["mercure"])
+    for part in ("create table books", "class Author", "class Article"):
+        exec(block(part), guide)
+    assert [(event.type, event.json()) for event in reader.received(3)] == [
+        ("insert", {"id": 1, "title": "Walking"}),
+        ("update", {"id": 1, "title": "Walking, 1862"}),
+        ("delete", {"id": 1}),
+    ]
+
+
 def test_the_page_of_the_example_misses_nothing(guide, serve, open_stream):
     exec(block("def books()"), guide)
     url = serve(guide["app"])

@@ -24,22 +24,29 @@ def publish(delivery: Delivery, session: Any, draft: Draft) -> str:
         TypeError: ``session`` is no session of SQLAlchemy, or the topic is none.
         InvalidUpdateError: what is known of the update breaks a rule.
     """
-    return _register(session, _Waiting(delivery, draft))
+    return _register(session, WaitingUpdate(delivery, draft))
 
 
 def publish_all(delivery: Delivery, session: Any, drafts: Iterable[Draft]) -> list[str]:
     """The same with several updates, which are all checked first."""
-    waiting = numbered(drafts, lambda draft: _Waiting(delivery, draft))
+    waiting = numbered(drafts, lambda draft: WaitingUpdate(delivery, draft))
     return [_register(session, each) for each in waiting]
 
 
-def _register(session: Any, waiting: _Waiting) -> str:
+def _register(session: Any, waiting: WaitingUpdate) -> str:
     transactions.after_commit(session, waiting)
     return waiting.id
 
 
-class _Waiting:
-    """An update that waits for a commit."""
+class WaitingUpdate:
+    """An update that waits for a commit.
+
+    Raises:
+        InvalidUpdateError, TypeError: what is known of the update breaks a rule.
+    """
+
+    subject = None
+    """It is never merged with another."""
 
     def __init__(self, delivery: Delivery, draft: Draft) -> None:
         self._delivery, self._draft = delivery, draft.with_id()
@@ -58,6 +65,9 @@ class _Waiting:
         """Ask the object or the function for topic and data."""
         if self._update is None:
             self._update = self._draft.update()
+
+    def merged_into(self, later: Any) -> Any:
+        return later
 
     def publish(self, failed: set[str]) -> None:
         log, hub = self._delivery.state.app.logger, self._delivery.url or ""

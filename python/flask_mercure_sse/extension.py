@@ -39,6 +39,7 @@ from .datastar import Datastar
 from .drafts import Draft, as_drafts, numbered
 from .errors import MercureError
 from .grants import EVERYTHING
+from .models import Broadcasts
 from .publishing import Delivery
 from .signals import publish_signal
 from .state import MercureSSEState, current_state
@@ -371,6 +372,14 @@ class MercureSSE:
         """Publish an update each time ``signal`` is sent: see :func:`flask_mercure_sse.publish_signal`."""
         kwargs["sse"] = self
         publish_signal(signal, *args, **kwargs)
+
+    @property
+    def broadcasts(self) -> Broadcasts:
+        """Publish the committed changes of a model of SQLAlchemy: see :meth:`flask_mercure_sse.models.Broadcasts`.
+
+        As a function, ``mercure.broadcasts(Book, topic="/books/{id}", data=("id", "title"))``, or as a decorator.
+        """
+        return Broadcasts(self)
 
     # Topics and URLs
 

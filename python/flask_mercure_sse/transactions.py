@@ -1,4 +1,5 @@
-"""Publishing when an SQLAlchemy session commits. Only this module imports SQLAlchemy, when it is first used.
+"""Publishing when an SQLAlchemy session commits. Only this module and ``models`` import SQLAlchemy, when they are first
+used.
 
 An update belongs to the transaction that is open when it is published. An update of a savepoint is dropped if the
 savepoint is rolled back, and passed on to the enclosing transaction when the savepoint is released.
@@ -7,6 +8,7 @@ savepoint is rolled back, and passed on to the enclosing transaction when the sa
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from functools import cache
 from typing import Any, Final, Protocol
 
@@ -22,6 +24,14 @@ class Waiting(Protocol):
 
     def take(self) -> None:
         """Take what is published, from objects as they are now. What it raises stops the commit."""
+
+    @property
+    def subject(self) -> Any:
+        """What can be hashed and stands for what the update tells of, if several updates of one transaction about it
+        become one. None: the update stays as it is."""
+
+    def merged_into(self, later: Any) -> Waiting | None:
+        """The one update in place of this one and of a later one with the same subject. None: nothing is published."""
 
     def publish(self, failed: set[str]) -> None:
         """Publish the update. Must not raise an Exception, because the commit has happened.
@@ -42,6 +52,30 @@ class _Pending:
     def __init__(self) -> None:
         self.updates: list[tuple[Any, Waiting]] = []
         self.committed: list[Any] = []
+        self.is_committing = False
+        """Whether the outermost transaction is about to commit: what a flush brings from now on is taken at once."""
+
+    @property
+    def untaken(self) -> list[Waiting]:
+        return [waiting for _, waiting in self.updates if not waiting.is_taken]
+
+    def settle(self) -> None:
+        """Merge the updates about the same subject and take all updates, just before the commit of all of them."""
+        self._merge()
+        for waiting in self.untaken:
+            waiting.take()
+
+    def _merge(self) -> None:
+        merged: dict[Any, tuple[Any, Waiting]] = {}
+        for number, (transaction, waiting) in enumerate(self.updates):
+            subject = number if waiting.subject is None else waiting.subject
+            earlier = merged.get(subject)
+            one = waiting if earlier is None else earlier[1].merged_into(waiting)
+            if one is None:
+                del merged[subject]
+            else:
+                merged[subject] = (transaction, one)
+        self.updates = list(merged.values())
 
 
 def after_commit(session: Any, waiting: Waiting) -> None:
@@ -64,7 +98,7 @@ def after_commit(session: Any, waiting: Waiting) -> None:
     session = getattr(session, "sync_session", session)
     if not isinstance(session, Session):
         raise TypeError(f"after_commit: give a session of SQLAlchemy, not a {type(session).__name__}")
-    _listen()
+    listen()
     # Without a transaction, the update would wait for the next transaction of the session.
     transaction = session.get_nested_transaction() or session.get_transaction() or session.begin()
     pending: _Pending = session.info.setdefault(_KEY, _Pending())
@@ -77,38 +111,51 @@ def after_commit(session: Any, waiting: Waiting) -> None:
 def prepare() -> None:
     """Begin to listen, if SQLAlchemy has been imported: it takes no listener while it sends an event."""
     if "sqlalchemy.orm" in sys.modules:
-        _listen()
+        listen()
 
 
 @cache
-def _listen() -> None:
+def listen() -> None:
     """Listen to all sessions, before all other listeners: one that raises hides the event from the listeners after
     it."""
     from sqlalchemy import event
     from sqlalchemy.orm import Session
 
     event.listen(Session, "before_commit", _before_commit, insert=True)
+    event.listen(Session, "after_flush_postexec", _after_flush, insert=True)
     event.listen(Session, "after_commit", _on_commit, insert=True)
     event.listen(Session, "after_transaction_end", _on_end, insert=True)
 
 
 # SQLAlchemy sends the events for savepoints, too.
 def _before_commit(session: Any) -> None:
-    pending: _Pending | None = session.info.get(_KEY)
-    if pending is None or session.get_nested_transaction() is not None:
+    if session.get_nested_transaction() is not None:
         return
-    untaken = [waiting for _, waiting in pending.updates if not waiting.is_taken]
-    if untaken:
+    pending: _Pending = session.info.setdefault(_KEY, _Pending())
+    if pending.untaken:
         # New rows get their ids.
         session.flush()
-        for waiting in untaken:
-            waiting.take()
+        pending.settle()
+    # The commit itself flushes next. Before that, other listeners may change rows.
+    pending.is_committing = True
+
+
+def _after_flush(session: Any, _: Any) -> None:
+    pending: _Pending | None = session.info.get(_KEY)
+    if pending is not None and pending.is_committing:
+        pending.settle()
 
 
 def _on_commit(session: Any) -> None:
     # Noted even if there is no update yet: a later listener of this event may publish one.
     pending: _Pending = session.info.setdefault(_KEY, _Pending())
-    pending.committed.append(session.get_nested_transaction() or session.get_transaction())
+    nested = session.get_nested_transaction()
+    pending.committed.append(nested or session.get_transaction())
+    if nested is None and pending.untaken:
+        # A savepoint was still open when the commit began. What rows have loaded can be read now, and not later; an
+        # update that cannot be taken says why when it is published.
+        with suppress(Exception):
+            pending.settle()
 
 
 def _on_end(session: Any, transaction: Any) -> None:
@@ -119,6 +166,8 @@ def _on_end(session: Any, transaction: Any) -> None:
     # A transaction that joins its parent without a savepoint commits and rolls back with its parent.
     is_part = transaction.parent is not None and not transaction.nested
     pending.committed = [each for each in pending.committed if each is not transaction]
+    if transaction.parent is None:
+        pending.is_committing = False
     if (is_committed and transaction.parent is not None) or is_part:
         pending.updates = [
             (transaction.parent if each is transaction else each, waiting) for each, waiting in pending.updates
