@@ -70,6 +70,8 @@ check: $(TEST_VENV)/.tools
 	$(TEST_VENV)/bin/ruff format --check .
 	$(TEST_VENV)/bin/ruff check .
 	$(TEST_VENV)/bin/mypy
+	@echo "== The client for pages: types, sizes, and whether the committed files are what it builds"
+	$(TEST_VENV)/bin/python tests/client_package.py
 
 format: $(TEST_VENV)/.tools
 	cargo fmt --all

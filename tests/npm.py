@@ -19,7 +19,8 @@ def install(source: Path, folder: Path) -> str:
     if node is None or npm is None or int(re.findall(r"\d+", version)[0]) < 20:
         raise Missing("Node 20 and npm are not installed")
     lock = (source / "package-lock.json").read_text()
-    shutil.copytree(source, folder, dirs_exist_ok=True)
+    built = shutil.ignore_patterns("node_modules", "dist")
+    shutil.copytree(source, folder, dirs_exist_ok=True, ignore=built)
     installed = folder / "installed"
     if not installed.exists() or installed.read_text() != lock:
         command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
