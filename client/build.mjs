@@ -30,7 +30,9 @@ const beside = {
     onResolve({ filter: /^\.\.?\// }, ({ path, kind }) => {
       if (kind === "entry-point") return undefined;
       if (path === "../index.js") return { path: `./${CORE}`, external: true };
-      return existsSync(join(CLIENT, "src/adapters", path.replace(/\.js$/, ".ts"))) ? { path, external: true } : undefined;
+      // What several adapters share, in src/page, is in the file of each.
+      const isAdapter = path.startsWith("./") && existsSync(join(CLIENT, "src/adapters", path.replace(/\.js$/, ".ts")));
+      return isAdapter ? { path, external: true } : undefined;
     });
   },
 };
