@@ -1,0 +1,302 @@
+"""htmx, Turbo, Datastar and Alpine with the adapters of the client: the real libraries in real browsers."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask, Response, abort, make_response, render_template_string, request, send_file
+from playwright.sync_api import Browser, BrowserContext, Page
+
+import hubs
+import npm
+from browser import datastar
+from browser.front_pages import PAGES, publisher
+from browser.pages import TOPIC, wait_for
+from browser.website import Website
+from cable import Cable
+from flask_mercure_sse import MercureError, MercureSSE
+from hubs import ROOT
+from waiting import wait_until
+
+HERE = Path(__file__).parent
+KINDS = list(PAGES)
+
+in_chromium = pytest.mark.parametrize("browser", ["chromium"], indirect=True)
+"""Where the browser makes no difference."""
+
+HIDE = """
+(state) => {
+  Object.defineProperty(document, "visibilityState", { configurable: true, get: () => state });
+  Object.defineProperty(document, "hidden", { configurable: true, get: () => state === "hidden" });
+  document.dispatchEvent(new Event("visibilitychange"));
+}
+"""
+"""Headless browsers have no hidden pages. Scripts see it in this way only."""
+
+
+class Libraries:
+    """The files of the libraries."""
+
+    def __init__(self, packages: Path, datastar: Path) -> None:
+        self.packages, self.datastar = packages, datastar
+
+    def serve(self, app: Flask) -> None:
+        app.add_url_rule("/<path:file>.js", "library", self.file)
+
+    def file(self, file: str) -> Response:
+        folder = self.datastar if file == "datastar" else self.packages / "node_modules"
+        path = folder / f"{file}.js"
+        return send_file(path) if path.exists() else abort(404)
+
+
+@pytest.fixture(scope="module")
+def libraries() -> Libraries:
+    folder = ROOT / ".build" / "browser" / "node"
+    try:
+        npm.install(HERE / "node", folder)
+    except npm.Missing as missing:
+        pytest.skip(str(missing))
+    return Libraries(folder, datastar.datastar())
+
+
+class Restarted(Website):
+    """The website with the pages of front ends, and a hub that comes and goes."""
+
+    def __init__(self, kind: str, libraries: Libraries, stack: ExitStack, serve: Any, directory: Path) -> None:
+        self.kind, self.libraries = kind, libraries
+        super().__init__(stack, serve, directory, "cable", durable=True, npm=libraries.packages)
+
+    def page(self, kind: str) -> Response:
+        url = self.mercure.hub_url([TOPIC], **self.options)
+        return make_response(render_template_string(PAGES[kind], url=url))
+
+    def script(self, file: str) -> Response:
+        return self.libraries.file(file.removesuffix(".js"))
+
+    def try_to_publish(self, text: str) -> bool:
+        try:
+            return bool(publisher(self.kind, self.mercure)(TOPIC, text))
+        except MercureError:
+            return False
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_is_lost_or_doubled_when_the_stream_is_cut_and_the_hub_restarts(
+    kind: str, context: BrowserContext, libraries: Libraries, stack: ExitStack, serve: Any, tmp_path: Path
+) -> None:
+    site = Restarted(kind, libraries, stack, serve, tmp_path)
+    page = site.open(context, kind)
+    # The first time before its first event.
+    for cut in range(2):
+        site.wait_for_ends([page], site.cable.cut)
+        site.publish(*(f"{cut} meanwhile {number}" for number in range(3)))
+        site.cable.mend()
+        site.expect(page)
+    site.wait_for_ends([page], site.hub.stop, 2)
+    site.hub.start()
+    site.publish("after the restart")
+    site.expect(page)
+    site.publish("later")
+    site.expect(page)
+
+
+class Gate:
+    """An application with the embedded hub, which refuses streams on demand, behind a cable."""
+
+    def __init__(
+        self, kind: str, libraries: Libraries, stack: ExitStack, serve: Any, template: str | None = None
+    ) -> None:
+        self.app = Flask("gate")
+        self.app.debug = True
+        self.app.config.update(SECRET_KEY="k" * 32, MERCURE_HUB_RETRY_INTERVAL=0.1)
+        self.mercure = MercureSSE(self.app)
+        self.template = template or PAGES[kind]
+        self.refused = 0
+        self.refuses = False
+        self.app.before_request(self.guard)
+        self.app.add_url_rule("/", view_func=self.page, endpoint="page")
+        libraries.serve(self.app)
+        self.cable = Cable(serve(self.app))
+        stack.callback(self.cable.close)
+        self._publish = publisher(kind, self.mercure)
+        self.published: list[str] = []
+
+    def guard(self) -> Response | None:
+        if request.blueprint != "mercure_hub" or not self.refuses:
+            return None
+        self.refused += 1
+        return Response("no", status=401)
+
+    def page(self) -> Response:
+        url = self.mercure.hub_url([TOPIC], last_event_id="now")
+        return make_response(render_template_string(self.template, url=url, heard=self.published))
+
+    def open(self, context: BrowserContext) -> Page:
+        page = context.new_page()
+        page.goto(self.cable.url)
+        wait_for(page, "opens > 0")
+        return page
+
+    def publish(self, *texts: str, **options: Any) -> None:
+        for text in texts:
+            self._publish(TOPIC, text, **options)
+            self.published.append(text)
+
+    def expect(self, page: Page) -> None:
+        wait_for(page, "(last) => heard().includes(last)", self.published[-1])
+        assert page.evaluate("heard()") == self.published
+
+    def cut(self, page: Page) -> None:
+        ends = page.evaluate("ends")
+        self.cable.cut()
+        wait_for(page, "(before) => ends > before", ends)
+        self.cable.mend()
+
+
+@pytest.fixture
+def gate(libraries: Libraries, stack: ExitStack, serve: Any) -> Callable[..., Gate]:
+    return lambda kind, template=None: Gate(kind, libraries, stack, serve, template)
+
+
+@in_chromium
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_refusal_does_not_end_it(kind: str, context: BrowserContext, gate: Callable[..., Gate]) -> None:
+    site = gate(kind)
+    page = site.open(context)
+    site.publish("before")
+    site.expect(page)
+    site.refuses = True
+    site.cut(page)
+    wait_until(lambda: site.refused >= 2, "the page tries again")
+    site.publish("while it is refused")
+    site.refuses = False
+    site.expect(page)
+    site.publish("after")
+    site.expect(page)
+
+
+@in_chromium
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_refusal_at_the_beginning_does_not_end_it(
+    kind: str, context: BrowserContext, gate: Callable[..., Gate]
+) -> None:
+    site = gate(kind)
+    site.refuses = True
+    page = context.new_page()
+    page.goto(site.cable.url)
+    wait_until(lambda: site.refused >= 2, "the page tries again")
+    site.publish("while it is refused")
+    site.refuses = False
+    site.expect(page)
+
+
+@contextmanager
+def stopped(browser: Browser, page: Page) -> Iterator[None]:
+    """The process of the page does not run, as that of a frozen tab or on a laptop that sleeps."""
+    session = browser.new_browser_cdp_session()
+    processes = session.send("SystemInfo.getProcessInfo")["processInfo"]
+    renderers = [process["id"] for process in processes if process["type"] == "renderer"]
+    assert renderers
+    for process in renderers:
+        os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in renderers:
+            os.kill(process, signal.SIGCONT)
+        session.detach()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_hidden_page_catches_up(
+    kind: str, browser: Browser, context: BrowserContext, gate: Callable[..., Gate]
+) -> None:
+    site = gate(kind)
+    page = site.open(context)
+    site.publish("shown")
+    site.expect(page)
+    page.evaluate(HIDE, "hidden")
+    site.publish("hidden")
+    if browser.browser_type.name == "chromium":
+        with stopped(browser, page):
+            site.publish(*(f"stopped {number}" for number in range(20)))
+    page.evaluate(HIDE, "visible")
+    site.publish("shown again")
+    site.expect(page)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_page_of_another_origin_receives_what_its_cookie_allows(
+    kind: str,
+    context: BrowserContext,
+    other_context: BrowserContext,
+    libraries: Libraries,
+    stack: ExitStack,
+    serve: Any,
+) -> None:
+    app = Flask("subdomains")
+    app.config["SECRET_KEY"] = "k" * 32
+    libraries.serve(app)
+    origin = serve(app).replace("127.0.0.1", "app.example.test")
+    command = [*hubs.petasos(cors_origins=origin), "--compat"]
+    hub = hubs.HubProcess(command)
+    stack.callback(hub.close)
+    mercure = MercureSSE(
+        app,
+        hub_url=hub.url,
+        public_hub_url=hub.url.replace("127.0.0.1", "hub.example.test"),
+        publisher_secret_key=hubs.PUBLISHER,
+        subscriber_secret_key=hubs.SUBSCRIBER,
+    )
+
+    @app.get("/")
+    def stranger() -> Response:
+        return make_response(render_template_string(PAGES[kind], url=mercure.hub_url([TOPIC])))
+
+    @app.get("/login")
+    def member() -> Response:
+        return mercure.set_authz_cookie(stranger(), topics=[TOPIC])
+
+    publish = publisher(kind, mercure)
+    pages = {"member": context.new_page(), "stranger": other_context.new_page()}
+    pages["member"].goto(f"{origin}/login")
+    pages["stranger"].goto(origin)
+    for page in pages.values():
+        wait_for(page, "opens > 0")
+    publish(TOPIC, "secret", private=True)
+    publish(TOPIC, "public")
+    for page in pages.values():
+        wait_for(page, "heard().includes('public')")
+    assert pages["member"].evaluate("heard()") == ["secret", "public"]
+    assert pages["stranger"].evaluate("heard()") == ["public"]
+
+
+def streams(site: Gate) -> int:
+    return len(site.mercure.get_subscriptions(TOPIC)["subscriptions"])
+
+
+REMOVE = {
+    "htmx 2": "htmx.swap('#stream', '<p>gone</p>', { swapStyle: 'outerHTML' })",
+    "htmx 4": "htmx.swap({ target: document.body, text: '<p>gone</p>', swap: 'innerHTML' })",
+    "Turbo": 'Turbo.renderStreamMessage(\'<turbo-stream action="remove" targets="mercure-turbo-stream">\')',
+    "Datastar": "document.querySelector('mercure-datastar-stream').remove()",
+    "Alpine": "document.querySelector('[x-data]').remove()",
+}
+
+
+@in_chromium
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_stream_of_an_element_that_is_removed_is_closed(
+    kind: str, context: BrowserContext, gate: Callable[..., Gate]
+) -> None:
+    site = gate(kind)
+    page = site.open(context)
+    assert streams(site) == 1
+    page.evaluate(f"() => {{ {REMOVE[kind]} }}")
+    wait_until(lambda: streams(site) == 0, "the stream is closed")
