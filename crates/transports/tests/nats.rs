@@ -650,12 +650,108 @@ async fn open_when_ready(url: &str) -> Arc<dyn Transport> {
     }
 }
 
+/// The time-out is for a busy machine, on which a leader is chosen slowly.
 #[tokio::test(flavor = "multi_thread")]
 async fn conformance_in_a_cluster() {
     let servers = cluster();
     let servers = Nats(servers);
     drop(open_when_ready(&servers.url("replicas=3")).await);
-    Logs::new(servers, "&replicas=3").conform().await;
+    Logs::new(servers, "&replicas=3&timeout=10s").conform().await;
+}
+
+/// As while a cluster chooses a leader for a stream: its state is known, and nobody receives its messages. The publisher waits,
+/// however often that was found.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_receives_is_sent_again_while_there_is_time() {
+    let server = nats("trace: true");
+    let url = format!("nats://127.0.0.1:{}?lease=10m&timeout=30s", server.port);
+    let log = open_log(&url, 100).await;
+    let registry = log.registry().expect("a registry");
+    let node = NodeId::new(1);
+    append(&*log, "before").await;
+    registry.renew(node).await.expect("renew");
+    let deaf = Deaf { server: &server };
+    deaf.during("mercure", "mercure.updates", append(&*log, "after")).await;
+    let facts = [fact(1, true), fact(2, true)];
+    for (stream, subject, fact) in
+        [("mercure", "mercure.events", &facts[0]), ("mercure+subscribers", "mercure.subscribers", &facts[1])]
+    {
+        let recorded = deaf.during(stream, subject, registry.record(node, std::slice::from_ref(fact))).await;
+        assert_eq!(recorded.expect("record"), Lease::Kept);
+    }
+    let renewed = deaf.during("mercure+leases", "mercure.leases", registry.renew(node)).await;
+    assert_eq!(renewed.expect("renew"), Lease::Kept);
+    let entries = kept(&*log).await;
+    assert_eq!(names(&entries)[..2], ["before", "after"]);
+    assert_eq!(entries.len(), 4, "each once");
+    assert_eq!(registry.list(None).await.expect("list").len(), 2);
+}
+
+/// Makes streams of a server deaf to their own subjects.
+struct Deaf<'a> {
+    server: &'a Server,
+}
+
+impl Deaf<'_> {
+    /// Runs `write` against a deaf stream, which hears again when it was written to in vain several times.
+    async fn during<T>(&self, stream: &str, subject: &str, write: impl Future<Output = T>) -> T {
+        let (info, update) = (format!("STREAM.INFO.{stream}"), format!("STREAM.UPDATE.{stream}"));
+        let config = api(self.server, &info, &Value::Null).await["config"].take();
+        let mut deaf = config.clone();
+        deaf["subjects"] = json!([format!("elsewhere.{subject}")]);
+        assert!(api(self.server, &update, &deaf).await["error"].is_null());
+        let written = || self.server.count(&format!("[HPUB {subject}"));
+        let before = written();
+        let hears_again = async {
+            until("it is sent again and again", || written() >= before + 3).await;
+            assert!(api(self.server, &update, &config).await["error"].is_null());
+        };
+        tokio::join!(write, hears_again).0
+    }
+}
+
+/// Leaders step down all the time, of all three streams.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_fails_while_a_cluster_chooses_its_leaders() {
+    let servers = Nats(cluster());
+    let url = servers.url("replicas=3&lease=10m&timeout=30s");
+    let log = open_when_ready(&url).await;
+    let node = NodeId::new(1);
+    let registry = log.registry().expect("a registry");
+    registry.renew(node).await.expect("renew");
+    let mut follower = follow(&*log).await;
+    let operator = async_nats::connect(format!("127.0.0.1:{}", servers.0[0].port)).await.expect("connect");
+    for round in 0..ELECTIONS {
+        for stream in ["mercure", "mercure+subscribers", "mercure+leases"] {
+            step_down(&operator, stream).await;
+        }
+        let id = format!("a-{round}");
+        append(&*log, &id).await;
+        registry.record(node, &[fact(round as u128, true)]).await.expect("record");
+        registry.renew(node).await.expect("renew");
+        assert_eq!(registry.list(None).await.expect("list").len(), round + 1);
+        assert!(registry.abandoned(10).await.expect("abandoned").is_empty());
+        assert!(log.locate(&id).await.expect("locate").is_some());
+    }
+    append(&*log, "end").await;
+    let followed = take_to(&mut *follower, "end").await;
+    assert_eq!(followed.len(), 2 * ELECTIONS + 1, "nothing twice");
+    let updates: Vec<_> = names(&followed).into_iter().filter(|id| id.starts_with("a-")).collect();
+    let expected: Vec<_> = (0..ELECTIONS).map(|round| format!("a-{round}")).collect();
+    assert_eq!(updates, expected);
+}
+
+const ELECTIONS: usize = 20;
+
+/// Has the leader of a stream step down, and waits for its word: it acknowledges nothing that it takes at that moment. There
+/// may be no leader just now, so it is asked again.
+async fn step_down(operator: &async_nats::Client, stream: &str) {
+    let mut wait = Wait::new("a leader steps down");
+    let subject = format!("$JS.API.STREAM.LEADER.STEPDOWN.{stream}");
+    let ask = || async_nats::Request::new().timeout(Some(Duration::from_secs(1)));
+    while operator.send_request(subject.clone(), ask()).await.is_err() {
+        wait.goes_on().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

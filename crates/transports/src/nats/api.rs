@@ -10,11 +10,13 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::{
     failure::{Failure, Refusal, codes},
-    link::{Link, Sent},
+    link::{Answer, Link, Sent},
 };
+use crate::retry::Backoff;
 
 /// A stream as its leader has it.
 #[derive(Debug, Deserialize)]
@@ -160,9 +162,9 @@ impl Link {
     /// A message by its sequence, from any replica; one that says that it has no such message is not believed.
     pub(super) async fn get(&self, stream: &str, seq: u64) -> Result<Option<Bytes>, Failure> {
         let payload = json!({"seq": seq}).to_string();
-        let answer = self.request(&format!("$JS.API.DIRECT.GET.{stream}"), None, payload.into()).await;
+        let answer = self.request(&format!("$JS.API.DIRECT.GET.{stream}"), payload.into()).await;
         match answer {
-            Ok(message) if message.status.is_none() => return Ok(Some(message.payload)),
+            Ok(answer) if answer.message.status.is_none() => return Ok(Some(answer.message.payload)),
             // A stream that others have made may not allow it.
             Ok(_) | Err(Failure::NoResponders) => {}
             Err(failure) => return Err(failure),
@@ -196,10 +198,12 @@ impl Link {
         Ok(Some(Kept { seq, payload: decode(data)?.into(), headers }))
     }
 
-    /// Removes the message with that sequence. False: it is not there any more.
+    /// Removes the message with that sequence. False: it was not there any more. If the answer to a first request was lost,
+    /// this request counts as the one that has removed it.
     pub(super) async fn delete(&self, stream: &str, seq: u64) -> Result<bool, Failure> {
         let request = json!({"seq": seq, "no_erase": true});
-        let deleted = self.call::<Value>(&format!("STREAM.MSG.DELETE.{stream}"), &request).await;
+        let (deleted, is_repeated) =
+            self.exchange::<Value>(&format!("STREAM.MSG.DELETE.{stream}"), &request).await?;
         match deleted {
             Ok(_) => Ok(true),
             Err(failure)
@@ -207,7 +211,7 @@ impl Link {
                     || failure.is(codes::MESSAGE_NOT_FOUND)
                     || says_gone(&failure) =>
             {
-                Ok(false)
+                Ok(is_repeated)
             }
             Err(failure) => Err(failure),
         }
@@ -215,12 +219,37 @@ impl Link {
 
     /// Waits for the answer to a message that has been sent.
     pub(super) async fn published(&self, sent: Sent) -> Result<Ack, Failure> {
-        parse(&self.answer(sent).await?)
+        let ack = parse(&self.answer(sent).await?);
+        if let Err(failure) = &ack
+            && failure.is_leaderless()
+        {
+            self.health.set_unavailable(failure);
+        }
+        ack
     }
 
     async fn call<T: DeserializeOwned>(&self, subject: &str, request: &Value) -> Result<T, Failure> {
+        self.exchange(subject, request).await?.0
+    }
+
+    /// What the server answers, and whether it was asked more than once. A server that has no leader to ask is asked again
+    /// within the time of one request.
+    async fn exchange<T: DeserializeOwned>(
+        &self,
+        subject: &str,
+        request: &Value,
+    ) -> Result<(Result<T, Failure>, bool), Failure> {
         let payload = if request.is_null() { Bytes::new() } else { request.to_string().into() };
-        parse(&self.request(&format!("$JS.API.{subject}"), None, payload).await?)
+        let subject = format!("$JS.API.{subject}");
+        let deadline = Instant::now() + self.settings.timeout;
+        let mut backoff = Backoff::new();
+        loop {
+            let Answer { message, is_repeated } = self.request(&subject, payload.clone()).await?;
+            match parse(&message) {
+                Err(failure) if failure.is_leaderless() && Instant::now() < deadline => backoff.wait().await,
+                result => return Ok((result, is_repeated)),
+            }
+        }
     }
 }
 

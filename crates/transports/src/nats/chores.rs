@@ -31,7 +31,8 @@ async fn has_room(log: &Log, bytes: usize) -> Result<bool, Failure> {
         return Ok(false);
     }
     let subject = log.streams.lease_subject(&format!("room-{}", Uuid::new_v4().simple()));
-    let sent = log.link.publish(&subject, HeaderMap::new(), vec![0; bytes].into()).await?;
+    let payload = vec![0; bytes].into();
+    let sent = log.link.publish(&subject, HeaderMap::new(), payload, &log.link.attempts()).await?;
     match log.link.published(sent).await {
         Ok(ack) => log.link.delete(&log.streams.leases, ack.seq).await.map(|_| true),
         Err(failure) if failure.is_full() => Ok(false),

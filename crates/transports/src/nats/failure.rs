@@ -12,6 +12,10 @@ pub(super) enum Failure {
     Late(std::time::Duration),
     #[error("nobody answers: JetStream is not running, or the stream has no leader or does not exist")]
     NoResponders,
+    /// Nobody has received what was to be sent.
+    #[error("the connection is closed")]
+    NotSent,
+    /// The server may have received what was sent.
     #[error("the connection is closed")]
     Closed,
     #[error("{0}: raise \"max_payload\" of the server, or send less")]
@@ -44,6 +48,11 @@ pub(super) mod codes {
     pub(crate) const WRONG_LAST_SEQUENCE: u16 = 10_071;
     pub(crate) const NOT_ENABLED: u16 = 10_076;
 
+    /// The cluster or the stream has no leader.
+    pub(crate) const NOT_AVAILABLE: u16 = 10_008;
+    /// The server that received it is not the leader, or no longer.
+    pub(crate) const NOT_LEADER: u16 = 10_009;
+
     /// More than the stream's `max_msg_size`.
     pub(crate) const MESSAGE_TOO_LARGE: u16 = 10_054;
     /// Resources of the account, of the server, its memory or storage; messages, consumers or bytes of a stream.
@@ -53,6 +62,13 @@ pub(super) mod codes {
 }
 
 impl Refusal {
+    /// The server could not even try: nobody leads at the moment.
+    fn is_leaderless(&self) -> bool {
+        // A leader that has just lost its office says so with no number of its own.
+        let is_deposed = self.err_code == 0 && self.code == 503 && self.description.contains("not leader");
+        is_deposed || [codes::NOT_AVAILABLE, codes::NOT_LEADER].contains(&self.err_code)
+    }
+
     fn is_full(&self) -> bool {
         let says = |part| self.description.contains(part);
         codes::FULL.contains(&self.err_code)
@@ -65,6 +81,16 @@ impl Failure {
     /// Whether the server has no room, not only none for one large message.
     pub(super) fn is_full(&self) -> bool {
         matches!(self, Self::Refused(refusal) if refusal.is_full()) && !self.is_too_large()
+    }
+
+    /// Whether the request was not done because nobody leads at the moment.
+    pub(super) fn is_leaderless(&self) -> bool {
+        matches!(self, Self::Refused(refusal) if refusal.is_leaderless())
+    }
+
+    /// Whether nobody has received a message that was to be stored: it may be sent again.
+    pub(super) fn is_untaken(&self) -> bool {
+        matches!(self, Self::NoResponders | Self::NotSent) || self.is_leaderless()
     }
 
     /// Whether the server answered with that number of [`codes`].

@@ -8,6 +8,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use async_nats::{Client, HeaderMap, Message, StatusCode, client::PublishErrorKind};
@@ -17,10 +18,11 @@ use petasos_hub::TransportError;
 use tokio::{
     sync::oneshot,
     task::JoinHandle,
-    time::{Instant, error::Elapsed, timeout_at},
+    time::{Instant, error::Elapsed, timeout, timeout_at},
 };
 
 use super::{
+    attempts::Attempts,
     failure::{Denials, Failure},
     settings::Settings,
 };
@@ -63,15 +65,26 @@ struct Waiting {
 
 /// A request without an answer yet. Dropping it forgets the request.
 pub(super) struct Sent {
-    replies: Arc<Replies>,
+    connection: Arc<Connection>,
     key: u64,
     answer: oneshot::Receiver<Message>,
     deadline: Instant,
 }
 
+/// The answer to a request.
+pub(super) struct Answer {
+    pub(super) message: Message,
+    /// The request was sent more than once: the server may have done it before.
+    pub(super) is_repeated: bool,
+}
+
 /// Requests without an answer yet, which have [`WAITING_BYTES_MAX`] bytes together. Further ones wait; the client's queue
 /// for answers holds several times as many.
 const IN_FLIGHT_MAX: usize = 8_192;
+
+/// A request without an answer is sent again after this time, then after twice as much, and so on: servers drop the requests
+/// for a stream that has no leader at the moment.
+const REPEAT: Duration = Duration::from_millis(500);
 
 impl Link {
     pub(super) async fn open(settings: Settings) -> Result<Self, OpenError> {
@@ -101,74 +114,67 @@ impl Link {
         Ok(())
     }
 
-    /// Sends a request and waits for its answer.
-    pub(super) async fn request(
-        &self,
-        subject: &str,
-        headers: Option<HeaderMap>,
-        payload: Bytes,
-    ) -> Result<Message, Failure> {
-        let sent = self.send(subject, headers, payload).await?;
-        self.answer(sent).await
+    /// Sends a request and waits for its answer. Sends it again while there is none: only for requests that may be done
+    /// twice.
+    pub(super) async fn request(&self, subject: &str, payload: Bytes) -> Result<Answer, Failure> {
+        let asking = async {
+            let mut sent = self.ask(subject, None, payload.clone()).await?;
+            let (mut pause, mut is_repeated) = (REPEAT, false);
+            loop {
+                if let Ok(answer) = timeout(pause, &mut sent.answer).await {
+                    return Ok(Answer { message: received(answer)?, is_repeated });
+                }
+                sent.repeat(subject, payload.clone()).await?;
+                (pause, is_repeated) = (pause * 2, true);
+            }
+        };
+        self.noted(timeout_at(Instant::now() + self.settings.timeout, asking).await)
     }
 
-    /// Sends a request. Those that are sent one after the other reach the server in that order.
-    pub(super) async fn send(
-        &self,
-        subject: &str,
-        headers: Option<HeaderMap>,
-        payload: Bytes,
-    ) -> Result<Sent, Failure> {
-        let deadline = Instant::now() + self.settings.timeout;
-        self.noted(timeout_at(deadline, self.ask(subject, headers, payload, deadline)).await)
+    /// The attempts to have a message stored, which begin now.
+    pub(super) fn attempts(&self) -> Attempts {
+        Attempts::new(self.settings.timeout)
     }
 
-    /// Sends a message that the server stores. While the server is known not to answer, the message waits here and is
-    /// not sent: a paused server would store it when it goes on, after its publisher got an error.
+    /// Sends a message that the server stores. Messages that are sent one after the other reach the server in that order.
+    /// While the server is known not to answer, the message waits here and is not sent: a paused server would store it when
+    /// it goes on, after its publisher got an error.
     pub(super) async fn publish(
         &self,
         subject: &str,
         headers: HeaderMap,
         payload: Bytes,
+        attempts: &Attempts,
     ) -> Result<Sent, Failure> {
-        let deadline = Instant::now() + self.settings.timeout;
         let sending = async {
             self.health.until_available().await;
-            self.ask(subject, Some(headers), payload, deadline).await
+            self.ask(subject, Some(headers), payload).await
         };
-        self.noted(timeout_at(deadline, sending).await)
+        self.noted(timeout_at(attempts.deadline(), sending).await)
     }
 
-    /// Waits for the answer to a request that has been sent.
+    /// Waits for the answer to a message that has been sent.
     pub(super) async fn answer(&self, mut sent: Sent) -> Result<Message, Failure> {
-        let message = timeout_at(sent.deadline, &mut sent.answer).await;
-        self.noted(message.map(|message| match message {
-            Ok(message) if message.status == Some(StatusCode::NO_RESPONDERS) => Err(Failure::NoResponders),
-            Ok(message) => Ok(message),
-            Err(_) => Err(Failure::Closed),
-        }))
+        let answer = timeout_at(sent.deadline, &mut sent.answer).await;
+        self.noted(answer.map(received))
     }
 
     fn noted<T>(&self, result: Result<Result<T, Failure>, Elapsed>) -> Result<T, Failure> {
         let result = result.unwrap_or(Err(Failure::Late(self.settings.timeout)));
-        if let Err(failure @ (Failure::Late(_) | Failure::NoResponders | Failure::Closed)) = &result {
+        if let Err(
+            failure @ (Failure::Late(_) | Failure::NoResponders | Failure::NotSent | Failure::Closed),
+        ) = &result
+        {
             self.health.set_unavailable(failure);
         }
         result
     }
 
-    async fn ask(
-        &self,
-        subject: &str,
-        headers: Option<HeaderMap>,
-        payload: Bytes,
-        deadline: Instant,
-    ) -> Result<Sent, Failure> {
+    async fn ask(&self, subject: &str, headers: Option<HeaderMap>, payload: Bytes) -> Result<Sent, Failure> {
         let permit = self.in_flight.take(payload.len()).await;
-        let connection = self.connection();
-        let sent = connection.wait(permit, deadline);
-        let reply = format!("{}.{}", connection.inbox, sent.key);
-        let (client, subject) = (&connection.client, subject.to_owned());
+        // It has all the time for its answer, however long it waited before it was sent.
+        let sent = self.connection().wait(permit, Instant::now() + self.settings.timeout);
+        let (client, reply, subject) = (&sent.connection.client, sent.reply(), subject.to_owned());
         let result = match headers {
             Some(headers) => client.publish_with_reply_and_headers(subject, reply, headers, payload).await,
             None => client.publish_with_reply(subject, reply, payload).await,
@@ -178,8 +184,28 @@ impl Link {
             Err(error) if error.kind() == PublishErrorKind::MaxPayloadExceeded => {
                 Err(Failure::TooLarge(error.to_string()))
             }
-            Err(_) => Err(Failure::Closed),
+            Err(_) => Err(Failure::NotSent),
         }
+    }
+}
+
+fn received(answer: Result<Message, oneshot::error::RecvError>) -> Result<Message, Failure> {
+    match answer {
+        Ok(message) if message.status == Some(StatusCode::NO_RESPONDERS) => Err(Failure::NoResponders),
+        Ok(message) => Ok(message),
+        Err(_) => Err(Failure::Closed),
+    }
+}
+
+impl Sent {
+    /// Sends the same request again. The first answer is taken.
+    async fn repeat(&self, subject: &str, payload: Bytes) -> Result<(), Failure> {
+        let sent = self.connection.client.publish_with_reply(subject.to_owned(), self.reply(), payload).await;
+        sent.map_err(|_| Failure::Closed)
+    }
+
+    fn reply(&self) -> String {
+        format!("{}.{}", self.connection.inbox, self.key)
     }
 }
 
@@ -206,11 +232,11 @@ impl Connection {
         Ok(Self { client, replies, inbox, dispatch })
     }
 
-    fn wait(&self, permit: Permit, deadline: Instant) -> Sent {
+    fn wait(self: Arc<Self>, permit: Permit, deadline: Instant) -> Sent {
         let key = self.replies.next.fetch_add(1, Ordering::Relaxed);
         let (sender, answer) = oneshot::channel();
         self.replies.lock().insert(key, Waiting { sender, _permit: permit });
-        Sent { replies: Arc::clone(&self.replies), key, answer, deadline }
+        Sent { connection: self, key, answer, deadline }
     }
 }
 
@@ -236,6 +262,6 @@ impl Replies {
 
 impl Drop for Sent {
     fn drop(&mut self) {
-        self.replies.lock().remove(&self.key);
+        self.connection.replies.lock().remove(&self.key);
     }
 }

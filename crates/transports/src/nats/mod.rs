@@ -9,6 +9,7 @@
 //! its disk at once and lets the system decide when that reaches the medium, at the latest after `sync_interval`.
 
 mod api;
+mod attempts;
 mod census;
 mod chores;
 mod consumer;
@@ -22,6 +23,7 @@ mod record;
 mod registry;
 mod settings;
 mod streams;
+mod write;
 mod writer;
 
 use std::sync::Arc;
@@ -39,7 +41,7 @@ use self::{
     failure::Failure, follower::NatsFollower, link::Link, log::Log, registry::Subscribers,
     settings::Settings, streams::Streams, writer::Writer,
 };
-use crate::{Dsn, OpenError, Options};
+use crate::{Dsn, OpenError, Options, retry::Backoff};
 
 /// A log in JetStream. See the module.
 struct NatsTransport {
@@ -81,8 +83,25 @@ async fn connect(dsn: &Dsn) -> Result<Arc<Link>, OpenError> {
     if !link.connection().client.is_server_compatible(2, 9, 0) {
         return Err(OpenError::Refused("the NATS server is too old: it has to be 2.9 or later".to_owned()));
     }
-    link.account().await.map_err(|failure| streams::refused(&link, &failure))?;
+    account(&link).await.map_err(|failure| match failure {
+        Failure::NoResponders => streams::not_enabled(),
+        failure => streams::refused(&link, &failure),
+    })?;
     Ok(link)
+}
+
+/// Asks for the account's JetStream. A server that has JetStream may say that it has none while it starts, or while the
+/// server that the account is on cannot be reached.
+async fn account(link: &Link) -> Result<(), Failure> {
+    let (attempts, mut backoff) = (link.attempts(), Backoff::new());
+    loop {
+        let result = link.account().await;
+        let has_jetstream = link.connection().client.server_info().jetstream;
+        match result {
+            Err(failure) if has_jetstream && attempts.go_on(&failure) => backoff.wait().await,
+            result => return result,
+        }
+    }
 }
 
 #[async_trait]

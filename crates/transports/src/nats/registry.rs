@@ -20,7 +20,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use async_nats::HeaderMap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -34,16 +33,18 @@ use petasos_protocol::{
 };
 
 use super::{
+    attempts::Attempts,
     census::Census,
     consumer::{Consumer, End, Raw},
     failure::{Failure, codes, fitting, is_too_large},
-    link::Sent,
     log::Log,
     record::{Record, subscriber_token},
+    write::{ARRIVAL, Write},
     writer::Writer,
 };
 use crate::{
     codec::{self, Damaged},
+    retry::Backoff,
     shared::{facts, reported::Reported},
 };
 
@@ -93,11 +94,6 @@ const RESIGNED: &str = "-resigned";
 const PAGE_RECORDS: usize = 8_192;
 const PAGE_BYTES: usize = 1024 * 1024;
 
-const EXPECTED: &str = "Nats-Expected-Last-Subject-Sequence";
-/// The header with the arrival that a record tells of: the id of its first event, percent-encoded by the node that made it,
-/// and in a record that has got another revision the one that it had at first.
-const ARRIVAL: &str = "Petasos-Arrival";
-
 impl Subscribers {
     pub(super) fn new(writer: Arc<Writer>) -> Self {
         let log = Arc::clone(&writer.log);
@@ -127,31 +123,9 @@ impl Subscribers {
         arrival: Option<&str>,
         payload: Bytes,
     ) -> Result<Option<u64>, TransportError> {
-        let sent = self.begin_write(subject, expected, arrival, payload).await?;
-        self.written(sent).await
-    }
-
-    async fn begin_write(
-        &self,
-        subject: &str,
-        expected: u64,
-        arrival: Option<&str>,
-        payload: Bytes,
-    ) -> Result<Sent, TransportError> {
-        let mut headers = HeaderMap::new();
-        headers.insert(EXPECTED, expected.to_string());
-        if let Some(arrival) = arrival {
-            headers.insert(ARRIVAL, arrival);
-        }
-        Ok(self.log.link.publish(subject, headers, payload).await?)
-    }
-
-    async fn written(&self, sent: Sent) -> Result<Option<u64>, TransportError> {
-        match self.log.link.published(sent).await {
-            Ok(ack) => Ok(Some(ack.seq)),
-            Err(failure) if failure.is(codes::WRONG_LAST_SEQUENCE) => Ok(None),
-            other => self.known(other).map(|ack| Some(ack.seq)),
-        }
+        let link = &self.log.link;
+        let write = Write::begin(link, subject, expected, arrival, payload, link.attempts()).await;
+        self.known(write.end(link).await)
     }
 
     /// A failure as the hub knows it; should a stream be gone, it is made again.
@@ -184,10 +158,10 @@ impl Subscribers {
 
     /// Records facts of different subscribers, and appends the events of new facts in their order.
     async fn record_chunk(&self, node: NodeId, facts: &[Fact], repeats: bool) -> Result<(), TransportError> {
-        let mut changes = Vec::with_capacity(facts.len());
+        let (mut changes, attempts) = (Vec::with_capacity(facts.len()), self.log.link.attempts());
         for fact in facts {
             // In their order, which is the order in which they are listed.
-            let create = if fact.active { fitting(self.create(node, fact).await)? } else { None };
+            let create = if fact.active { Some(self.create(node, fact, attempts).await) } else { None };
             changes.push(self.change(node, fact, create));
         }
         let found = all(changes).await?;
@@ -212,7 +186,7 @@ impl Subscribers {
         &self,
         node: NodeId,
         fact: &Fact,
-        create: Option<Sent>,
+        create: Option<Write>,
     ) -> Result<Change, TransportError> {
         let change = fitting(self.try_change(node, fact, create).await)?;
         Ok(change.unwrap_or_else(|| {
@@ -228,13 +202,13 @@ impl Subscribers {
         &self,
         node: NodeId,
         fact: &Fact,
-        mut create: Option<Sent>,
+        mut create: Option<Write>,
     ) -> Result<Change, TransportError> {
         for _ in 0..ATTEMPTS {
             let change = if fact.active {
                 let create = match create.take() {
                     Some(create) => create,
-                    None => self.create(node, fact).await?,
+                    None => self.create(node, fact, self.log.link.attempts()).await,
                 };
                 self.arrive(node, fact, create).await?
             } else {
@@ -265,11 +239,12 @@ impl Subscribers {
     }
 
     /// Begins to record an arrival.
-    async fn create(&self, node: NodeId, fact: &Fact) -> Result<Sent, TransportError> {
+    async fn create(&self, node: NodeId, fact: &Fact, attempts: Attempts) -> Write {
         // Remembered before the record may be there, and appended as it was first.
         let events = self.arrival(node, fact);
         let arrival = events.first().map(|event| event.id().as_str());
-        self.begin_write(&self.subject(node, fact.subscriber), 0, arrival, present(fact)).await
+        let subject = self.subject(node, fact.subscriber);
+        Write::begin(&self.log.link, &subject, 0, arrival, present(fact), attempts).await
     }
 
     /// Records an arrival. `None`: another node has changed the record meanwhile.
@@ -277,10 +252,10 @@ impl Subscribers {
         &self,
         node: NodeId,
         fact: &Fact,
-        create: Sent,
+        create: Write,
     ) -> Result<Option<Change>, TransportError> {
         let events = self.arrival(node, fact);
-        if let Some(created) = self.written(create).await? {
+        if let Some(created) = self.known(create.end(&self.log.link).await)? {
             return Ok(Some(Change::Arrives(arrival_news(node, fact.subscriber, created, &events))));
         }
         let arrival = events.first().map(|event| event.id().as_str());
@@ -418,19 +393,17 @@ impl Subscribers {
         let epoch = self.known(link.info(stream).await.and_then(|info| info.epoch()))?;
         let mut consumer = Consumer::new(Arc::clone(link), stream, headers_only, epoch, after);
         consumer = consumer.that_ends().with_filter(filter);
-        let unavailable = |end| match end {
-            End::Unavailable(reason) | End::Lost(reason) => TransportError::unavailable(reason),
-        };
-        let mut pending = consumer.attach().await.map_err(unavailable)?.map_or(0, |start| start.pending);
-        while pending > 0 {
-            let batch = consumer.next().await.map_err(unavailable)?;
-            pending = batch.last().map_or(0, |raw| raw.pending);
-            // Leases may have ended that were still to come.
-            if batch.is_empty() || !batch.iter().all(&mut each) {
-                break;
+        let (deadline, mut backoff) = (Instant::now() + link.settings.timeout, Backoff::new());
+        loop {
+            match read_to_end(&mut consumer, &mut each).await {
+                Ok(()) => return Ok(()),
+                // It goes on where it was.
+                Err(End::Unavailable(_)) if Instant::now() < deadline => backoff.wait().await,
+                Err(End::Unavailable(reason) | End::Lost(reason)) => {
+                    return Err(TransportError::unavailable(reason));
+                }
             }
         }
-        Ok(())
     }
 
     /// Updates the census: which nodes have a lease, and which of the others may have left subscribers behind. A node
@@ -502,6 +475,23 @@ impl Subscribers {
         };
         self.log.decoder.subscriber(&seq, decoded)
     }
+}
+
+/// Gives what a consumer has not read yet to `each`, until that returns false.
+async fn read_to_end(
+    consumer: &mut Consumer,
+    each: &mut (impl FnMut(&Raw) -> bool + Send),
+) -> Result<(), End> {
+    let mut pending = consumer.attach().await?.map_or(0, |start| start.pending);
+    while pending > 0 {
+        let batch = consumer.next().await?;
+        pending = batch.last().map_or(0, |raw| raw.pending);
+        // Leases may have ended that were still to come.
+        if batch.is_empty() || !batch.iter().all(&mut *each) {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// A subscriber as it is recorded while it is there.

@@ -230,7 +230,6 @@ pub(super) fn refused(link: &Link, failure: &Failure) -> OpenError {
         ));
     }
     match failure {
-        Failure::NoResponders => not_enabled(),
         failure if failure.is(codes::NOT_ENABLED) || failure.is(codes::NOT_ENABLED_FOR_ACCOUNT) => {
             not_enabled()
         }
@@ -241,7 +240,7 @@ pub(super) fn refused(link: &Link, failure: &Failure) -> OpenError {
     }
 }
 
-fn not_enabled() -> OpenError {
+pub(super) fn not_enabled() -> OpenError {
     OpenError::Refused(
         "JetStream is not enabled: start nats-server with \"-js\" or \"jetstream {}\" in its configuration, and \
          enable it for the account"

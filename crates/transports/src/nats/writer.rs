@@ -9,6 +9,7 @@ use petasos_protocol::update::{Origin, Update};
 
 use super::{
     api::Ack,
+    attempts::Attempts,
     failure::Failure,
     index::{EVENT, ID},
     link::Sent,
@@ -47,12 +48,7 @@ impl Writer {
     /// Adds an update.
     pub(super) async fn append(&self, update: &Update) -> Result<Position, TransportError> {
         self.turn().await?;
-        let mut ack = self.publish(update).await;
-        if let Err(Failure::NoResponders) = ack {
-            // Nobody has received it: the stream has no leader at this moment. Sending waits until the log is available again.
-            ack = self.publish(update).await;
-        }
-        let (before, ack) = ack.inspect_err(|failure| {
+        let (before, ack) = self.publish(update).await.inspect_err(|failure| {
             if failure.is_full() {
                 self.log.capacity.refused(update.size(), failure);
             }
@@ -69,33 +65,60 @@ impl Writer {
 
     /// Sends an update and waits until the server has taken it. With the head of the log before that, as far as it was known.
     async fn publish(&self, update: &Update) -> Result<(Position, Ack), Failure> {
-        let Append { before, sent } = self.begin(update, None).await?;
+        let attempts = self.log.link.attempts();
+        loop {
+            match self.attempt(update, &attempts).await {
+                Err(failure) if attempts.go_on(&failure) => {}
+                result => return result,
+            }
+        }
+    }
+
+    async fn attempt(&self, update: &Update, attempts: &Attempts) -> Result<(Position, Ack), Failure> {
+        let Append { before, sent } = self.begin(update, None, attempts).await?;
         Ok((before, self.log.link.published(sent).await?))
     }
 
     /// Adds updates one after the other, each once only under the id that stands before it. Those that are larger than
-    /// the server takes are left out.
+    /// the server takes are left out. Those that nobody has received follow the others.
     pub(super) async fn append_once(&self, updates: &[(String, Update)]) -> Result<(), TransportError> {
         for updates in updates.chunks(IN_FLIGHT_MAX) {
             self.turn().await?;
-            let mut appends = Vec::with_capacity(updates.len());
-            for (event_id, update) in updates {
-                match self.begin(update, Some(event_id)).await {
-                    Err(failure) if failure.is_too_large() => self.leave_out(event_id, &failure),
-                    append => appends.push((event_id, append?)),
-                }
-            }
-            for (event_id, append) in appends {
-                match self.log.link.published(append.sent).await {
-                    Err(failure) if failure.is_too_large() => self.leave_out(event_id, &failure),
-                    ack => {
-                        let sequence = ack?.seq;
-                        self.has_appended(Position { epoch: append.before.epoch, sequence });
-                    }
-                }
+            let attempts = self.log.link.attempts();
+            let mut untaken: Vec<_> = updates.iter().collect();
+            while !untaken.is_empty() {
+                untaken = self.send_all(untaken, &attempts).await?;
             }
         }
         Ok(())
+    }
+
+    /// Sends updates at once, and returns those that nobody has received and that have time left.
+    async fn send_all<'a>(
+        &self,
+        updates: Vec<&'a (String, Update)>,
+        attempts: &Attempts,
+    ) -> Result<Vec<&'a (String, Update)>, Failure> {
+        let (mut appends, mut untaken) = (Vec::with_capacity(updates.len()), Vec::new());
+        for each in updates {
+            let (event_id, update) = each;
+            match self.begin(update, Some(event_id), attempts).await {
+                Err(failure) if failure.is_too_large() => self.leave_out(event_id, &failure),
+                Err(failure) if attempts.go_on(&failure) => untaken.push(each),
+                append => appends.push((each, append?)),
+            }
+        }
+        for (each, append) in appends {
+            match self.log.link.published(append.sent).await {
+                Err(failure) if failure.is_too_large() => self.leave_out(&each.0, &failure),
+                Err(failure) if attempts.go_on(&failure) => untaken.push(each),
+                ack => {
+                    let sequence = ack?.seq;
+                    self.has_appended(Position { epoch: append.before.epoch, sequence });
+                }
+            }
+        }
+        Ok(untaken)
     }
 
     fn leave_out(&self, event_id: &str, failure: &Failure) {
@@ -105,7 +128,12 @@ impl Writer {
     }
 
     /// Sends an update. `event_id`: the id under which the server takes it once only.
-    async fn begin(&self, update: &Update, event_id: Option<&str>) -> Result<Append, Failure> {
+    async fn begin(
+        &self,
+        update: &Update,
+        event_id: Option<&str>,
+        attempts: &Attempts,
+    ) -> Result<Append, Failure> {
         let before = self.log.known_head();
         let subject = match update.origin() {
             Origin::Publisher => &self.log.streams.updates,
@@ -117,7 +145,7 @@ impl Writer {
         if let Some(event_id) = event_id {
             headers.insert(EVENT, event_id);
         }
-        let sent = self.log.link.publish(subject, headers, codec::encode(update).into()).await?;
+        let sent = self.log.link.publish(subject, headers, codec::encode(update).into(), attempts).await?;
         Ok(Append { before, sent })
     }
 

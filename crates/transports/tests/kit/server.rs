@@ -113,6 +113,11 @@ impl Server {
         assert!(self.written.wait(is_said), "it writes {words:?}: {}", self.written.text());
     }
 
+    /// How many lines with these words it has written since it was started.
+    pub fn count(&self, words: &str) -> usize {
+        self.written.lock().0.iter().filter(|line| line.contains(words)).count()
+    }
+
     fn signal(&self, name: &str) {
         signal(self.child.id(), name);
     }
