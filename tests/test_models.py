@@ -13,7 +13,7 @@ from sqlalchemy import ForeignKey, create_engine, delete, event, func, insert, s
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
-from flask_mercure_sse import InvalidUpdateError, MercureSSE
+from flask_mercure_sse import InvalidUpdateError, MercureSSE, turbo
 
 
 @pytest.fixture
@@ -344,6 +344,28 @@ class TestArguments:
         session.delete(book)
         session.commit()
         assert [update.data for update in updates] == ["<b>&lt;a&gt;</b> new insert", '{"id": 1}']
+
+    def test_data_may_be_an_action_of_turbo(self, app, mercure, session, unpublished, updates):
+        app.jinja_loader = DictLoader({"book.html": "{{ book.title }}"})
+        mercure.broadcasts(
+            unpublished,
+            topic="/books",
+            data={
+                "insert": lambda book: turbo.append("books", template="book.html", book=book),
+                "delete": lambda book: turbo.remove(f"book_{book.id}"),
+            },
+            on=("insert", "delete"),
+            type="",
+        )
+        book = unpublished(title="<a>")
+        session.add(book)
+        session.commit()
+        session.delete(book)
+        session.commit()
+        assert [(update.data, update.type) for update in updates] == [
+            ('<turbo-stream action="append" target="books"><template>&lt;a&gt;</template></turbo-stream>', None),
+            ('<turbo-stream action="remove" target="book_1"></turbo-stream>', None),
+        ]
 
     def test_a_template_is_rendered_in_the_request_of_its_application(self, app, mercure, base, updates, stack):
         other = Flask("other")

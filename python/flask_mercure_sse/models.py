@@ -96,7 +96,8 @@ class Broadcasts:
                 canonical topic first. None: the object's ``__mercure_sse_topic__``.
             on: the changes that are published.
             data: what an insert or an update publishes: a tuple of names of attributes, or a function of the object.
-                None: what ``__mercure_sse_data__`` of the object returns. A delete publishes the primary key, such as
+                None: what ``__mercure_sse_data__`` of the object returns. HTML, such as an action of
+                :mod:`flask_mercure_sse.turbo`, is sent as it is. A delete publishes the primary key, such as
                 ``{"id": 7}``. A dict says it for each change: ``{"insert": …, "delete": …}``.
             template: the name of a template to publish instead, or a dict of them. It has the object as ``item`` and
                 under the name of its class, such as ``book`` or ``order_line``, and ``change``.
@@ -330,12 +331,15 @@ class _Broadcast:
         Raises:
             InvalidUpdateError: a value cannot stand in a topic, or the update breaks a rule.
         """
+        with _context(state):
+            return self._draft(change, item)
+
+    def _draft(self, change: Change, item: Any) -> Draft:
         options = self.options
         type = options.of_change("type", change)
         private = options.private(item) if callable(options.private) else options.private
-        return Draft(
-            self._topics(item), self._data(state, change, item), private, None, change if type is None else type
-        )
+        given = self._topics(item), self._data(change, item), private
+        return Draft(*given, id=None, type=change if type is None else type)
 
     def _topics(self, item: Any) -> Any:
         topics: list[Any] = []
@@ -351,14 +355,14 @@ class _Broadcast:
                 raise InvalidUpdateError(f"broadcasts({type(item).__name__}): {error}") from None
         return topics or item
 
-    def _data(self, state: MercureSSEState, change: Change, item: Any) -> Any:
+    def _data(self, change: Change, item: Any) -> Any:
         template, data = self.options.of_change("template", change), self.options.of_change("data", change)
         if template is not None:
             names = {"item": item, _snake_case(type(item).__name__): item, "change": change}
-            with _context(state):
-                return render_template(template, **names)
+            return render_template(template, **names)
         if callable(data):
-            return data(item)
+            made = data(item)
+            return str(made.__html__()) if hasattr(made, "__html__") else made
         if data is not None:
             return {name: getattr(item, name) for name in data}
         return _primary_key(item) if change == "delete" else item
