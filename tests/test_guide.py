@@ -103,22 +103,19 @@ def test_the_views_of_the_examples_answer(guide, mercure_subscriber):
     assert 'rel="mercure"' in client.get("/books/5").headers["Link"]
 
 
-def test_the_token_of_the_example_is_renewed_for_whoever_is_logged_in(guide):
-    for part in ("def renew_token", "def want_login"):
+def test_the_cookie_of_the_example_is_that_of_whoever_is_logged_in(guide):
+    for part in ("mercure.user_topics", "def want_login"):
         exec(block(part), guide)
     client = guide["app"].test_client()
-    assert client.get("/mercure-token").status_code == 401, "the script looks for it, and a redirection would hide it"
-    assert client.get("/books").status_code == 302, "the guard of the example"
+    refused = client.get("/_mercure/token")
+    assert refused.status_code == 401, "the script looks for it, and a redirection would hide it"
+    assert "mercureAuthorization=;" in refused.headers["Set-Cookie"]
+    assert client.get("/static/a").status_code == 404
     with client.session_transaction() as session:
         session["user"] = 7
-    renewed = client.get("/mercure-token")
+    renewed = client.get("/_mercure/token")
     assert (renewed.status_code, renewed.headers["Cache-Control"]) == (204, "no-store")
     assert "mercureAuthorization=ey" in renewed.headers["Set-Cookie"]
-    refused = guide["app"].view_functions["renew_token"]
-    with guide["app"].test_request_context():
-        response = refused()
-    assert response.status_code == 401
-    assert "mercureAuthorization=;" in response.headers["Set-Cookie"]
     assert client.get("/.well-known/mercure").status_code == 400, "the guard leaves the hub alone"
 
 

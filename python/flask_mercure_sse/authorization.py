@@ -165,12 +165,23 @@ class Authorization:
             topics: the topics as the application gave them, for ``payload_getter``.
             payload: merged over the result of ``payload_getter``.
         """
+        merged = self.payload(topics, payload, payload_getter)
+        return self.create_jwt(
+            "subscriber_secret_key", {"subscribe": granted, **({"payload": merged} if merged else {})}
+        )
+
+    @staticmethod
+    def payload(
+        topics: Any, payload: Mapping[str, Any] | None, payload_getter: PayloadGetter | None
+    ) -> Mapping[str, Any]:
+        """What a token tells of its subscriber. Arguments: as :meth:`subscription_jwt`.
+
+        Raises:
+            TypeError: the payload getter returned neither a dict nor None.
+        """
         said = None
         if payload_getter is not None:
             said = payload_getter(topics if isinstance(topics, (list, tuple, set, frozenset)) else (topics,))
         if said is not None and not isinstance(said, Mapping):
             raise TypeError(f"the payload getter: return a dict or None, not a {type(said).__name__}")
-        merged = {**(said or {}), **(payload or {})}
-        return self.create_jwt(
-            "subscriber_secret_key", {"subscribe": granted, **({"payload": merged} if merged else {})}
-        )
+        return {**(said or {}), **(payload or {})}

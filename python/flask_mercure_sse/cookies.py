@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from typing import Any, Final, TypeVar
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import SplitResult, urljoin, urlsplit
 
 from flask import has_request_context, request
 from werkzeug.wrappers import Response
@@ -55,12 +55,9 @@ def delete_cookie(
 
 def scope(state: MercureSSEState, secure: bool | None) -> dict[str, Any]:
     """The attributes that have the cookie sent to the hub and to nothing else."""
-    page_url = f"{request.scheme}://{request_host()}/" if has_request_context() else ""
-    # The hub's URL may lack its scheme and host: they are the page's then.
-    hub = urlsplit(urljoin(page_url, hub_base_url(state)))
-    host, page = (hub.hostname or "").rstrip("."), (urlsplit(page_url).hostname or "").rstrip(".")
+    hub, host, page = _hosts(state)
     domain = shared_domain(host, page)
-    if domain is None and page and host != page:
+    if not _is_reached(host, page):
         state.warn_once(
             "cookie",
             f"no cookie of {page!r} reaches the Mercure hub at {host!r}: they share no domain of their own. Use "
@@ -70,6 +67,24 @@ def scope(state: MercureSSEState, secure: bool | None) -> dict[str, Any]:
         # Browsers accept a cookie with this prefix only if it is secure; on localhost also without TLS.
         secure = hub.scheme == "https" or state.settings.authz_cookie_name.startswith("__Secure-")
     return {"httponly": True, "samesite": "Strict", "path": hub.path or "/", "domain": domain, "secure": secure}
+
+
+def reaches_hub(state: MercureSSEState) -> bool:
+    """Whether browsers send a cookie of the current request's host to the hub."""
+    _, host, page = _hosts(state)
+    return _is_reached(host, page)
+
+
+def _is_reached(host: str, page: str) -> bool:
+    return not page or host == page or shared_domain(host, page) is not None
+
+
+def _hosts(state: MercureSSEState) -> tuple[SplitResult, str, str]:
+    """The hub's URL for browsers, its host, and the host of the request; empty: there is no request."""
+    page_url = f"{request.scheme}://{request_host()}/" if has_request_context() else ""
+    # The hub's URL may lack its scheme and host: they are the page's then.
+    hub = urlsplit(urljoin(page_url, hub_base_url(state)))
+    return hub, (hub.hostname or "").rstrip("."), (urlsplit(page_url).hostname or "").rstrip(".")
 
 
 def shared_domain(hub: str, application: str) -> str | None:

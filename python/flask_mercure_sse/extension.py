@@ -49,11 +49,13 @@ from .templates import template_globals
 from .topics import as_topics
 from .turbo import Turbo
 from .update import Update
+from .users import Users, UserTopics, user_blueprint
 
 if TYPE_CHECKING:
     from prometheus_client.registry import CollectorRegistry
 
 AnyPayloadGetter = TypeVar("AnyPayloadGetter", bound=PayloadGetter)
+AnyUserTopics = TypeVar("AnyUserTopics", bound=UserTopics)
 
 
 class MercureSSE:
@@ -71,7 +73,7 @@ class MercureSSE:
 
     def __init__(self, app: Flask | None = None, **settings: Any) -> None:
         self.app: Flask | None = None
-        self._payload_getter: PayloadGetter | None = None
+        self._users = Users()
         if app is not None:
             self.init_app(app, **settings)
 
@@ -122,8 +124,9 @@ class MercureSSE:
         self.app = app
         state = app.extensions["mercure_sse"] = MercureSSEState(app, self, settings.load(app.config, keywords))
         transactions.prepare()
-        app.register_blueprint(hub_blueprint)
-        app.register_blueprint(client_blueprint)
+        for blueprint in (hub_blueprint, client_blueprint, user_blueprint):
+            app.register_blueprint(blueprint)
+        self._users.prepare(state)
         app.cli.add_command(cli)
         app.jinja_env.globals.update(
             template_globals(
@@ -450,7 +453,7 @@ class MercureSSE:
         """
         topics = topics or [EVERYTHING]
         granted = urls.selected_topics(self.state, topics, with_subscriptions)
-        jwt = self.state.authorization.subscription_jwt(granted, topics, payload, self._payload_getter)
+        jwt = self.state.authorization.subscription_jwt(granted, topics, payload, self._users.payload)
         return self.hub_url(topics, jwt, with_subscriptions, last_event_id=last_event_id)
 
     def last_event_id(self) -> str | None:
@@ -506,12 +509,32 @@ class MercureSSE:
 
     # Tokens and cookies
 
+    def user_topics(self, function: AnyUserTopics) -> AnyUserTopics:
+        """Register the function that returns the topics of the current user, and return it: a decorator.
+
+        Responses then set the cookie, renew it in the second half of its life, set it anew when the topics or the
+        payload are others, and delete it when nobody is logged in any more. The function is called once in each
+        request, after the view; not for the hub, static files, and what caches share. It may be a coroutine function.
+
+        None, or no topics: nobody is logged in.
+
+        >>> from flask import Flask, session
+        >>> app = Flask(__name__)
+        >>> app.config["SECRET_KEY"] = "at least 32 random bytes, please"
+        >>> mercure = MercureSSE(app, hub=True)
+        >>> @mercure.user_topics
+        ... def topics_of_the_user():
+        ...     return [mercure.topic("/users/{}", session["user"])] if "user" in session else None
+        """
+        self._users.topics = function
+        return function
+
     def payload_getter(self, getter: AnyPayloadGetter) -> AnyPayloadGetter:
         """Register the function that says what tokens tell of their subscriber, and return it: a decorator.
 
         The function is called with the topics, in a list or tuple even if there is one, and returns a dict or None.
         """
-        self._payload_getter = getter
+        self._users.payload = getter
         return getter
 
     def create_jwt(self, key: str, **data: Any) -> str:
@@ -536,7 +559,7 @@ class MercureSSE:
             ValueError: the subscriber key is not set or is a public key.
             TypeError: the payload getter returned neither a dict nor None.
         """
-        return self.state.authorization.subscription_jwt(as_topics(topics), topics, payload, self._payload_getter)
+        return self.state.authorization.subscription_jwt(as_topics(topics), topics, payload, self._users.payload)
 
     def set_authz_cookie(
         self,

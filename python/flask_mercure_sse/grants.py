@@ -30,12 +30,16 @@ class UnmarkedSelectors:
         self.warned: set[tuple[str, int, str]] = set()
         """File, line and kind of selector of each logged warning."""
 
-    def warn(self, granted: Iterable[str]) -> None:
-        """Log a warning if ``granted``, the topics of a token, has an unmarked selector. The log does not quote it."""
+    def warn(self, granted: Iterable[str], place: tuple[str, int] | None = None) -> None:
+        """Log a warning if ``granted``, the topics of a token, has an unmarked selector. The log does not quote it.
+
+        Args:
+            place: file and line of the code that grants them; None: the caller outside of this package.
+        """
         kinds = {kind for each in granted if (kind := _kind(each, self._protocol)) is not None}
         if not kinds or len(self.warned) >= CALL_SITES_MAX:
             return
-        file, line = _call_site()
+        file, line = place or _call_site()
         for kind in sorted(kinds):
             if (file, line, kind) in self.warned:
                 continue

@@ -40,6 +40,8 @@ class MercureSSEState:
         self.instance = instance
         """The extension."""
         self.settings = settings
+        self.users: Any = None
+        """The functions that say who the current user is: see :mod:`flask_mercure_sse.users`."""
         self.warn_once = WarnOnce(app)
         self.keys = Keys(app, settings, self.warn_once)
         self.embedded = EmbeddedHub(app, settings, self.keys)

@@ -60,7 +60,7 @@ class Counted extends EventSource {
   }
 }
 EventSource = Counted;
-listen({{ url | tojson }}, "/mercure-token", (event) => { texts.push(event.data.replace(/<.?b>/g, "")); });
+listen({{ url | tojson }}, "/_mercure/token", (event) => { texts.push(event.data.replace(/<.?b>/g, "")); });
 </script>
 """,
     "htmx 2": """

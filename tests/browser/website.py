@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from flask import Flask, Response, abort, make_response, render_template_string, send_file
+from flask import Flask, Response, abort, make_response, render_template_string, request, send_file
 from playwright.sync_api import BrowserContext, Page
 
 import hubs
@@ -105,8 +105,10 @@ class Website:
         self.options: dict[str, Any] = {}
         """What ``mercure.hub_url`` is called with when a page is made."""
         self.app.add_url_rule("/page/<kind>", view_func=self.page)
-        self.app.add_url_rule("/mercure-token", view_func=self.renew_token)
         self.renewed = 0
+        if self.has_tokens:
+            self.mercure.user_topics(lambda: TOPIC)
+            self.app.before_request(self.count_renewals)
         self.traffic: Traffic | None = None
         self.app.add_url_rule("/<path:file>", view_func=self.script)
         self.published: list[str] = []
@@ -115,14 +117,10 @@ class Website:
         # The cursor first, the page's data second.
         url = self.mercure.hub_url([TOPIC], **self.options)
         rows = [] if self.traffic is None else list(self.traffic.attempts)
-        return self.with_token(make_response(render_template_string(PAGES[kind], url=url, rows=rows, listen=LISTEN)))
+        return make_response(render_template_string(PAGES[kind], url=url, rows=rows, listen=LISTEN))
 
-    def renew_token(self) -> Response:
-        self.renewed += 1
-        return self.with_token(Response(status=204))
-
-    def with_token(self, response: Response) -> Response:
-        return self.mercure.set_authz_cookie(response, topics=[TOPIC]) if self.has_tokens else response
+    def count_renewals(self) -> None:
+        self.renewed += request.endpoint == "mercure_user.token"
 
     def script(self, file: str) -> Response:
         if self.npm is None or not file.endswith(".js"):

@@ -1,0 +1,276 @@
+"""Who may read: the cookie of the current user, set, renewed and deleted by itself, and the route that renews it.
+
+The cookie that the hub reads has the hub's path, so ordinary requests do not bring it. A second cookie, the record,
+stands beside it: it says until when the token lasts, and has a digest of what the token grants. Ordinary requests bring
+the record, as they bring the session, and it is compared with the topics that the application says. It is a hint and
+opens nothing: a forged record has the cookie set anew.
+
+A response that caches share never has a cookie of this module.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from flask import Blueprint, Flask, Response, abort, current_app, jsonify, request, request_finished, request_started
+from werkzeug.exceptions import BadRequest
+
+from . import cookies
+from .state import MercureSSEState
+from .topics import as_topics
+
+if TYPE_CHECKING:
+    from .authorization import PayloadGetter
+
+UserTopics = Callable[[], Any]
+"""What an application registers with ``user_topics``. A coroutine function will do, too."""
+
+user_blueprint = Blueprint("mercure_user", __name__, url_prefix="/_mercure")
+"""The route that renews the cookie. Its endpoint is ``mercure_user.token``."""
+
+_NOT_ORDINARY: Final = frozenset(("mercure_hub", "mercure_client", user_blueprint.name))
+"""The blueprints whose responses never have the cookie."""
+
+_ASKED: Final = "flask_mercure_sse.user_topics"
+"""The key under which the environment of a request has what the application has answered."""
+
+_CHANGED: Final = "flask_mercure_sse.user_changed"
+"""The key under which the environment of a request says that a login or a logout has happened."""
+
+_clock = time.time
+
+
+class Users:
+    """The functions of one extension that say who the current user is."""
+
+    def __init__(self) -> None:
+        self.topics: UserTopics | None = None
+        self.payload: PayloadGetter | None = None
+        """What tokens tell of their subscriber."""
+
+    def prepare(self, state: MercureSSEState) -> None:
+        """Have the responses of an application looked through. Does nothing while no function is registered."""
+        app, state.users = state.app, self
+        request_started.connect(_begin, app)
+        # Now, and not when the response is finished: the session is saved in between.
+        app.after_request(_ask)
+        request_finished.connect(_finish, app)
+
+    def ask(self, app: Flask) -> list[str]:
+        """The topics of the current user. Empty: nobody is logged in."""
+        return [] if self.topics is None else as_topics(app.ensure_sync(self.topics)() or None)
+
+
+def _users(app: Flask) -> Users:
+    users: Users = app.extensions["mercure_sse"].users
+    return users
+
+
+def _begin(app: Flask, **_: Any) -> None:
+    if _users(app).topics is not None:
+        _watch_logins(app)
+
+
+def _ask(response: Response) -> Response:
+    users = _users(current_app)
+    if users.topics is not None and _is_ordinary(response):
+        request.environ[_ASKED] = users.ask(current_app)
+    return response
+
+
+def _finish(app: Flask, response: Response, **_: Any) -> None:
+    topics = request.environ.pop(_ASKED, None)
+    # Other functions may have changed the header since.
+    if topics is not None and not _is_shared(response):
+        _apply(_users(app), app.extensions["mercure_sse"], response, topics)
+
+
+@user_blueprint.get("/token")
+def token() -> Response:
+    """Give the current user a fresh cookie (204), or take it away where nobody is logged in (401).
+
+    With ``?token`` the answer is a JSON document with a token, for a hub that no cookie reaches.
+    """
+    state: MercureSSEState = current_app.extensions["mercure_sse"]
+    users = _users(current_app)
+    if users.topics is None:
+        abort(404)
+    topics = users.ask(current_app)
+    if "token" in request.args:
+        response = _token_document(users, state, topics)
+    elif not topics:
+        response = Response(status=401)
+        _delete(state, response)
+    else:
+        response = Response(status=204)
+        _set(users, state, response, _Grant.from_user(users, state, topics))
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
+    return response
+
+
+def _token_document(users: Users, state: MercureSSEState, topics: list[str]) -> Response:
+    """The token as JSON. No script of another origin gets it, even where the application allows other origins."""
+    site, origin = request.headers.get("Sec-Fetch-Site", "same-origin"), request.headers.get("Origin")
+    if site not in ("same-origin", "none") or (origin and urlsplit(origin).netloc != request.host):
+        abort(403, "Only pages of this origin get a token.")
+    app = state.app
+    if cookies.reaches_hub(state) and not (app.debug or app.testing):
+        abort(403, "The cookie reaches the hub: ask without ?token. A script cannot read the cookie, so it is safer.")
+    if not topics:
+        return Response(status=401)
+    grant = _Grant.from_user(users, state, topics)
+    response = jsonify(token=grant.token(state), expires_in=state.settings.jwt_ttl or None)
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    return response
+
+
+def _watch_logins(app: Flask) -> None:
+    """Notice logins and logouts of Flask-Login, if the application has it. A receiver is connected once."""
+    login = sys.modules.get("flask_login")
+    if login is not None:
+        login.user_logged_in.connect(_note_change, app)
+        login.user_logged_out.connect(_note_change, app)
+
+
+def _note_change(_app: Flask, **_: Any) -> None:
+    request.environ[_CHANGED] = True
+
+
+def _is_ordinary(response: Response) -> bool:
+    """Whether the response of the current request may have the cookie."""
+    endpoint = request.endpoint
+    if endpoint is None or endpoint.rpartition(".")[2] == "static" or request.blueprint in _NOT_ORDINARY:
+        return False
+    if request.method == "OPTIONS" or response.status_code == 304 or response.status_code >= 500:
+        return False
+    return not _is_shared(response)
+
+
+def _is_shared(response: Response) -> bool:
+    """Whether caches may give the response to other users."""
+    control = response.cache_control
+    if control.public or control.s_maxage is not None:
+        return True
+    if "private" in control or "no-store" in control or "no-cache" in control:
+        return False
+    if control.max_age is not None:
+        return control.max_age > 0
+    return response.expires is not None and response.expires > datetime.fromtimestamp(_clock(), timezone.utc)
+
+
+def _apply(users: Users, state: MercureSSEState, response: Response, topics: list[str]) -> None:
+    """Bring cookie and record of a response in line with the topics of the current user."""
+    if any(each.startswith(f"{state.settings.authz_cookie_name}=") for each in response.headers.getlist("Set-Cookie")):
+        # The view has set the cookie itself.
+        return
+    record, has_changed = request.cookies.get(_record_name(state)), _CHANGED in request.environ
+    try:
+        if not topics:
+            if record is not None or has_changed:
+                _delete(state, response)
+                _keep_from_caches(response)
+            return
+        if not cookies.reaches_hub(state):
+            state.warn_once(
+                "user_topics",
+                "user_topics: no cookie of this host reaches the Mercure hub, so none is set. Let pages ask for a "
+                'token at url_for("mercure_user.token", token=""), or give the hub a name in the domain of the '
+                "application.",
+            )
+            return
+        grant = _Grant.from_user(users, state, topics)
+        if has_changed or not grant.is_fresh(state, record):
+            _set(users, state, response, grant)
+            _keep_from_caches(response)
+    except BadRequest:
+        # A host that TRUSTED_HOSTS does not list: Flask 3.0 lets views answer it all the same.
+        return
+
+
+def _keep_from_caches(response: Response) -> None:
+    if "no-store" not in response.cache_control:
+        response.cache_control.private = True
+    response.vary.add("Cookie")
+
+
+def _set(users: Users, state: MercureSSEState, response: Response, grant: _Grant) -> None:
+    ttl = state.settings.jwt_ttl
+    cookies.set_cookie(state, response, grant.token(state), lasts_as_its_token=True, secure=None, options={})
+    lifetime = ttl + state.settings.authz_cookie_grace if ttl else None
+    record = grant.record(state, int(_clock()) + ttl if ttl else 0)
+    response.set_cookie(_record_name(state), record, max_age=lifetime, **_record_scope(state.app))
+
+
+def _delete(state: MercureSSEState, response: Response) -> None:
+    cookies.delete_cookie(state, response, secure=None, options={})
+    response.set_cookie(_record_name(state), "", max_age=0, expires=0, **_record_scope(state.app))
+
+
+def _record_name(state: MercureSSEState) -> str:
+    return state.settings.authz_cookie_name.removeprefix("__Secure-") + "_record"
+
+
+def _record_scope(app: Flask) -> dict[str, Any]:
+    """As the session's cookie: a request brings both or neither. With the record alone, it would look like a logout."""
+    session = app.session_interface
+    return {
+        "domain": session.get_cookie_domain(app),
+        "path": session.get_cookie_path(app),
+        "secure": session.get_cookie_secure(app),
+        "samesite": session.get_cookie_samesite(app),
+        "httponly": True,
+    }
+
+
+@dataclass(frozen=True)
+class _Grant:
+    """What the current user's token says."""
+
+    topics: list[str]
+    payload: Mapping[str, Any]
+
+    @classmethod
+    def from_user(cls, users: Users, state: MercureSSEState, topics: list[str]) -> _Grant:
+        code = getattr(users.topics, "__code__", None)
+        place = ("user_topics", 0) if code is None else (code.co_filename, code.co_firstlineno)
+        state.authorization.selectors.warn(topics, place)
+        return cls(topics, state.authorization.payload(topics, None, users.payload))
+
+    def token(self, state: MercureSSEState) -> str:
+        """A fresh token.
+
+        Raises:
+            ValueError: the subscriber key is not set or is a public key.
+        """
+        authorization = state.authorization
+        payload = {"payload": self.payload} if self.payload else {}
+        return authorization.sign("subscriber", authorization.key("subscriber"), {"subscribe": self.topics, **payload})
+
+    def record(self, state: MercureSSEState, end: int) -> str:
+        """The record of a token that lasts until ``end``, in seconds of the Unix clock; 0: for ever."""
+        key = state.authorization.key("subscriber")
+        topics = sorted((type(topic).__name__, str(topic)) for topic in self.topics)
+        said = [end, topics, self.payload, cookies.scope(state, None), state.settings.protocol]
+        text = json.dumps(said, sort_keys=True, default=str)
+        digest = hmac.new(key.encode() if isinstance(key, str) else key, text.encode(), hashlib.sha256)
+        return f"{end}.{digest.hexdigest()[:32]}"
+
+    def is_fresh(self, state: MercureSSEState, record: str | None) -> bool:
+        """Whether the browser's cookie says the same, and the first half of its life is not over."""
+        end, _, _ = (record or "").partition(".")
+        if record is None or not end.isdecimal() or len(end) > 12:
+            return False
+        ttl = state.settings.jwt_ttl
+        if ttl and int(end) - _clock() < ttl / 2:
+            return False
+        return hmac.compare_digest(self.record(state, int(end)).encode(), record.encode())
