@@ -73,6 +73,13 @@ def test_the_row_of_the_example_is_published_with_its_id(guide, mercure_subscrib
     assert [event.json() for event in reader.received(2)] == [{"name": "Thoreau"}, {"new": 1}]
 
 
+def test_the_typed_event_of_the_example_is_published(guide, mercure_subscriber):
+    reader = mercure_subscriber("/orders/7", mercure=guide["mercure"])
+    exec(block("class OrderPaid"), guide)
+    first, second = reader.received(2)
+    assert (first.type, first.json()) == (second.type, second.json()) == ("order-paid", json.loads(second.data))
+
+
 def test_changes_of_the_model_of_the_example_are_published(guide, mercure_subscriber):
     reader = mercure_subscriber("/articles/{id}", mercure=guide["mercure"])
     for part in ("create table books", "class Author", "class Article"):

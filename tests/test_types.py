@@ -17,6 +17,7 @@ def test_the_stub_and_the_compiled_module_agree(tmp_path):
 
 APPLICATION = """
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from blinker import Signal
 from flask import Flask, make_response, redirect
@@ -41,6 +42,25 @@ def payload(topics: Sequence[str]) -> dict[str, int]:
     return {"user": 7}
 
 
+@mercure.user_topics
+def topics_of_the_user() -> list[str] | None:
+    return ["/users/7"]
+
+
+@mercure.event("order-paid")
+@dataclass
+class OrderPaid:
+    total: int
+
+
+@mercure.broadcasts(topic="/books/{id}", data=("id",), on=("insert",))
+class Book:
+    def __init__(self, id: int) -> None:
+        self.id = id
+
+
+mercure.broadcasts(Book, topic=lambda book: "/books", data={"delete": ("id",)}, on=("delete",))
+mercure.publish(Book(id=7), OrderPaid(total=7))
 mercure.publish_signal(Signal(), topic="a")
 mercure.publish("a", retry="5")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import shutil
 import sys
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -79,6 +80,29 @@ def publish(topic: str, data: str, hub_url: str | None, jwt: str | None, **optio
         click.echo(delivery.send(Draft(topic, data, type_is_topic=state.settings.type_is_topic, **options).update()))
     except (MercureError, ValueError, RuntimeError) as error:
         raise click.ClickException(str(error)) from None
+
+
+@cli.command()
+@click.option("--output", "-o", type=click.Path(dir_okay=False, writable=True), help="The file; by default the output.")
+@click.option(
+    "--format", "form", type=click.Choice(["typescript", "json-schema"]), default="typescript", show_default=True
+)
+def types(output: str | None, form: str) -> None:
+    """Write what the events of @mercure.event hold, for pages and other programs."""
+    try:
+        shapes = current_state().events.shapes()
+    except TypeError as error:
+        raise click.ClickException(str(error)) from None
+    if not shapes:
+        raise click.ClickException("there are no events with a type: register their classes with @mercure.event")
+    # Only this command needs it, and every application imports this module.
+    from . import shape_documents
+
+    text = shape_documents.typescript(shapes) if form == "typescript" else shape_documents.json_schema(shapes)
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        Path(output).write_text(text, encoding="utf-8")
 
 
 @cli.command()

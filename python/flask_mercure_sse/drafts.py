@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 from .errors import InvalidUpdateError
+from .events import Resolve
 from .topics import is_function, is_value
 from .update import Update, new_id
 
@@ -29,17 +30,22 @@ class Draft:
     retry: int | str | None = None
     type_is_topic: bool = False
     """Whether the type is the canonical topic where ``type`` is None."""
+    events: Resolve | None = None
+    """What knows the application's events with a type; None: there are none."""
 
     def update(self) -> Update:
         """Ask objects and functions for topic and data, and make the update.
 
         Raises:
-            InvalidUpdateError: the update breaks a rule.
+            InvalidUpdateError: the update breaks a rule, or the data is not what its event says.
             TypeError: the topic is none.
         """
         if isinstance(self.topic, Update):
             return self.topic if self.id is None else replace(self.topic, id=self.id)
-        given = (self.topic, self.data, self.private, self.id, self.type, self.retry)
+        topic, data, type = self.topic, self.data, self.type
+        if self.events is not None:
+            topic, data, type = self.events(topic, data, type)
+        given = (topic, data, self.private, self.id, type, self.retry)
         return Update.from_arguments(*given, type_is_topic=self.type_is_topic)
 
     def with_id(self) -> Draft:
@@ -61,16 +67,16 @@ class Draft:
         Raises:
             InvalidUpdateError: the id, the type or the time for reconnections breaks a rule.
         """
-        replace(self, topic="topic", data=None).update()
+        replace(self, topic="topic", data=None, events=None).update()
 
 
-def as_drafts(given: Iterable[Any], type_is_topic: bool) -> list[Draft]:
+def as_drafts(given: Iterable[Any], type_is_topic: bool, events: Resolve | None = None) -> list[Draft]:
     """The drafts of a call of :meth:`flask_mercure_sse.MercureSSE.publish_many`.
 
     Raises:
         InvalidUpdateError: one of them has no form that is known; the message has its number.
     """
-    return numbered(given, lambda each: replace(_as_draft(each), type_is_topic=type_is_topic))
+    return numbered(given, lambda each: replace(_as_draft(each), type_is_topic=type_is_topic, events=events))
 
 
 def numbered(given: Iterable[Any], function: Callable[[Any], T]) -> list[T]:

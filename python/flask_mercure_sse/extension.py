@@ -7,8 +7,9 @@ the state of the current application.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from blinker import Signal
@@ -38,6 +39,7 @@ from .cookies import AnyResponse
 from .datastar import Datastar
 from .drafts import Draft, as_drafts, numbered
 from .errors import MercureError
+from .events import EventClass, Events
 from .grants import EVERYTHING
 from .models import Broadcasts
 from .publishing import Delivery
@@ -73,7 +75,7 @@ class MercureSSE:
 
     def __init__(self, app: Flask | None = None, **settings: Any) -> None:
         self.app: Flask | None = None
-        self._users = Users()
+        self._users, self._events = Users(), Events()
         if app is not None:
             self.init_app(app, **settings)
 
@@ -127,6 +129,7 @@ class MercureSSE:
         for blueprint in (hub_blueprint, client_blueprint, user_blueprint):
             app.register_blueprint(blueprint)
         self._users.prepare(state)
+        state.events = self._events
         app.cli.add_command(cli)
         app.jinja_env.globals.update(
             template_globals(
@@ -197,7 +200,7 @@ class MercureSSE:
             data: text, bytes in UTF-8, a value that Flask can write as JSON, or a function that returns one of these.
             private: whether only subscribers whose token grants one of the topics receive the update.
             id: the id of the update; by default the hub makes one.
-            type: the type of the event; True: the topic.
+            type: the type of the event; True: the topic. None: that of the data's class, see :meth:`event`.
             retry: milliseconds after which a browser reconnects.
             jwt: the token to publish with, on a hub elsewhere.
             hub_url: a hub elsewhere to publish on, instead of the application's hub.
@@ -220,7 +223,7 @@ class MercureSSE:
         'urn:example:1'
         """
         state = self.state
-        draft = Draft(topic, data, private, id, type, retry, state.settings.type_is_topic)
+        draft = Draft(topic, data, private, id, type, retry, state.settings.type_is_topic, state.typed_events)
         delivery = Delivery.from_arguments(state, jwt, hub_url)
         return (
             delivery.send(draft.update()) if after_commit is None else committed.publish(delivery, after_commit, draft)
@@ -250,7 +253,7 @@ class MercureSSE:
         'urn:example:1'
         """
         state = self.state
-        draft = Draft(topic, data, private, id, type, retry, state.settings.type_is_topic)
+        draft = Draft(topic, data, private, id, type, retry, state.settings.type_is_topic, state.typed_events)
         delivery = Delivery.from_arguments(state, jwt, hub_url)
         if after_commit is not None:
             return committed.publish(delivery, after_commit, draft)
@@ -285,7 +288,7 @@ class MercureSSE:
         ['urn:x:1', 'urn:x:2']
         """
         state = self.state
-        batch = as_drafts(updates, state.settings.type_is_topic)
+        batch = as_drafts(updates, state.settings.type_is_topic, state.typed_events)
         delivery = Delivery.from_arguments(state, jwt, hub_url)
         if after_commit is not None:
             return committed.publish_all(delivery, after_commit, batch)
@@ -383,6 +386,32 @@ class MercureSSE:
         As a function, ``mercure.broadcasts(Book, topic="/books/{id}", data=("id", "title"))``, or as a decorator.
         """
         return Broadcasts(self)
+
+    def event(self, type: str) -> Callable[[EventClass], EventClass]:
+        """Have a dataclass, a TypedDict or a pydantic model say what the data of a type of event is: a decorator.
+
+        ``publish(topic, OrderPaid(...))`` then has this type, unless ``type=`` gives another. In debug and testing
+        mode, an update whose data is not what the class says is refused; so is a dict that is published with
+        ``type="order-paid"``. ``flask mercure types`` writes the classes for pages, as TypeScript or JSON Schema.
+
+        Raises:
+            TypeError: it is no such class, or a field has no form in JSON; the message names the field.
+            ValueError: the type is none, or belongs to another class.
+
+        >>> from dataclasses import dataclass
+        >>> from flask import Flask
+        >>> mercure = MercureSSE(Flask(__name__))
+        >>> @mercure.event("order-paid")
+        ... @dataclass
+        ... class OrderPaid:
+        ...     order: int
+        ...     total: float
+        >>> with mercure.capture() as updates:
+        ...     _ = mercure.publish("/orders/7", OrderPaid(7, 9.5))
+        >>> updates[0].type, updates[0].json()
+        ('order-paid', {'order': 7, 'total': 9.5})
+        """
+        return partial(self._events.register, type)
 
     # Topics and URLs
 

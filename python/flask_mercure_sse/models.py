@@ -102,8 +102,9 @@ class Broadcasts:
             template: the name of a template to publish instead, or a dict of them. It has the object as ``item`` and
                 under the name of its class, such as ``book`` or ``order_line``, and ``change``.
             private: as in :meth:`MercureSSE.publish`, or a function of the object.
-            type: the type of the event, or a dict of them. None: the change, so ``"insert"``, ``"update"`` or
-                ``"delete"``; ``""``: none, as ``onmessage`` of an ``EventSource`` needs; True: the topic.
+            type: the type of the event, or a dict of them. None: that of the data's class (:meth:`MercureSSE.event`),
+                else the change, so ``"insert"``, ``"update"`` or ``"delete"``; ``""``: none, as ``onmessage`` of an
+                ``EventSource`` needs; True: the topic.
 
         A second call with the same model and the same topic takes the place of the first.
 
@@ -331,15 +332,14 @@ class _Broadcast:
         Raises:
             InvalidUpdateError: a value cannot stand in a topic, or the update breaks a rule.
         """
-        with _context(state):
-            return self._draft(change, item)
-
-    def _draft(self, change: Change, item: Any) -> Draft:
         options = self.options
         type = options.of_change("type", change)
-        private = options.private(item) if callable(options.private) else options.private
-        given = self._topics(item), self._data(change, item), private
-        return Draft(*given, id=None, type=change if type is None else type)
+        with _context(state):
+            private = options.private(item) if callable(options.private) else options.private
+            topics, data = self._topics(item), self._data(change, item)
+        if type is None:
+            type = state.events.name_of(data) or change
+        return Draft(topics, data, private, type=type, events=state.typed_events)
 
     def _topics(self, item: Any) -> Any:
         topics: list[Any] = []

@@ -13,6 +13,7 @@ from .authorization import Authorization
 from .background import BackgroundQueues
 from .counters import Counters
 from .embedded import EmbeddedHub
+from .events import Events, Resolve
 from .fresh import Fresh
 from .keys import Keys
 from .once import WarnOnce
@@ -40,6 +41,8 @@ class MercureSSEState:
         self.instance = instance
         """The extension."""
         self.settings = settings
+        self.events = Events()
+        """The events with a type: those of the extension."""
         self.users: Any = None
         """The functions that say who the current user is: see :mod:`flask_mercure_sse.users`."""
         self.warn_once = WarnOnce(app)
@@ -85,6 +88,11 @@ class MercureSSEState:
                     settings.publish_queue_length, settings.publish_drain_seconds, log, self.counters
                 )
             return self._queues
+
+    @property
+    def typed_events(self) -> Resolve | None:
+        """What knows the events with a type. None: there are none."""
+        return self.events.of_application(self.app)
 
     @property
     def is_embedded(self) -> bool:
