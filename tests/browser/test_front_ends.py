@@ -10,21 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flask import Flask, Response, abort, make_response, render_template_string, request, send_file
+from flask import Flask, Response, make_response, render_template_string
 from playwright.sync_api import Browser, BrowserContext, Page
 
 import hubs
-import npm
-from browser import datastar
 from browser.front_pages import PAGES, publisher
+from browser.front_site import Gate, Libraries
 from browser.pages import TOPIC, wait_for
 from browser.website import Website
-from cable import Cable
 from flask_mercure_sse import MercureError, MercureSSE
-from hubs import ROOT
 from waiting import wait_until
 
-HERE = Path(__file__).parent
 KINDS = list(PAGES)
 
 in_chromium = pytest.mark.parametrize("browser", ["chromium"], indirect=True)
@@ -38,31 +34,6 @@ HIDE = """
 }
 """
 """Headless browsers have no hidden pages. Scripts see it in this way only."""
-
-
-class Libraries:
-    """The files of the libraries."""
-
-    def __init__(self, packages: Path, datastar: Path) -> None:
-        self.packages, self.datastar = packages, datastar
-
-    def serve(self, app: Flask) -> None:
-        app.add_url_rule("/<path:file>.js", "library", self.file)
-
-    def file(self, file: str) -> Response:
-        folder = self.datastar if file == "datastar" else self.packages / "node_modules"
-        path = folder / f"{file}.js"
-        return send_file(path) if path.exists() else abort(404)
-
-
-@pytest.fixture(scope="module")
-def libraries() -> Libraries:
-    folder = ROOT / ".build" / "browser" / "node"
-    try:
-        npm.install(HERE / "node", folder)
-    except npm.Missing as missing:
-        pytest.skip(str(missing))
-    return Libraries(folder, datastar.datastar())
 
 
 class Restarted(Website):
@@ -104,64 +75,6 @@ def test_nothing_is_lost_or_doubled_when_the_stream_is_cut_and_the_hub_restarts(
     site.expect(page)
     site.publish("later")
     site.expect(page)
-
-
-class Gate:
-    """An application with the embedded hub, which refuses streams on demand, behind a cable."""
-
-    def __init__(
-        self, kind: str, libraries: Libraries, stack: ExitStack, serve: Any, template: str | None = None
-    ) -> None:
-        self.app = Flask("gate")
-        self.app.debug = True
-        self.app.config.update(SECRET_KEY="k" * 32, MERCURE_HUB_RETRY_INTERVAL=0.1)
-        self.mercure = MercureSSE(self.app)
-        self.template = template or PAGES[kind]
-        self.refused = 0
-        self.refuses = False
-        self.app.before_request(self.guard)
-        self.app.add_url_rule("/", view_func=self.page, endpoint="page")
-        libraries.serve(self.app)
-        self.cable = Cable(serve(self.app))
-        stack.callback(self.cable.close)
-        self._publish = publisher(kind, self.mercure)
-        self.published: list[str] = []
-
-    def guard(self) -> Response | None:
-        if request.blueprint != "mercure_hub" or not self.refuses:
-            return None
-        self.refused += 1
-        return Response("no", status=401)
-
-    def page(self) -> Response:
-        url = self.mercure.hub_url([TOPIC], last_event_id="now")
-        return make_response(render_template_string(self.template, url=url, heard=self.published))
-
-    def open(self, context: BrowserContext) -> Page:
-        page = context.new_page()
-        page.goto(self.cable.url)
-        wait_for(page, "opens > 0")
-        return page
-
-    def publish(self, *texts: str, **options: Any) -> None:
-        for text in texts:
-            self._publish(TOPIC, text, **options)
-            self.published.append(text)
-
-    def expect(self, page: Page) -> None:
-        wait_for(page, "(last) => heard().includes(last)", self.published[-1])
-        assert page.evaluate("heard()") == self.published
-
-    def cut(self, page: Page) -> None:
-        ends = page.evaluate("ends")
-        self.cable.cut()
-        wait_for(page, "(before) => ends > before", ends)
-        self.cable.mend()
-
-
-@pytest.fixture
-def gate(libraries: Libraries, stack: ExitStack, serve: Any) -> Callable[..., Gate]:
-    return lambda kind, template=None: Gate(kind, libraries, stack, serve, template)
 
 
 @in_chromium
@@ -223,12 +136,14 @@ def test_a_hidden_page_catches_up(
     site.expect(page)
     page.evaluate(HIDE, "hidden")
     site.publish("hidden")
+    site.expect(page)
     if browser.browser_type.name == "chromium":
         with stopped(browser, page):
             site.publish(*(f"stopped {number}" for number in range(20)))
     page.evaluate(HIDE, "visible")
     site.publish("shown again")
     site.expect(page)
+    assert page.evaluate("opens") == 1
 
 
 @pytest.mark.parametrize("kind", KINDS)

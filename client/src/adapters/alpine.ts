@@ -30,9 +30,9 @@ export default function mercure(Alpine: Alpine): void {
   const attribute = Alpine.prefixed("mercure");
 
   /** That of the element or of the nearest one around it. */
-  function stream(element: Element): Subscription {
+  function stream(element: Element, type: string): Subscription {
     const owner = element.closest(`[${attribute}]`);
-    if (!owner) throw new Error(`${attribute}:… needs ${attribute}="URL" on the element or around it`);
+    if (!owner) throw new Error(`${attribute}:${type} needs ${attribute}="URL" on the element or around it`);
     let news = streams.get(owner);
     if (!news) {
       news = subscribe(owner.getAttribute(attribute) ?? "", [], tell(owner));
@@ -42,18 +42,17 @@ export default function mercure(Alpine: Alpine): void {
   }
 
   Alpine.directive("mercure", (element, { value, modifiers, expression }, { evaluateLater, cleanup }) => {
-    const news = stream(element);
-    if (!value) {
+    // Alpine takes what stands behind a dot for modifiers.
+    const type = [value, ...modifiers].join(".");
+    const news = stream(element, type);
+    if (value) {
+      const evaluate = evaluateLater(expression);
+      cleanup(news.on(type, (event) => evaluate(() => {}, { scope: { $event: event }, params: [event] })));
+    } else
       cleanup(() => {
         news.close();
         streams.delete(element);
       });
-      return;
-    }
-    const evaluate = evaluateLater(expression);
-    // Alpine takes what stands behind a dot for modifiers.
-    const type = [value, ...modifiers].join(".");
-    cleanup(news.on(type, (event) => evaluate(() => {}, { scope: { $event: event }, params: [event] })));
   });
 }
 
