@@ -1,4 +1,5 @@
-# `make run` and `make test` do all of their set-up themselves: into .build and target, nowhere else.
+# `make run` and `make test` do all of their set-up themselves: into .build and target, nowhere else. What the examples
+# save is in examples/instance.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -15,7 +16,7 @@ debian = { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && echo "== Inst
 .PHONY: help run test check format fuzz mutants audit bench test-rust test-python system-packages clean
 
 help:
-	@echo "make run     build the wheel and start the example chat with the embedded hub"
+	@echo "make run     build the wheel and start the examples with the embedded hub"
 	@echo "make test    install what the tests need and run all tests, Rust and Python"
 	@echo "make check   formatting, lints, types and documentation"
 	@echo "make format  format everything"
@@ -32,7 +33,8 @@ run: $(RUN_VENV)/bin/pip
 	@echo "== Building and installing the wheel: some minutes the first time; all of it is in .build/install.log"
 	@$(QUICK) $(RUN_VENV)/bin/pip install --verbose . 2>&1 | tee .build/install.log \
 		| grep --line-buffered -E "^ +Compiling|^ +Finished|error|Error|Successfully"
-	$(RUN_VENV)/bin/python examples/chat/app.py
+	@$(RUN_VENV)/bin/pip install --quiet -r examples/requirements.txt
+	$(RUN_VENV)/bin/python examples/index.py
 
 # Both suites run to their end. The last lines say what passed, what failed, and what was skipped and why.
 RUN_TESTS := TEST_VENV=$(TEST_VENV) $(PYTHON) tools/run_tests.py
@@ -121,4 +123,4 @@ $(TEST_VENV)/.tools: $(TEST_VENV)/bin/pip pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf .build target fuzz/target fuzz/corpus fuzz/artifacts
+	rm -rf .build target examples/instance fuzz/target fuzz/corpus fuzz/artifacts

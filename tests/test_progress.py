@@ -1,4 +1,4 @@
-"""examples/progress and the guide's other ways: a real Celery worker publishes, and a page of the server receives."""
+"""examples/progress.py and the guide's other ways: a Celery worker publishes, and a page of the server receives."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import hubs
 from clients import PATIENCE, Request
 from servers import ServerProcess
 
-EXAMPLE = hubs.ROOT / "examples" / "progress"
+EXAMPLE = hubs.ROOT / "examples"
 
 
 @pytest.fixture
@@ -35,15 +35,15 @@ def start(stack, tmp_path):
 
 @pytest.mark.parametrize("pool", ["solo", "prefork"])
 def test_the_page_shows_how_far_the_worker_has_come(start, open_stream, pool):
-    server = start("flask", "run", "--port", "0", ready="Running on")
+    server = start("flask", "--app", "progress", "run", "--port", "0", ready="Running on")
     url = re.search(r"Running on (http://[0-9.:]+)", "".join(server.lines))[1]
     quick = ["--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "info"]
-    start("celery", "--app", "app.celery", "worker", "--pool", pool, "--concurrency", "1", *quick, ready=" ready.")
+    start("celery", "--app", "progress.celery", "worker", "--pool", pool, "--concurrency", "1", *quick, ready=" ready.")
     assert b"Export everything" in Request("GET", f"{url}/").body
     started = Request("POST", f"{url}/jobs")
     assert started.status == 303
     page = Request("GET", url + started.headers["Location"]).body.decode()
-    stream_url = json.loads(re.search(r'new EventSource\((".*?")\)', page)[1])
+    stream_url = json.loads(re.search(r'subscribe\((".*?"),', page)[1])
     assert stream_url.startswith(url)
     stream = open_stream(stream_url)
     percents = [json.loads(stream.event()["data"])["percent"] for _ in range(21)]
@@ -53,11 +53,11 @@ def test_the_page_shows_how_far_the_worker_has_come(start, open_stream, pool):
 
 
 def test_a_script_of_the_application_publishes_to_the_pages_of_the_server(start, open_stream, tmp_path):
-    server = start("flask", "run", "--port", "0", ready="Running on")
+    server = start("flask", "--app", "progress", "run", "--port", "0", ready="Running on")
     url = re.search(r"Running on (http://[0-9.:]+)", "".join(server.lines))[1]
     stream = open_stream(f"{url}/.well-known/mercure?topic=/jobs/7")
     assert stream.opens()
-    code = "from app import export; export('7')"
+    code = "from progress import export; export('7')"
     environment = {
         **os.environ,
         "CELERY_FOLDER": f"{tmp_path}/tasks",

@@ -1,10 +1,8 @@
-"""Real browsers: the README's page, a cookie, a broken connection, the chat."""
+"""Real browsers: the README's page, a cookie, a broken connection."""
 
 from __future__ import annotations
 
-import importlib.util
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -180,53 +178,3 @@ def test_a_broken_connection_loses_nothing_and_repeats_nothing(context, app, mer
         cable.mend()
         expect(page).to_have_title("open")
         expect(heard(page)).to_have_text(expected)
-
-
-@pytest.fixture
-def chat(serve, monkeypatch):
-    spec = importlib.util.spec_from_file_location("chat_example", ROOT / "examples" / "chat" / "app.py")
-    module = importlib.util.module_from_spec(spec)
-    # Flask finds templates beside a module that it can look up.
-    monkeypatch.setitem(sys.modules, spec.name, module)
-    spec.loader.exec_module(module)
-    return serve(module.app)
-
-
-def enter(context, chat, nickname):
-    page = context.new_page()
-    page.goto(chat)
-    page.fill("#nickname", nickname)
-    page.click("#enter")
-    expect(page.locator("#state")).to_have_attribute("data-state", "connected")
-    return page
-
-
-def say(page, text, to=None):
-    if to is not None:
-        page.select_option("#recipient", to)
-    page.fill("#message", text)
-    page.click("#send")
-
-
-def test_two_windows_of_the_chat_hear_each_other_in_public_and_in_private(browser, context, other_context, chat):
-    ada, grace = enter(context, chat, "Ada"), enter(other_context, chat, "Grace")
-    third_context = browser.new_context()
-    third = enter(third_context, chat, "Third")
-    for page in (ada, grace, third):
-        expect(page.locator("#online li")).to_have_text(["Ada", "Grace", "Third"])
-    say(ada, "hello <b>all</b>")
-    for page in (ada, grace, third):
-        expect(page.locator("#messages li").last).to_contain_text("hello <b>all</b>")
-    say(ada, "only for you", to="Grace")
-    expect(grace.locator("#messages li").last).to_contain_text("only for you")
-    expect(ada.locator("#messages li").last).to_contain_text("only for you")
-    say(grace, "hello back", to="")
-    for page, count in ((ada, 3), (grace, 3), (third, 2)):
-        expect(page.locator("#messages li")).to_have_count(count)
-        expect(page.locator("#messages li").last).to_contain_text("hello back")
-    third_context.close()
-    for page in (ada, grace):
-        expect(page.locator("#online li")).to_have_text(["Ada", "Grace"])
-    ada.click("#logout")
-    expect(ada.locator("#nickname")).to_be_visible()
-    expect(grace.locator("#online li")).to_have_text(["Grace"])

@@ -56,11 +56,13 @@ export abstract class StreamElement extends HTMLElement {
   }
 
   #open(): void {
+    const source = this.getAttribute("src");
+    if (!source) return;
     const options = tell(this);
-    this.#news = subscribe(this.getAttribute("src") ?? "", [], {
+    const cursor = this.getAttribute(CURSOR);
+    this.#news = subscribe(source, [], {
       ...options,
-      // Without the attribute, the client takes the cursor of the URL.
-      lastEventId: this.getAttribute(CURSOR) as string,
+      ...(cursor ? { lastEventId: cursor } : {}),
       ...(this.hasAttribute("token") ? { token: () => this.#token() } : {}),
       onEvent: (event) => {
         this.#keep(event.id);
@@ -85,8 +87,7 @@ export abstract class StreamElement extends HTMLElement {
   async #token(): Promise<string> {
     if (this.#isRefused) {
       this.#isRefused = false;
-      const answer = await fetch(document.URL, { cache: "no-store" });
-      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+      const page = new DOMParser().parseFromString(await (await fetch(location.href)).text(), "text/html");
       for (const same of page.querySelectorAll(this.localName))
         if (topics(same) === topics(this)) this.setAttribute("token", token(same));
     }
