@@ -267,3 +267,27 @@ def test_an_element_of_protocol_1_names_its_topics_as_that_does():
     _, attributes = element(app, "mercure_turbo_stream('/users/7', private=True)")
     assert attributes["src"] == "https://hub.example/.well-known/mercure?match=%2Fusers%2F7"
     assert attributes["token"]
+
+
+def test_where_the_extension_keeps_the_cookie_the_element_needs_no_token(app, mercure):
+    mercure.user_topics(lambda: ["/users/7"])
+    _, attributes = element(app, "mercure_turbo_stream('/users/7', private=True)")
+    assert "token" not in attributes
+    with app.test_request_context():
+        written = render_template_string("{{ mercure_client('turbo') }}")
+    assert "/renew.js" in written.partition("modulepreload")[2], "the streams of the page renew the cookie"
+
+
+def test_where_no_cookie_reaches_the_hub_the_element_has_a_token():
+    app = Flask("elsewhere")
+    app.config["SECRET_KEY"] = SECRET
+    mercure = MercureSSE(app, hub_url="https://hub.example/.well-known/mercure")
+    mercure.user_topics(lambda: ["/users/7"])
+    _, attributes = element(app, "mercure_turbo_stream('/users/7', private=True)")
+    assert attributes["token"]
+
+
+def test_without_the_cookie_of_a_user_there_is_nothing_to_renew(app, mercure):
+    with app.test_request_context():
+        written = render_template_string("{{ mercure_client('turbo') }}")
+    assert "/renew.js" not in written.partition("modulepreload")[2]

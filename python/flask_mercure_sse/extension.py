@@ -51,7 +51,7 @@ from .templates import template_globals
 from .topics import as_topics
 from .turbo import Turbo
 from .update import Update
-from .users import Users, UserTopics, user_blueprint
+from .users import Users, UserTopics, keeps_cookie, user_blueprint
 
 if TYPE_CHECKING:
     from prometheus_client.registry import CollectorRegistry
@@ -139,6 +139,7 @@ class MercureSSE:
                 subscription_topic=self.subscription_topic,
                 subscriptions=self.get_subscriptions,
                 last_event_id=cursors.NOW if state.settings.last_event_id_in_urls else None,
+                keeps_cookie=lambda: keeps_cookie(state),
             )
         )
         if not state.embedded.is_used:

@@ -3,7 +3,7 @@
 A private stream has a token of its own in the page, for its topics and no others, which the client sends in a header.
 It is not in a cookie, for three reasons: a browser has one cookie for all pages, so a page with other topics would take
 it away from this one; a template cannot set a cookie that the application sets otherwise; and no cookie reaches a hub
-on another site. Where the application keeps the cookie itself (``user_topics``), the element needs no token.
+on another site. Where the extension keeps the cookie of the current user (``user_topics``), the element needs no token.
 """
 
 from __future__ import annotations

@@ -20,12 +20,18 @@ def template_globals(
     subscription_topic: Callable[..., str],
     subscriptions: Callable[[Any], Mapping[str, Any]],
     last_event_id: str | None,
+    keeps_cookie: Callable[[], bool],
 ) -> dict[str, Callable[..., Any]]:
     """The globals of an application's templates, made of the methods of its extension.
 
     Args:
         last_event_id: the cursor of hub URLs for which the template gives none.
+        keeps_cookie: whether the extension keeps the cookie of the current user, and the hub receives it.
     """
+
+    # Whatever adapter a page has, its streams outlast their cookie.
+    def client(*adapters: str, nonce: str | None = None) -> Markup:
+        return client_tags(*adapters, *(["renew"] if adapters and keeps_cookie() else []), nonce=nonce)
 
     # Every topic and token in a hub URL is percent-encoded and the base is checked, so the URL holds no character that
     # could end a string or an attribute; "&topic=" and "&authorization=" are no character references.
@@ -42,7 +48,8 @@ def template_globals(
     def stream_tag_named(name: str) -> Callable[..., Markup]:
         def tag(topics: Any, private: bool = False, last_event_id: str | None = last_event_id) -> Markup:
             url = hub_url(topics, last_event_id=last_event_id)
-            return stream_tag(name, url, subscriber_jwt(topics) if private else None)
+            has_token = private and not keeps_cookie()
+            return stream_tag(name, url, subscriber_jwt(topics) if has_token else None)
 
         return tag
 
@@ -50,7 +57,7 @@ def template_globals(
         return list(subscriptions(topic)["subscriptions"])
 
     return {
-        "mercure_client": client_tags,
+        "mercure_client": client,
         "mercure_client_url": client_url,
         "mercure_hub_url": safe_hub_url,
         "mercure_authentified_hub_url": safe_authentified_hub_url,

@@ -94,6 +94,11 @@ def _finish(app: Flask, response: Response, **_: Any) -> None:
         _apply(_users(app), app.extensions["mercure_sse"], response, topics)
 
 
+def keeps_cookie(state: MercureSSEState) -> bool:
+    """Whether the browser of the current user has a cookie of this module, which the hub receives."""
+    return state.users is not None and state.users.topics is not None and cookies.reaches_hub(state)
+
+
 @user_blueprint.get("/token")
 def token() -> Response:
     """Give the current user a fresh cookie (204), or take it away where nobody is logged in (401).

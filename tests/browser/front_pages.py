@@ -61,15 +61,6 @@ BODIES = {
 HEADS = {"htmx 2": HTMX_2, "htmx 4": HTMX_4, "Turbo": TURBO, "Datastar": DATASTAR, "Alpine": ALPINE}
 
 PAGES = {kind: f"<!doctype html><title>page</title>{COUNT}{HEADS[kind]}{body}" for kind, body in BODIES.items()}
-# htmx 2 tells of its stream with its own events.
-PAGES["htmx 2"] = PAGES["htmx 2"].replace(
-    "</script>",
-    """
-document.addEventListener("htmx:sseOpen", () => { opens += 1; });
-document.addEventListener("htmx:sseError", () => { ends += 1; });
-</script>""",
-    1,
-)
 
 
 def publisher(kind: str, mercure: MercureSSE) -> Callable[..., str]:

@@ -215,3 +215,20 @@ def test_the_stream_of_an_element_that_is_removed_is_closed(
     assert streams(site) == 1
     page.evaluate(f"() => {{ {REMOVE[kind]} }}")
     wait_until(lambda: streams(site) == 0, "the stream is closed")
+
+
+@in_chromium
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_page_that_stays_open_renews_the_cookie_of_its_user(
+    kind: str, context: BrowserContext, gate: Callable[..., Gate]
+) -> None:
+    site = gate(kind, jwt_ttl=2)
+    site.mercure.user_topics(lambda: [TOPIC])
+    page = context.new_page()
+    page.goto(site.cable.url)
+    site.publish("with the first cookie", private=True)
+    site.expect(page)
+    wait_for(page, "refusals.includes(401)")
+    site.publish("when it has ended", private=True)
+    site.expect(page)
+    assert site.loads == 1

@@ -39,10 +39,7 @@ def test_an_element_that_htmx_2_processes_again_swaps_each_update_once(context: 
 
 
 BACK = f"""<!doctype html><title>page</title><body>
-<script>{COUNT.split("<script>")[1].split("</script>")[0]}
-document.addEventListener("htmx:sseOpen", () => {{ opens += 1; }});
-</script>
-{HTMX_2}
+{COUNT}{HTMX_2}
 <a id="link" hx-get="/other" hx-push-url="true" hx-target="body">Other</a>{BODIES["htmx 2"]}"""
 
 
@@ -136,9 +133,25 @@ def test_the_adapter_may_stand_before_htmx(context: BrowserContext, gate: Make, 
     wait_for(page, "heard().includes('after')")
 
 
-def test_an_element_of_htmx_4_tells_of_its_stream(context: BrowserContext, gate: Make) -> None:
-    site = gate("htmx 4")
+@pytest.mark.parametrize("version", ["htmx 2", "htmx 4"])
+def test_an_element_tells_of_its_stream(context: BrowserContext, gate: Make, version: str) -> None:
+    site = gate(version)
     page = site.open(context)
     site.refuses = True
     site.cut(page)
     wait_for(page, "refusals.includes(401) && states.includes('refused')")
+
+
+def test_htmx_2_sends_its_own_events(context: BrowserContext, gate: Make) -> None:
+    listen = """<script>
+let told = [];
+for (const name of ["htmx:sseOpen", "htmx:sseError", "htmx:sseMessage"])
+  document.addEventListener(name, () => { told.push(name); });
+</script>"""
+    site = gate("htmx 2", PAGES["htmx 2"].replace(HTMX_2, listen + HTMX_2))
+    page = site.open(context)
+    site.publish("one")
+    site.expect(page)
+    site.cut(page)
+    wait_for(page, "told.length >= 4")
+    assert page.evaluate("told.slice(0, 4)") == ["htmx:sseOpen", "htmx:sseMessage", "htmx:sseError", "htmx:sseOpen"]

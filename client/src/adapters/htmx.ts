@@ -2,7 +2,7 @@
  * htmx 2 with its extension `sse`, and htmx 4 with `hx-sse`: the streams of a Mercure hub come from the client, so they
  * keep their cursor and outlast refusals. Attributes stay as they are, and so do streams that are not of a Mercure hub.
  *
- * Cookies are sent, as the extension of htmx 2 does.
+ * Cookies are sent, as the extension of htmx 2 does. The element of a stream tells of it: see {@link tell}.
  */
 
 import { subscribe, type MercureEvent } from "../index.js";
@@ -23,15 +23,15 @@ interface Htmx {
 
 /** The source of each element. */
 const sources = new WeakMap<EventTarget, MercureEventSource>();
-let processed: EventTarget | null = null;
+let processed: EventTarget = document;
 
 // htmx processes an element again when an attribute has changed, as a morph does. It has forgotten the former source by
 // then, which would go on and swap everything a second time.
-document.addEventListener("htmx:beforeProcessNode", ({ target }) => target && sources.get(target)?.close());
+document.addEventListener("htmx:beforeProcessNode", ({ target }) => sources.get(target as EventTarget)?.close());
 
 // The extension makes the source right after this event.
 document.addEventListener("htmx:afterProcessNode", ({ target }) => {
-  processed = target;
+  processed = target as EventTarget;
 });
 
 // The page that htmx keeps for the button "back" goes on from here, as it has everything that was swapped until now.
@@ -48,8 +48,8 @@ export function install(htmx: Htmx): void {
   const other = htmx.createEventSource ?? ((url) => new EventSource(url, { withCredentials: true }));
   htmx.createEventSource = (url) => {
     if (!isSubscription(url)) return other(url);
-    const source = new MercureEventSource(url, { withCredentials: true });
-    if (processed) sources.set(processed, source);
+    const source = new MercureEventSource(url, tell(processed));
+    sources.set(processed, source);
     return source;
   };
 }

@@ -56,13 +56,11 @@ export abstract class StreamElement extends HTMLElement {
   }
 
   #open(): void {
-    const source = this.getAttribute("src");
-    if (!source) return;
     const options = tell(this);
-    const cursor = this.getAttribute(CURSOR);
-    this.#news = subscribe(source, [], {
+    this.#news = subscribe(this.getAttribute("src") ?? "", [], {
       ...options,
-      ...(cursor ? { lastEventId: cursor } : {}),
+      // Without the attribute, the client takes the cursor of the URL.
+      lastEventId: this.getAttribute(CURSOR) as string,
       ...(this.hasAttribute("token") ? { token: () => this.#token() } : {}),
       onEvent: (event) => {
         this.#keep(event.id);
@@ -87,7 +85,8 @@ export abstract class StreamElement extends HTMLElement {
   async #token(): Promise<string> {
     if (this.#isRefused) {
       this.#isRefused = false;
-      const page = new DOMParser().parseFromString(await (await fetch(location.href)).text(), "text/html");
+      const answer = await fetch(document.URL, { cache: "no-store" });
+      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       for (const same of page.querySelectorAll(this.localName))
         if (topics(same) === topics(this)) this.setAttribute("token", token(same));
     }
