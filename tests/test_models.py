@@ -591,6 +591,15 @@ def test_a_bulk_statement_warns_in_debug_mode(is_debug, app, mercure, session, m
     assert all("rows of Book" in each for each in warnings)
 
 
+def test_a_row_that_a_bulk_statement_deletes_is_not_shown(session, model, book, updates):
+    book.title = "changed"
+    session.add(model(title="new"))
+    session.flush()
+    session.execute(delete(model))
+    session.commit()
+    assert updates == []
+
+
 def test_an_asynchronous_session_publishes(mercure, model, base, updates):
     async def run():
         engine = create_async_engine("sqlite+aiosqlite://")

@@ -372,6 +372,7 @@ class TestHubElsewhere:
         assert token.claims(answer.json["token"])["mercure"]["subscribe"] == ["/users/ada"]
         assert answer.json["expires_in"] == 24 * 3600
         assert (answer.headers["Cache-Control"], cookies(answer)) == ("no-store", {})
+        assert client.get("/_mercure/token").status_code == 400, "a cookie would not help"
 
     @pytest.mark.parametrize(
         "headers",
@@ -451,6 +452,7 @@ class TestFlaskLogin:
         assert cookies(client.post("/leave"))[HUB][0] == ""
         assert cookies(client.get("/")) == {}
 
+    @pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")
     def test_a_remembered_user_has_the_cookie_again(self, client, token):
         client.post("/enter/7?remember")
         for name in ("session", RECORD):

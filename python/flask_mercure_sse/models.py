@@ -402,6 +402,7 @@ class _WaitingChange:
 
         self._broadcast, self._state, self._change, self._item = broadcast, state, change, item
         self._update: WaitingUpdate | None = None
+        self._is_gone = False
         # Not the object: a row may be deleted and inserted again, by another one.
         self.subject = (broadcast, inspect(item).mapper.identity_key_from_instance(item))
 
@@ -411,9 +412,13 @@ class _WaitingChange:
 
     @property
     def is_taken(self) -> bool:
-        return self._update is not None or not self._is_wanted
+        return self._update is not None or self._is_gone or not self._is_wanted
 
     def take(self) -> None:
+        from sqlalchemy import inspect
+
+        # A bulk statement has deleted the row since: there is nothing to show.
+        self._is_gone = self._change != "delete" and inspect(self._item).was_deleted
         if not self.is_taken:
             draft = self._broadcast.draft(self._state, self._change, self._item)
             update = WaitingUpdate(Delivery.from_arguments(self._state, None, None), draft)

@@ -115,6 +115,8 @@ def token() -> Response:
     elif not topics:
         response = Response(status=401)
         _delete(state, response)
+    elif not cookies.reaches_hub(state):
+        abort(400, "No cookie of this host reaches the hub: ask with ?token.")
     else:
         response = Response(status=204)
         _set(users, state, response, _Grant.from_user(users, state, topics))
