@@ -42,6 +42,7 @@ class Line:
 
 class Extra(TypedDict):
     note: typing_extensions.NotRequired[str]
+    seen: typing_extensions.ReadOnly[typing_extensions.NotRequired[bool]]
     weight: float
 
 
@@ -420,7 +421,7 @@ class TestTheCommand:
     def test_it_writes_typescript(self, run, tmp_path):
         printed = run()
         assert printed.exit_code == 0, printed.output
-        assert "export interface Extra {\n  note?: string;\n  weight: number;\n}\n" in printed.output
+        assert "export interface Extra {\n  note?: string;\n  seen?: boolean;\n  weight: number;\n}\n" in printed.output
         for line in (
             "id: number;",
             "lines: Line[];",

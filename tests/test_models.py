@@ -227,6 +227,7 @@ def test_a_savepoint_that_is_open_at_the_commit_is_published_too(session, model,
     session.begin_nested()
     session.add(model(title="Walden"))
     transaction.commit()
+    assert not session.in_transaction(), "nothing is loaded again"
     assert seen(updates) == [("/books/1", "insert", {"id": 1, "title": "Walden"})]
 
 

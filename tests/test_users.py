@@ -296,7 +296,17 @@ def test_the_function_may_be_a_coroutine_and_return_one_topic(app, mercure, toke
     async def everybody():
         return "/news"
 
-    assert granted(app.test_client().get("/"), token) == ["/news"]
+    response = app.test_client().get("/")
+    assert granted(response, token) == ["/news"]
+    assert "Cookie" in response.vary, "also where no session has been looked at"
+
+
+def test_the_order_of_topics_does_not_matter(mercure, client):
+    topics = ["/a", "/b"]
+    mercure.user_topics(lambda: topics)
+    assert set(cookies(client.get("/"))) == {HUB, RECORD}
+    topics.reverse()
+    assert cookies(client.get("/")) == {}
 
 
 def test_the_record_is_sent_when_the_session_is(app, mercure):
