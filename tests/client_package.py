@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import npm
@@ -19,6 +22,15 @@ def install() -> str:
     for folder in ("src", "test", "dist"):
         shutil.rmtree(FOLDER / folder, ignore_errors=True)
     return npm.install(ROOT / "client", FOLDER)
+
+
+@contextmanager
+def held() -> Iterator[str]:
+    """The package, installed, for this process alone. Gives the path of Node. Raises npm.Missing without Node 20."""
+    FOLDER.parent.mkdir(parents=True, exist_ok=True)
+    with FOLDER.with_suffix(".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield install()
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import re
 from collections.abc import Iterator
@@ -15,13 +14,11 @@ import npm
 
 @pytest.fixture(scope="module")
 def node() -> Iterator[str]:
-    client_package.FOLDER.parent.mkdir(parents=True, exist_ok=True)
-    with client_package.FOLDER.with_suffix(".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        try:
-            yield client_package.install()
-        except npm.Missing as missing:
-            pytest.skip(str(missing))
+    try:
+        with client_package.held() as node:
+            yield node
+    except npm.Missing as missing:
+        pytest.skip(str(missing))
 
 
 def test_types_and_sizes_are_right_and_the_committed_files_are_those_that_it_builds(node):

@@ -489,13 +489,17 @@ class TestTheCommand:
         assert ran.exit_code == 1
         assert "register their classes with @mercure.event" in ran.output
 
-    def test_the_compiler_takes_what_it_writes(self, run, mercure, updates, tmp_path):
-        """With the client, and with the documents that are really published."""
+    @pytest.fixture
+    def node(self):
         try:
-            client_package.install()
+            with client_package.held() as node:
+                yield node
         except npm.Missing as missing:
             pytest.skip(str(missing))
-        built = client_package.run("node", "build.mjs", "--dist")
+
+    def test_the_compiler_takes_what_it_writes(self, run, mercure, updates, tmp_path, node):
+        """With the client, and with the documents that are really published."""
+        built = client_package.run(node, "build.mjs", "--dist")
         assert built.returncode == 0, built.stdout
         (tmp_path / "node_modules").mkdir()
         (tmp_path / "node_modules" / "petasos-client").symlink_to(client_package.FOLDER)
