@@ -33,15 +33,17 @@ def heard(page):
     return page.locator("#heard li")
 
 
-def test_the_page_of_the_readme_hears_what_its_application_publishes(context, serve, monkeypatch):
+@pytest.mark.parametrize("kind", ["petasos-client", "EventSource"])
+def test_the_pages_of_the_readme_hear_what_their_application_publishes(kind, context, serve, monkeypatch):
     monkeypatch.setenv("FLASK_DEBUG", "1")
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     python = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-    html = re.search(r"^```html\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    pages = re.findall(r"^```html\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    (html,) = (page for page in pages if kind in page)
     names = {"__name__": "readme"}
     exec(python[0], names)
     app = names["app"]
-    app.add_url_rule("/", view_func=lambda: render_template_string(html[1]))
+    app.add_url_rule("/", view_func=lambda: render_template_string(html))
     page = context.new_page()
     with page.expect_response(re.compile("/.well-known/mercure")):
         page.goto(serve(app))
