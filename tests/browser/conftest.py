@@ -11,7 +11,6 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Playwright, expect, sync_playwright
 
 import npm
-from browser import datastar
 from browser.front_site import Gate, Libraries
 from browser.launch import BROWSERS, launch, new_context
 from clients import PATIENCE
@@ -55,7 +54,7 @@ def libraries() -> Libraries:
         npm.install(HERE / "node", folder)
     except npm.Missing as missing:
         pytest.skip(str(missing))
-    return Libraries(folder, datastar.datastar())
+    return Libraries(folder)
 
 
 @pytest.fixture
