@@ -17,10 +17,21 @@ const DIST = join(CLIENT, "dist");
 const COMMITTED = join(process.env.PETASOS_CLIENT_REPOSITORY ?? join(CLIENT, ".."), "python/flask_mercure_sse/client");
 const CORE = "petasos-client.js";
 /** The most bytes of a file, compressed. */
-const CORE_MAX = 5 * 1024;
+const CORE_MAX = 6 * 1024;
 const ADAPTER_MAX = 1024;
 
 const COMMON = { bundle: true, format: "esm", target: "es2022", legalComments: "none", write: false, logLevel: "warning" };
+
+/** Properties that only the client itself uses: they get short names. None may be a name of the browser or of the API. */
+const INTERNAL = `isMultiplex isLive isMerged isTooLarge selectors changed received told hear moveTo tell tellAll enterAll enter
+  catchUps waiting welcome settle detach plan members accepted heard offer shared owner covered separate entered lead follow
+  gone watch leave hasComment sizeMax onEmpty home take wake areThere listener refusal wanted source membersFor left lane
+  notify hub key`.split(/\s+/);
+const CORE_OPTIONS = {
+  mangleProps: new RegExp(`^(${INTERNAL.join("|")})$`),
+  tsconfigRaw: { compilerOptions: { useDefineForClassFields: false } },
+};
+
 const BANNER = "/* petasos-client, MIT OR Apache-2.0 */";
 
 /** Adapters import the core and each other as files beside them. */
@@ -44,7 +55,7 @@ async function bundled(entry, options = {}) {
 
 /** The files that browsers get: name and text. */
 async function files() {
-  const found = new Map([[CORE, await bundled("src/index.ts")]]);
+  const found = new Map([[CORE, await bundled("src/index.ts", CORE_OPTIONS)]]);
   for (const file of readdirSync(join(CLIENT, "src/adapters")).sort())
     if (file.endsWith(".ts")) found.set(file.replace(/\.ts$/, ".js"), await bundled(`src/adapters/${file}`, { plugins: [beside] }));
   return found;

@@ -10,37 +10,22 @@ export interface BackoffBounds {
   readonly retryAfterMax?: number;
 }
 
-/** Doubles with each failure. Full jitter: clients that were cut off together do not come back together. */
-export class Backoff {
-  #failures = 0;
+/**
+ * Milliseconds until the next attempt. They double with each failure, with full jitter: clients that were cut off together
+ * do not come back together.
+ *
+ * @param failures How many attempts have failed before.
+ * @param retry The hub's field `retry`.
+ * @param isSlow Five times longer than usual, for answers that hardly change by themselves.
+ */
+export function pauseAfter(bounds: BackoffBounds, failures: number, retry?: number, isSlow = false): number {
+  const longest = Math.min(bounds.max ?? 30_000, (retry ?? bounds.initial ?? 1000) * 2 ** failures);
+  return isSlow ? longest * (2.5 + 2.5 * Math.random()) : longest * Math.random();
+}
 
-  constructor(readonly bounds: BackoffBounds) {}
-
-  /** After a stream that was worth something. */
-  reset(): void {
-    this.#failures = 0;
-  }
-
-  get failures(): number {
-    return this.#failures;
-  }
-
-  /**
-   * Milliseconds until the next attempt.
-   *
-   * @param retry The hub's field `retry`.
-   * @param factor How many times longer than usual, for answers that hardly change by themselves.
-   */
-  next(retry: number | undefined, factor = 1): number {
-    const { initial = 1000, max = 30_000 } = this.bounds;
-    const longest = Math.min(max, (retry ?? initial) * 2 ** this.#failures++) * factor;
-    return factor > 1 ? longest * (0.5 + Math.random() / 2) : longest * Math.random();
-  }
-
-  /** Milliseconds that the field `Retry-After` asks for: seconds or a date (RFC 9110). 0: it asks for nothing. */
-  retryAfter(value: string | null): number {
-    if (!value) return 0;
-    const milliseconds = /^\s*\d+\s*$/.test(value) ? +value * 1000 : Date.parse(value) - Date.now();
-    return Math.min(Math.max(milliseconds || 0, 0), this.bounds.retryAfterMax ?? 300_000);
-  }
+/** Milliseconds that the field `Retry-After` asks for: seconds or a date (RFC 9110). 0: it asks for nothing. */
+export function retryAfter(bounds: BackoffBounds, value: string | null): number {
+  // A number alone would be read as a year.
+  const milliseconds = /\D/.test((value ??= "").trim()) ? Date.parse(value) - Date.now() : +value * 1000;
+  return Math.min(Math.max(milliseconds || 0, 0), bounds.retryAfterMax ?? 300_000);
 }

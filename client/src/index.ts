@@ -1,6 +1,6 @@
 /** Subscribes to a Mercure hub from a page. */
 
-import { Direct } from "./direct.js";
+import { Feed } from "./feed.js";
 import type { Options } from "./options.js";
 import { readUrl, type Topic } from "./selector.js";
 import { Subscriber, type Subscription } from "./subscription.js";
@@ -23,7 +23,7 @@ export type { Subscription } from "./subscription.js";
  *
  * @param hub The URL of the hub, or of a subscription as `mercure_hub_url()` makes it. It may be relative to the page.
  * @param topics A topic or several, beside those of the URL.
- * @throws TypeError The URL cannot be parsed, or a topic is not of the protocol.
+ * @throws TypeError The URL cannot be parsed.
  */
 export function subscribe<Events extends object = Record<string, unknown>>(
   hub: string | URL,
@@ -32,5 +32,6 @@ export function subscribe<Events extends object = Record<string, unknown>>(
 ): Subscription<Events> {
   const read = readUrl(hub, [topics].flat() as Topic[], options.protocol);
   const cursor = options.lastEventId ?? read.cursor;
-  return new Subscriber(read.hub, read.selectors, cursor, options, new Direct()) as Subscription<object> as Subscription<Events>;
+  const feed = Feed.find(read.hub, options);
+  return new Subscriber(read.hub, read.selectors, cursor, options, feed) as Subscription<object> as Subscription<Events>;
 }

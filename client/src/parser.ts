@@ -22,16 +22,15 @@ export interface Block {
 export class Parser {
   /** The last field `retry`, in milliseconds. */
   retry: number | undefined;
-  /** Whether a comment was read. */
   hasComment = false;
   /** The decoder removes a byte order mark at the beginning. */
   #decoder = new TextDecoder();
   /** Text whose line is not complete. */
   #rest = "";
-  /** The last line ended with CR, so an LF that follows belongs to it. */
-  #skipsLF = false;
+  /** The text ended with CR, so an LF that follows belongs to it. */
+  #endedWithCR = false;
   #block: Block = { type: "", topics: [] };
-  #data: string[] = [];
+  /** Of the lines of this block. */
   #size = 0;
 
   /** @param sizeMax The most characters of one event, so that a stream cannot fill the memory of the page. */
@@ -40,60 +39,43 @@ export class Parser {
   /** Returns the blocks that the bytes complete. */
   push(bytes: Uint8Array): Block[] {
     const blocks: Block[] = [];
-    const before = this.#rest.length;
-    const text = this.#rest + this.#decoder.decode(bytes, { stream: true });
-    const ends = /[\r\n]/g;
-    let begin = 0;
-    // What was there before has no end of a line.
-    ends.lastIndex = before;
-    for (let end; (end = ends.exec(text)); begin = end.index + 1) {
-      const { index } = end;
-      const isLF = text[index] === "\n";
-      const isSecondHalf = isLF && this.#skipsLF && index === begin;
-      this.#skipsLF = !isLF;
-      if (!isSecondHalf) this.#line(text.slice(begin, index), blocks);
+    const text = this.#decoder.decode(bytes, { stream: true });
+    if (!text) return blocks;
+    const lines = (this.#rest + text.slice(+(this.#endedWithCR && text[0] === "\n"))).split(/\r\n?|\n/);
+    this.#endedWithCR = text.endsWith("\r");
+    this.#rest = lines.pop() ?? "";
+    for (const line of lines) {
+      const block = this.#block;
+      // An empty line matches, too.
+      const [, name, value = ""] = /^([^:]*):? ?(.*)$/s.exec(line) ?? [];
+      if (!line) {
+        block.type ||= "message";
+        if (block.data !== undefined || block.id !== undefined || block.isTooLarge) blocks.push(block);
+        this.#block = { type: "", topics: [] };
+        this.#size = 0;
+      } else if (!name) {
+        // A keep-alive comment comes without a blank line behind it, so it does not count.
+        this.hasComment = true;
+      } else {
+        this.#bound((this.#size += line.length));
+        if (name === "data") block.isTooLarge || (block.data = block.data === undefined ? value : `${block.data}\n${value}`);
+        else if (name === "id") value.includes("\0") || (block.id = value);
+        else if (name === "event") block.type = value;
+        else if (name === "topic") block.topics.push(value);
+        else if (name === "retry" && /^\d+$/.test(value)) this.retry = +value;
+      }
     }
-    this.#rest = text.slice(begin);
-    if (this.#rest.length + this.#size > this.sizeMax) {
-      this.#drop();
-      // What follows on this line is dropped as well.
-      this.#rest = "data:";
-    }
+    // What follows on this line is dropped as well.
+    if (this.#bound(this.#size + this.#rest.length)) this.#rest = "data:";
     return blocks;
   }
 
-  #drop(): void {
+  /** Drops the data of an event that is too large. */
+  #bound(size: number): boolean {
+    if (size <= this.sizeMax) return false;
     this.#block.isTooLarge = true;
-    this.#data = [];
+    delete this.#block.data;
     this.#size = 0;
-  }
-
-  #line(line: string, blocks: Block[]): void {
-    const block = this.#block;
-    if (!line) {
-      if (this.#data.length && !block.isTooLarge) block.data = this.#data.join("\n");
-      block.type ||= "message";
-      // A comment alone makes no block.
-      if (block.data !== undefined || block.id !== undefined || block.isTooLarge) blocks.push(block);
-      this.#block = { type: "", topics: [] };
-      this.#data = [];
-      this.#size = 0;
-      return;
-    }
-    const colon = line.indexOf(":");
-    // Keep-alive comments come without a blank line behind them.
-    if (colon === 0) {
-      this.hasComment = true;
-      return;
-    }
-    this.#size += line.length;
-    if (this.#size > this.sizeMax) this.#drop();
-    const name = colon < 0 ? line : line.slice(0, colon);
-    const value = colon < 0 ? "" : line.slice(line[colon + 1] === " " ? colon + 2 : colon + 1);
-    if (name === "data") block.isTooLarge || this.#data.push(value);
-    else if (name === "id") value.includes("\0") || (block.id = value);
-    else if (name === "event") block.type = value;
-    else if (name === "topic") block.topics.push(value);
-    else if (name === "retry" && /^\d+$/.test(value)) this.retry = +value;
+    return true;
   }
 }

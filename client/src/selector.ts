@@ -16,54 +16,53 @@ export interface Hub {
   readonly protocol: Protocol;
 }
 
-const CURSOR = /^last[-_]?event[-_]?id$/i;
-
 /**
  * Takes a URL apart: that of a hub, or that of a subscription.
  *
- * @throws TypeError The URL cannot be parsed, its topics are of both dialects, or a topic is not of the dialect.
+ * @throws TypeError The URL cannot be parsed.
  */
 export function readUrl(
   source: string | URL,
   topics: readonly Topic[],
   protocol?: Protocol,
-): { hub: Hub; selectors: Selector[]; cursor: string | undefined } {
+): { hub: Hub; selectors: Selector[]; cursor: string } {
   const url = new URL(source, globalThis.document?.baseURI);
   const selectors: Selector[] = [];
-  let cursor: string | undefined;
+  let cursor = "";
   for (const [name, value] of [...url.searchParams]) {
-    const isSelector = /^(topic$|match)/.test(name);
-    if (isSelector) selectors.push([name, value]);
-    else if (CURSOR.test(name)) cursor = value || cursor;
+    if (/^(topic$|match)/.test(name)) selectors.push([name, value]);
+    else if (/^last[-_]?event[-_]?id$/i.test(name)) cursor = value || cursor;
     else continue;
     url.searchParams.delete(name);
   }
   url.hash = "";
-  const isLegacy = selectors.some(([name]) => name === "topic");
-  protocol ??= selectors.length && !isLegacy ? "1.0" : "0.x";
-  if (selectors.some(([name]) => (name === "topic") !== (protocol === "0.x")))
-    throw new TypeError(`the URL has parameters that are not of protocol ${protocol}: ${url}`);
-  selectors.push(...topics.map((topic) => toSelector(topic, protocol)));
+  const isModern = selectors.some(([name]) => name !== "topic") || topics.some((topic) => typeof topic !== "string");
+  protocol ??= isModern ? "1.0" : "0.x";
+  selectors.push(...toSelectors(topics, protocol));
   return { hub: { url: url.href, protocol }, selectors: unique(selectors), cursor };
 }
 
-/** @throws TypeError A URL pattern in protocol 0.x. */
-export function toSelector(topic: Topic, protocol: Protocol): Selector {
-  if (typeof topic === "string") return [protocol === "0.x" ? "topic" : "match", topic];
-  if (protocol === "0.x") throw new TypeError('URL patterns need the option protocol: "1.0"');
-  return ["match_urlpattern", topic.urlpattern];
+/** A hub of protocol 0.x refuses URL patterns. */
+export function toSelectors(topics: readonly Topic[], protocol: Protocol): Selector[] {
+  const name = protocol === "0.x" ? "topic" : "match";
+  return topics.map((topic) => (typeof topic === "string" ? [name, topic] : ["match_urlpattern", topic.urlpattern]));
+}
+
+/** Whether topics can share a stream with others: updates say by which topics they came, not by which patterns. */
+export function canMerge([name, value]: Selector): boolean {
+  return name !== "match_urlpattern" && (name !== "topic" || value === "*" || !/[{*]/.test(value));
 }
 
 /** Without doubles, in an order that depends on nothing else. */
 export function unique(selectors: readonly Selector[]): Selector[] {
-  return [...new Map(selectors.map((selector) => [String(selector), selector]))].sort().map(([, selector]) => selector);
+  return [...new Map(selectors.map((selector) => [`${selector}`, selector])).values()].sort();
 }
 
 /** The URL that subscribes. The cursor stands in it, as a header field would make browsers ask for permission first. */
 export function subscribeUrl(hub: Hub, selectors: readonly Selector[], cursor: string): string {
   const url = new URL(hub.url);
-  for (const [name, value] of selectors) url.searchParams.append(name, value);
-  if (cursor) url.searchParams.append(hub.protocol === "0.x" ? "lastEventID" : "last_event_id", cursor);
-  url.searchParams.append("petasos-multiplex", "");
+  const parameters: Selector[] = [...selectors];
+  if (cursor) parameters.push([hub.protocol === "0.x" ? "lastEventID" : "last_event_id", cursor]);
+  for (const [name, value] of [...parameters, ["petasos-multiplex", ""] as const]) url.searchParams.append(name, value);
   return url.href;
 }

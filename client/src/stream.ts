@@ -1,6 +1,6 @@
 /** One stream of a hub that lasts: it connects again after every end, until it is closed. */
 
-import { Backoff, type BackoffBounds } from "./backoff.js";
+import { pauseAfter, retryAfter, type BackoffBounds } from "./backoff.js";
 import type { Gap, Refusal, State } from "./event.js";
 import { Parser, type Block } from "./parser.js";
 import { subscribeUrl, type Hub, type Selector } from "./selector.js";
@@ -17,17 +17,16 @@ export interface Connecting {
   readonly keepAlive?: number | undefined;
 }
 
+/** What the page should know. */
+export type News = readonly ["onGap", Gap] | readonly ["onRefusal", Refusal];
+
 /** What a stream tells its owner. */
 export interface StreamListener {
-  /** The hub has answered, and says where the stream begins. `asked`: the cursor of the request. */
-  begun(stream: Stream, asked: string): void;
-  /** Everything that the hub had at the beginning has come. Only a hub with `petasos-multiplex` says so. */
-  live(stream: Stream): void;
+  /** Its state is another, or it is live now. If it is open now, it begins behind its cursor. */
+  changed(stream: Stream): void;
   /** Blocks, as they came together. Those that only name a cursor have no data. */
   received(stream: Stream, blocks: Block[]): void;
-  stateChanged(stream: Stream): void;
-  gap(stream: Stream, gap: Gap): void;
-  refused(stream: Stream, refusal: Refusal): void;
+  told(stream: Stream, ...what: News): void;
 }
 
 /** The type of the events with which petasos names a cursor. */
@@ -39,33 +38,31 @@ const EVENT_SIZE_MAX = 2 << 20;
 /** A stream that has lasted for so long has been worth something, though nothing came. */
 const WORTHWHILE = 5000;
 
+/** A hub without the extension may send nothing for long. */
+const FIRST_BYTES = 1000;
+
 /** The keep-alive of petasos, and the longest default of other hubs, in milliseconds. */
 const KEEP_ALIVE = 15_000;
 const KEEP_ALIVE_ELSEWHERE = 40_000;
 
-/** An answer in the place of a stream. */
-class Refused extends Error {
-  constructor(
-    readonly refusal: Refusal,
-    readonly retryAfter = 0,
-  ) {
-    super();
-  }
+/** What is thrown for an answer in the place of a stream. */
+interface Refused {
+  refusal: Refusal;
+  retryAfter: number;
 }
 
 export class Stream {
   state: State = "connecting";
   /** Whether the hub has the extension `petasos-multiplex`. Unknown until the first bytes have come. */
   isMultiplex: boolean | undefined;
-  /** Whether everything that the hub had has come. */
+  /** Everything that the hub had has come. Only a hub with the extension says so; of others it is assumed. */
   isLive = false;
-  #backoff: Backoff;
   #connection: AbortController | undefined;
   #wake: (() => void) | undefined;
+  #failures = 0;
   #heard = 0;
-  #watch: ReturnType<typeof setInterval>;
   #retry: number | undefined;
-  #tokenWasRenewed = false;
+  #watch = setInterval(() => this.#check(), 5000);
 
   /** @param cursor The id after which the stream begins. Empty: it begins now. */
   constructor(
@@ -75,8 +72,6 @@ export class Stream {
     readonly options: Connecting,
     readonly listener: StreamListener,
   ) {
-    this.#backoff = new Backoff(options.backoff ?? {});
-    this.#watch = setInterval(() => this.check(), 5000);
     void this.#run();
   }
 
@@ -91,44 +86,13 @@ export class Stream {
   /** Connects now, if it waits. What the hub has asked for with `Retry-After` is still kept. */
   wake(): void {
     this.#wake?.();
-    this.check();
+    this.#check();
   }
 
   /** Ends the connection if it has been silent for too long: a computer that slept has sockets without another end. */
-  check(): void {
+  #check(): void {
     const keepAlive = this.options.keepAlive ?? (this.isMultiplex ? KEEP_ALIVE : KEEP_ALIVE_ELSEWHERE);
     if (Date.now() - this.#heard > 2.5 * keepAlive) this.#connection?.abort();
-  }
-
-  async #run(): Promise<void> {
-    while (!this.#isClosed()) {
-      let pause = 0;
-      let least = 0;
-      try {
-        await this.#connect();
-      } catch (error) {
-        if (this.#isClosed()) return;
-        if (error instanceof Refused) {
-          const { status } = error.refusal;
-          this.#enter("refused");
-          this.listener.refused(this, error.refusal);
-          least = error.retryAfter;
-          // A token that has ended: the next one is asked for at once, and only once.
-          if ((status === 401 || status === 403) && this.options.token && !this.#tokenWasRenewed) {
-            this.#tokenWasRenewed = true;
-            continue;
-          }
-          pause = this.#backoff.next(this.#retry, isLasting(status) ? 5 : 1);
-        }
-      }
-      if (this.#isClosed()) return;
-      if (this.state !== "refused") {
-        this.#enter("waiting");
-        pause = this.#backoff.next(this.#retry);
-      }
-      await this.#sleep(least);
-      await this.#sleep(pause, true);
-    }
   }
 
   #isClosed(): boolean {
@@ -138,11 +102,36 @@ export class Stream {
   #enter(state: State): void {
     if (this.state === state) return;
     this.state = state;
-    this.listener.stateChanged(this);
+    this.listener.changed(this);
   }
 
-  async #sleep(milliseconds: number, mayWake = false): Promise<void> {
-    if (milliseconds <= 0 || this.#isClosed()) return;
+  async #run(): Promise<void> {
+    const { token, backoff = {} } = this.options;
+    let wasRefused = false;
+    while (!this.#isClosed()) {
+      const connection = (this.#connection = new AbortController());
+      this.#heard = Date.now();
+      this.#enter("connecting");
+      const refused = await this.#connect(connection.signal).catch((error: Partial<Refused>) => error);
+      connection.abort();
+      this.isLive = false;
+      if (this.#isClosed()) return;
+      const { refusal } = refused ?? {};
+      const status = refusal?.status ?? 0;
+      this.#enter(refusal ? "refused" : "waiting");
+      if (refusal) this.listener.told(this, "onRefusal", refusal);
+      await this.#sleep(refused?.retryAfter ?? 0, false);
+      // A token that has ended: the next one is asked for at once, and only once.
+      const isRenewed = token && !wasRefused && (status === 401 || status === 403);
+      wasRefused = !!refusal;
+      const isSlow = status > 0 && status < 500 && ![401, 403, 408, 425, 429].includes(status);
+      const pause = pauseAfter(backoff, this.#failures++, this.#retry, isSlow);
+      if (!isRenewed) await this.#sleep(pause, true);
+    }
+  }
+
+  async #sleep(milliseconds: number, mayWake: boolean): Promise<void> {
+    if (!milliseconds || this.#isClosed()) return;
     await new Promise<void>((resolve) => {
       const timer = setTimeout(resolve, milliseconds);
       this.#wake = () => {
@@ -154,137 +143,92 @@ export class Stream {
     this.#wake = undefined;
   }
 
-  /** Until the stream ends. Throws where it could not begin, or broke. */
-  async #connect(): Promise<void> {
-    const connection = (this.#connection = new AbortController());
-    const { signal } = connection;
-    this.#heard = Date.now();
-    this.isLive = false;
-    this.#enter("connecting");
+  /** Until the stream ends. Throws {@link Refused} where it is not let in, and others where it breaks. */
+  async #connect(signal: AbortSignal): Promise<undefined> {
+    const { hub, selectors, cursor: asked, options } = this;
+    const { token, credentials = "same-origin", backoff = {} } = options;
+    const headers: Record<string, string> = { Accept: "text/event-stream, application/problem+json" };
+    let bearer: string | undefined;
     try {
-      const headers: Record<string, string> = { Accept: "text/event-stream, application/problem+json" };
-      const token = await this.#token(signal);
-      if (token) headers.Authorization = `Bearer ${token}`;
-      signal.throwIfAborted();
-      const asked = this.cursor;
-      const response = await fetch(subscribeUrl(this.hub, this.selectors, asked), {
-        headers,
-        credentials: this.options.credentials ?? "same-origin",
-        // Requests for the same URL would wait for each other, for the sake of the cache.
-        cache: "no-store",
-        signal,
-      });
-      const type = response.headers.get("Content-Type") ?? "";
-      if (response.status !== 200 || !type.startsWith("text/event-stream") || !response.body)
-        throw await this.#refusal(response, type);
-      await this.#read(response.body, asked, response.headers);
-    } finally {
-      this.#connection = undefined;
-      connection.abort();
-    }
-  }
-
-  async #token(signal: AbortSignal): Promise<string | undefined> {
-    const { token } = this.options;
-    if (typeof token !== "function") return token;
-    const topics = this.selectors.map(([, value]) => value);
-    try {
-      return await Promise.race([
-        token(topics),
-        new Promise<never>((_, reject) => {
-          signal.addEventListener("abort", () => reject(new Error("it has not answered")));
-        }),
-      ]);
+      bearer = await (typeof token === "function"
+        ? Promise.race([
+            token(selectors.map(([, value]) => value)),
+            new Promise<never>((_, reject) => signal.addEventListener("abort", () => reject("it has not answered"))),
+          ])
+        : token);
     } catch (error) {
-      throw new Refused({ status: 0, title: "token() failed", detail: String(error), willRetry: true });
+      throw { refusal: { status: 0, title: "token() failed", detail: `${error}`, willRetry: true } };
     }
-  }
-
-  async #refusal(response: Response, type: string): Promise<Refused> {
-    const { status, headers } = response;
-    let title = response.statusText;
+    if (bearer) headers.Authorization = `Bearer ${bearer}`;
+    // Requests for the same URL would wait for each other, for the sake of the cache.
+    const request: RequestInit = { headers, credentials, cache: "no-store", signal };
+    const response = await fetch(subscribeUrl(hub, selectors, asked), request);
+    const { status, body } = response;
+    const field = (name: string): string => response.headers.get(name) ?? "";
+    const type = field("Content-Type");
+    if (status === 200 && body && type.startsWith("text/event-stream")) {
+      // The field holds bytes, so it cannot be compared if there are others than ASCII. Not every hub lets scripts read it.
+      const answered = field("Mercure-Last-Event-ID") || field("Last-Event-ID");
+      await this.#read(body.getReader(), asked, /^[ -~]*$/.test(answered) ? answered : "");
+      return;
+    }
+    let title = status === 200 ? `no event stream, but ${type || "nothing"}` : response.statusText;
     let detail: string | undefined;
-    if (status === 200) title = `the answer is no event stream, but ${type || "of no type"}`;
-    if (type.includes("json")) {
-      // An answer that breaks off is a refusal, too.
-      const problem = (await response.json().catch(() => undefined)) as Partial<Record<string, unknown>> | undefined;
-      title = String(problem?.title ?? title);
-      if (problem?.detail) detail = String(problem.detail);
-    }
-    const refusal = { status, ...(title ? { title } : {}), ...(detail ? { detail } : {}), willRetry: true };
-    return new Refused(refusal, this.#backoff.retryAfter(headers.get("Retry-After")));
+    if (type.includes("json"))
+      try {
+        ({ title = title, detail } = (await response.json()) as { title?: string; detail?: string });
+      } catch {
+        // It is a refusal all the same.
+      }
+    throw {
+      refusal: { status, title, ...(detail && { detail }), willRetry: true },
+      retryAfter: retryAfter(backoff, field("Retry-After")),
+    };
   }
 
-  async #read(body: ReadableStream<Uint8Array>, asked: string, headers: Headers): Promise<void> {
+  /** @param answered Where the stream begins, as the header field says. */
+  async #read(reader: ReadableStreamDefaultReader<Uint8Array>, asked: string, answered: string): Promise<void> {
     const parser = new Parser(EVENT_SIZE_MAX);
-    const reader = body.getReader();
     const begun = Date.now();
     let isKnown = false;
-    const begin = (isMultiplex: boolean, answered: string): void => {
+    const begin = (first?: Block): void => {
       isKnown = true;
-      this.isMultiplex = isMultiplex;
-      this.#tokenWasRenewed = false;
-      const isLost = asked && asked !== "earliest" && answered && answered !== asked;
-      this.cursor ||= answered;
+      this.isMultiplex = first?.type === CURSOR_TYPE && first.data === "multiplex";
+      this.isLive = !this.isMultiplex;
+      const begins = (this.isMultiplex && first?.id) || answered;
+      this.cursor ||= begins;
       this.#enter("open");
-      this.listener.begun(this, asked);
-      if (isLost) this.listener.gap(this, { asked, answered });
+      if (asked && asked !== "earliest" && begins && begins !== asked) this.listener.told(this, "onGap", { asked, answered: begins });
     };
-    // Where the header field cannot tell: other hubs let scripts read it, but it holds bytes, not characters.
-    const field = headers.get("Mercure-Last-Event-ID") ?? headers.get("Last-Event-ID") ?? "";
-    const answered = /^[ -~]*$/.test(field) ? field : "";
-    // A hub without the extension may send nothing for long.
-    const patience = setTimeout(() => isKnown || begin(false, answered), 3000);
+    const patience = setTimeout(() => isKnown || begin(), FIRST_BYTES);
     try {
-      for (let part; !(part = await reader.read()).done; ) {
+      for (let part; !(part = await reader.read()).done && !this.#isClosed(); ) {
         this.#heard = Date.now();
         const blocks = parser.push(part.value);
         this.#retry = parser.retry ?? this.#retry;
-        const first = blocks[0];
-        if (!isKnown && (first || parser.hasComment)) {
-          const isMultiplex = first?.type === CURSOR_TYPE && first.data === "multiplex";
-          begin(isMultiplex, isMultiplex ? (first.id ?? "") : answered);
-        }
-        this.#hand(blocks);
-        if (blocks.some((block) => block.type !== CURSOR_TYPE)) this.#backoff.reset();
+        if (!isKnown && (blocks.length || parser.hasComment)) begin(blocks[0]);
+        if (blocks.length) this.#hand(blocks);
       }
     } finally {
       clearTimeout(patience);
-      if (Date.now() - begun > WORTHWHILE) this.#backoff.reset();
+      if (Date.now() - begun > WORTHWHILE) this.#failures = 0;
     }
   }
 
-  /** Hands the blocks on, and says at the right moment among them that the stream is live. */
   #hand(blocks: Block[]): void {
-    let waiting: Block[] = [];
-    const flush = (): void => {
-      if (waiting.length) this.listener.received(this, waiting);
-      waiting = [];
-    };
+    let isLive = this.isLive;
     for (const block of blocks) {
-      const { id, type, data, topics } = block;
-      // The page may have closed it while it heard of something.
-      if (this.#isClosed()) return;
+      const { id = "", type, data, isTooLarge } = block;
       this.cursor = id || this.cursor;
-      if (block.isTooLarge) {
-        const title = `an event is larger than ${EVENT_SIZE_MAX} characters`;
-        this.listener.refused(this, { status: 413, title, detail: id ?? "", willRetry: false });
-      }
-      const isCursor = type === CURSOR_TYPE || block.isTooLarge;
-      waiting.push(isCursor ? { ...(id === undefined ? {} : { id }), type: "", topics } : block);
-      if (type === CURSOR_TYPE && data === "live") {
-        flush();
-        if (!this.isLive) {
-          this.isLive = true;
-          this.listener.live(this);
-        }
-      }
+      if (type === CURSOR_TYPE) {
+        isLive ||= data === "live";
+        delete block.data;
+      } else this.#failures = 0;
+      if (isTooLarge) this.listener.told(this, "onRefusal", { status: 413, title: "an event is too large", detail: id, willRetry: false });
     }
-    flush();
+    this.listener.received(this, blocks);
+    if (isLive === this.isLive || this.#isClosed()) return;
+    this.isLive = isLive;
+    this.listener.changed(this);
   }
-}
-
-/** Whether an answer hardly changes by itself. */
-function isLasting(status: number): boolean {
-  return status < 500 && ![0, 401, 403, 408, 425, 429].includes(status);
 }

@@ -1,19 +1,20 @@
 /** A subscription as the page sees it. */
 
 import type { Gap, MercureEvent, Refusal, State } from "./event.js";
+import type { Lane } from "./lane.js";
 import type { Options } from "./options.js";
-import { toSelector, unique, type Hub, type Selector, type Topic } from "./selector.js";
+import { toSelectors, unique, type Hub, type Selector, type Topic } from "./selector.js";
 
 /**
- * Updates of some topics, from {@link subscribe}. `Events` maps types of events to what their data is.
+ * Updates of some topics, from `subscribe()`. `Events` maps types of events to what their data is.
  *
- * As an AsyncIterable it yields every event of every type. Events wait for a slow loop, at most {@link QUEUE_MAX} of them:
- * of more, the oldest are dropped, and `onGap` is told.
+ * As an AsyncIterable it yields every event of every type, from the first turn of the loop on. At most 1,000 events wait for
+ * a slow loop: of more, the oldest are dropped, and `onGap` is told.
  */
 export interface Subscription<Events extends object = Record<string, unknown>>
   extends AsyncIterable<MercureEvent<Events[keyof Events]>> {
   readonly state: State;
-  /** The cursor: the id behind which nothing has been heard yet. Empty: nothing is known. */
+  /** The cursor: everything up to this event was heard. Empty: nothing is known. */
   readonly lastEventId: string;
   readonly topics: readonly Topic[];
   /**
@@ -39,65 +40,82 @@ export interface Source {
   /** Its selectors have changed. */
   changed(subscriber: Subscriber): void;
   leave(subscriber: Subscriber): void;
+  /** Connects again with new credentials. */
   renew(): void;
 }
 
 /** The most events that wait for a loop. */
-export const QUEUE_MAX = 1000;
+const QUEUE_MAX = 1000;
 
-type Listener = (event: MercureEvent<never>) => void;
+/** More than streams overlap, with room. */
+const HEARD_MAX = 1000;
+
+/** A type that no event has: says that the subscription is closed. */
+const CLOSE = "";
+
+type Listener = (event: never) => void;
 
 /** The side of a subscription that the streams see. */
 export class Subscriber implements Subscription {
   state: State = "connecting";
   lastEventId: string;
-  #listeners = new Map<string, Set<Listener>>();
-  #queues = new Set<Queue>();
-  #selectors: Selector[];
+  /** Where it hears from. */
+  lane: Lane | undefined;
+  /** The topics that it hears there. A topic that was added is heard when the lane has it. */
+  accepted: readonly Selector[] = [];
+  /** The last ids. Streams overlap. */
+  readonly heard = new Set<string>();
+  #listeners = new Set<readonly [type: string, listener: Listener]>();
   #storageKey: string;
 
   constructor(
     readonly hub: Hub,
-    selectors: Selector[],
-    cursor: string | undefined,
+    public selectors: readonly Selector[],
+    cursor: string,
     readonly options: Options,
     readonly source: Source,
   ) {
-    this.#selectors = selectors;
-    this.#storageKey = `petasos:${hub.url} ${String(selectors)}`;
-    this.lastEventId = cursor || (options.cursor === "session" && storage()?.getItem(this.#storageKey)) || "";
+    this.#storageKey = `petasos ${hub.url} ${selectors}`;
+    this.lastEventId = cursor || this.#store((storage) => storage.getItem(this.#storageKey)) || "";
     const { signal } = options;
     source.join(this);
     if (signal?.aborted) this.close();
-    signal?.addEventListener("abort", () => this.close(), { once: true });
+    signal?.addEventListener("abort", () => this.close());
   }
 
-  get selectors(): readonly Selector[] {
-    return this.#selectors;
+  /** Pages may be forbidden to store anything, and the storage may be full: the cursor is then in memory only. */
+  #store<Result>(use: (storage: Storage) => Result): Result | undefined {
+    if (this.options.cursor === "session")
+      try {
+        return use(sessionStorage);
+      } catch {
+        // See above.
+      }
+    return undefined;
   }
 
   get topics(): Topic[] {
-    return this.#selectors.map(([name, value]) => (name === "match_urlpattern" ? { urlpattern: value } : value));
+    return this.selectors.map(([name, value]) => (name === "match_urlpattern" ? { urlpattern: value } : value));
   }
 
-  on(type: string, listener: Listener): () => void {
-    const listeners = this.#listeners.get(type) ?? new Set();
-    this.#listeners.set(type, listeners.add(listener));
-    return () => void listeners.delete(listener);
+  on(type: string, listener: (event: MercureEvent<never>) => void): () => void {
+    const entry = [type, listener] as const;
+    this.#listeners.add(entry);
+    return () => void this.#listeners.delete(entry);
   }
 
   add(...topics: Topic[]): void {
-    this.#select([...this.#selectors, ...topics.map((topic) => toSelector(topic, this.hub.protocol))]);
+    this.#select([...this.selectors, ...toSelectors(topics, this.hub.protocol)]);
   }
 
   remove(...topics: Topic[]): void {
-    const removed = topics.map((topic) => String(toSelector(topic, this.hub.protocol)));
-    this.#select(this.#selectors.filter((selector) => !removed.includes(String(selector))));
+    const removed = toSelectors(topics, this.hub.protocol).map(String);
+    this.#select(this.selectors.filter((selector) => !removed.includes(`${selector}`)));
   }
 
   #select(selectors: Selector[]): void {
-    this.#selectors = unique(selectors);
-    if (this.state !== "closed") this.source.changed(this);
+    this.selectors = unique(selectors);
+    this.source.changed(this);
   }
 
   renew(): void {
@@ -108,117 +126,83 @@ export class Subscriber implements Subscription {
     if (this.state === "closed") return;
     this.source.leave(this);
     this.enter("closed");
-    this.#listeners.clear();
-    for (const queue of this.#queues) queue.end();
+    this.#emit(CLOSE);
   }
 
-  [Symbol.asyncIterator](): AsyncIterator<MercureEvent> {
-    const queue = new Queue(
-      (gap) => this.tellGap(gap),
-      () => this.#queues.delete(queue),
-    );
-    if (this.state === "closed") queue.end();
-    else this.#queues.add(queue);
-    return queue;
+  async *[Symbol.asyncIterator](): AsyncGenerator<MercureEvent, undefined> {
+    const queue: MercureEvent[] = [];
+    let wake: (() => void) | undefined;
+    const push = (event: MercureEvent): void => {
+      const dropped = queue.push(event) > QUEUE_MAX && queue.shift();
+      if (dropped) this.tell("onGap", { asked: dropped.id, answered: queue[0]?.id ?? "" });
+      wake?.();
+    };
+    const stops = [this.on("*", push), this.on(CLOSE, () => wake?.())];
+    try {
+      for (;;) {
+        while (queue[0]) yield queue.shift() as MercureEvent;
+        if (this.state === "closed") return;
+        await new Promise<void>((resolve) => (wake = resolve));
+      }
+    } finally {
+      for (const stop of stops) stop();
+    }
   }
 
-  /** An event, which the subscription has not heard before. */
+  /** Hears from this lane from now on, or from nowhere. */
+  move(lane?: Lane): void {
+    const before = this.lane;
+    this.lane = lane;
+    this.accepted = this.selectors;
+    lane?.members.add(this);
+    before?.members.delete(this);
+    before?.left();
+  }
+
   hear(event: MercureEvent): void {
-    if (this.state === "closed") return;
-    const { onEvent } = this.options;
-    call(onEvent, event);
-    for (const type of [event.type, "*"])
-      for (const listener of this.#listeners.get(type) ?? []) call(listener as (event: MercureEvent) => void, event);
-    for (const queue of this.#queues) queue.push(event);
+    const { id, type } = event;
+    // A listener that was called before may have closed the subscription.
+    if (!this.lane || this.heard.has(id)) return;
+    if (id) {
+      this.lastEventId = id;
+      const [oldest = ""] = this.heard.add(id);
+      if (this.heard.size > HEARD_MAX) this.heard.delete(oldest);
+    }
+    this.tell("onEvent", event);
+    this.#emit(type, event);
   }
 
-  /** Everything up to this id has been heard. */
+  #emit(type: string, event?: MercureEvent): void {
+    for (const [wanted, listener] of this.#listeners)
+      if (wanted === type || (event && wanted === "*")) this.#call(listener, event);
+  }
+
+  /** Everything up to this event was heard. */
   moveTo(cursor: string): void {
-    if (!cursor || cursor === this.lastEventId) return;
+    if (!cursor) return;
     this.lastEventId = cursor;
-    if (this.options.cursor === "session") storage()?.setItem(this.#storageKey, cursor);
+    this.#store((storage) => storage.setItem(this.#storageKey, cursor));
   }
 
   enter(state: State): void {
     if (this.state === state || this.state === "closed") return;
     this.state = state;
-    call(this.options.onState, state);
+    this.tell("onState", state);
   }
 
-  tellGap(gap: Gap): void {
-    call(this.options.onGap, gap);
+  /** Tells the page something. */
+  tell(...what: ["onEvent", MercureEvent] | ["onGap", Gap] | ["onRefusal", Refusal] | ["onState", State]): void {
+    const [name, value] = what;
+    this.#call(this.options[name] as Listener | undefined, value);
   }
 
-  tellRefusal(refusal: Refusal): void {
-    call(this.options.onRefusal, refusal);
-  }
-}
-
-/** An error of the page must not keep others from hearing. */
-function call<Value>(listener: ((value: Value) => void) | undefined, value: Value): void {
-  try {
-    listener?.(value);
-  } catch (error) {
-    // Node has no reportError.
-    (globalThis.reportError ?? console.error)(error);
-  }
-}
-
-/** Pages may be forbidden to store anything, and the storage may be full. */
-function storage(): Pick<Storage, "getItem" | "setItem"> | undefined {
-  try {
-    const { sessionStorage } = globalThis;
-    return {
-      getItem: (key) => sessionStorage.getItem(key),
-      setItem: (key, value) => {
-        try {
-          sessionStorage.setItem(key, value);
-        } catch {
-          // The cursor is then in memory only.
-        }
-      },
-    };
-  } catch {
-    return undefined;
-  }
-}
-
-/** Events that wait for one loop. */
-class Queue implements AsyncIterator<MercureEvent> {
-  #waiting: MercureEvent[] = [];
-  #wanted: ((result: IteratorResult<MercureEvent>) => void)[] = [];
-  #isOver = false;
-
-  constructor(
-    readonly onGap: (gap: Gap) => void,
-    readonly onEnd: () => void,
-  ) {}
-
-  push(event: MercureEvent): void {
-    const wanted = this.#wanted.shift();
-    if (wanted) return wanted({ value: event, done: false });
-    this.#waiting.push(event);
-    if (this.#waiting.length <= QUEUE_MAX) return;
-    const dropped = this.#waiting.shift();
-    this.onGap({ asked: dropped?.id ?? "", answered: this.#waiting[0]?.id ?? "" });
-  }
-
-  end(): void {
-    this.#isOver = true;
-    for (const wanted of this.#wanted.splice(0)) wanted({ value: undefined, done: true });
-    this.onEnd();
-  }
-
-  next(): Promise<IteratorResult<MercureEvent>> {
-    const value = this.#waiting.shift();
-    if (value) return Promise.resolve({ value, done: false });
-    if (this.#isOver) return Promise.resolve({ value: undefined, done: true });
-    return new Promise((resolve) => this.#wanted.push(resolve));
-  }
-
-  return(): Promise<IteratorResult<MercureEvent>> {
-    this.#waiting = [];
-    this.end();
-    return Promise.resolve({ value: undefined, done: true });
+  /** An error of the page must not keep others from hearing. */
+  #call(listener: Listener | undefined, value: unknown): void {
+    try {
+      listener?.(value as never);
+    } catch (error) {
+      // Node has no reportError.
+      (globalThis.reportError ?? console.error)(error);
+    }
   }
 }

@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Playwright, expect, sync_playwright
 
 import npm
+from browser import datastar
 from browser.front_site import Gate, Libraries
 from browser.launch import BROWSERS, launch, new_context
 from clients import PATIENCE
@@ -54,7 +55,7 @@ def libraries() -> Libraries:
         npm.install(HERE / "node", folder)
     except npm.Missing as missing:
         pytest.skip(str(missing))
-    return Libraries(folder)
+    return Libraries(folder, datastar.datastar())
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from typing import Any
 from flask import Flask, Response, abort, make_response, render_template_string, request, send_file
 from playwright.sync_api import BrowserContext, Page
 
-from browser.datastar import datastar
 from browser.front_pages import PAGES, publisher
 from browser.pages import TOPIC, wait_for
 from cable import Cable
@@ -20,22 +19,16 @@ from flask_mercure_sse import MercureSSE
 class Libraries:
     """The files of the libraries."""
 
-    def __init__(self, packages: Path) -> None:
-        self.packages = packages
-        self.datastar: Path | None = None
-
-    def need(self, kind: str) -> None:
-        """Skips where the library of a front end cannot be had."""
-        if kind == "Datastar" and self.datastar is None:
-            self.datastar = datastar()
+    def __init__(self, packages: Path, datastar: Path) -> None:
+        self.packages, self.datastar = packages, datastar
 
     def serve(self, app: Flask) -> None:
         app.add_url_rule("/<path:file>.js", "library", self.file)
 
     def file(self, file: str) -> Response:
         folder = self.datastar if file == "datastar" else self.packages / "node_modules"
-        path = folder and folder / f"{file}.js"
-        return send_file(path) if path and path.exists() else abort(404)
+        path = folder / f"{file}.js"
+        return send_file(path) if path.exists() else abort(404)
 
 
 def clock() -> Response:
@@ -55,7 +48,6 @@ class Gate:
         template: str | None = None,
         **settings: Any,
     ) -> None:
-        libraries.need(kind)
         self.app = Flask("gate")
         self.app.debug = True
         self.app.config.update(SECRET_KEY="k" * 32, MERCURE_HUB_RETRY_INTERVAL=0.1)

@@ -75,9 +75,8 @@ def guide(libraries: Libraries, monkeypatch: pytest.MonkeyPatch) -> dict[str, An
 
 @pytest.mark.parametrize("story", list(STORIES))
 def test_a_page_of_the_guide_shows_what_its_application_publishes(
-    story: str, context: BrowserContext, guide: dict[str, Any], libraries: Libraries, serve: Any
+    story: str, context: BrowserContext, guide: dict[str, Any], serve: Any
 ) -> None:
-    libraries.need(story)
     part, published, shown = STORIES[story]
     app, mercure, template = guide["app"], guide["mercure"], block("html", part)
     app.add_url_rule("/", "page", lambda: render_template_string(template, cursor=mercure.last_event_id()))

@@ -1,0 +1,182 @@
+/** The stream that all tabs hear, as each of them sees it. In the leading tab it also has the connection. */
+
+import { CatchUp } from "./catch-up.js";
+import type { Refusal, State } from "./event.js";
+import { Lane } from "./lane.js";
+import type { Block } from "./parser.js";
+import type { Hub, Selector } from "./selector.js";
+import { Stream, type Connecting, type News, type StreamListener } from "./stream.js";
+import type { Subscriber } from "./subscription.js";
+
+/** What the leading tab says about a stream: a method of {@link Shared} and its arguments. */
+export type Notice =
+  | readonly ["learn", ...Parameters<Shared["learn"]>]
+  | readonly ["deliver", blocks: readonly Block[]]
+  | readonly ["announce", ...Parameters<Shared["announce"]>];
+
+/** What a stream needs of its owner. */
+export interface Owner {
+  readonly hub: Hub;
+  readonly options: Connecting;
+  /** Tells all tabs, this one included. */
+  notify(key: string, ...notice: Notice): void;
+  /** The hub cannot tell topics apart (`isMultiplex` is false), or refuses them together. */
+  separate(lane: Shared, isMultiplex: boolean): void;
+}
+
+/** A stream that brings more than is wanted is replaced after this time, in milliseconds: topics often come back. */
+const NARROW_DELAY = 3000;
+
+export class Shared extends Lane implements StreamListener {
+  readonly catchUps = new Set<CatchUp>();
+  /** Members that hear nothing yet. */
+  readonly waiting = new Lane(false, this);
+  /** The topics that it brings. */
+  covered: readonly Selector[] = [];
+  #isLive = false;
+  #state: State = "connecting";
+  #current: Stream | undefined;
+  /** A stream with other topics, which will take the place of the current one. */
+  #next: Stream | undefined;
+  #narrowing: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(
+    public key: string,
+    isMerged: boolean,
+    readonly owner: Owner,
+  ) {
+    super(isMerged);
+  }
+
+  // In every tab.
+
+  /**
+   * How the stream is.
+   *
+   * @param before Everything up to here has come.
+   * @param cursor For all that is covered, everything after it comes. It may be older.
+   * @param isLive The stream has brought everything that the hub had: what comes now is new.
+   */
+  learn(before: string, cursor: string, covered: readonly Selector[], isLive: boolean, state: State): void {
+    // Something has not come here: a leading tab that has ended told others more than this one.
+    if (this.cursor && this.cursor !== before) this.detach();
+    this.cursor = cursor;
+    this.covered = covered;
+    this.#isLive = isLive;
+    this.#state = state;
+    if (isLive) for (const member of this.members) if (this.#covers(member)) member.accepted = member.selectors;
+    this.enterAll(state);
+    this.settle();
+  }
+
+  override deliver(blocks: readonly Block[]): void {
+    super.deliver(blocks);
+    this.settle();
+  }
+
+  override take(block: Block): void {
+    super.take(block);
+    for (const catchUp of this.catchUps) catchUp.offer(block);
+  }
+
+  /** Tells members something: those that hear from here, and those that wait. */
+  announce(toMembers: boolean, toWaiting: boolean, ...what: Parameters<Lane["tellAll"]>): void {
+    if (toMembers) this.tellAll(...what);
+    if (toWaiting) this.waiting.tellAll(...what);
+  }
+
+  /** Lets members begin for which the stream has all that they need. */
+  settle(): void {
+    const behind = new Map<string, Subscriber[]>();
+    for (const member of this.waiting.members) {
+      const cursor = member.lastEventId;
+      if (!this.#covers(member)) member.enter(this.#state === "open" ? "connecting" : this.#state);
+      else if (cursor ? cursor === this.cursor : this.#isLive) this.welcome(member);
+      else if (this.#isLive) behind.set(cursor, [...(behind.get(cursor) ?? []), member]);
+    }
+    for (const members of behind.values()) new CatchUp(this, members, this.owner.hub, this.owner.options);
+  }
+
+  /** The member hears from here from now on. */
+  welcome(member: Subscriber): void {
+    member.move(this);
+    member.moveTo(this.cursor);
+    member.enter(this.#state);
+  }
+
+  #covers({ selectors }: Subscriber): boolean {
+    return includes(this.covered, selectors);
+  }
+
+  /** All members wait again, each with its cursor. */
+  detach(): void {
+    for (const { members } of [this, ...this.catchUps]) for (const member of members) member.move(this.waiting);
+  }
+
+  // In the leading tab.
+
+  /**
+   * Opens what is wanted.
+   *
+   * @param cursor Where it begins, if nothing has come yet.
+   * @param isForced Anew, though it is open.
+   */
+  plan(wanted: readonly Selector[], cursor: string, isForced: boolean): void {
+    if (!this.#current) this.cursor ||= cursor;
+    const planned = (this.#next ?? this.#current)?.selectors ?? [];
+    clearTimeout(this.#narrowing);
+    if (!wanted.length) this.stop();
+    else if (isForced || !includes(planned, wanted)) this.#open(wanted);
+    else if (wanted.length < planned.length) this.#narrowing = setTimeout(() => this.#open(wanted), NARROW_DELAY);
+    this.changed();
+  }
+
+  #open(wanted: readonly Selector[]): void {
+    const { hub, options } = this.owner;
+    const stream = new Stream(hub, wanted, this.cursor, options, this);
+    this.#next?.close();
+    this.#next = stream;
+    if (this.#current?.isMultiplex === undefined) this.#replace();
+  }
+
+  #replace(): void {
+    this.#current?.close();
+    this.#current = this.#next;
+    this.#next = undefined;
+  }
+
+  /** This tab leads no more, or nobody wants the stream. */
+  stop(): void {
+    clearTimeout(this.#narrowing);
+    this.#replace();
+    this.#replace();
+  }
+
+  wake(): void {
+    for (const stream of [this.#current, this.#next, ...this.catchUps]) stream?.wake();
+  }
+
+  changed(stream?: Stream): void {
+    if (stream && stream === this.#next && stream.state === "open") this.#replace();
+    const { cursor = this.cursor, isMultiplex, selectors = [], isLive = false, state = "connecting" } = this.#current ?? {};
+    const covered = isMultiplex === undefined ? [] : selectors;
+    this.owner.notify(this.key, "learn", this.cursor, cursor, covered, isLive, state);
+    if (isMultiplex === false) this.owner.separate(this, false);
+  }
+
+  received(stream: Stream, blocks: Block[]): void {
+    if (stream === this.#current) this.owner.notify(this.key, "deliver", blocks);
+  }
+
+  told(stream: Stream, ...news: News): void {
+    const [name, { status, willRetry }] = news as readonly [string, Partial<Refusal>];
+    this.owner.notify(this.key, "announce", stream === this.#current, name !== "onGap", ...news);
+    // Together the topics may be too many, or one of them is no good.
+    if (willRetry && [400, 413, 414, 431].includes(status ?? 0)) this.owner.separate(this, true);
+  }
+}
+
+function includes(all: readonly Selector[], some: readonly Selector[]): boolean {
+  const texts = new Set(all.map(String));
+  return some.every((selector) => texts.has(`${selector}`));
+}

@@ -1,0 +1,245 @@
+import assert from "node:assert/strict";
+import { test, type TestContext } from "node:test";
+import { Feed } from "../src/feed.js";
+import type { Gap, Options, Refusal, State } from "../src/index.js";
+import { toSelectors, unique } from "../src/selector.js";
+import { Subscriber } from "../src/subscription.js";
+import { TestHub, until } from "./hub.js";
+import { TestLocks } from "./locks.js";
+
+Object.defineProperty(globalThis, "navigator", { configurable: true, value: { locks: new TestLocks() } });
+
+/** A tab with subscriptions of its own. */
+class Tab {
+  readonly feed: Feed;
+  subscribers: Subscriber[] = [];
+
+  constructor(
+    readonly hub: TestHub,
+    name: string,
+  ) {
+    this.feed = new Feed({ url: hub.url, protocol: "0.x" }, name, () => {});
+  }
+
+  subscribe(topics: string[], cursor = "", options: Options = {}): Listening {
+    const listening = new Listening();
+    const all: Options = {
+      backoff: { initial: 20, max: 60 },
+      onEvent: ({ data }) => listening.heard.push(data),
+      onGap: (gap) => listening.gaps.push(gap),
+      onRefusal: (refusal) => listening.refusals.push(refusal),
+      onState: (state) => listening.states.push(state),
+      ...options,
+    };
+    const selectors = unique(toSelectors(topics, "0.x"));
+    listening.subscriber = new Subscriber(this.feed.hub, selectors, cursor, all, this.feed);
+    this.subscribers.push(listening.subscriber);
+    return listening;
+  }
+
+  close(): void {
+    for (const subscriber of this.subscribers) subscriber.close();
+  }
+}
+
+class Listening {
+  heard: string[] = [];
+  gaps: Gap[] = [];
+  refusals: Refusal[] = [];
+  states: State[] = [];
+  declare subscriber: Subscriber;
+
+  async open(): Promise<this> {
+    await until(() => this.subscriber.state === "open", () => this.states);
+    return this;
+  }
+
+  async hears(text: string): Promise<void> {
+    await until(() => this.heard.includes(text), () => [text, this.heard.slice(-5), this.states]);
+  }
+}
+
+let count = 0;
+
+async function start(context: TestContext): Promise<{ hub: TestHub; tab: () => Tab }> {
+  const hub = await TestHub.start();
+  const name = `group ${++count}`;
+  const tabs: Tab[] = [];
+  context.after(() => {
+    for (const tab of tabs) tab.close();
+    hub.close();
+  });
+  return {
+    hub,
+    tab: () => {
+      const tab = new Tab(hub, name);
+      tabs.push(tab);
+      return tab;
+    },
+  };
+}
+
+test("many tabs with different topics have one stream, and each hears what it wants, once and in order", async (context) => {
+  const { hub, tab } = await start(context);
+  const listening: { topic: string; listens: Listening }[] = [];
+  for (let number = 0; number < 20; number++) {
+    const topic = `/room/${number % 5}`;
+    listening.push({ topic, listens: tab().subscribe([topic]) });
+  }
+  await Promise.all(listening.map(({ listens }) => listens.open()));
+  await until(() => hub.streams.length === 1, () => hub.streams.length);
+  for (let number = 0; number < 100; number++) hub.publish(`/room/${number % 5}`, `${number}`);
+  await Promise.all(listening.map(({ listens }, index) => listens.hears(`${95 + (index % 5)}`)));
+  for (const [index, { listens }] of listening.entries())
+    assert.deepEqual(listens.heard, Array.from({ length: 20 }, (_, number) => `${number * 5 + (index % 5)}`));
+  assert.equal(hub.streams.length, 1);
+});
+
+test("a page's own cursor brings what came between, though the stream is open, and nothing twice", async (context) => {
+  const { hub, tab } = await start(context);
+  const first = await tab().subscribe(["/a"]).open();
+  hub.publish("/a", "1", "", "1");
+  hub.publish("/b", "2", "", "2");
+  hub.publish("/a", "3", "", "3");
+  await first.hears("3");
+  const others = [tab().subscribe(["/a", "/b"], "1"), tab().subscribe(["/a"], "3"), tab().subscribe(["/b"], "1"), tab().subscribe(["*"], "2")];
+  hub.publish("/b", "4", "", "4");
+  for (const other of others) await other.open();
+  hub.publish("/a", "5", "", "5");
+  hub.publish("/b", "6", "", "6");
+  await until(() => others.every(({ heard }) => heard.length > 0) && hub.streams.length === 1, () => others.map(({ heard }) => heard));
+  hub.publish(["/a", "/b"], "7", "", "7");
+  for (const other of [first, ...others]) await other.hears("7");
+  assert.deepEqual([first, ...others].map(({ heard }) => heard.join("")), ["1357", "234567", "57", "2467", "34567"]);
+  assert.ok([first, ...others].every(({ gaps }) => !gaps.length));
+});
+
+test("under steady traffic tabs come and go, the leading one too, and nobody loses or doubles anything", async (context) => {
+  const { hub, tab } = await start(context);
+  let number = 0;
+  const publish = (): void => {
+    number += 1;
+    hub.publish(number % 3 ? "/a" : "/b", `${number}`, "", `n${number}`);
+  };
+  publish();
+  const timer = setInterval(publish, 1);
+  context.after(() => clearInterval(timer));
+  let tabs: { tab: Tab; begin: number; all: Listening; some: Listening }[] = [];
+  const open = (): void => {
+    const opened = tab();
+    const begin = number;
+    tabs.push({ tab: opened, begin, all: opened.subscribe(["/a", "/b"], `n${begin}`), some: opened.subscribe(["/b"], `n${begin}`) });
+  };
+  const check = async (): Promise<void> => {
+    const last = `${number - (number % 3) + 3}`;
+    for (const { all, some } of tabs) await Promise.all([all.hears(last), some.hears(last)]);
+    for (const { begin, all, some } of tabs) {
+      assert.deepEqual(all.heard, Array.from({ length: all.heard.length }, (_, index) => `${begin + 1 + index}`));
+      const first = begin - (begin % 3) + 3;
+      assert.deepEqual(some.heard, Array.from({ length: some.heard.length }, (_, index) => `${first + 3 * index}`));
+      assert.deepEqual([all.gaps, some.gaps], [[], []]);
+    }
+  };
+  for (let round = 0; round < 12; round++) {
+    open();
+    if (round % 2) open();
+    await check();
+    if (round % 3 === 1) {
+      tabs[0]?.tab.close();
+      tabs = tabs.slice(1);
+    }
+    if (round % 4 === 2) hub.cut();
+    await check();
+  }
+  clearInterval(timer);
+  await until(() => hub.streams.length === 1, () => hub.streams.length);
+});
+
+test("a hub without the extension has one stream for each set of topics", async (context) => {
+  const { hub, tab } = await start(context);
+  hub.isMultiplex = false;
+  hub.publish("/a", "0", "", "0");
+  const first = await tab().subscribe(["/a"]).open();
+  const requests = hub.requests.length;
+  assert.equal(requests, 1);
+  const second = await tab().subscribe(["/a"]).open();
+  const third = await tab().subscribe(["/b"]).open();
+  const fourth = await tab().subscribe(["/a", "/b"]).open();
+  assert.equal(hub.streams.length, 3);
+  hub.publish("/a", "1", "", "1");
+  const late = tab().subscribe(["/a"], "0");
+  hub.publish("/b", "2", "", "2");
+  hub.publish("/a", "3", "", "3");
+  const all = [first, second, third, fourth, late];
+  await Promise.all([late.hears("3"), second.hears("3"), fourth.hears("3"), third.hears("2")]);
+  await until(() => hub.streams.length === 3, () => hub.streams.map(({ topics }) => topics));
+  hub.publish(["/a", "/b"], "4", "", "4");
+  await Promise.all(all.map((each) => each.hears("4")));
+  assert.deepEqual(all.map(({ heard }) => heard.join("")), ["134", "134", "24", "1234", "134"]);
+});
+
+test("templates have a stream of their own, shared by all tabs", async (context) => {
+  const { hub, tab } = await start(context);
+  const all = ["/{room}", "/a", "/{room}", "/{room}"].map((topic) => tab().subscribe([topic]));
+  for (const each of all) await each.open();
+  await until(() => hub.streams.length === 2);
+  assert.deepEqual(hub.streams.map(({ topics }) => topics.join()).sort(), ["/a", "/{room}"]);
+});
+
+test("a topic that the hub refuses leaves the others alone", async (context) => {
+  const { hub, tab } = await start(context);
+  hub.accepts = (_token, { searchParams }) => (searchParams.getAll("topic").includes("bad") ? { status: 400 } : undefined);
+  const good = await tab().subscribe(["/good"]).open();
+  const bad = tab().subscribe(["bad"], "", { backoff: { initial: 2, max: 2 } });
+  await until(() => bad.refusals.length > 2);
+  hub.publish("/good", "heard");
+  await good.hears("heard");
+  assert.equal(bad.subscriber.state, "refused");
+  // All of them at once.
+  const fresh = await start(context);
+  fresh.hub.accepts = hub.accepts;
+  const opened = fresh.tab();
+  const [other, worse] = [opened.subscribe(["/good"]), opened.subscribe(["bad"])];
+  await other.open();
+  await until(() => worse.refusals.length > 1);
+});
+
+test("a topic that is added is heard from then on", async (context) => {
+  const { hub, tab } = await start(context);
+  const leading = await tab().subscribe(["/a"]).open();
+  const { subscriber, heard } = await tab().subscribe(["/a"]).open();
+  hub.publish("/b", "before", "", "1");
+  subscriber.add("/b");
+  await until(() => hub.streams.length === 1 && hub.streams[0]?.topics.includes("/b") === true);
+  hub.publish("/a", "between", "", "2");
+  await until(() => heard.includes("between"));
+  hub.publish("/b", "after", "", "3");
+  await until(() => heard.includes("after"));
+  subscriber.remove("/b");
+  hub.publish("/b", "too late", "", "4");
+  hub.publish("/a", "last", "", "5");
+  await leading.hears("last");
+  await until(() => heard.includes("last"));
+  assert.deepEqual(heard, ["between", "after", "last"]);
+  assert.deepEqual(leading.heard, ["between", "last"]);
+});
+
+test("a hub that has lost its log tells each tab", async (context) => {
+  const { hub, tab } = await start(context);
+  const all = [await tab().subscribe(["/a"]).open(), await tab().subscribe(["/a"]).open()];
+  hub.publish("/a", "1", "", "1");
+  for (const each of all) await each.hears("1");
+  hub.log = [];
+  hub.cut();
+  hub.publish("/a", "2", "", "2");
+  for (const each of all) await each.hears("2");
+  assert.deepEqual(all.map(({ gaps }) => gaps), [[{ asked: "1", answered: "earliest" }], [{ asked: "1", answered: "earliest" }]]);
+});
+
+test("any tab can renew the credentials of the stream", async (context) => {
+  const { hub, tab } = await start(context);
+  await tab().subscribe(["/a"]).open();
+  const { subscriber } = await tab().subscribe(["/a"]).open();
+  subscriber.renew();
+  await until(() => hub.requests.length === 2 && hub.streams.length === 1);
+});
