@@ -217,7 +217,7 @@ impl Hub {
     /// If the log cannot be read.
     pub async fn resolve(&self, cursor: &Cursor) -> Result<Box<str>, TransportError> {
         let shard = self.next_shard();
-        Ok(Beginning::find(&self.node, cursor, false, || shard.recent()).await?.cursor)
+        Ok(Beginning::find(&self.node, cursor, false, false, &shard).await?.cursor)
     }
 
     /// The id of the newest update, as a cursor: a stream that begins after it gets everything that is published

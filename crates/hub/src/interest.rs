@@ -128,6 +128,17 @@ impl Interest {
         !update.is_private() || self.grants.may_receive(update.topics())
     }
 
+    /// Whether the subscriber may know that an update which it receives has this topic. Topics of a public update are public. A
+    /// topic of a private update is known to subscribers that have asked for it by its name, and to those with a grant for
+    /// it: publishers address several readers with one private update, and none has to learn of the others.
+    pub(crate) fn may_know(&self, update: &Update, topic: &Topic) -> bool {
+        let is_named =
+            |matcher: &Matcher| matches!(matcher, Matcher::Exact(text) if **text == *topic.as_str());
+        !update.is_private()
+            || self.matchers.iter().any(is_named)
+            || self.grants.subscribe.iter().any(|matcher| matcher.matches(topic))
+    }
+
     /// Whether it may receive subscription events: a matcher and a grant may select their topics. False only if none does.
     pub(crate) fn receives_events(&self, hub: &HubUrl) -> bool {
         let topics = format!("{}/subscriptions/", hub.path());

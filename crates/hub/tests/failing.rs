@@ -75,6 +75,7 @@ async fn fails(panics: bool) {
         dialect: Dialect::V1,
         matchers: vec![Matcher::selector("a", &Limits::default()).expect("valid")],
         cursor: None,
+        multiplex: false,
     };
     let publish = async || {
         hub.publish(request::publish(b"topic=a", hub.url(), &Limits::default()).expect("valid")).await
@@ -109,7 +110,7 @@ async fn a_follower_that_panics_makes_the_hub_fail() {
 async fn a_stream_whose_carrier_panics_was_not_left_by_its_client() {
     let hub = Hub::start(Arc::new(MemoryTransport::new(1)), Settings::default()).await.expect("start");
     let matchers = vec![Matcher::selector("a", &Limits::default()).expect("valid")];
-    let request = SubscribeRequest { dialect: Dialect::V1, matchers, cursor: None };
+    let request = SubscribeRequest { dialect: Dialect::V1, matchers, cursor: None, multiplex: false };
     let session = hub.subscribe(request, Arc::new(Grants::default()), None).await.expect("a stream");
     let carrier = tokio::spawn(async move {
         let _session = session;

@@ -121,8 +121,12 @@ async fn subscribe(hub: Hub, transport: Arc<dyn Transport>, seed: u64, published
             )
         }
     };
-    let request =
-        SubscribeRequest { dialect: Dialect::Legacy, matchers: matchers.clone(), cursor: cursor.clone() };
+    let request = SubscribeRequest {
+        dialect: Dialect::Legacy,
+        matchers: matchers.clone(),
+        cursor: cursor.clone(),
+        multiplex: false,
+    };
     let session = hub.subscribe(request, Arc::new(grants.clone()), None).await.expect("subscribe");
     let head = transport.head().await.expect("head").position;
     published.joined.send_modify(|joined| *joined += 1);
@@ -346,8 +350,12 @@ async fn publishers_wait_for_a_crowd_that_is_slow_as_a_whole() {
     let hub = Hub::start(Arc::new(MemoryTransport::new(100)), settings).await.expect("start");
     let mut crowd = Vec::new();
     for _ in 0..4 {
-        let request =
-            SubscribeRequest { dialect: Dialect::Legacy, matchers: vec![matcher("a")], cursor: None };
+        let request = SubscribeRequest {
+            dialect: Dialect::Legacy,
+            matchers: vec![matcher("a")],
+            cursor: None,
+            multiplex: false,
+        };
         let session = hub.subscribe(request, Arc::default(), None).await.expect("subscribe");
         crowd.push(Reader::Socket(carry(session, Framing::Chunked).await));
     }

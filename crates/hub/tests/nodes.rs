@@ -311,7 +311,12 @@ fn matcher(selector: &str) -> Matcher {
 
 async fn subscribe(hub: &Hub, selector: &str, cursor: Option<&str>) -> Session {
     let cursor = cursor.map(Cursor::parse);
-    let request = SubscribeRequest { dialect: Dialect::Legacy, matchers: vec![matcher(selector)], cursor };
+    let request = SubscribeRequest {
+        dialect: Dialect::Legacy,
+        matchers: vec![matcher(selector)],
+        cursor,
+        multiplex: false,
+    };
     let grants = Grants { subscribe: vec![matcher("*")], ..Grants::default() };
     let subscribing = hub.subscribe(request, Arc::new(grants), None);
     let subscribed = tokio::time::timeout(PATIENCE, subscribing).await.expect("an answer");
@@ -409,6 +414,7 @@ async fn a_stream_that_reads_its_history_outlasts_an_unavailable_log() {
         dialect: Dialect::Legacy,
         matchers: vec![matcher("a")],
         cursor: Some(Cursor::parse("earliest")),
+        multiplex: false,
     };
     store.set_unavailable(true);
     let subscribing = tokio::spawn({

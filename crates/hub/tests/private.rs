@@ -102,7 +102,7 @@ async fn subscribe(hub: &Hub, subscriber: &Subscriber, cursor: Option<Cursor>) -
     let mut selected = matchers(&subscriber.selected);
     selected.push(Matcher::Exact("end".into()));
     let grants = Grants { subscribe: matchers(&subscriber.granted), ..Grants::default() };
-    let request = SubscribeRequest { dialect: Dialect::V1, matchers: selected, cursor };
+    let request = SubscribeRequest { dialect: Dialect::V1, matchers: selected, cursor, multiplex: false };
     hub.subscribe(request, Arc::new(grants), None).await.expect("subscribed")
 }
 

@@ -35,7 +35,12 @@ fn granted(selectors: &[&str]) -> Arc<Grants> {
 
 async fn subscribe(hub: &Hub, selectors: &[&str], cursor: Option<&str>, grants: Arc<Grants>) -> Session {
     let cursor = cursor.map(Cursor::parse);
-    let request = SubscribeRequest { dialect: Dialect::Legacy, matchers: matchers(selectors), cursor };
+    let request = SubscribeRequest {
+        dialect: Dialect::Legacy,
+        matchers: matchers(selectors),
+        cursor,
+        multiplex: false,
+    };
     let mut session = hub.subscribe(request, grants, None).await.expect("subscribe");
     assert_eq!(next(&mut session).await.as_deref(), Some(":\n"), "the first bytes are a comment");
     session
@@ -149,14 +154,20 @@ async fn of_several_cursors_the_newest_that_is_kept_counts() {
         let cursor = Cursor::newest(cursors.iter().copied(), &Limits::default()).expect("few");
         let resolved = hub.resolve(cursor.as_ref().expect("some")).await.expect("resolved");
         assert_eq!(&*resolved, answer, "{cursors:?}");
-        let request = SubscribeRequest { dialect: Dialect::Legacy, matchers: matchers(&["a"]), cursor };
+        let request = SubscribeRequest {
+            dialect: Dialect::Legacy,
+            matchers: matchers(&["a"]),
+            cursor,
+            multiplex: false,
+        };
         let mut session = hub.subscribe(request, Arc::default(), None).await.expect("subscribe");
         assert_eq!(session.cursor(), answer, "{cursors:?}");
         assert_eq!(next(&mut session).await.as_deref(), Some(":\n"));
         assert_eq!(ids(&mut session, expected.len()).await, expected, "{cursors:?}");
     }
     let cursor = Cursor::newest(["2", "3"], &Limits::default()).expect("few");
-    let request = SubscribeRequest { dialect: Dialect::Legacy, matchers: matchers(&["a"]), cursor };
+    let request =
+        SubscribeRequest { dialect: Dialect::Legacy, matchers: matchers(&["a"]), cursor, multiplex: false };
     let mut session = hub.subscribe(request, Arc::default(), None).await.expect("subscribe");
     assert_eq!(next(&mut session).await.as_deref(), Some(":\n"));
     publish(&hub, "topic=a&id=4").await;
@@ -205,7 +216,12 @@ async fn a_stream_says_how_long_its_client_waits_before_it_comes_back() {
     let hub = start(10, Settings { retry: Some(Duration::from_secs(5)), ..quiet() }).await;
     let mut all = Vec::new();
     for _ in 0..20 {
-        let request = SubscribeRequest { dialect: Dialect::Legacy, matchers: matchers(&["a"]), cursor: None };
+        let request = SubscribeRequest {
+            dialect: Dialect::Legacy,
+            matchers: matchers(&["a"]),
+            cursor: None,
+            multiplex: false,
+        };
         let mut session = hub.subscribe(request, Arc::default(), None).await.expect("subscribe");
         let first = next(&mut session).await.expect("the first bytes");
         let millis =
@@ -224,7 +240,12 @@ async fn browser(
     grants: Arc<Grants>,
 ) -> (Session, String) {
     let cursor = cursor.map(Cursor::parse);
-    let request = SubscribeRequest { dialect: Dialect::Legacy, matchers: matchers(selectors), cursor };
+    let request = SubscribeRequest {
+        dialect: Dialect::Legacy,
+        matchers: matchers(selectors),
+        cursor,
+        multiplex: false,
+    };
     let mut session = hub.subscribe(request, grants, None).await.expect("subscribe");
     session.name_cursors();
     let first = next(&mut session).await.expect("the first bytes");
@@ -302,7 +323,12 @@ async fn a_cursor_is_an_update_for_whoever_receives_no_subscription_events() {
 async fn a_stream_ends_at_the_end_of_its_lifetime() {
     let hub = start(10, quiet()).await;
     let close_at = Instant::now() + Duration::from_secs(60);
-    let request = SubscribeRequest { dialect: Dialect::Legacy, matchers: matchers(&["a"]), cursor: None };
+    let request = SubscribeRequest {
+        dialect: Dialect::Legacy,
+        matchers: matchers(&["a"]),
+        cursor: None,
+        multiplex: false,
+    };
     let mut session = hub.subscribe(request, Arc::default(), Some(close_at)).await.expect("subscribe");
     assert!(session.next().await.is_some());
     assert_eq!(session.next().await, None);
@@ -315,7 +341,12 @@ async fn a_stream_ends_at_the_end_of_its_lifetime() {
 async fn nothing_is_delivered_after_the_end_of_life_even_if_it_waits() {
     tokio::time::pause();
     let hub = start(10, quiet()).await;
-    let request = SubscribeRequest { dialect: Dialect::Legacy, matchers: matchers(&["a"]), cursor: None };
+    let request = SubscribeRequest {
+        dialect: Dialect::Legacy,
+        matchers: matchers(&["a"]),
+        cursor: None,
+        multiplex: false,
+    };
     let close_at = Instant::now() + Duration::from_secs(1);
     let mut session = hub.subscribe(request, Arc::default(), Some(close_at)).await.expect("subscribe");
     assert!(session.next().await.is_some());
@@ -333,7 +364,12 @@ async fn stopping_ends_all_streams_and_refuses_new_ones() {
     hub.stop().await;
     assert_eq!(session.next().await, None);
     assert_eq!(session.closed(), Some(Closed::Stopping));
-    let request = SubscribeRequest { dialect: Dialect::Legacy, matchers: matchers(&["a"]), cursor: None };
+    let request = SubscribeRequest {
+        dialect: Dialect::Legacy,
+        matchers: matchers(&["a"]),
+        cursor: None,
+        multiplex: false,
+    };
     let refused = hub.subscribe(request, Arc::default(), None).await;
     assert!(matches!(refused, Err(SubscribeError::Stopping)));
 }
@@ -343,7 +379,12 @@ async fn streams_that_would_not_be_let_in_any_more_end_and_others_stay() {
     let hub = start(10, quiet()).await;
     let admitted = async |admission: u64, cursor: Option<&str>| {
         let cursor = cursor.map(Cursor::parse);
-        let request = SubscribeRequest { dialect: Dialect::Legacy, matchers: matchers(&["a"]), cursor };
+        let request = SubscribeRequest {
+            dialect: Dialect::Legacy,
+            matchers: matchers(&["a"]),
+            cursor,
+            multiplex: false,
+        };
         let mut session = hub.subscribe(request, Arc::default(), None).await.expect("subscribe");
         session.set_admission(admission.into());
         assert_eq!(next(&mut session).await.as_deref(), Some(":\n"));

@@ -115,6 +115,33 @@ pub fn encode(id: &EventId, event_type: Option<&EventType>, retry: Option<Retry>
     Frame::finish(out)
 }
 
+/// An event behind the lines that name its topics, one field `topic` for each: for clients that carry several subscriptions
+/// over one stream. The standard's parser skips a field that it does not know.
+///
+/// ```
+/// use petasos_protocol::{event::EventId, sse};
+/// let event = sse::encode(&EventId::from_uuid("1"), None, None, "x");
+/// let lines = sse::topic_lines(["a", "b"]);
+/// assert_eq!(&sse::with_topics(&lines, &event).event()[..], b"topic: a\ntopic: b\nid: urn:uuid:1\ndata: x\n\n");
+/// ```
+pub fn with_topics(lines: &Frame, event: &Frame) -> Frame {
+    let (lines, event) = (lines.event_bytes(), event.event_bytes());
+    let mut out = Vec::with_capacity(CHUNK_HEAD_MAX + lines.len() + event.len() + CHUNK_END.len());
+    out.resize(CHUNK_HEAD_MAX, 0);
+    out.extend_from_slice(lines);
+    out.extend_from_slice(event);
+    Frame::finish(out)
+}
+
+/// The lines of [`with_topics`] without the event, in the order of the topics. A topic holds no line end.
+pub fn topic_lines<'a>(topics: impl IntoIterator<Item = &'a str>) -> Frame {
+    let mut out = vec![0; CHUNK_HEAD_MAX];
+    for topic in topics {
+        field(&mut out, "topic", topic);
+    }
+    Frame::finish(out)
+}
+
 /// The beginning of a stream: the time that a client waits before it connects again, and the id of [`cursor`]. Without
 /// either, a comment.
 ///
@@ -122,19 +149,19 @@ pub fn encode(id: &EventId, event_type: Option<&EventType>, retry: Option<Retry>
 /// would deliver as an empty message.
 ///
 /// ```
-/// use petasos_protocol::{event::Retry, sse};
-/// let opening = sse::opening(Some(Retry::from_millis(2_900)), Some("urn:uuid:1"));
+/// use petasos_protocol::{event::Retry, sse::{self, Remark}};
+/// let opening = sse::opening(Some(Retry::from_millis(2_900)), Some(("urn:uuid:1", Remark::None)));
 /// assert_eq!(&opening.event()[..], b"retry: 2900\nevent: petasos-cursor\nid: urn:uuid:1\ndata: \n\n");
 /// assert_eq!(&sse::opening(Some(Retry::from_millis(2_900)), None).event()[..], b"retry: 2900\n");
 /// assert_eq!(&sse::opening(None, None).event()[..], sse::COMMENT);
 /// ```
-pub fn opening(retry: Option<Retry>, cursor: Option<&str>) -> Frame {
+pub fn opening(retry: Option<Retry>, cursor: Option<(&str, Remark)>) -> Frame {
     let mut out = vec![0; CHUNK_HEAD_MAX];
     if let Some(retry) = retry {
         field(&mut out, "retry", &retry.millis().to_string());
     }
     match cursor {
-        Some(id) => name_cursor(&mut out, id),
+        Some((id, remark)) => name_cursor(&mut out, id, remark),
         None if retry.is_none() => out.extend_from_slice(COMMENT),
         None => {}
     }
@@ -143,25 +170,47 @@ pub fn opening(retry: Option<Retry>, cursor: Option<&str>) -> Frame {
 
 /// An event that only names the cursor with which a browser comes back. `id` is an [`EventId`] or `earliest`.
 ///
-/// Its type is [`CURSOR_TYPE`] and its data is empty, so a page hears nothing of it unless it listens for that type. By the
+/// Its type is [`CURSOR_TYPE`], so a page hears nothing of it unless it listens for that type. By the
 /// HTML standard (section "Interpreting an event stream") the field `id` alone would do, and Chromium takes that; Firefox
 /// and WebKit take an id only from an event that they dispatch. Client libraries that hand every event to one function
-/// deliver this one, too. So it is for browsers alone.
+/// deliver this one, too. So it is for browsers and for clients that ask for it.
 ///
 /// ```
-/// let event = petasos_protocol::sse::cursor("urn:uuid:1").event();
+/// use petasos_protocol::sse::{self, Remark};
+/// let event = sse::cursor("urn:uuid:1", Remark::None).event();
 /// assert_eq!(&event[..], b"event: petasos-cursor\nid: urn:uuid:1\ndata: \n\n");
+/// let event = sse::cursor("urn:uuid:1", Remark::Live).event();
+/// assert_eq!(&event[..], b"event: petasos-cursor\nid: urn:uuid:1\ndata: live\n\n");
 /// ```
-pub fn cursor(id: &str) -> Frame {
+pub fn cursor(id: &str, remark: Remark) -> Frame {
     let mut out = vec![0; CHUNK_HEAD_MAX];
-    name_cursor(&mut out, id);
+    name_cursor(&mut out, id, remark);
     Frame::finish(out)
 }
 
-fn name_cursor(out: &mut Vec<u8>, id: &str) {
+/// What an event of [`cursor`] says beside the cursor, in its data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remark {
+    /// Nothing.
+    None,
+    /// The first event of a stream that names topics: the hub has understood that it was asked to.
+    Multiplex,
+    /// Everything that the stream had to replay has come. What follows is new.
+    Live,
+}
+
+fn name_cursor(out: &mut Vec<u8>, id: &str, remark: Remark) {
     field(out, "event", CURSOR_TYPE);
     field(out, "id", id);
-    field(out, "data", "");
+    field(
+        out,
+        "data",
+        match remark {
+            Remark::None => "",
+            Remark::Multiplex => "multiplex",
+            Remark::Live => "live",
+        },
+    );
     out.push(b'\n');
 }
 

@@ -119,7 +119,10 @@ impl<S: Sink> Delivery<S> {
         self.count_missed(&missed);
         let key = self.members.next_key();
         let pushed = sink.push(missed.into_iter(), &self.ring, &mut S::Scratch::default(), now);
-        if pushed.is_err() || sink.flush(&self.ring, now).is_err() {
+        let is_open = pushed.is_ok()
+            && sink.caught_up(&self.ring, after, now).is_ok()
+            && sink.flush(&self.ring, now).is_ok();
+        if !is_open {
             return;
         }
         // A socket that cannot be registered is closed: its peer comes back.

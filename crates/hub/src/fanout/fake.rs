@@ -146,6 +146,10 @@ impl Sink for Fake {
         self.flush(ring, now)
     }
 
+    fn caught_up(&mut self, _: &Ring, _: Position, _: Instant) -> Result<(), Gone> {
+        Ok(())
+    }
+
     fn flush(&mut self, ring: &Ring, now: Instant) -> Result<(), Gone> {
         let mut state = self.peer.state();
         if state.has_left {

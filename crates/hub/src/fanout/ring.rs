@@ -1,10 +1,12 @@
 //! The entries that a shard has delivered last. Frames that a slow socket has not taken stand here, once for all members. A
 //! stream that comes out of the history is attached at the exact position that it has reached, if that lies in the ring.
 
-use std::collections::VecDeque;
+use std::{cell::OnceCell, collections::VecDeque};
 
 use petasos_protocol::{
     event::EventId,
+    sse::{self, Frame},
+    topic::Topic,
     update::{Origin, Update},
 };
 
@@ -13,6 +15,9 @@ use crate::log::transport::{Entry, Position};
 /// The newest entries of the log, as far as a shard has come.
 pub(crate) struct Ring {
     entries: VecDeque<Entry>,
+    /// The lines that name the topics of each entry, once a member needs them. [`Update::size`] has room for them: it counts each
+    /// topic twice.
+    topic_lines: VecDeque<OnceCell<Box<Frame>>>,
     bytes: usize,
     /// The number of the first entry.
     first: EntryNumber,
@@ -47,7 +52,15 @@ const BYTES_MAX: usize = 16 * 1024 * 1024;
 impl Ring {
     /// Empty; the first entry will be the one after `head`.
     pub(crate) fn new(head: Position) -> Self {
-        Self { entries: VecDeque::new(), bytes: 0, first: 0, start: head, end: head, newest_update: None }
+        Self {
+            entries: VecDeque::new(),
+            topic_lines: VecDeque::new(),
+            bytes: 0,
+            first: 0,
+            start: head,
+            end: head,
+            newest_update: None,
+        }
     }
 
     /// The position before the first entry.
@@ -68,6 +81,7 @@ impl Ring {
             self.newest_update = Some(entry.update.id().clone());
         }
         self.entries.push_back(entry);
+        self.topic_lines.push_back(OnceCell::new());
         self.first.wrapping_add(self.entries.len() as u32 - 1)
     }
 
@@ -77,6 +91,25 @@ impl Ring {
             update: self.newest_update.as_ref(),
             entry: self.entries.back().map(|entry| entry.update.id()),
         }
+    }
+
+    /// The ids of the newest entries behind a position that the ring has reached.
+    pub(crate) fn newest_after(&self, after: Position) -> Newest<'_> {
+        let later = || self.entries.iter().rev().take_while(|entry| entry.position > after);
+        let updates = |entry: &&Entry| entry.update.origin() == Origin::Publisher;
+        Newest {
+            update: later().find(updates).map(|entry| entry.update.id()),
+            entry: later().next().map(|entry| entry.update.id()),
+        }
+    }
+
+    /// The lines that name all topics of an update that the ring holds: see [`sse::with_topics`].
+    pub(crate) fn topic_lines(&self, entry: EntryNumber) -> &Frame {
+        let at = self.index(entry);
+        self.topic_lines[at].get_or_init(|| {
+            let topics = self.entries[at].update.topics().iter();
+            Box::new(sse::topic_lines(topics.map(Topic::as_str)))
+        })
     }
 
     /// An update that the ring holds.
@@ -134,6 +167,7 @@ impl Ring {
             self.bytes -= oldest.update.size();
             self.start = oldest.position;
         }
+        self.topic_lines.drain(..count);
         self.first = self.first.wrapping_add(count as u32);
     }
 }
@@ -175,6 +209,32 @@ mod tests {
         assert_eq!(ring.before(oldest), ring.start());
         assert_eq!((ring.older_than(oldest), ring.older_than(entry)), (0, ENTRIES_MAX - 2));
         assert_eq!(ring.spare(), ENTRIES_MAX - ENTRIES_KEPT);
+    }
+
+    #[test]
+    fn topics_are_written_once_for_the_entry_that_has_them_and_go_with_it() {
+        let mut ring = Ring::new(at(0));
+        for sequence in 1..=20 {
+            push(&mut ring, sequence, &format!("x&topic=b{sequence}"));
+            let (entry, _) = ring.after(at(sequence - 1)).next().expect("the last");
+            ring.topic_lines(entry);
+        }
+        ring.trim(15);
+        let lines: Vec<_> = ring.after(at(0)).map(|(entry, _)| ring.topic_lines(entry)).collect();
+        let expected: Vec<_> = (16..=20).map(|sequence| format!("topic: a\ntopic: b{sequence}\n")).collect();
+        assert!(lines.iter().map(|lines| lines.event_bytes()).eq(expected.iter().map(String::as_bytes)));
+        let (entry, _) = ring.after(at(18)).next().expect("the last but one");
+        assert!(std::ptr::eq(ring.topic_lines(entry), ring.topic_lines(entry)), "the same for all members");
+    }
+
+    #[test]
+    fn the_newest_ids_behind_a_position_are_of_entries_behind_it() {
+        let mut ring = Ring::new(at(0));
+        for sequence in 1..=3 {
+            push(&mut ring, sequence, "x");
+        }
+        let newest = |after| ring.newest_after(at(after)).update.map(EventId::as_str);
+        assert_eq!([0, 2, 3, 9].map(newest), [Some("3"), Some("3"), None, None]);
     }
 
     #[test]

@@ -44,6 +44,13 @@ pub(crate) trait Sink: Sized + Send + 'static {
         now: Instant,
     ) -> Result<(), Gone>;
 
+    /// The member has been given everything that it wants up to the end of the ring, or up to `after` if that lies ahead. Called
+    /// once, before [`Sink::admit`].
+    ///
+    /// # Errors
+    /// [`Gone`]: the stream takes nothing more.
+    fn caught_up(&mut self, ring: &Ring, after: Position, now: Instant) -> Result<(), Gone>;
+
     /// Sends what is unsent, as far as the peer takes it at once.
     ///
     /// # Errors

@@ -7,6 +7,8 @@
 //!   Without a cursor it misses nothing that was committed after it began.
 //! - A subscriber that has received nothing comes back with the cursor that the hub has named, in the answer or, for half of
 //!   the subscribers, in the stream.
+//! - A stream that carries several subscriptions names the topics of each event. When it says that it is live, everything up to
+//!   the id that it names has come, and nothing up to there follows.
 //! - In the end every subscriber has come to the end of the log, and no node has failed.
 
 use std::{
@@ -45,6 +47,7 @@ pub(super) struct Counts {
     pub(super) lagged: u64,
     pub(super) lost: u64,
     pub(super) named: u64,
+    pub(super) live: u64,
 }
 
 impl Counts {
@@ -56,12 +59,13 @@ impl Counts {
         self.lagged += other.lagged;
         self.lost += other.lost;
         self.named += other.named;
+        self.live += other.live;
     }
 
     /// The number of what happened most rarely.
     pub(super) fn rarest(self) -> u64 {
-        let Self { delivered, reconnected, continued, earliest, lagged, lost, named } = self;
-        [delivered, reconnected, continued, earliest, lagged, lost, named]
+        let Self { delivered, reconnected, continued, earliest, lagged, lost, named, live } = self;
+        [delivered, reconnected, continued, earliest, lagged, lost, named, live]
             .into_iter()
             .min()
             .unwrap_or_default()
@@ -215,6 +219,8 @@ struct Subscriber {
     grants: Arc<Grants>,
     /// Whether its streams name cursors.
     is_browser: bool,
+    /// Whether its streams name topics, and say when they are live.
+    multiplex: bool,
     /// The cursor with which it comes back.
     last: Option<String>,
 }
@@ -226,8 +232,8 @@ impl Subscriber {
             (0..1 + random.below(2)).map(|_| parse(SELECTORS[random.below(SELECTORS.len())])).collect();
         let granted = random.percent(50).then(|| parse(SELECTORS[random.below(SELECTORS.len())]));
         let grants = Grants { subscribe: granted.into_iter().collect(), ..Grants::default() };
-        let is_browser = random.percent(50);
-        Self { random, matchers, grants: Arc::new(grants), is_browser, last: None }
+        let (is_browser, multiplex) = (random.percent(50), random.percent(40));
+        Self { random, matchers, grants: Arc::new(grants), is_browser, multiplex, last: None }
     }
 
     async fn live(mut self, number: usize, simulation: Rc<Simulation>) {
@@ -238,7 +244,9 @@ impl Subscriber {
             }
             let node = &simulation.nodes[self.random.below(simulation.nodes.len())];
             let cursor = self.last.as_deref().map(Cursor::parse);
-            let request = SubscribeRequest { dialect: Dialect::V1, matchers: self.matchers.clone(), cursor };
+            let known = simulation.log.committed().len();
+            let (matchers, multiplex) = (self.matchers.clone(), self.multiplex);
+            let request = SubscribeRequest { dialect: Dialect::V1, matchers, cursor, multiplex };
             let Ok(mut session) = node.subscribe(request, Arc::clone(&self.grants), None).await else {
                 sleep(Duration::from_millis(100)).await;
                 continue;
@@ -259,8 +267,14 @@ impl Subscriber {
                 None => First::NotLaterThan(simulation.log.committed().len()),
             };
             let mut cursor = answer.clone();
-            let ids = self.read(session, &mut cursor, &simulation).await;
-            if let Err(problem) = self.check(&simulation.log.committed(), &first, &ids) {
+            let (ids, lives) = self.read(session, &mut cursor, &simulation).await;
+            let committed = simulation.log.committed();
+            // Without a cursor, a stream may begin where its node is while the log is unavailable.
+            let known = if matches!(first, First::NotLaterThan(_)) { 0 } else { known };
+            let checked = self
+                .check(&committed, &first, &ids)
+                .and_then(|()| self.check_lives(&committed, known, &ids, &lives));
+            if let Err(problem) = checked {
                 simulation.report(format!(
                     "subscriber {number}, cursor {:?}, answer {answer:?}: {problem}",
                     self.last
@@ -274,24 +288,25 @@ impl Subscriber {
         }
     }
 
-    /// Reads until the stream ends, until the subscriber has enough, or until the last update. Moves its cursor on.
+    /// Reads until the stream ends, until the subscriber has enough, or until the last update. Moves its cursor on. Returns the
+    /// ids, and where the stream was live.
     async fn read(
         &mut self,
         mut session: Session,
         cursor: &mut String,
         simulation: &Simulation,
-    ) -> Vec<String> {
+    ) -> (Vec<String>, Vec<Live>) {
         let pause = match self.random.below(3) {
             0 => Duration::ZERO,
             1 => Duration::from_millis(5),
             _ => Duration::from_millis(60),
         };
         let enough = Instant::now() + self.random.duration(Duration::from_secs(5));
-        let mut ids = Vec::new();
+        let (mut ids, mut lives) = (Vec::new(), Vec::new());
         loop {
             let has_enough = enough < Instant::now() && Instant::now() < simulation.until;
             let next = match timeout(Duration::from_secs(1), session.next()).await {
-                _ if has_enough => return ids,
+                _ if has_enough => return (ids, lives),
                 Err(_) => continue,
                 Ok(next) => next,
             };
@@ -301,18 +316,26 @@ impl Subscriber {
                     Some(Closed::LogLost) => counts.lost += 1,
                     _ => {}
                 });
-                return ids;
+                return (ids, lives);
             };
             let text = std::str::from_utf8(&frame).expect("UTF-8");
             if let Some(id) = text.lines().find_map(|line| line.strip_prefix("id: ")) {
                 id.clone_into(cursor);
                 if text.contains(sse::CURSOR_TYPE) {
                     simulation.count(|counts| counts.named += 1);
+                    if text.contains("data: live") {
+                        simulation.count(|counts| counts.live += 1);
+                        lives.push(Live { behind: ids.len(), id: id.to_owned() });
+                    }
                     continue;
+                }
+                let topics = text.lines().take_while(|line| line.starts_with("topic: ")).count();
+                if (topics > 0) != self.multiplex {
+                    simulation.report(format!("{topics} topics before {id}"));
                 }
                 ids.push(id.to_owned());
                 if id == "last" {
-                    return ids;
+                    return (ids, lives);
                 }
             }
             if Instant::now() < simulation.until {
@@ -366,6 +389,49 @@ impl Subscriber {
             }
         }
     }
+
+    /// Whether everything up to the ids at which the stream was live came before, and nothing after. `known`: how many entries
+    /// the log held when the stream was asked for.
+    fn check_lives(
+        &self,
+        committed: &[Entry],
+        known: usize,
+        ids: &[String],
+        lives: &[Live],
+    ) -> Result<(), String> {
+        let interest = Interest::new(self.matchers.clone(), Arc::clone(&self.grants));
+        let index = |id: &str| committed.iter().position(|entry| entry.update.id().as_str() == id);
+        for Live { behind, id } in lives {
+            let at = match (index(id), id.as_str()) {
+                (Some(at), _) => at + 1,
+                (None, Cursor::EARLIEST) => 0,
+                (None, _) => return Err(format!("live at {id}, which was never committed")),
+            };
+            let (before, after) = ids.split_at(*behind);
+            let last = before.last().and_then(|id| index(id)).map_or(at, |last| last + 1);
+            if last > at {
+                return Err(format!("live at {id}, before which {:?} had come", before.last()));
+            }
+            if after.first().and_then(|id| index(id)).is_some_and(|next| next < at) {
+                return Err(format!("live at {id}, and then {:?} came", after.first()));
+            }
+            let is_missing = |entry: &&Entry| interest.wants(&entry.update);
+            let missing = committed[last..at].iter().find(is_missing);
+            let epoch = at.checked_sub(1).map(|at| committed[at].position.epoch);
+            let later = committed[..known].iter().skip(at);
+            let unseen = later.filter(|entry| Some(entry.position.epoch) == epoch).find(is_missing);
+            if let Some(missing) = missing.or(unseen) {
+                return Err(format!("live at {id}, and {:?} had not come", missing.update.id()));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A stream has said that it is live: behind so many ids, at this one.
+struct Live {
+    behind: usize,
+    id: String,
 }
 
 /// Where a stream has to begin.

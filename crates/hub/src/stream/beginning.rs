@@ -7,10 +7,14 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     TransportError,
+    fanout::shard::Shard,
     log::transport::{Position, Trimmed},
     metrics::outcome::ReplayOutcome,
     node::Node,
-    stream::history::{History, PAGE_ENTRIES, UNAVAILABLE_PAUSE},
+    stream::{
+        carrier::Carrier,
+        history::{History, PAGE_ENTRIES, UNAVAILABLE_PAUSE},
+    },
 };
 
 /// Where in the log a stream begins.
@@ -42,15 +46,18 @@ impl Beginning {
     /// a moment read nothing of the log, which may be a store elsewhere.
     ///
     /// It waits for an unavailable log, as long as the settings say: a browser that is refused once never comes back.
+    ///
+    /// `reaches`: the stream has everything that the log holds now before it is live, so a ring that ends before is not enough.
     pub(crate) async fn find(
         node: &Node,
         cursor: &Cursor,
         receives_events: bool,
-        recent: impl Fn() -> Position,
+        reaches: bool,
+        shard: &Shard<Carrier>,
     ) -> Result<Self, TransportError> {
         let deadline = Instant::now() + node.settings.log_wait_max;
         loop {
-            match Self::look(node, cursor, receives_events, recent()).await {
+            match Self::look(node, cursor, receives_events, reaches, shard).await {
                 Err(TransportError::Unavailable(_))
                     if Instant::now() + UNAVAILABLE_PAUSE <= deadline && node.health.is_alive() =>
                 {
@@ -65,8 +72,10 @@ impl Beginning {
         node: &Node,
         cursor: &Cursor,
         receives_events: bool,
-        recent: Position,
+        reaches: bool,
+        shard: &Shard<Carrier>,
     ) -> Result<Self, TransportError> {
+        let end = if reaches { node.transport.head().await?.position } else { Position::EARLIEST };
         let located = match cursor {
             Cursor::Blank => return Self::at_end(node, receives_events).await,
             Cursor::Earliest => None,
@@ -74,7 +83,8 @@ impl Beginning {
             Cursor::AfterNewest(ids) => Self::newest(node, ids).await?,
         };
         if let Some((after, id)) = located
-            && after >= recent
+            && after >= shard.recent()
+            && end <= shard.through().max(after)
         {
             let replay = Some(ReplayOutcome::Complete);
             return Ok(Self { replay, ..Self::caught_up(after, id.into()) });

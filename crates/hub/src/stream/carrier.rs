@@ -13,6 +13,7 @@ use crate::{
         sink::{Eviction, Gone, Sink, Tick},
     },
     interest::Interest,
+    log::transport::Position,
     stream::{
         polled::outbox::Polled,
         socket::parked::{Evicted, Parked, Scratch},
@@ -66,6 +67,13 @@ impl Sink for Carrier {
         match self {
             Self::Polled(polled) => polled.push(entries, ring),
             Self::Socket(parked) => parked.push(entries, ring, scratch, now),
+        }
+    }
+
+    fn caught_up(&mut self, ring: &Ring, after: Position, now: Instant) -> Result<(), Gone> {
+        match self {
+            Self::Polled(polled) => polled.caught_up(ring, after),
+            Self::Socket(parked) => parked.caught_up(ring, after, now),
         }
     }
 

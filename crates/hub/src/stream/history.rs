@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use petasos_protocol::sse::Frame;
+use petasos_protocol::{event::EventId, sse::Frame};
 use tokio::{sync::oneshot, time::sleep};
 
 use crate::{
@@ -27,14 +27,12 @@ enum State {
     /// A page whose entries are being compared with what the subscriber wants.
     Comparing {
         wanted: oneshot::Receiver<Vec<Entry>>,
-        through: Position,
-        at_end: bool,
+        rest: Rest,
     },
     /// Entries of a page that the subscriber wants and may have.
     Wanted {
         entries: std::vec::IntoIter<Entry>,
-        through: Position,
-        at_end: bool,
+        rest: Rest,
     },
     Reading {
         page: Pin<Box<dyn Future<Output = Result<Page, TransportError>> + Send>>,
@@ -43,10 +41,20 @@ enum State {
     CaughtUp(Position),
 }
 
+/// What is known of a page beside its entries.
+struct Rest {
+    through: Position,
+    at_end: bool,
+    /// The cursor behind its entries, for a stream that says where it is.
+    cursor: Option<EventId>,
+}
+
 /// What a look into the history finds.
 pub(crate) enum Step {
     /// The next event that the subscriber wants and may have.
     Frame(Frame),
+    /// The stream has come to this cursor. Comes behind the events of a page, for a stream that says where it is.
+    Passed(EventId),
     /// Everything up to this position has been seen: the log ended here.
     CaughtUp(Position),
     /// Nothing more can be read.
@@ -102,36 +110,41 @@ impl History {
         loop {
             match &mut self.0 {
                 State::Read(page) => {
-                    let (through, at_end) = (page.through, page.at_end);
+                    let cursor = subscriber.cursor_after(&page.entries);
+                    let rest = Rest { through: page.through, at_end: page.at_end, cursor };
                     let entries = std::mem::take(&mut page.entries);
                     let replays = &subscriber.node.replays;
                     self.0 = match replays.compare(&subscriber.interest, entries) {
                         Compared::AtOnce(entries) => {
                             subscriber.is_given(&entries);
-                            State::Wanted { entries: entries.into_iter(), through, at_end }
+                            State::Wanted { entries: entries.into_iter(), rest }
                         }
-                        Compared::Later(wanted) => State::Comparing { wanted, through, at_end },
+                        Compared::Later(wanted) => State::Comparing { wanted, rest },
                     };
                 }
-                State::Comparing { wanted, through, at_end } => {
+                State::Comparing { wanted, rest } => {
                     match ready!(Pin::new(wanted).poll(cx)) {
                         Ok(entries) => {
-                            let (through, at_end) = (*through, *at_end);
+                            let rest = Rest { cursor: rest.cursor.take(), ..*rest };
                             subscriber.is_given(&entries);
-                            self.0 = State::Wanted { entries: entries.into_iter(), through, at_end };
+                            self.0 = State::Wanted { entries: entries.into_iter(), rest };
                         }
                         // The hub has ended, and with it the tasks that compare.
                         Err(_) => return Poll::Ready(Step::Closed(Closed::Stopping)),
                     }
                 }
-                State::Wanted { entries, through, at_end } => {
+                State::Wanted { entries, rest } => {
                     if let Some(entry) = entries.next() {
-                        return Poll::Ready(Step::Frame(entry.update.frame().clone()));
+                        return Poll::Ready(Step::Frame(subscriber.frame(&entry.update)));
                     }
-                    *self = match *at_end {
-                        true => Self::at_end(*through),
-                        false => Self::after(&subscriber.node, *through),
+                    let Rest { through, at_end, cursor } = Rest { cursor: rest.cursor.take(), ..*rest };
+                    *self = match at_end {
+                        true => Self::at_end(through),
+                        false => Self::after(&subscriber.node, through),
                     };
+                    if let Some(cursor) = cursor {
+                        return Poll::Ready(Step::Passed(cursor));
+                    }
                 }
                 State::Reading { page, after } => match ready!(page.as_mut().poll(cx)) {
                     Ok(page) if subscriber.is_gap(&page, *after) => {

@@ -23,6 +23,8 @@ pub(crate) struct Life {
     state: State,
     /// Begins with the first poll: a stream that goes to its shard at once has none.
     clock: Option<Clock>,
+    /// A stream that says where it is has come to a cursor in its history since that began.
+    has_passed: bool,
     /// The shard has ended: what the log still holds is the last.
     is_last: bool,
     /// What a drained stream says last.
@@ -40,7 +42,7 @@ enum State {
 pub(crate) enum Step {
     /// An event out of the history.
     Frame(Frame),
-    /// The stream has been silent for long: its carrier sends a sign of life, a comment or the cursor.
+    /// The stream has been silent for long: its carrier sends a sign of life, a comment or the cursor of [`Life::cursor`].
     Silence,
     /// Everything up to the position has come; the carrier attaches the stream there. Comes once.
     CaughtUp(Position),
@@ -51,7 +53,14 @@ pub(crate) enum Step {
 impl Life {
     /// A stream that begins.
     pub(crate) fn new(subscriber: Subscriber, history: History) -> Self {
-        Self { subscriber, state: State::History(history), clock: None, is_last: false, farewell: None }
+        Self {
+            subscriber,
+            state: State::History(history),
+            clock: None,
+            has_passed: false,
+            is_last: false,
+            farewell: None,
+        }
     }
 
     /// A stream that lags, and reads the log on after the position.
@@ -62,7 +71,8 @@ impl Life {
 
     /// A stream that its shard feeds.
     pub(crate) fn live(subscriber: Subscriber) -> Self {
-        Self { subscriber, state: State::Live, clock: None, is_last: false, farewell: None }
+        let state = State::Live;
+        Self { subscriber, state, clock: None, has_passed: false, is_last: false, farewell: None }
     }
 
     pub(crate) fn subscriber(&self) -> &Subscriber {
@@ -107,6 +117,7 @@ impl Life {
     pub(crate) fn read_on(&mut self, after: Position) {
         if self.ended().is_none() {
             self.state = State::History(History::after(&self.subscriber.node, after));
+            self.has_passed = false;
         }
     }
 
@@ -132,6 +143,12 @@ impl Life {
         self.farewell.take()
     }
 
+    /// Where a stream that reads its history is, if it says so and knows it: it has sent everything up to there.
+    pub(crate) fn cursor(&self) -> Option<&str> {
+        let is_reading = matches!(self.state, State::History(_)) && self.has_passed;
+        self.subscriber.passed.as_deref().filter(|_| is_reading)
+    }
+
     /// Its carrier has sent something of a live stream.
     pub(crate) fn sent(&mut self) {
         self.clock().sent();
@@ -147,21 +164,24 @@ impl Life {
     /// The next step. A live stream has only silence and its end here.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
         self.end_if_over();
-        match &mut self.state {
-            State::Ended(reason) => return Poll::Ready(Step::Ended(*reason)),
-            State::Live => {}
-            State::History(history) => {
-                if self.subscriber.node.is_drained() {
-                    self.end(Closed::Drained);
-                    return Poll::Ready(Step::Ended(Closed::Drained));
-                }
-                // A live stream is its shard's to end.
-                if self.subscriber.is_revoked() {
-                    self.end(Closed::Revoked);
-                    return Poll::Ready(Step::Ended(Closed::Revoked));
-                }
-                if let Poll::Ready(step) = history.poll(&self.subscriber, cx) {
-                    return Poll::Ready(self.step(step));
+        loop {
+            match &mut self.state {
+                State::Ended(reason) => return Poll::Ready(Step::Ended(*reason)),
+                State::Live => break,
+                State::History(history) => {
+                    if self.subscriber.node.is_drained() {
+                        self.end(Closed::Drained);
+                        continue;
+                    }
+                    // A live stream is its shard's to end.
+                    if self.subscriber.is_revoked() {
+                        self.end(Closed::Revoked);
+                        continue;
+                    }
+                    let Poll::Ready(step) = history.poll(&self.subscriber, cx) else { break };
+                    if let Some(step) = self.step(step) {
+                        return Poll::Ready(step);
+                    }
                 }
             }
         }
@@ -174,15 +194,21 @@ impl Life {
         }
     }
 
-    fn step(&mut self, step: history::Step) -> Step {
+    /// `None`: it is nothing that the carrier has to do.
+    fn step(&mut self, step: history::Step) -> Option<Step> {
         match step {
             history::Step::Frame(frame) => {
                 self.sent();
-                return Step::Frame(frame);
+                return Some(Step::Frame(frame));
+            }
+            history::Step::Passed(cursor) => {
+                self.subscriber.passed = Some(cursor.as_str().into());
+                self.has_passed = true;
+                return None;
             }
             history::Step::CaughtUp(position) if !self.is_last => {
                 self.state = State::Live;
-                return Step::CaughtUp(position);
+                return Some(Step::CaughtUp(position));
             }
             history::Step::CaughtUp(_) => {
                 let has_failed = self.subscriber.node.health.has_failed();
@@ -190,7 +216,8 @@ impl Life {
             }
             history::Step::Closed(reason) => self.end(reason),
         }
-        Step::Ended(self.ended().expect("it has just ended"))
+        // The next look at the state says so.
+        None
     }
 
     fn clock(&mut self) -> &mut Clock {

@@ -13,3 +13,4 @@ pub(crate) mod pulse;
 pub(crate) mod replay;
 pub(crate) mod socket;
 pub(crate) mod subscriber;
+pub(crate) mod topics;

@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use petasos_protocol::{
-    Dialect, matcher::Matcher, request::SubscribeRequest, subscription::Subscription, token::Grants,
-    topic::HubUrl,
+    Dialect, matcher::Matcher, request::SubscribeRequest, sse::Remark, subscription::Subscription,
+    token::Grants, topic::HubUrl,
 };
 use tokio::time::Instant;
 
@@ -34,7 +34,7 @@ pub(crate) async fn open(
     grants: Arc<Grants>,
     close_at: Option<Instant>,
 ) -> Result<Session, SubscribeError> {
-    let dialect = request.dialect;
+    let (dialect, multiplex) = (request.dialect, request.multiplex);
     // First: a subscriber that is refused costs nothing else.
     let weight = node.budget.take_matchers(&request.matchers)?;
     let granted = node.budget.take_grants(&grants)?;
@@ -42,7 +42,7 @@ pub(crate) async fn open(
     let receives_events = interest.receives_events(&node.settings.url);
     let Beginning { history, trimmed: forgiven, cursor, replay } = match &request.cursor {
         None => Beginning::at_end(&node, receives_events).await?,
-        Some(cursor) => Beginning::find(&node, cursor, receives_events, || shard.recent()).await?,
+        Some(cursor) => Beginning::find(&node, cursor, receives_events, multiplex, &shard).await?,
     };
     let presence = match presence {
         Some(presence) => {
@@ -58,9 +58,10 @@ pub(crate) async fn open(
     if let Some(outcome) = replay {
         node.metrics.replay(outcome);
     }
-    let subscriber = Subscriber {
+    let mut subscriber = Subscriber {
         interest,
         naming: Naming::None,
+        passed: multiplex.then(|| cursor.clone()),
         forgiven,
         admission: None,
         close_at: close_at.into_iter().chain(outlived).min(),
@@ -70,7 +71,11 @@ pub(crate) async fn open(
         weight: Some((weight, granted)),
         node,
     };
-    Ok(Session::new(Life::new(subscriber, history), shard, cursor, retry))
+    if multiplex {
+        subscriber.name_cursors();
+    }
+    let remark = multiplex.then_some(Remark::Multiplex);
+    Ok(Session::new(Life::new(subscriber, history), shard, cursor, retry, remark))
 }
 
 /// Follows what is announced from now on, without being a subscriber.
@@ -81,6 +86,7 @@ pub(crate) async fn watch(node: Arc<Node>, shard: Shard<Carrier>) -> Result<Sess
         node,
         interest,
         naming: Naming::None,
+        passed: None,
         forgiven,
         admission: None,
         close_at: None,

@@ -6,18 +6,24 @@ use std::{
     thread,
 };
 
-use petasos_protocol::Dialect;
+use petasos_protocol::{
+    Dialect,
+    event::EventId,
+    sse::{self, Frame},
+    update::{Origin, Update},
+};
 use tokio::time::Instant;
 
 use crate::{
     Admission, Closed,
     budget::{GrantsWeight, Weight},
+    fanout::ring::Newest,
     interest::Interest,
     log::transport::{Entry, Page, Position, Trimmed},
     metrics::outcome::{EndReason, StreamCarrier},
     node::Node,
     presence,
-    stream::pulse::Pulse,
+    stream::{pulse::Pulse, topics::topic_lines},
 };
 
 /// A subscriber. Dropping it unsubscribes.
@@ -25,6 +31,9 @@ pub(crate) struct Subscriber {
     pub(crate) node: Arc<Node>,
     pub(crate) interest: Arc<Interest>,
     pub(crate) naming: Naming,
+    /// `Some`: its events name their topics, and its stream says where it is. The cursor that the stream has passed when it
+    /// was attached last; what came later is known by the shard.
+    pub(crate) passed: Option<Box<str>>,
     /// What the log had trimmed when the stream began. That is the hub's policy, and the answer to the cursor says so.
     /// What is trimmed later and was still to be sent is a loss.
     pub(crate) forgiven: Trimmed,
@@ -62,11 +71,44 @@ pub(crate) enum Naming {
     Entries,
 }
 
+impl Naming {
+    /// The id that a stream names, of those with which the log ends.
+    pub(crate) fn choose(self, newest: Newest<'_>) -> Option<&EventId> {
+        match self {
+            Self::None => None,
+            Self::Updates => newest.update,
+            Self::Entries => newest.entry,
+        }
+    }
+}
+
 impl Subscriber {
     /// From now on its stream names cursors.
     pub(crate) fn name_cursors(&mut self) {
         let receives_events = self.interest.receives_events(&self.node.settings.url);
         self.naming = if receives_events { Naming::Entries } else { Naming::Updates };
+    }
+
+    /// What decides which topics its events name; `None`: they name none.
+    pub(crate) fn topics_known(&self) -> Option<&Interest> {
+        self.passed.as_ref().map(|_| &*self.interest)
+    }
+
+    /// The event of an update that it receives.
+    pub(crate) fn frame(&self, update: &Update) -> Frame {
+        match self.topics_known() {
+            None => update.frame().clone(),
+            Some(interest) => sse::with_topics(&topic_lines(interest, update), update.frame()),
+        }
+    }
+
+    /// The cursor after these entries of the log, for a stream that says where it is. `None`: they move it not.
+    pub(crate) fn cursor_after(&self, entries: &[Entry]) -> Option<EventId> {
+        self.passed.as_ref()?;
+        let mut newest_first = entries.iter().rev().map(|entry| &entry.update);
+        let newest = newest_first
+            .find(|update| self.naming == Naming::Entries || update.origin() == Origin::Publisher);
+        newest.map(|update| update.id().clone())
     }
 
     /// Whether the log has trimmed something after `after` that it was still to see.

@@ -11,6 +11,9 @@ pub(super) fn is_reserved(name: &str) -> bool {
     name.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("match"))
 }
 
+/// The name of the parameter by which a client asks that events name their topics. Its value says nothing. Other hubs ignore it.
+pub(super) const MULTIPLEX: &str = "petasos-multiplex";
+
 /// The names of the cursor in 1.0.
 pub(super) const CURSORS_V1: [&str; 1] = ["last_event_id"];
 

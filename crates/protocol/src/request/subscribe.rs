@@ -3,7 +3,7 @@
 use super::{
     cursor::Cursor,
     form::Form,
-    parameters::{CURSORS, CURSORS_V1, is_reserved},
+    parameters::{CURSORS, CURSORS_V1, MULTIPLEX, is_reserved},
 };
 use crate::{
     Dialect, Limits, Reject,
@@ -20,6 +20,9 @@ pub struct SubscribeRequest {
     pub matchers: Vec<Matcher>,
     /// The event after which the stream begins. Absent: the stream begins now.
     pub cursor: Option<Cursor>,
+    /// Whether the client carries several subscriptions over the stream: each event names its topics then, and the stream says
+    /// where it is in the log. The specification has no such parameter, `petasos-multiplex`.
+    pub multiplex: bool,
 }
 
 impl SubscribeRequest {
@@ -84,6 +87,7 @@ impl SubscribeRequest {
             matchers.push(matcher);
         }
         let dialect = dialect.ok_or(Reject::MatcherMissing)?;
+        let multiplex = parameters.first(MULTIPLEX).is_some();
         let spellings = match dialect {
             Dialect::Legacy => &CURSORS[..],
             Dialect::V1 => &CURSORS_V1[..],
@@ -95,7 +99,7 @@ impl SubscribeRequest {
             }
             given => given,
         };
-        Ok(Self { dialect, matchers, cursor })
+        Ok(Self { dialect, matchers, cursor, multiplex })
     }
 }
 
@@ -271,6 +275,27 @@ mod tests {
             "match=a&authorization=%FF",
         ] {
             assert!(matches!(request_v1(query), Err(Reject::NotUtf8 { .. })), "{query}");
+        }
+    }
+
+    #[test]
+    fn a_stream_names_topics_if_it_is_asked_to_in_either_dialect_whatever_the_value() {
+        let is_asked = |query: &str| request(query, &[]).expect(query).multiplex;
+        for query in
+            ["topic=a&petasos-multiplex", "match=a&petasos-multiplex=1", "petasos-multiplex=0&topic=a"]
+        {
+            assert!(is_asked(query), "{query}");
+        }
+        for query in ["topic=a", "match=petasos-multiplex", "topic=a&Petasos-Multiplex", "topic=a&multiplex"]
+        {
+            assert!(!is_asked(query), "{query}");
+        }
+        let limits = Limits::default();
+        let form = |text: &'static str| Form::parse(text.as_bytes(), Part::Query, &limits).expect("a form");
+        for (query, body) in [("match=a", "petasos-multiplex"), ("petasos-multiplex", "match=a")] {
+            let united = form(query).and(form(body));
+            let request = SubscribeRequest::parse(&united, &[], false, &HubUrl::default(), &limits);
+            assert!(request.expect("valid").multiplex, "{query}, {body}");
         }
     }
 

@@ -12,6 +12,7 @@ mod legacy;
 mod listing;
 mod log;
 mod metrics;
+mod multiplex;
 mod passing;
 mod proxied;
 mod replay;

@@ -9,6 +9,10 @@ use std::{
 };
 
 use bytes::Bytes;
+use petasos_protocol::{
+    event::EventId,
+    sse::{self, Remark},
+};
 
 use crate::{
     Admission, Closed,
@@ -19,6 +23,7 @@ use crate::{
     },
     interest::Interest,
     log::transport::Position,
+    stream::{subscriber::Naming, topics::TopicLines},
 };
 
 /// A bounded queue with one writer, the shard, and one reader, the session.
@@ -141,12 +146,19 @@ fn wake(mut queue: MutexGuard<'_, Queue>) {
 pub(crate) struct Polled {
     interest: Arc<Interest>,
     admission: Option<Admission>,
+    /// Of a stream that says where it is: see [`Subscriber::passed`](crate::stream::subscriber::Subscriber::passed).
+    whereabouts: Option<(Naming, Box<str>)>,
     outbox: Arc<Outbox>,
 }
 
 impl Polled {
-    pub(crate) fn new(interest: Arc<Interest>, admission: Option<Admission>, outbox: Arc<Outbox>) -> Self {
-        Self { interest, admission, outbox }
+    pub(crate) fn new(
+        interest: Arc<Interest>,
+        admission: Option<Admission>,
+        whereabouts: Option<(Naming, Box<str>)>,
+        outbox: Arc<Outbox>,
+    ) -> Self {
+        Self { interest, admission, whereabouts, outbox }
     }
 
     pub(crate) fn interest(&self) -> &Arc<Interest> {
@@ -171,8 +183,24 @@ impl Polled {
         entries: impl Iterator<Item = EntryNumber>,
         ring: &Ring,
     ) -> Result<(), Gone> {
-        let frame = |entry| (ring.before(entry), ring.update(entry).frame().event());
+        let frame = |entry| (ring.before(entry), self.event(ring, entry));
         if self.outbox.push(entries.map(frame)) { Ok(()) } else { Err(Gone) }
+    }
+
+    fn event(&self, ring: &Ring, entry: EntryNumber) -> Bytes {
+        let frame = ring.update(entry).frame();
+        match &self.whereabouts {
+            None => frame.event(),
+            Some(_) => sse::with_topics(TopicLines::new(&self.interest, ring, entry).frame(), frame).event(),
+        }
+    }
+
+    /// Puts into the queue that the stream has everything, if it says so.
+    pub(crate) fn caught_up(&self, ring: &Ring, after: Position) -> Result<(), Gone> {
+        let Some((naming, passed)) = &self.whereabouts else { return Ok(()) };
+        let newest = naming.choose(ring.newest_after(after));
+        let live = sse::cursor(newest.map_or(passed, EventId::as_str), Remark::Live).event();
+        if self.outbox.push([(after.max(ring.end()), live)]) { Ok(()) } else { Err(Gone) }
     }
 
     /// Ends the queue after what is in it.

@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use petasos_protocol::{
     event::Retry,
-    sse::{self, Frame},
+    sse::{self, Frame, Remark},
 };
 use tokio::time::Instant;
 
@@ -46,7 +46,8 @@ pub struct Session {
 #[derive(Clone, Copy)]
 struct Opening {
     retry: Option<Retry>,
-    names_cursor: bool,
+    /// `Some`: it names the cursor.
+    remark: Option<Remark>,
 }
 
 /// How a live stream gets its frames.
@@ -78,9 +79,15 @@ impl Drop for Reader {
 }
 
 impl Session {
-    /// `retry`: what the stream says first.
-    pub(crate) fn new(life: Life, shard: Shard<Carrier>, cursor: Box<str>, retry: Option<Retry>) -> Self {
-        let opening = Some(Opening { retry, names_cursor: false });
+    /// `retry`, `remark`: what the stream says first; with a remark, also its cursor.
+    pub(crate) fn new(
+        life: Life,
+        shard: Shard<Carrier>,
+        cursor: Box<str>,
+        retry: Option<Retry>,
+        remark: Option<Remark>,
+    ) -> Self {
+        let opening = Some(Opening { retry, remark });
         Self { life, shard, feed: Feed::None, cursor, opening }
     }
 
@@ -99,7 +106,7 @@ impl Session {
     /// for browsers, whose `EventSource` reads no header fields.
     pub fn name_cursors(&mut self) {
         if let Some(opening) = &mut self.opening {
-            opening.names_cursor = true;
+            opening.remark.get_or_insert(Remark::None);
             self.life.name_cursors();
         }
     }
@@ -140,9 +147,10 @@ impl Session {
             }
             return Poll::Ready(match ready!(self.life.poll(cx)) {
                 Step::Frame(frame) => Some(frame.event()),
-                Step::Silence => match self.name_cursor(cx) {
-                    Poll::Ready(frame) => Some(frame),
-                    Poll::Pending => Some(Bytes::from_static(sse::COMMENT)),
+                Step::Silence => match (self.name_cursor(cx), self.life.cursor()) {
+                    (Poll::Ready(frame), _) => Some(frame),
+                    (Poll::Pending, Some(id)) => Some(sse::cursor(id, Remark::None).event()),
+                    (Poll::Pending, None) => Some(Bytes::from_static(sse::COMMENT)),
                 },
                 Step::CaughtUp(after) => {
                     self.attach(after);
@@ -215,15 +223,16 @@ impl Session {
             return Poll::Ready(frame);
         }
         match (&self.feed, delivered.newest(receives_events)) {
-            (Feed::Live { .. }, Some(id)) => Poll::Ready(sse::cursor(id).event()),
+            (Feed::Live { .. }, Some(id)) => Poll::Ready(sse::cursor(id, Remark::None).event()),
             _ => Poll::Pending,
         }
     }
 
     fn attach(&mut self, after: Position) {
         let outbox = Arc::<Outbox>::default();
-        let Subscriber { interest, admission, .. } = self.life.subscriber();
-        let polled = Polled::new(Arc::clone(interest), *admission, Arc::clone(&outbox));
+        let Subscriber { interest, admission, naming, passed, .. } = self.life.subscriber();
+        let whereabouts = passed.clone().map(|passed| (*naming, passed));
+        let polled = Polled::new(Arc::clone(interest), *admission, whereabouts, Arc::clone(&outbox));
         let shard = self.shard.clone();
         let attached = Box::pin(async move { shard.attach(Carrier::Polled(polled), after).await });
         self.feed = Feed::Attaching { attached, after, reader: Reader { outbox, shard: self.shard.clone() } };
@@ -232,7 +241,7 @@ impl Session {
 
 impl Opening {
     fn frame(self, cursor: &str) -> Frame {
-        sse::opening(self.retry, self.names_cursor.then_some(cursor))
+        sse::opening(self.retry, self.remark.map(|remark| (cursor, remark)))
     }
 }
 

@@ -6,6 +6,11 @@ use bytes::Bytes;
 use petasos_protocol::sse::{self, Frame};
 
 use super::connection::Socket;
+use crate::{
+    fanout::ring::{EntryNumber, Ring},
+    interest::Interest,
+    stream::topics::TopicLines,
+};
 
 /// A connection that is ready to carry a stream: the request has been read, and nothing of the answer is out.
 pub struct Wire {
@@ -29,6 +34,53 @@ pub enum Framing {
     Chunked,
     /// Events stand as they are, and the stream ends with the connection.
     UntilClose,
+}
+
+/// How the events of one stream look on its connection.
+#[derive(Clone, Copy)]
+pub(crate) struct Rendering<'a> {
+    pub(crate) framing: Framing,
+    /// What decides which topics stand before an event, in a chunk of their own; `None`: none do.
+    pub(crate) topics_known: Option<&'a Interest>,
+}
+
+impl Rendering<'_> {
+    /// What stands before the event of an entry.
+    pub(crate) fn topic_lines<'ring>(
+        self,
+        ring: &'ring Ring,
+        entry: EntryNumber,
+    ) -> Option<TopicLines<'ring>> {
+        self.topics_known.map(|interest| TopicLines::new(interest, ring, entry))
+    }
+
+    /// What stands before the events of entries; nothing if nothing does.
+    pub(crate) fn topic_lines_of<'ring, 'a>(
+        self,
+        ring: &'ring Ring,
+        entries: impl IntoIterator<Item = &'a EntryNumber>,
+    ) -> Vec<TopicLines<'ring>> {
+        let Some(interest) = self.topics_known else { return Vec::new() };
+        entries.into_iter().map(|entry| TopicLines::new(interest, ring, *entry)).collect()
+    }
+
+    /// The number of bytes of an entry.
+    pub(crate) fn length(self, ring: &Ring, entry: EntryNumber) -> usize {
+        let lines = self.topic_lines(ring, entry);
+        let lines = lines.map_or(0, |lines| self.framing.bytes(lines.frame()).len());
+        lines + self.framing.bytes(ring.update(entry).frame()).len()
+    }
+
+    /// The bytes of an entry from `from` on.
+    pub(crate) fn share(self, ring: &Ring, entry: EntryNumber, from: usize) -> Bytes {
+        let frame = ring.update(entry).frame();
+        let Some(lines) = self.topic_lines(ring, entry) else { return self.framing.share(frame, from) };
+        let lines = self.framing.bytes(lines.frame());
+        match from.checked_sub(lines.len()) {
+            Some(from) => self.framing.share(frame, from),
+            None => [&lines[from..], self.framing.bytes(frame)].concat().into(),
+        }
+    }
 }
 
 impl Framing {

@@ -12,10 +12,13 @@ use std::{
 
 use bytes::{Buf as _, Bytes};
 use mio::{Interest as Readiness, Registry, Token, event::Event};
-use petasos_protocol::sse;
+use petasos_protocol::{
+    event::EventId,
+    sse::{self, Remark},
+};
 
 use super::{
-    framing::Framing,
+    framing::{Framing, Rendering},
     unsent::Unsent,
     write::{SLICES_MAX, discard, write},
 };
@@ -27,9 +30,11 @@ use crate::{
         sink::{Eviction, Gone, Tick},
     },
     interest::Interest,
+    log::transport::Position,
     stream::{
         pulse::{Beat, Pulse},
-        subscriber::{Naming, Subscriber},
+        subscriber::Subscriber,
+        topics::TopicLines,
     },
 };
 
@@ -40,6 +45,13 @@ pub(crate) struct Stream<H> {
     /// See [`Wire::stall_max`](super::framing::Wire::stall_max).
     pub(crate) stall_max: Option<Duration>,
     pub(crate) held: Box<dyn Any + Send>,
+}
+
+impl<H> Stream<H> {
+    /// How its events look.
+    fn rendering(&self, framing: Framing) -> Rendering<'_> {
+        Rendering { framing, topics_known: self.subscriber.topics_known() }
+    }
 }
 
 /// A live stream, whose socket its shard owns.
@@ -60,7 +72,9 @@ pub(crate) struct Parked<H> {
 struct Waiting {
     begun: Bytes,
     entries: VecDeque<EntryNumber>,
-    /// The bytes of both.
+    /// What stands between the entries, behind so many of them: that the stream has everything before it.
+    live: Option<Box<(usize, Bytes)>>,
+    /// The bytes of all of these.
     bytes: usize,
 }
 
@@ -89,7 +103,7 @@ impl<H> Parked<H> {
         stream: Box<Stream<H>>,
     ) -> Self {
         let waiting = (!begun.is_empty())
-            .then(|| Box::new(Waiting { bytes: begun.len(), begun, entries: VecDeque::new() }));
+            .then(|| Box::new(Waiting { bytes: begun.len(), begun, ..Waiting::default() }));
         Self { socket, framing, unasked: 0, waiting, last_sent: Instant::now(), stream }
     }
 
@@ -125,29 +139,56 @@ impl<H> Parked<H> {
         scratch: &mut Scratch<'ring>,
         now: Instant,
     ) -> Result<(), Gone> {
-        let framing = self.framing;
+        let rendering = self.stream.rendering(self.framing);
         if let Some(waiting) = &mut self.waiting {
             let Waiting { entries: unsent, bytes, .. } = &mut **waiting;
-            unsent
-                .extend(entries.inspect(|entry| *bytes += framing.bytes(ring.update(*entry).frame()).len()));
+            unsent.extend(entries.inspect(|entry| *bytes += rendering.length(ring, *entry)));
             return Ok(());
         }
         scratch.entries.clear();
         scratch.entries.extend(entries);
-        scratch.slices.clear();
-        scratch.slices.extend(
-            scratch.entries.iter().map(|entry| IoSlice::new(framing.bytes(ring.update(*entry).frame()))),
-        );
-        let whole: usize = scratch.slices.iter().map(|slice| slice.len()).sum();
-        let written = self.write(&mut scratch.slices, now)?;
+        let lines = rendering.topic_lines_of(ring, &scratch.entries);
+        let (written, whole) = if lines.is_empty() {
+            scratch.slices.clear();
+            let frame = |entry: &EntryNumber| ring.update(*entry).frame();
+            let events =
+                scratch.entries.iter().map(|entry| IoSlice::new(rendering.framing.bytes(frame(entry))));
+            scratch.slices.extend(events);
+            let whole = bytes(&scratch.slices);
+            (self.write(&mut scratch.slices, now)?, whole)
+        } else {
+            let mut slices: Vec<_> =
+                slices(rendering.framing, ring, scratch.entries.iter().copied(), &lines).collect();
+            let whole = bytes(&slices);
+            (self.write(&mut slices, now)?, whole)
+        };
         if written == whole {
             return Ok(());
         }
         let entries = scratch.entries.iter().copied().collect();
-        let mut waiting = Waiting { begun: Bytes::new(), entries, bytes: whole };
-        waiting.advance(written, framing, ring);
+        let mut waiting = Waiting { entries, bytes: whole, ..Waiting::default() };
+        waiting.advance(written, self.stream.rendering(self.framing), ring);
         self.waiting = Some(Box::new(waiting));
         Ok(())
+    }
+
+    /// Says that the stream has everything, if it says where it is: at once, or behind what is unsent.
+    pub(crate) fn caught_up(&mut self, ring: &Ring, after: Position, now: Instant) -> Result<(), Gone> {
+        let Subscriber { naming, passed: Some(passed), .. } = &mut self.stream.subscriber else {
+            return Ok(());
+        };
+        if let Some(id) = naming.choose(ring.newest_after(after)) {
+            *passed = id.as_str().into();
+        }
+        let live = self.framing.share(&sse::cursor(passed, Remark::Live), 0);
+        match &mut self.waiting {
+            Some(waiting) => {
+                waiting.bytes += live.len();
+                waiting.live = Some(Box::new((waiting.entries.len(), live)));
+                Ok(())
+            }
+            None => self.send(&live, now),
+        }
     }
 
     /// Does what the readiness of the socket allows.
@@ -165,8 +206,10 @@ impl<H> Parked<H> {
     /// Writes what the socket has not taken yet.
     pub(crate) fn flush(&mut self, ring: &Ring, now: Instant) -> Result<(), Gone> {
         while let Some(waiting) = &mut self.waiting {
-            let mut slices = waiting.slices(self.framing, ring);
-            let whole: usize = slices.iter().map(|slice| slice.len()).sum();
+            let rendering = self.stream.rendering(self.framing);
+            let lines = waiting.topic_lines(rendering, ring);
+            let mut slices = waiting.slices(self.framing, ring, &lines);
+            let whole = bytes(&slices);
             let written = match write(&mut self.socket, &mut slices) {
                 Ok(written) => written,
                 Err(error) => {
@@ -174,10 +217,11 @@ impl<H> Parked<H> {
                     return Err(self.gone(&error));
                 }
             };
+            drop(slices);
             if written > 0 {
                 self.last_sent = now;
             }
-            if waiting.advance(written, self.framing, ring) {
+            if waiting.advance(written, rendering, ring) {
                 self.waiting = None;
             } else if written < whole {
                 break;
@@ -219,21 +263,14 @@ impl<H> Parked<H> {
         match pulse.beat(self.last_sent, now) {
             Beat::Over => return Ok(Tick::Over),
             Beat::Comment if self.waiting.is_none() => {
-                let cursor = match self.stream.subscriber.naming {
-                    Naming::None => None,
-                    Naming::Updates => newest.update,
-                    Naming::Entries => newest.entry,
-                };
+                let Subscriber { naming, passed, .. } = &self.stream.subscriber;
+                // Without an id in the ring, nothing has come since the stream was attached.
+                let cursor = naming.choose(newest).map(EventId::as_str).or(passed.as_deref());
                 let sign = match cursor {
                     None => Bytes::from_static(self.framing.comment()),
-                    Some(id) => self.framing.share(&sse::cursor(id.as_str()), 0),
+                    Some(id) => self.framing.share(&sse::cursor(id, Remark::None), 0),
                 };
-                let written = self.write(&mut [IoSlice::new(&sign)], now)?;
-                if written < sign.len() {
-                    let waiting = self.waiting.get_or_insert_default();
-                    waiting.begun = sign.slice(written..);
-                    waiting.bytes = waiting.begun.len();
-                }
+                self.send(&sign, now)?;
                 silent_since = now;
             }
             Beat::Comment => silent_since = now,
@@ -241,6 +278,17 @@ impl<H> Parked<H> {
         }
         let next = pulse.next_due(silent_since);
         Ok(Tick::Next(next.into_iter().chain(self.stalled_at(now)).min()))
+    }
+
+    /// Writes bytes, of which nothing is unsent, and keeps the rest.
+    fn send(&mut self, part: &Bytes, now: Instant) -> Result<(), Gone> {
+        let written = self.write(&mut [IoSlice::new(part)], now)?;
+        if written < part.len() {
+            let waiting = self.waiting.get_or_insert_default();
+            waiting.begun = part.slice(written..);
+            waiting.bytes = waiting.begun.len();
+        }
+        Ok(())
     }
 
     fn write(&mut self, slices: &mut [IoSlice<'_>], now: Instant) -> Result<usize, Gone> {
@@ -271,7 +319,8 @@ impl<H> Parked<H> {
         let (mut evicted, entries) = self.release(eviction);
         if let Eviction::Ended(_) = eviction {
             for entry in entries {
-                evicted.unsent.push(evicted.framing.share(ring.update(entry).frame(), 0));
+                let rendering = evicted.stream.rendering(evicted.framing);
+                evicted.unsent.push(rendering.share(ring, entry, 0));
             }
         }
         evicted
@@ -294,7 +343,7 @@ impl<H> Parked<H> {
 
 impl Waiting {
     /// Removes what has been written. True: nothing is left.
-    fn advance(&mut self, mut written: usize, framing: Framing, ring: &Ring) -> bool {
+    fn advance(&mut self, mut written: usize, rendering: Rendering<'_>, ring: &Ring) -> bool {
         self.bytes -= written;
         if written < self.begun.len() {
             self.begun.advance(written);
@@ -302,26 +351,148 @@ impl Waiting {
         }
         written -= self.begun.len();
         self.begun = Bytes::new();
-        while let Some(entry) = self.entries.front() {
-            let frame = ring.update(*entry).frame();
-            let length = framing.bytes(frame).len();
-            if written < length {
-                if written > 0 {
-                    self.begun = framing.share(frame, written);
-                    self.entries.pop_front();
+        loop {
+            if let Some((_, live)) = self.live.take_if(|live| live.0 == 0).map(|live| *live) {
+                if written < live.len() {
+                    self.begun = live.slice(written..);
+                    return false;
                 }
+                written -= live.len();
+            }
+            let Some(entry) = self.entries.front() else { return true };
+            let length = rendering.length(ring, *entry);
+            if written == 0 {
+                return false;
+            }
+            if written < length {
+                self.begun = rendering.share(ring, *entry, written);
+            }
+            self.entries.pop_front();
+            if let Some(live) = &mut self.live {
+                live.0 -= 1;
+            }
+            if written < length {
                 return false;
             }
             written -= length;
-            self.entries.pop_front();
         }
-        true
     }
 
-    fn slices<'a>(&'a self, framing: Framing, ring: &'a Ring) -> Vec<IoSlice<'a>> {
+    /// What stands before the next entries, if anything does.
+    fn topic_lines<'ring>(&self, rendering: Rendering<'_>, ring: &'ring Ring) -> Vec<TopicLines<'ring>> {
+        rendering.topic_lines_of(ring, self.entries.iter().take(SLICES_MAX))
+    }
+
+    fn slices<'a>(
+        &'a self,
+        framing: Framing,
+        ring: &'a Ring,
+        lines: &'a [TopicLines<'_>],
+    ) -> Vec<IoSlice<'a>> {
+        let before = self.live.as_ref().map_or(self.entries.len(), |live| live.0);
+        let parts = |skipped: usize, taken: usize| {
+            slices(
+                framing,
+                ring,
+                self.entries.iter().copied().skip(skipped).take(taken),
+                lines.get(skipped..).unwrap_or_default(),
+            )
+        };
+        let live = self.live.as_ref().map(|live| IoSlice::new(&live.1));
         let begun = (!self.begun.is_empty()).then(|| IoSlice::new(&self.begun));
-        let entries =
-            self.entries.iter().map(|entry| IoSlice::new(framing.bytes(ring.update(*entry).frame())));
-        begun.into_iter().chain(entries).take(SLICES_MAX).collect()
+        let parts = begun.into_iter().chain(parts(0, before)).chain(live).chain(parts(before, usize::MAX));
+        parts.take(SLICES_MAX).collect()
+    }
+}
+
+/// The bytes of entries. `lines`: what stands before each of them, or nothing.
+fn slices<'a>(
+    framing: Framing,
+    ring: &'a Ring,
+    entries: impl Iterator<Item = EntryNumber>,
+    lines: &'a [TopicLines<'_>],
+) -> impl Iterator<Item = IoSlice<'a>> {
+    entries.enumerate().flat_map(move |(at, entry)| {
+        let lines = lines.get(at).map(|lines| IoSlice::new(framing.bytes(lines.frame())));
+        lines.into_iter().chain([IoSlice::new(framing.bytes(ring.update(entry).frame()))])
+    })
+}
+
+fn bytes(slices: &[IoSlice<'_>]) -> usize {
+    slices.iter().map(|slice| slice.len()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use petasos_protocol::{Limits, matcher::Matcher, token::Grants};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::fanout::fake::{at, entry};
+
+    fn interest() -> Interest {
+        let parse = |text: &str| Matcher::selector(text, &Limits::default()).expect("valid");
+        let grants = Grants { subscribe: vec![parse("a")], ..Grants::default() };
+        Interest::new(vec![parse("*")], Arc::new(grants))
+    }
+
+    /// Public ones, and private ones of whose topics one may be known.
+    fn ring(entries: usize) -> Ring {
+        let mut ring = Ring::new(at(0));
+        for sequence in 1..=entries as u64 {
+            let private = if sequence % 3 == 0 { "&private=on" } else { "" };
+            ring.push(entry(sequence, &format!("topic=a&topic=hidden&data={sequence}{private}")));
+        }
+        ring
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_socket_takes_at_once_all_bytes_go_out_in_order(
+            entries in 0..300_usize,
+            live in prop::option::of(0..300_usize),
+            names_topics in any::<bool>(),
+            chunked in any::<bool>(),
+            writes in prop::collection::vec(1..2_000_usize, 1..40),
+        ) {
+            let (ring, interest) = (ring(entries), interest());
+            let framing = if chunked { Framing::Chunked } else { Framing::UntilClose };
+            let rendering = Rendering { framing, topics_known: names_topics.then_some(&interest) };
+            let (begun, live) = (Bytes::from("begun"), live.map(|live| live.min(entries)));
+            let mut expected = begun.to_vec();
+            let mut waiting = Waiting { bytes: begun.len(), begun, ..Waiting::default() };
+            for number in 0..=entries {
+                if live == Some(number) {
+                    waiting.live = Some(Box::new((number, Bytes::from("live"))));
+                    waiting.bytes += 4;
+                    expected.extend(b"live");
+                }
+                if number < entries {
+                    let entry = number as EntryNumber;
+                    waiting.entries.push_back(entry);
+                    waiting.bytes += rendering.length(&ring, entry);
+                    expected.extend(rendering.share(&ring, entry, 0));
+                }
+            }
+            prop_assert_eq!(waiting.bytes, expected.len());
+            let (mut written, mut writes) = (Vec::new(), writes.into_iter().cycle());
+            let mut is_over = false;
+            while !is_over {
+                let lines = waiting.topic_lines(rendering, &ring);
+                let offered: Vec<u8> =
+                    waiting.slices(framing, &ring, &lines).iter().flat_map(|slice| slice.to_vec()).collect();
+                drop(lines);
+                let taken = writes.next().expect("a cycle").min(offered.len());
+                written.extend(&offered[..taken]);
+                is_over = waiting.advance(taken, rendering, &ring);
+                prop_assert_eq!(waiting.bytes, expected.len() - written.len());
+                prop_assert!(is_over || taken > 0);
+            }
+            let text = String::from_utf8(written.clone()).expect("UTF-8");
+            prop_assert!(written == expected, "{}", text);
+            let named = text.matches("topic: a\n").count();
+            prop_assert_eq!(named, if names_topics { entries } else { 0 });
+            prop_assert_eq!(text.matches("topic: hidden\n").count(), if names_topics { entries - entries / 3 } else { 0 });
+        }
     }
 }
