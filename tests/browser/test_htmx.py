@@ -63,13 +63,14 @@ def test_an_element_of_htmx_4_that_is_morphed_swaps_each_update_once(context: Br
     page = site.open(context)
     site.publish("before")
     site.expect(page)
+    cursor = site.mercure.publish("/other", "moves the cursor")
     page.evaluate(
-        """(url) => {
+        """(cursor) => {
           const element = document.querySelector("#heard"), copy = element.cloneNode(true);
-          copy.setAttribute("hx-sse:connect", url);
+          copy.setAttribute("hx-sse:connect", `/.well-known/mercure?topic=%2Fnews&lastEventID=${cursor}`);
           htmx.swap({ target: element, text: copy.outerHTML, swap: "outerMorph" });
         }""",
-        "/.well-known/mercure?topic=%2Fnews",
+        cursor,
     )
     site.publish("after", "later")
     site.expect(page)
