@@ -15,9 +15,9 @@ use crate::log::transport::{Entry, Position};
 /// The newest entries of the log, as far as a shard has come.
 pub(crate) struct Ring {
     entries: VecDeque<Entry>,
-    /// The lines that name the topics of each entry, once a member needs them. [`Update::size`] has room for them: it counts each
-    /// topic twice.
-    topic_lines: VecDeque<OnceCell<Box<Frame>>>,
+    /// What [`Ring::named`] gives for each entry, once a member needs it. It is not counted, and takes no more than the entries:
+    /// a copy of short events, and a topic, which [`Update::size`] counts twice.
+    named: VecDeque<OnceCell<Box<Frame>>>,
     bytes: usize,
     /// The number of the first entry.
     first: EntryNumber,
@@ -38,6 +38,14 @@ pub(crate) struct Newest<'ring> {
     pub(crate) entry: Option<&'ring EventId>,
 }
 
+/// An event with the names of its topics.
+pub(crate) enum Named<'ring> {
+    /// A short event with the lines before it: it is sent as one piece.
+    Whole(&'ring Frame),
+    /// The lines alone. They are followed by the event, whose bytes are shared with the members that ask for no topics.
+    Lines(&'ring Frame),
+}
+
 /// An entry's running number. It wraps around; the distance of two entries in the ring does not.
 pub(crate) type EntryNumber = u32;
 
@@ -49,12 +57,16 @@ const ENTRIES_KEPT: usize = if cfg!(test) { 64 } else { 1_024 };
 const ENTRIES_MAX: usize = 8_192;
 const BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// The longest event that is copied behind its topics: writing a second piece costs about as much as copying so many bytes
+/// does once for all members.
+const WHOLE_BYTES_MAX: usize = 4 * 1024;
+
 impl Ring {
     /// Empty; the first entry will be the one after `head`.
     pub(crate) fn new(head: Position) -> Self {
         Self {
             entries: VecDeque::new(),
-            topic_lines: VecDeque::new(),
+            named: VecDeque::new(),
             bytes: 0,
             first: 0,
             start: head,
@@ -81,7 +93,7 @@ impl Ring {
             self.newest_update = Some(entry.update.id().clone());
         }
         self.entries.push_back(entry);
-        self.topic_lines.push_back(OnceCell::new());
+        self.named.push_back(OnceCell::new());
         self.first.wrapping_add(self.entries.len() as u32 - 1)
     }
 
@@ -103,13 +115,16 @@ impl Ring {
         }
     }
 
-    /// The lines that name all topics of an update that the ring holds: see [`sse::with_topics`].
-    pub(crate) fn topic_lines(&self, entry: EntryNumber) -> &Frame {
+    /// The event of an entry with the names of all its topics, written when it is first needed.
+    pub(crate) fn named(&self, entry: EntryNumber) -> Named<'_> {
         let at = self.index(entry);
-        self.topic_lines[at].get_or_init(|| {
-            let topics = self.entries[at].update.topics().iter();
-            Box::new(sse::topic_lines(topics.map(Topic::as_str)))
-        })
+        let update = &self.entries[at].update;
+        let is_short = update.frame().event_bytes().len() <= WHOLE_BYTES_MAX;
+        let named = self.named[at].get_or_init(|| {
+            let lines = sse::topic_lines(update.topics().iter().map(Topic::as_str));
+            Box::new(if is_short { sse::with_topics(&lines, update.frame()) } else { lines })
+        });
+        if is_short { Named::Whole(named) } else { Named::Lines(named) }
     }
 
     /// An update that the ring holds.
@@ -167,7 +182,7 @@ impl Ring {
             self.bytes -= oldest.update.size();
             self.start = oldest.position;
         }
-        self.topic_lines.drain(..count);
+        self.named.drain(..count);
         self.first = self.first.wrapping_add(count as u32);
     }
 }
@@ -214,17 +229,27 @@ mod tests {
     #[test]
     fn topics_are_written_once_for_the_entry_that_has_them_and_go_with_it() {
         let mut ring = Ring::new(at(0));
+        let long = "x".repeat(2 * WHOLE_BYTES_MAX);
         for sequence in 1..=20 {
-            push(&mut ring, sequence, &format!("x&topic=b{sequence}"));
+            push(
+                &mut ring,
+                sequence,
+                &format!("{}&topic=b{sequence}", if sequence % 2 == 0 { &long } else { "x" }),
+            );
             let (entry, _) = ring.after(at(sequence - 1)).next().expect("the last");
-            ring.topic_lines(entry);
+            ring.named(entry);
         }
         ring.trim(15);
-        let lines: Vec<_> = ring.after(at(0)).map(|(entry, _)| ring.topic_lines(entry)).collect();
-        let expected: Vec<_> = (16..=20).map(|sequence| format!("topic: a\ntopic: b{sequence}\n")).collect();
-        assert!(lines.iter().map(|lines| lines.event_bytes()).eq(expected.iter().map(String::as_bytes)));
-        let (entry, _) = ring.after(at(18)).next().expect("the last but one");
-        assert!(std::ptr::eq(ring.topic_lines(entry), ring.topic_lines(entry)), "the same for all members");
+        for (sequence, (entry, update)) in (16..=20).zip(ring.after(at(0))) {
+            let lines = format!("topic: a\ntopic: b{sequence}\n").into_bytes();
+            match ring.named(entry) {
+                Named::Lines(found) if sequence % 2 == 0 => assert_eq!(found.event_bytes(), lines),
+                Named::Whole(found) if sequence % 2 == 1 => {
+                    assert_eq!(found.event_bytes(), [&lines, update.frame().event_bytes()].concat());
+                }
+                Named::Lines(found) | Named::Whole(found) => panic!("{:?}", found.event()),
+            }
+        }
     }
 
     #[test]

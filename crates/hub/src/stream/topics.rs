@@ -1,4 +1,4 @@
-//! The lines before an event that name its topics, for streams that ask for them.
+//! Events as members get them: with the lines that name their topics, for streams that ask for those.
 
 use petasos_protocol::{
     sse::{self, Frame},
@@ -7,33 +7,48 @@ use petasos_protocol::{
 };
 
 use crate::{
-    fanout::ring::{EntryNumber, Ring},
+    fanout::ring::{EntryNumber, Named, Ring},
     interest::Interest,
 };
 
-/// The lines of one event for one subscriber.
-pub(crate) enum TopicLines<'ring> {
-    /// All topics: the same for all subscribers.
+/// The event of an entry of the ring, for one member: one frame, or two.
+pub(crate) struct Rendered<'ring> {
+    lines: Option<Lines<'ring>>,
+    frame: &'ring Frame,
+}
+
+enum Lines<'ring> {
+    /// All topics: the same for all members.
     Shared(&'ring Frame),
     /// Those topics of a private update that the subscriber may know.
     Own(Frame),
 }
 
-impl<'ring> TopicLines<'ring> {
-    /// Of an entry that the subscriber receives.
-    pub(crate) fn new(interest: &Interest, ring: &'ring Ring, entry: EntryNumber) -> Self {
+impl<'ring> Rendered<'ring> {
+    /// `topics_known`: what decides which topics the event names; `None`: it names none.
+    pub(crate) fn new(topics_known: Option<&Interest>, ring: &'ring Ring, entry: EntryNumber) -> Self {
         let update = ring.update(entry);
-        match knows_all(interest, update) {
-            true => Self::Shared(ring.topic_lines(entry)),
-            false => Self::Own(topic_lines(interest, update)),
+        let frame = update.frame();
+        let Some(interest) = topics_known else { return Self { lines: None, frame } };
+        if !knows_all(interest, update) {
+            return Self { lines: Some(Lines::Own(topic_lines(interest, update))), frame };
+        }
+        match ring.named(entry) {
+            Named::Whole(frame) => Self { lines: None, frame },
+            Named::Lines(lines) => Self { lines: Some(Lines::Shared(lines)), frame },
         }
     }
 
-    pub(crate) fn frame(&self) -> &Frame {
-        match self {
-            Self::Shared(frame) => frame,
-            Self::Own(frame) => frame,
+    /// What goes before [`Rendered::frame`].
+    pub(crate) fn lines(&self) -> Option<&Frame> {
+        match self.lines.as_ref()? {
+            Lines::Shared(lines) => Some(lines),
+            Lines::Own(lines) => Some(lines),
         }
+    }
+
+    pub(crate) fn frame(&self) -> &'ring Frame {
+        self.frame
     }
 }
 
@@ -44,5 +59,5 @@ pub(crate) fn topic_lines(interest: &Interest, update: &Update) -> Frame {
 }
 
 fn knows_all(interest: &Interest, update: &Update) -> bool {
-    update.topics().iter().all(|topic| interest.may_know(update, topic))
+    !update.is_private() || update.topics().iter().all(|topic| interest.may_know(update, topic))
 }

@@ -23,7 +23,7 @@ use crate::{
     },
     interest::Interest,
     log::transport::Position,
-    stream::{subscriber::Naming, topics::TopicLines},
+    stream::{subscriber::Naming, topics::Rendered},
 };
 
 /// A bounded queue with one writer, the shard, and one reader, the session.
@@ -188,10 +188,11 @@ impl Polled {
     }
 
     fn event(&self, ring: &Ring, entry: EntryNumber) -> Bytes {
-        let frame = ring.update(entry).frame();
-        match &self.whereabouts {
-            None => frame.event(),
-            Some(_) => sse::with_topics(TopicLines::new(&self.interest, ring, entry).frame(), frame).event(),
+        let topics_known = self.whereabouts.as_ref().map(|_| &*self.interest);
+        let rendered = Rendered::new(topics_known, ring, entry);
+        match rendered.lines() {
+            None => rendered.frame().event(),
+            Some(lines) => sse::with_topics(lines, rendered.frame()).event(),
         }
     }
 

@@ -9,7 +9,7 @@ use super::connection::Socket;
 use crate::{
     fanout::ring::{EntryNumber, Ring},
     interest::Interest,
-    stream::topics::TopicLines,
+    stream::topics::Rendered,
 };
 
 /// A connection that is ready to carry a stream: the request has been read, and nothing of the answer is out.
@@ -40,42 +40,28 @@ pub enum Framing {
 #[derive(Clone, Copy)]
 pub(crate) struct Rendering<'a> {
     pub(crate) framing: Framing,
-    /// What decides which topics stand before an event, in a chunk of their own; `None`: none do.
+    /// What decides which topics stand before an event; `None`: none do.
     pub(crate) topics_known: Option<&'a Interest>,
 }
 
 impl Rendering<'_> {
-    /// What stands before the event of an entry.
-    pub(crate) fn topic_lines<'ring>(
-        self,
-        ring: &'ring Ring,
-        entry: EntryNumber,
-    ) -> Option<TopicLines<'ring>> {
-        self.topics_known.map(|interest| TopicLines::new(interest, ring, entry))
-    }
-
-    /// What stands before the events of entries; nothing if nothing does.
-    pub(crate) fn topic_lines_of<'ring, 'a>(
-        self,
-        ring: &'ring Ring,
-        entries: impl IntoIterator<Item = &'a EntryNumber>,
-    ) -> Vec<TopicLines<'ring>> {
-        let Some(interest) = self.topics_known else { return Vec::new() };
-        entries.into_iter().map(|entry| TopicLines::new(interest, ring, *entry)).collect()
+    pub(crate) fn render<'ring>(self, ring: &'ring Ring, entry: EntryNumber) -> Rendered<'ring> {
+        Rendered::new(self.topics_known, ring, entry)
     }
 
     /// The number of bytes of an entry.
     pub(crate) fn length(self, ring: &Ring, entry: EntryNumber) -> usize {
-        let lines = self.topic_lines(ring, entry);
-        let lines = lines.map_or(0, |lines| self.framing.bytes(lines.frame()).len());
-        lines + self.framing.bytes(ring.update(entry).frame()).len()
+        let rendered = self.render(ring, entry);
+        let lines = rendered.lines().map_or(0, |lines| self.framing.bytes(lines).len());
+        lines + self.framing.bytes(rendered.frame()).len()
     }
 
     /// The bytes of an entry from `from` on.
     pub(crate) fn share(self, ring: &Ring, entry: EntryNumber, from: usize) -> Bytes {
-        let frame = ring.update(entry).frame();
-        let Some(lines) = self.topic_lines(ring, entry) else { return self.framing.share(frame, from) };
-        let lines = self.framing.bytes(lines.frame());
+        let rendered = self.render(ring, entry);
+        let frame = rendered.frame();
+        let Some(lines) = rendered.lines() else { return self.framing.share(frame, from) };
+        let lines = self.framing.bytes(lines);
         match from.checked_sub(lines.len()) {
             Some(from) => self.framing.share(frame, from),
             None => [&lines[from..], self.framing.bytes(frame)].concat().into(),

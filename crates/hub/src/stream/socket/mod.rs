@@ -10,4 +10,5 @@ pub(crate) mod connection;
 pub(crate) mod framing;
 pub(crate) mod parked;
 pub(crate) mod unsent;
+pub(crate) mod waiting;
 pub(crate) mod write;

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::{Buf as _, Bytes};
+use bytes::Bytes;
 use mio::{Interest as Readiness, Registry, Token, event::Event};
 use petasos_protocol::{
     event::EventId,
@@ -20,7 +20,8 @@ use petasos_protocol::{
 use super::{
     framing::{Framing, Rendering},
     unsent::Unsent,
-    write::{SLICES_MAX, discard, write},
+    waiting::{Waiting, bytes, pieces},
+    write::{discard, write},
 };
 use crate::{
     Admission,
@@ -34,7 +35,6 @@ use crate::{
     stream::{
         pulse::{Beat, Pulse},
         subscriber::Subscriber,
-        topics::TopicLines,
     },
 };
 
@@ -65,17 +65,6 @@ pub(crate) struct Parked<H> {
     /// When the socket took something last.
     last_sent: Instant,
     stream: Box<Stream<H>>,
-}
-
-/// What a socket has not taken: the rest of what has been begun, then entries of the shard's ring.
-#[derive(Default)]
-struct Waiting {
-    begun: Bytes,
-    entries: VecDeque<EntryNumber>,
-    /// What stands between the entries, behind so many of them: that the stream has everything before it.
-    live: Option<Box<(usize, Bytes)>>,
-    /// The bytes of all of these.
-    bytes: usize,
 }
 
 /// A stream that has left its shard.
@@ -145,27 +134,28 @@ impl<H> Parked<H> {
             unsent.extend(entries.inspect(|entry| *bytes += rendering.length(ring, *entry)));
             return Ok(());
         }
-        scratch.entries.clear();
-        scratch.entries.extend(entries);
-        let lines = rendering.topic_lines_of(ring, &scratch.entries);
-        let (written, whole) = if lines.is_empty() {
-            scratch.slices.clear();
-            let frame = |entry: &EntryNumber| ring.update(*entry).frame();
-            let events =
-                scratch.entries.iter().map(|entry| IoSlice::new(rendering.framing.bytes(frame(entry))));
-            scratch.slices.extend(events);
-            let whole = bytes(&scratch.slices);
-            (self.write(&mut scratch.slices, now)?, whole)
+        let Scratch { entries: numbers, slices: events } = scratch;
+        numbers.clear();
+        numbers.extend(entries);
+        events.clear();
+        let is_one_piece_each = numbers.iter().all(|entry| {
+            let rendered = rendering.render(ring, *entry);
+            events.push(IoSlice::new(rendering.framing.bytes(rendered.frame())));
+            rendered.lines().is_none()
+        });
+        let (written, whole) = if is_one_piece_each {
+            let whole = bytes(events);
+            (self.write(events, now)?, whole)
         } else {
-            let mut slices: Vec<_> =
-                slices(rendering.framing, ring, scratch.entries.iter().copied(), &lines).collect();
-            let whole = bytes(&slices);
-            (self.write(&mut slices, now)?, whole)
+            let rendered: Vec<_> = numbers.iter().map(|entry| rendering.render(ring, *entry)).collect();
+            let mut pieces: Vec<_> = pieces(rendering.framing, &rendered).collect();
+            let whole = bytes(&pieces);
+            (self.write(&mut pieces, now)?, whole)
         };
         if written == whole {
             return Ok(());
         }
-        let entries = scratch.entries.iter().copied().collect();
+        let entries = numbers.iter().copied().collect();
         let mut waiting = Waiting { entries, bytes: whole, ..Waiting::default() };
         waiting.advance(written, self.stream.rendering(self.framing), ring);
         self.waiting = Some(Box::new(waiting));
@@ -207,8 +197,8 @@ impl<H> Parked<H> {
     pub(crate) fn flush(&mut self, ring: &Ring, now: Instant) -> Result<(), Gone> {
         while let Some(waiting) = &mut self.waiting {
             let rendering = self.stream.rendering(self.framing);
-            let lines = waiting.topic_lines(rendering, ring);
-            let mut slices = waiting.slices(self.framing, ring, &lines);
+            let rendered = waiting.render(rendering, ring);
+            let mut slices = waiting.slices(self.framing, &rendered);
             let whole = bytes(&slices);
             let written = match write(&mut self.socket, &mut slices) {
                 Ok(written) => written,
@@ -338,161 +328,5 @@ impl<H> Parked<H> {
         let mut unsent = Unsent::default();
         unsent.push(begun);
         (Evicted { socket, framing, unsent, stream, eviction }, entries)
-    }
-}
-
-impl Waiting {
-    /// Removes what has been written. True: nothing is left.
-    fn advance(&mut self, mut written: usize, rendering: Rendering<'_>, ring: &Ring) -> bool {
-        self.bytes -= written;
-        if written < self.begun.len() {
-            self.begun.advance(written);
-            return false;
-        }
-        written -= self.begun.len();
-        self.begun = Bytes::new();
-        loop {
-            if let Some((_, live)) = self.live.take_if(|live| live.0 == 0).map(|live| *live) {
-                if written < live.len() {
-                    self.begun = live.slice(written..);
-                    return false;
-                }
-                written -= live.len();
-            }
-            let Some(entry) = self.entries.front() else { return true };
-            let length = rendering.length(ring, *entry);
-            if written == 0 {
-                return false;
-            }
-            if written < length {
-                self.begun = rendering.share(ring, *entry, written);
-            }
-            self.entries.pop_front();
-            if let Some(live) = &mut self.live {
-                live.0 -= 1;
-            }
-            if written < length {
-                return false;
-            }
-            written -= length;
-        }
-    }
-
-    /// What stands before the next entries, if anything does.
-    fn topic_lines<'ring>(&self, rendering: Rendering<'_>, ring: &'ring Ring) -> Vec<TopicLines<'ring>> {
-        rendering.topic_lines_of(ring, self.entries.iter().take(SLICES_MAX))
-    }
-
-    fn slices<'a>(
-        &'a self,
-        framing: Framing,
-        ring: &'a Ring,
-        lines: &'a [TopicLines<'_>],
-    ) -> Vec<IoSlice<'a>> {
-        let before = self.live.as_ref().map_or(self.entries.len(), |live| live.0);
-        let parts = |skipped: usize, taken: usize| {
-            slices(
-                framing,
-                ring,
-                self.entries.iter().copied().skip(skipped).take(taken),
-                lines.get(skipped..).unwrap_or_default(),
-            )
-        };
-        let live = self.live.as_ref().map(|live| IoSlice::new(&live.1));
-        let begun = (!self.begun.is_empty()).then(|| IoSlice::new(&self.begun));
-        let parts = begun.into_iter().chain(parts(0, before)).chain(live).chain(parts(before, usize::MAX));
-        parts.take(SLICES_MAX).collect()
-    }
-}
-
-/// The bytes of entries. `lines`: what stands before each of them, or nothing.
-fn slices<'a>(
-    framing: Framing,
-    ring: &'a Ring,
-    entries: impl Iterator<Item = EntryNumber>,
-    lines: &'a [TopicLines<'_>],
-) -> impl Iterator<Item = IoSlice<'a>> {
-    entries.enumerate().flat_map(move |(at, entry)| {
-        let lines = lines.get(at).map(|lines| IoSlice::new(framing.bytes(lines.frame())));
-        lines.into_iter().chain([IoSlice::new(framing.bytes(ring.update(entry).frame()))])
-    })
-}
-
-fn bytes(slices: &[IoSlice<'_>]) -> usize {
-    slices.iter().map(|slice| slice.len()).sum()
-}
-
-#[cfg(test)]
-mod tests {
-    use petasos_protocol::{Limits, matcher::Matcher, token::Grants};
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::fanout::fake::{at, entry};
-
-    fn interest() -> Interest {
-        let parse = |text: &str| Matcher::selector(text, &Limits::default()).expect("valid");
-        let grants = Grants { subscribe: vec![parse("a")], ..Grants::default() };
-        Interest::new(vec![parse("*")], Arc::new(grants))
-    }
-
-    /// Public ones, and private ones of whose topics one may be known.
-    fn ring(entries: usize) -> Ring {
-        let mut ring = Ring::new(at(0));
-        for sequence in 1..=entries as u64 {
-            let private = if sequence % 3 == 0 { "&private=on" } else { "" };
-            ring.push(entry(sequence, &format!("topic=a&topic=hidden&data={sequence}{private}")));
-        }
-        ring
-    }
-
-    proptest! {
-        #[test]
-        fn whatever_a_socket_takes_at_once_all_bytes_go_out_in_order(
-            entries in 0..300_usize,
-            live in prop::option::of(0..300_usize),
-            names_topics in any::<bool>(),
-            chunked in any::<bool>(),
-            writes in prop::collection::vec(1..2_000_usize, 1..40),
-        ) {
-            let (ring, interest) = (ring(entries), interest());
-            let framing = if chunked { Framing::Chunked } else { Framing::UntilClose };
-            let rendering = Rendering { framing, topics_known: names_topics.then_some(&interest) };
-            let (begun, live) = (Bytes::from("begun"), live.map(|live| live.min(entries)));
-            let mut expected = begun.to_vec();
-            let mut waiting = Waiting { bytes: begun.len(), begun, ..Waiting::default() };
-            for number in 0..=entries {
-                if live == Some(number) {
-                    waiting.live = Some(Box::new((number, Bytes::from("live"))));
-                    waiting.bytes += 4;
-                    expected.extend(b"live");
-                }
-                if number < entries {
-                    let entry = number as EntryNumber;
-                    waiting.entries.push_back(entry);
-                    waiting.bytes += rendering.length(&ring, entry);
-                    expected.extend(rendering.share(&ring, entry, 0));
-                }
-            }
-            prop_assert_eq!(waiting.bytes, expected.len());
-            let (mut written, mut writes) = (Vec::new(), writes.into_iter().cycle());
-            let mut is_over = false;
-            while !is_over {
-                let lines = waiting.topic_lines(rendering, &ring);
-                let offered: Vec<u8> =
-                    waiting.slices(framing, &ring, &lines).iter().flat_map(|slice| slice.to_vec()).collect();
-                drop(lines);
-                let taken = writes.next().expect("a cycle").min(offered.len());
-                written.extend(&offered[..taken]);
-                is_over = waiting.advance(taken, rendering, &ring);
-                prop_assert_eq!(waiting.bytes, expected.len() - written.len());
-                prop_assert!(is_over || taken > 0);
-            }
-            let text = String::from_utf8(written.clone()).expect("UTF-8");
-            prop_assert!(written == expected, "{}", text);
-            let named = text.matches("topic: a\n").count();
-            prop_assert_eq!(named, if names_topics { entries } else { 0 });
-            prop_assert_eq!(text.matches("topic: hidden\n").count(), if names_topics { entries - entries / 3 } else { 0 });
-        }
     }
 }
