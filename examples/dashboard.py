@@ -88,12 +88,12 @@ Two windows show the same. Stop the server and start it again, or go offline for
   {% for key, name, unit, top in [("requests", "Requests", "per second", 1200), ("latency", "Latency", "ms", 120),
                                   ("load", "Load", "%", 100)] %}
   <section class="card stack">
-    <h2>{{ name }} <output id="{{ key }}-now">&ndash;</output> <small class="note">{{ unit }}</small></h2>
+    <h2>{{ name }} <b id="{{ key }}-now">&ndash;</b> <small class="note">{{ unit }}</small></h2>
     <canvas id="{{ key }}" data-top="{{ top }}" role="img" aria-label="{{ name }} of the last ten seconds"></canvas>
   </section>
   {% endfor %}
 </div>
-<p><output id="updates">0</output> updates a second, <output id="frames">0</output> frames a second</p>
+<p><b id="updates">0</b> updates a second, <b id="frames">0</b> frames a second</p>
 <script type="module">
 import { subscribe } from "petasos-client";
 

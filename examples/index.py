@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import warnings
 from pathlib import Path
 from typing import Any, Final
 
@@ -95,6 +96,7 @@ def run_worker() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=wait_for_end, daemon=True).start()
+    warnings.simplefilter("ignore")  # Celery's of root
     celery = importlib.import_module("progress").celery
     celery.start(["--quiet", "worker", "--pool", "threads", "--concurrency", "4", "--loglevel", "warning"])
 
@@ -104,7 +106,7 @@ def main() -> None:
     host, port = os.environ.get("HOST", "127.0.0.1"), int(os.environ.get("PORT", "5000"))
     application = DispatcherMiddleware(index, {f"/{name}": mounted(name) for name in EXAMPLES})
     server = make_server(host, port, application, threaded=True)
-    with subprocess.Popen([sys.executable, __file__, "worker"], stdin=subprocess.PIPE):
+    with subprocess.Popen([sys.executable, __file__, "worker"], stdin=subprocess.PIPE, start_new_session=True):
         print(f"Open http://{host}:{server.server_port} in two browser windows", flush=True)
         server.serve_forever()
 

@@ -119,6 +119,7 @@ news.on("delete", (event) => {
   const gone = document.getElementById(`product-${event.json().id}`);
   if (!gone) return;
   said.textContent = `${gone.cells[0].textContent} was deleted`;
+  if (gone.contains(document.activeElement)) document.querySelector("[name=name]").focus();
   gone.remove();
 });
 

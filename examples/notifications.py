@@ -12,6 +12,7 @@ the notifications as read in one of them.
 
 import os
 import secrets
+from collections import deque
 from typing import Final
 
 from flask import Flask, redirect, render_template_string, request, session, url_for
@@ -30,7 +31,7 @@ app.config.update(
 mercure = MercureSSE(app)
 
 UNREAD_MAX: Final = 20
-_unread: dict[str, list[str]] = {}  # user -> the notifications that are not read
+_unread: dict[str, deque[str]] = {}  # user -> the notifications that are not read
 
 
 def topic(user: str) -> str:
@@ -45,7 +46,7 @@ def topics() -> list[str]:
 
 def publish(user: str, text: str | None = None) -> None:
     """Tell all windows of a user what the bell has, and of a new notification."""
-    html = render_template_string(BELL + UPDATE, unread=_unread[user], text=text)
+    html = render_template_string(BELL + UPDATE, unread=list(_unread[user]), text=text)
     mercure.publish(topic(user), html, private=True)
 
 
@@ -54,14 +55,15 @@ def index() -> ResponseReturnValue:
     user = session.get("user")
     if user not in _unread:
         return render_template_string(LOGIN)
-    return render_template_string(PAGE + BELL, user=user, topic=topic(user), unread=_unread[user], users=list(_unread))
+    unread, users = list(_unread[user]), list(_unread)
+    return render_template_string(PAGE + BELL, user=user, topic=topic(user), unread=unread, users=users)
 
 
 @app.post("/login")
 def login() -> ResponseReturnValue:
     if name := request.form["name"].strip()[:30]:
         session["user"] = name
-        _unread.setdefault(name, [])
+        _unread.setdefault(name, deque(maxlen=UNREAD_MAX))
     return redirect(url_for("index"), 303)
 
 
@@ -77,7 +79,7 @@ def notify() -> ResponseReturnValue:
     if user not in _unread or not text or (to and to not in _unread):
         return f"{to or 'This'} cannot be notified: log in first."
     for each in [to] if to else list(_unread):
-        _unread[each] = [*_unread[each], f"{user}: {text}"][-UNREAD_MAX:]
+        _unread[each].append(f"{user}: {text}")
         publish(each, f"{user}: {text}")
     return f"Sent to {to or 'everybody'}."
 
@@ -85,7 +87,7 @@ def notify() -> ResponseReturnValue:
 @app.post("/read")
 def read() -> ResponseReturnValue:
     if session.get("user") in _unread:
-        _unread[session["user"]] = []
+        _unread[session["user"]].clear()
         publish(session["user"])
     return "", 204
 
@@ -141,7 +143,7 @@ PAGE: Final = """
 Open a private window as a second user. Open two windows of one user, and mark all as read in one.
 {% endblock %}
 {% block content %}
-<form class="card stack" hx-post="{{ url_for('notify') }}" hx-target="#said" hx-on:htmx:after:request="this.reset()">
+<form class="card stack" hx-post="{{ url_for('notify') }}" hx-target="#said" hx-on:htmx:after:swap="this.reset()">
   <div class="row">
     <label>To
       <select name="to">

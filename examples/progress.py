@@ -83,7 +83,7 @@ Start a job. Reload its page meanwhile, or open its address in a second window: 
 <div class="card stack">
   {% if url %}
   <label>Export <progress max="100" value="0"></progress></label>
-  <p role="status">The worker waits for a job, or is not running.</p>
+  <p><span id="percent">0</span> % &ndash; <span role="status">Waiting for the worker</span></p>
   {% endif %}
   <form method="post" action="{{ url_for('start') }}"><button>Export everything</button></form>
 </div>
@@ -92,11 +92,12 @@ Start a job. Reload its page meanwhile, or open its address in a second window: 
 import { subscribe } from "petasos-client";
 
 const bar = document.querySelector("progress"), said = document.querySelector("main [role=status]");
+const number = document.getElementById("percent");
 const news = subscribe({{ url | tojson }}, [], { onState: showState });
 news.on("message", (event) => {
   const { percent } = event.json();
-  bar.value = percent;
-  said.textContent = percent < 100 ? `${percent} % are done` : "Everything is exported";
+  bar.value = number.textContent = percent;
+  said.textContent = percent < 100 ? "The worker is exporting" : "Everything is exported";
   if (percent === 100) news.close();
 });
 </script>

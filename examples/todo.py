@@ -155,7 +155,7 @@ function change(item, fields) {
   send();
 }
 
-let isSending = false;
+let isSending = false, retry = 0;
 
 async function send() {
   if (isSending) return;
@@ -174,7 +174,8 @@ async function send() {
   } catch {
     const count = waiting().length;
     say(`No connection: ${count} ${count === 1 ? "change waits" : "changes wait"} in this browser`);
-    setTimeout(send, 5000);
+    clearTimeout(retry);
+    retry = setTimeout(send, 5000);
   } finally {
     isSending = false;
   }
@@ -217,11 +218,13 @@ function show() {
   for (const { key, id, item, ...fields } of waiting()) {
     shown.set(item, { ...shown.get(item), ...fields, isWaiting: true });
   }
-  const list = byId("items"), left = new Map([...list.children].map((row) => [row.dataset.id, row]));
+  for (const [id, item] of shown) if (item.deleted || !item.text) shown.delete(id);
+
+  const list = byId("items"), rows = new Map([...list.children].map((row) => [row.dataset.id, row]));
+  for (const [id, row] of rows) if (!shown.has(id)) row.remove();
+  let place = list.firstElementChild;
   for (const [id, item] of shown) {
-    if (item.deleted || !item.text) continue;
-    const row = left.get(id) ?? document.querySelector("template").content.firstElementChild.cloneNode(true);
-    left.delete(id);
+    const row = rows.get(id) ?? document.querySelector("template").content.firstElementChild.cloneNode(true);
     row.dataset.id = id;
     row.classList.toggle("waiting", Boolean(item.isWaiting));
     const text = row.querySelector(".text");
@@ -229,9 +232,9 @@ function show() {
     row.querySelector(".done").checked = item.done;
     row.querySelector(".done").ariaLabel = `Done: ${item.text}`;
     row.querySelector(".delete").ariaLabel = `Delete ${item.text}`;
-    if (!row.isConnected) list.append(row);
+    if (row === place) place = place.nextElementSibling;
+    else list.insertBefore(row, place);
   }
-  for (const row of left.values()) row.remove();
 }
 
 byId("add").addEventListener("submit", (event) => {
@@ -248,7 +251,9 @@ byId("items").addEventListener("change", ({ target }) => {
 });
 
 byId("items").addEventListener("click", ({ target }) => {
-  if (target.matches(".delete")) change(target.closest("li").dataset.id, { deleted: true });
+  if (!target.matches(".delete")) return;
+  change(target.closest("li").dataset.id, { deleted: true });
+  byId("text").focus();
 });
 </script>
 {% endblock %}

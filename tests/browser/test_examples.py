@@ -172,7 +172,7 @@ def progress(windows: Windows) -> None:
     windows.desk.get_by_text("Export everything").click()
     windows.phone.goto(windows.desk.url)
     for page in windows:
-        expect(page.get_by_role("status").last).to_have_text("Everything is exported")
+        expect(page.locator("main [role=status]")).to_have_text("Everything is exported")
         expect(page.locator("progress")).to_have_attribute("value", "100")
 
 
