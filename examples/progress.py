@@ -34,7 +34,7 @@ FOLDER.mkdir(parents=True, exist_ok=True)
 STEPS: Final = 20
 STEP_SECONDS: Final = float(os.environ.get("STEP_SECONDS", "0.25"))
 
-celery = Celery("progress", broker=os.environ.get("BROKER_URL", "filesystem://"))
+celery = Celery("progress", broker=os.environ.get("BROKER_URL", "filesystem://localhost"))
 celery.conf.broker_transport_options = {
     "data_folder_in": str(FOLDER),
     "data_folder_out": str(FOLDER),

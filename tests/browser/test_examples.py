@@ -403,6 +403,23 @@ def test_the_list_is_loaded_again_if_the_hub_has_lost_updates(context, alone, st
     expect(item(page, f"{text} before")).to_be_visible()
 
 
+def test_one_process_publishes_for_the_dashboard_and_another_takes_over(alone, open_stream):
+    first, second = (alone.start("dashboard.py", ready="Running on", PORT="0") for _ in range(2))
+    for process in (first, second):
+        assert Request("GET", f"{url_of(process)}/").status == 200
+    stream = open_stream(f"{url_of(second)}{HUB_PATH}?topic=/dashboard")
+
+    def number() -> int:
+        return int(json.loads(stream.event()["data"])["number"])
+
+    begin = number()
+    assert [number() for _ in range(20)] == [begin + count for count in range(1, 21)]
+    first.kill()
+    while number() != 0:
+        pass
+    assert number() == 1
+
+
 def test_the_worker_ends_with_the_index(alone, wait_until):
     index = alone.start("index.py", ready="Open http://", PORT="0")
     (worker,) = children(index.process.pid)
