@@ -66,8 +66,8 @@ PAGES = {kind: f"<!doctype html><title>page</title>{COUNT}{HEADS[kind]}{body}" f
 def publisher(kind: str, mercure: MercureSSE) -> Callable[..., str]:
     """Publishes a text, so that a page of this kind shows it."""
 
-    def publish(topic: Any, text: str, **options: Any) -> str:
-        html = f"<b>{text}</b>"
+    def publish(topic: Any, text: str, html: str | None = None, **options: Any) -> str:
+        html = html or f"<b>{text}</b>"
         if kind == "Turbo":
             return mercure.turbo.append(topic, "heard", html=html, **options)
         if kind == "Datastar":

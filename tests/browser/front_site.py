@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,8 @@ class Gate:
         stack.callback(self.cable.close)
         self._publish = publisher(kind, self.mercure)
         self.published: list[str] = []
+        self.html: Callable[[str], str] | None = None
+        """What is published for a text, if not the front end's own."""
         self.lock = threading.Lock()
 
     def guard(self) -> Response | None:
@@ -89,7 +92,7 @@ class Gate:
     def publish(self, *texts: str, **options: Any) -> None:
         for text in texts:
             with self.lock:
-                self._publish(TOPIC, text, **options)
+                self._publish(TOPIC, text, self.html and self.html(text), **options)
                 self.published.append(text)
 
     def expect(self, page: Page) -> None:

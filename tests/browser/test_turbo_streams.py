@@ -31,7 +31,9 @@ RENDERED = f"""<!doctype html><head><title>page</title>
 
 
 def test_a_page_that_is_morphed_has_each_update_once(context: BrowserContext, gate: Make) -> None:
-    site = gate("Turbo", RENDERED)
+    """Turbo performs an action with the next frame, perhaps after the morph: so rows have ids."""
+    site = gate("Turbo", RENDERED.replace("<b>", "<b id=\"{{ text | replace(' ', '-') }}\">"))
+    site.html = lambda text: f'<b id="{text.replace(" ", "-")}">{text}</b>'
     page = site.open(context)
     page.evaluate("window.morphs = 0; addEventListener('turbo:morph', () => { morphs += 1; })")
     for number in range(1, 4):
