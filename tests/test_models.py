@@ -3,17 +3,21 @@
 import asyncio
 import gc
 import logging
+import re
+import sys
 import weakref
+from contextlib import nullcontext
 
 import pytest
-from flask import Flask, g, request
+from flask import Flask, current_app, g, has_app_context, request
 from flask_sqlalchemy import SQLAlchemy
 from jinja2 import DictLoader
 from sqlalchemy import ForeignKey, create_engine, delete, event, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship, scoped_session, sessionmaker
+from sqlalchemy.pool import StaticPool
 
-from flask_mercure_sse import InvalidUpdateError, MercureSSE, turbo
+from flask_mercure_sse import InvalidUpdateError, MercureSSE, transactions, turbo
 
 
 @pytest.fixture
@@ -240,6 +244,38 @@ def test_changes_of_other_listeners_of_the_commit_are_in_the_update(session, mod
     book.title = "a"
     session.commit()
     assert seen(updates) == [("/books/1", "update", {"id": 1, "title": "a!"})]
+
+
+@pytest.mark.parametrize("is_savepoint", [False, True])
+def test_the_work_grows_with_the_number_of_flushes_and_not_faster(is_savepoint, session, model, updates):
+    """Each flush and each savepoint ends a transaction of the session."""
+
+    def lines(flushes):
+        count = 0
+
+        def trace(frame, kind, _):
+            nonlocal count
+            if frame.f_code.co_filename != transactions.__file__:
+                return None
+            count += kind == "line"
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            for _ in range(flushes):
+                with session.begin_nested() if is_savepoint else nullcontext():
+                    session.add(model(title="a"))
+                    session.flush()
+            session.commit()
+        finally:
+            sys.settrace(before)
+        return count
+
+    few, many = lines(50), lines(200)
+    assert len(updates) == 250
+    # Four times as many flushes: four times the work.
+    assert many < 5 * few
 
 
 def test_the_order_is_that_of_the_changes_and_of_what_is_published_beside_them(mercure, session, model, updates):
@@ -599,6 +635,119 @@ def test_a_row_that_a_bulk_statement_deletes_is_not_shown(session, model, book, 
     session.execute(delete(model))
     session.commit()
     assert updates == []
+
+
+class TestApplicationContexts:
+    """``teardown_appcontext`` often closes the session of the thread, which is the one that commits."""
+
+    @pytest.fixture
+    def scoped(self, app, stack, unpublished, base):
+        engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
+        stack.callback(engine.dispose)
+        base.metadata.create_all(engine)
+        scoped = scoped_session(sessionmaker(engine))
+        app.teardown_appcontext(lambda _: scoped.remove())
+        stack.callback(scoped.remove)
+        return scoped
+
+    def test_a_commit_outside_of_a_context_closes_no_session(self, scoped, model, updates):
+        book = model(title="a")
+        scoped.add(book)
+        scoped.commit()
+        book.title = "b"
+        scoped.commit()
+        scoped.delete(book)
+        scoped.commit()
+        assert [kind for _, kind, _ in seen(updates)] == ["insert", "update", "delete"]
+        assert scoped.scalars(select(model)).all() == []
+
+    def test_a_commit_in_another_application_closes_no_session(self, app, scoped, model, updates):
+        other = Flask("other")
+
+        @other.post("/books")
+        def add():
+            scoped.add(model(title=current_app.name))
+            scoped.commit()
+            return current_app.name
+
+        assert other.test_client().post("/books").text == "other"
+        assert seen(updates) == [("/books/1", "insert", {"id": 1, "title": "other"})]
+        assert len(scoped.scalars(select(model)).all()) == 1
+
+    @pytest.mark.parametrize("is_in_other", [False, True])
+    def test_a_template_after_a_commit_closes_no_session(self, is_in_other, app, mercure, scoped, unpublished, updates):
+        app.jinja_loader = DictLoader({"book.html": "{{ book.id }} {{ config.NAME }}"})
+        app.config["NAME"] = "shop"
+        book = unpublished(title="a")
+        with Flask("other").app_context() if is_in_other else nullcontext():
+            scoped.add(book)
+            mercure.turbo.append("/books", "list", template="book.html", book=book, after_commit=scoped)
+            scoped.commit()
+        assert [re.findall("<template>(.*)</template>", update.data) for update in updates] == [["1 shop"]]
+        assert len(scoped.scalars(select(unpublished)).all()) == 1
+
+    def test_the_context_ends_with_the_function(self, app, mercure, session, unpublished, updates):
+        def data(book):
+            g.seen = True
+            return current_app.name
+
+        mercure.broadcasts(unpublished, topic="/books", data=data)
+        session.add(unpublished(title="a"))
+        session.commit()
+        assert (has_app_context(), updates[0].data) == (False, "models")
+        mercure.broadcasts(unpublished, topic="/books", data=lambda book: 1 / 0)
+        session.add(unpublished(title="b"))
+        with pytest.raises(ZeroDivisionError):
+            session.commit()
+        assert not has_app_context()
+
+
+class TestExpressions:
+    """A value that the database computes is not known to the object until it is loaded again."""
+
+    @pytest.mark.parametrize("flush", [False, True])
+    def test_a_column_set_by_an_expression_is_a_change(self, flush, session, model, book, updates):
+        book.title = func.upper("cape cod")
+        if flush:
+            session.flush()
+        session.commit()
+        book.title = model.title + "!"
+        session.commit()
+        assert [data["title"] for _, _, data in seen(updates)] == ["CAPE COD", "CAPE COD!"]
+
+    def test_defaults_that_are_loaded_at_once_hide_no_change(self, mercure, base, stack, updates):
+        @mercure.broadcasts(topic="/counters/{id}", data=("n",))
+        class Counter(base):
+            __tablename__ = "counters"
+            __mapper_args__ = {"eager_defaults": True}  # noqa: RUF012
+            id: Mapped[int] = mapped_column(primary_key=True)
+            n: Mapped[int] = mapped_column(default=0)
+
+        engine = create_engine("sqlite://")
+        stack.callback(engine.dispose)
+        base.metadata.create_all(engine)
+        with Session(engine) as session:
+            counter = Counter()
+            session.add(counter)
+            session.commit()
+            counter.n = Counter.n + 1
+            session.commit()
+            counter.n = counter.n + 0
+            session.commit()
+        assert [data for _, _, data in seen(updates)] == [{"n": 0}, {"n": 1}]
+
+    def test_a_change_of_a_later_listener_is_a_change(self, session, model, book, updates):
+        @event.listens_for(model, "before_update")
+        def change(_mapper, _connection, item):
+            item.title = "stamped"
+
+        book.author = model.Author(name="t")
+        book.author = None
+        session.commit()
+        updates.clear()
+        book.title = "Walden"
+        session.commit()
+        assert seen(updates) == [("/books/1", "update", {"id": 1, "title": "stamped"})]
 
 
 def test_an_asynchronous_session_publishes(mercure, model, base, updates):

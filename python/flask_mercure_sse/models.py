@@ -14,17 +14,17 @@ import logging
 import re
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
 from operator import attrgetter
 from string import Formatter
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, get_args, overload
 
-from flask import current_app, has_app_context, render_template
+from flask import render_template
 
 from . import transactions
 from .committed import WaitingUpdate
+from .contexts import in_context
 from .drafts import Draft
 from .errors import InvalidUpdateError, describe
 from .publishing import Delivery
@@ -212,7 +212,7 @@ _KEPT: Final = "_flask_mercure_sse_broadcasts"
 
 
 def _register(extension: MercureSSE, model: Any, options: _Options) -> None:
-    from sqlalchemy import event
+    from sqlalchemy import event, inspect
 
     if not isinstance(model, type):
         raise TypeError(f"broadcasts: give a model, a class, and not a {type(model).__name__}")
@@ -235,23 +235,28 @@ def _register(extension: MercureSSE, model: Any, options: _Options) -> None:
         return
     kept = [broadcast]
     setattr(model, _KEPT, kept)
+    noted = f"{_KEPT}: {model.__module__}.{model.__qualname__}"
     transactions.listen()
     _listen_for_bulk_statements()
 
     def after_insert(_mapper: Any, _connection: Any, item: Any) -> None:
         _record(kept, "insert", item)
 
+    # SQLAlchemy also sends the events of updates for an object of which no column has changed.
+    def before_update(_mapper: Any, _connection: Any, item: Any) -> None:
+        # Afterwards, a value that the database has computed is no change any more, but a value to be loaded.
+        inspect(item).info[noted] = _is_modified(item)
+
     def after_update(_mapper: Any, _connection: Any, item: Any) -> None:
-        session = _session(item)
-        # SQLAlchemy also sends this event for an object of which no column has changed.
-        if session is not None and session.is_modified(item, include_collections=False):
+        # A listener after this one may have changed the object, too.
+        if inspect(item).info.pop(noted, False) or _is_modified(item):
             _record(kept, "update", item)
 
     def before_delete(_mapper: Any, _connection: Any, item: Any) -> None:
         # Once the row is gone, nothing can be loaded any more.
         _record(kept, "delete", item)
 
-    for listener in (after_insert, after_update, before_delete):
+    for listener in (after_insert, before_update, after_update, before_delete):
         event.listen(model, listener.__name__, listener, propagate=True)
 
 
@@ -282,6 +287,11 @@ def _session(item: Any) -> Any:
     from sqlalchemy.orm import object_session
 
     return object_session(item)
+
+
+def _is_modified(item: Any) -> bool:
+    session = _session(item)
+    return session is not None and session.is_modified(item, include_collections=False)
 
 
 def _record(broadcasts: list[_Broadcast], change: Change, item: Any) -> None:
@@ -334,9 +344,12 @@ class _Broadcast:
         """
         options = self.options
         type = options.of_change("type", change)
-        with _context(state):
+
+        def ask() -> tuple[Any, Any, Any]:
             private = options.private(item) if callable(options.private) else options.private
-            topics, data = self._topics(item), self._data(change, item)
+            return private, self._topics(item), self._data(change, item)
+
+        private, topics, data = in_context(state.app, ask)
         if type is None:
             type = state.events.name_of(data) or change
         return Draft(topics, data, private, type=type, events=state.typed_events)
@@ -373,13 +386,6 @@ def _warn_of_no_application(model: str) -> None:
     logging.getLogger(__package__).warning(
         "changes of %s are not published in this process: there is no application, call init_app(app)", model
     )
-
-
-def _context(state: MercureSSEState) -> Any:
-    """The application context of the caller, if it is that of the same application; else a new one."""
-    if has_app_context() and current_app.extensions.get("mercure_sse") is state:
-        return nullcontext()
-    return state.app.app_context()
 
 
 def _snake_case(name: str) -> str:

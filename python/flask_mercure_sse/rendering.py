@@ -10,7 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from flask import Flask, has_app_context, render_template
+from flask import Flask, render_template
+
+from .contexts import in_context
 
 
 @dataclass(frozen=True)
@@ -46,16 +48,10 @@ class Content:
 
 
 def later(app: Flask, render: Callable[[], str]) -> Callable[[], str]:
-    """The function that the update of a commit is asked for, which may happen outside of an application context.
+    """The function that the update of a commit is asked for, which may happen outside of the application's context.
 
     >>> later(Flask("shop"), lambda: "<b>new</b>")()
     '<b>new</b>'
     """
 
-    def rendered() -> str:
-        if has_app_context():
-            return render()
-        with app.app_context():
-            return render()
-
-    return rendered
+    return lambda: in_context(app, render)

@@ -50,14 +50,20 @@ class _Pending:
     """The updates that wait for the transactions of one session."""
 
     def __init__(self) -> None:
-        self.updates: list[tuple[Any, Waiting]] = []
+        self.updates: dict[Any, list[Waiting]] = {}
+        """The updates of each transaction that has some.
+
+        Each flush ends a transaction, so its end costs nothing if it has no updates."""
         self.committed: list[Any] = []
         self.is_committing = False
         """Whether the outermost transaction is about to commit: what a flush brings from now on is taken at once."""
 
     @property
     def untaken(self) -> list[Waiting]:
-        return [waiting for _, waiting in self.updates if not waiting.is_taken]
+        return [waiting for own in self.updates.values() for waiting in own if not waiting.is_taken]
+
+    def add(self, transaction: Any, *updates: Waiting) -> None:
+        self.updates.setdefault(transaction, []).extend(updates)
 
     def settle(self) -> None:
         """Merge the updates about the same subject and take all updates, just before the commit of all of them."""
@@ -67,7 +73,8 @@ class _Pending:
 
     def _merge(self) -> None:
         merged: dict[Any, tuple[Any, Waiting]] = {}
-        for number, (transaction, waiting) in enumerate(self.updates):
+        each = ((transaction, waiting) for transaction, own in self.updates.items() for waiting in own)
+        for number, (transaction, waiting) in enumerate(each):
             subject = number if waiting.subject is None else waiting.subject
             earlier = merged.get(subject)
             one = waiting if earlier is None else earlier[1].merged_into(waiting)
@@ -75,7 +82,10 @@ class _Pending:
                 del merged[subject]
             else:
                 merged[subject] = (transaction, one)
-        self.updates = list(merged.values())
+        # The order of the transactions stays.
+        self.updates = {transaction: [] for transaction in self.updates}
+        for transaction, one in merged.values():
+            self.add(transaction, one)
 
 
 def after_commit(session: Any, waiting: Waiting) -> None:
@@ -105,7 +115,7 @@ def after_commit(session: Any, waiting: Waiting) -> None:
     if any(each is transaction for each in pending.committed):
         # A listener of the commit publishes.
         waiting.take()
-    pending.updates.append((transaction, waiting))
+    pending.add(transaction, waiting)
 
 
 def prepare() -> None:
@@ -168,14 +178,12 @@ def _on_end(session: Any, transaction: Any) -> None:
     pending.committed = [each for each in pending.committed if each is not transaction]
     if transaction.parent is None:
         pending.is_committing = False
-    if (is_committed and transaction.parent is not None) or is_part:
-        pending.updates = [
-            (transaction.parent if each is transaction else each, waiting) for each, waiting in pending.updates
-        ]
+    own = pending.updates.pop(transaction, None)
+    if own is None:
         return
-    own = [waiting for each, waiting in pending.updates if each is transaction]
-    pending.updates = [(each, waiting) for each, waiting in pending.updates if each is not transaction]
-    if is_committed:
+    if (is_committed and transaction.parent is not None) or is_part:
+        pending.add(transaction.parent, *own)
+    elif is_committed:
         _publish_all(own)
 
 
