@@ -16,10 +16,10 @@ from tempfile import TemporaryDirectory
 from uuid import uuid4
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, Route, expect
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, Playwright, Route, expect
 
 import npm
-from browser.launch import new_context
+from browser.launch import launch, new_context
 from clients import HUB_PATH, Request, Stream
 from flask_mercure_sse.host_log import DIRECTORY_VARIABLE
 from hubs import ROOT
@@ -79,6 +79,21 @@ def index(copy: Examples) -> ServerProcess:
 def alone(copy: Examples, stack: ExitStack) -> Examples:
     """The same folder, for programs that end with the test."""
     return Examples(stack, copy.folder, copy.variables)
+
+
+@pytest.fixture(scope="module")
+def chromium(playwright: Playwright) -> Iterator[Browser]:
+    """For what one browser shows."""
+    browser = launch(playwright, "chromium")
+    yield browser
+    browser.close()
+
+
+@pytest.fixture
+def page(chromium: Browser) -> Iterator[Page]:
+    context = new_context(chromium)
+    yield context.new_page()
+    context.close()
 
 
 class Windows:
@@ -291,9 +306,7 @@ def test_an_example_keeps_its_promise_through_the_index(browser, index, name, st
 
 
 @pytest.mark.parametrize("name", PROMISES)
-def test_an_example_keeps_its_promise_alone(browser, alone, name, stack):
-    if browser.browser_type.name != "chromium":
-        pytest.skip("one browser shows it")
+def test_an_example_keeps_its_promise_alone(chromium, alone, name, stack):
     if name == "progress":
         alone.start(
             "-m",
@@ -307,7 +320,7 @@ def test_an_example_keeps_its_promise_alone(browser, alone, name, stack):
             "info",
             ready=" ready.",
         )
-    windows = Windows(browser, alone.serve(name))
+    windows = Windows(chromium, alone.serve(name))
     stack.callback(windows.close)
     PROMISES[name](windows)
     windows.check()
@@ -315,8 +328,7 @@ def test_an_example_keeps_its_promise_alone(browser, alone, name, stack):
         expect(page.get_by_role("link", name="Examples")).to_have_count(0)
 
 
-def test_the_index_links_all_examples_and_their_code(context, index):
-    page = context.new_page()
+def test_the_index_links_all_examples_and_their_code(page, index):
     page.set_viewport_size(PHONE)
     page.goto(url_of(index))
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
@@ -330,7 +342,7 @@ def test_the_index_links_all_examples_and_their_code(context, index):
     assert Request("GET", f"{url_of(index)}/code/index.py").status == 404
 
 
-def test_what_is_committed_while_the_table_loads_is_not_lost(context, index):
+def test_what_is_committed_while_the_table_loads_is_not_lost(page, index):
     url, name = f"{url_of(index)}/live_table/", f"Late {uuid4()}"
 
     def commit(route: Route) -> None:
@@ -338,7 +350,6 @@ def test_what_is_committed_while_the_table_loads_is_not_lost(context, index):
         assert Request("POST", f"{url}products", form=[("name", name)]).status == 204
         route.continue_()
 
-    page = context.new_page()
     page.route(f"**{HUB_PATH}?**", commit, times=1)
     page.goto(url)
     expect(page.get_by_role("row").filter(has_text=name)).to_be_visible()
@@ -385,25 +396,24 @@ def test_a_change_is_applied_once_however_often_it_is_sent(index):
         assert post(id=f"{text} 3", item=text, **bad) == {"status": 400}
 
 
-def test_the_list_is_loaded_again_if_the_hub_has_lost_updates(context, alone, stack):
+def test_the_list_is_loaded_again_if_the_hub_has_lost_updates(page, alone, stack):
     """The hub's log is in the memory of a process, which ends while the page is offline."""
     port = Port()
     stack.callback(port.close)
     variables = {"PORT": str(port.number), "MERCURE_HUB_TRANSPORT": "memory:"}
     server = alone.start("todo.py", ready="Running on", **variables)
     url, text = f"{url_of(server)}/", f"Missed {uuid4()}"
-    page = context.new_page()
     page.goto(url)
     is_live(page)
     add(page, f"{text} before")
     expect(page.locator("#said")).to_have_text("Sent: 1 change")
-    context.set_offline(True)
+    page.context.set_offline(True)
     server.kill()
     other = alone.serve("todo")  # has the same database and another hub
     body = json.dumps({"id": text, "item": text, "text": text}).encode()
     assert Request("POST", f"{other}changes", {"Content-Type": "application/json"}, body).status == 200
     alone.start("todo.py", ready="Running on", **variables)
-    context.set_offline(False)
+    page.context.set_offline(False)
     expect(page.locator("#said")).to_have_text("Updates were missed: the list was loaded again")
     expect(item(page, text)).to_be_visible()
     expect(item(page, f"{text} before")).to_be_visible()
