@@ -123,9 +123,9 @@ PAGE: Final = """
 {% extends "base.html" %}
 {% block title %}Notifications{% endblock %}
 {% block client %}
-{{ mercure_client("htmx") }}
 <script src="{{ url_for('static', filename='htmx.min.js') }}"></script>
 <script src="{{ url_for('static', filename='hx-sse.min.js') }}"></script>
+{{ mercure_client("htmx") }}
 {% endblock %}
 {% block actions %}
 <details class="bell">
