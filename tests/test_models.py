@@ -15,6 +15,7 @@ from jinja2 import DictLoader
 from sqlalchemy import ForeignKey, create_engine, delete, event, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship, scoped_session, sessionmaker
+from sqlalchemy.orm.exc import ObjectDeletedError
 from sqlalchemy.pool import StaticPool
 
 from flask_mercure_sse import InvalidUpdateError, MercureSSE, transactions, turbo
@@ -520,6 +521,149 @@ def test_what_a_deleted_row_publishes_is_read_before_it_is_gone(mercure, session
     assert seen(updates) == [("/authors/t", "delete", ["a (new)"])]
 
 
+class TestRelatedObjectsInTopics:
+    @pytest.fixture
+    def shop(self, base):
+        class Shop(base):
+            __tablename__ = "shops"
+            id: Mapped[int] = mapped_column(primary_key=True)
+            books = relationship("Book", back_populates="shop", cascade="all, delete-orphan")
+
+        return Shop
+
+    @pytest.fixture
+    def book(self, base):
+        class Book(base):
+            __tablename__ = "books"
+            id: Mapped[int] = mapped_column(primary_key=True)
+            title: Mapped[str] = mapped_column(default="a")
+            shop_id: Mapped[int | None] = mapped_column(ForeignKey("shops.id"))
+            shop = relationship("Shop", back_populates="books")
+
+        return Book
+
+    @pytest.fixture
+    def session(self, stack, base, shop, book):
+        """Two shops, and a book in the first."""
+        engine = create_engine("sqlite://")
+        stack.callback(engine.dispose)
+        base.metadata.create_all(engine)
+        session = stack.enter_context(Session(engine))
+        with session.begin():
+            session.execute(text("insert into shops values (1), (2), (3)"))
+            session.execute(text("insert into books values (1, 'a', 1)"))
+        return session
+
+    def test_a_delete_of_an_orphan_is_published_where_it_was(self, mercure, session, shop, book, updates):
+        mercure.broadcasts(book, topic="/shops/{shop.id}/books", data=("id",))
+        first = session.get(shop, 1)
+        first.books.remove(first.books[0])
+        session.commit()
+        assert seen(updates) == [("/shops/1/books", "delete", {"id": 1})]
+
+    @pytest.mark.parametrize("topic", ["/shops/{shop.id}/books", "/shops/{shop.idd}/books", "/shops/{shops.id}/books"])
+    def test_what_is_missing_is_named(self, topic, mercure, session, book, updates):
+        mercure.broadcasts(book, topic=topic, data=("id",))
+        session.add(book())
+        with pytest.raises(InvalidUpdateError, match=r"broadcasts\(Book\): topic: .*\{shops?\.idd?\}"):
+            session.commit()
+        session.rollback()
+        assert (updates, len(session.scalars(select(book)).all())) == ([], 1)
+
+    def test_a_missing_attribute_in_data_is_named(self, mercure, session, book, updates):
+        mercure.broadcasts(book, topic="/books", data=("id", "titel"))
+        session.add(book())
+        with pytest.raises(InvalidUpdateError, match=r"broadcasts\(Book\): data: .*titel"):
+            session.commit()
+
+    @pytest.mark.parametrize("topic", ["/shops/{shop.id}/books", "/shops/{shop_id}/books"])
+    @pytest.mark.parametrize("is_loaded", [False, True])
+    def test_a_row_that_moves_leaves_its_old_topic(self, topic, is_loaded, mercure, session, shop, book, updates):
+        mercure.broadcasts(book, topic=topic, data=("title",))
+        one = session.get(book, 1)
+        if is_loaded:
+            assert one.shop.id == 1
+        else:
+            session.expire(one)
+        one.shop = session.get(shop, 2)
+        session.flush()
+        one.title = "b"
+        session.flush()
+        one.shop = session.get(shop, 3)
+        session.commit()
+        moved = [("/shops/1/books", "delete", {"id": 1}), ("/shops/3/books", "update", {"title": "b"})]
+        assert seen(updates) == moved
+        one.title = "c"
+        session.commit()
+        # The commit has expired the object, so the equal value counts as a change, but not as a move.
+        one.shop = session.get(shop, 3)
+        session.commit()
+        assert seen(updates) == [*moved, *[("/shops/3/books", "update", {"title": "c"})] * 2]
+
+    def test_a_row_moved_by_its_foreign_key_leaves_its_old_topic(self, mercure, session, book, updates):
+        mercure.broadcasts(book, topic=["/books/{id}", "/shops/{shop_id}"], data=("id",), type={"delete": "gone"})
+        session.get(book, 1).shop_id = 2
+        session.commit()
+        assert [(each.topics, each.type) for each in updates] == [
+            (("/shops/1",), "gone"),
+            (("/books/1", "/shops/2"), "update"),
+        ]
+
+    def test_a_row_that_moves_and_goes_is_deleted_where_it_was(self, mercure, session, book, updates):
+        mercure.broadcasts(book, topic="/shops/{shop_id}", data=("id",))
+        one = session.get(book, 1)
+        one.shop_id = 2
+        session.flush()
+        session.delete(one)
+        session.flush()
+        session.commit()
+        assert seen(updates) == [("/shops/1", "delete", {"id": 1})]
+
+    def test_a_row_deleted_and_added_elsewhere_has_moved(self, mercure, session, book, updates):
+        mercure.broadcasts(book, topic="/shops/{shop_id}", data=("id",))
+        session.delete(session.get(book, 1))
+        session.flush()
+        session.add(book(id=1, shop_id=2))
+        session.commit()
+        assert seen(updates) == [("/shops/1", "delete", {"id": 1}), ("/shops/2", "update", {"id": 1})]
+
+    @pytest.mark.parametrize("topic", ["/books/{id}", "/books"])
+    def test_a_changed_primary_key_is_another_row(self, topic, mercure, session, book, updates):
+        mercure.broadcasts(book, topic=topic, data=("id", "title"))
+        session.get(book, 1).id = 7
+        session.commit()
+        assert seen(updates) == [
+            (topic.format(id=1), "delete", {"id": 1}),
+            (topic.format(id=7), "update", {"id": 7, "title": "a"}),
+        ]
+
+    @pytest.mark.parametrize(("on", "kinds"), [(("update",), ["update"]), (("insert", "delete"), ["delete"])])
+    def test_a_row_that_moves_publishes_what_is_wanted(self, on, kinds, mercure, session, book, updates):
+        mercure.broadcasts(book, topic="/shops/{shop_id}", data=("id",), on=on)
+        session.get(book, 1).shop_id = 2
+        session.commit()
+        assert [kind for _, kind, _ in seen(updates)] == kinds
+
+    def test_a_row_that_gets_its_first_shop_moves_from_nowhere(self, mercure, session, book, updates):
+        session.add(book(id=2))
+        session.commit()
+        mercure.broadcasts(book, topic="/shops/{shop_id}", data=("id",))
+        session.get(book, 2).shop_id = 2
+        session.commit()
+        assert seen(updates) == [("/shops/2", "update", {"id": 2})]
+
+    def test_a_rollback_moves_nothing(self, mercure, session, book, updates):
+        mercure.broadcasts(book, topic="/shops/{shop_id}", data=("id",))
+        one = session.get(book, 1)
+        with session.begin_nested() as savepoint:
+            one.shop_id = 2
+            session.flush()
+            savepoint.rollback()
+        one.title = "b"
+        session.commit()
+        assert seen(updates) == [("/shops/1", "update", {"id": 1})]
+
+
 def test_subclasses_and_mixins_are_published(mercure, base, stack, updates):
     class Announced:
         id: Mapped[int] = mapped_column(primary_key=True)
@@ -566,6 +710,24 @@ def test_the_second_call_with_the_same_topic_takes_the_place_of_the_first(mercur
     session.add(unpublished(title="a"))
     session.commit()
     assert [update.topic for update in updates] == ["/function", "/text"]
+
+
+def test_functions_of_one_line_with_other_values_are_others(mercure, session, unpublished, updates):
+    def create_app():
+        app = Flask("another")
+        for kind in ("a", "b"):
+            mercure.broadcasts(unpublished, topic=lambda book, kind=kind: f"/default/{kind}", data=("id",))
+        for kind in ("a", "b"):
+            mercure.broadcasts(unpublished, topic=of(app, kind), data=("id",))
+
+    def of(app, kind):
+        return lambda book: f"/{app.name}/{kind}"
+
+    for _ in range(2):
+        create_app()
+    session.add(unpublished(title="a"))
+    session.commit()
+    assert [update.topic for update in updates] == ["/default/a", "/default/b", "/another/a", "/another/b"]
 
 
 def test_each_extension_publishes_on_its_own_hub(mercure, session, model, updates, stack):
@@ -635,6 +797,26 @@ def test_a_row_that_a_bulk_statement_deletes_is_not_shown(session, model, book, 
     session.execute(delete(model))
     session.commit()
     assert updates == []
+
+
+def test_a_row_that_another_program_has_deleted_is_not_shown(session, model, book, updates):
+    book.title = "changed"
+    session.flush()
+    session.execute(text("delete from books"))
+    session.expire(book)
+    session.commit()
+    assert updates == []
+
+
+def test_a_missing_relative_of_a_row_is_not_taken_for_the_row(mercure, session, unpublished, updates):
+    mercure.broadcasts(unpublished, topic="/books", data=lambda book: author.name)
+    author = unpublished.Author(name="t")
+    session.add_all([author, unpublished(title="a")])
+    session.flush()
+    session.execute(text("delete from authors"))
+    session.expire(author)
+    with pytest.raises(ObjectDeletedError):
+        session.commit()
 
 
 class TestApplicationContexts:

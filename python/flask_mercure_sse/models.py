@@ -14,15 +14,17 @@ import logging
 import re
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from functools import cache
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from itertools import zip_longest
 from operator import attrgetter
 from string import Formatter
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, get_args, overload
 
 from flask import render_template
 
-from . import transactions
+from . import rows, transactions
 from .committed import WaitingUpdate
 from .contexts import in_context
 from .drafts import Draft
@@ -243,18 +245,20 @@ def _register(extension: MercureSSE, model: Any, options: _Options) -> None:
         _record(kept, "insert", item)
 
     # SQLAlchemy also sends the events of updates for an object of which no column has changed.
-    def before_update(_mapper: Any, _connection: Any, item: Any) -> None:
+    def before_update(_mapper: Any, connection: Any, item: Any) -> None:
         # Afterwards, a value that the database has computed is no change any more, but a value to be loaded.
-        inspect(item).info[noted] = _is_modified(item)
+        was = [each.places_before(item, connection) for each in kept] if _is_modified(item) else None
+        inspect(item).info[noted] = was
 
     def after_update(_mapper: Any, _connection: Any, item: Any) -> None:
         # A listener after this one may have changed the object, too.
-        if inspect(item).info.pop(noted, False) or _is_modified(item):
-            _record(kept, "update", item)
+        was = inspect(item).info.pop(noted, None)
+        if was is not None or _is_modified(item):
+            _record(kept, "update", item, was=was)
 
-    def before_delete(_mapper: Any, _connection: Any, item: Any) -> None:
+    def before_delete(_mapper: Any, connection: Any, item: Any) -> None:
         # Once the row is gone, nothing can be loaded any more.
-        _record(kept, "delete", item)
+        _record(kept, "delete", item, connection)
 
     for listener in (after_insert, before_update, after_update, before_delete):
         event.listen(model, listener.__name__, listener, propagate=True)
@@ -294,15 +298,29 @@ def _is_modified(item: Any) -> bool:
     return session is not None and session.is_modified(item, include_collections=False)
 
 
-def _record(broadcasts: list[_Broadcast], change: Change, item: Any) -> None:
+def _record(
+    broadcasts: list[_Broadcast],
+    change: Change,
+    item: Any,
+    connection: Any = None,
+    was: list[_Places | None] | None = None,
+) -> None:
     session = _session(item)
-    for broadcast in broadcasts:
-        state = broadcast.state
+    for each, places in zip_longest(broadcasts, was or ()):
+        state = each.state
         if session is not None and state is not None:
-            waiting = _WaitingChange(broadcast, state, change, item)
+            waiting = _WaitingChange(each, state, change, item, places)
             if change == "delete":
-                waiting.take()
+                waiting.take_delete(connection)
             transactions.after_commit(session, waiting)
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Where the pages have a row: they have it under its primary key, on these topics."""
+
+    topics: tuple[str, ...]
+    key: dict[str, Any]
 
 
 class _Broadcast:
@@ -333,11 +351,57 @@ class _Broadcast:
 
     @property
     def _place(self) -> tuple[Any, ...]:
-        # A function that is defined in another one is another object at each call.
-        return tuple(getattr(each, "__code__", each) for each in self.options.topics)
+        return tuple(map(_identity, self.options.topics))
 
-    def draft(self, state: MercureSSEState, change: Change, item: Any) -> Draft:
+    @property
+    def _texts(self) -> list[str]:
+        return [each for each in self.options.topics if isinstance(each, str)]
+
+    def places_before(self, item: Any, connection: Any) -> _Places | None:
+        """Where the row was before the changes that are not flushed yet. None: where it is now, or nobody knows: a
+        function would have to be asked about the row that is no more."""
+        topics, state = self._texts, self.state
+        if not topics or "delete" not in self.options.on or state is None:
+            return None
+        if not rows.is_changed(item, _roots(topics)):
+            return None
+        with rows.stored(item, connection) as old:
+            if old is None:
+                return None
+            try:
+                found = in_context(state.app, lambda: tuple(self._filled(each, old) for each in topics))
+            except InvalidUpdateError:
+                # There was no topic yet, such as that of a book without a shop.
+                return None
+            return _Places(found, rows.primary_key(old))
+
+    def left(self, state: MercureSSEState, item: Any, was: _Places) -> list[str]:
+        """The topics on which the row is no more. With another primary key it is another row."""
+        if was.key != rows.primary_key(item):
+            return list(was.topics)
+        topics = in_context(state.app, partial(self._topics, item))
+        return [each for each in was.topics if each not in topics]
+
+    def topics_of_delete(self, item: Any, connection: Any) -> Any:
+        """The topics of a row that is deleted: those of the row, if changes of the object are not flushed yet."""
+        if rows.is_changed(item, _roots(self._texts)):
+            with rows.stored(item, connection) as old:
+                return self._topics(item, old)
+        return self._topics(item)
+
+    def draft(
+        self,
+        state: MercureSSEState,
+        change: Change,
+        item: Any,
+        topics: Callable[[], Any] | None = None,
+        key: Mapping[str, Any] | None = None,
+    ) -> Draft:
         """What a change publishes. Functions of the application are called, and what they raise is passed on.
+
+        Args:
+            topics: what to ask for the topics. None: the object as it is now.
+            key: the primary key of a deleted row. None: that of the object.
 
         Raises:
             InvalidUpdateError: a value cannot stand in a topic, or the update breaks a rule.
@@ -347,28 +411,31 @@ class _Broadcast:
 
         def ask() -> tuple[Any, Any, Any]:
             private = options.private(item) if callable(options.private) else options.private
-            return private, self._topics(item), self._data(change, item)
+            return private, (topics or partial(self._topics, item))(), self._data(change, item, key)
 
-        private, topics, data = in_context(state.app, ask)
+        private, found, data = in_context(state.app, ask)
         if type is None:
             type = state.events.name_of(data) or change
-        return Draft(topics, data, private, type=type, events=state.typed_events)
+        return Draft(found, data, private, type=type, events=state.typed_events)
 
-    def _topics(self, item: Any) -> Any:
+    def _topics(self, item: Any, old: Any = None) -> Any:
         topics: list[Any] = []
         for each in self.options.topics:
             if callable(each):
                 found = each(item)
                 topics += found if isinstance(found, (list, tuple)) else [found]
-                continue
-            values = {name: attrgetter(name)(item) for name in _names(each)}
-            try:
-                topics.append(make_topic(each, **values))
-            except ValueError as error:
-                raise InvalidUpdateError(f"broadcasts({type(item).__name__}): {error}") from None
+            else:
+                topics.append(self._filled(each, item if old is None else old))
         return topics or item
 
-    def _data(self, change: Change, item: Any) -> Any:
+    def _filled(self, template: str, item: Any) -> str:
+        values = {name: self._read(item, name, "topic", f"{{{name}}}") for name in _names(template)}
+        try:
+            return make_topic(template, **values)
+        except ValueError as error:
+            raise InvalidUpdateError(f"broadcasts({type(item).__name__}): {error}") from None
+
+    def _data(self, change: Change, item: Any, key: Mapping[str, Any] | None) -> Any:
         template, data = self.options.of_change("template", change), self.options.of_change("data", change)
         if template is not None:
             names = {"item": item, _snake_case(type(item).__name__): item, "change": change}
@@ -377,8 +444,44 @@ class _Broadcast:
             made = data(item)
             return str(made.__html__()) if hasattr(made, "__html__") else made
         if data is not None:
-            return {name: getattr(item, name) for name in data}
-        return _primary_key(item) if change == "delete" else item
+            return {name: self._read(item, name, "data", repr(name)) for name in data}
+        return (key or rows.primary_key(item)) if change == "delete" else item
+
+    def _read(self, item: Any, name: str, argument: str, shown: str) -> Any:
+        """The value of an attribute, or of one of a related object.
+
+        Raises:
+            InvalidUpdateError: there is no such attribute or no related object.
+        """
+        try:
+            return attrgetter(name)(item)
+        except AttributeError as error:
+            raise InvalidUpdateError(
+                f"broadcasts({type(item).__name__}): {argument}: {shown} cannot be read: {error}: write another name, "
+                "give the object what is missing, or write a function of the object"
+            ) from error
+
+
+def _roots(topics: Iterable[str]) -> set[str]:
+    """The attributes of the object itself that topics name: ``shop`` of ``"/shops/{shop.id}"``."""
+    return {name.partition(".")[0] for each in topics for name in _names(each)}
+
+
+def _identity(topic: Any) -> Any:
+    """What tells a topic from another one. A function that is defined in another one is another object at each call, so
+    its code stands for it, with the plain values that it was defined with."""
+    code = getattr(topic, "__code__", None)
+    if code is None:
+        return topic
+    given = [*(topic.__defaults__ or ()), *(topic.__kwdefaults__ or {}).values()]
+    for cell in topic.__closure__ or ():
+        # A variable may be set later.
+        with suppress(ValueError):
+            given.append(cell.cell_contents)
+    return (code, *[each for each in given if isinstance(each, _PLAIN)])
+
+
+_PLAIN: Final = (str, bytes, int, float, type(None))
 
 
 @cache
@@ -392,52 +495,92 @@ def _snake_case(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
-def _primary_key(item: Any) -> dict[str, Any]:
-    from sqlalchemy import inspect
-
-    mapper = inspect(item).mapper
-    names = [mapper.get_property_by_column(column).key for column in mapper.primary_key]
-    return {name: getattr(item, name) for name in names}
-
-
 class _WaitingChange:
     """A change that waits for a commit: see :class:`flask_mercure_sse.transactions.Waiting`."""
 
-    def __init__(self, broadcast: _Broadcast, state: MercureSSEState, change: Change, item: Any) -> None:
+    def __init__(
+        self,
+        broadcast: _Broadcast,
+        state: MercureSSEState,
+        change: Change,
+        item: Any,
+        was: _Places | None = None,
+    ) -> None:
         from sqlalchemy import inspect
 
         self._broadcast, self._state, self._change, self._item = broadcast, state, change, item
-        self._update: WaitingUpdate | None = None
-        self._is_gone = False
+        self._was = was
+        """Where the row was when the transaction began, if that may be elsewhere."""
+        self._updates: list[WaitingUpdate] | None = None
+        self._draft: Draft | None = None
         # Not the object: a row may be deleted and inserted again, by another one.
         self.subject = (broadcast, inspect(item).mapper.identity_key_from_instance(item))
 
     @property
     def _is_wanted(self) -> bool:
-        return self._change in self._broadcast.options.on
+        return self._change in self._broadcast.options.on or self._was is not None
 
     @property
     def is_taken(self) -> bool:
-        return self._update is not None or self._is_gone or not self._is_wanted
+        return self._updates is not None or not self._is_wanted
 
     def take(self) -> None:
         from sqlalchemy import inspect
+        from sqlalchemy.orm.exc import ObjectDeletedError
 
-        # A bulk statement has deleted the row since: there is nothing to show.
-        self._is_gone = self._change != "delete" and inspect(self._item).was_deleted
-        if not self.is_taken:
-            draft = self._broadcast.draft(self._state, self._change, self._item)
-            update = WaitingUpdate(Delivery.from_arguments(self._state, None, None), draft)
-            update.take()
-            self._update = update
+        if self.is_taken:
+            return
+        try:
+            # A bulk statement has deleted the row since: there is nothing to show.
+            self._updates = [] if inspect(self._item).was_deleted else self._made()
+        except ObjectDeletedError:
+            # It may be a related object.
+            if not rows.is_gone(self._item):
+                raise
+            self._updates = []
+
+    def take_delete(self, connection: Any) -> None:
+        """Take what a delete publishes, before the row is gone."""
+        if self._is_wanted:
+            topics = partial(self._broadcast.topics_of_delete, self._item, connection)
+            self._draft = self._broadcast.draft(self._state, "delete", self._item, topics)
+            self._updates = [self._update(self._draft)]
+            if isinstance(self._draft.topic, list):
+                self._was = _Places(tuple(self._draft.topic), rows.primary_key(self._item))
+
+    def _made(self) -> list[WaitingUpdate]:
+        made: list[WaitingUpdate] = []
+        broadcast, state = self._broadcast, self._state
+        draft = broadcast.draft(state, self._change, self._item) if self._change in broadcast.options.on else None
+        if self._was is not None:
+            left = broadcast.left(state, self._item, self._was)
+            if left:
+                made.append(
+                    self._update(broadcast.draft(state, "delete", self._item, lambda: list(left), self._was.key))
+                )
+        if draft is not None:
+            made.append(self._update(draft))
+        return made
+
+    def _update(self, draft: Draft) -> WaitingUpdate:
+        update = WaitingUpdate(Delivery.from_arguments(self._state, None, None), draft)
+        update.take()
+        return update
 
     def merged_into(self, later: _WaitingChange) -> _WaitingChange | None:
         if later._change == "delete":
-            return None if self._change == "insert" else later
-        change = self._change if self._change != "delete" else "update"
-        if change == later._change:
+            if self._change == "insert":
+                return None
+            if self._was is not None and later._draft is not None:
+                # The pages have the row where it was before.
+                later._updates = [later._update(replace(later._draft, topic=list(self._was.topics)))]
             return later
-        return _WaitingChange(later._broadcast, later._state, change, later._item)
+        # A row that took the place of a deleted one is an update, perhaps elsewhere.
+        change: Change = "insert" if self._change == "insert" else "update"
+        was = None if change == "insert" else self._was or later._was
+        if (change, was) != (later._change, later._was):
+            later._change, later._was, later._updates = change, was, None
+        return later
 
     def publish(self, failed: set[str]) -> None:
         if not self.is_taken:
@@ -447,5 +590,5 @@ class _WaitingChange:
                 self._state.app.logger.error(
                     "a change of %s was not published after the commit: %s", type(self._item).__name__, describe(error)
                 )
-        if self._update is not None:
-            self._update.publish(failed)
+        for update in self._updates or ():
+            update.publish(failed)
