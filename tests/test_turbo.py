@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from flask import Flask, render_template_string
+from flask import Flask, render_template_string, stream_template_string
 from jinja2 import DictLoader
 from sqlalchemy import create_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
@@ -251,6 +251,40 @@ def test_no_shared_cache_keeps_a_page_with_a_token(app, mercure):
 
     assert app.test_client().get("/public").headers["Cache-Control"] == "public, max-age=60"
     assert app.test_client().get("/private").headers["Cache-Control"] == "private"
+
+
+@pytest.mark.parametrize("place", ["view", "after_request"])
+@pytest.mark.parametrize(
+    ("headers", "control"),
+    [
+        ({"Cache-Control": "public, max-age=300"}, "max-age=300, private"),
+        ({"Cache-Control": "s-maxage=60"}, "private"),
+        ({"Cache-Control": "private", "CDN-Cache-Control": "max-age=60"}, "private"),
+        ({"Surrogate-Control": "max-age=60", "X-Accel-Expires": "60"}, "private"),
+    ],
+)
+def test_nothing_makes_a_page_with_a_token_public(app, mercure, headers, control, place):
+    def change(response):
+        response.headers.update(headers)
+        return response
+
+    page = "{{ mercure_turbo_stream('/a', private=True) }}"
+    if place == "after_request":
+        app.after_request(change)
+    app.add_url_rule("/", "page", lambda: (render_template_string(page), headers if place == "view" else {}))
+    response = app.test_client().get("/")
+    assert 'token="' in response.text
+    assert response.headers["Cache-Control"] == control
+    assert {"CDN-Cache-Control", "Surrogate-Control", "X-Accel-Expires"}.isdisjoint(response.headers.keys())
+
+
+def test_a_streamed_page_with_a_token_must_be_private_by_itself(app, mercure):
+    page = "<h1>news</h1>{{ mercure_turbo_stream('/a', private=True) }}"
+    app.add_url_rule("/open", "open", lambda: stream_template_string(page))
+    app.add_url_rule("/kept", "kept", lambda: (stream_template_string(page), {"Cache-Control": "private"}))
+    with pytest.raises(RuntimeError, match=r"mercure_turbo_stream\(private=True\): .* Cache-Control: private"):
+        app.test_client().get("/open", buffered=True)
+    assert 'token="' in app.test_client().get("/kept").text
 
 
 def test_a_private_stream_without_a_key_names_the_setting():

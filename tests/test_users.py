@@ -1,13 +1,14 @@
 """``user_topics``: the cookie of the current user, which sets, renews and deletes itself."""
 
+import re
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from flask import Flask, Response, jsonify, redirect, request, session
+from flask import Flask, Response, jsonify, redirect, render_template_string, request, session
 from flask_login import LoginManager, UserMixin, current_user, login_user, logout_user
 
 from clients import HUB_PATH, SECRET, Request
-from flask_mercure_sse import MercureSSE, users
+from flask_mercure_sse import MercureSSE, Selector, users
 
 HUB, RECORD = "mercureAuthorization", "mercureAuthorization_record"
 
@@ -512,3 +513,197 @@ def test_private_updates_reach_the_user_and_nobody_after_the_logout(
     # A stream that is open goes on until its token ends.
     assert [reader.event()["data"] for _ in range(2)] == ["for Ada", "for everybody"]
     assert late.event()["data"] == "for everybody"
+
+
+class TestWhatTheFunctionReturns:
+    @pytest.mark.parametrize(
+        "made",
+        [
+            lambda: (f"/{name}" for name in "ab"),
+            lambda: {"/a": 1, "/b": 2}.keys(),
+            lambda: map(str, ["/a", "/b"]),
+            lambda: ("/a", type("Topic", (), {"__mercure_sse_topic__": "/b"})()),
+        ],
+    )
+    def test_whatever_yields_topics_will_do(self, made, mercure, client, token):
+        mercure.user_topics(made)
+        assert sorted(granted(client.get("/"), token)) == ["/a", "/b"]
+        assert cookies(client.get("/")) == {}, "the record fits"
+
+    @pytest.mark.parametrize("nobody", [None, (), "", False, 0])
+    def test_nothing_is_nobody(self, nobody, mercure, client):
+        mercure.user_topics(lambda: nobody)
+        assert cookies(client.get("/")) == {}
+
+    @pytest.mark.parametrize("wrong", [5, True, {"secret": 1}, [None], ["/a", 7], [["/a"]], object()])
+    def test_what_is_no_topic_is_refused(self, wrong, app, mercure, client, caplog):
+        mercure.user_topics(lambda: wrong)
+        assert (client.get("/").text, cookies(client.get("/"))) == ("home", {})
+        (first, _) = caplog.records
+        assert str(first.exc_info[1]).startswith("user_topics: the function returns topics, each a text or ")
+        assert "secret" not in str(first.exc_info[1])
+        app.testing = True
+        with pytest.raises(TypeError, match="user_topics: the function returns topics"):
+            client.get("/")
+
+
+class TestAFunctionThatFails:
+    @pytest.fixture(params=["user_topics", "payload_getter"])
+    def broken(self, request, app, mercure, client):
+        client.post("/login/ada")
+
+        def fail(*_):
+            raise LookupError("no such user")
+
+        getattr(mercure, request.param)(fail)
+
+    def test_the_response_and_the_cookies_stay_as_they_are(self, broken, app, client, caplog):
+        app.answer = lambda: ("taken", 409)
+        response = client.get("/")
+        assert (response.status_code, response.text, cookies(response)) == (409, "taken", {})
+        (record,) = caplog.records
+        assert record.getMessage() == "user_topics: the cookie of the current user stays as it is"
+        assert isinstance(record.exc_info[1], LookupError)
+
+    def test_a_test_sees_the_failure_unless_the_view_has_failed(self, broken, app, client):
+        app.testing = True
+        with pytest.raises(LookupError):
+            client.get("/")
+        app.answer = lambda: ("taken", 409)
+        assert client.get("/").status_code == 409
+
+
+class TestACookieThatIsTooLarge:
+    """Browsers drop it, so it must not look as if it were there."""
+
+    @pytest.fixture
+    def topics(self, mercure):
+        topics = [f"/groups/{number:050}" for number in range(90)]
+        mercure.user_topics(lambda: topics)
+        return topics
+
+    def test_it_is_not_set_and_the_log_says_why(self, topics, client, token, caplog):
+        assert [cookies(client.get("/")) for _ in range(2)] == [{}, {}]
+        (record,) = caplog.records
+        assert record.levelname == "ERROR"
+        assert record.getMessage().startswith("user_topics: the cookie for 90 topics would have ")
+        assert "Selector" in record.getMessage()
+
+    def test_the_route_gives_a_token_in_its_place(self, topics, client, token):
+        assert client.get("/_mercure/token").status_code == 400
+        answer = client.get("/_mercure/token?token")
+        assert token.claims(answer.json["token"])["mercure"]["subscribe"] == topics
+
+    def test_the_cookie_before_it_is_deleted(self, topics, client):
+        del topics[1:]
+        assert set(cookies(client.get("/"))) == {HUB, RECORD}
+        topics.extend(f"/groups/{number:050}" for number in range(90))
+        assert {value for value, _ in cookies(client.get("/")).values()} == {""}
+        assert cookies(client.get("/")) == {}
+
+    def test_the_largest_has_the_bytes_that_browsers_keep(self, mercure, client):
+        sizes = {}
+        for length in range(2800, 3000):
+            mercure.user_topics(lambda length=length: "/" + length * "a")
+            lines = client.get("/").headers.getlist("Set-Cookie")
+            client.delete_cookie(RECORD)
+            sizes[length] = len(lines[0]) if lines else None
+        assert max(filter(None, sizes.values())) in range(4088, 4094), "Werkzeug warns of a larger one"
+        assert sizes[2800] is not None
+        assert sizes[2999] is None
+
+    def test_an_element_of_the_page_has_a_token(self, topics, app, client, token):
+        app.answer = lambda: render_template_string("{{ mercure_turbo_stream(topic, private=True) }}", topic=topics[0])
+        assert 'token="' in client.get("/").text
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "is_shared"),
+    [
+        ("CDN-Cache-Control", "max-age=60", True),
+        ("Cloudflare-CDN-Cache-Control", "max-age=60", True),
+        ("Surrogate-Control", "max-age=60, stale-while-revalidate=30", True),
+        ("X-Accel-Expires", "60", True),
+        ("CDN-Cache-Control", "No-Store", False),
+        ("X-Accel-Expires", "0", False),
+        ("X-Accel-Expires", "off", False),
+    ],
+)
+@pytest.mark.parametrize("control", [{}, {"Cache-Control": "private"}])
+def test_what_only_shared_caches_read_counts(name, value, is_shared, control, app, mercure, client):
+    mercure.user_topics(lambda: "/news")
+    app.answer = lambda: Response("home", headers={name: value, **control})
+    assert set(cookies(client.get("/"))) == (set() if is_shared else {HUB, RECORD})
+
+
+@pytest.mark.parametrize("call", ["set_authz_cookie", "delete_authz_cookie"])
+def test_after_a_view_with_its_own_cookie_the_next_response_has_that_of_the_user(call, app, mercure, client, token):
+    client.post("/login/ada")
+    app.answer = lambda: getattr(mercure, call)(Response(), topics=["/own"])
+    own = client.get("/")
+    assert (cookies(own)[RECORD][0], own.headers["Cache-Control"]) == ("", "private")
+    app.answer = lambda: "home"
+    assert granted(client.get("/"), token) == ["/users/ada"]
+    assert cookies(client.get("/")) == {}
+
+
+class TestRequestsOfPrograms:
+    @pytest.fixture
+    def mercure(self, app, mercure):
+        """The user is that of the header, or that of the session."""
+        mercure.user_topics(lambda: "/users/api" if "Authorization" in request.headers else session.get("topics"))
+        app.add_url_rule("/enter", "enter", lambda: session.update(topics=["/users/ada"]) or "")
+        return mercure
+
+    def test_a_bearer_token_neither_sets_nor_deletes_the_cookie(self, client, token):
+        api = {"Authorization": "Bearer x"}
+        assert cookies(client.get("/", headers=api)) == {}
+        assert granted(client.get("/enter"), token) == ["/users/ada"]
+        assert cookies(client.get("/", headers=api)) == {}
+        assert cookies(client.get("/")) == {}
+
+    def test_what_browsers_send_by_themselves_is_no_program(self, client, token):
+        assert granted(client.get("/", auth=("ada", "secret")), token) == ["/users/api"]
+
+
+class TestElementsOfThePage:
+    """A private stream that the user's cookie does not grant must not be deaf: its element has a token."""
+
+    @pytest.fixture
+    def element(self, app, mercure, client):
+        client.post("/login/ada")
+
+        def element(topics):
+            app.answer = lambda: render_template_string(
+                "{{ mercure_turbo_stream(topics, private=True) }}", topics=topics
+            )
+            return client.get("/").text
+
+        return element
+
+    @pytest.mark.parametrize("topics", ["/users/ada", ["/users/ada"], []])
+    def test_the_cookie_is_enough_for_the_topics_of_the_user(self, topics, element):
+        assert "token=" not in element(topics)
+
+    @pytest.mark.parametrize("topics", ["/rooms/5", ["/users/ada", "/rooms/5"]])
+    def test_others_have_a_token_for_these_topics(self, topics, element, token):
+        (found,) = re.findall('token="(.*?)"', element(topics))
+        assert token.claims(found)["mercure"]["subscribe"] == ([topics] if isinstance(topics, str) else topics)
+
+    def test_a_user_of_everything_needs_none(self, mercure, element):
+        mercure.user_topics(lambda: Selector("*"))
+        assert "token=" not in element("/rooms/5")
+
+    def test_nobody_has_one_if_the_template_says_so(self, element, client):
+        client.post("/logout")
+        assert "token=" in element("/users/ada")
+
+    def test_a_function_that_fails_is_no_reason_to_fail(self, mercure, element):
+        mercure.user_topics(lambda: session["no such name"])
+        assert "token=" in element("/users/ada")
+
+    def test_outside_of_a_request_no_token_is_made(self, app, mercure):
+        app.config["SERVER_NAME"] = "app.example"
+        with app.app_context():
+            written = render_template_string("{{ mercure_turbo_stream('/users/ada', private=True) }}")
+        assert "token=" not in written

@@ -24,6 +24,7 @@ from . import (
     publishing,
     settings,
     stats,
+    stream_tags,
     subscription,
     topics,
     transactions,
@@ -51,7 +52,7 @@ from .templates import template_globals
 from .topics import as_topics
 from .turbo import Turbo
 from .update import Update
-from .users import Users, UserTopics, keeps_cookie, user_blueprint
+from .users import Users, UserTopics, cookie_grants, keeps_cookie, user_blueprint
 
 if TYPE_CHECKING:
     from prometheus_client.registry import CollectorRegistry
@@ -129,6 +130,7 @@ class MercureSSE:
         for blueprint in (hub_blueprint, client_blueprint, user_blueprint):
             app.register_blueprint(blueprint)
         self._users.prepare(state)
+        stream_tags.prepare(app)
         state.events = self._events
         app.cli.add_command(cli)
         app.jinja_env.globals.update(
@@ -140,6 +142,7 @@ class MercureSSE:
                 subscriptions=self.get_subscriptions,
                 last_event_id=cursors.NOW if state.settings.last_event_id_in_urls else None,
                 keeps_cookie=lambda: keeps_cookie(state),
+                cookie_grants=lambda topics: cookie_grants(state, topics),
             )
         )
         if not state.embedded.is_used:
@@ -545,8 +548,9 @@ class MercureSSE:
         Responses then set the cookie, renew it in the second half of its life, set it anew when the topics or the
         payload are others, and delete it when nobody is logged in any more. The function is called once in each
         request, after the view; not for the hub, static files, and what caches share. It may be a coroutine function.
+        If it fails, the error is logged, and raised in testing mode; cookie and response stay as they are.
 
-        None, or no topics: nobody is logged in.
+        It returns a topic, or anything that yields topics. None, or no topics: nobody is logged in.
 
         >>> from flask import Flask, session
         >>> app = Flask(__name__)

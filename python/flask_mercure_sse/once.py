@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from flask import Flask
 
 
@@ -17,9 +19,9 @@ class WarnOnce:
         self._app = app
         self._logged: set[str] = set()
 
-    def __call__(self, name: str, message: str) -> None:
+    def __call__(self, name: str, message: str, level: int = logging.WARNING) -> None:
         """Log ``message``, unless a warning of that name has been logged."""
         if name not in self._logged:
             self._logged.add(name)
             # The logger is looked up late: an application may configure logging after its extensions.
-            self._app.logger.warning("%s", message)
+            self._app.logger.log(level, "%s", message)

@@ -21,12 +21,14 @@ def template_globals(
     subscriptions: Callable[[Any], Mapping[str, Any]],
     last_event_id: str | None,
     keeps_cookie: Callable[[], bool],
+    cookie_grants: Callable[[Any], bool],
 ) -> dict[str, Callable[..., Any]]:
     """The globals of an application's templates, made of the methods of its extension.
 
     Args:
         last_event_id: the cursor of hub URLs for which the template gives none.
         keeps_cookie: whether the extension keeps the cookie of the current user, and the hub receives it.
+        cookie_grants: whether that cookie grants all of some topics.
     """
 
     # Whatever adapter a page has, its streams outlast their cookie.
@@ -48,7 +50,7 @@ def template_globals(
     def stream_tag_named(name: str) -> Callable[..., Markup]:
         def tag(topics: Any, private: bool = False, last_event_id: str | None = last_event_id) -> Markup:
             url = hub_url(topics, last_event_id=last_event_id)
-            has_token = private and not keeps_cookie()
+            has_token = private and not cookie_grants(topics)
             return stream_tag(name, url, subscriber_jwt(topics) if has_token else None)
 
         return tag

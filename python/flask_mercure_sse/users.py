@@ -5,7 +5,8 @@ stands beside it: it says until when the token lasts, and has a digest of what t
 the record, as they bring the session, and it is compared with the topics that the application says. It is a hint and
 opens nothing: a forged record has the cookie set anew.
 
-A response that caches share never has a cookie of this module.
+A response that caches share never has a cookie of this module. A function of the application that fails changes no
+cookie and no response.
 """
 
 from __future__ import annotations
@@ -13,20 +14,34 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import logging
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from flask import Blueprint, Flask, Response, abort, current_app, jsonify, request, request_finished, request_started
+from flask import (
+    Blueprint,
+    Flask,
+    Response,
+    abort,
+    current_app,
+    has_request_context,
+    jsonify,
+    request,
+    request_finished,
+    request_started,
+)
 from werkzeug.exceptions import BadRequest
+from werkzeug.wrappers import Response as WerkzeugResponse
 
-from . import cookies
+from . import caches, cookies
+from .grants import EVERYTHING
 from .state import MercureSSEState
-from .topics import as_topics
+from .topics import URLPattern, as_topic, as_topics
 
 if TYPE_CHECKING:
     from .authorization import PayloadGetter
@@ -45,6 +60,16 @@ _ASKED: Final = "flask_mercure_sse.user_topics"
 
 _CHANGED: Final = "flask_mercure_sse.user_changed"
 """The key under which the environment of a request says that a login or a logout has happened."""
+
+_IN_PAGE: Final = "flask_mercure_sse.user_topics_in_page"
+"""The key under which the environment of a request has what the cookie grants, for the elements of its page."""
+
+_COOKIE_BYTES_MAX: Final = 4093
+"""A cookie with its attributes, as Werkzeug measures it. Browsers drop a larger one without a word: they keep 4,096
+bytes, some a few less, and do not count all attributes."""
+
+_SENT_BY_BROWSERS: Final = frozenset(("basic", "digest", "negotiate", "ntlm"))
+"""The schemes of ``Authorization`` that browsers send by themselves, with every request."""
 
 _clock = time.time
 
@@ -66,8 +91,35 @@ class Users:
         request_finished.connect(_finish, app)
 
     def ask(self, app: Flask) -> list[str]:
-        """The topics of the current user. Empty: nobody is logged in."""
-        return [] if self.topics is None else as_topics(app.ensure_sync(self.topics)() or None)
+        """The topics of the current user. Empty: nobody is logged in.
+
+        Raises:
+            TypeError: the function has returned something else than topics.
+        """
+        return [] if self.topics is None else _as_user_topics(app.ensure_sync(self.topics)())
+
+
+def _as_user_topics(answer: Any) -> list[str]:
+    if not answer:
+        return []
+    if _is_topic(answer):
+        return [as_topic(answer)]
+    if isinstance(answer, Mapping) or not isinstance(answer, Iterable):
+        raise TypeError(f"user_topics: {_EXPECTED}, and not {type(answer).__name__}")
+    topics = list(answer)
+    for each in topics:
+        if not _is_topic(each):
+            raise TypeError(f"user_topics: {_EXPECTED}, and not a list with {type(each).__name__}")
+    return [as_topic(each) for each in topics]
+
+
+def _is_topic(answer: Any) -> bool:
+    return isinstance(answer, (str, bytes, bytearray)) or hasattr(answer, "__mercure_sse_topic__")
+
+
+_EXPECTED: Final = (
+    "the function returns topics, each a text or an object with __mercure_sse_topic__, or None if nobody is logged in"
+)
 
 
 def _users(app: Flask) -> Users:
@@ -83,20 +135,60 @@ def _begin(app: Flask, **_: Any) -> None:
 def _ask(response: Response) -> Response:
     users = _users(current_app)
     if users.topics is not None and _is_ordinary(response):
-        request.environ[_ASKED] = users.ask(current_app)
+        with _guarded(current_app, response):
+            request.environ[_ASKED] = users.ask(current_app)
     return response
 
 
 def _finish(app: Flask, response: Response, **_: Any) -> None:
     topics = request.environ.pop(_ASKED, None)
     # Other functions may have changed the header since.
-    if topics is not None and not _is_shared(response):
+    if topics is not None and not caches.is_shared(response, _clock()):
         _apply(_users(app), app.extensions["mercure_sse"], response, topics)
+
+
+@contextmanager
+def _guarded(app: Flask, response: Response) -> Iterator[None]:
+    """What the application's functions raise in here is logged: a page must not fail for its cookies.
+
+    In testing mode it is raised, unless the view has failed and says so (400 and above): then the session of its
+    database may be in any state, and the function is not to blame.
+    """
+    try:
+        yield
+    except Exception:
+        if app.testing and response.status_code < 400:
+            raise
+        app.logger.exception("user_topics: the cookie of the current user stays as it is")
 
 
 def keeps_cookie(state: MercureSSEState) -> bool:
     """Whether the browser of the current user has a cookie of this module, which the hub receives."""
     return state.users is not None and state.users.topics is not None and cookies.reaches_hub(state)
+
+
+def cookie_grants(state: MercureSSEState, topics: Any) -> bool:
+    """Whether the cookie of the current user grants all of some topics. False if that is not known for sure.
+
+    The user may have no cookie yet: the response of this request sets it.
+    """
+    if not keeps_cookie(state):
+        return False
+    if not has_request_context():
+        # Nobody's page, so perhaps everybody's: it gets no token.
+        return True
+    granted = request.environ.get(_IN_PAGE)
+    if granted is None:
+        try:
+            granted = state.users.ask(state.app)
+            if granted and not _Grant.from_user(state.users, state, granted).fits(state):
+                granted = []
+        except Exception:
+            # It is asked again after the view, and its failure logged then. The element can have a token.
+            granted = []
+        request.environ[_IN_PAGE] = granted
+    kinds = {(isinstance(each, URLPattern), each) for each in granted}
+    return EVERYTHING in granted or kinds.issuperset((isinstance(each, URLPattern), each) for each in as_topics(topics))
 
 
 @user_blueprint.get("/token")
@@ -118,8 +210,11 @@ def token() -> Response:
     elif not cookies.reaches_hub(state):
         abort(400, "No cookie of this host reaches the hub: ask with ?token.")
     else:
+        grant = _Grant.from_user(users, state, topics)
+        if not grant.fits(state):
+            abort(400, "The cookie would be too large for a browser: ask with ?token.")
         response = Response(status=204)
-        _set(users, state, response, _Grant.from_user(users, state, topics))
+        _set(state, response, grant)
     response.headers["Cache-Control"] = "no-store"
     response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
     return response
@@ -131,11 +226,12 @@ def _token_document(users: Users, state: MercureSSEState, topics: list[str]) -> 
     if site not in ("same-origin", "none") or (origin and urlsplit(origin).netloc != request.host):
         abort(403, "Only pages of this origin get a token.")
     app = state.app
-    if cookies.reaches_hub(state) and not (app.debug or app.testing):
+    grant = _Grant.from_user(users, state, topics) if topics else None
+    has_cookie = cookies.reaches_hub(state) and (grant is None or grant.fits(state))
+    if has_cookie and not (app.debug or app.testing):
         abort(403, "The cookie reaches the hub: ask without ?token. A script cannot read the cookie, so it is safer.")
-    if not topics:
+    if grant is None:
         return Response(status=401)
-    grant = _Grant.from_user(users, state, topics)
     response = jsonify(token=grant.token(state), expires_in=state.settings.jwt_ttl or None)
     response.headers["X-Content-Type-Options"] = "nosniff"
     return response
@@ -160,25 +256,25 @@ def _is_ordinary(response: Response) -> bool:
         return False
     if request.method == "OPTIONS" or response.status_code == 304 or response.status_code >= 500:
         return False
-    return not _is_shared(response)
-
-
-def _is_shared(response: Response) -> bool:
-    """Whether caches may give the response to other users."""
-    control = response.cache_control
-    if control.public or control.s_maxage is not None:
-        return True
-    if "private" in control or "no-store" in control or "no-cache" in control:
+    if _is_of_program():
         return False
-    if control.max_age is not None:
-        return control.max_age > 0
-    return response.expires is not None and response.expires > datetime.fromtimestamp(_clock(), timezone.utc)
+    return not caches.is_shared(response, _clock())
+
+
+def _is_of_program() -> bool:
+    """Whether a script or a program sends the request in the name of a user that its cookies do not know: the next page
+    of the browser would be another user's."""
+    scheme, _, _ = request.headers.get("Authorization", "").partition(" ")
+    return bool(scheme) and scheme.lower() not in _SENT_BY_BROWSERS
 
 
 def _apply(users: Users, state: MercureSSEState, response: Response, topics: list[str]) -> None:
     """Bring cookie and record of a response in line with the topics of the current user."""
     if any(each.startswith(f"{state.settings.authz_cookie_name}=") for each in response.headers.getlist("Set-Cookie")):
-        # The view has set the cookie itself.
+        # The view has set the cookie itself. Without its record, the next response sets that of the user again.
+        if _record_name(state) in request.cookies:
+            _delete_record(state, response)
+            _keep_from_caches(response)
         return
     record, has_changed = request.cookies.get(_record_name(state)), _CHANGED in request.environ
     try:
@@ -195,10 +291,19 @@ def _apply(users: Users, state: MercureSSEState, response: Response, topics: lis
                 "application.",
             )
             return
-        grant = _Grant.from_user(users, state, topics)
-        if has_changed or not grant.is_fresh(state, record):
-            _set(users, state, response, grant)
-            _keep_from_caches(response)
+        grant: _Grant | None = None
+        with _guarded(state.app, response):
+            grant = _Grant.from_user(users, state, topics)
+        if grant is None or (not has_changed and grant.is_fresh(state, record)):
+            return
+        if grant.fits(state):
+            _set(state, response, grant)
+        elif record is not None or has_changed:
+            # The cookie that the browser has says something else.
+            _delete(state, response)
+        else:
+            return
+        _keep_from_caches(response)
     except BadRequest:
         # A host that TRUSTED_HOSTS does not list: Flask 3.0 lets views answer it all the same.
         return
@@ -210,7 +315,7 @@ def _keep_from_caches(response: Response) -> None:
     response.vary.add("Cookie")
 
 
-def _set(users: Users, state: MercureSSEState, response: Response, grant: _Grant) -> None:
+def _set(state: MercureSSEState, response: Response, grant: _Grant) -> None:
     ttl = state.settings.jwt_ttl
     cookies.set_cookie(state, response, grant.token(state), lasts_as_its_token=True, secure=None, options={})
     lifetime = ttl + state.settings.authz_cookie_grace if ttl else None
@@ -220,6 +325,10 @@ def _set(users: Users, state: MercureSSEState, response: Response, grant: _Grant
 
 def _delete(state: MercureSSEState, response: Response) -> None:
     cookies.delete_cookie(state, response, secure=None, options={})
+    _delete_record(state, response)
+
+
+def _delete_record(state: MercureSSEState, response: Response) -> None:
     response.set_cookie(_record_name(state), "", max_age=0, expires=0, **_record_scope(state.app))
 
 
@@ -262,6 +371,26 @@ class _Grant:
         authorization = state.authorization
         payload = {"payload": self.payload} if self.payload else {}
         return authorization.sign("subscriber", authorization.key("subscriber"), {"subscribe": self.topics, **payload})
+
+    def fits(self, state: MercureSSEState) -> bool:
+        """Whether browsers keep a cookie with the token. If not, an error is logged once."""
+        measured = WerkzeugResponse()
+        # Else Werkzeug warns, too.
+        measured.max_cookie_size = 0
+        token = self.token(state)
+        cookies.set_cookie(state, measured, token, lasts_as_its_token=True, secure=None, options={})
+        size = len(measured.headers["Set-Cookie"])
+        if size <= _COOKIE_BYTES_MAX:
+            return True
+        state.warn_once(
+            "user_topics: size",
+            f"user_topics: the cookie for {len(self.topics)} topics would have {size} bytes, and browsers keep "
+            f"{_COOKIE_BYTES_MAX} at most, so none is set. Return fewer or shorter topics, or one selector for many: a "
+            "Selector, or a URLPattern in protocol 1.0. Until then, pages ask for a token at "
+            'url_for("mercure_user.token", token="").',
+            logging.ERROR,
+        )
+        return False
 
     def record(self, state: MercureSSEState, end: int) -> str:
         """The record of a token that lasts until ``end``, in seconds of the Unix clock; 0: for ever."""

@@ -61,12 +61,15 @@ def test_the_page_renews_its_token_and_loses_nothing(
 ) -> None:
     app = Flask("site")
     app.config.update(SECRET_KEY=SECRET, MERCURE_JWT_TTL=2, MERCURE_HUB_ALLOW_ANONYMOUS=False)
+    # The client pauses before it comes back, and the next token must last longer than the pause.
+    app.config["MERCURE_HUB_RETRY_INTERVAL"] = 0.2
     url = serve(app).replace("127.0.0.1", "app.example.test")
     if where == "embedded":
         app.config.update(MERCURE_HUB=True, MERCURE_HUB_TRANSPORT="memory:")
     else:
         secrets = ["--publisher-secret", SECRET, "--subscriber-secret", SECRET]
-        hub = standalone(*secrets, "--no-allow-anonymous", "--cors-origins", url).hub  # type: ignore[attr-defined]
+        options = ["--no-allow-anonymous", "--cors-origins", url]
+        hub = standalone(*secrets, *options, env={"MERCURE_HUB_RETRY_INTERVAL": "0.2"}).hub  # type: ignore[attr-defined]
         public = hub.replace("127.0.0.1", "hub.example.test")
         app.config.update(MERCURE_HUB=False, MERCURE_HUB_URL=hub, MERCURE_PUBLIC_HUB_URL=public)
     mercure = MercureSSE(app)
