@@ -90,6 +90,41 @@ def test_a_script_cannot_end_its_element(mercure, updates):
     assert updates[1].data.endswith("elements <script>x()</script>")
 
 
+def test_a_comment_in_a_script_does_not_swallow_its_end(mercure, updates):
+    """A browser reads on behind the closing tag after these two."""
+    mercure.datastar.execute_script("/carts/1", "x = '<!--<script>'", auto_remove=False)
+    assert updates[0].data.endswith("elements <script>x = '\\x3C!--<script>'</script>")
+
+
+@pytest.mark.parametrize("wrong", [["<p></p>"], b"<p></p>", 7])
+def test_what_is_no_html_is_refused(mercure, updates, wrong):
+    with pytest.raises(TypeError, match="html: give a text or an object with __html__, and not "):
+        mercure.datastar.patch_elements("/carts/1", wrong)
+    assert updates == []
+
+
+@pytest.mark.parametrize("wrong", ['{"total": 7}', None, [("total", 7)], lambda: '{"total": 7}'])
+def test_what_are_no_signals_is_refused(mercure, updates, wrong):
+    with pytest.raises(TypeError, match="signals: give a dict of names and values, and not "):
+        mercure.datastar.patch_signals("/carts/1", wrong)
+    assert updates == []
+
+
+@pytest.mark.parametrize("name", ["mode", "namespace"])
+def test_a_value_that_datastar_does_not_know_is_refused(mercure, updates, name):
+    with pytest.raises(ValueError, match=rf"{name}: write '(outer|html)' or .* context={{'{name}': …}}"):
+        mercure.datastar.patch_elements("/carts/1", template="_total.html", **{name: "card"})
+    assert updates == []
+
+
+def test_a_value_of_a_template_may_have_any_name(app, mercure, updates):
+    app.jinja_loader = DictLoader({"_names.html": "{{ topic }} {{ mode }} {{ other }}"})
+    mercure.datastar.patch_elements(
+        "/carts/1", template="_names.html", mode="append", context={"topic": "news", "mode": "card"}, other="more"
+    )
+    assert updates[0].data == "mode append\nelements news card more"
+
+
 def test_private_events_are_private(mercure, updates):
     mercure.datastar.patch_signals("/carts/1", {"total": 7}, private=True)
     assert updates[0].private

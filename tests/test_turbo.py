@@ -146,6 +146,44 @@ def test_an_action_without_a_target_or_without_html_is_refused(mercure, updates,
     assert updates == []
 
 
+@pytest.mark.parametrize("wrong", [b"bytes", ["a"], 7, {"a": 1}])
+def test_what_is_no_html_is_refused(mercure, updates, wrong):
+    with pytest.raises(TypeError, match="html: give a text or an object with __html__, and not "):
+        mercure.turbo.append("/rooms/1", "messages", html=wrong)
+    assert updates == []
+
+
+@pytest.mark.parametrize("wrong", [[turbo.remove("a")], "<turbo-stream></turbo-stream>", None])
+def test_what_is_no_action_is_refused(mercure, updates, wrong):
+    with pytest.raises(TypeError, match=r"give actions one after the other, .*, and not (list|str|NoneType)"):
+        mercure.turbo.stream("/rooms/1", turbo.remove("b"), wrong)
+    assert updates == []
+
+
+@pytest.mark.parametrize("name", ["append", "prepend", "replace", "update", "before", "after"])
+def test_a_value_of_a_template_may_have_any_name(app, mercure, updates, name):
+    app.jinja_loader = DictLoader({"_names.html": "{{ topic }} {{ target }} {{ method }} {{ other }}"})
+    values = {"topic": "news", "target": 7, "method": "card"}
+    getattr(mercure.turbo, name)("/rooms/1", "messages", template="_names.html", context=values, other="more")
+    assert "<template>news 7 card more</template>" in updates[0].data
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("replace", {"method": "card"}, "method: write 'morph'; .* context={'method': …}"),
+        ("update", {"method": "replace"}, "method: write 'morph'"),
+        ("refresh", {"method": "card"}, "method: write 'morph' or 'replace'"),
+        ("refresh", {"scroll": "keep"}, "scroll: write 'preserve' or 'reset'"),
+    ],
+)
+def test_a_value_that_turbo_does_not_know_is_refused(mercure, updates, name, arguments, message):
+    given = {} if name == "refresh" else {"target": "messages", "template": "_message.html"}
+    with pytest.raises(ValueError, match=message):
+        getattr(mercure.turbo, name)("/rooms/1", **given, **arguments)
+    assert updates == []
+
+
 def test_an_update_without_an_action_is_refused(mercure, updates):
     with pytest.raises(TypeError, match="at least one action"):
         mercure.turbo.stream("/rooms/1")

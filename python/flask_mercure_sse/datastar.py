@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 
 from flask import Flask, json
 
-from .rendering import Content, later
+from .rendering import Content, later, one_of
 
 Mode = Literal["outer", "inner", "replace", "prepend", "append", "before", "after"]
 """What happens with the elements: "outer", Datastar's default, and "inner" morph; the others do as their names say."""
@@ -54,14 +54,17 @@ class Datastar:
         use_view_transition: bool = False,
         private: bool = False,
         after_commit: Any = None,
-        **context: Any,
+        context: Mapping[str, Any] | None = None,
+        **values: Any,
     ) -> str:
         """Patch elements of the page.
 
         Args:
             html: text or an object with ``__html__``, sent unchanged: escape what users have written.
             template: the name of a template, in place of ``html``.
-            context: the values of the template.
+            context: the values of the template in a dict, also those whose names are arguments of this method, such as
+                ``topic`` or ``mode``.
+            values: the values of the template as keyword arguments.
             selector: the CSS selector of the target; None: each element replaces the one with its id.
             mode: how; None: "outer".
             namespace: what the elements are; None: HTML.
@@ -69,6 +72,7 @@ class Datastar:
 
         Raises:
             TypeError: there is not one of ``html`` and ``template``.
+            ValueError: ``mode`` or ``namespace`` is none of its values.
 
         >>> from flask_mercure_sse import MercureSSE
         >>> mercure = MercureSSE(Flask(__name__))
@@ -77,9 +81,15 @@ class Datastar:
         >>> updates[0].data.splitlines()
         ['selector #news', 'mode append', 'elements <li>Walden</li>']
         """
-        content = Content(html, template, context)
+        content = Content(html, template, {**(context or {}), **values})
+        given_mode, given_namespace = one_of("mode", mode, Mode), one_of("namespace", namespace, Namespace)
         transition = "true" if use_view_transition else None
-        options = {"selector": selector, "mode": mode, "namespace": namespace, "useViewTransition": transition}
+        options = {
+            "selector": selector,
+            "mode": given_mode,
+            "namespace": given_namespace,
+            "useViewTransition": transition,
+        }
         return self._send(topic, _PATCH_ELEMENTS, options, "elements", content.render, private, after_commit)
 
     def remove_elements(self, topic: Any, selector: str, *, private: bool = False, after_commit: Any = None) -> str:
@@ -101,10 +111,16 @@ class Datastar:
         Args:
             signals: the new values; None removes a signal. With ``after_commit``, also a function that returns them.
             only_if_missing: whether signals that the page has stay as they are.
+
+        Raises:
+            TypeError: the signals are no dict.
         """
 
         def text() -> str:
-            return json.dumps(signals() if callable(signals) else signals)
+            return json.dumps(_as_signals(signals() if callable(signals) else signals))
+
+        if not callable(signals):
+            _as_signals(signals)
 
         options = {"onlyIfMissing": "true" if only_if_missing else None}
         return self._send(topic, _PATCH_SIGNALS, options, "signals", text, private, after_commit)
@@ -121,11 +137,13 @@ class Datastar:
         """Run a script in the page. A Content Security Policy must allow inline scripts.
 
         Args:
-            script: JavaScript, sent unchanged: put values into it with ``json.dumps`` only.
+            script: JavaScript, sent unchanged: put values into it only with ``jinja2.utils.htmlsafe_json_dumps``, which
+                is the filter ``tojson`` of templates. In a text of the script, ``</script`` and ``<!--`` are escaped.
             auto_remove: whether the element of the script is removed once it has run.
         """
-        # A text with "</script" in the JavaScript would end the element.
-        inside = re.sub(r"</(?=script)", r"<\\/", script, flags=re.IGNORECASE)
+        # A text with "</script" in the JavaScript would end the element. After "<!--" and "<script", the element would
+        # not end where it should.
+        inside = re.sub(r"</(?=script)", r"<\\/", script, flags=re.IGNORECASE).replace("<!--", r"\x3C!--")
         element = f"<script{_REMOVES_ITSELF if auto_remove else ''}>{inside}</script>"
         options = {"selector": "body", "mode": "append"}
         return self._send(topic, _PATCH_ELEMENTS, options, "elements", lambda: element, private, after_commit)
@@ -150,6 +168,12 @@ _PATCH_SIGNALS: Final = "datastar-patch-signals"
 
 _REMOVES_ITSELF: Final = ' data-effect="el.remove()"'
 """Datastar's own way: an expression that it evaluates once the element is in the page."""
+
+
+def _as_signals(signals: Any) -> Mapping[str, Any]:
+    if not isinstance(signals, Mapping):
+        raise TypeError(f"signals: give a dict of names and values, and not {type(signals).__name__}")
+    return signals
 
 
 def _lines(name: str, text: str) -> Iterable[str]:

@@ -6,17 +6,23 @@ them with the element that ``mercure_turbo_stream(topics)`` writes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from flask import Flask, has_request_context, request
 from markupsafe import Markup
 
-from .rendering import Content, later
+from .rendering import Content, later, one_of
 
 Method = Literal["morph"]
 """How an element is changed: only where it differs, so that focus and scroll positions stay."""
+
+RefreshMethod = Literal["morph", "replace"]
+"""How a page that loads itself again is changed."""
+
+Scroll = Literal["preserve", "reset"]
+"""What becomes of the scroll position."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,8 @@ def append(
     targets: str | None = None,
     html: Any = None,
     template: Any = None,
-    **context: Any,
+    context: Mapping[str, Any] | None = None,
+    **values: Any,
 ) -> Action:
     """Add HTML at the end of the target. A child with the same id is replaced.
 
@@ -56,12 +63,15 @@ def append(
         targets: a CSS selector, in place of the id, for every element that it selects.
         html: text or an object with ``__html__``, sent unchanged: escape what users have written.
         template: the name of a template, in place of ``html``.
-        context: the values of the template.
+        context: the values of the template in a dict, also those whose names are arguments of this function, such as
+            ``target`` or ``method``.
+        values: the values of the template as keyword arguments.
 
     Raises:
         TypeError: there is not one of ``target`` and ``targets``, or not one of ``html`` and ``template``.
+        ValueError: ``method`` or ``scroll`` is none of its values.
     """
-    return Action("append", _target(target, targets), Content(html, template, context))
+    return Action("append", _target(target, targets), Content(html, template, {**(context or {}), **values}))
 
 
 def prepend(
@@ -70,10 +80,11 @@ def prepend(
     targets: str | None = None,
     html: Any = None,
     template: Any = None,
-    **context: Any,
+    context: Mapping[str, Any] | None = None,
+    **values: Any,
 ) -> Action:
     """Add HTML at the beginning of the target. Arguments: as :func:`append`."""
-    return Action("prepend", _target(target, targets), Content(html, template, context))
+    return Action("prepend", _target(target, targets), Content(html, template, {**(context or {}), **values}))
 
 
 def replace(
@@ -83,14 +94,19 @@ def replace(
     method: Method | None = None,
     html: Any = None,
     template: Any = None,
-    **context: Any,
+    context: Mapping[str, Any] | None = None,
+    **values: Any,
 ) -> Action:
     """Replace the target itself. Arguments: as :func:`append`, and ``method="morph"``, which changes what differs.
 
     >>> str(replace(targets=".price", method="morph", html="<b>7</b>"))
     '<turbo-stream action="replace" targets=".price" method="morph"><template><b>7</b></template></turbo-stream>'
     """
-    return Action("replace", (*_target(target, targets), ("method", method)), Content(html, template, context))
+    return Action(
+        "replace",
+        (*_target(target, targets), ("method", one_of("method", method, Method))),
+        Content(html, template, {**(context or {}), **values}),
+    )
 
 
 def update(
@@ -100,10 +116,15 @@ def update(
     method: Method | None = None,
     html: Any = None,
     template: Any = None,
-    **context: Any,
+    context: Mapping[str, Any] | None = None,
+    **values: Any,
 ) -> Action:
     """Replace what is inside the target. Arguments: as :func:`replace`."""
-    return Action("update", (*_target(target, targets), ("method", method)), Content(html, template, context))
+    return Action(
+        "update",
+        (*_target(target, targets), ("method", one_of("method", method, Method))),
+        Content(html, template, {**(context or {}), **values}),
+    )
 
 
 def before(
@@ -112,10 +133,11 @@ def before(
     targets: str | None = None,
     html: Any = None,
     template: Any = None,
-    **context: Any,
+    context: Mapping[str, Any] | None = None,
+    **values: Any,
 ) -> Action:
     """Insert HTML before the target. Arguments: as :func:`append`."""
-    return Action("before", _target(target, targets), Content(html, template, context))
+    return Action("before", _target(target, targets), Content(html, template, {**(context or {}), **values}))
 
 
 def after(
@@ -124,10 +146,11 @@ def after(
     targets: str | None = None,
     html: Any = None,
     template: Any = None,
-    **context: Any,
+    context: Mapping[str, Any] | None = None,
+    **values: Any,
 ) -> Action:
     """Insert HTML after the target. Arguments: as :func:`append`."""
-    return Action("after", _target(target, targets), Content(html, template, context))
+    return Action("after", _target(target, targets), Content(html, template, {**(context or {}), **values}))
 
 
 def remove(target: str | None = None, *, targets: str | None = None) -> Action:
@@ -141,8 +164,8 @@ def remove(target: str | None = None, *, targets: str | None = None) -> Action:
 
 def refresh(
     *,
-    method: Literal["morph", "replace"] | None = None,
-    scroll: Literal["preserve", "reset"] | None = None,
+    method: RefreshMethod | None = None,
+    scroll: Scroll | None = None,
     request_id: str | None = None,
 ) -> Action:
     """Have the page load itself again.
@@ -156,7 +179,8 @@ def refresh(
     """
     if request_id is None and has_request_context():
         request_id = request.headers.get("X-Turbo-Request-Id")
-    return Action("refresh", (("method", method), ("scroll", scroll), ("request-id", request_id)))
+    given = (("method", one_of("method", method, RefreshMethod)), ("scroll", one_of("scroll", scroll, Scroll)))
+    return Action("refresh", (*given, ("request-id", request_id)))
 
 
 class Turbo:
@@ -165,11 +189,14 @@ class Turbo:
 
     Args of all methods:
         topic: as in :meth:`flask_mercure_sse.MercureSSE.publish`.
+        context: the values of a template in a dict, also those that are named as an argument, such as ``topic``.
         private, after_commit: as there. With ``after_commit``, the template is rendered just before the commit, after
             the flush, when new rows have their ids.
 
     Raises:
-        TypeError: there is not one of ``target`` and ``targets``, or not one of ``html`` and ``template``.
+        TypeError: there is not one of ``target`` and ``targets``, or not one of ``html`` and ``template``; or no
+            action is given.
+        ValueError: ``method`` or ``scroll`` is none of its values.
         MercureError: as ``publish``.
 
     >>> from flask_mercure_sse import MercureSSE
@@ -195,6 +222,12 @@ class Turbo:
         """
         if not actions:
             raise TypeError("give at least one action: the result of a function of flask_mercure_sse.turbo")
+        for action in actions:
+            if not isinstance(action, Action):
+                raise TypeError(
+                    "give actions one after the other, results of functions of flask_mercure_sse.turbo, and not "
+                    f"{type(action).__name__}"
+                )
         data = later(self._app, lambda: "".join(str(action) for action in actions))
         # Turbo takes events without a type only, also where MERCURE_TYPE_IS_TOPIC is set.
         return self._publish(topic, data, private=private, type=False, after_commit=after_commit)
