@@ -8,13 +8,22 @@ from dataclasses import dataclass, field, make_dataclass
 from datetime import date, datetime, timezone
 from decimal import Decimal
 from enum import Enum, IntEnum
-from typing import Annotated, Any, ClassVar, Literal, NewType, Optional, TypedDict, Union
+from typing import Annotated, Any, ClassVar, Generic, Literal, NewType, Optional, TypedDict, TypeVar, Union
 from uuid import UUID
 
 import pytest
 import typing_extensions
 from flask import Flask
-from pydantic import BaseModel, ConfigDict, Field, RootModel, computed_field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    RootModel,
+    computed_field,
+    field_serializer,
+    model_serializer,
+)
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
@@ -200,14 +209,45 @@ class TestPublishing:
     def test_a_subclass_is_an_event_of_its_base(self, mercure, updates):
         @dataclass
         class Paid(Order):
-            by: str = "card"
+            paid: bool = True
 
         mercure.publish("/a", Paid(1, "Ada", []))
-        assert (updates[0].type, updates[0].json()["by"]) == ("order-paid", "card")
+        assert (updates[0].type, updates[0].json()["paid"]) == ("order-paid", True)
+
+    def test_what_a_subclass_adds_is_not_published_by_chance(self, mercure, updates):
+        @dataclass
+        class Paid(Order):
+            card_number: str = ""
+
+        class Member(Customer):
+            password: str = ""
+            hidden: str = Field(exclude=True, default="")
+
+        class Open(Customer):
+            model_config = ConfigDict(extra="allow")
+
+        @mercure.event("priced")
+        @dataclass
+        class Priced:
+            line: Line
+
+        @dataclass
+        class Noted(Line):
+            note: str = ""
+
+        for data, message in (
+            (Paid(1, "Ada", []), "Order: expected the fields of Order, and not a field 'card_number'"),
+            (Member(), "Customer: expected the fields of Customer, and not a field 'password'"),
+            (Open(password=1), "Customer: expected the fields of Customer, and not a field 'password'"),
+            (Priced(Noted("a", Decimal(1))), "line: expected the fields of Line, and not a field 'note'"),
+        ):
+            with pytest.raises(InvalidUpdateError, match=message):
+                mercure.publish("/a", data)
+        assert updates == []
 
     def test_text_and_other_types_are_left_alone(self, mercure, updates):
         mercure.publish("/a", "text", type="order-paid")
-        mercure.publish("/a", type="order-paid")
+        mercure.publish("/a", type="unknown")
         mercure.publish("/a", {"total": "x"}, type="unknown")
         mercure.publish("/a", [1])
         assert [update.data for update in updates] == ["text", "", '{"total": "x"}', "[1]"]
@@ -250,6 +290,7 @@ class TestChecks:
             ({"total": "1"}, "total: expected float, and not str"),
             ({"uuid": str(ID)}, "uuid: expected UUID, and not str"),
             ({"when": date(2024, 1, 1)}, "when: expected datetime, and not date"),
+            ({"day": WHEN}, "day: expected date or None, and not datetime"),
             ({"day": "today"}, "day: expected date or None, and not str"),
             ({"colour": "green"}, "colour: expected one of 'red', 'blue', and not str"),
             ({"state": "lost"}, "state: expected one of 'new', 'old', 3, and not str"),
@@ -289,6 +330,26 @@ class TestChecks:
             with pytest.raises(InvalidUpdateError, match=f"^event 'joined': {message}"):
                 mercure.publish("/rooms/1", wrong, type="joined")
         assert len(updates) == 2
+
+    @pytest.mark.parametrize("topic", ["/a", ["/a", "/b"]])
+    def test_an_event_without_data_is_refused(self, topic, mercure, updates):
+        with pytest.raises(InvalidUpdateError, match=r"^event 'joined': expected Joined, and there is no data"):
+            mercure.publish(topic, None, type="joined")
+        assert updates == []
+
+    def test_a_dict_does_not_stand_for_a_model_of_pydantic(self, mercure, updates):
+        """Flask writes it, with dates that are not those of the schema."""
+        with pytest.raises(InvalidUpdateError, match="Customer: expected an object of Customer, which pydantic writes"):
+            mercure.publish("/customers/1", {"since": WHEN}, type="customer")
+        assert updates == []
+
+    def test_classes_of_one_name_are_told_apart(self, mercure, updates):
+        other = make_dataclass("Line", [("name", str)])
+        other.__module__ = "elsewhere"
+        with pytest.raises(InvalidUpdateError, match=rf"expected {__name__}\.Line, and not elsewhere\.Line"):
+            mercure.publish("/orders/1", order(lines=[other("a")]))
+        with pytest.raises(InvalidUpdateError, match=r"same: expected Line or None, and not elsewhere\.Line"):
+            mercure.publish("/orders/1", order(same=other("a")))
 
     def test_a_dict_may_stand_for_a_dataclass(self, mercure, updates):
         mercure.event("line")(Line)
@@ -377,6 +438,89 @@ class TestRegistration:
 
         with pytest.raises(TypeError, match=r"Numbers: .* no object"):
             mercure.event("numbers")(Numbers)
+
+    @pytest.fixture
+    def modules(self):
+        """Makes modules of their sources."""
+        made = []
+
+        def make(name, source):
+            module = sys.modules[name] = types.ModuleType(name)
+            made.append(name)
+            exec("from __future__ import annotations\nfrom dataclasses import dataclass\n" + source, vars(module))
+            return module
+
+        yield make
+        for name in made:
+            del sys.modules[name]
+
+    def test_a_registered_class_hides_none_of_its_name(self, mercure, updates, modules):
+        shop = modules("shop_events", "@dataclass\nclass Item:\n    sku: str\n")
+        cart = modules(
+            "cart_events", "@dataclass\nclass Item:\n    price: float\n@dataclass\nclass Cart:\n    item: Item\n"
+        )
+        mercure.event("item")(shop.Item)
+        mercure.event("cart")(cart.Cart)
+        mercure.publish("/carts/1", cart.Cart(cart.Item(1.5)))
+        assert updates[0].json() == {"item": {"price": 1.5}}
+        with pytest.raises(InvalidUpdateError, match=r"item: expected cart_events\.Item, and not shop_events\.Item"):
+            mercure.publish("/carts/1", cart.Cart(shop.Item("a")))
+
+    def test_an_annotation_may_name_a_registered_class_of_another_module(self, mercure, updates, modules):
+        shop = modules("shop_events", "@dataclass\nclass Item:\n    sku: str\n")
+        cart = modules("cart_events", "@dataclass\nclass Cart:\n    item: Item\n")
+        mercure.event("cart")(cart.Cart)
+        mercure.event("item")(shop.Item)
+        with pytest.raises(InvalidUpdateError, match=r"item\.sku: expected str"):
+            mercure.publish("/carts/1", cart.Cart(shop.Item(1)))
+
+    def test_a_class_of_a_function_that_is_named_in_quotes_is_explained(self, mercure):
+        @dataclass
+        class Inner:
+            number: int
+
+        @mercure.event("outer")
+        @dataclass
+        class Outer:
+            inner: "Inner"
+
+        with pytest.raises(TypeError, match=r"names 'Inner', .* inside of a function: move it to the module"):
+            mercure.publish("/a", Outer(Inner(1)))
+
+    def test_a_model_with_serializers_is_refused(self, mercure):
+        class ByFunction(BaseModel):
+            number: int
+
+            @field_serializer("number")
+            def as_text(self, value):
+                return f"#{value}"
+
+        class ByMark(BaseModel):
+            number: Annotated[int, PlainSerializer(str)]
+
+        class AsAWhole(BaseModel):
+            number: int
+
+            @model_serializer
+            def as_list(self):
+                return [self.number]
+
+        class InSeconds(BaseModel):
+            model_config = ConfigDict(ser_json_temporal="seconds")
+            when: datetime
+
+        class NotWritten(BaseModel):
+            number: Annotated[int, PlainSerializer(str)] = Field(exclude=True)
+
+        for model, message in (
+            (ByFunction, r"ByFunction\.number: a serializer says"),
+            (ByMark, r"ByMark\.number: a serializer says"),
+            (AsAWhole, r"AsAWhole: a serializer says"),
+            (InSeconds, r"InSeconds: its model_config says"),
+        ):
+            with pytest.raises(TypeError, match=message):
+                mercure.event("x")(model)
+        mercure.event("x")(NotWritten)
 
     def test_a_class_may_be_defined_later(self, mercure, updates):
         module = types.ModuleType("later_events")
@@ -481,6 +625,25 @@ class TestTheCommand:
         printed = run().output
         names = [printed.count(f"export interface {name} ") for name in ("Line", "Line2", "Line3", "MercureEvents")]
         assert names == [1, 1, 1, 1]
+
+    def test_a_generic_model_has_the_types_that_were_given(self, mercure, updates, run):
+        Item = TypeVar("Item")
+
+        class Page(BaseModel, Generic[Item]):
+            items: list[Item]
+
+        mercure.event("numbers")(Page[int])
+        mercure.event("lines")(Page[Line])
+        mercure.publish("/a", Page[int](items=[1]))
+        assert (updates[0].type, updates[0].json()) == ("numbers", {"items": [1]})
+        printed = run().output
+        assert "export interface Page_int {\n  items: number[];\n}\n" in printed
+        assert "export interface Page_Line {\n  items: Line[];\n}\n" in printed
+
+    @pytest.mark.parametrize("name", ["string", "number", "interface", "any"])
+    def test_a_class_may_have_a_name_that_typescript_keeps_for_itself(self, name, mercure, run):
+        mercure.event("odd")(make_dataclass(name, [("x", int)]))
+        assert f"export interface {name}2 {{" in run().output
 
     def test_without_events_it_says_what_to_do(self):
         app = Flask("none")

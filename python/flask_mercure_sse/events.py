@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from flask import Flask
 
 from .errors import InvalidUpdateError
-from .shapes import Record, Shapes, Unsupported, WrongValue, as_json_value, is_record
+from .shapes import Record, Shapes, Unsupported, WrongValue, as_json_value, is_record, qualified
 from .topics import as_topic, is_function
 from .update import Update
 
@@ -40,15 +40,17 @@ class Events:
             raise ValueError("event: write the type of the event, a text")
         Update(("topic",), type=name)
         before, other = self._classes.get(name), self._names.get(python, name)
-        if before is not None and _place(before) != _place(python):
-            raise ValueError(f"event({name!r}): {_place(before)} has this type already")
+        if before is not None and qualified(before) != qualified(python):
+            raise ValueError(f"event({name!r}): {qualified(before)} has this type already")
         if other != name:
-            raise ValueError(f"event({name!r}): {_place(python)} has the type {other!r} already")
+            raise ValueError(f"event({name!r}): {qualified(python)} has the type {other!r} already")
         if before is not None:
             # A module that is loaded again, or a function that makes the class.
             del self._names[before]
         self._classes[name], self._names[python] = python, name
-        self._shapes = Shapes({each.__name__: each for each in self._names})
+        self._shapes = Shapes(
+            {name: each for each in self._names for name in (each.__name__, f"{each.__module__}.{each.__name__}")}
+        )
         try:
             self._shapes.read(python)
         except NameError:
@@ -72,7 +74,8 @@ class Events:
             return self._shapes.read(python)
         except NameError as error:
             raise Unsupported(
-                f"{python.__name__}: an annotation names {error.name!r}, which {python.__module__} does not define"
+                f"{python.__name__}: an annotation names {error.name!r}, which {python.__module__} does not define. "
+                "A class that is defined inside of a function: move it to the module."
             ) from None
 
     def name_of(self, data: Any) -> str | None:
@@ -95,11 +98,17 @@ class Events:
         subject = topic if data is None else data
         own = self.name_of(subject)
         # TypedDicts are dicts, so only the type says which is meant.
-        is_named = data is not None and isinstance(type, str) and type in self._classes
+        is_named = isinstance(type, str) and type in self._classes
         name, type = own or (type if is_named else None), own if type is None else type
         # An object may say itself what is published.
         is_written = any(hasattr(subject, each) for each in ("__mercure_sse__", "__mercure_sse_data__"))
-        if name is None or is_written or isinstance(subject, (str, bytes, bytearray)):
+        if name is None or is_written or isinstance(data, (str, bytes, bytearray)):
+            return topic, data, type
+        if data is None and own is None:
+            if is_checked:
+                raise InvalidUpdateError(
+                    f"event {name!r}: expected {self._classes[name].__name__}, and there is no data"
+                )
             return topic, data, type
         if is_checked:
             try:
@@ -117,7 +126,3 @@ Resolve = Callable[[Any, Any, Any], tuple[Any, Any, Any]]
 Raises:
     InvalidUpdateError: the data is not what the event says. Only in debug and testing mode.
 """
-
-
-def _place(python: type[Any]) -> str:
-    return f"{python.__module__}.{python.__qualname__}"

@@ -114,8 +114,16 @@ def _schema(shape: Shape, names: Mapping[Record, str]) -> dict[str, Any]:
     return {"$ref": f"#/$defs/{names[shape]}"} if isinstance(shape, Record) else {}
 
 
-_TAKEN: Final = frozenset((MAP, "Record"))
-"""Names that the module uses itself."""
+_TAKEN: Final = frozenset(
+    f"""
+    {MAP} Record
+    any bigint boolean never null number object string symbol undefined unknown void
+    break case catch class const continue debugger default delete do else enum export extends false finally for function
+    if implements import in instanceof interface let new package private protected public return static super switch
+    this throw true try typeof var while with yield
+    """.split()
+)
+"""Names that the module uses itself, and names that TypeScript does not give to interfaces."""
 
 
 def _names(records: Iterable[Record]) -> dict[Record, str]:
@@ -130,10 +138,12 @@ def _collect(shape: Shape, found: dict[Record, str]) -> None:
     if isinstance(shape, Record):
         if shape in found:
             return
-        number, name = 1, shape.name
+        # A generic model is called Page[int].
+        number, plain = 1, re.sub(r"\W+", "_", shape.name).strip("_")
+        name = plain
         while name in found.values() or name in _TAKEN:
             number += 1
-            name = f"{shape.name}{number}"
+            name = f"{plain}{number}"
         found[shape] = name
         inside = [each for each, _ in shape.fields.values()]
     elif isinstance(shape, (ListOf, MapOf)):

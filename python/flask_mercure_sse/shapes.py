@@ -13,7 +13,7 @@ import math
 import sys
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
@@ -29,7 +29,11 @@ class WrongValue(Exception):
     """A value has another shape. The text names types and never quotes the value, which may be a secret."""
 
     def __init__(self, path: str, expected: str, value: Any) -> None:
-        super().__init__(f"{path}: expected {expected}, and not {_kind(value)}")
+        kind = _kind(value)
+        if kind in (each.rpartition(".")[2] for each in expected.split(" or ")):
+            # Another class of the same name.
+            kind = qualified(type(value))
+        super().__init__(f"{path}: expected {expected}, and not {kind}")
 
 
 class Shape:
@@ -66,7 +70,9 @@ class Scalar(Shape):
 
     def check(self, value: Any, path: str) -> None:
         is_bool_by_chance = isinstance(value, bool) and bool not in self.python
-        if not isinstance(value, self.python) or is_bool_by_chance:
+        # A checker of types lets a datetime be a date, but it is written with its time.
+        is_other_date = isinstance(value, datetime) and datetime not in self.python
+        if not isinstance(value, self.python) or is_bool_by_chance or is_other_date:
             raise WrongValue(path, self.expected(), value)
         if isinstance(value, float) and not math.isfinite(value):
             raise WrongValue(path, "a finite number, as JSON has no other", value)
@@ -181,9 +187,10 @@ class Record(Shape):
     def check(self, value: Any, path: str) -> None:
         inside = f"{path}." if path else ""
         if isinstance(value, Mapping):
-            for key in value:
-                if key not in self.fields:
-                    raise WrongValue(path or self.name, f"the fields of {self.name}", _Unknown(str(key)))
+            if is_pydantic_model(self.python):
+                # Flask would write it, and dates otherwise than pydantic.
+                raise WrongValue(path or self.name, f"an object of {self.name}, which pydantic writes", value)
+            self._check_names(value, path)
             for key, (shape, is_required) in self.fields.items():
                 if key in value:
                     shape.check(value[key], inside + key)
@@ -191,9 +198,20 @@ class Record(Shape):
                     raise WrongValue(inside + key, shape.expected(), _Unknown())
             return
         if _is_typed_dict(self.python) or not isinstance(value, self.python):
-            raise WrongValue(path or self.name, self.name, value)
+            is_namesake = type(value).__name__ == self.name
+            raise WrongValue(path or self.name, qualified(self.python) if is_namesake else self.name, value)
+        # Of a subclass. Inside of another model, pydantic leaves out what a subclass adds.
+        if dataclasses.is_dataclass(value):
+            self._check_names((each.name for each in dataclasses.fields(value)), path)
+        elif not path:
+            self._check_names(_written_by_pydantic(value), path)
         for key, (shape, _) in self.fields.items():
             shape.check(getattr(value, key), inside + key)
+
+    def _check_names(self, names: Iterable[Any], path: str) -> None:
+        for name in names:
+            if name not in self.fields:
+                raise WrongValue(path or self.name, f"the fields of {self.name}", _Unknown(str(name)))
 
 
 @dataclass(frozen=True)
@@ -242,7 +260,8 @@ class Shapes:
 
     def __init__(self, names: Mapping[str, Any]) -> None:
         self._names = names
-        """Classes that annotations may name before they are defined, beside those of the module."""
+        """Classes that annotations may name where their own module has none of the name: by name, and by module and
+        name, which comes first."""
         self.records: dict[type[Any], Record] = {}
 
     def read(self, python: type[Any]) -> Record:
@@ -268,7 +287,24 @@ class Shapes:
 
     def _annotations(self, python: type[Any]) -> Iterator[tuple[str, Any, bool]]:
         """Name, annotation, and whether it is always there, of each field."""
-        hints = typing.get_type_hints(python, localns={**self._names, python.__name__: python}, include_extras=True)
+        if is_pydantic_model(python):
+            return self._of_pydantic(python)
+        return self._of_standard_library(python)
+
+    def _hints(self, python: type[Any]) -> dict[str, Any]:
+        known = {python.__name__: python}
+        while True:
+            try:
+                return typing.get_type_hints(python, localns=known, include_extras=True)
+            except NameError as error:
+                name = str(error.name)
+                found = self._names.get(f"{python.__module__}.{name}", self._names.get(name))
+                if found is None or name in known:
+                    raise
+                known[name] = found
+
+    def _of_standard_library(self, python: type[Any]) -> Iterator[tuple[str, Any, bool]]:
+        hints = self._hints(python)
         if _is_typed_dict(python):
             required: frozenset[str] = python.__required_keys__
             for name, hint in hints.items():
@@ -276,17 +312,21 @@ class Shapes:
                 if mark == "ReadOnly":
                     mark = _mark(typing.get_args(hint)[0])
                 yield name, hint, mark == "Required" if mark in ("Required", "NotRequired") else name in required
-        elif dataclasses.is_dataclass(python):
+        else:
             for each in dataclasses.fields(python):
                 yield each.name, hints[each.name], True
-        elif python.__pydantic_root_model__:
+
+    def _of_pydantic(self, python: Any) -> Iterator[tuple[str, Any, bool]]:
+        if python.__pydantic_root_model__:
             raise Unsupported(f"{python.__name__}: it is written as its root, which is no object with fields")
-        else:
-            for name, each in python.model_fields.items():
-                if not each.exclude:
-                    yield name, hints[name], True
-            for name, each in python.model_computed_fields.items():
-                yield name, each.return_type, True
+        _refuse_serializers(python)
+        # Of a generic model, pydantic alone knows what stands for its type variables.
+        hints = None if python.__pydantic_complete__ else self._hints(python)
+        for name, each in python.model_fields.items():
+            if not each.exclude:
+                yield name, each.annotation if hints is None else hints[name], True
+        for name, each in python.model_computed_fields.items():
+            yield name, each.return_type, True
 
     def _shape(self, annotation: Any, place: str, owner: type[Any]) -> Shape:
         if is_pydantic_model(owner) and annotation in (date, datetime):
@@ -336,6 +376,39 @@ class Shapes:
         return TupleOf(tuple(self._shape(each, place, owner) for each in arguments if each != ()))
 
 
+def _refuse_serializers(python: Any) -> None:
+    """Refuse a model of pydantic whose code says how it is written: its annotations do not.
+
+    Raises:
+        Unsupported: the message names the model and, if there is one, the field.
+    """
+    serializers = python.__pydantic_decorators__
+    has_function = {name for each in serializers.field_serializers.values() for name in each.info.fields}
+    for name, each in python.model_fields.items():
+        if each.exclude or not (has_function & {name, "*"} or any(map(_is_serializer, each.metadata))):
+            continue
+        raise Unsupported(
+            f"{python.__name__}.{name}: a serializer says how it is written, which its annotation does not tell: "
+            "declare the field as what is written"
+        )
+    if serializers.model_serializers or has_function & set(python.model_computed_fields):
+        raise Unsupported(f"{python.__name__}: a serializer says how it is written, which its fields do not tell")
+    config = python.model_config
+    if config.get("json_encoders") or config.get("ser_json_temporal", "iso8601") != "iso8601":
+        raise Unsupported(f"{python.__name__}: its model_config says how values are written, which is not known here")
+
+
+def _written_by_pydantic(value: Any) -> Iterator[str]:
+    yield from (name for name, each in type(value).model_fields.items() if not each.exclude)
+    yield from type(value).model_computed_fields
+    # Those that extra="allow" lets in.
+    yield from value.model_extra or ()
+
+
+def _is_serializer(metadata: Any) -> bool:
+    return type(metadata).__name__ in ("PlainSerializer", "WrapSerializer")
+
+
 def _one_of(members: tuple[Any, ...], place: str) -> OneOf:
     values = tuple(each.value if isinstance(each, Enum) else each for each in members)
     if not all(value is None or isinstance(value, (str, int, float)) for value in values):
@@ -348,6 +421,15 @@ def _mark(annotation: Any) -> str:
     ``typing_extensions``; else an empty text."""
     name = str(typing.get_origin(annotation)).rpartition(".")[2]
     return name if name in ("Required", "NotRequired", "ReadOnly", "Final") else ""
+
+
+def qualified(python: type[Any]) -> str:
+    """The name of a class with its module.
+
+    >>> qualified(Shape)
+    'flask_mercure_sse.shapes.Shape'
+    """
+    return f"{python.__module__}.{python.__qualname__}"
 
 
 def is_record(python: Any) -> bool:
