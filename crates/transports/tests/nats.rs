@@ -213,7 +213,8 @@ fn copy(server: &Server, from: &str, to: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_stream_is_made_again() {
     let server = nats("");
-    let log = open_log(&url(&server), 100).await;
+    // On a busy machine it takes a while until the new one is read.
+    let log = open_log(&format!("nats://127.0.0.1:{}?timeout=20s", server.port), 100).await;
     let mut follower = follow(&*log).await;
     let old = append(&*log, "old").await;
     take_to(&mut *follower, "old").await;
