@@ -15,7 +15,7 @@ import re
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, partial
 from itertools import zip_longest
 from operator import attrgetter
@@ -25,11 +25,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, get_args, overlo
 from flask import render_template
 
 from . import rows, transactions
-from .committed import WaitingUpdate
+from .changes import Places, WaitingChange
 from .contexts import in_context
 from .drafts import Draft
-from .errors import InvalidUpdateError, describe
-from .publishing import Delivery
+from .errors import InvalidUpdateError
 from .state import MercureSSEState
 from .topics import topic as make_topic
 
@@ -229,8 +228,8 @@ def _register(extension: MercureSSE, model: Any, options: _Options) -> None:
             )
     if not options.topics and not hasattr(model, "__mercure_sse_topic__"):
         raise ValueError(f"broadcasts({model.__name__}): give a topic, or let the model have __mercure_sse_topic__")
-    broadcast = _Broadcast(extension, model, options)
-    kept: list[_Broadcast] | None = vars(model).get(_KEPT)
+    broadcast = Broadcast(extension, model, options)
+    kept: list[Broadcast] | None = vars(model).get(_KEPT)
     if kept is not None:
         kept[:] = [each for each in kept if each.is_alive and not each.is_replaced_by(broadcast)]
         kept.append(broadcast)
@@ -299,31 +298,23 @@ def _is_modified(item: Any) -> bool:
 
 
 def _record(
-    broadcasts: list[_Broadcast],
+    broadcasts: list[Broadcast],
     change: Change,
     item: Any,
     connection: Any = None,
-    was: list[_Places | None] | None = None,
+    was: list[Places | None] | None = None,
 ) -> None:
     session = _session(item)
     for each, places in zip_longest(broadcasts, was or ()):
         state = each.state
         if session is not None and state is not None:
-            waiting = _WaitingChange(each, state, change, item, places)
+            waiting = WaitingChange(each, state, change, item, places)
             if change == "delete":
                 waiting.take_delete(connection)
             transactions.after_commit(session, waiting)
 
 
-@dataclass(frozen=True)
-class _Places:
-    """Where the pages have a row: they have it under its primary key, on these topics."""
-
-    topics: tuple[str, ...]
-    key: dict[str, Any]
-
-
-class _Broadcast:
+class Broadcast:
     """One call of ``broadcasts`` with one model."""
 
     def __init__(self, extension: MercureSSE, model: type[Any], options: _Options) -> None:
@@ -346,7 +337,7 @@ class _Broadcast:
             return None
         return extension.state
 
-    def is_replaced_by(self, other: _Broadcast) -> bool:
+    def is_replaced_by(self, other: Broadcast) -> bool:
         return self._extension() is other._extension() and self._place == other._place
 
     @property
@@ -357,7 +348,7 @@ class _Broadcast:
     def _texts(self) -> list[str]:
         return [each for each in self.options.topics if isinstance(each, str)]
 
-    def places_before(self, item: Any, connection: Any) -> _Places | None:
+    def places_before(self, item: Any, connection: Any) -> Places | None:
         """Where the row was before the changes that are not flushed yet. None: where it is now, or nobody knows: a
         function would have to be asked about the row that is no more."""
         topics, state = self._texts, self.state
@@ -373,9 +364,9 @@ class _Broadcast:
             except InvalidUpdateError:
                 # There was no topic yet, such as that of a book without a shop.
                 return None
-            return _Places(found, rows.primary_key(old))
+            return Places(found, rows.primary_key(old))
 
-    def left(self, state: MercureSSEState, item: Any, was: _Places) -> list[str]:
+    def left(self, state: MercureSSEState, item: Any, was: Places) -> list[str]:
         """The topics on which the row is no more. With another primary key it is another row."""
         if was.key != rows.primary_key(item):
             return list(was.topics)
@@ -493,102 +484,3 @@ def _warn_of_no_application(model: str) -> None:
 
 def _snake_case(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
-
-
-class _WaitingChange:
-    """A change that waits for a commit: see :class:`flask_mercure_sse.transactions.Waiting`."""
-
-    def __init__(
-        self,
-        broadcast: _Broadcast,
-        state: MercureSSEState,
-        change: Change,
-        item: Any,
-        was: _Places | None = None,
-    ) -> None:
-        from sqlalchemy import inspect
-
-        self._broadcast, self._state, self._change, self._item = broadcast, state, change, item
-        self._was = was
-        """Where the row was when the transaction began, if that may be elsewhere."""
-        self._updates: list[WaitingUpdate] | None = None
-        self._draft: Draft | None = None
-        # Not the object: a row may be deleted and inserted again, by another one.
-        self.subject = (broadcast, inspect(item).mapper.identity_key_from_instance(item))
-
-    @property
-    def _is_wanted(self) -> bool:
-        return self._change in self._broadcast.options.on or self._was is not None
-
-    @property
-    def is_taken(self) -> bool:
-        return self._updates is not None or not self._is_wanted
-
-    def take(self) -> None:
-        from sqlalchemy import inspect
-        from sqlalchemy.orm.exc import ObjectDeletedError
-
-        if self.is_taken:
-            return
-        try:
-            # A bulk statement has deleted the row since: there is nothing to show.
-            self._updates = [] if inspect(self._item).was_deleted else self._made()
-        except ObjectDeletedError:
-            # It may be a related object.
-            if not rows.is_gone(self._item):
-                raise
-            self._updates = []
-
-    def take_delete(self, connection: Any) -> None:
-        """Take what a delete publishes, before the row is gone."""
-        if self._is_wanted:
-            topics = partial(self._broadcast.topics_of_delete, self._item, connection)
-            self._draft = self._broadcast.draft(self._state, "delete", self._item, topics)
-            self._updates = [self._update(self._draft)]
-            if isinstance(self._draft.topic, list):
-                self._was = _Places(tuple(self._draft.topic), rows.primary_key(self._item))
-
-    def _made(self) -> list[WaitingUpdate]:
-        made: list[WaitingUpdate] = []
-        broadcast, state = self._broadcast, self._state
-        draft = broadcast.draft(state, self._change, self._item) if self._change in broadcast.options.on else None
-        if self._was is not None:
-            left = broadcast.left(state, self._item, self._was)
-            if left:
-                made.append(
-                    self._update(broadcast.draft(state, "delete", self._item, lambda: list(left), self._was.key))
-                )
-        if draft is not None:
-            made.append(self._update(draft))
-        return made
-
-    def _update(self, draft: Draft) -> WaitingUpdate:
-        update = WaitingUpdate(Delivery.from_arguments(self._state, None, None), draft)
-        update.take()
-        return update
-
-    def merged_into(self, later: _WaitingChange) -> _WaitingChange | None:
-        if later._change == "delete":
-            if self._change == "insert":
-                return None
-            if self._was is not None and later._draft is not None:
-                # The pages have the row where it was before.
-                later._updates = [later._update(replace(later._draft, topic=list(self._was.topics)))]
-            return later
-        # A row that took the place of a deleted one is an update, perhaps elsewhere.
-        change: Change = "insert" if self._change == "insert" else "update"
-        was = None if change == "insert" else self._was or later._was
-        if (change, was) != (later._change, later._was):
-            later._change, later._was, later._updates = change, was, None
-        return later
-
-    def publish(self, failed: set[str]) -> None:
-        if not self.is_taken:
-            try:
-                self.take()
-            except Exception as error:
-                self._state.app.logger.error(
-                    "a change of %s was not published after the commit: %s", type(self._item).__name__, describe(error)
-                )
-        for update in self._updates or ():
-            update.publish(failed)
