@@ -11,22 +11,23 @@ import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 import { build } from "esbuild";
+import { minify } from "terser";
 
 const CLIENT = dirname(fileURLToPath(import.meta.url));
 const DIST = join(CLIENT, "dist");
 const COMMITTED = join(process.env.PETASOS_CLIENT_REPOSITORY ?? join(CLIENT, ".."), "python/flask_mercure_sse/client");
 const CORE = "petasos-client.js";
 /** The most bytes of a file, compressed. */
-const CORE_MAX = 6 * 1024;
+const CORE_MAX = 6.25 * 1024;
 const ADAPTER_MAX = 1024;
 
 const COMMON = { bundle: true, format: "esm", target: "es2022", legalComments: "none", write: false, logLevel: "warning" };
 
 /** Properties that only the client itself uses: they get short names. None may be a name of the browser or of the API. */
-const INTERNAL = `isMultiplex isLive isMerged isTooLarge selectors changed received told hear moveTo tell tellAll enterAll enter
-  catchUps waiting welcome settle detach plan members accepted heard offer shared owner covered separate entered lead follow
-  gone watch leave hasComment sizeMax onEmpty home take wake areThere listener refusal wanted source membersFor left lane
-  notify hub key`.split(/\s+/);
+const INTERNAL = `isMultiplex isLive isMerged isTooLarge selectors changed received told hear moveTo tell tellAll enterAll enter catchUps waiting
+  welcome settle detach plan members accepted heard offer shared owner covered covers entered lead follow gone denied watch
+  resign leave left hasComment sizeMax home take wake check listener refusal wanted source membersFor lane notify hub key position
+  move stop options opened refused unanswered retarget store`.split(/\s+/);
 const CORE_OPTIONS = {
   mangleProps: new RegExp(`^(${INTERNAL.join("|")})$`),
   tsconfigRaw: { compilerOptions: { useDefineForClassFields: false } },
@@ -49,8 +50,10 @@ const beside = {
 };
 
 async function bundled(entry, options = {}) {
-  const result = await build({ ...COMMON, entryPoints: [join(CLIENT, entry)], minify: true, banner: { js: BANNER }, ...options });
-  return result.outputFiles[0].text;
+  const { outputFiles } = await build({ ...COMMON, entryPoints: [join(CLIENT, entry)], minify: true, ...options });
+  // It takes off another twentieth.
+  const { code } = await minify(outputFiles[0].text, { module: true, ecma: 2022, compress: { passes: 4 } });
+  return `${BANNER}\n${code}\n`;
 }
 
 /** The files that browsers get: name and text. */

@@ -9,8 +9,8 @@ export interface MercureEvent<Data = unknown> {
   /** `message` where the publisher gave none. */
   readonly type: string;
   readonly data: string;
-  /** Its topics, the canonical topic first, from a hub that names them. */
-  readonly topics?: readonly string[];
+  /** Its topics, the canonical topic first. Empty: the hub does not name them. */
+  readonly topics: readonly string[];
   /**
    * The data, read as JSON.
    *
@@ -51,12 +51,6 @@ export type State = "connecting" | "open" | "waiting" | "refused" | "closed";
 
 /** Makes the event that listeners get. */
 export function toEvent(block: Block): MercureEvent {
-  const { id = "", type, data = "", topics } = block;
-  return {
-    id,
-    type,
-    data,
-    ...(topics.length ? { topics } : {}),
-    json: <Value>() => JSON.parse(data) as Value,
-  };
+  const { data = "" } = block;
+  return { id: "", ...block, data, json: <Value>() => JSON.parse(data) as Value };
 }

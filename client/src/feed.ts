@@ -3,319 +3,351 @@
 import type { Options } from "./options.js";
 import { canMerge, unique, type Hub, type Selector } from "./selector.js";
 import { Shared, type Notice, type Owner } from "./shared.js";
-import type { Source, Subscriber } from "./subscription.js";
-import { Tabs, type TabListener } from "./tabs.js";
 import type { Token } from "./stream.js";
+import type { Source, Subscriber } from "./subscription.js";
+import { canShare, enterTabs, type TabListener, type Tabs } from "./tabs.js";
 
 /** Topics of one subscription and the event after which it begins. */
 type Want = readonly [selectors: readonly Selector[], cursor: string];
+
+/** Which stream has which topics: the key of the stream for each set of topics. */
+type Places = readonly (readonly [topics: string, key: string])[];
 
 /** What tabs say to each other. */
 type Message =
   | readonly ["notice", key: string, ...Notice]
   /** What this tab wants. */
   | readonly ["want", wants: readonly Want[]]
-  /** This tab leads: what do the others want? */
-  | readonly ["lead", streams: number]
-  | readonly ["streams", streams: number]
+  /** This tab leads since then: what do the others want? */
+  | readonly ["lead", since: number]
+  /** The leading tab is there. */
+  | readonly ["places", places: Places]
+  /** A tab has ended. */
+  | readonly ["gone", tab: string]
   | readonly ["renew" | "wake" | "ping"];
 
 /** Tabs may have several versions of this file. This changes when messages do. */
 const VERSION = 1;
 
-/** If a hub refuses topics together, they are spread over two streams, then over four, then each set gets its own. */
-const STREAMS_MAX = 4;
+/** The most topics that hubs take for one stream by default. */
+const MERGED_MAX = 100;
 
 /** A leading tab that says nothing for two to three of these times is replaced. In milliseconds. */
 const PATIENCE = 10_000;
 
+/** All tabs wake at the same time. Once in this time is enough, in milliseconds. */
+const WAKE_INTERVAL = 1000;
+
 /** Events of a page that end its streams, begin them again, or may make a connection possible. */
 const EVENTS = ["pagehide", "freeze", "pageshow", "resume", "online", "visibilitychange"];
 
-const feeds = new Map<Token | undefined, Map<string, Feed>>();
+/** What subscriptions with the same hub, credentials and token share. */
+export interface Feed extends Source, Owner {
+  readonly name: string;
+  readonly token: Token | undefined;
+}
 
-export class Feed implements Source, Owner, TabListener {
-  /** Those of the newest subscription. */
-  options: Options = {};
-  #members = new Set<Subscriber>();
-  #lanes = new Map<string, Shared>();
-  /** What each tab wants. */
-  #wants = new Map<string, readonly Want[]>();
-  /** Over how many streams topics are spread. 0: each set of topics has its own. */
-  #streams = 1;
-  #tabs: Tabs | undefined;
-  #leader = "";
-  #isThere = false;
-  #hasEntered = false;
-  #isLeading = false;
-  #isChanging = false;
-  #isForced = false;
-  #silence = 0;
-  #watch: ReturnType<typeof setInterval> | undefined;
-  /** What the others were told last. */
-  #said = "";
+/** Those that have subscriptions. */
+const feeds = new Set<Feed>();
 
-  constructor(
-    readonly hub: Hub,
-    readonly name: string | undefined,
-    readonly onEmpty: () => void,
-  ) {}
+/** The feed for a subscription. */
+export function findFeed(hub: Hub, { token, credentials, share }: Options): Feed {
+  // A token in the URL is the page's own, too.
+  const group = share ?? !(token || /[?&]authorization=/.test(hub.url));
+  const url = typeof group === "string" ? hub.url.replace(/\?.*/, "") : hub.url;
+  const isOwnOrigin = new URL(url).origin === globalThis.location?.origin;
+  const cookies = credentials === "include" && isOwnOrigin ? "same-origin" : (credentials ?? "same-origin");
+  // The extension names the user of the page: the streams of two users must not be one.
+  const user = globalThis.document?.querySelector<HTMLMetaElement>('meta[name="mercure-user"]')?.content;
+  const name = `petasos${VERSION} ${[url, hub.protocol, cookies, group, user]} `;
+  return [...feeds].find((feed) => feed.name === name && feed.token === token) ?? openFeed(hub, name, !!group, token);
+}
 
-  /** The feed for a subscription. Subscriptions with different tokens share none. */
-  static find(hub: Hub, { token, credentials, share }: Options): Feed {
-    const ofToken = feeds.get(token) ?? new Map<string, Feed>();
-    feeds.set(token, ofToken);
-    // A token in the URL is the page's own, too.
-    const group = share ?? !(token || /[?&]authorization=/.test(hub.url));
-    const url = typeof group === "string" ? hub.url.replace(/\?.*/, "") : hub.url;
-    const name = `petasos${VERSION} ${[url, hub.protocol, credentials, group]} `;
-    const onEmpty = (): void => {
-      ofToken.delete(name);
-      if (!ofToken.size) feeds.delete(token);
-    };
-    const feed = ofToken.get(name) ?? new Feed(hub, group ? name : undefined, onEmpty);
-    ofToken.set(name, feed);
-    return feed;
-  }
+/** @param name Of the group of tabs that share. */
+export function openFeed(hub: Hub, name: string, isShared: boolean, token?: Token): Feed {
+  const members = new Set<Subscriber>();
+  const lanes = new Map<string, Shared>();
+  /** What the other tabs want. */
+  const wants = new Map<string, readonly Want[]>();
+  /** For each set of topics: the topics themselves, or a number for a stream that others share. */
+  let places = new Map<string, string>();
+  /** How often a set of topics was refused together with others. */
+  const refusals = new Map<string, number>();
+  /** The hub cannot tell topics apart. */
+  let isPlain = false;
+  let hasResigned = false;
+  let since = 0;
+  let woken = 0;
+  let tabs: Tabs | undefined;
+  /** The id of the leading tab: empty for a page that shares with none. */
+  let leader: string | undefined;
+  let isChanging = false;
+  let isForced = false;
+  let silence = 0;
+  let timer: ReturnType<typeof setInterval> | undefined;
+
+  const tell = (...message: Message): void => tabs?.say(message);
+  const isLeading = (): boolean => leader === (tabs?.id ?? "");
+  const wake = (): void => {
+    woken = Date.now();
+    lanes.forEach((lane) => lane.wake());
+  };
+  const stop = (): void => lanes.forEach((lane) => lane.stop());
 
   // What the page does.
 
-  join(subscriber: Subscriber): void {
-    this.options = subscriber.options;
-    this.#members.add(subscriber);
-    if (this.#members.size === 1) {
-      for (const type of EVENTS) globalThis.addEventListener?.(type, this);
-      this.#enter();
-    }
-    this.changed();
-  }
+  const feed: Feed = {
+    hub,
+    name,
+    token,
+    // Those of the newest subscription.
+    options: {},
+    join(member) {
+      feed.options = member.options;
+      if (!members.size) {
+        feeds.add(feed);
+        for (const type of EVENTS) globalThis.addEventListener?.(type, happened, true);
+        enter();
+      }
+      members.add(member);
+      changed();
+    },
+    changed,
+    leave(member) {
+      member.move();
+      members.delete(member);
+      changed();
+      if (members.size) return;
+      for (const type of EVENTS) globalThis.removeEventListener?.(type, happened, true);
+      exit();
+      feeds.delete(feed);
+    },
+    renew() {
+      isForced = isLeading();
+      tell("renew");
+      changed();
+    },
+    notify(...notice) {
+      tell("notice", ...notice);
+      take(notice);
+    },
+    opened({ key, isMerged }, isMultiplex) {
+      hasResigned = false;
+      isPlain = !isMultiplex;
+      const sets = setsOf(key);
+      if (!isMultiplex && isMerged && sets.length > 1) {
+        for (const [topics] of sets) places.set(topics, topics);
+        changed();
+        return false;
+      }
+      if (isMultiplex && !isMerged && sets[0]?.[1].every(canMerge) && (refusals.get(key) ?? 0) < 2) {
+        // It is no topic of these that the hub refuses.
+        places.delete(key);
+        changed();
+      }
+      return true;
+    },
+    refused(lane) {
+      const sets = setsOf(lane.key);
+      if (!lane.isMerged || sets.length < 2) return;
+      for (const [topics, selectors] of sets)
+        if (!lane.covers({ selectors })) {
+          places.set(topics, topics);
+          refusals.set(topics, (refusals.get(topics) ?? 0) + 1);
+        }
+      changed();
+    },
+    unanswered() {
+      if (hasResigned || !wants.size) return;
+      hasResigned = true;
+      tabs?.resign();
+    },
+  };
 
-  changed(): void {
-    if (this.#isChanging) return;
-    this.#isChanging = true;
+  function changed(): void {
+    if (isChanging) return;
+    isChanging = true;
     // Changes in one turn are one change, and the page may still set its listeners.
     queueMicrotask(() => {
-      this.#isChanging = false;
-      if (this.#isThere) this.#update();
+      isChanging = false;
+      update();
     });
-  }
-
-  leave(subscriber: Subscriber): void {
-    subscriber.move();
-    this.#members.delete(subscriber);
-    this.changed();
-    if (this.#members.size) return;
-    for (const type of EVENTS) globalThis.removeEventListener?.(type, this);
-    this.#exit();
-    this.onEmpty();
-  }
-
-  renew(): void {
-    this.#isForced = this.#isLeading;
-    this.#tell("renew");
-    this.changed();
   }
 
   // What happens to the page.
 
-  handleEvent({ type }: Event): void {
+  function happened({ type }: Event): void {
     // A page that is frozen, or kept for the way back, leads no more.
-    if (type === "pagehide" || type === "freeze") this.#exit();
-    else if (type === "pageshow" || type === "resume") this.#enter();
+    if (type === "pagehide" || type === "freeze") exit();
+    else if (type === "pageshow" || type === "resume") enter();
     else if (type === "online" || document.visibilityState === "visible") {
-      this.#wake();
-      this.#tell("wake");
+      wake();
+      tell("wake");
     }
   }
 
-  #enter(): void {
-    if (this.#isThere) return;
-    this.#isThere = true;
-    if (this.name && Tabs.areThere()) {
-      this.#tabs = new Tabs(this.name, this);
-      this.#watch = setInterval(() => this.#listen(), PATIENCE);
-    } else this.lead();
-    this.changed();
+  function enter(): void {
+    if (tabs || leader === "") return;
+    if (isShared && canShare()) {
+      tabs = enterTabs(name, listener);
+      timer = setInterval(listen, PATIENCE);
+    } else listener.lead();
+    changed();
   }
 
-  #exit(): void {
-    this.#tabs?.leave();
-    this.#tabs = undefined;
-    this.#isThere = this.#isLeading = this.#hasEntered = false;
-    this.#leader = this.#said = "";
-    clearInterval(this.#watch);
-    for (const lane of this.#lanes.values()) {
-      lane.stop();
-      lane.detach();
-    }
-    this.#lanes.clear();
-    this.#wants.clear();
-  }
-
-  #wake(): void {
-    for (const lane of this.#lanes.values()) lane.wake();
+  function exit(): void {
+    tabs?.leave();
+    tabs = undefined;
+    leader = undefined;
+    clearInterval(timer);
+    stop();
+    for (const lane of lanes.values()) lane.detach();
+    for (const member of members) member.store();
+    lanes.clear();
+    wants.clear();
+    places.clear();
   }
 
   /** The browser knows when a tab ends, not when it hangs. */
-  #listen(): void {
-    if (this.#isLeading) return;
-    if (this.#silence++ > 1) this.#tabs?.lead(true);
-    else this.#tell("ping");
+  function listen(): void {
+    if (isLeading()) return;
+    if (silence++ > 1) tabs?.steal();
+    else tell("ping");
   }
 
   // What the tabs do.
 
-  entered(): void {
-    this.#hasEntered = true;
-    this.changed();
-  }
+  const listener: TabListener = {
+    entered: changed,
+    lead() {
+      leader = tabs?.id ?? "";
+      silence = 0;
+      since = Date.now();
+      tell("lead", since);
+      for (const tab of wants.keys()) tabs?.watch(tab);
+      changed();
+    },
+    follow() {
+      leader = undefined;
+      silence = 0;
+      stop();
+    },
+    gone(tab) {
+      wants.delete(tab);
+      if (isLeading()) tell("gone", tab);
+      changed();
+    },
+    denied() {
+      tabs?.leave();
+      tabs = undefined;
+      isShared = false;
+      listener.lead();
+    },
+    heard(from, message) {
+      const [kind, ...what] = message as Message;
+      if (kind === "want") {
+        wants.set(from, what[0] as readonly Want[]);
+        if (!isLeading()) return;
+        tabs?.watch(from);
+        changed();
+      } else if (kind === "lead") {
+        // One that was replaced may not know yet.
+        if ((what[0] as number) < since) return;
+        since = what[0] as number;
+        listener.follow();
+        leader = from;
+        changed();
+      } else if (isLeading()) {
+        if (kind === "renew") feed.renew();
+        else if (kind === "wake") Date.now() - woken > WAKE_INTERVAL && wake();
+        else if (kind === "ping") {
+          for (const lane of lanes.values()) lane.check();
+          tell("places", [...places]);
+        }
+      } else if (kind === "gone") wants.delete(what[0] as string);
+      else if (kind === "places" || kind === "notice") {
+        leader ??= from;
+        if (from !== leader) return;
+        silence = 0;
+        if (kind === "notice") return take(what);
+        places = new Map(what[0] as Places);
+        bring();
+      }
+    },
+  };
 
-  lead(): void {
-    this.#isLeading = true;
-    this.#leader = this.#id;
-    this.#tell("lead", this.#streams);
-    for (const tab of this.#wants.keys()) this.#tabs?.watch(tab);
-    this.changed();
-  }
-
-  follow(): void {
-    this.#isLeading = false;
-    for (const lane of this.#lanes.values()) lane.stop();
-  }
-
-  gone(tab: string): void {
-    this.#wants.delete(tab);
-    this.changed();
-  }
-
-  heard(from: string, message: unknown): void {
-    const [kind, ...what] = message as Message;
-    if (kind === "want") {
-      this.#wants.set(from, what[0] as readonly Want[]);
-      if (!this.#isLeading) return;
-      this.#tabs?.watch(from);
-      this.#tell("streams", this.#streams);
-      this.changed();
-    } else if (kind === "lead") {
-      this.follow();
-      this.#leader = from;
-      this.#said = "";
-      this.#spread(what[0] as number);
-    } else if (this.#isLeading) {
-      if (kind === "renew") this.renew();
-      else if (kind === "wake") this.#wake();
-      else this.#tell("streams", this.#streams);
-    } else if (kind === "streams" || kind === "notice") {
-      this.#leader ||= from;
-      if (from !== this.#leader) return;
-      this.#silence = 0;
-      if (kind === "streams") this.#spread(what[0] as number);
-      else this.#take(what);
-    }
-  }
-
-  #tell(...message: Message): void {
-    this.#tabs?.say(message);
-  }
-
-  notify(...notice: readonly [key: string, ...Notice]): void {
-    this.#tell("notice", ...notice);
-    this.#take(notice);
-  }
-
-  #take([key, method, ...what]: readonly unknown[]): void {
-    const lane = this.#lane(key as string);
+  function take([key, method, ...what]: readonly unknown[]): void {
+    const lane = laneOf(key as string);
     (lane[method as Notice[0]] as (...what: unknown[]) => void).apply(lane, what);
   }
 
-  /** Of this tab. */
-  get #id(): string {
-    return this.#tabs?.id ?? "";
-  }
-
-  #lane(key: string): Shared {
-    const lane = this.#lanes.get(key) ?? new Shared(key, key.length < 2, this);
-    this.#lanes.set(key, lane);
+  /** A stream that merges topics has a digit for its key. */
+  function laneOf(key: string): Shared {
+    const lane = lanes.get(key) ?? new Shared(key, key.length < 2, feed);
+    lanes.set(key, lane);
     return lane;
   }
 
-  /** The stream for topics: a digit if it is merged, else the topics. */
-  #laneFor(selectors: readonly Selector[]): Shared {
-    const text = `${selectors}`;
-    if (!this.#streams || !selectors.every(canMerge)) return this.#lane(text);
-    const sum = [...text].reduce((sum, character) => sum + character.charCodeAt(0), 0);
-    return this.#lane(`${sum % this.#streams}`);
+  const laneFor = (selectors: readonly Selector[]): Shared => laneOf(places.get(`${selectors}`) ?? "0");
+
+  /** The sets of topics that a stream has: as text and as they are. */
+  function setsOf(key: string): (readonly [topics: string, selectors: readonly Selector[]])[] {
+    const sets = new Map(allWants().map(([selectors]) => [`${selectors}`, selectors]));
+    return [...sets].filter(([topics]) => places.get(topics) === key);
   }
 
-  /** Brings members to their streams, says what this tab wants, and opens that if it leads. */
-  #update(): void {
-    const own = new Map<string, Want>();
-    for (const member of this.#members) {
-      const { selectors, lastEventId } = member;
-      if (!selectors.length) {
-        member.move();
-        continue;
-      }
-      const lane = this.#laneFor(selectors);
-      if (member.lane !== lane && member.lane?.home !== lane) member.move(lane.waiting);
-      const key = `${selectors}`;
-      if (!own.get(key)?.[1]) own.set(key, [selectors, lastEventId]);
+  /** Finds a stream for each set of topics that has none. */
+  function place(): void {
+    const sets = new Map(allWants().map(([selectors]) => [`${selectors}`, selectors]));
+    for (const known of [places, refusals]) for (const topics of known.keys()) if (!sets.has(topics)) known.delete(topics);
+    for (const [topics, selectors] of sets) {
+      if (places.has(topics)) continue;
+      let number = 0;
+      const isFull = (): boolean => {
+        const others = setsOf(`${number}`).flatMap(([, selectors]) => selectors);
+        return others.length > 0 && unique([...others, ...selectors]).length > MERGED_MAX;
+      };
+      const isApart = (isPlain && sets.size > 1) || !selectors.every(canMerge) || (refusals.get(topics) ?? 0) > 1;
+      while (!isApart && isFull()) number++;
+      places.set(topics, isApart ? topics : `${number}`);
     }
-    // Its cursors are newer than those that the others have said.
-    const others = [...this.#wants].filter(([tab]) => tab !== this.#id);
-    const wants = [...own.values()];
-    this.#wants = new Map([[this.#id, wants], ...others]);
-    const said = `${[...own.keys()]}`;
-    if (this.#hasEntered && said !== this.#said) {
-      this.#said = said;
-      this.#tell("want", wants);
-    }
-    if (this.#isLeading) this.#plan();
-    else for (const lane of this.#lanes.values()) lane.settle();
+    tell("places", [...places]);
   }
 
-  #plan(): void {
-    const plans = new Map<Shared, { wanted: Selector[]; cursor: string }>();
-    for (const [selectors, cursor] of [...this.#wants.values()].flat()) {
-      const lane = this.#laneFor(selectors);
-      const plan = plans.get(lane) ?? { wanted: [], cursor };
-      plan.wanted.push(...selectors);
-      plan.cursor ||= cursor;
-      plans.set(lane, plan);
+  /** Brings the members to their streams. */
+  function bring(): void {
+    for (const member of members) {
+      const { selectors, lane } = member;
+      const home = laneFor(selectors);
+      if (lane !== home && lane?.home !== home) member.move(home.waiting);
     }
-    for (const [key, lane] of this.#lanes) {
-      const { wanted = [], cursor = "" } = plans.get(lane) ?? {};
-      lane.plan(unique(wanted), cursor, this.#isForced);
-      if (!wanted.length) this.#lanes.delete(key);
-    }
-    this.#isForced = false;
+    for (const lane of lanes.values()) lane.settle();
   }
 
-  separate({ isMerged }: Shared, isMultiplex: boolean): void {
-    const sets = new Set([...this.#wants.values()].flat().map(([selectors]) => `${selectors}`));
-    if (!isMerged || (isMultiplex && sets.size < 2)) return;
-    const streams = isMultiplex && this.#streams < STREAMS_MAX ? this.#streams * 2 : 0;
-    this.#tell("streams", streams);
-    this.#spread(streams);
+  function ownWants(): Want[] {
+    return [...members].map(({ selectors, lastEventId }) => [selectors, lastEventId]);
   }
 
-  #spread(streams: number): void {
-    if (streams !== this.#streams) {
-      this.#streams = streams;
-      this.#said = "";
-      for (const [key, lane] of this.#lanes)
-        if (lane.isMerged) {
-          this.#lanes.delete(key);
-          lane.key = `${lane.covered}`;
-          lane.isMerged = !!streams;
-          // It is the stream of these topics alone. If there were others, those leave it.
-          if (!streams && lane.key) this.#lanes.set(lane.key, lane);
-          else {
-            lane.stop();
-            lane.detach();
-          }
-        }
-    }
-    this.changed();
+  /** This tab's stand first: its cursors are newer than those that the others have said. */
+  function allWants(): Want[] {
+    return [...ownWants(), ...[...wants.values()].flat()];
   }
+
+  /** Says what this tab wants, and opens what all want if it leads. */
+  function update(): void {
+    tell("want", ownWants());
+    if (isLeading()) place();
+    bring();
+    if (!isLeading()) return;
+    const wanted = allWants().map(([selectors, cursor]) => [laneFor(selectors), selectors, cursor] as const);
+    for (const [key, lane] of lanes) {
+      const own = wanted.filter(([other]) => other === lane);
+      const selectors = unique(own.flatMap(([, selectors]) => selectors));
+      lane.plan(selectors, own.find(([, , cursor]) => cursor)?.[2] ?? "", isForced);
+      if (!selectors.length) lanes.delete(key);
+    }
+    isForced = false;
+  }
+
+  return feed;
 }

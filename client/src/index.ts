@@ -1,6 +1,6 @@
 /** Subscribes to a Mercure hub from a page. */
 
-import { Feed } from "./feed.js";
+import { findFeed } from "./feed.js";
 import type { Options } from "./options.js";
 import { readUrl, type Topic } from "./selector.js";
 import { Subscriber, type Subscription } from "./subscription.js";
@@ -30,8 +30,8 @@ export function subscribe<Events extends object = Record<string, unknown>>(
   topics: Topic | readonly Topic[] = [],
   options: Options = {},
 ): Subscription<Events> {
-  const read = readUrl(hub, [topics].flat() as Topic[], options.protocol);
+  const read = readUrl(hub, [topics ?? []].flat() as Topic[], options.protocol);
   const cursor = options.lastEventId ?? read.cursor;
-  const feed = Feed.find(read.hub, options);
+  const feed = findFeed(read.hub, options);
   return new Subscriber(read.hub, read.selectors, cursor, options, feed) as Subscription<object> as Subscription<Events>;
 }

@@ -6,7 +6,7 @@ import type { Subscriber } from "./subscription.js";
 
 export class Lane {
   /** Everything up to here has come. */
-  cursor = "";
+  position = "";
   readonly members = new Set<Subscriber>();
 
   /**
@@ -20,10 +20,10 @@ export class Lane {
 
   deliver(blocks: readonly Block[]): void {
     for (const block of blocks) {
-      this.cursor = block.id || this.cursor;
+      this.position = block.id || this.position;
       this.take(block);
     }
-    for (const member of this.members) member.moveTo(this.cursor);
+    for (const member of this.members) member.moveTo(this.position);
   }
 
   take(block: Block): void {

@@ -14,68 +14,76 @@ export interface Block {
   isTooLarge?: boolean;
 }
 
+export interface Parser {
+  /** The last field `retry`, in milliseconds. */
+  retry: number | undefined;
+  hasComment: boolean;
+  /** Returns the blocks that the bytes complete. */
+  push(bytes: Uint8Array): Block[];
+}
+
 /**
  * Reads one stream. The bytes may be cut anywhere: in a character, between CR and LF, in a field.
  *
  * A block that is not complete when the stream ends is dropped, as the standard says.
+ *
+ * @param sizeMax The most characters of one event, so that a stream cannot fill the memory of the page.
  */
-export class Parser {
-  /** The last field `retry`, in milliseconds. */
-  retry: number | undefined;
-  hasComment = false;
-  /** The decoder removes a byte order mark at the beginning. */
-  #decoder = new TextDecoder();
+export function createParser(sizeMax: number): Parser {
+  // The decoder removes a byte order mark at the beginning.
+  const decoder = new TextDecoder();
   /** Text whose line is not complete. */
-  #rest = "";
+  let rest = "";
   /** The text ended with CR, so an LF that follows belongs to it. */
-  #endedWithCR = false;
-  #block: Block = { type: "", topics: [] };
+  let endedWithCR = false;
+  let block: Block = { type: "", topics: [] };
   /** Of the lines of this block. */
-  #size = 0;
-
-  /** @param sizeMax The most characters of one event, so that a stream cannot fill the memory of the page. */
-  constructor(readonly sizeMax: number) {}
-
-  /** Returns the blocks that the bytes complete. */
-  push(bytes: Uint8Array): Block[] {
-    const blocks: Block[] = [];
-    const text = this.#decoder.decode(bytes, { stream: true });
-    if (!text) return blocks;
-    const lines = (this.#rest + text.slice(+(this.#endedWithCR && text[0] === "\n"))).split(/\r\n?|\n/);
-    this.#endedWithCR = text.endsWith("\r");
-    this.#rest = lines.pop() ?? "";
-    for (const line of lines) {
-      const block = this.#block;
-      // An empty line matches, too.
-      const [, name, value = ""] = /^([^:]*):? ?(.*)$/s.exec(line) ?? [];
-      if (!line) {
-        block.type ||= "message";
-        if (block.data !== undefined || block.id !== undefined || block.isTooLarge) blocks.push(block);
-        this.#block = { type: "", topics: [] };
-        this.#size = 0;
-      } else if (!name) {
-        // A keep-alive comment comes without a blank line behind it, so it does not count.
-        this.hasComment = true;
-      } else {
-        this.#bound((this.#size += line.length));
-        if (name === "data") block.isTooLarge || (block.data = block.data === undefined ? value : `${block.data}\n${value}`);
-        else if (name === "id") value.includes("\0") || (block.id = value);
-        else if (name === "event") block.type = value;
-        else if (name === "topic") block.topics.push(value);
-        else if (name === "retry" && /^\d+$/.test(value)) this.retry = +value;
-      }
-    }
-    // What follows on this line is dropped as well.
-    if (this.#bound(this.#size + this.#rest.length)) this.#rest = "data:";
-    return blocks;
-  }
+  let size = 0;
 
   /** Drops the data of an event that is too large. */
-  #bound(size: number): boolean {
-    if (size <= this.sizeMax) return false;
-    this.#block.isTooLarge = true;
-    delete this.#block.data;
-    this.#size = 0;
-    return true;
-  }
+  const bound = (more: number): void => {
+    if (size + more <= sizeMax) return;
+    size = Infinity;
+    block.isTooLarge = true;
+    delete block.data;
+    // What follows on this line is dropped as well.
+    if (more) rest = "data:";
+  };
+
+  const parser: Parser = {
+    retry: undefined,
+    hasComment: false,
+    push(bytes) {
+      const blocks: Block[] = [];
+      const text = decoder.decode(bytes, { stream: true });
+      if (!text) return blocks;
+      const lines = (rest + text.slice(+(endedWithCR && text[0] === "\n"))).split(/\r\n?|\n/);
+      endedWithCR = text.endsWith("\r");
+      rest = lines.pop() ?? "";
+      for (const line of lines) {
+        // An empty line matches, too.
+        const [, name, value = ""] = /^([^:]*):? ?(.*)$/s.exec(line) ?? [];
+        if (!line) {
+          block.type ||= "message";
+          if (block.data !== undefined || block.id !== undefined || block.isTooLarge) blocks.push(block);
+          block = { type: "", topics: [] };
+          size = 0;
+        } else if (!name) {
+          // A keep-alive comment comes without a blank line behind it, so it does not count.
+          parser.hasComment = true;
+        } else {
+          if (name === "data") block.data = block.data === undefined ? value : `${block.data}\n${value}`;
+          else if (name === "id") value.includes("\0") || (block.id = value);
+          else if (name === "event") block.type = value;
+          else if (name === "topic") block.topics.push(value);
+          else if (name === "retry" && /^\d+$/.test(value)) parser.retry = +value;
+          size += line.length;
+          bound(0);
+        }
+      }
+      bound(rest.length);
+      return blocks;
+    },
+  };
+  return parser;
 }

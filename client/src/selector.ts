@@ -26,7 +26,7 @@ export function readUrl(
   topics: readonly Topic[],
   protocol?: Protocol,
 ): { hub: Hub; selectors: Selector[]; cursor: string } {
-  const url = new URL(source, globalThis.document?.baseURI);
+  const url = new URL(source, globalThis.document?.baseURI ?? globalThis.location?.href);
   const selectors: Selector[] = [];
   let cursor = "";
   for (const [name, value] of [...url.searchParams]) {

@@ -5,7 +5,7 @@ import type { Refusal, State } from "./event.js";
 import { Lane } from "./lane.js";
 import type { Block } from "./parser.js";
 import type { Hub, Selector } from "./selector.js";
-import { Stream, type Connecting, type News, type StreamListener } from "./stream.js";
+import { openStream, type Connecting, type News, type Stream, type StreamListener } from "./stream.js";
 import type { Subscriber } from "./subscription.js";
 
 /** What the leading tab says about a stream: a method of {@link Shared} and its arguments. */
@@ -17,15 +17,24 @@ export type Notice =
 /** What a stream needs of its owner. */
 export interface Owner {
   readonly hub: Hub;
-  readonly options: Connecting;
+  options: Connecting;
+  /** It plans anew. */
+  changed(): void;
   /** Tells all tabs, this one included. */
   notify(key: string, ...notice: Notice): void;
-  /** The hub cannot tell topics apart (`isMultiplex` is false), or refuses them together. */
-  separate(lane: Shared, isMultiplex: boolean): void;
+  /** A stream is open. Returns whether all of its members may hear it. */
+  opened(lane: Shared, isMultiplex: boolean): boolean;
+  /** The hub refuses what a stream asks for, which may be because of one topic. */
+  refused(lane: Shared): void;
+  /** This tab gets no answer. */
+  unanswered(): void;
 }
 
 /** A stream that brings more than is wanted is replaced after this time, in milliseconds: topics often come back. */
 const NARROW_DELAY = 3000;
+
+/** After so many attempts without any answer another tab tries: something of this one may keep it from the hub. */
+const UNANSWERED_MAX = 2;
 
 export class Shared extends Lane implements StreamListener {
   readonly catchUps = new Set<CatchUp>();
@@ -41,7 +50,7 @@ export class Shared extends Lane implements StreamListener {
   #narrowing: ReturnType<typeof setTimeout> | undefined;
 
   constructor(
-    public key: string,
+    readonly key: string,
     isMerged: boolean,
     readonly owner: Owner,
   ) {
@@ -59,12 +68,12 @@ export class Shared extends Lane implements StreamListener {
    */
   learn(before: string, cursor: string, covered: readonly Selector[], isLive: boolean, state: State): void {
     // Something has not come here: a leading tab that has ended told others more than this one.
-    if (this.cursor && this.cursor !== before) this.detach();
-    this.cursor = cursor;
+    if (this.position && this.position !== before) this.detach();
+    this.position = cursor;
     this.covered = covered;
     this.#isLive = isLive;
     this.#state = state;
-    if (isLive) for (const member of this.members) if (this.#covers(member)) member.accepted = member.selectors;
+    if (isLive) for (const member of this.members) if (this.covers(member)) member.accepted = member.selectors;
     this.enterAll(state);
     this.settle();
   }
@@ -82,7 +91,9 @@ export class Shared extends Lane implements StreamListener {
   /** Tells members something: those that hear from here, and those that wait. */
   announce(toMembers: boolean, toWaiting: boolean, ...what: Parameters<Lane["tellAll"]>): void {
     if (toMembers) this.tellAll(...what);
-    if (toWaiting) this.waiting.tellAll(...what);
+    if (!toWaiting) return;
+    this.waiting.tellAll(...what);
+    if (!toMembers) for (const member of this.members) if (!this.covers(member)) member.tell(...what);
   }
 
   /** Lets members begin for which the stream has all that they need. */
@@ -90,8 +101,8 @@ export class Shared extends Lane implements StreamListener {
     const behind = new Map<string, Subscriber[]>();
     for (const member of this.waiting.members) {
       const cursor = member.lastEventId;
-      if (!this.#covers(member)) member.enter(this.#state === "open" ? "connecting" : this.#state);
-      else if (cursor ? cursor === this.cursor : this.#isLive) this.welcome(member);
+      if (!this.covers(member)) member.enter(this.#state === "open" ? "connecting" : this.#state);
+      else if (cursor ? cursor === this.position : this.#isLive) this.welcome(member);
       else if (this.#isLive) behind.set(cursor, [...(behind.get(cursor) ?? []), member]);
     }
     for (const members of behind.values()) new CatchUp(this, members, this.owner.hub, this.owner.options);
@@ -100,11 +111,11 @@ export class Shared extends Lane implements StreamListener {
   /** The member hears from here from now on. */
   welcome(member: Subscriber): void {
     member.move(this);
-    member.moveTo(this.cursor);
+    member.moveTo(this.position);
     member.enter(this.#state);
   }
 
-  #covers({ selectors }: Subscriber): boolean {
+  covers({ selectors }: Pick<Subscriber, "selectors">): boolean {
     return includes(this.covered, selectors);
   }
 
@@ -122,9 +133,15 @@ export class Shared extends Lane implements StreamListener {
    * @param isForced Anew, though it is open.
    */
   plan(wanted: readonly Selector[], cursor: string, isForced: boolean): void {
-    if (!this.#current) this.cursor ||= cursor;
+    if (!this.#current) this.position ||= cursor;
     const planned = (this.#next ?? this.#current)?.selectors ?? [];
     clearTimeout(this.#narrowing);
+    const { state, selectors = [] } = this.#current ?? {};
+    // What was wanted beside is wanted no more.
+    if (this.#next && state === "open" && includes(selectors, wanted) && !includes(wanted, this.#next.selectors)) {
+      this.#next.close();
+      this.#next = undefined;
+    }
     if (!wanted.length) this.stop();
     else if (isForced || !includes(planned, wanted)) this.#open(wanted);
     else if (wanted.length < planned.length) this.#narrowing = setTimeout(() => this.#open(wanted), NARROW_DELAY);
@@ -133,10 +150,14 @@ export class Shared extends Lane implements StreamListener {
 
   #open(wanted: readonly Selector[]): void {
     const { hub, options } = this.owner;
-    const stream = new Stream(hub, wanted, this.cursor, options, this);
-    this.#next?.close();
-    this.#next = stream;
-    if (this.#current?.isMultiplex === undefined) this.#replace();
+    const last = this.#next ?? this.#current;
+    // What the hub has said about the next attempt counts for other topics, too. When it is open, it is planned anew.
+    if (last && last.state !== "open") {
+      if (last.state !== "connecting") last.retarget(wanted);
+      return;
+    }
+    this.#next = openStream(hub, wanted, this.position, options, this);
+    if (!this.#current) this.#replace();
   }
 
   #replace(): void {
@@ -156,23 +177,33 @@ export class Shared extends Lane implements StreamListener {
     for (const stream of [this.#current, this.#next, ...this.catchUps]) stream?.wake();
   }
 
+  check(): void {
+    for (const stream of [this.#current, this.#next, ...this.catchUps]) stream?.check();
+  }
+
   changed(stream?: Stream): void {
-    if (stream && stream === this.#next && stream.state === "open") this.#replace();
-    const { cursor = this.cursor, isMultiplex, selectors = [], isLive = false, state = "connecting" } = this.#current ?? {};
-    const covered = isMultiplex === undefined ? [] : selectors;
-    this.owner.notify(this.key, "learn", this.cursor, cursor, covered, isLive, state);
-    if (isMultiplex === false) this.owner.separate(this, false);
+    const isOpen = stream?.state === "open";
+    if (isOpen && stream === this.#next) this.#replace();
+    const { cursor = this.position, isMultiplex, selectors = [], isLive = false, state = "connecting", unanswered = 0 } =
+      this.#current ?? {};
+    const isForAll = isMultiplex !== undefined && (state !== "open" || this.owner.opened(this, isMultiplex));
+    this.owner.notify(this.key, "learn", this.position, cursor, isForAll ? selectors : [], isLive, state);
+    if (isOpen) this.owner.changed();
+    if (unanswered > UNANSWERED_MAX) this.owner.unanswered();
   }
 
   received(stream: Stream, blocks: Block[]): void {
-    if (stream === this.#current) this.owner.notify(this.key, "deliver", blocks);
+    if (stream !== this.#current) return;
+    // A stream that waits for its turn begins behind what has come.
+    if (this.#next) this.#next.cursor = stream.cursor;
+    this.owner.notify(this.key, "deliver", blocks);
   }
 
   told(stream: Stream, ...news: News): void {
     const [name, { status, willRetry }] = news as readonly [string, Partial<Refusal>];
     this.owner.notify(this.key, "announce", stream === this.#current, name !== "onGap", ...news);
     // Together the topics may be too many, or one of them is no good.
-    if (willRetry && [400, 413, 414, 431].includes(status ?? 0)) this.owner.separate(this, true);
+    if (willRetry && [400, 413, 414, 431].includes(status ?? 0)) this.owner.refused(this);
   }
 }
 

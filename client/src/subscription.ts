@@ -38,11 +38,14 @@ export interface Subscription<Events extends object = Record<string, unknown>>
 export interface Source {
   join(subscriber: Subscriber): void;
   /** Its selectors have changed. */
-  changed(subscriber: Subscriber): void;
+  changed(): void;
   leave(subscriber: Subscriber): void;
   /** Connects again with new credentials. */
   renew(): void;
 }
+
+/** Milliseconds. */
+const STORE_DELAY = 250;
 
 /** The most events that wait for a loop. */
 const QUEUE_MAX = 1000;
@@ -67,6 +70,7 @@ export class Subscriber implements Subscription {
   readonly heard = new Set<string>();
   #listeners = new Set<readonly [type: string, listener: Listener]>();
   #storageKey: string;
+  #storing: ReturnType<typeof setTimeout> | undefined;
 
   constructor(
     readonly hub: Hub,
@@ -76,22 +80,21 @@ export class Subscriber implements Subscription {
     readonly source: Source,
   ) {
     this.#storageKey = `petasos ${hub.url} ${selectors}`;
-    this.lastEventId = cursor || this.#store((storage) => storage.getItem(this.#storageKey)) || "";
+    this.lastEventId = cursor || this.#stored() || "";
     const { signal } = options;
     source.join(this);
     if (signal?.aborted) this.close();
-    signal?.addEventListener("abort", () => this.close());
+    signal?.addEventListener("abort", this.#abort);
   }
 
-  /** Pages may be forbidden to store anything, and the storage may be full: the cursor is then in memory only. */
-  #store<Result>(use: (storage: Storage) => Result): Result | undefined {
+  /** Reads or writes. Pages may be forbidden to store anything, and the storage may be full: the cursor is then in memory only. */
+  #stored(cursor?: string): string | null | void {
     if (this.options.cursor === "session")
       try {
-        return use(sessionStorage);
+        return cursor ? sessionStorage.setItem(this.#storageKey, cursor) : sessionStorage.getItem(this.#storageKey);
       } catch {
         // See above.
       }
-    return undefined;
   }
 
   get topics(): Topic[] {
@@ -110,21 +113,28 @@ export class Subscriber implements Subscription {
 
   remove(...topics: Topic[]): void {
     const removed = toSelectors(topics, this.hub.protocol).map(String);
-    this.#select(this.selectors.filter((selector) => !removed.includes(`${selector}`)));
+    const isKept = (selector: Selector): boolean => !removed.includes(`${selector}`);
+    // What is on its way is not heard any more.
+    this.accepted = this.accepted.filter(isKept);
+    this.#select(this.selectors.filter(isKept));
   }
 
   #select(selectors: Selector[]): void {
     this.selectors = unique(selectors);
-    this.source.changed(this);
+    this.source.changed();
   }
 
   renew(): void {
     this.source.renew();
   }
 
+  #abort = (): void => this.close();
+
   close(): void {
     if (this.state === "closed") return;
+    this.options.signal?.removeEventListener("abort", this.#abort);
     this.source.leave(this);
+    this.store();
     this.enter("closed");
     this.#emit(CLOSE);
   }
@@ -132,15 +142,18 @@ export class Subscriber implements Subscription {
   async *[Symbol.asyncIterator](): AsyncGenerator<MercureEvent, undefined> {
     const queue: MercureEvent[] = [];
     let wake: (() => void) | undefined;
+    let isTold = false;
     const push = (event: MercureEvent): void => {
       const dropped = queue.push(event) > QUEUE_MAX && queue.shift();
-      if (dropped) this.tell("onGap", { asked: dropped.id, answered: queue[0]?.id ?? "" });
+      if (dropped && !isTold) this.tell("onGap", { asked: dropped.id, answered: queue[0]?.id ?? "" });
+      isTold ||= !!dropped;
       wake?.();
     };
     const stops = [this.on("*", push), this.on(CLOSE, () => wake?.())];
     try {
       for (;;) {
         while (queue[0]) yield queue.shift() as MercureEvent;
+        isTold = false;
         if (this.state === "closed") return;
         await new Promise<void>((resolve) => (wake = resolve));
       }
@@ -181,7 +194,15 @@ export class Subscriber implements Subscription {
   moveTo(cursor: string): void {
     if (!cursor) return;
     this.lastEventId = cursor;
-    this.#store((storage) => storage.setItem(this.#storageKey, cursor));
+    // Not each time: it is slow.
+    if (this.options.cursor === "session") this.#storing ??= setTimeout(() => this.store(), STORE_DELAY);
+  }
+
+  /** Stores the cursor now. */
+  store(): void {
+    clearTimeout(this.#storing);
+    this.#storing = undefined;
+    if (this.lastEventId) this.#stored(this.lastEventId);
   }
 
   enter(state: State): void {

@@ -17,7 +17,7 @@ export class TestLocks {
         begin: async () => {
           await new Promise((wake) => setImmediate(wake));
           if (queue[0] !== request) return;
-          resolve(await use());
+          await Promise.resolve(use()).then(resolve, reject);
           this.#next(queue, request);
         },
       };

@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Parser, type Block } from "../src/parser.js";
+import { createParser, type Block } from "../src/parser.js";
 
 const ENCODER = new TextEncoder();
 
 function parse(parts: Uint8Array[], sizeMax = 1000): { blocks: Block[]; retry: number | undefined } {
-  const parser = new Parser(sizeMax);
+  const parser = createParser(sizeMax);
   return { blocks: parts.flatMap((part) => parser.push(part)), retry: parser.retry };
 }
 
@@ -87,7 +87,7 @@ test("an event that is too large loses its data and keeps its id, and the next e
 });
 
 test("comments between events may go on for ever", () => {
-  const parser = new Parser(100);
+  const parser = createParser(100);
   for (let count = 0; count < 1000; count++) assert.deepEqual(parser.push(ENCODER.encode(": keep-alive\n")), []);
   assert.deepEqual(parser.push(ENCODER.encode("data: x\n\n"))[0]?.isTooLarge, undefined);
 });

@@ -111,7 +111,7 @@ test("every refusal is told and none is the end", async (context) => {
   const { refusals, states } = await page("/a").open();
   assert.deepEqual(refusals.map(({ status }) => status), statuses);
   assert.deepEqual(refusals[1], { status: 400, title: "Bad", detail: "no such thing", willRetry: true });
-  assert.match(refusals[3]?.title ?? "", /no event stream, but text\/html/);
+  assert.deepEqual(refusals[3], { status: 200, title: "OK", detail: "text/html", willRetry: true });
   assert.ok(refusals.every(({ willRetry }) => willRetry));
   assert.deepEqual(states, [...statuses.flatMap(() => ["refused", "connecting"]), "open"]);
 });
@@ -153,6 +153,7 @@ test("a stream without a sign of life is given up when the page wakes", async (c
 
 test("a token is asked for at each connect, with the topics, and renewed at once when it has ended", async (context) => {
   const { hub, page } = await start(context);
+  hub.opening = "";
   hub.accepts = (token) => (token === `token ${hub.tokens.length}` ? undefined : { status: 401 });
   const asked: string[][] = [];
   let ahead = 1;
@@ -164,7 +165,6 @@ test("a token is asked for at each connect, with the topics, and renewed at once
   assert.deepEqual([asked, refusals], [[["/a", "/b"]], []]);
   // The callback gives the old token once.
   ahead = 0;
-  hub.opening = "";
   hub.end();
   await until(() => states.at(-1) === "waiting");
   globalThis.dispatchEvent(new Event("online"));
@@ -196,7 +196,7 @@ test("a callback that fails or never answers is a refusal, and is asked again", 
   Date.now = now;
   assert.deepEqual(shown.refusals.map(({ status }) => status), [0, 0, 0]);
   assert.match(shown.refusals[0]?.detail ?? "", /no login/);
-  assert.match(shown.refusals[2]?.detail ?? "", /has not answered/);
+  assert.match(shown.refusals[2]?.detail ?? "", /no answer/);
   assert.deepEqual(hub.tokens, ["good"]);
 });
 
@@ -271,7 +271,7 @@ test("a loop that is slow loses the oldest events, and is told", async (context)
   for (let number = -1; number < 1002; number++) hub.publish("/a", `${number}`, "", `${number}`);
   await shown.hears("1001");
   assert.equal((await first).value.data, "-1");
-  assert.deepEqual(shown.gaps, [{ asked: "0", answered: "1" }, { asked: "1", answered: "2" }]);
+  assert.deepEqual(shown.gaps, [{ asked: "0", answered: "1" }]);
   assert.equal((await iterator.next()).value.data, "2");
   assert.deepEqual(await iterator.return?.(), { value: undefined, done: true });
   assert.deepEqual(await iterator.next(), { value: undefined, done: true });
@@ -325,4 +325,41 @@ test("the cursor survives a reload in sessionStorage, and a cursor of the page i
   assert.deepEqual(given.heard, ["3"]);
   Object.defineProperty(globalThis, "sessionStorage", { configurable: true, get: () => { throw new Error("forbidden"); } });
   await page("/a", { cursor: "session" }).open();
+});
+
+test("a refusal is told, whatever its body is", async (context) => {
+  const { hub, page } = await start(context);
+  const headers = { "Content-Type": "application/json" };
+  hub.refusals = ["null", "[]", "7", "{"].map((body) => ({ status: 403, headers, body }));
+  const { refusals } = await page("/a").open();
+  assert.deepEqual(refusals.map(({ status, title }) => [status, title]), Array(4).fill([403, "Forbidden"]));
+});
+
+test("renew() at each refusal does not shorten the wait", async (context) => {
+  const { hub } = await start(context);
+  hub.accepts = () => ({ status: 401 });
+  let count = 0;
+  const subscription = subscribe(hub.url, "/a", {
+    backoff: { initial: 300, max: 300 },
+    onRefusal: () => {
+      count += 1;
+      subscription.renew();
+    },
+  });
+  context.after(() => subscription.close());
+  const begun = Date.now();
+  await until(() => count > 3);
+  assert.ok(Date.now() - begun > 50, `${Date.now() - begun}`);
+});
+
+test("Retry-After is waited for, though topics come", async (context) => {
+  const { hub, page } = await start(context);
+  hub.refusals = [{ status: 503, headers: { "Retry-After": "1" } }];
+  const begun = Date.now();
+  const { subscription, states } = page("/a");
+  await until(() => states.includes("refused"));
+  subscription.add("/b");
+  await until(() => hub.streams.length === 1);
+  assert.ok(Date.now() - begun >= 990);
+  assert.deepEqual(hub.streams[0]?.topics, ["/a", "/b"]);
 });
