@@ -280,6 +280,62 @@ class TestWhichResponses:
         assert cookies(client.get("/")) == {}
 
 
+class TestTheUserInThePage:
+    """Tabs of different users must not share a stream: the client reads who the user is, as a digest."""
+
+    @pytest.fixture(autouse=True)
+    def page(self, app, mercure):
+        app.answer = lambda: render_template_string("{{ mercure_client() }}")
+
+    @staticmethod
+    def user(client):
+        found = re.findall(r'<meta name="mercure-user" content="([0-9a-f]{32})">', client.get("/").text)
+        return found[0] if found else None
+
+    def test_users_differ_and_nobody_has_none(self, client):
+        assert self.user(client) is None
+        client.post("/login/7")
+        seven = self.user(client)
+        assert seven is not None
+        assert self.user(client) == seven
+        client.post("/login/8")
+        assert self.user(client) not in (None, seven)
+        client.post("/logout")
+        assert self.user(client) is None
+
+    def test_other_topics_or_another_payload_make_another_user(self, mercure, client):
+        client.post("/login/7")
+        before = self.user(client)
+        client.post("/groups/1")
+        member = self.user(client)
+        assert member != before
+        mercure.payload_getter(lambda topics: {"name": "Ann"})
+        assert self.user(client) not in (None, member)
+
+    def test_what_stands_in_the_page_is_no_record(self, client):
+        client.post("/login/7")
+        digest = self.user(client)
+        for end in ("-1", "0", "99999999999"):
+            client.set_cookie(RECORD, f"{end}.{digest}")
+            assert HUB in cookies(client.get("/")), "the forged record has the cookie set anew"
+
+    def test_the_function_is_asked_once_for_the_page(self, app, client):
+        client.post("/login/7")
+        app.answer = lambda: render_template_string(
+            "{{ mercure_client() }}{{ mercure_turbo_stream('/users/7', true) }}"
+        )
+        app.asked.clear()
+        client.get("/")
+        # And once after the view.
+        assert app.asked == ["7", "7"]
+
+    def test_without_a_function_no_page_names_a_user(self):
+        app = Flask("nobody")
+        MercureSSE(app)
+        with app.test_request_context():
+            assert "mercure-user" not in render_template_string("{{ mercure_client() }}")
+
+
 def test_what_the_function_writes_into_the_session_is_kept(app, mercure):
     @mercure.user_topics
     def count():

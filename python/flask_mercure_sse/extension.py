@@ -52,7 +52,7 @@ from .templates import template_globals
 from .topics import as_topics
 from .turbo import Turbo
 from .update import Update
-from .users import Users, UserTopics, cookie_grants, keeps_cookie, user_blueprint
+from .users import Users, UserTopics, cookie_grants, keeps_cookie, page_user, user_blueprint
 
 if TYPE_CHECKING:
     from prometheus_client.registry import CollectorRegistry
@@ -143,6 +143,7 @@ class MercureSSE:
                 last_event_id=cursors.NOW if state.settings.last_event_id_in_urls else None,
                 keeps_cookie=lambda: keeps_cookie(state),
                 cookie_grants=lambda topics: cookie_grants(state, topics),
+                page_user=lambda: page_user(state),
             )
         )
         if not state.embedded.is_used:

@@ -22,6 +22,7 @@ def template_globals(
     last_event_id: str | None,
     keeps_cookie: Callable[[], bool],
     cookie_grants: Callable[[Any], bool],
+    page_user: Callable[[], str | None],
 ) -> dict[str, Callable[..., Any]]:
     """The globals of an application's templates, made of the methods of its extension.
 
@@ -29,11 +30,14 @@ def template_globals(
         last_event_id: the cursor of hub URLs for which the template gives none.
         keeps_cookie: whether the extension keeps the cookie of the current user, and the hub receives it.
         cookie_grants: whether that cookie grants all of some topics.
+        page_user: tells the users of a browser apart, so that their tabs share no stream.
     """
 
     # Whatever adapter a page has, its streams outlast their cookie.
     def client(*adapters: str, nonce: str | None = None) -> Markup:
-        return client_tags(*adapters, *(["renew"] if adapters and keeps_cookie() else []), nonce=nonce)
+        tags = client_tags(*adapters, *(["renew"] if adapters and keeps_cookie() else []), nonce=nonce)
+        user = page_user()
+        return tags if user is None else Markup('<meta name="mercure-user" content="{}">\n{}').format(user, tags)
 
     # Every topic and token in a hub URL is percent-encoded and the base is checked, so the URL holds no character that
     # could end a string or an attribute; "&topic=" and "&authorization=" are no character references.

@@ -177,18 +177,37 @@ def cookie_grants(state: MercureSSEState, topics: Any) -> bool:
     if not has_request_context():
         # Nobody's page, so perhaps everybody's: it gets no token.
         return True
-    granted = request.environ.get(_IN_PAGE)
-    if granted is None:
-        try:
-            granted = state.users.ask(state.app)
-            if granted and not _Grant.from_user(state.users, state, granted).fits(state):
-                granted = []
-        except Exception:
-            # It is asked again after the view, and its failure logged then. The element can have a token.
-            granted = []
-        request.environ[_IN_PAGE] = granted
+    grant = _page_grant(state)
+    granted = grant.topics if grant is not None and grant.fits(state) else []
     kinds = {(isinstance(each, URLPattern), each) for each in granted}
     return EVERYTHING in granted or kinds.issuperset((isinstance(each, URLPattern), each) for each in as_topics(topics))
+
+
+def page_user(state: MercureSSEState) -> str | None:
+    """A digest that differs between users who may read different things, for the pages that share a stream.
+
+    None: nobody is logged in, or the application has no ``user_topics``. It tells nothing of the user.
+    """
+    if state.users is None or state.users.topics is None or not has_request_context():
+        return None
+    grant = _page_grant(state)
+    # No record has this end, so nothing in a page can be used as one.
+    return None if grant is None else grant.record(state, -1).removeprefix("-1.")
+
+
+def _page_grant(state: MercureSSEState) -> _Grant | None:
+    """What the current user may read, as the view sees it. None: nobody is logged in, or that is not known for sure."""
+    if _IN_PAGE not in request.environ:
+        grant = None
+        try:
+            if topics := state.users.ask(state.app):
+                grant = _Grant.from_user(state.users, state, topics)
+        except Exception:
+            # The function is asked again after the view, and its failure logged then.
+            state.app.logger.debug("user_topics has failed in a page", exc_info=True)
+        request.environ[_IN_PAGE] = grant
+    found: _Grant | None = request.environ[_IN_PAGE]
+    return found
 
 
 @user_blueprint.get("/token")
