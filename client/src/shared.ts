@@ -73,7 +73,10 @@ export class Shared extends Lane implements StreamListener {
     this.covered = covered;
     this.#isLive = isLive;
     this.#state = state;
-    if (isLive) for (const member of this.members) if (this.covers(member)) member.accepted = member.selectors;
+    for (const member of this.members)
+      if (isLive && this.covers(member)) member.accepted = member.selectors;
+      // A new leading tab did not know yet what this one wants.
+      else if (covered.length && !includes(covered, member.accepted)) member.move(this.waiting);
     this.enterAll(state);
     this.settle();
   }
@@ -110,6 +113,7 @@ export class Shared extends Lane implements StreamListener {
 
   /** The member hears from here from now on. */
   welcome(member: Subscriber): void {
+    if (!this.covers(member)) return member.move(this.waiting);
     member.move(this);
     member.moveTo(this.position);
     member.enter(this.#state);

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { test, type TestContext } from "node:test";
 import { openFeed, type Feed } from "../src/feed.js";
-import type { Gap, Options, Refusal, State } from "../src/index.js";
+import { subscribe, type Gap, type Options, type Refusal, type State } from "../src/index.js";
 import { toSelectors, unique } from "../src/selector.js";
 import { Subscriber } from "../src/subscription.js";
 import { TestHub, until } from "./hub.js";
@@ -411,4 +411,38 @@ test("messages have the version that the name of the channel says", async () => 
     '"gone", tab: string',
     '"renew" | "wake" | "ping"',
   ]);
+});
+
+test("a leading tab that does not know yet what another wants loses nothing for it", async (context) => {
+  const { hub, tab } = await start(context);
+  const { heard, gaps } = await tab().subscribe(["/a"]).open();
+  hub.publish("/a", "1", "", "1");
+  await until(() => heard.length === 1);
+  const leader = new BroadcastChannel(`group ${count}`);
+  context.after(() => leader.close());
+  const say = (...message: unknown[]): void => leader.postMessage(["leader", message]);
+  const learn = (cursor: string, topic: string): void => say("notice", "0", "learn", cursor, cursor, [["topic", topic]], true, "open");
+  say("lead", Date.now() + 1000);
+  await until(() => hub.streams.length === 0);
+  learn("1", "/b");
+  hub.publish("/a", "2", "", "2");
+  hub.publish("/b", "3", "", "3");
+  say("notice", "0", "deliver", [{ id: "3", type: "message", data: "3", topics: ["/b"] }]);
+  learn("3", "/a");
+  await until(() => heard.length === 2);
+  assert.deepEqual([heard, gaps], [["1", "2"], []]);
+});
+
+test("pages of two users share no stream", async (context) => {
+  const { hub } = await start(context);
+  context.after(() => void Reflect.deleteProperty(globalThis, "document"));
+  const subscriptions = ["ann", "bob", "ann"].map((content) => {
+    const document = { querySelector: (selector: string) => (selector === 'meta[name="mercure-user"]' ? { content } : null) };
+    Object.defineProperty(globalThis, "document", { configurable: true, value: document });
+    return subscribe(hub.url, "/a");
+  });
+  Reflect.deleteProperty(globalThis, "document");
+  context.after(() => subscriptions.forEach((subscription) => subscription.close()));
+  await until(() => subscriptions.every(({ state }) => state === "open"));
+  assert.equal(hub.requests.length, 2);
 });
