@@ -149,7 +149,6 @@ def test_retry_after_is_honoured(context: BrowserContext, site: Site, topic: str
 
 
 @IN_CHROMIUM
-@pytest.mark.xfail(strict=True, reason="a stream for other topics does not know what the one before was told")
 def test_retry_after_is_honoured_when_topics_change(page: Page, site: Site, topic: str) -> None:
     site.gate.plan(topic, Refuse(503, {"Retry-After": "60"}))
     ledger = listen(page, "changed", site.gate.url, [topic])

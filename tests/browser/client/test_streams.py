@@ -279,7 +279,6 @@ def test_topics_come_and_go_without_a_loss(context: BrowserContext, site: Site, 
 
 
 @IN_CHROMIUM
-@pytest.mark.xfail(strict=True, reason="what is on its way when a topic is removed is heard")
 def test_a_topic_that_is_removed_is_heard_no_more(page: Any, site: Site, topic: str) -> None:
     """Not even what has come with the update whose listener removes it."""
     kept, removed = f"{topic}/kept", f"{topic}/removed"
