@@ -219,6 +219,6 @@ class Traffic(threading.Thread):
 
 
 def cursor_of(url: str) -> str:
-    """The cursor in a subscription URL."""
+    """The cursor in a subscription URL. Empty: it has none."""
     query = parse_qs(urlsplit(url).query)
-    return [*query.get("lastEventID", []), *query.get("last_event_id", [])][0]
+    return next((query[name][0] for name in ("lastEventID", "last_event_id") if name in query), "")

@@ -17,7 +17,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 import hubs
 from browser.client.gate import Gate
-from browser.client.ledger import PAGE, Ledger, Traffic
+from browser.client.ledger import PAGE, Ledger, Traffic, cursor_of
 from browser.website import PUBLISH, Hub
 from clients import HUB_PATH, Request
 from flask_mercure_sse import MercureSSE
@@ -114,6 +114,10 @@ class Site:
         subscriptions = []
         for number, given in enumerate(request.args.getlist("subscribe")):
             url = self.mercure.hub_url(given.split(","), last_event_id=cursor)
+            if cursor == "now" and not cursor_of(url):
+                # On a busy machine, the hub has not answered in the time that a page may wait for it.
+                newest = Request("HEAD", f"{self.hub_url}?topic=any").headers["Mercure-Last-Event-ID"]
+                url = self.mercure.hub_url(given.split(","), last_event_id=newest)
             url = url.replace(self.gate.origin, "") if own else url
             subscriptions.append({"name": f"news{number or ''}", "url": url, "topics": None, "options": options})
         return render_template_string(PAGE, subscriptions=subscriptions)

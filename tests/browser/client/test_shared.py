@@ -46,6 +46,7 @@ class Tab:
     def _is_loaded(self) -> None:
         self.page.wait_for_function("window.isReady")
         self.cursor = cursor_of(self.page.evaluate("firstUrl"))
+        assert self.cursor
 
     @property
     def ledgers(self) -> list[Ledger]:
