@@ -24,6 +24,9 @@ import { subscribe } from "petasos-client";
 
 const ledgers = window.ledgers = {}, subscriptions = window.subscriptions = {};
 
+// A frame may have none.
+const storage = (() => { try { return sessionStorage; } catch { return {}; } })();
+
 // Options that are functions are told by a word: each is one that a page would write.
 const tokens = {
   fetched: async () => {
@@ -39,7 +42,7 @@ const tokens = {
 window.listen = (name, url, topics, options = {}) => {
   const kept = options.cursor === "session" ? `ledger ${name}` : null;
   const ledger = ledgers[name] = { heard: [], gaps: [], states: [], refusals: [], began: Date.now() };
-  if (kept && sessionStorage[kept]) ledger.heard = JSON.parse(sessionStorage[kept]);
+  if (kept && storage[kept]) ledger.heard = JSON.parse(storage[kept]);
   const subscription = subscriptions[name] = subscribe(url, topics, {
     // So that no test waits long.
     backoff: { initial: 100, max: 1000 },
@@ -47,7 +50,7 @@ window.listen = (name, url, topics, options = {}) => {
     ...(options.token in tokens ? { token: tokens[options.token] } : {}),
     onEvent: (event) => {
       ledger.heard.push({ id: event.id, type: event.type, data: event.data, at: Date.now() });
-      if (kept) sessionStorage[kept] = JSON.stringify(ledger.heard);
+      if (kept) storage[kept] = JSON.stringify(ledger.heard);
     },
     onGap: (gap) => { ledger.gaps.push(gap); },
     onState: (state) => { ledger.states.push(state); },

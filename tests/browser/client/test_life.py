@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright
 
+from browser.client.gate import Replace
 from browser.client.ledger import listen
 from browser.client.site import Site
 from browser.launch import IN_CHROMIUM, launch, new_context
@@ -232,3 +233,20 @@ def test_a_page_that_the_browser_has_frozen_goes_on_where_it_was(
             ledger.wait_for_more(30)
         ledger.wait_for_text(traffic.finish(topic))
     traffic.check(ledger.heard(), {topic}, 0)
+
+
+def test_a_page_that_may_not_share_anything_hears(context: BrowserContext, site: Site, topic: str) -> None:
+    """A frame without an origin of its own, to which the browser denies locks and storage."""
+    site.gate.plan(topic, Replace(b"id: urn:x:1\ndata: heard\n\n"))
+    page = site.open(context)
+    with page.expect_event("framenavigated", lambda frame: frame.parent_frame is not None) as navigated:
+        page.evaluate(
+            """(url) => {
+                const frame = document.createElement("iframe");
+                frame.sandbox = "allow-scripts";
+                frame.src = url;
+                document.body.append(frame);
+            }""",
+            site.page_url(topic, cursor="session", credentials="omit"),
+        )
+    navigated.value.wait_for_function("ledgers.news.heard.some((entry) => entry.data === 'heard')")
