@@ -290,26 +290,30 @@ export function openFeed(hub: Hub, name: string, isShared: boolean, token?: Toke
 
   const laneFor = (selectors: readonly Selector[]): Shared => laneOf(places.get(`${selectors}`) ?? "0");
 
-  /** The sets of topics that a stream has: as text and as they are. */
-  function setsOf(key: string): (readonly [topics: string, selectors: readonly Selector[]])[] {
-    const sets = new Map(allWants().map(([selectors]) => [`${selectors}`, selectors]));
-    return [...sets].filter(([topics]) => places.get(topics) === key);
-  }
+  /** The sets of topics that all tabs want, by their text. */
+  const allSets = (): Map<string, readonly Selector[]> => new Map(allWants().map(([selectors]) => [`${selectors}`, selectors]));
+
+  /** Those that a stream has. */
+  const setsOf = (key: string): (readonly [topics: string, selectors: readonly Selector[]])[] =>
+    [...allSets()].filter(([topics]) => places.get(topics) === key);
 
   /** Finds a stream for each set of topics that has none. */
   function place(): void {
-    const sets = new Map(allWants().map(([selectors]) => [`${selectors}`, selectors]));
+    const sets = allSets();
     for (const known of [places, refusals]) for (const topics of known.keys()) if (!sets.has(topics)) known.delete(topics);
-    for (const [topics, selectors] of sets) {
-      if (places.has(topics)) continue;
-      let number = 0;
-      const isFull = (): boolean => {
-        const others = setsOf(`${number}`).flatMap(([, selectors]) => selectors);
-        return others.length > 0 && unique([...others, ...selectors]).length > MERGED_MAX;
-      };
-      const isApart = (isPlain && sets.size > 1) || !selectors.every(canMerge) || (refusals.get(topics) ?? 0) > 1;
-      while (!isApart && isFull()) number++;
-      places.set(topics, isApart ? topics : `${number}`);
+    const topicsOf = new Map<string, Set<string>>();
+    const join = (key: string, selectors: readonly Selector[]): Set<string> =>
+      new Set([...(topicsOf.get(key) ?? []), ...selectors.map(String)]);
+    // Those that have one stand first: they stay.
+    for (const [topics, selectors] of [...sets].sort(([topics], [others]) => +places.has(others) - +places.has(topics))) {
+      let key = places.get(topics);
+      if (key === undefined) {
+        const isApart = (isPlain && sets.size > 1) || !selectors.every(canMerge) || (refusals.get(topics) ?? 0) > 1;
+        key = isApart ? topics : "0";
+        while (!isApart && topicsOf.has(key) && join(key, selectors).size > MERGED_MAX) key = `${+key + 1}`;
+        places.set(topics, key);
+      }
+      topicsOf.set(key, join(key, selectors));
     }
     tell("places", [...places]);
   }

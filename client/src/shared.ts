@@ -47,6 +47,8 @@ export class Shared extends Lane implements StreamListener {
   #current: Stream | undefined;
   /** A stream with other topics, which will take the place of the current one. */
   #next: Stream | undefined;
+  /** The last event that the stream before has brought. Topics that were added are heard behind it, for the sake of order. */
+  #ahead: string | undefined;
   #narrowing: ReturnType<typeof setTimeout> | undefined;
 
   constructor(
@@ -187,20 +189,33 @@ export class Shared extends Lane implements StreamListener {
 
   changed(stream?: Stream): void {
     const isOpen = stream?.state === "open";
-    if (isOpen && stream === this.#next) this.#replace();
+    if (isOpen && stream === this.#next) {
+      if (stream.cursor === this.position) this.#ahead = undefined;
+      this.#replace();
+    }
     const { cursor = this.position, isMultiplex, selectors = [], isLive = false, state = "connecting", unanswered = 0 } =
       this.#current ?? {};
     const isForAll = isMultiplex !== undefined && (state !== "open" || this.owner.opened(this, isMultiplex));
-    this.owner.notify(this.key, "learn", this.position, cursor, isForAll ? selectors : [], isLive, state);
+    this.owner.notify(this.key, "learn", this.position, cursor, isForAll ? selectors : [], isLive && !this.#ahead, state);
     if (isOpen) this.owner.changed();
     if (unanswered > UNANSWERED_MAX) this.owner.unanswered();
   }
 
   received(stream: Stream, blocks: Block[]): void {
     if (stream !== this.#current) return;
-    // A stream that waits for its turn begins behind what has come.
-    if (this.#next) this.#next.cursor = stream.cursor;
-    this.owner.notify(this.key, "deliver", blocks);
+    if (this.#next) {
+      // A stream that waits for its turn begins behind what has come. One that is on its way has to catch up.
+      if (this.#next.state !== "connecting") this.#next.cursor = stream.cursor;
+      for (const { id, data } of blocks) if (data !== undefined) this.#ahead = id;
+    }
+    // A cursor in place of a keep-alive: nothing older comes.
+    const hasPassed = ({ id, data }: Block): boolean => id === this.#ahead || (stream.isLive && data === undefined);
+    const passed = this.#ahead && !this.#next ? blocks.findIndex(hasPassed) + 1 : 0;
+    this.owner.notify(this.key, "deliver", passed ? blocks.slice(0, passed) : blocks);
+    if (!passed) return;
+    this.#ahead = undefined;
+    this.changed();
+    if (blocks[passed]) this.received(stream, blocks.slice(passed));
   }
 
   told(stream: Stream, ...news: News): void {

@@ -30,6 +30,9 @@ export class TestHub {
   /** Every request that has come. */
   requests: URL[] = [];
   tokens: (string | undefined)[] = [];
+  /** Whether answers are kept back, and those that are. */
+  isHeld = false;
+  held: ServerResponse[] = [];
   /** The next answers, in place of streams. */
   refusals: Answer[] = [];
   isMultiplex = true;
@@ -78,6 +81,12 @@ export class TestHub {
     this.write(this.isMultiplex ? `event: petasos-cursor\nid: ${id}\ndata: \n\n` : ":\n");
   }
 
+  /** Sends what was kept back. */
+  release(): void {
+    this.isHeld = false;
+    for (const response of this.held.splice(0)) response.uncork();
+  }
+
   /** Cuts every connection. */
   cut(): void {
     for (const { response } of this.streams.splice(0)) response.destroy();
@@ -116,6 +125,10 @@ export class TestHub {
     const newest = this.log.at(-1)?.id ?? "earliest";
     const answered = this.answered ?? (asked && !isKnown ? "earliest" : asked || newest);
     this.answered = undefined;
+    if (this.isHeld) {
+      response.cork();
+      this.held.push(response);
+    }
     response.writeHead(200, {
       "Content-Type": "text/event-stream",
       "Mercure-Last-Event-ID": Buffer.from(answered).toString("latin1"),

@@ -446,3 +446,22 @@ test("pages of two users share no stream", async (context) => {
   await until(() => subscriptions.every(({ state }) => state === "open"));
   assert.equal(hub.requests.length, 2);
 });
+
+test("what an added topic brings stands behind what was heard before", async (context) => {
+  const { hub, tab } = await start(context);
+  const { subscriber, heard } = await tab().subscribe(["/a"]).open();
+  const other = await tab().subscribe(["/a"]).open();
+  hub.isHeld = true;
+  subscriber.add("/b");
+  await until(() => hub.held.length === 1);
+  hub.publish("/b", "1");
+  hub.publish(["/a", "/b"], "2");
+  await until(() => heard.includes("2"));
+  hub.release();
+  await until(() => hub.streams.length === 1);
+  hub.publish("/b", "3");
+  hub.publish("/a", "4");
+  await other.hears("4");
+  await until(() => heard.includes("4"));
+  assert.deepEqual(heard, ["2", "3", "4"]);
+});
