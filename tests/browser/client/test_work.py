@@ -19,7 +19,8 @@ SUBSCRIPTIONS, EVENTS = 100, 300
 def test_a_hundred_subscriptions_at_a_hundred_events_a_second_cost_little(
     context: BrowserContext, site: Site, topic: str
 ) -> None:
-    """In the tab that has the stream, and in one that hears from it."""
+    """In the tab that has the stream, and in one that hears from it; compared with the browser's own EventSource, for a
+    busy machine makes everything dear."""
     topics = [f"{topic}/{number}" for number in range(SUBSCRIPTIONS)]
     pages = [site.open(context) for _ in range(2)]
     for page in pages:
@@ -35,6 +36,17 @@ def test_a_hundred_subscriptions_at_a_hundred_events_a_second_cost_little(
         )
         page.wait_for_function("all.every((news) => news.state === 'open')")
     wait_until(lambda: site.hub.streams() == 1, "one stream")
+    plain = site.open(context)
+    plain.evaluate(
+        """([url, topics]) => {
+            window.count = 0;
+            window.source = new EventSource(`${url}?${topics.map((topic) => `topic=${topic}`).join("&")}`);
+            source.onmessage = () => { count += 1; };
+        }""",
+        [site.gate.url, topics],
+    )
+    plain.wait_for_function("source.readyState === 1")
+    pages.append(plain)
     sessions = [context.new_cdp_session(page) for page in pages]
     for session in sessions:
         # The time that the thread has worked, not the time that others had on a busy machine.
@@ -46,14 +58,15 @@ def test_a_hundred_subscriptions_at_a_hundred_events_a_second_cost_little(
         # Nothing else is asked of the pages meanwhile.
         traffic.wait_for_more(EVENTS)
         after, seconds = [metrics(session) for session in sessions], time.monotonic() - began
-    for name, then, now in zip(("that has the stream", "that hears from it"), before, after, strict=True):
-        task, script = (1000 * (now[part] - then[part]) / seconds for part in ("TaskDuration", "ScriptDuration"))
-        numbers = (SUBSCRIPTIONS, EVENTS / seconds, name, task, script)
-        MEASURED.info(
-            "%d subscriptions, %.0f events a second, the tab %s: tasks %.1f ms, scripts %.1f ms a second", *numbers
-        )
-        # 10 ms with a release build of the browser on a machine of today.
-        assert task < 50
+    names = ("has the stream", "hears from it", "has an EventSource")
+    spent = {}
+    for name, then, now in zip(names, before, after, strict=True):
+        spent[name] = 1000 * (now["TaskDuration"] - then["TaskDuration"]) / seconds
+        numbers = (SUBSCRIPTIONS, EVENTS / seconds, name, spent[name])
+        MEASURED.info("%d subscriptions, %.0f events a second: the tab that %s works %.1f ms a second", *numbers)
+    most = 4 * spent["has an EventSource"] + 10
+    assert spent["has the stream"] < most
+    assert spent["hears from it"] < most
 
 
 def metrics(session: CDPSession) -> dict[str, float]:
