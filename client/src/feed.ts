@@ -1,5 +1,6 @@
 /** All subscriptions of a page on one hub, and what the tabs of the origin tell each other about theirs. */
 
+import type { Block } from "./parser.js";
 import type { Options } from "./options.js";
 import { canMerge, unique, type Hub, type Selector } from "./selector.js";
 import { Shared, type Notice, type Owner } from "./shared.js";
@@ -34,6 +35,9 @@ const MERGED_MAX = 100;
 
 /** A leading tab that says nothing for two to three of these times is replaced. In milliseconds. */
 const PATIENCE = 10_000;
+
+/** Other tabs are told of what comes at most once in this time, in milliseconds. */
+const TELL_INTERVAL = 40;
 
 /** All tabs wake at the same time. Once in this time is enough, in milliseconds. */
 const WAKE_INTERVAL = 1000;
@@ -86,7 +90,20 @@ export function openFeed(hub: Hub, name: string, isShared: boolean, token?: Toke
   let silence = 0;
   let timer: ReturnType<typeof setInterval> | undefined;
 
-  const tell = (...message: Message): void => tabs?.say(message);
+  /** Blocks that other tabs have not been told yet, of one stream. */
+  let untold: [key: string, blocks: Block[]] | undefined;
+  let told = 0;
+  let telling: ReturnType<typeof setTimeout> | undefined;
+  const flush = (): void => {
+    clearTimeout(telling);
+    if (untold) tabs?.say(["notice", untold[0], "deliver", untold[1]]);
+    untold = undefined;
+    told = Date.now();
+  };
+  const tell = (...message: Message): void => {
+    if (untold) flush();
+    tabs?.say(message);
+  };
   const isLeading = (): boolean => leader === (tabs?.id ?? "");
   const wake = (): void => {
     woken = Date.now();
@@ -128,7 +145,18 @@ export function openFeed(hub: Hub, name: string, isShared: boolean, token?: Toke
       changed();
     },
     notify(...notice) {
-      tell("notice", ...notice);
+      const [key, method, blocks] = notice;
+      // A message to other tabs costs more than all the rest. Timers of hidden pages are late, so those wait for none.
+      if (method !== "deliver" || globalThis.document?.visibilityState === "hidden") tell("notice", ...notice);
+      else if (wants.size) {
+        if (untold?.[0] !== key) flush();
+        untold ??= [key, []];
+        untold[1].push(...blocks);
+        clearTimeout(telling);
+        const wait = told + TELL_INTERVAL - Date.now();
+        if (wait > 0) telling = setTimeout(flush, wait);
+        else flush();
+      }
       take(notice);
     },
     opened({ key, isMerged }, isMultiplex) {
@@ -200,6 +228,8 @@ export function openFeed(hub: Hub, name: string, isShared: boolean, token?: Toke
     tabs = undefined;
     leader = undefined;
     clearInterval(timer);
+    clearTimeout(telling);
+    untold = undefined;
     stop();
     for (const lane of lanes.values()) lane.detach();
     for (const member of members) member.store();
