@@ -110,7 +110,9 @@ impl Origins {
         response.append(header::VARY, HeaderValue::from_static("origin"));
         response.insert(
             header::ACCESS_CONTROL_EXPOSE_HEADERS,
-            HeaderValue::from_static("etag, last-event-id, link, mercure-last-event-id, www-authenticate"),
+            HeaderValue::from_static(
+                "etag, last-event-id, link, mercure-last-event-id, retry-after, www-authenticate",
+            ),
         );
     }
 

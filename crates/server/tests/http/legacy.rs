@@ -494,6 +494,10 @@ async fn scripts_of_listed_origins_may_read_and_others_may_not() {
         Some("https://a.example"),
         "errors can be read, too"
     );
+    assert!(
+        refused.header("access-control-expose-headers").is_some_and(|value| value.contains("retry-after")),
+        "and when to come back"
+    );
 }
 
 #[tokio::test]
