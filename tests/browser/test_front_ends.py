@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from flask import Flask, Response, make_response, render_template_string
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 import hubs
 from browser.front_pages import PAGES, publisher
@@ -232,3 +232,24 @@ def test_a_page_that_stays_open_renews_the_cookie_of_its_user(
     site.publish("when it has ended", private=True)
     site.expect(page)
     assert site.loads == 1
+
+
+@in_chromium
+@pytest.mark.parametrize("kind", ["htmx 4", "Turbo"])
+def test_a_page_whose_login_has_ended_is_loaded_again_and_not_left_without_private_updates(
+    kind: str, context: BrowserContext, gate: Callable[..., Gate]
+) -> None:
+    site = gate(kind, jwt_ttl=2)
+    users = [TOPIC]
+    site.mercure.user_topics(lambda: list(users))
+    page = context.new_page()
+    page.goto(site.cable.url)
+    site.publish("while it is logged in", private=True)
+    site.expect(page)
+    assert page.locator('meta[name="mercure-user"]').count() == 1
+    users.clear()
+    wait_until(lambda: site.loads == 2, "the page is loaded again")
+    # Made for nobody, it is not loaded a third time: its stream is open.
+    expect(page.locator('meta[name="mercure-user"]')).to_have_count(0)
+    wait_until(lambda: streams(site) == 1, "its stream is open")
+    assert site.loads == 2

@@ -1,2 +1,2 @@
 /* petasos-client, MIT OR Apache-2.0 */
-var e,t=new URL("../token",import.meta.url);document.addEventListener("mercure:refusal",a=>{401===a.detail.status&&(e??=fetch(t,{cache:"no-store"}).catch(()=>{}).finally(()=>e=void 0))});
+var e,t=new URL("../token",import.meta.url);document.addEventListener("mercure:refusal",a=>{401===a.detail.status&&(e??=async function(){401!==(await fetch(t,{cache:"no-store"}).catch(()=>{}))?.status||!document.querySelector('meta[name="mercure-user"]')||document.dispatchEvent(new Event("mercure:logout",{cancelable:!0}))&&location.reload()}().finally(()=>e=void 0))});
