@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import socket
 import threading
 from urllib.parse import parse_qsl
@@ -19,6 +20,7 @@ from flask_mercure_sse import (
     MercureError,
     MercureSSE,
     TokenRefusedError,
+    settings,
 )
 from flask_mercure_sse.http import pool
 from ports import Port
@@ -133,6 +135,30 @@ def test_a_refused_token_that_has_not_expired_is_not_called_so(fake_hub, token):
         mercure = make(fake_hub(answer(401, b"refused")), publisher_jwt=token.sign(claims, "k" * 32))
         with pytest.raises(TokenRefusedError, match=r"^refused$"):
             mercure.publish("a")
+
+
+REMEDY = (
+    "no setting names a hub, so the one at {} is used: set MERCURE_HUB = True for the embedded hub, or MERCURE_HUB_URL"
+)
+
+
+def test_without_a_setting_the_error_says_how_to_name_a_hub(monkeypatch):
+    with Port() as port:
+        monkeypatch.setattr(settings, "STANDALONE_HUB_URL", f"http://{port}/.well-known/mercure")
+        remedy = re.escape(f" ({REMEDY.format(port)})")
+        with pytest.raises(MercureError, match=f"needs a token: set .*SECRET_KEY{remedy}$"):
+            MercureSSE(Flask("new")).publish("a", "b")
+        mercure = make(None)
+        with pytest.raises(HubUnreachableError, match=rf"is MERCURE_HUB_URL right\?{remedy}$"):
+            mercure.publish("a", "b")
+        # The argument names one.
+        with pytest.raises(HubUnreachableError, match=r"is MERCURE_HUB_URL right\?$"):
+            mercure.publish("a", "b", hub_url=f"http://{port}/.well-known/mercure")
+
+
+def test_with_a_setting_the_error_does_not_say_how_to_name_a_hub():
+    with pytest.raises(MercureError, match=r"needs a token: set .*SECRET_KEY$"):
+        MercureSSE(Flask("new"), hub_url="http://localhost/.well-known/mercure").publish("a", "b")
 
 
 def test_a_hub_that_is_not_there_fails_fast_and_says_where():

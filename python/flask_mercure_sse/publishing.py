@@ -9,11 +9,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
+from urllib.parse import urlsplit
 
 from ._native import HubFailed, HubStopped, InvalidUpdate, LogFull, LogUnavailable, NoRoom
-from .errors import HubError, InvalidUpdateError, MercureError, from_native
+from .errors import HubError, HubUnreachableError, InvalidUpdateError, MercureError, from_native
 from .greenlets import is_cooperative
 from .http.answer import Answer, request
+from .settings import NAME_A_HUB, NO_HUB_NAMED
 from .state import MercureSSEState
 from .tokens import check_token
 from .update import Update
@@ -42,6 +44,8 @@ class Delivery:
     """The token for a hub elsewhere; None: the application's."""
     background: bool
     """Whether updates wait in a queue, so that the caller does not wait for the hub."""
+    is_default: bool = False
+    """Whether ``url`` is the default, because neither an argument nor a setting names a hub."""
 
     @classmethod
     def from_arguments(
@@ -57,10 +61,12 @@ class Delivery:
             url = check_url("hub_url", hub_url)
         except ValueError as error:
             raise InvalidUpdateError(str(error)) from None
-        if url is None and not state.embedded.is_used:
+        is_elsewhere = url is None and not state.embedded.is_used
+        is_default = is_elsewhere and not state.settings.names_hub
+        if is_elsewhere:
             url = state.settings.external_url
         in_background = state.settings.publish_background if background is None else background
-        return cls(state, url, check_token(jwt) if jwt else None, in_background)
+        return cls(state, url, check_token(jwt) if jwt else None, in_background, is_default)
 
     @property
     def waits(self) -> bool:
@@ -116,13 +122,21 @@ class Delivery:
         """Publish on a hub elsewhere."""
         token = self.jwt or self.state.authorization.publisher_jwt
         if not token:
-            raise MercureError(
-                "publishing needs a token: set MERCURE_PUBLISHER_JWT, MERCURE_PUBLISHER_SECRET_KEY or SECRET_KEY"
-            )
+            needs = "publishing needs a token: set MERCURE_PUBLISHER_JWT, MERCURE_PUBLISHER_SECRET_KEY or SECRET_KEY"
+            raise MercureError(f"{needs} ({_no_hub_named(url)})" if self.is_default else needs)
         form, timeouts = "application/x-www-form-urlencoded", self.state.settings.timeouts
-        answer = request("POST", url, token=token, body=update.form(), content_type=form, timeouts=timeouts)
+        try:
+            answer = request("POST", url, token=token, body=update.form(), content_type=form, timeouts=timeouts)
+        except HubUnreachableError as error:
+            if not self.is_default:
+                raise
+            raise type(error)(f"{error} ({_no_hub_named(url)})") from error
         answer.raise_for_status()
         return _event_id(answer)
+
+
+def _no_hub_named(url: str) -> str:
+    return f"{NO_HUB_NAMED}, so the one at {urlsplit(url).netloc} is used: {NAME_A_HUB}"
 
 
 def _outcome(waiting: socket.socket) -> str:

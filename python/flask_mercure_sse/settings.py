@@ -50,6 +50,10 @@ NAMES: Final = (
 COOKIE_NAMES: Final = {"0.x": "mercureAuthorization", "1.0": "__Secure-mercure_access_token"}
 """The cookie that hubs look for, in each dialect of the protocol."""
 
+NO_HUB_NAMED: Final = "no setting names a hub"
+NAME_A_HUB: Final = "set MERCURE_HUB = True for the embedded hub, or MERCURE_HUB_URL"
+"""What to change where no setting names a hub."""
+
 _ENVIRONMENT: Final = {
     "subscriber_secret_key": "MERCURE_SUBSCRIBER_JWT_KEY",
     "publisher_secret_key": "MERCURE_PUBLISHER_JWT_KEY",
@@ -117,6 +121,11 @@ class Settings:
     def external_url(self) -> str:
         """The hub that the application talks to where it has no embedded hub."""
         return self.hub_url if isinstance(self.hub_url, str) else STANDALONE_HUB_URL
+
+    @property
+    def names_hub(self) -> bool:
+        """Whether ``external_url`` is that of a setting, and not the default."""
+        return isinstance(self.hub_url, str)
 
     def use_elsewhere(self, hub_url: str | bool | None) -> None:
         """Use another hub from now on, as workers of Hyperflask ask for. Everything else never changes."""

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from .. import host_log
 from ..errors import from_native
+from ..settings import NAME_A_HUB, NO_HUB_NAMED
 from ..state import MercureSSEState
 from .finding import Finding
 
@@ -23,13 +24,13 @@ def check(state: MercureSSEState) -> Finding:
             "run this command with the configuration of production",
         )
     if not embedded.is_used:
-        if isinstance(settings.hub_url, str):
+        if settings.names_hub:
             return Finding("ok", "hub", f"elsewhere, at {settings.external_url}")
         return Finding(
             "warning",
             "hub",
-            f"elsewhere, at {settings.external_url}: the default, because no setting names a hub",
-            "set MERCURE_HUB = True for the embedded hub, or MERCURE_HUB_URL",
+            f"elsewhere, at {settings.external_url}: the default, because {NO_HUB_NAMED}",
+            NAME_A_HUB,
         )
     if settings.hub:
         return Finding("ok", "hub", "embedded in the application (MERCURE_HUB)")
