@@ -593,6 +593,13 @@ class TestTheCommand:
         assert (written.exit_code, written.output) == (0, "")
         assert (tmp_path / "events.ts").read_text(encoding="utf-8") == printed.output
 
+    def test_a_file_that_cannot_be_written_is_an_error_of_one_line(self, run, tmp_path):
+        failed = run("--output", str(tmp_path / "missing" / "events.ts"))
+        assert failed.exit_code == 1
+        assert failed.output.startswith("Error: Could not open file")
+        assert failed.output.endswith("No such file or directory\n")
+        assert failed.output.count("\n") == 1
+
     def test_it_writes_json_schema(self, run):
         document = json.loads(run("--format", "json-schema").output)
         assert document["properties"]["order-paid"] == {"$ref": "#/$defs/Order"}

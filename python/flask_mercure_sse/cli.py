@@ -102,7 +102,10 @@ def types(output: str | None, form: str) -> None:
     if output is None:
         click.echo(text, nl=False)
     else:
-        Path(output).write_text(text, encoding="utf-8")
+        try:
+            Path(output).write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise click.FileError(output, error.strerror) from None
 
 
 @cli.command()
