@@ -36,6 +36,13 @@ class WrongValue(Exception):
         super().__init__(f"{path}: expected {expected}, and not {kind}")
 
 
+class MissingField(WrongValue):
+    """A field that should be there is not."""
+
+    def __init__(self, path: str) -> None:
+        Exception.__init__(self, f"{path} is missing")
+
+
 class Shape:
     """What a value looks like."""
 
@@ -195,7 +202,7 @@ class Record(Shape):
                 if key in value:
                     shape.check(value[key], inside + key)
                 elif is_required:
-                    raise WrongValue(inside + key, shape.expected(), _Unknown())
+                    raise MissingField(inside + key)
             return
         if _is_typed_dict(self.python) or not isinstance(value, self.python):
             is_namesake = type(value).__name__ == self.name
@@ -211,19 +218,19 @@ class Record(Shape):
     def _check_names(self, names: Iterable[Any], path: str) -> None:
         for name in names:
             if name not in self.fields:
-                raise WrongValue(path or self.name, f"the fields of {self.name}", _Unknown(str(name)))
+                raise WrongValue(path or self.name, f"the fields of {self.name}", _UnknownField(str(name)))
 
 
 @dataclass(frozen=True)
-class _Unknown:
-    """A field that should be there and is not, or the reverse."""
+class _UnknownField:
+    """A field that should not be there."""
 
-    key: str | None = None
+    key: str
 
 
 def _kind(value: Any) -> str:
-    if isinstance(value, _Unknown):
-        return "nothing" if value.key is None else f"a field {value.key!r}"
+    if isinstance(value, _UnknownField):
+        return f"a field {value.key!r}"
     return "None" if value is None else type(value).__name__
 
 
