@@ -462,6 +462,11 @@ class TestArguments:
         with pytest.raises(TypeError, match="model"):
             mercure.broadcasts(wrong, topic="/x", data=("id",))
 
+    def test_without_sqlalchemy_the_error_says_so(self, mercure, monkeypatch):
+        monkeypatch.setitem(sys.modules, "sqlalchemy", None)
+        with pytest.raises(TypeError, match=r"^broadcasts: give a model of SQLAlchemy, which is not installed$"):
+            mercure.broadcasts(type("Book", (), {}), topic="/x", data=("id",))
+
     def test_no_column_is_published_that_was_not_named(self, session, model, updates):
         session.add(model(title="a"))
         session.commit()

@@ -110,7 +110,7 @@ class Broadcasts:
         A second call with the same model and the same topic takes the place of the first.
 
         Raises:
-            TypeError: ``model`` is no class.
+            TypeError: ``model`` is no class, or SQLAlchemy is not installed.
             ValueError: an argument cannot be used; the message names it and says what to write.
 
         >>> from flask import Flask
@@ -213,10 +213,12 @@ _KEPT: Final = "_flask_mercure_sse_broadcasts"
 
 
 def _register(extension: MercureSSE, model: Any, options: _Options) -> None:
-    from sqlalchemy import event, inspect
-
     if not isinstance(model, type):
         raise TypeError(f"broadcasts: give a model, a class, and not a {type(model).__name__}")
+    try:
+        from sqlalchemy import event, inspect
+    except ImportError:
+        raise TypeError("broadcasts: give a model of SQLAlchemy, which is not installed") from None
     shown = [change for change in ("insert", "update") if change in options.on]
     for change in shown:
         if options.of_change("data", change) is None and options.of_change("template", change) is None:
