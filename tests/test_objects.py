@@ -92,3 +92,19 @@ def test_a_value_in_place_of_the_topic_is_refused_with_the_right_order(arguments
         mercure.publish(*arguments, type="greeting")
     with pytest.raises(TypeError, match=r"^update 1: publish\(topic, data\): "):
         mercure.publish_many(["a", arguments])
+
+
+def test_data_without_a_form_in_json_is_an_error_that_names_the_topic(mercure):
+    for arguments in (("/x", object()), (["/x", "/y"], lambda: [object()])):
+        with pytest.raises(
+            TypeError, match=r"^the data of the update on topic '/x': Object of type object is not JSON"
+        ):
+            mercure.publish(*arguments)
+
+
+def test_an_error_of_the_function_that_makes_the_data_stays(mercure):
+    def fails():
+        raise TypeError("its own")
+
+    with pytest.raises(TypeError, match=r"^its own$"):
+        mercure.publish("/x", fails)

@@ -141,16 +141,25 @@ def as_data(data: Any) -> str:
     >>> as_data("a"), as_data(b"b"), as_data(None), as_data([1]), as_data(lambda: {"c": 2})
     ('a', 'b', '', '[1]', '{"c": 2}')
     """
-    if data is None:
+    return _written(_value(data))
+
+
+def _value(data: Any) -> Any:
+    """What functions and the methods of objects return."""
+    while data is not None and not isinstance(data, (str, bytes, bytearray)):
+        hook = data if is_function(data) else getattr(data, "__mercure_sse_data__", None)
+        if not callable(hook):
+            break
+        data = hook()
+    return data
+
+
+def _written(value: Any) -> str:
+    if value is None:
         return ""
-    if isinstance(data, str):
-        return data
-    if isinstance(data, (bytes, bytearray)):
-        return bytes(data).decode()
-    if is_function(data):
-        return as_data(data())
-    hook = getattr(data, "__mercure_sse_data__", None)
-    return as_data(hook()) if callable(hook) else json.dumps(data)
+    if isinstance(value, str):
+        return value
+    return bytes(value).decode() if isinstance(value, (bytes, bytearray)) else json.dumps(value)
 
 
 def is_function(data: Any) -> bool:
@@ -171,7 +180,7 @@ def as_publication(subject: Any, data: Any) -> tuple[list[str], str]:
 
     Raises:
         TypeError: the topic is a value such as a number or a dict: topic and data have been swapped, or the topic was
-            forgotten.
+            forgotten. Or JSON has no form for the data.
     """
     if data is None and not isinstance(subject, (str, bytes, list, tuple, set, frozenset)):
         pair = getattr(subject, "__mercure_sse__", None)
@@ -187,7 +196,12 @@ def as_publication(subject: Any, data: Any) -> tuple[list[str], str]:
                 f"publish(topic, data): {type(each).__name__!r} is no topic. First comes the topic, a text or an "
                 'object that has one, then the data: publish("greeting", {"a": 1})'
             )
-    return as_topics(subject), as_data(data)
+    topics, value = as_topics(subject), _value(data)
+    try:
+        return topics, _written(value)
+    except TypeError as error:
+        place = f" on topic {topics[0]!r}" if topics else ""
+        raise TypeError(f"the data of the update{place}: {error}") from error
 
 
 def _is_topic(subject: Any) -> bool:
