@@ -257,6 +257,12 @@ def test_the_element_has_the_url_of_the_stream(app, mercure):
     }
 
 
+@pytest.mark.parametrize("function", ["mercure_turbo_stream", "mercure_datastar_stream", "mercure_subscriptions"])
+def test_an_error_of_a_call_names_the_function_of_the_template(function, app, mercure):
+    with pytest.raises(TypeError, match=rf"^{function}\(\) missing 1 required positional argument: 'topics?'$"):
+        element(app, f"{function}()")
+
+
 def test_the_element_has_the_cursor_of_the_page(app, mercure):
     mercure.publish("/news", "before", id="urn:example:1")
     for given in ("'now'", "cursor"):

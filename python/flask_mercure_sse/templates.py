@@ -57,11 +57,21 @@ def template_globals(
             has_token = private and not cookie_grants(topics)
             return stream_tag(name, url, subscriber_jwt(topics) if has_token else None)
 
+        tag.__name__ = tag.__qualname__ = name.replace("-", "_")
         return tag
 
     def listed(topic: Any) -> list[dict[str, Any]]:
         return list(subscriptions(topic)["subscriptions"])
 
+    for function, name in (
+        (client, "mercure_client"),
+        (safe_hub_url, "mercure_hub_url"),
+        (safe_authentified_hub_url, "mercure_authentified_hub_url"),
+        (subscription_topic_of_sub, "mercure_subscription_topic"),
+        (listed, "mercure_subscriptions"),
+    ):
+        # Python's errors have the name by which templates call it.
+        function.__name__ = function.__qualname__ = name
     return {
         "mercure_client": client,
         "mercure_client_url": client_url,
