@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from flask import Flask, render_template_string
+from jinja2 import DictLoader
 
 from flask_mercure_sse import MercureSSE, client_files
 
@@ -101,6 +102,43 @@ def test_the_tags_have_the_nonce_of_the_page(site):
 def test_an_unknown_adapter_is_an_error_that_names_the_others(site, call):
     with pytest.raises(ValueError, match=r"has no adapter '[a-z-]+': write one of 'htmx'$"):
         rendered(site, "{{ " + call + " }}")
+
+
+def test_the_adapter_that_adds_itself_is_not_named(site, folder):
+    (folder / "renew.js").write_text(ADAPTER)
+    forget()
+    with pytest.raises(ValueError, match=r"has no adapter 'turbo': write one of 'htmx'$"):
+        rendered(site, "{{ mercure_client('turbo') }}")
+
+
+@pytest.mark.parametrize("way", ["extends", "include"])
+def test_a_second_call_in_a_page_only_adds_new_adapters(site, folder, way):
+    (folder / "turbo.js").write_text(ADAPTER)
+    forget()
+    head, more = "{{ mercure_client('htmx') }}", "<i>{{ mercure_client('turbo', 'htmx') }}{{ mercure_client() }}</i>"
+    pages = {
+        "extends": {"other": head + "{% block body %}{% endblock %}"},
+        "include": {"other": more},
+    }[way]
+    page = {
+        "extends": "{% extends 'other' %}{% block body %}" + more + "{% endblock %}",
+        "include": head + "{% include 'other' %}",
+    }[way]
+    site.jinja_loader = DictLoader(pages)
+    html = rendered(site, page)
+    first, second = re.fullmatch(r"(.*)<i>(.*)</i>", html, re.DOTALL).groups()
+    assert first == rendered(site, head)
+    assert re.fullmatch(r'<script type="module" src="[^"]+/turbo.js" integrity="[^"]+"></script>', second)
+
+
+def test_each_page_of_a_request_has_the_import_map(site):
+    # Such as the page of an error.
+    with site.test_request_context():
+        pages = [render_template_string("{{ mercure_client('htmx') }}") for _ in range(2)]
+        without_flask = site.jinja_env.from_string("{{ mercure_client('htmx') }}").render()
+    assert pages[0] == pages[1]
+    assert pages[0].count("importmap") == 1
+    assert without_flask == pages[0]
 
 
 def test_an_unknown_file_is_an_error_that_names_the_others(site):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections.abc import Collection, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -21,6 +22,9 @@ FOLDER: Final = Path(__file__).parent / "client"
 
 CORE: Final = "petasos-client"
 """The name by which a module of a page imports the client, and its file's name without the ending."""
+
+RENEW: Final = "renew"
+"""Renews the cookie of the current user. No page names it: it is added to other adapters."""
 
 _YEAR_SECONDS: Final = 365 * 24 * 3600
 
@@ -64,12 +68,13 @@ def client_url(file: str = f"{CORE}.js") -> str:
     return url_for(f"{client_blueprint.name}.static", digest=folder_digest(), file=file)
 
 
-def client_tags(*adapters: str, nonce: str | None = None) -> Markup:
+def client_tags(*adapters: str, nonce: str | None = None, written: Collection[str] = ()) -> Markup:
     """The tags with which the modules of a page import the client, and which load adapters.
 
     Args:
         adapters: such as "htmx" or "turbo".
         nonce: that of the page's Content Security Policy.
+        written: the adapters that the page loads already, and CORE. They are left out.
 
     Raises:
         ValueError: there is no such adapter.
@@ -86,20 +91,27 @@ def client_tags(*adapters: str, nonce: str | None = None) -> Markup:
     known = {file.removesuffix(".js"): file for file in files()}
     for adapter in adapters:
         if adapter not in known or adapter == CORE:
-            names = ", ".join(repr(name) for name in known if name != CORE)
+            names = ", ".join(repr(name) for name in known if name not in (CORE, RENEW))
             raise ValueError(f"the client has no adapter {adapter!r}: write one of {names}")
+    attribute = Markup(' nonce="{}"').format(nonce) if nonce else Markup("")
     urls = {name: client_url(file) for name, file in known.items()}
+    tags = [] if CORE in written else _core_tags(known, urls, attribute)
+    script = Markup('<script type="module" src="{}" integrity="{}"{}></script>')
+    added = [name for name in dict.fromkeys(adapters) if name not in written]
+    tags.extend(script.format(urls[name], files()[known[name]], attribute) for name in added)
+    return Markup("\n").join(tags)
+
+
+def _core_tags(known: Mapping[str, str], urls: Mapping[str, str], attribute: Markup) -> list[Markup]:
     imports = {name if name == CORE else f"{CORE}/{name}": url for name, url in urls.items()}
     integrity = {urls[name]: files()[file] for name, file in known.items()}
     # "<" cannot end the element then. URLs have no "<" in them, as url_for() encodes it.
     document = json.dumps({"imports": imports, "integrity": integrity}, separators=(",", ":")).replace("<", "\\u003c")
-    attribute = Markup(' nonce="{}"').format(nonce) if nonce else Markup("")
-    tags = [Markup('<script type="importmap"{}>{}</script>').format(attribute, Markup(document))]
     core = Markup('<link rel="modulepreload" href="{}" integrity="{}"{}>')
-    tags.append(core.format(urls[CORE], files()[known[CORE]], attribute))
-    script = Markup('<script type="module" src="{}" integrity="{}"{}></script>')
-    tags.extend(script.format(urls[name], files()[known[name]], attribute) for name in dict.fromkeys(adapters))
-    return Markup("\n").join(tags)
+    return [
+        Markup('<script type="importmap"{}>{}</script>').format(attribute, Markup(document)),
+        core.format(urls[CORE], files()[known[CORE]], attribute),
+    ]
 
 
 @cache

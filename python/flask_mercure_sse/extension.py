@@ -48,6 +48,7 @@ from .signals import publish_signal
 from .state import MercureSSEState, current_state
 from .stats import Stats
 from .subscription import Subscription
+from .templates import prepare as prepare_templates
 from .templates import template_globals
 from .topics import as_topics
 from .turbo import Turbo
@@ -131,6 +132,7 @@ class MercureSSE:
             app.register_blueprint(blueprint)
         self._users.prepare(state)
         stream_tags.prepare(app)
+        prepare_templates(app)
         state.events = self._events
         app.cli.add_command(cli)
         app.jinja_env.globals.update(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
+from flask import Flask
+from jinja2 import pass_context
+from jinja2.runtime import Context
 from markupsafe import Markup
 
-from .client_files import client_tags, client_url
+from .client_files import CORE, RENEW, client_tags, client_url
 from .stream_tags import DATASTAR, TURBO, stream_tag
 from .topics import Selector, as_topic, topic
 
@@ -34,9 +37,14 @@ def template_globals(
     """
 
     # Whatever adapter a page has, its streams outlast their cookie.
-    def client(*adapters: str, nonce: str | None = None) -> Markup:
-        tags = client_tags(*adapters, *(["renew"] if adapters and keeps_cookie() else []), nonce=nonce)
-        user = page_user()
+    @pass_context
+    def client(context: Context, /, *adapters: str, nonce: str | None = None) -> Markup:
+        names = [*adapters, *([RENEW] if adapters and keeps_cookie() else [])]
+        # Without Flask, and in what a template imports, nobody knows what the page has already.
+        written: set[str] = context.get(_WRITTEN, set())
+        tags = client_tags(*names, nonce=nonce, written=written)
+        user = None if written else page_user()
+        written.update((CORE, *names))
         return tags if user is None else Markup('<meta name="mercure-user" content="{}">\n{}').format(user, tags)
 
     # Every topic and token in a hub URL is percent-encoded and the base is checked, so the URL holds no character that
@@ -85,6 +93,20 @@ def template_globals(
         "mercure_subscription_topic": subscription_topic_of_sub,
         "mercure_subscriptions": listed,
     }
+
+
+def prepare(app: Flask) -> None:
+    """Have each page know what ``mercure_client()`` has written into it.
+
+    It is not kept for a request: the page of an error, or a fragment that is published, may be rendered in the same
+    request as another page.
+    """
+    app.context_processor(lambda: {_WRITTEN: set()})
+
+
+_WRITTEN: Final = "_mercure_client_written"
+"""The name under which the context of a template, and of those that it extends and includes, has the adapters that the
+page loads already, and CORE."""
 
 
 def _topic(subject: Any, *values: Any, **named: Any) -> str:
