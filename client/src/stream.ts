@@ -207,7 +207,8 @@ export function openStream(
       const isMultiplex = first?.type === CURSOR_TYPE && first.data === "multiplex";
       const begins = (isMultiplex && first.id) || answered;
       stream.isMultiplex = isMultiplex;
-      stream.isLive = !isMultiplex;
+      // A stream without a cursor begins now: all that it brings is new, also before the hub says that it is live.
+      stream.isLive = !isMultiplex || !asked;
       stream.cursor ||= begins;
       enter("open");
       if (asked && asked !== "earliest" && begins && begins !== asked) listener.told(stream, "onGap", { asked, answered: begins });
