@@ -18,7 +18,7 @@ def is_shared(response: Response, now: float) -> bool:
     >>> is_shared(Response(headers={"Cache-Control": "private", "CDN-Cache-Control": "max-age=60"}), 0)
     True
     """
-    if any(_is_for_shared_caches(name) and not _forbids(value) for name, value in response.headers):
+    if _permissions(response):
         return True
     control = response.cache_control
     if control.public or control.s_maxage is not None:
@@ -38,7 +38,7 @@ def keep_from_shared(response: Response) -> Response:
     """
     control = response.cache_control
     control.private, control.public, control.s_maxage = True, False, None
-    for name in {name for name, value in response.headers if _is_for_shared_caches(name) and not _forbids(value)}:
+    for name in _permissions(response):
         del response.headers[name]
     return response
 
@@ -46,10 +46,12 @@ def keep_from_shared(response: Response) -> Response:
 def is_kept_from_shared(response: Response) -> bool:
     """Whether the headers of a response forbid that a shared cache keeps it."""
     control = response.cache_control
-    is_forbidden = "private" in control or "no-store" in control
-    return is_forbidden and not any(
-        _is_for_shared_caches(name) and not _forbids(value) for name, value in response.headers
-    )
+    return ("private" in control or "no-store" in control) and not _permissions(response)
+
+
+def _permissions(response: Response) -> set[str]:
+    """The names of the headers by which shared caches may keep a response, whatever its ``Cache-Control`` says."""
+    return {name for name, value in response.headers if _is_for_shared_caches(name) and not _forbids(value)}
 
 
 def _is_for_shared_caches(name: str) -> bool:
