@@ -18,20 +18,14 @@ from urllib.parse import quote
 
 import pytest
 from flask import Flask
-from werkzeug.serving import WSGIRequestHandler, make_server
 
 import hubs
 from clients import HUB_PATH, PATIENCE, SECRET, Request, Stream, Token
 from engines import ENGINES, Engine
 from flask_mercure_sse import MercureSSE
 from flask_mercure_sse.host_log import DIRECTORY_VARIABLE
+from serving import serve_threaded
 from waiting import wait_until
-
-
-class QuietHandler(WSGIRequestHandler):
-    def log(self, type: str, message: str, *args: Any) -> None:
-        pass
-
 
 Serve = Callable[[Flask], str]
 Open = Callable[..., Stream]
@@ -65,19 +59,7 @@ def stack() -> Iterator[ExitStack]:
 def serve(stack: ExitStack) -> Serve:
     """Starts Werkzeug's threaded server for an application and returns its URL."""
 
-    def start(app: Flask) -> str:
-        server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=QuietHandler)
-        # Streams that are still open must not keep the test from ending.
-        server.daemon_threads = True  # type: ignore[attr-defined]
-        server.block_on_close = False  # type: ignore[attr-defined]
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        stack.callback(server.server_close)
-        stack.callback(thread.join)
-        stack.callback(server.shutdown)
-        return f"http://127.0.0.1:{server.server_port}"
-
-    return start
+    return lambda app: serve_threaded(app, stack)
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,7 +12,6 @@ from urllib.parse import quote
 
 from flask import Flask, Response, render_template_string, request
 from playwright.sync_api import BrowserContext, Page
-from werkzeug.serving import WSGIRequestHandler, make_server
 
 import hubs
 from browser.client.gate import Gate
@@ -22,11 +20,7 @@ from browser.website import PUBLISH, Hub
 from clients import HUB_PATH, Request
 from flask_mercure_sse import MercureSSE
 from ports import Port
-
-
-class QuietHandler(WSGIRequestHandler):
-    def log(self, type: str, message: str, *args: Any) -> None:
-        pass
+from serving import serve_threaded
 
 
 class CountingHub(Hub):
@@ -69,7 +63,7 @@ class Site:
         """directory: of a log on the disk. hub: another than petasos, with ``url``."""
         self.app = Flask("site")
         self.app.config["SECRET_KEY"] = "k" * 32
-        self.origin = self._serve(stack)
+        self.origin = serve_threaded(self.app, stack)
         self.port = int(self.origin.rpartition(":")[2])
         origins = [f"http://{host}:{self.port}" for host in ("127.0.0.1", "localhost", "app.example.test")]
         if hub is None:
@@ -95,17 +89,6 @@ class Site:
         self.app.add_url_rule("/elsewhere", "elsewhere", lambda: "<!doctype html><title>elsewhere</title>")
         self.app.add_url_rule("/token", view_func=self._token)
         self.app.add_url_rule("/login", view_func=self._login)
-
-    def _serve(self, stack: ExitStack) -> str:
-        server = make_server("127.0.0.1", 0, self.app, threaded=True, request_handler=QuietHandler)
-        server.daemon_threads = True  # type: ignore[attr-defined]
-        server.block_on_close = False  # type: ignore[attr-defined]
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        stack.callback(server.server_close)
-        stack.callback(thread.join)
-        stack.callback(server.shutdown)
-        return f"http://127.0.0.1:{server.server_port}"
 
     def _page(self) -> str:
         """Subscribes to the topics of each ``subscribe`` parameter, as a template does."""
