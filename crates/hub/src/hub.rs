@@ -148,6 +148,7 @@ impl Hub {
             metrics.failed.fetch_add(1, Ordering::Relaxed);
         })?;
         metrics.appends.record_duration(began.elapsed());
+        self.node.has_appended(position, &id);
         self.pace(position).await;
         // The log may end with the process, and the streams may have ended without the update.
         if !health.is_alive() && !transport.outlives_process() {
@@ -223,8 +224,8 @@ impl Hub {
     /// The id of the newest update, as a cursor: a stream that begins after it gets everything that is published
     /// after this returns. [`Cursor::EARLIEST`] if the log is empty.
     ///
-    /// It asks no store. If the log is in a store, the update is the newest that this node has delivered, which may be some
-    /// milliseconds old.
+    /// It asks no store. If the log is in a store, the update is the newest that this node has published or delivered: what
+    /// other nodes publish is known some milliseconds later.
     ///
     /// # Errors
     /// If the log cannot be read.

@@ -5,7 +5,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -13,7 +13,7 @@ use std::{
 
 use petasos_protocol::{
     Dialect,
-    event::Retry,
+    event::{EventId, Retry},
     sse::{self, Frame},
 };
 use tokio::{
@@ -29,7 +29,7 @@ use crate::{
     delivered::Delivered,
     health::Health,
     ids,
-    log::transport::{Head, Transport},
+    log::transport::{Head, Position, Transport},
     metrics::{
         histogram::{Histogram, SECONDS},
         node::Metrics,
@@ -55,6 +55,8 @@ pub(crate) struct Node {
     pub(crate) metrics: Arc<Metrics>,
     survey: Survey,
     delivered: watch::Receiver<Delivered>,
+    /// The newest update that a publisher of this node has appended to a log in a store. It may not be delivered yet.
+    appended: Mutex<Option<Head>>,
     is_leaving: AtomicBool,
     drain: OnceLock<Drain>,
     /// Notified when no stream is left.
@@ -104,6 +106,7 @@ impl Node {
             metrics,
             survey: Survey::default(),
             delivered,
+            appended: Mutex::new(None),
             is_leaving: AtomicBool::new(false),
             drain: OnceLock::new(),
             emptied: Notify::new(),
@@ -130,12 +133,30 @@ impl Node {
     }
 
     /// The end of the log as far as it is known without asking a store: the end of a log in memory, else the end of what this
-    /// node has delivered.
+    /// node has delivered or appended.
     pub(crate) async fn known_head(&self) -> Result<Head, TransportError> {
-        match self.transport.outlives_process() {
-            true => Ok(self.delivered.borrow().head.clone()),
-            false => self.transport.head().await,
+        if !self.transport.outlives_process() {
+            return self.transport.head().await;
         }
+        let delivered = self.delivered.borrow().head.clone();
+        let appended = self.appended().clone().filter(|appended| appended.position > delivered.position);
+        Ok(appended.unwrap_or(delivered))
+    }
+
+    /// A publisher of this node has appended the update with that id.
+    pub(crate) fn has_appended(&self, position: Position, id: &EventId) {
+        if !self.transport.outlives_process() {
+            return;
+        }
+        let mut appended = self.appended();
+        if appended.as_ref().is_none_or(|newest| newest.position < position) {
+            *appended = Some(Head { position, id: Some(id.clone()) });
+        }
+    }
+
+    fn appended(&self) -> MutexGuard<'_, Option<Head>> {
+        // Nothing under the lock can panic half-way through a change.
+        self.appended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until this node has delivered everything up to `head`, or its tail has ended.

@@ -470,6 +470,18 @@ async fn a_crowd_that_comes_back_after_a_moment_reads_nothing_of_the_log() {
 }
 
 #[tokio::test]
+async fn a_node_knows_the_newest_id_of_what_it_publishes_at_once_and_of_others_soon() {
+    let store = Store::new();
+    let (hub, other) = (start(&store).await, start(&store).await);
+    for _ in 0..3 {
+        let published = publish(&hub, "topic=a").await.expect("publish");
+        assert_eq!(*hub.last_event_id().await.expect("it is known"), *published.as_str());
+    }
+    let published = publish(&other, "topic=a").await.expect("publish");
+    until(async || *hub.last_event_id().await.expect("it is known") == *published.as_str()).await;
+}
+
+#[tokio::test]
 async fn subscriptions_of_all_nodes_are_listed_and_announced_everywhere() {
     let store = Store::new();
     let (here, there) = (start(&store).await, start(&store).await);

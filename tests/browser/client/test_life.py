@@ -249,4 +249,5 @@ def test_a_page_that_may_not_share_anything_hears(context: BrowserContext, site:
             }""",
             site.page_url(topic, cursor="session", credentials="omit"),
         )
-    navigated.value.wait_for_function("ledgers.news.heard.some((entry) => entry.data === 'heard')")
+    # The frame has arrived; its scripts may still be on their way.
+    navigated.value.wait_for_function("window.ledgers?.news?.heard.some((entry) => entry.data === 'heard')")
