@@ -7,13 +7,14 @@ SHELL := /bin/bash
 PYTHON ?= python3
 RUN_VENV := .build/run
 TEST_VENV := .build/test
+DOCS_VENV := .build/docs
 
 # Installs a Debian package, if that is possible here.
 debian = { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && echo "== Installing $(1)" && apt-get update -qq \
 	&& DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(1) >/dev/null; }
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format fuzz mutants audit bench test-rust test-python system-packages clean
+.PHONY: help run test check docs format fuzz mutants audit bench test-rust test-python system-packages clean
 
 help:
 	@echo "make run     build the wheel and start the examples with the embedded hub"
@@ -24,6 +25,7 @@ help:
 	@echo "make mutants change the code in one place at a time: does a test notice? A sample of MUTANTS_CRATE (petasos-protocol)"
 	@echo "make audit   look for known vulnerabilities of dependencies"
 	@echo "make bench   compare petasos with the least that a server can do, in two minutes"
+	@echo "make docs    build the site of the documentation into .build/site; all its links are checked"
 	@echo "make clean   remove what was built"
 
 # Half of the time that a release takes to compile: optimized less, and without the logs that several nodes share.
@@ -104,11 +106,15 @@ audit: .build/tools/bin/cargo-deny
 	@echo "== Installing cargo-$*: some minutes"
 	cargo install --locked --quiet --root .build/tools cargo-$*
 
+docs: $(DOCS_VENV)/.tools
+	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --strict --quiet
+	@echo "Open .build/site/index.html"
+
 bench:
 	cargo build --locked --release -p petasos -p petasos-bench
 	target/release/petasos-bench compare bench/short.toml
 
-$(RUN_VENV)/bin/pip $(TEST_VENV)/bin/pip:
+$(RUN_VENV)/bin/pip $(TEST_VENV)/bin/pip $(DOCS_VENV)/bin/pip:
 	@$(PYTHON) -c "import ensurepip" 2>/dev/null || $(call debian,python3-venv) \
 		|| { echo "virtual environments are missing: apt-get install python3-venv, as root"; exit 1; }
 	$(PYTHON) -m venv $(dir $(@D))
@@ -120,6 +126,11 @@ $(TEST_VENV)/.tools: $(TEST_VENV)/bin/pip pyproject.toml
 	@# It is compiled, which needs a C compiler and Python's headers.
 	@$(TEST_VENV)/bin/pip install --quiet "uwsgi>=2.0.26" >/dev/null 2>&1 \
 		|| echo "uWSGI cannot be built here, so its tests are skipped"
+	@touch $@
+
+$(DOCS_VENV)/.tools: $(DOCS_VENV)/bin/pip pyproject.toml
+	@echo "== Installing the tools of docs"
+	$(DOCS_VENV)/bin/pip install --quiet --group docs
 	@touch $@
 
 clean:
