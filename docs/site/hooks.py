@@ -1,7 +1,7 @@
 """Makes MkDocs read the documentation as GitHub shows it.
 
-The same files are read on both: anchors are GitHub's, two spaces nest a list, and a link to a file outside docs/ leads to
-the page of that file if there is one, else to the repository. A link to a file that does not exist fails the build.
+The same files are read on both: anchors are GitHub's, two spaces nest a list, and a link to a file outside docs/ leads
+to the page of that file if there is one, else to the repository. A link to a file that does not exist fails the build.
 """
 
 from __future__ import annotations
