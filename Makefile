@@ -14,7 +14,7 @@ debian = { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && echo "== Inst
 	&& DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(1) >/dev/null; }
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check docs format fuzz mutants audit bench test-rust test-python system-packages clean
+.PHONY: help run test check docs pictures format fuzz mutants audit bench test-rust test-python system-packages clean
 
 help:
 	@echo "make run     build the wheel and start the examples with the embedded hub"
@@ -26,6 +26,7 @@ help:
 	@echo "make audit   look for known vulnerabilities of dependencies"
 	@echo "make bench   compare petasos with the least that a server can do, in two minutes"
 	@echo "make docs    build the site of the documentation into .build/site; all its links are checked"
+	@echo "make pictures make the pictures in docs/images again, from real pages in Chromium"
 	@echo "make clean   remove what was built"
 
 # Half of the time that a release takes to compile: optimized less, and without the logs that several nodes share.
@@ -109,6 +110,11 @@ audit: .build/tools/bin/cargo-deny
 docs: $(DOCS_VENV)/.tools
 	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --strict --quiet
 	@echo "Open .build/site/index.html"
+
+# The package is the one that the last `make test-python` has built.
+pictures: $(TEST_VENV)/.tools system-packages
+	$(TEST_VENV)/bin/pip install --quiet --group pictures
+	$(TEST_VENV)/bin/python tests/pictures.py
 
 bench:
 	cargo build --locked --release -p petasos -p petasos-bench

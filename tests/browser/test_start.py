@@ -1,4 +1,4 @@
-"""docs/start.md as a newcomer follows it: its commands and its files, in an empty folder, in two windows of a browser."""
+"""docs/start.md as a newcomer follows it: its commands and files, in an empty folder and two windows of a browser."""
 
 from __future__ import annotations
 
