@@ -1,0 +1,187 @@
+"""The steps of a release publish what is missing and nothing twice, and a pre-release moves no tag that people follow.
+The programs that publish are replaced by one that writes down how it was called."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+from scripts import load
+
+release = load("release")
+Version = release.Version
+
+TAGS = ["v0.5.0", "v0.5.1", "v0.6.0-rc.1", "nightly", "v0.4"]
+
+# Answers as the file beside it says: the first entry whose words all stand in the command.
+PROGRAM = f"""#!{sys.executable}
+import json, os, pathlib, sys
+here = pathlib.Path(__file__).parent
+command = [os.path.basename(sys.argv[0]), *sys.argv[1:]]
+with open(here / "calls", "a") as calls:
+    print(json.dumps(command), file=calls)
+for words, status, out, err in json.loads((here / "answers").read_text()):
+    if set(words) <= set(command):
+        print(out)
+        print(err, file=sys.stderr)
+        sys.exit(status)
+"""
+
+
+class World:
+    """The programs that publish."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.answers: list[tuple[list[str], int, str, str]] = [(["git", "tag"], 0, "\n".join(TAGS), "")]
+        for name in ("git", "gh", "npm", "docker", "cargo"):
+            program = directory / name
+            program.write_text(PROGRAM)
+            program.chmod(program.stat().st_mode | stat.S_IXUSR)
+
+    def says(self, words: str, status: int = 0, out: str = "", err: str = "") -> None:
+        self.answers.insert(0, (words.split(), status, out, err))
+
+    def run(self, step: str, tag: str) -> list[list[str]]:
+        """The commands that a step ran, without those that only ask."""
+        (self.directory / "answers").write_text(json.dumps(self.answers))
+        (self.directory / "calls").write_text("")
+        assert release.main([step, tag]) == 0
+        calls = [json.loads(line) for line in (self.directory / "calls").read_text().splitlines()]
+        return [call for call in calls if not {"view", "inspect", "metadata"} & set(call) and call[0] != "git"]
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
+    return World(programs)
+
+
+@pytest.mark.parametrize(
+    ("version", "latest", "tags"),
+    [
+        ("0.5.2", True, ["0.5", "latest"]),
+        ("0.6.0", True, ["0.6", "latest"]),
+        ("0.6.0-rc.2", False, []),
+        ("0.4.9", False, ["0.4"]),
+        ("0.5.0", False, []),
+    ],
+)
+def test_only_the_newest_that_is_no_pre_release_is_latest(version, latest, tags):
+    assert release.is_latest(Version.parse(version), [*TAGS, f"v{version}"]) is latest
+    assert release.image_tags(Version.parse(version), [*TAGS, f"v{version}"]) == tags
+
+
+def test_a_tag_that_is_not_the_version_of_the_commit_is_refused(capsys):
+    assert release.main(["check", "v99.0.0"]) == 1
+    assert "the tag is v99.0.0, and this commit is " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [[], ["check"], ["check", "0.5.0"], ["delete", "v0.5.0"]])
+def test_a_wrong_call_says_how_to_write_it(arguments, capsys):
+    assert release.main(arguments) == 2
+    assert "usage: python3 tools/release.py check|draft|" in capsys.readouterr().err
+
+
+@pytest.fixture
+def dist(tmp_path, monkeypatch):
+    """A repository of its own, with something to publish."""
+    monkeypatch.setattr(release, "ROOT", tmp_path)
+    (tmp_path / "dist").mkdir()
+    (tmp_path / "dist/petasos.deb").write_text("a package")
+    (tmp_path / "CHANGELOG.md").write_text("## Unreleased\n\n## 0.5.2 (2027-01-01)\n\n- mended\n")
+    return tmp_path
+
+
+def test_a_draft_is_made_once_and_gets_all_files(world, dist):
+    world.says("gh view", status=1)
+    create, upload = world.run("draft", "v0.5.2")
+    assert create[:4] == ["gh", "release", "create", "v0.5.2"]
+    assert {"--draft", "--verify-tag"} < set(create)
+    assert "--prerelease" not in create
+    assert upload == ["gh", "release", "upload", "v0.5.2", "--clobber", str(dist / "dist/petasos.deb")]
+    world.says("gh view", out='{"isDraft": true}')
+    assert world.run("draft", "v0.5.2") == [upload]
+
+
+def test_a_public_release_keeps_its_files(world, dist):
+    world.says("gh view", out='{"isDraft": false}')
+    assert world.run("draft", "v0.5.2") == []
+
+
+@pytest.mark.parametrize(
+    ("tag", "kind", "latest"),
+    [
+        ("v0.5.2", "--prerelease=false", "--latest=true"),
+        ("v0.5.0", "--prerelease=false", "--latest=false"),
+        ("v0.6.0-rc.2", "--prerelease", "--latest=false"),
+    ],
+)
+def test_a_release_is_latest_only_if_it_is(world, tag, kind, latest):
+    assert world.run("publish", tag) == [["gh", "release", "edit", tag, "--draft=false", kind, latest]]
+
+
+def test_an_image_is_pushed_once_and_its_tags_move(world):
+    world.says("docker inspect", status=1)
+    build, *moves = world.run("image", "v0.5.2")
+    assert build[:3] == ["docker", "buildx", "build"]
+    assert build[build.index("--tag") + 1] == f"{release.IMAGE}:0.5.2"
+    assert [move[move.index("--tag") + 1] for move in moves] == [f"{release.IMAGE}:0.5", f"{release.IMAGE}:latest"]
+    world.says("docker inspect")
+    assert world.run("image", "v0.5.2") == moves
+    assert world.run("image", "v0.6.0-rc.2") == []
+
+
+@pytest.mark.parametrize(("tag", "npm"), [("v0.5.2", "latest"), ("v0.6.0-rc.2", "next"), ("v0.4.9", "older")])
+def test_the_client_is_published_once_under_a_tag_that_fits(world, tag, npm):
+    world.says("npm view", status=1)
+    publish = world.run("client", tag)[-1]
+    assert publish[:2] == ["npm", "publish"]
+    assert publish[publish.index("--tag") + 1] == npm
+    world.says("npm view", out=tag[1:])
+    assert world.run("client", tag) == []
+
+
+CRATES = [
+    {"name": "b", "publish": None, "dependencies": [{"name": "a", "kind": None}, {"name": "serde", "kind": None}]},
+    {"name": "a", "publish": None, "dependencies": [{"name": "c", "kind": "dev"}, {"name": "z", "kind": None}]},
+    {"name": "c", "publish": None, "dependencies": [{"name": "b", "kind": "build"}]},
+    {"name": "z", "publish": None, "dependencies": []},
+    {"name": "module", "publish": [], "dependencies": [{"name": "b", "kind": None}]},
+]
+
+
+def test_crates_are_published_behind_what_they_need():
+    assert release.crate_order(CRATES) == ["z", "a", "b", "c"]
+
+
+def test_crates_that_are_published_already_are_passed_over(world):
+    world.says("cargo metadata", out=json.dumps({"packages": CRATES}))
+    world.says("cargo publish a", status=101, err="error: crate a@0.5.2 already exists on crates.io index")
+    assert [call[-1] for call in world.run("crates", "v0.5.2")] == ["z", "a", "b", "c"]
+
+
+def test_a_crate_that_cannot_be_published_ends_the_step(world, capsys):
+    world.says("cargo metadata", out=json.dumps({"packages": CRATES}))
+    world.says("cargo publish a", status=101, err="error: the token is wrong")
+    with pytest.raises(AssertionError):
+        world.run("crates", "v0.5.2")
+    assert "a could not be published" in capsys.readouterr().err
+    assert 'publish", "--locked", "-p", "b"' not in (world.directory / "calls").read_text()
+
+
+@pytest.mark.skipif(shutil.which("cargo") is None, reason="cargo is not installed")
+def test_the_crates_of_this_workspace_have_an_order():
+    described = release.answer("cargo", "metadata", "--locked", "--no-deps", "--format-version", "1")
+    order = release.crate_order(json.loads(described)["packages"])
+    assert order[0] == "petasos-protocol"
+    assert order[-1] == "petasos"
+    assert "petasos-python" not in order
