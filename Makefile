@@ -14,7 +14,7 @@ debian = { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && echo "== Inst
 	&& DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(1) >/dev/null; }
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check docs pictures format fuzz mutants audit bench test-rust test-python system-packages clean
+.PHONY: help run test check docs reference pictures format fuzz mutants audit bench test-rust test-python system-packages clean
 
 help:
 	@echo "make run     build the wheel and start the examples with the embedded hub"
@@ -26,6 +26,7 @@ help:
 	@echo "make audit   look for known vulnerabilities of dependencies"
 	@echo "make bench   compare petasos with the least that a server can do, in two minutes"
 	@echo "make docs    build the site of the documentation into .build/site; all its links are checked"
+	@echo "make reference write the pages of docs/reference again, from the code; the tests say when they are stale"
 	@echo "make pictures make the pictures in docs/images again, from real pages in Chromium"
 	@echo "make clean   remove what was built"
 
@@ -42,13 +43,13 @@ run: $(RUN_VENV)/bin/pip
 # Both suites run to their end. The last lines say what passed, what failed, and what was skipped and why.
 RUN_TESTS := TEST_VENV=$(TEST_VENV) $(PYTHON) tools/run_tests.py
 
-test: $(TEST_VENV)/.tools system-packages
+test: $(TEST_VENV)/.tools $(DOCS_VENV)/.tools system-packages
 	@$(RUN_TESTS) rust python
 
 test-rust: system-packages
 	@$(RUN_TESTS) rust
 
-test-python: $(TEST_VENV)/.tools system-packages
+test-python: $(TEST_VENV)/.tools $(DOCS_VENV)/.tools system-packages
 	@$(RUN_TESTS) python
 
 # Real browsers, real servers for the logs beside memory, proxies.
@@ -110,6 +111,10 @@ audit: .build/tools/bin/cargo-deny
 docs: $(DOCS_VENV)/.tools
 	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --strict --quiet
 	@echo "Open .build/site/index.html"
+
+reference: $(TEST_VENV)/.tools
+	cargo build --locked --quiet -p petasos
+	PETASOS=$${CARGO_TARGET_DIR:-target}/debug/petasos $(TEST_VENV)/bin/python tools/reference
 
 # The package is the one that the last `make test-python` has built.
 pictures: $(TEST_VENV)/.tools system-packages

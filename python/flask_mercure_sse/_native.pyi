@@ -27,6 +27,7 @@ __all__ = [
 ]
 
 __version__: Final[str]
+"""The version of the package, which is that of the hub in it."""
 
 class InvalidUpdate(ValueError):
     """An update, topic, matcher or setting breaks a rule of the protocol; the message says which and what to change."""

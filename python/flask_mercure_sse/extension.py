@@ -499,8 +499,8 @@ class MercureSSE:
         this call. In one request, every call returns the id of the first call. "earliest": the hub has no update yet.
 
         The embedded hub knows it. What other processes have published to the same log is known some milliseconds later.
-        A hub elsewhere is asked at most once in a second, and for half a second at most. None: it does not answer, or does not say the id;
-        the reason is logged once, and the hub is not asked again for ten seconds.
+        A hub elsewhere is asked at most once in a second, and for half a second at most. None: it does not answer, or
+        does not say the id; the reason is logged once, and the hub is not asked again for ten seconds.
 
         >>> from flask import Flask
         >>> app = Flask(__name__)
