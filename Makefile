@@ -78,6 +78,24 @@ check: $(TEST_VENV)/.tools
 	$(TEST_VENV)/bin/mypy
 	@echo "== The client for pages: types, sizes, and whether the committed files are what it builds"
 	$(TEST_VENV)/bin/python tests/client_package.py
+	@echo "== Deployment: the Dockerfile, and what the Helm chart renders"
+	@if [ -x $(TEST_VENV)/bin/hadolint ]; then $(TEST_VENV)/bin/hadolint deploy/Dockerfile; fi
+	@if [ -x .build/tools/bin/helm ]; then $(TEST_VENV)/bin/python tools/chart.py; fi
+
+# helm renders the chart, kubeconform validates what comes out. Both are compiled once, from Go's module registry.
+CHART_TOOLS := .build/tools/bin/helm .build/tools/bin/kubeconform
+.build/tools/bin/helm: MODULE := helm.sh/helm/v3/cmd/helm@v3.22.0
+.build/tools/bin/kubeconform: MODULE := github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0
+
+.PHONY: chart-tools
+check test test-python: chart-tools
+chart-tools:
+	@if command -v go >/dev/null; then $(MAKE) --no-print-directory $(CHART_TOOLS); \
+		else echo "Go is missing, so the Helm chart is not checked: install Go 1.26"; fi
+
+$(CHART_TOOLS):
+	@echo "== Installing $(@F): a minute or two"
+	GOBIN=$(CURDIR)/$(@D) GOFLAGS=-trimpath CGO_ENABLED=0 go install -ldflags="-s -w" $(MODULE)
 
 format: $(TEST_VENV)/.tools
 	cargo fmt --all
