@@ -96,6 +96,7 @@ export function openFeed(hub: Hub, name: string, isShared: boolean, token?: Toke
   let telling: ReturnType<typeof setTimeout> | undefined;
   const flush = (): void => {
     clearTimeout(telling);
+    telling = undefined;
     if (untold) tabs?.say(["notice", untold[0], "deliver", untold[1]]);
     untold = undefined;
     told = Date.now();
@@ -152,9 +153,8 @@ export function openFeed(hub: Hub, name: string, isShared: boolean, token?: Toke
         if (untold?.[0] !== key) flush();
         untold ??= [key, []];
         untold[1].push(...blocks);
-        clearTimeout(telling);
         const wait = told + TELL_INTERVAL - Date.now();
-        if (wait > 0) telling = setTimeout(flush, wait);
+        if (wait > 0) telling ??= setTimeout(flush, wait);
         else flush();
       }
       take(notice);
@@ -229,7 +229,7 @@ export function openFeed(hub: Hub, name: string, isShared: boolean, token?: Toke
     leader = undefined;
     clearInterval(timer);
     clearTimeout(telling);
-    untold = undefined;
+    telling = untold = undefined;
     stop();
     for (const lane of lanes.values()) lane.detach();
     for (const member of members) member.store();
