@@ -35,6 +35,24 @@ def test_every_row_of_the_conformance_table_has_a_test():
     assert all("::" in row for row in table)
 
 
+def test_the_guarantees_name_tests_that_exist():
+    text = (ROOT / "docs/explanations/delivery.md").read_text()
+    names = re.findall(r"`([\w./-]+)::(\w+)`", text)
+    assert len(names) > 15
+    for place, test in names:
+        assert re.search(rf"\b(?:fn|def) {test}\(", (ROOT / place).read_text()), f"{place}::{test}"
+
+
+def test_the_settings_beside_those_of_the_reference_hub_exist():
+    text = (ROOT / "docs/how-to/from-the-reference-hub.md").read_text()
+    table = text.partition("## Directives")[2].partition("\n## ")[0]
+    configuration = (ROOT / "docs/configuration.md").read_text()
+    cells = [line.split(" | ")[1] for line in table.splitlines() if line.startswith("| ")]
+    settings = {name for cell in cells for name in re.findall(r"`([a-z_]+)(?:`| =)", cell)}
+    assert len(settings) > 20
+    assert [name for name in settings if f"| `{name}` |" not in configuration] == []
+
+
 MODULES = [
     module.name
     for module in pkgutil.walk_packages(flask_mercure_sse.__path__, "flask_mercure_sse.")

@@ -353,7 +353,7 @@ def test_further_servers_that_a_stream_would_block_are_refused(server, remedy, a
 
 
 class TestApplicationsThatGuardEveryRequest:
-    """What stands in docs/flask.md, section "Guards of all requests"."""
+    """What stands in docs/how-to/csrf.md."""
 
     def test_a_login_that_every_request_wants_exempts_the_hub_by_its_blueprint(self, app, mercure, serve, open_stream):
         @app.before_request

@@ -1,15 +1,13 @@
-"""The code in docs/migrating-from-others.md runs: what stands after "After" does what stood there before."""
+"""The code in the pages about other libraries runs: what stands after "After" does what stood there before."""
 
 import re
-from pathlib import Path
 
 import pytest
 
 from clients import Request
+from documents import Document
 
-PAGE = Path(__file__).parent.parent / "docs" / "migrating-from-others.md"
-TEXT = PAGE.read_text(encoding="utf-8")
-BLOCKS = dict(re.findall(r"^```python\n# ([\w-]+)\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE))
+PAGES = {name: Document(f"how-to/from-{name}") for name in ("flask-sse", "flask-socketio", "django-eventstream")}
 
 
 @pytest.fixture
@@ -18,32 +16,33 @@ def run(serve, token):
 
     def start(name):
         names = {"__name__": "moved"}
-        exec(BLOCKS[name], names)
+        (code,) = PAGES[name].blocks("python")
+        exec(code, names)
         return names, serve(names["app"])
 
     return start
 
 
-def page_url(names, snippet):
-    """The URL of the stream in a snippet of the page, as the application renders it."""
+def page_url(names, library):
+    """The URL of the stream in the page of a library, as the application renders it."""
+    snippet = PAGES[library].blocks("html")[0]
     (expression,) = re.findall(r'new EventSource\("(\{\{.*?\}\})"\)', snippet)
     with names["app"].test_request_context():
         rendered = names["app"].jinja_env.from_string(expression).render(user=7)
     return rendered.partition("?")[2]
 
 
-SNIPPETS = re.findall(r"^```html\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
-
-
-def test_every_library_has_code_before_and_after():
-    sections = TEXT.split("\n## From ")[1:]
-    assert [section.split("\n")[0] for section in sections] == list(BLOCKS)
-    assert all("```py\n" in section and "```python\n" in section for section in sections)
+@pytest.mark.parametrize("page", PAGES.values(), ids=list(PAGES))
+def test_every_library_has_code_before_and_after(page):
+    before, _, after = page.text.partition("\n## After\n")
+    assert "\n## Before\n" in before
+    assert "```py\n" in before
+    assert "```python\n" in after
 
 
 def test_flask_sse(run, open_stream):
     names, url = run("flask-sse")
-    hub = f"{url}/.well-known/mercure?{page_url(names, SNIPPETS[0])}"
+    hub = f"{url}/.well-known/mercure?{page_url(names, 'flask-sse')}"
     client = names["app"].test_client()
     assert client.get("/greetings").status_code == 403
     with client.session_transaction() as session:
@@ -58,8 +57,8 @@ def test_flask_sse(run, open_stream):
 
 
 def test_flask_socketio(run, open_stream, capsys, wait_until):
-    names, url = run("Flask-SocketIO")
-    stream = open_stream(f"{url}/.well-known/mercure?{page_url(names, SNIPPETS[1])}")
+    names, url = run("flask-socketio")
+    stream = open_stream(f"{url}/.well-known/mercure?{page_url(names, 'flask-socketio')}")
     assert stream.opens()
     body = b'{"text": "hello"}'
     sent = Request("POST", f"{url}/rooms/lobby/messages", {"Content-Type": "application/json"}, body)

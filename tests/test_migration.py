@@ -1,6 +1,6 @@
 """What an application that was written for flask-mercure-sse 0.4.1 relies on, and defects that must not come back.
 
-docs/migrating-from-flask-mercure-sse.md has the list, and where the other tests are."""
+docs/how-to/from-0.4.1.md has the list, and where the other tests are."""
 
 import inspect
 import os
@@ -186,7 +186,7 @@ def test_the_limit_of_open_files_is_survived(standalone, open_stream, send, toke
 
 
 def test_the_migration_table_names_tests_that_exist():
-    text = (ROOT / "docs" / "migrating-from-flask-mercure-sse.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "how-to" / "from-0.4.1.md").read_text(encoding="utf-8")
     rows = [line for line in text.splitlines() if line.startswith("| ")][2:]
     assert len(rows) > 38
     for row in rows:

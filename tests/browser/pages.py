@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import re
-
 from playwright.sync_api import Page, TimeoutError
 
-from hubs import ROOT
+from documents import Document
 
 TOPIC = "/news"
 
-GUIDE = (ROOT / "docs" / "flask.md").read_text(encoding="utf-8")
-SCRIPT = re.search(r"^<!-- reopen.js -->\n```js\n(.*?)^```", GUIDE, re.DOTALL | re.MULTILINE)
-assert SCRIPT is not None
+SCRIPT = Document("how-to/renew-tokens").named("reopen.js")
 PAUSE = "pause = 1000"
-assert PAUSE in SCRIPT[1]
-LISTEN = SCRIPT[1].replace(PAUSE, "pause = 100")
+assert PAUSE in SCRIPT
+LISTEN = SCRIPT.replace(PAUSE, "pause = 100")
 """The script that opens a stream again which the browser has given up, after a tenth of the time."""
 
 PAGES = {
@@ -44,7 +40,7 @@ source.onmessage = (event) => { texts.push(event.data.replace(/<.?b>/g, "")); };
 source.onerror = () => { ends += 1; };
 </script>
 """,
-    # A page that renews its token, with the script of docs/flask.md.
+    # A page that renews its token, with the script of docs/how-to/renew-tokens.md.
     "renewing": """
 <!doctype html><title>page</title>
 <script>{{ listen | safe }}</script>

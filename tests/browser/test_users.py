@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from flask import Flask, redirect, render_template_string, session
 from playwright.sync_api import BrowserContext, Response, expect
 
 from clients import SECRET
+from documents import Document
 from flask_mercure_sse import MercureSSE
 
-GUIDE = (Path(__file__).parents[2] / "docs" / "flask.md").read_text(encoding="utf-8")
-(RENEW,) = re.findall(r"^<!-- renew.html -->\n```html\n(.*?)^```", GUIDE, re.DOTALL | re.MULTILINE)
+RENEW = Document("how-to/renew-tokens").named("renew.html")
 
 PAGE = (
     """

@@ -33,7 +33,7 @@ def check_hosts(state: MercureSSEState) -> Finding | None:
         "warning",
         "host",
         "hub URLs have the host of the request, whatever it is, and any client can send any host",
-        'set TRUSTED_HOSTS, SERVER_NAME or MERCURE_PUBLIC_HUB_URL: see "The host in hub URLs" in docs/flask.md',
+        "set TRUSTED_HOSTS, SERVER_NAME or MERCURE_PUBLIC_HUB_URL: see docs/how-to/hosts.md",
     )
 
 

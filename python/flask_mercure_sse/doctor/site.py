@@ -123,7 +123,7 @@ class Site:
                 "site",
                 f"{self.hub} is redirected to {there}",
                 "let pages use the final URL (MERCURE_PUBLIC_HUB_URL, or pass https to this command); if it is a login "
-                'page, exempt the hub: see "Guards of all requests" in docs/flask.md',
+                "page, exempt the hub: see docs/how-to/csrf.md",
             )
         if head.status == 401 and head.get("WWW-Authenticate").lower().startswith("basic"):
             return Finding(
