@@ -56,6 +56,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    if page.is_homepage:
+        # Its tables are the navigation.
+        page.meta["hide"] = ["navigation", "toc"]
     at_root = page.file.src_uri in ROOT_PAGES
     place = page.file.src_uri if at_root else posixpath.join("docs", page.file.src_uri)
 
