@@ -2,12 +2,29 @@
 
 import re
 import socket
+import subprocess
+from pathlib import Path
 from urllib.parse import urlsplit
 
+import pytest
+
+import hubs
+from clients import PATIENCE
 from documents import DOCS, Document
+from servers import needs
 
 SCRIPT = (DOCS / "site" / "js" / "calculator.js").read_text(encoding="utf-8")
 PAGE = Document("tuning")
+SHORTEST = """
+defaults
+    mode http
+    timeout connect 1s
+    timeout client 1s
+    timeout server 1s
+frontend web
+    bind unix@/run/never
+"""
+"""What HAProxy wants beside."""
 
 
 def number(name):
@@ -23,7 +40,7 @@ def test_the_formulas_of_the_page_are_those_of_its_script():
         (r". (\d+) KB \|", "socketBytes", 1e3),
         (r"`rate` . (\d+) µs", "deliverySeconds", 1e-6),
         (r"one in (\d+) seconds", "aliveEvery", 1),
-        (r"also (\d+) µs", "aliveSeconds", 1e-6),
+        (r"15 . (\d+) µs", "aliveSeconds", 1e-6),
         (r"÷ 3,600 . (\d+) µs", "connectSeconds", 1e-6),
         (r"\(`bytes` \+ (\d+) \+", "eventBytes", 1),
         (r"\+ (\d+)\) . 8 bit", "packetBytes", 1),
@@ -50,3 +67,47 @@ def test_the_bytes_beside_the_data_are_counted_on_the_wire(mercure, hub_url):
             while not event.endswith(b"\n\n\r\n"):
                 event += client.recv(65536)
             assert abs(len(event) - length - number("eventBytes")) <= 1, event
+
+
+def test_the_lines_for_nginx_are_accepted(tmp_path):
+    needs("nginx")
+    (block,) = PAGE.blocks("nginx")
+    configuration = tmp_path / "nginx.conf"
+    configuration.write_text(f"{block}pid {tmp_path}/pid;\nerror_log stderr;\nhttp {{}}\n")
+    subprocess.run(["nginx", "-t", "-q", "-c", configuration], check=True, capture_output=True, timeout=PATIENCE)
+
+
+def test_the_lines_for_haproxy_are_accepted(tmp_path):
+    needs("haproxy")
+    (block,) = PAGE.blocks("haproxy")
+    configuration = tmp_path / "haproxy.cfg"
+    configuration.write_text(f"global\n    {block}" + SHORTEST)
+    subprocess.run(["haproxy", "-c", "-q", "-f", configuration], check=True, capture_output=True, timeout=PATIENCE)
+
+
+def test_the_keys_for_the_kernel_exist():
+    keys = re.findall(r"^((?:net|fs)\.[\w.]+) = ", PAGE.text, re.MULTILINE)
+    assert len(keys) == 3
+    assert [key for key in keys if not Path("/proc/sys", *key.split(".")).exists()] == []
+
+
+@pytest.mark.parametrize("name", ["tuning", "how-to/from-the-reference-hub"])
+def test_the_settings_of_a_page_are_accepted(name, tmp_path):
+    (block,) = Document(name).blocks("toml")
+    (tmp_path / "petasos.toml").write_text(block)
+    keys = {"MERCURE_PUBLISHER_JWT_KEY": "p" * 32, "MERCURE_SUBSCRIBER_JWT_KEY": "s" * 32}
+    command = [hubs.petasos()[0], "check", "--config", tmp_path / "petasos.toml"]
+    checked = subprocess.run(command, env=keys, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_the_variables_of_the_reference_hub_that_the_page_names_are_read():
+    table = Document("how-to/from-the-reference-hub").text.partition("## Variables")[2].partition("## ")[0]
+    names = [
+        name for row in table.splitlines() if "the same, or" in row for name in re.findall(r"`(MERCURE_\w+)`", row)
+    ]
+    assert len(names) == 5
+    values = {name: "HS256" if name.endswith("ALG") else "v" * 32 for name in names}
+    command = [hubs.petasos()[0], "config", "--show"]
+    shown = subprocess.run(command, env=values, capture_output=True, text=True, timeout=PATIENCE, check=True).stdout
+    assert [name for name in names if name not in shown] == []

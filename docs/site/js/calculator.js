@@ -22,7 +22,8 @@ const NUMBERS = {
  * @param {number} history updates that the log keeps
  */
 function estimate(streams, rate, bytes, history) {
-  const alive = Math.max(0, 1 / NUMBERS.aliveEvery - rate);
+  // Signs of life take the place of events that do not come.
+  const alive = rate < 1 / NUMBERS.aliveEvery ? 1 / NUMBERS.aliveEvery : 0;
   return {
     processBytes: NUMBERS.hubBytes + streams * NUMBERS.streamBytes,
     kernelBytes: streams * NUMBERS.socketBytes,
