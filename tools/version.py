@@ -45,6 +45,7 @@ PLACES = [
     Place("fuzz/Cargo.lock", rf'(?m)(^name = "(?:{CRATES})"\nversion = ")[^"]+("\ndep)', None),
     Place("client/package.json", r'(?m)(^  "version": ")[^"]+(")'),
     Place("client/package-lock.json", r'("name": "petasos-client",\n +"version": ")[^"]+(")', 2),
+    Place("docs/reference/openapi.yaml", r"(?m)(^  version: )\S+()"),
     Place("client/README.md", r"(petasos-client-)\d[^ `]*(\.tgz)"),
 ]
 

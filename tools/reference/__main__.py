@@ -5,6 +5,7 @@ With ``--check`` it writes nothing, and names the pages that are stale. A page i
 - ``python``: the docstrings and signatures of the package.
 - ``client``: the exported types of client/src.
 - ``crates``: the manifests and the first sentences of the crates.
+- ``http``: docs/reference/openapi.yaml, which tests compare with a running hub.
 - ``commands``: what the programs print for ``--help``. It needs them: PETASOS is the path of the binary.
 
 The pages are committed, since readers on GitHub see no page that a build makes.
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import commands
 import crates
+import http_api
 import python_api
 import typescript
 
@@ -26,6 +28,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "python": python_api.page,
     "client": typescript.page,
     "crates": crates.page,
+    "http": http_api.page,
     "commands": commands.page,
 }
 FOLDER = Path(__file__).parent.parent.parent / "docs" / "reference"

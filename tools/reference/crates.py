@@ -25,8 +25,8 @@ def page() -> str:
     own = {manifest["package"]["name"] for manifest in manifests.values()}
     parts = [
         "# Rust crates\n",
-        f"The hub is a workspace of crates. A crate knows only crates above it in the table. All have the version "
-        f"{workspace['version']} and need Rust {workspace['rust-version']} or later.\n",
+        "The hub is a workspace of crates. A crate knows only crates above it in the table. All have the same version, "
+        f"and need Rust {workspace['rust-version']} or later.\n",
         "| Crate | What it is | Knows |",
         "| --- | --- | --- |",
     ]
