@@ -6,7 +6,7 @@ everything is flushed: a new row has its id then.
 
 from __future__ import annotations
 
-import asyncio
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -122,6 +122,10 @@ class WaitingUpdate:
 
 
 def _is_in_event_loop() -> bool:
+    # Importing it takes long, and there is no loop before somebody else has done so.
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None:
+        return False
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -6,7 +6,6 @@ the state of the current application.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from functools import partial
@@ -252,6 +251,7 @@ class MercureSSE:
 
         The methods of objects and sessions are called in the thread of the caller.
 
+        >>> import asyncio
         >>> from flask import Flask
         >>> app = Flask(__name__)
         >>> app.testing = True
@@ -264,6 +264,9 @@ class MercureSSE:
         delivery = Delivery.from_arguments(state, jwt, hub_url)
         if after_commit is not None:
             return committed.publish(delivery, after_commit, draft)
+        # Here, as it is a third of the time that the import of the package takes.
+        import asyncio
+
         update = draft.update()
         return await asyncio.to_thread(delivery.send, update) if delivery.waits else delivery.send(update)
 
