@@ -14,7 +14,7 @@ debian = { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && echo "== Inst
 	&& DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(1) >/dev/null; }
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check docs reference pictures format fuzz mutants audit bench test-rust test-python system-packages clean
+.PHONY: help run test check dist docs reference pictures format fuzz mutants audit bench test-rust test-python system-packages clean
 
 help:
 	@echo "make run     build the wheel and start the examples with the embedded hub"
@@ -28,6 +28,7 @@ help:
 	@echo "make docs    build the site of the documentation into .build/site; all its links are checked"
 	@echo "make reference write the pages of docs/reference again, from the code; the tests say when they are stale"
 	@echo "make pictures make the pictures in docs/images again, from real pages in Chromium"
+	@echo "make dist    build wheels, binaries and packages into dist/: an hour the first time; DIST=\"wheel deb\" for parts of it"
 	@echo "make clean   remove what was built"
 
 # Half of the time that a release takes to compile: optimized less, and without the logs that several nodes share.
@@ -55,10 +56,14 @@ test-python: $(TEST_VENV)/.tools $(DOCS_VENV)/.tools system-packages
 # Real browsers, real servers for the logs beside memory, proxies.
 BROWSERS := chromium firefox-esr
 SERVERS := redis-server nats-server postgresql nginx-light haproxy apache2-bin caddy iproute2 openssl prometheus
+# What .deb and .rpm are made and tried with.
+PACKAGERS := rpm systemd man-db
 
 system-packages:
 	@{ command -v chromium && command -v firefox-esr; } >/dev/null || $(call debian,$(BROWSERS)) \
 		|| echo "browsers are missing, so tests are skipped: apt-get install $(BROWSERS), as root"
+	@{ command -v rpmbuild && command -v systemd-sysusers && command -v man; } >/dev/null || $(call debian,$(PACKAGERS)) \
+		|| echo "tools of packages are missing, so tests are skipped: apt-get install $(PACKAGERS), as root"
 	@{ command -v redis-server && command -v nats-server && command -v nginx && command -v haproxy \
 		&& command -v apache2 && command -v caddy && command -v ip && command -v openssl && command -v promtool \
 		&& ls /usr/lib/postgresql/*/bin/postgres; } >/dev/null 2>&1 || $(call debian,$(SERVERS)) \
@@ -139,6 +144,19 @@ pictures: $(TEST_VENV)/.tools system-packages
 	$(TEST_VENV)/bin/pip install --quiet --group pictures
 	$(TEST_VENV)/bin/python tests/pictures.py
 
+# Parts: sdist wheel threads binary deb rpm sbom. TARGETS: Rust triples; without them, all that can be built here.
+DIST ?=
+TARGETS ?=
+
+dist: .build/dist/.tools .build/tools/bin/cargo-auditable .build/tools/bin/cargo-cyclonedx
+	@command -v rpmbuild >/dev/null || $(call debian,rpm) || { echo "rpmbuild is missing: apt-get install rpm, as root"; exit 1; }
+	.build/dist/bin/python tools/dist.py $(DIST) $(addprefix --target=,$(TARGETS))
+
+.build/dist/.tools: .build/dist/bin/pip pyproject.toml
+	@echo "== Installing the tools of dist"
+	.build/dist/bin/pip install --quiet --group dist
+	@touch $@
+
 bench:
 	cargo build --locked --release -p petasos -p petasos-bench
 	target/release/petasos-bench compare bench/short.toml
@@ -163,4 +181,4 @@ $(DOCS_VENV)/.tools: $(DOCS_VENV)/bin/pip pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf .build target examples/instance fuzz/target fuzz/corpus fuzz/artifacts
+	rm -rf .build dist target examples/instance fuzz/target fuzz/corpus fuzz/artifacts
