@@ -17,7 +17,6 @@ from cluster import PUBLISH, SUBSCRIBE, Node, Trial
 from engines import Redis
 from ports import Port
 from proxies import PROXIES, Nginx
-from servers import needs
 
 DEPLOY = hubs.ROOT / "deploy"
 
@@ -229,21 +228,6 @@ def test_an_upload_that_is_refused_is_answered_through_the_proxy(status, start_h
     headers = {"Content-Type": "application/x-www-form-urlencoded", **(PUBLISH if status == 413 else {})}
     for _ in range(10):
         assert Request("POST", proxy, headers, form).status == status
-
-
-def test_the_units_are_what_systemd_takes(tmp_path):
-    program = needs("systemd-analyze")
-    version = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
-    is_old = int(version.split()[1]) < 253
-    for name in ("petasos.service", "petasos.socket"):
-        # The binary is not there, but something else is.
-        text = (DEPLOY / name).read_text().replace("/usr/local/bin/petasos", "/bin/true")
-        if is_old:
-            text = text.replace("Type=notify-reload", "Type=notify")
-        (tmp_path / name).write_text(text)
-    units = [str(tmp_path / name) for name in ("petasos.service", "petasos.socket")]
-    ran = subprocess.run([program, "verify", *units], capture_output=True, text=True, check=False)
-    assert [line for line in ran.stderr.splitlines() if "petasos" in line] == []
 
 
 @pytest.mark.parametrize("name", ["memory", "durable", "redis", "nats", "postgres"])

@@ -46,6 +46,10 @@ PLACES = [
     Place("client/package.json", r'(?m)(^  "version": ")[^"]+(")'),
     Place("client/package-lock.json", r'("name": "petasos-client",\n +"version": ")[^"]+(")', 2),
     Place("docs/reference/openapi.yaml", r"(?m)(^  version: )\S+()"),
+    Place("deploy/chart/petasos/Chart.yaml", r'(?m)(^(?:version: |appVersion: "))[^"\n]+("?\n)', 2),
+    Place("deploy/platforms/fly.toml", r'(petasos:)\d[^"]*(")'),
+    Place("deploy/platforms/render.yaml", r"(petasos:)\d[^\n]*(\n)"),
+    Place("docs/how-to/docker.md", r"(/petasos:)\d[^\n]*(\n)", 2),
     Place("client/README.md", r"(petasos-client-)\d[^ `]*(\.tgz)"),
 ]
 
