@@ -58,12 +58,16 @@ BROWSERS := chromium firefox-esr
 SERVERS := redis-server nats-server postgresql nginx-light haproxy apache2-bin caddy iproute2 openssl prometheus
 # What .deb and .rpm are made and tried with.
 PACKAGERS := rpm systemd man-db
+# An image is built with the first, the units of systemd are tried in the second.
+CONTAINERS := buildah systemd-container
 
 system-packages:
 	@{ command -v chromium && command -v firefox-esr; } >/dev/null || $(call debian,$(BROWSERS)) \
 		|| echo "browsers are missing, so tests are skipped: apt-get install $(BROWSERS), as root"
 	@{ command -v rpmbuild && command -v systemd-sysusers && command -v man; } >/dev/null || $(call debian,$(PACKAGERS)) \
 		|| echo "tools of packages are missing, so tests are skipped: apt-get install $(PACKAGERS), as root"
+	@{ command -v buildah && command -v systemd-nspawn; } >/dev/null || $(call debian,$(CONTAINERS)) \
+		|| echo "buildah and systemd-nspawn are missing, so tests are skipped: apt-get install $(CONTAINERS), as root"
 	@{ command -v redis-server && command -v nats-server && command -v nginx && command -v haproxy \
 		&& command -v apache2 && command -v caddy && command -v ip && command -v openssl && command -v promtool \
 		&& ls /usr/lib/postgresql/*/bin/postgres; } >/dev/null 2>&1 || $(call debian,$(SERVERS)) \
@@ -87,20 +91,26 @@ check: $(TEST_VENV)/.tools
 	@if [ -x $(TEST_VENV)/bin/hadolint ]; then $(TEST_VENV)/bin/hadolint deploy/Dockerfile; fi
 	@if [ -x .build/tools/bin/helm ]; then $(TEST_VENV)/bin/python tools/chart.py; fi
 
-# helm renders the chart, kubeconform validates what comes out. Both are compiled once, from Go's module registry.
+# helm renders the chart, kubeconform validates what comes out: both are compiled once, from Go's module registry. The schema of
+# compose files is a file of such a module.
 CHART_TOOLS := .build/tools/bin/helm .build/tools/bin/kubeconform
+COMPOSE_SCHEMA := .build/tools/compose-spec.json
 .build/tools/bin/helm: MODULE := helm.sh/helm/v3/cmd/helm@v3.22.0
 .build/tools/bin/kubeconform: MODULE := github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0
 
-.PHONY: chart-tools
-check test test-python: chart-tools
-chart-tools:
-	@if command -v go >/dev/null; then $(MAKE) --no-print-directory $(CHART_TOOLS); \
-		else echo "Go is missing, so the Helm chart is not checked: install Go 1.26"; fi
+.PHONY: deploy-tools
+check test test-python: deploy-tools
+deploy-tools:
+	@if command -v go >/dev/null; then $(MAKE) --no-print-directory $(CHART_TOOLS) $(COMPOSE_SCHEMA); \
+		else echo "Go is missing, so the Helm chart and the compose files are not checked: install Go 1.26"; fi
 
 $(CHART_TOOLS):
 	@echo "== Installing $(@F): a minute or two"
 	GOBIN=$(CURDIR)/$(@D) GOFLAGS=-trimpath CGO_ENABLED=0 go install -ldflags="-s -w" $(MODULE)
+
+$(COMPOSE_SCHEMA):
+	@mkdir -p $(@D)
+	cp "$$(go mod download -json github.com/compose-spec/compose-go/v2@v2.16.2 | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')/schema/compose-spec.json" $@
 
 format: $(TEST_VENV)/.tools
 	cargo fmt --all

@@ -35,7 +35,7 @@ SECRETS = {
     "petasos-metrics": {"token": "t" * 32},
 }
 
-pytestmark = pytest.mark.skipif(not Path(chart.HELM).exists(), reason="helm is not there: make chart-tools, with Go")
+pytestmark = pytest.mark.skipif(not Path(chart.HELM).exists(), reason="helm is not there: make deploy-tools, with Go")
 
 
 @cache

@@ -170,7 +170,10 @@ def image(version: Version) -> None:
     name = f"{IMAGE}:{version}"
     if answer("docker", "buildx", "imagetools", "inspect", name) is None:
         command = ["docker", "buildx", "build", "--platform", PLATFORMS, "--file", "deploy/Dockerfile"]
-        command += ["--build-arg", "BINARY=prebuilt", "--provenance", "mode=max", "--sbom", "true"]
+        revision = answer("git", "rev-parse", "HEAD") or "unknown"
+        for argument in ("BINARY=prebuilt", f"VERSION={version}", f"REVISION={revision.strip()}"):
+            command += ["--build-arg", argument]
+        command += ["--provenance", "mode=max", "--sbom", "true"]
         run(*command, "--tag", name, "--push", ".")
     else:
         print(f"{name} is published already")
