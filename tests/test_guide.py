@@ -1,6 +1,7 @@
 """The code in docs/ runs as it stands, page by page, one block after the other, in an application in debug mode."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -149,6 +150,19 @@ def test_members_and_signals_of_the_example(run, serve, open_stream, capsys, wai
     open_stream(f"{url}/.well-known/mercure?topic=/rooms/1", {"Authorization": f"Bearer {token}"}).first_bytes()
     wait_until(lambda: "{'user_id': 7} reads /rooms/1" in capsys.readouterr().out)
     assert json.loads(Request("GET", f"{url}/rooms/1/members").body) == [{"user_id": 7}]
+
+
+def test_the_page_of_the_example_hears_who_comes(run, serve, open_stream):
+    names = run("how-to/presence")
+    (page,) = Document("how-to/presence").blocks("html")
+    (expression,) = re.findall(r'EventSource\("(\{\{.*?\}\})"\)', page)
+    with names["app"].test_request_context():
+        query = names["app"].jinja_env.from_string(expression).render().partition("?")[2]
+    stream = open_stream(f"{serve(names['app'])}/.well-known/mercure?{query}")
+    event = stream.event()
+    assert f'addEventListener("{event["event"]}"' in page
+    assert json.loads(event["data"])["active"] is True
+    assert json.loads(event["data"])["payload"] == {"user_id": 7}
 
 
 def test_a_script_of_the_example_receives(run, capsys):
