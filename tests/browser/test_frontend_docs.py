@@ -85,6 +85,53 @@ def test_a_page_of_the_guide_shows_what_its_application_publishes(
     assert errors == []
 
 
+def test_the_bar_of_the_guide_stands_where_the_job_is(
+    context: BrowserContext, prepare: Callable[[str], dict[str, Any]], serve: Any
+) -> None:
+    document = Document("how-to/celery")
+    names = prepare(document.blocks("python")[0])
+    (template,) = document.blocks("html")
+    names["app"].add_url_rule("/", "page", lambda: render_template_string(template, job=7))
+    names["export"].apply(args=[7])
+    page = context.new_page()
+    page.goto(serve(names["app"]))
+    expect(page.locator("progress")).to_have_js_property("value", 100)
+
+
+def test_the_list_of_the_guide_shows_who_is_there(
+    context: BrowserContext, prepare: Callable[[str], dict[str, Any]], serve: Any
+) -> None:
+    document = Document("how-to/presence")
+    names = prepare(document.blocks("python")[0])
+    (template,) = document.blocks("html")
+    names["app"].add_url_rule("/", "page", lambda: render_template_string(template))
+    page = context.new_page()
+    page.goto(serve(names["app"]))
+    expect(page.locator("#members")).to_have_text("7")
+
+
+def test_a_page_of_the_guide_sends_a_token_itself(
+    context: BrowserContext, prepare: Callable[[str], dict[str, Any]], serve: Any
+) -> None:
+    document = Document("how-to/flask-login")
+    names = prepare(document.blocks("python")[0])
+    app, mercure = names["app"], names["mercure"]
+    template = (
+        "{{ mercure_client() }}<p id='heard'></p>"
+        "<script>function show(text) { document.querySelector('#heard').textContent = text; }</script>"
+        + document.blocks("html")[0]
+    )
+    topic = mercure.topic("/users/{}", 7)
+    app.add_url_rule("/", "page", lambda: render_template_string(template, topics=[topic]))
+    url = serve(app)
+    context.request.post(f"{url}/login/7")
+    page = context.new_page()
+    with page.expect_request(lambda request: "authorization" in request.headers):
+        page.goto(url)
+    mercure.publish(topic, "for you", private=True)
+    expect(page.locator("#heard")).to_have_text("for you")
+
+
 def test_the_badge_of_the_guide_shows_the_state(
     context: BrowserContext, prepare: Callable[[str], dict[str, Any]], serve: Any
 ) -> None:
