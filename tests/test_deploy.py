@@ -14,6 +14,7 @@ import pytest
 import hubs
 from clients import HUB_PATH, PATIENCE, Request
 from cluster import PUBLISH, SUBSCRIBE, Node, Trial
+from documents import Document
 from engines import Redis
 from ports import Port
 from proxies import PROXIES, Nginx
@@ -198,6 +199,30 @@ def test_a_proxy_speaks_http_2_with_browsers(start_hub, start_proxy):
         context.wrap_socket(plain, server_hostname=url.hostname) as connection,
     ):
         assert connection.selected_alpn_protocol() == "h2"
+
+
+NGINX_LINES = Document("how-to/nginx").block("nginx", "location / {")
+(APACHE_LINE,) = re.findall(r"`(ProxyPass / .*?)`", Document("how-to/apache").text)
+# What the pages say of an application with the embedded hub.
+FOR_AN_APPLICATION = {
+    "Nginx": {"    location @away {": f"{NGINX_LINES}    location @away {{"},
+    "Apache": {"    # While no node": f"    {APACHE_LINE}\n    # While no node"},
+}
+
+
+@pytest.mark.parametrize("name", PROXIES)
+def test_a_proxy_stands_in_front_of_an_application_with_the_embedded_hub(
+    name, app, mercure, serve, open_stream, stack, tmp_path
+):
+    app.add_url_rule("/page", "page", lambda: mercure.hub_url("a"))
+    proxy = PROXIES[name](tmp_path, [urlsplit(serve(app)).netloc], FOR_AN_APPLICATION.get(name))
+    stack.callback(proxy.close)
+    url = Request("GET", proxy.url.replace(HUB_PATH, "/page")).body.decode()
+    assert url == f"{proxy.url}?topic=a"
+    stream = open_stream(url, STREAM)
+    stream.first_bytes()
+    mercure.publish("a", "b")
+    assert stream.event()["data"] == "b"
 
 
 def test_encoded_slashes_pass_the_proxy_and_a_proxy_that_decodes_them_is_named(start_hub, start_nginx, open_stream):

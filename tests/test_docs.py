@@ -75,6 +75,12 @@ def test_the_examples_of_the_compiled_module_run():
     assert doctest.DocTestRunner().run(tests).failed == 0
 
 
+def test_the_index_of_tasks_has_every_task():
+    tasks = {page.relative_to(ROOT / "docs").as_posix() for page in ROOT.glob("docs/how-to/*.md")}
+    index = (ROOT / "docs/flask.md").read_text() + (ROOT / "docs/frontend.md").read_text()
+    assert tasks - set(re.findall(r"\]\(([^)#]*)", index)) == set()
+
+
 def test_links_between_documents_lead_somewhere():
     documents = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")]
     for document in documents:
