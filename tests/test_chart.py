@@ -383,5 +383,17 @@ def test_keys_of_a_changed_secret_are_taken_over(start, tmp_path):
     wait_until(lambda: Request("POST", url, PUBLISH, [("topic", "a")]).status == 401)
 
 
+def test_a_changed_config_is_taken_over_where_pods_are_asked_to_reload(start, stack, tmp_path, tmp_path_factory):
+    engine = Redis(tmp_path_factory.mktemp("redis"))
+    stack.callback(engine.close)
+    pod = start("redis", "--set", "drain.delaySeconds=0,drain.seconds=1", petasos_log={"url": engine.url})
+    file = tmp_path / "config" / "petasos.toml"
+    file.write_text(file.read_text().replace("anonymous = true", "anonymous = false"))
+    url = f"http://{pod.held['metrics']}/reload"
+    assert Request("POST", url).status == 401
+    answer = Request("POST", url, {"Authorization": f"Bearer {'t' * 32}"})
+    assert (answer.status, json.loads(answer.body)["changed"]) == (200, ["anonymous"])
+
+
 def test_the_url_of_the_metrics_is_not_public(start):
     assert start("memory").get("http", "/metrics")[0] == 404

@@ -42,6 +42,7 @@ class Image:
 
     def __init__(self, directory: Path) -> None:
         self.buildah = [needs("buildah"), "--root", str(directory / "root"), "--runroot", str(directory / "run")]
+        # Layers that are copies: others stay mounted behind the test.
         self.buildah += ["--storage-driver", "vfs"]
         context = directory / "context"
         (context / "dist").mkdir(parents=True)
