@@ -3,7 +3,6 @@
 import re
 from pathlib import Path
 
-import blinker
 import pytest
 from flask import make_response, render_template
 
@@ -17,7 +16,6 @@ def readme(monkeypatch):
     monkeypatch.setenv("FLASK_DEBUG", "1")
     names = {
         "__name__": "readme",
-        "blinker": blinker,
         "make_response": make_response,
         "render_template": render_template,
     }
@@ -27,7 +25,7 @@ def readme(monkeypatch):
 
 
 def test_the_blocks_run_in_their_order(readme, serve, open_stream, subscribe_url, token):
-    topics = ("topic", "/users/7", "order-paid")
+    topics = ("topic", "/users/7")
     jwt = token.sign({"mercure": {"subscribe": ["*"]}}, "k" * 32)
     # Routes come before the first request.
     private = next(block for block in BLOCKS if "set_authz_cookie" in block)
@@ -38,21 +36,10 @@ def test_the_blocks_run_in_their_order(readme, serve, open_stream, subscribe_url
     assert stream.event()["data"] == "message"
     exec("mercure.publish" + publish_private, readme)
     assert stream.event()["data"] == '{"text": "for you"}'
-    exec(next(block for block in BLOCKS if "is_connected" in block), readme)
-    exec(next(block for block in BLOCKS if "publish_signal" in block), readme)
-    readme["order_paid"].send()
-    assert stream.event()["data"] == ""
-
-
-def test_the_production_block_is_complete(readme):
-    block = next(block for block in BLOCKS if "public_hub_url" in block)
-    from flask import Flask
-
-    exec(block, readme | {"app": Flask("production")})
 
 
 def test_every_setting_is_in_the_table():
     from flask_mercure_sse.settings import NAMES, config_key
 
-    text = README.read_text(encoding="utf-8")
+    text = (README.parent / "docs/reference/settings.md").read_text(encoding="utf-8")
     assert [name for name in NAMES if f"| `{config_key(name)}` |" not in text] == []

@@ -71,7 +71,7 @@ class MercureSSE:
     'https://example.com/.well-known/mercure?topic=books%2F1'
 
     Keyword arguments are the settings, in lower case and without ``MERCURE_``. The application's config wins over them.
-    README.md has the table of all settings.
+    docs/reference/settings.md has all of them.
     """
 
     def __init__(self, app: Flask | None = None, **settings: Any) -> None:
