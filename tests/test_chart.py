@@ -365,12 +365,29 @@ def test_a_hub_of_several_pods_runs_as_the_manifests_say(start, stack, tmp_path_
     status, answer = pod.get("http", "/.well-known/oauth-protected-resource/.well-known/mercure")
     assert json.loads(answer)["resource"] == "https://hub.example.com/.well-known/mercure"
     pod.process.terminate()
-    # No longer ready, but alive, and streams begin and go on: what brings them here has not heard of it yet.
-    wait_until(lambda: pod.probe("readiness") == 503)
+    # It is leaving, but alive, and streams begin and go on: what brings them here has not heard of it yet.
+    wait_until(lambda: pod.get("http", "/readyz")[0] == 503)
     assert pod.probe("liveness") == 200
     stack.callback(receives_what_is_published(pod).close)
     assert stream.event()["data"] == "x"
     assert pod.process.wait(pod.grace) == 0
+
+
+def test_pods_stay_in_the_service_while_their_log_is_unavailable(start, stack, tmp_path_factory):
+    """All of them would leave it at once. The proxy would answer 503, and an EventSource would give up for good."""
+    engine = Redis(tmp_path_factory.mktemp("redis"))
+    stack.callback(engine.close)
+    pod = start("redis", "--set", "drain.delaySeconds=0,drain.seconds=1", petasos_log={"url": engine.url})
+    engine.pause()
+    wait_until(lambda: pod.get("http", "/readyz")[0] == 503)
+    assert [pod.probe(name) for name in ("startup", "liveness", "readiness")] == [200] * 3
+    stream = Stream(f"http://{pod.held['http']}{hubs.HUB_PATH}?topic=a")
+    stack.callback(stream.close)
+    assert stream.opens()
+    engine.resume()
+    url = f"http://{pod.held['http']}{hubs.HUB_PATH}"
+    wait_until(lambda: Request("POST", url, PUBLISH, [("topic", "a"), ("data", "x")]).status == 200)
+    assert stream.event()["data"] == "x"
 
 
 def test_keys_of_a_changed_secret_are_taken_over(start, tmp_path):

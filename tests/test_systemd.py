@@ -54,8 +54,8 @@ def test_the_page_has_the_lines_for_an_older_systemd():
     assert "Type=notify\nExecReload=/bin/kill -HUP $MAINPID\n" in page
 
 
+# Beside those that the packages bring.
 SETTINGS = """
-transport = "durable:///var/lib/petasos"
 anonymous = true
 compat = true
 max_subscribers = 1000
@@ -92,6 +92,9 @@ publish() {
 }
 systemctl start petasos.socket petasos.service
 echo "active: $(systemctl is-active petasos)"
+echo "listens: $(systemctl show petasos.socket -p Listen --value)"
+# A hub whose store is away ends, and is to be started again for as long as it takes.
+echo "starts: $(systemctl show petasos -p Restart -p StartLimitIntervalUSec --value | tr '\\n' ' ')"
 echo "status: $(systemctl show petasos -p StatusText --value)"
 echo "health: $(/test/petasos health)"
 echo "published: $(publish)"
@@ -112,7 +115,7 @@ def test_a_hub_of_systemd_serves_reloads_and_starts_again_with_the_rights_that_t
     nspawn = needs("systemd-nspawn")
     keys = f"PETASOS_PUBLISHER_KEY={'p' * 32}\nPETASOS_SUBSCRIBER_KEY={'s' * 32}\n"
     for name, text in {
-        "petasos.toml": SETTINGS,
+        "petasos.toml": (hubs.ROOT / "deploy" / "petasos.toml").read_text() + SETTINGS,
         "keys.env": keys,
         "probe.service": PROBE,
         "probe.target": TARGET,
@@ -153,6 +156,8 @@ def test_a_hub_of_systemd_serves_reloads_and_starts_again_with_the_rights_that_t
     said = output.split("\nended: ")[0].splitlines()
     assert said == [
         "active: active",
+        "listens: 127.0.0.1:5500 (Stream)",
+        "starts: on-failure 0 ",
         "status: 0 streams; the log takes updates",
         "health: 200: ok",
         "published: HTTP/1.1 200 OK",

@@ -86,10 +86,12 @@ spec:
         periodSeconds: 10
         timeoutSeconds: 5
         failureThreshold: 3
-      # 503 while the log is unavailable or full, and from the beginning of the drain on.
+      # Not /readyz: while the store of the log is unavailable, all pods would leave the Service at once, and browsers would get
+      # the 503 of a proxy, which ends an EventSource for good. A pod of the hub opens their streams meanwhile. A pod that is
+      # deleted leaves the Service at once, whatever its probe says.
       readinessProbe:
         httpGet:
-          path: /readyz
+          path: /healthz
           port: http
         periodSeconds: 5
         timeoutSeconds: 3
