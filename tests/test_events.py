@@ -29,6 +29,7 @@ from sqlalchemy.orm import Session
 
 import client_package
 import npm
+from documents import Document
 from flask_mercure_sse import InvalidUpdateError, MercureSSE
 
 WHEN, ID = datetime(2024, 2, 29, 12, tzinfo=timezone.utc), UUID(int=7)
@@ -667,12 +668,38 @@ class TestTheCommand:
         except npm.Missing as missing:
             pytest.skip(str(missing))
 
-    def test_the_compiler_takes_what_it_writes(self, run, mercure, updates, tmp_path, node):
-        """With the client, and with the documents that are really published."""
+    @pytest.fixture
+    def complaints(self, node, tmp_path):
+        """What the compiler says of a program that uses the client: nothing, if it takes it."""
         built = client_package.run(node, "build.mjs", "--dist")
         assert built.returncode == 0, built.stdout
         (tmp_path / "node_modules").mkdir()
         (tmp_path / "node_modules" / "petasos-client").symlink_to(client_package.FOLDER)
+        compiler = str(client_package.FOLDER / "node_modules" / ".bin" / "tsc")
+        options = ["--ignoreConfig", "--strict", "--noEmit", "--allowImportingTsExtensions", "--target", "es2022"]
+        options += ["--module", "nodenext", "--lib", "es2022,dom,dom.iterable", "--types", ""]
+
+        def complaints(program):
+            (tmp_path / "program.mts").write_text(program, encoding="utf-8")
+            compiled = client_package.run(compiler, *options, str(tmp_path / "program.mts"))
+            assert (compiled.returncode == 0) is not bool(compiled.stdout)
+            return compiled.stdout
+
+        return complaints
+
+    def test_the_program_of_the_guide_is_compiled(self, complaints, tmp_path, monkeypatch):
+        monkeypatch.setenv("FLASK_DEBUG", "1")
+        page, names = Document("how-to/typed-events"), {"__name__": "guide"}
+        exec(page.blocks("python")[0], names)
+        types = str(tmp_path / "events.mts")
+        names["app"].test_cli_runner().invoke(args=["mercure", "types", "--output", types])
+        (program,) = page.blocks("ts")
+        program = program.replace('"./events"', '"./events.mts"')
+        assert complaints(program) == ""
+        assert "toUpperCase" in complaints(program.replace("total.toFixed", "total.toUpperCase"))
+
+    def test_the_compiler_takes_what_it_writes(self, run, mercure, updates, tmp_path, complaints):
+        """With the client, and with the documents that are really published."""
         Odd = TypedDict("Odd", {"a-b": int, 'quote"': str, "ünïcode": bool})
         mercure.event('o"dd')(Odd)
         run("--output", str(tmp_path / "events.mts"))
@@ -693,10 +720,5 @@ class TestTheCommand:
             'news.on("o\\"dd", (event) => event.json()["a-b"].toFixed());\n'
         )
         wrong = right + 'news.on("order-paid", (event) => event.json().lines.toFixed());\n'
-        compiler = str(client_package.FOLDER / "node_modules" / ".bin" / "tsc")
-        options = ["--ignoreConfig", "--strict", "--noEmit", "--allowImportingTsExtensions", "--target", "es2022"]
-        options += ["--module", "nodenext", "--lib", "es2022,dom,dom.iterable", "--types", ""]
-        for name, program, is_right in (("right", right, True), ("wrong", wrong, False)):
-            (tmp_path / f"{name}.mts").write_text(program, encoding="utf-8")
-            compiled = client_package.run(compiler, *options, str(tmp_path / f"{name}.mts"))
-            assert (compiled.returncode == 0) is is_right, compiled.stdout
+        assert complaints(right) == ""
+        assert "toFixed" in complaints(wrong)
