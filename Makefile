@@ -23,7 +23,14 @@ help:
 	@echo "make format  format everything"
 	@echo "make fuzz    feed the parsers with random input, FUZZ_SECONDS (30) for each target"
 	@echo "make mutants change the code in one place at a time: does a test notice? A sample of MUTANTS_CRATE (petasos-protocol)"
-	@echo "make audit   look for known vulnerabilities of dependencies"
+	@echo "make audit   look for known vulnerabilities of dependencies; fails where it cannot look"
+	@echo "make version VERSION=1.2.3  writes a version into all files that have a copy of it"
+	@echo "make api     accept changes of the Python interface into tests/api.txt"
+	@echo "make msrv    compile with the oldest Rust that is supported"
+	@echo "make semver  compare the interfaces of the crates with those of the last release"
+	@echo "make publish-check  pack all crates and compile them from their packages"
+	@echo "make simulator      presence and streams in virtual time, SEEDS (20000) of them"
+	@echo "make soak    tell the stories of lost connections in real browsers twenty times"
 	@echo "make bench   compare petasos with the least that a server can do, in two minutes"
 	@echo "make docs    build the site of the documentation into .build/site; all its links are checked"
 	@echo "make reference write the pages of docs/reference again, from the code; the tests say when they are stale"
@@ -87,6 +94,11 @@ check: $(TEST_VENV)/.tools
 	$(TEST_VENV)/bin/mypy
 	@echo "== The client for pages: types, sizes, and whether the committed files are what it builds"
 	$(TEST_VENV)/bin/python tests/client_package.py
+	@echo "== Workflows"
+	@if [ -x .build/tools/bin/actionlint ]; then .build/tools/bin/actionlint; fi
+	$(TEST_VENV)/bin/zizmor --offline --quiet .github
+	@echo "== Dependencies: licences, and known vulnerabilities"
+	$(TEST_VENV)/bin/python tools/audit.py
 	@echo "== Deployment: the Dockerfile, and what the Helm chart renders"
 	@if [ -x $(TEST_VENV)/bin/hadolint ]; then $(TEST_VENV)/bin/hadolint deploy/Dockerfile; fi
 	@if [ -x .build/tools/bin/helm ]; then $(TEST_VENV)/bin/python tools/chart.py; fi
@@ -117,13 +129,14 @@ format: $(TEST_VENV)/.tools
 	$(TEST_VENV)/bin/ruff format .
 	$(TEST_VENV)/bin/ruff check --fix .
 
+# The corpus in the repository is where each target begins. What it finds beyond that is in .build/fuzz, and stays there.
 FUZZ_SECONDS ?= 30
-FUZZ_TARGETS := form query token key matcher topic sse
+FUZZ_TARGETS ?= $(notdir $(basename $(wildcard fuzz/fuzz_targets/*.rs)))
 
-fuzz:
-	@command -v cargo-fuzz >/dev/null || { echo "== Installing cargo-fuzz" && cargo install cargo-fuzz --locked; }
-	@for target in $(FUZZ_TARGETS); do \
-		echo "== $$target" && cargo fuzz run -s none $$target -- -max_total_time=$(FUZZ_SECONDS) -verbosity=0 || exit 1; done
+fuzz: $(TEST_VENV)/.tools
+	@for target in $(FUZZ_TARGETS); do mkdir -p .build/fuzz/$$target; \
+		echo "== $$target" && $(TEST_VENV)/bin/cargo-fuzz fuzz run -s none $$target .build/fuzz/$$target fuzz/corpus/$$target \
+			-- -max_total_time=$(FUZZ_SECONDS) -timeout=10 -verbosity=0 -print_final_stats=1 || exit 1; done
 
 # Both are compiled once, into .build, when they are first needed.
 MUTANTS_CRATE ?= petasos-protocol
@@ -134,8 +147,46 @@ mutants: .build/tools/bin/cargo-mutants
 	PETASOS_SIMULATOR_SEEDS=300 .build/tools/bin/cargo-mutants mutants --package $(MUTANTS_CRATE) \
 		--shard $(MUTANTS_SHARD) --sharding round-robin --jobs 1 --output .build
 
-audit: .build/tools/bin/cargo-deny
-	.build/tools/bin/cargo-deny check advisories
+audit: $(TEST_VENV)/.tools
+	$(TEST_VENV)/bin/python tools/audit.py --strict
+
+# The release. RELEASING.md says when each of these is needed.
+MSRV := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+SEEDS ?= 20000
+LAST_RELEASE = $(shell git describe --tags --abbrev=0 --match 'v[0-9]*' --exclude '*-*' 2>/dev/null)
+
+.PHONY: version api msrv semver publish-check simulator soak actionlint
+version:
+	$(PYTHON) tools/version.py $(VERSION)
+
+api: $(TEST_VENV)/.tools
+	$(TEST_VENV)/bin/python tools/api.py --write
+
+msrv:
+	rustup toolchain install $(MSRV) --profile minimal
+	cargo +$(MSRV) check --locked --workspace --target-dir target/msrv
+
+semver: .build/tools/bin/cargo-semver-checks
+	@if [ -z "$(LAST_RELEASE)" ]; then echo "not checked: there is no release yet to compare with"; \
+		else .build/tools/bin/cargo-semver-checks semver-checks --workspace --baseline-rev $(LAST_RELEASE); fi
+
+publish-check:
+	cargo publish --workspace --locked --dry-run $(if $(shell git status --porcelain),--allow-dirty)
+
+simulator:
+	PETASOS_SIMULATOR_SEEDS=$(SEEDS) cargo test --locked -p petasos-hub --lib simulator
+
+soak: $(TEST_VENV)/.tools system-packages
+	BROWSER_TURNS=20 BROWSER_PAGES=20 BROWSER_AWAY=1,5,20 $(RUN_TESTS) python
+
+.build/tools/bin/actionlint:
+	@echo "== Installing actionlint: a minute"
+	GOBIN=$(CURDIR)/$(@D) GOFLAGS=-trimpath CGO_ENABLED=0 go install github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
+
+actionlint:
+	@if command -v go >/dev/null; then $(MAKE) --no-print-directory .build/tools/bin/actionlint; \
+		else echo "Go is missing, so actionlint does not check the workflows: install Go 1.26"; fi
+check: actionlint
 
 .build/tools/bin/cargo-%:
 	@echo "== Installing cargo-$*: some minutes"
@@ -191,4 +242,4 @@ $(DOCS_VENV)/.tools: $(DOCS_VENV)/bin/pip pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf .build dist target examples/instance fuzz/target fuzz/corpus fuzz/artifacts
+	rm -rf .build dist target examples/instance fuzz/target fuzz/artifacts

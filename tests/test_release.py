@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import stat
+import subprocess
 import sys
 from pathlib import Path
 
@@ -40,7 +41,7 @@ class World:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.answers: list[tuple[list[str], int, str, str]] = [(["git", "tag"], 0, "\n".join(TAGS), "")]
-        for name in ("git", "gh", "npm", "docker", "cargo"):
+        for name in ("git", "gh", "npm", "docker", "cargo", "twine", "pypi-attestations"):
             program = directory / name
             program.write_text(PROGRAM)
             program.chmod(program.stat().st_mode | stat.S_IXUSR)
@@ -107,7 +108,9 @@ def test_a_draft_is_made_once_and_gets_all_files(world, dist):
     assert create[:4] == ["gh", "release", "create", "v0.5.2"]
     assert {"--draft", "--verify-tag"} < set(create)
     assert "--prerelease" not in create
-    assert upload == ["gh", "release", "upload", "v0.5.2", "--clobber", str(dist / "dist/petasos.deb")]
+    files = [str(dist / "dist" / name) for name in ("petasos.deb", "SHA256SUMS")]
+    assert upload == ["gh", "release", "upload", "v0.5.2", "--clobber", *files]
+    subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=dist / "dist", check=True)
     world.says("gh view", out='{"isDraft": true}')
     assert world.run("draft", "v0.5.2") == [upload]
 
@@ -115,6 +118,24 @@ def test_a_draft_is_made_once_and_gets_all_files(world, dist):
 def test_a_public_release_keeps_its_files(world, dist):
     world.says("gh view", out='{"isDraft": false}')
     assert world.run("draft", "v0.5.2") == []
+
+
+def test_wheels_are_attested_and_those_that_are_there_are_passed_over(world, dist):
+    names = ["flask_mercure_sse-0.6.0rc2-cp310-abi3-manylinux_2_28_x86_64.whl", "flask_mercure_sse-0.6.0rc2.tar.gz"]
+    for name in names:
+        (dist / "dist" / name).write_text("an archive")
+    files = [str(dist / "dist" / name) for name in names]
+    sign, upload = world.run("wheels", "v0.6.0-rc.2")
+    assert sign == ["pypi-attestations", "sign", *files]
+    assert upload[:2] == ["twine", "upload"]
+    assert {"--skip-existing", "--attestations"} < set(upload)
+    assert upload[-4:] == [*files, *(f"{name}.publish.attestation" for name in files)]
+
+
+def test_wheels_of_another_version_are_not_published(dist, capsys):
+    (dist / "dist/flask_mercure_sse-0.5.1-cp310-abi3-manylinux_2_28_x86_64.whl").write_text("an archive")
+    assert release.main(["wheels", "v0.5.2"]) == 1
+    assert "dist/ lacks flask_mercure_sse-0.5.2.tar.gz of 0.5.2" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -185,3 +206,8 @@ def test_the_crates_of_this_workspace_have_an_order():
     assert order[0] == "petasos-protocol"
     assert order[-1] == "petasos"
     assert "petasos-python" not in order
+
+
+def test_the_installed_package_delivers():
+    """What the workflows run on every version of Python."""
+    assert load("smoke").main() == 0

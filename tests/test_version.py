@@ -35,6 +35,16 @@ def test_every_copy_of_the_version_is_that_of_cargo_toml():
     assert flask_mercure_sse.__version__ in (str(version.current()), version.current().for_python())
 
 
+def test_each_file_with_the_version_is_known():
+    """A release would leave it behind otherwise. ``make reference`` writes docs/reference."""
+    searched = subprocess.run(["git", "grep", "-lIF", str(version.current())], cwd=ROOT, stdout=subprocess.PIPE)
+    if searched.returncode != 0:
+        pytest.skip("this is no clone")
+    known = {place.path for place in version.PLACES} | {"CHANGELOG.md"}
+    ignored = re.compile(r".*\.(lock|sum)$|.*package-lock\.json$|docs/reference/|tests/")
+    assert [name for name in searched.stdout.decode().split() if name not in known and not ignored.match(name)] == []
+
+
 def test_a_copy_that_differs_is_named(tmp_path):
     root = copied(tmp_path)
     package = root / "client/package.json"

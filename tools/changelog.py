@@ -1,4 +1,4 @@
-"""Prints what CHANGELOG.md says about a version, as the notes of its release: ``python3 tools/changelog.py 0.5.0``.
+"""Prints what CHANGELOG.md says about a version, as the notes of its release: ``python3 tools/changelog.py 1.2.3``.
 
 A pre-release has no section of its own: its notes are those of the section ``Unreleased``."""
 

@@ -6,9 +6,8 @@
 - Each crate comes from crates.io or from this repository.
 - Each dependency of each crate here is used in its sources.
 
-``cargo-deny`` and ``cargo-machete`` check the same and more, but compiling them takes longer than all other checks
-together. This script reads the answer of ``cargo metadata`` and takes a second. For known vulnerabilities, which need
-the network, there is ``make audit``."""
+``cargo-deny``, which ``tools/audit.py`` runs, checks the first three, too. This script needs nothing but cargo, so that
+it is also a test. It reads the answer of ``cargo metadata`` and takes a second."""
 
 from __future__ import annotations
 

@@ -4,13 +4,12 @@
 what is missing. So a release that has failed half-way is run again, and nothing is published twice.
 
 - ``check``: the tag is the version of this commit, and the changelog has notes for it.
-- ``draft``: a draft of the release on GitHub with the notes and all files of ``dist/``.
+- ``draft``: a draft of the release on GitHub with the notes and all files of ``dist/``, and their checksums.
+- ``wheels``: the wheels and the source distribution, to PyPI, with attestations.
 - ``crates``: the crates, in the order of their dependencies, to crates.io.
 - ``client``: ``petasos-client``, to npm.
 - ``image``: the image for both architectures, from the binaries in ``dist/``.
 - ``publish``: the draft becomes public.
-
-The wheels are published by ``twine upload --skip-existing``, which needs no step here.
 
 Only the newest version that is no pre-release is "latest": neither a pre-release nor a correction of an older version
 moves the tags that people follow. Tokens come from the environment, as ``gh``, ``cargo``, ``npm`` and
@@ -18,6 +17,7 @@ moves the tags that people follow. Tokens come from the environment, as ``gh``, 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -124,9 +124,7 @@ def check(version: Version) -> None:
 
 def draft(version: Version) -> None:
     tag = f"v{version}"
-    files = sorted(path for path in (ROOT / "dist").iterdir() if path.is_file())
-    if not files:
-        raise ReleaseError("dist/ is empty: run make dist")
+    files = write_sums(ROOT / "dist")
     existing = answer("gh", "release", "view", tag, "--json", "isDraft")
     if existing is not None and not json.loads(existing)["isDraft"]:
         print(f"{tag} is public already: its files stay as they are")
@@ -141,13 +139,40 @@ def draft(version: Version) -> None:
     run("gh", "release", "upload", tag, "--clobber", *files)
 
 
+def write_sums(directory: Path) -> list[Path]:
+    """Writes ``SHA256SUMS``, as ``sha256sum`` reads it: each part of ``make dist`` has brought one of its own."""
+    files = sorted(path for path in directory.iterdir() if path.is_file() and path.name != "SHA256SUMS")
+    if not files:
+        raise ReleaseError(f"{directory.name}/ is empty: run make dist")
+    lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in files]
+    sums = directory / "SHA256SUMS"
+    sums.write_text("".join(lines), encoding="utf-8")
+    return [*files, sums]
+
+
+def wheels(version: Version) -> None:
+    """twine passes over files that PyPI has."""
+    python = version.for_python()
+    dist = ROOT / "dist"
+    files = sorted([*dist.glob(f"flask_mercure_sse-{python}-*.whl"), dist / f"flask_mercure_sse-{python}.tar.gz"])
+    missing = [path.name for path in files if not path.exists()]
+    if missing or len(files) < 2:
+        raise ReleaseError(f"dist/ lacks {', '.join(missing) or 'wheels'} of {python}: run make dist")
+    attestations = [Path(f"{path}.publish.attestation") for path in files]
+    for path in attestations:
+        path.unlink(missing_ok=True)
+    run("pypi-attestations", "sign", *files)
+    run("twine", "upload", "--non-interactive", "--skip-existing", "--attestations", *files, *attestations)
+
+
 def crates(version: Version) -> None:
     described = answer("cargo", "metadata", "--locked", "--no-deps", "--format-version", "1")
     if described is None:
         raise ReleaseError("cargo metadata has failed")
     for name in crate_order(json.loads(described)["packages"]):
         print(f"$ cargo publish -p {name}", flush=True)
-        command = ["cargo", "publish", "--locked", "-p", name]
+        # make publish-check has compiled it from its package: the token ends before that could be done again.
+        command = ["cargo", "publish", "--locked", "--no-verify", "-p", name]
         done = subprocess.run(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
         if done.returncode != 0 and any(text in done.stderr for text in ALREADY_THERE):
             print(f"{name} {version} is published already")
@@ -190,6 +215,7 @@ def publish(version: Version) -> None:
 STEPS: dict[str, Callable[[Version], None]] = {
     "check": check,
     "draft": draft,
+    "wheels": wheels,
     "crates": crates,
     "client": client,
     "image": image,

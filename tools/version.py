@@ -26,6 +26,9 @@ PATTERN = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(?:-(alpha|beta|r
 CRATES = "|".join(["petasos", *(f"petasos-{name}" for name in ("auth", "hub", "protocol", "server", "transports"))])
 
 
+IMAGE = r"(flask-mercure-sse/petasos:)\d[\w.-]*()"
+
+
 class Place(NamedTuple):
     """A copy of the version."""
 
@@ -51,6 +54,11 @@ PLACES = [
     Place("deploy/platforms/render.yaml", r"(petasos:)\d[^\n]*(\n)"),
     Place("docs/how-to/docker.md", r"(/petasos:)\d[^\n]*(\n)", 2),
     Place("client/README.md", r"(petasos-client-)\d[^ `]*(\.tgz)"),
+    Place("deploy/chart/petasos/Chart.yaml", r'(?m)(^version: "?)[^"\s]+("?$)'),
+    Place("deploy/chart/petasos/Chart.yaml", r'(?m)(^appVersion: "?)[^"\s]+("?$)'),
+    Place("deploy/platforms/fly.toml", IMAGE),
+    Place("deploy/platforms/render.yaml", IMAGE),
+    Place("docs/how-to/docker.md", IMAGE, None),
 ]
 
 
@@ -145,7 +153,7 @@ def main(arguments: list[str]) -> int:
         print(error, file=sys.stderr)
         return 2
     write(version)
-    print(f"{version} is written. Look at the changes, commit them, and see RELEASING.md.")
+    print(f"{version} is written. Run make reference, look at the changes, commit them, and see RELEASING.md.")
     return 0
 
 
