@@ -44,7 +44,7 @@ def test_the_formulas_of_the_page_are_those_of_its_script():
         (r"÷ 3,600 . (\d+) µs", "connectSeconds", 1e-6),
         (r"\(`bytes` \+ (\d+) \+", "eventBytes", 1),
         (r"\+ (\d+)\) . 8 bit", "packetBytes", 1),
-        (r"\(`bytes` \+ (\d+)\),", "logBytes", 1),
+        (r"\(`bytes` \+ (\d+)\)\.", "logBytes", 1),
     ):
         (written,) = re.findall(text, formulas)
         assert abs(int(written) * factor - number(name)) < 1e-9 * factor, name

@@ -10,7 +10,7 @@ const NUMBERS = {
   lifetimeSeconds: 3600, // max_lifetime
   eventBytes: 65, // beside the data: id, field names, line ends and chunk of HTTP/1.1
   packetBytes: 66, // Ethernet, IP and TCP, for each event
-  logBytes: 500, // beside the data, for each update in the log
+  logBytes: 750, // beside the data, for each update in the log in memory; stores take less
 };
 
 /**
