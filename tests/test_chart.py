@@ -63,6 +63,26 @@ def settings_of(manifests: dict[str, dict[str, Any]]) -> dict[str, Any]:
     return tomllib.loads(manifests["ConfigMap"]["data"]["petasos.toml"])
 
 
+@pytest.mark.parametrize(
+    ("template", "right", "wrong"),
+    [
+        ("_pod.tpl", "periodSeconds: 2", "periodSecond: 2"),
+        ("httproute.yaml", "backendRequest: 0s", "backendRequests: 0s"),
+        ("monitoring.yaml", "interval: {{", "intervals: {{"),
+    ],
+)
+def test_the_check_of_the_chart_names_a_field_that_is_wrong(template, right, wrong, monkeypatch, tmp_path, capsys):
+    pytest.importorskip("kubernetes_validate")
+    copy = shutil.copytree(CHART, tmp_path / "petasos")
+    file = copy / "templates" / template
+    assert right in file.read_text()
+    file.write_text(file.read_text().replace(right, wrong))
+    monkeypatch.setattr(chart, "CHART", copy)
+    monkeypatch.setattr(chart, "VALUES", [VALUES["redis"]])
+    assert chart.main() == 1
+    assert f"additional properties '{wrong.split(':')[0]}' not allowed" in capsys.readouterr().out
+
+
 REFUSED = {
     "replica=2": "additional properties 'replica' not allowed",
     "replicas=two": "'/replicas': got string, want integer",

@@ -63,7 +63,7 @@ def main() -> int:
             return 1
         for version in KUBERNETES:
             own = f"--schema-location={_kinds_of(version)}/{{{{.ResourceKind}}}}{{{{.KindSuffix}}}}.json"
-            manifests = render("--values", str(values), kubernetes=version)
+            manifests = render("--values", str(values), chart=CHART, kubernetes=version)
             command = [KUBECONFORM, "-strict", "-summary", own, *locations, "-"]
             ran = subprocess.run(command, check=False, input=manifests, capture_output=True, text=True)
             print(f"{values.name}, Kubernetes {version}: {ran.stdout.strip()}{ran.stderr.strip()}")
