@@ -120,7 +120,10 @@ def test_the_views_of_the_examples_answer(run, mercure_subscriber):
     published = names["app"].test_client().post("/books/5").json["id"]
     assert reader.received(1)[0].id == published
     private = run("how-to/private-updates")["app"].test_client()
-    assert "mercureAuthorization=ey" in private.get("/inbox/7").headers["Set-Cookie"]
+    assert private.get("/inbox").status_code == 403
+    with private.session_transaction() as session:
+        session["user"] = 7
+    assert "mercureAuthorization=ey" in private.get("/inbox").headers["Set-Cookie"]
     assert "mercureAuthorization=;" in private.post("/logout").headers["Set-Cookie"]
     assert 'rel="mercure"' in run("how-to/discovery")["app"].test_client().get("/books/5").headers["Link"]
 
