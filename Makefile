@@ -36,6 +36,7 @@ help:
 	@echo "make reference write the pages of docs/reference again, from the code; the tests say when they are stale"
 	@echo "make pictures make the pictures in docs/images again, from real pages in Chromium"
 	@echo "make dist    build wheels, binaries and packages into dist/: an hour the first time; DIST=\"wheel deb\" for parts of it"
+	@echo "make deploy-tools   install what checks the Helm chart and the compose files; make check and make test do it themselves"
 	@echo "make clean   remove what was built"
 
 # Half of the time that a release takes to compile: optimized less, and without the logs that several nodes share.

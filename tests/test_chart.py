@@ -98,6 +98,7 @@ REFUSED = {
     "config.publisher_key=secret": "'/config': additional properties 'publisher_key' not allowed",
     "image.digest=sha256:12": "'/image/digest': 'sha256:12' does not match pattern",
     "drain.seconds=30s": "'/drain/seconds': got string, want null or integer",
+    "runAsUser=0": "'/runAsUser': minimum: got 0, want 1",
     "ingress.controller=nginy": "'/ingress/controller': value must be one of",
     "ingress.enabled=true": "ingress.host: name the host",
     "httpRoute.enabled=true": "httpRoute.parentRefs: name the Gateway",
@@ -161,6 +162,12 @@ def test_the_pods_keep_to_the_restricted_standard(values):
                 "readOnlyRootFilesystem": True,
                 "capabilities": {"drop": ["ALL"]},
             }
+
+
+def test_a_platform_may_choose_the_user_of_the_pods():
+    chosen = pod_of(rendered("durable", "--set", "runAsUser=null"))["securityContext"]
+    assert set(chosen) == {"runAsNonRoot", "fsGroupChangePolicy", "seccompProfile"}
+    assert pod_of(rendered("durable", "--set", "runAsUser=1000650000"))["securityContext"]["fsGroup"] == 1000650000
 
 
 def test_the_image_of_the_pods_can_be_a_digest():

@@ -23,10 +23,12 @@ spec:
   terminationGracePeriodSeconds: {{ include "petasos.grace" . }}
   securityContext:
     runAsNonRoot: true
-    runAsUser: 65532
-    runAsGroup: 65532
+    {{- with .Values.runAsUser }}
+    runAsUser: {{ int64 . }}
+    runAsGroup: {{ int64 . }}
     # The group may read the keys and write to the volume of the log.
-    fsGroup: 65532
+    fsGroup: {{ int64 . }}
+    {{- end }}
     fsGroupChangePolicy: OnRootMismatch
     seccompProfile:
       type: RuntimeDefault
