@@ -103,6 +103,43 @@ def test_with_subscriptions_adds_their_topics_and_the_token_grants_them(token):
             assert token.claims(jwt, "k" * 32)["mercure"]["subscribe"] == ["room/1", events]
 
 
+@pytest.mark.parametrize(("topics", "granted"), [((), ["*"]), ((None,), []), (([],), []), (({}.keys(),), [])])
+def test_a_token_grants_everything_only_where_topics_are_left_out(topics, granted, token):
+    app, mercure = make(hub=True)
+    with app.test_request_context():
+        cookie = mercure.set_authz_cookie(Response(), *topics).headers["Set-Cookie"]
+        in_cookie = cookie.partition("=")[2].partition(";")[0]
+        in_url = mercure.authentified_hub_url(*topics).rpartition("authorization=")[2]
+    for jwt in (in_cookie, in_url):
+        assert token.claims(jwt, "k" * 32)["mercure"]["subscribe"] == granted
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "mercure_hub_url(forgotten)",
+        "mercure_hub_url(['a', forgotten])",
+        "mercure_authentified_hub_url(forgotten)",
+        "mercure_subscriber_jwt(forgotten)",
+        "mercure_topic('/users/{}', forgotten)",
+        "mercure_turbo_stream(forgotten, private=True)",
+        "mercure_datastar_stream(forgotten)",
+    ],
+)
+def test_a_variable_that_a_template_lacks_is_no_topic(call):
+    app, _ = make(hub=True)
+    with app.test_request_context(), pytest.raises(ValueError, match="the template has no value for forgotten"):
+        render_template_string("{{ " + call + " }}")
+
+
+@pytest.mark.parametrize("call", ["hub_url", "authentified_hub_url", "create_subscription_jwt", "subscribe"])
+def test_topics_that_can_be_read_only_once_are_refused(call):
+    app, mercure = make(hub=True)
+    topics = (f"/users/{number}" for number in range(3))
+    with app.test_request_context(), pytest.raises(ValueError, match=r"write list\(\.\.\.\) around it"):
+        getattr(mercure, call)(topics)
+
+
 def test_objects_bring_their_topics(mercure, app):
     class Book:
         @property

@@ -14,6 +14,8 @@ import importlib
 import inspect
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec, module_from_spec
+from importlib.util import spec_from_file_location as find_spec_at
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -163,6 +165,19 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-if __name__ == "__main__":
+def take_the_tree() -> None:
+    """Import the package from the tree, with the compiled module of the installed package."""
+    installed = find_spec("flask_mercure_sse")
+    if installed is None or installed.origin is None:
+        sys.exit("the package is not installed: make test-python installs it")
+    native = find_spec_at("flask_mercure_sse._native", next(Path(installed.origin).parent.glob("_native*.so")))
+    assert native is not None
+    assert native.loader is not None
+    sys.modules[native.name] = module_from_spec(native)
+    native.loader.exec_module(sys.modules[native.name])
     sys.path.insert(0, str(ROOT / "python"))
+
+
+if __name__ == "__main__":
+    take_the_tree()
     sys.exit(main(sys.argv[1:]))

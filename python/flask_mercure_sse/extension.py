@@ -476,7 +476,7 @@ class MercureSSE:
 
     def authentified_hub_url(
         self,
-        topics: Any = None,
+        topics: Any = EVERYTHING,
         payload: dict[str, Any] | None = None,
         with_subscriptions: bool = False,
         last_event_id: str | None = None,
@@ -484,13 +484,14 @@ class MercureSSE:
         """The URL that subscribes to topics, with a token for just these topics in it.
 
         Args:
-            topics, with_subscriptions, last_event_id: as in :meth:`hub_url`. No topics: all.
+            topics: as in :meth:`hub_url`; left out: all. None or an empty list grants nothing, and the hub refuses the
+                URL.
+            with_subscriptions, last_event_id: as in :meth:`hub_url`.
             payload: as in :meth:`create_subscription_jwt`.
 
         Raises:
             ValueError: there is no subscriber key, or protocol 1.0 is in use, which has no tokens in URLs.
         """
-        topics = topics or [EVERYTHING]
         granted = urls.selected_topics(self.state, topics, with_subscriptions)
         jwt = self.state.authorization.subscription_jwt(granted, topics, payload, self._users.payload)
         return self.hub_url(topics, jwt, with_subscriptions, last_event_id=last_event_id)
@@ -604,7 +605,7 @@ class MercureSSE:
     def set_authz_cookie(
         self,
         response: AnyResponse,
-        topics: Any = None,
+        topics: Any = EVERYTHING,
         jwt: str | None = None,
         payload: dict[str, Any] | None = None,
         secure: bool | None = None,
@@ -617,7 +618,7 @@ class MercureSSE:
         is refused then (401) and can renew it, and is not let in as anonymous.
 
         Args:
-            topics: the topics that the token grants; None: all.
+            topics: the topics that the token grants; left out: all. None or an empty list: none.
             jwt: a token to use instead.
             payload: as in :meth:`create_subscription_jwt`.
             secure: whether the cookie is sent over TLS only; None: whether the hub's URL says https.
@@ -626,7 +627,7 @@ class MercureSSE:
         Raises:
             ValueError: a token is needed, and the subscriber key is not set or is a public key.
         """
-        token = jwt or self.create_subscription_jwt([EVERYTHING] if topics is None else topics, payload)
+        token = jwt or self.create_subscription_jwt(topics, payload)
         return cookies.set_cookie(
             self.state,
             response,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, KeysView, ValuesView
 from datetime import date, time, timedelta
 from functools import partial
 from inspect import isroutine
@@ -13,6 +14,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from flask import json
+from jinja2 import Undefined
 
 
 class URLPattern(str):
@@ -109,9 +111,14 @@ def as_topic(obj: Any) -> str:
     ...     __mercure_sse_topic__ = "/books/1"
     >>> as_topic(Book()), as_topic("news")
     ('/books/1', 'news')
+
+    Raises:
+        ValueError: a variable of a template that is not defined. Its text is empty, and an empty topic is a mistake.
     """
     if isinstance(obj, (URLPattern, Selector)):
         return obj
+    if isinstance(obj, Undefined):
+        raise ValueError(f"topic: the template has no value for {obj._undefined_name or 'it'}: give it to the template")
     if isinstance(obj, (bytes, bytearray)):
         return bytes(obj).decode()
     found = getattr(obj, "__mercure_sse_topic__", None)
@@ -126,10 +133,16 @@ def as_topics(topics: Any) -> list[str]:
 
     >>> as_topics("a"), as_topics(("a", 1)), as_topics(None)
     (['a'], ['a', '1'], [])
+
+    Raises:
+        ValueError: an iterator, such as a generator: what is read once is not there for the token of a URL. Or as in
+            :func:`as_topic`.
     """
     if topics is None:
         return []
-    if isinstance(topics, (list, tuple, set, frozenset)):
+    if isinstance(topics, Iterator):
+        raise ValueError("topics: an iterator can be read only once: write list(...) around it")
+    if isinstance(topics, (list, tuple, set, frozenset, KeysView, ValuesView)):
         return [as_topic(each) for each in topics]
     return [as_topic(topics)]
 
