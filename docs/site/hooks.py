@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from markdown import Markdown
+from markdown.blockprocessors import build_block_parser
 from markdown.extensions import Extension
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -32,10 +33,13 @@ class _TwoSpaces(Extension):
 
     def extendMarkdown(self, md: Markdown) -> None:
         md.tab_length = 2
+        # Its parts have read the length when they were made.
+        md.parser = build_block_parser(md)
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    config.markdown_extensions.append(_TwoSpaces())  # type: ignore[arg-type]
+    # The first: the others add to its parser.
+    config.markdown_extensions.insert(0, _TwoSpaces())  # type: ignore[arg-type]
     config.mdx_configs["toc"]["slugify"] = slug
     return config
 

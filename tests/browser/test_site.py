@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import functools
 import http.server
+import json
 import subprocess
 import threading
+from collections import Counter
 from collections.abc import Iterator
+from html.parser import HTMLParser
 from pathlib import Path
+from typing import Literal
 
 import pytest
+from markdown_it import MarkdownIt
 from playwright.sync_api import Browser, Page, expect
 
 from browser.launch import IN_CHROMIUM, new_context
@@ -34,8 +39,6 @@ FAULTS = """() => {
   for (const field of document.querySelectorAll("article :is(input, select, textarea):not([disabled])")) {
     if (!field.labels?.length && !field.ariaLabel) faults.push(`no name for ${field.outerHTML}`);
   }
-  const width = document.documentElement.scrollWidth;
-  if (width > innerWidth) faults.push(`${width} pixels wide in a window of ${innerWidth}`);
   return faults;
 }"""
 
@@ -71,11 +74,10 @@ def site(folder: Path) -> Iterator[str]:
 class Reader:
     """A page that remembers what it asked others for, and what went wrong."""
 
-    def __init__(self, browser: Browser, home: str, width: int, scheme: str) -> None:
+    def __init__(self, browser: Browser, home: str) -> None:
         self.context, self.faults = new_context(browser), list[str]()
         self.page: Page = self.context.new_page()
-        self.page.set_viewport_size({"width": width, "height": 800})
-        self.page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        self.shows(DESK, "light")
         self.page.on("request", lambda request: self._asked(request.url, home))
         self.page.on("console", lambda line: self._said(line.type, line.text))
         self.page.on("pageerror", lambda error: self.faults.append(f"{self.page.url}: {error}"))
@@ -89,30 +91,68 @@ class Reader:
         if kind in ("error", "warning"):
             self.faults.append(f"{self.page.url}: {text}")
 
+    def shows(self, width: int, scheme: Literal["light", "dark"]) -> None:
+        self.page.set_viewport_size({"width": width, "height": 800})
+        self.page.emulate_media(color_scheme=scheme)
+        if (found := self.page.evaluate("document.documentElement.scrollWidth")) > width:
+            self.faults.append(f"{self.page.url} is {found} pixels wide in a window of {width}")
+
     def read(self, url: str) -> None:
         self.page.goto(url)
         self.faults += [f"{url}: {fault}" for fault in self.page.evaluate(FAULTS)]
 
 
 @IN_CHROMIUM
-@pytest.mark.parametrize(("width", "scheme"), [(DESK, "light"), (PHONE, "dark")])
-def test_every_page_loads_whole_and_asks_nobody_else(
-    browser: Browser, folder: Path, site: str, width: int, scheme: str
-) -> None:
-    reader = Reader(browser, site, width, scheme)
+def test_every_page_loads_whole_and_asks_nobody_else(browser: Browser, folder: Path, site: str) -> None:
+    """On a desk and on a phone, in light and in dark."""
+    reader = Reader(browser, site)
+    # The worker of the search would read the whole site for each page.
+    index = json.loads((folder / "search" / "search_index.json").read_text(encoding="utf-8"))
+    reader.page.route("**/search_index.json", lambda route: route.fulfill(json={**index, "docs": []}))
     pages = sorted(str(path.relative_to(folder)) for path in folder.glob("**/*.html") if path.name != "404.html")
     assert {"index.html", "start.html", "configuration.html", "reference/python.html"} <= set(pages)
     for page in pages:
         reader.read(site + page)
+        reader.shows(PHONE, "dark")
+        reader.shows(DESK, "light")
     reader.context.close()
     assert reader.faults == []
+
+
+class Elements(HTMLParser):
+    """Counts the elements of a text, or of the article of a page."""
+
+    COUNTED = ("blockquote", "em", "h1", "h2", "h3", "h4", "img", "li", "ol", "p", "pre", "strong", "table", "tr", "ul")
+
+    def __init__(self, html: str, is_page: bool) -> None:
+        super().__init__()
+        self.found, self.counts = Counter[str](), not is_page
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self.counts |= tag == "article"
+        if self.counts and tag in self.COUNTED:
+            self.found[tag] += 1
+
+    def handle_endtag(self, tag: str) -> None:
+        self.counts &= tag != "article"
+
+
+def test_github_shows_the_same_lists_tables_and_blocks_of_code(folder: Path) -> None:
+    github = MarkdownIt("commonmark").enable("table")
+    pages = sorted((ROOT / "docs").glob("**/*.md"))
+    assert len(pages) > 20
+    for page in pages:
+        built = folder / page.relative_to(ROOT / "docs").with_suffix(".html")
+        expected = Elements(github.render(page.read_text(encoding="utf-8")), is_page=False).found
+        assert Elements(built.read_text(encoding="utf-8"), is_page=True).found == expected, page.name
 
 
 @IN_CHROMIUM
 @pytest.mark.parametrize("home", ["served", "opened from the disk"])
 def test_the_search_finds_a_setting(browser: Browser, folder: Path, site: str, home: str) -> None:
     url = site if home == "served" else folder.as_uri() + "/"
-    reader = Reader(browser, url, DESK, "light")
+    reader = Reader(browser, url)
     reader.read(url + "index.html")
     field, results = reader.page.get_by_role("textbox", name="Search"), reader.page.locator(".md-search-result__link")
     field.click()
@@ -129,7 +169,7 @@ def test_the_search_finds_a_setting(browser: Browser, folder: Path, site: str, h
 @IN_CHROMIUM
 def test_a_request_to_another_origin_is_noticed(browser: Browser, site: str) -> None:
     """The test above can fail."""
-    reader = Reader(browser, site, DESK, "light")
+    reader = Reader(browser, site)
     reader.read(site + "index.html")
     with reader.page.expect_event("requestfailed"):
         reader.page.evaluate("fetch('http://127.0.0.1:1/').catch(() => {})")
