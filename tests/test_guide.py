@@ -18,7 +18,8 @@ TEMPLATES = {"_message.html": "<p>{{ message.text }}</p>", "_item.html": "<li>{{
 def run(monkeypatch):
     """Runs the code of a page; returns the names that it makes."""
     monkeypatch.setenv("FLASK_DEBUG", "1")
-    monkeypatch.setenv("SECRET_KEY", "at least 32 random bytes, please")
+    for name in ("SECRET_KEY", "MERCURE_SUBSCRIBER_SECRET_KEY", "MERCURE_PUBLISHER_SECRET_KEY"):
+        monkeypatch.setenv(name, "at least 32 random bytes, please")
 
     def run(name):
         names = {"__name__": "guide"}
@@ -119,13 +120,26 @@ def test_the_views_of_the_examples_answer(run, mercure_subscriber):
     reader = mercure_subscriber("/books/5", mercure=names["mercure"])
     published = names["app"].test_client().post("/books/5").json["id"]
     assert reader.received(1)[0].id == published
-    private = run("how-to/private-updates")["app"].test_client()
-    assert private.get("/inbox").status_code == 403
-    with private.session_transaction() as session:
-        session["user"] = 7
-    assert "mercureAuthorization=ey" in private.get("/inbox").headers["Set-Cookie"]
-    assert "mercureAuthorization=;" in private.post("/logout").headers["Set-Cookie"]
     assert 'rel="mercure"' in run("how-to/discovery")["app"].test_client().get("/books/5").headers["Link"]
+
+
+def test_a_private_update_reaches_its_user_until_the_logout(run, serve, open_stream):
+    names = run("how-to/private-updates")
+    names["app"].jinja_loader = DictLoader({"inbox.html": Document("how-to/private-updates").blocks("html")[0]})
+    client = names["app"].test_client()
+    assert client.get("/inbox").status_code == 403
+    with client.session_transaction() as session:
+        session["user"] = 7
+    page = client.get("/inbox")
+    (query,) = re.findall(r'subscribe\("[^?]*\?(.*?)"\)', page.text)
+    cookie = page.headers["Set-Cookie"].partition(";")[0]
+    stream = open_stream(f"{serve(names['app'])}/.well-known/mercure?{query}", {"Cookie": cookie})
+    assert stream.opens()
+    assert client.post("/greet/8").status_code == 204
+    assert client.post("/greet/7").status_code == 204
+    assert stream.event()["data"] == '{"text": "for you"}'
+    assert any("mercureAuthorization=;" in each for each in client.post("/logout").headers.getlist("Set-Cookie"))
+    assert client.get("/inbox").status_code == 403
 
 
 def test_the_cookie_follows_the_login_of_the_example(run):
@@ -136,32 +150,44 @@ def test_the_cookie_follows_the_login_of_the_example(run):
     assert any("mercureAuthorization=ey" in each for each in client.post("/login/7").headers.getlist("Set-Cookie"))
     renewed = client.get("/_mercure/token")
     assert (renewed.status_code, renewed.headers["Cache-Control"]) == (204, "no-store")
+    assert any("mercureAuthorization=;" in each for each in client.post("/logout").headers.getlist("Set-Cookie"))
 
 
 def test_the_guard_of_the_example_leaves_the_hub_alone(run):
     client = run("how-to/csrf")["app"].test_client()
     assert client.get("/page").status_code == 302
     assert client.get("/static/a").status_code == 404
-    assert client.get("/.well-known/mercure").status_code == 400, "no topic"
+    assert client.get("/.well-known/mercure?topic=/a").status_code == 401, "no token: no public update either"
     assert client.post("/.well-known/mercure").status_code == 405, "and no CSRF token is asked for"
 
 
 def test_members_and_signals_of_the_example(run, serve, open_stream, capsys, wait_until):
     names = run("how-to/presence")
     url = serve(names["app"])
-    token = names["mercure"].create_subscription_jwt("/rooms/1")
-    open_stream(f"{url}/.well-known/mercure?topic=/rooms/1", {"Authorization": f"Bearer {token}"}).first_bytes()
-    wait_until(lambda: "{'user_id': 7} reads /rooms/1" in capsys.readouterr().out)
-    assert json.loads(Request("GET", f"{url}/rooms/1/members").body) == [{"user_id": 7}]
+    client, cookie, _ = member_of_the_example(names)
+    open_stream(f"{url}/.well-known/mercure?topic=/rooms/lobby", {"Cookie": cookie}).first_bytes()
+    wait_until(lambda: "{'user_id': 7} reads /rooms/lobby" in capsys.readouterr().out)
+    assert client.get("/rooms/lobby/members").json == [{"user_id": 7}]
+    assert client.get("/rooms/staff/members").status_code == client.get("/rooms/staff").status_code == 403
+
+
+def member_of_the_example(names):
+    """A member of the lobby, the cookie for its hub, and its page of the lobby."""
+    names["app"].jinja_loader = DictLoader({"room.html": Document("how-to/presence").blocks("html")[0]})
+    client = names["app"].test_client()
+    with client.session_transaction() as session:
+        session.update(user=7, rooms=["lobby"])
+    page = client.get("/rooms/lobby")
+    return client, page.headers["Set-Cookie"].partition(";")[0], page.text
 
 
 def test_the_page_of_the_example_hears_who_comes(run, serve, open_stream):
     names = run("how-to/presence")
-    (page,) = Document("how-to/presence").blocks("html")
-    (expression,) = re.findall(r'EventSource\("(\{\{.*?\}\})"\)', page)
-    with names["app"].test_request_context():
-        query = names["app"].jinja_env.from_string(expression).render().partition("?")[2]
-    stream = open_stream(f"{serve(names['app'])}/.well-known/mercure?{query}")
+    url = serve(names["app"])
+    _, cookie, page = member_of_the_example(names)
+    (query,) = re.findall(r'EventSource\("[^?]*\?(.*?)"\)', page)
+    assert "authorization=" not in query
+    stream = open_stream(f"{url}/.well-known/mercure?{query}", {"Cookie": cookie})
     event = stream.event()
     assert f'addEventListener("{event["event"]}"' in page
     assert json.loads(event["data"])["active"] is True

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from jinja2 import DictLoader
 
 from clients import Request
 from documents import Document
@@ -18,6 +19,7 @@ def run(serve, token):
         names = {"__name__": "moved"}
         (code,) = PAGES[name].blocks("python")
         exec(code, names)
+        names["app"].jinja_loader = DictLoader({"room.html": "a room", "greetings.html": "greetings"})
         return names, serve(names["app"])
 
     return start
@@ -28,7 +30,7 @@ def page_url(names, library):
     snippet = PAGES[library].blocks("html")[0]
     (expression,) = re.findall(r'new EventSource\("(\{\{.*?\}\})"\)', snippet)
     with names["app"].test_request_context():
-        rendered = names["app"].jinja_env.from_string(expression).render(user=7)
+        rendered = names["app"].jinja_env.from_string(expression).render(user=7, room="lobby")
     return rendered.partition("?")[2]
 
 
@@ -58,13 +60,23 @@ def test_flask_sse(run, open_stream):
 
 def test_flask_socketio(run, open_stream, capsys, wait_until):
     names, url = run("flask-socketio")
-    stream = open_stream(f"{url}/.well-known/mercure?{page_url(names, 'flask-socketio')}")
-    assert stream.opens()
-    body = b'{"text": "hello"}'
-    sent = Request("POST", f"{url}/rooms/lobby/messages", {"Content-Type": "application/json"}, body)
-    assert sent.status == 204
+    client = names["app"].test_client()
+    assert client.get("/rooms/lobby").status_code == 403
+    assert client.post("/rooms/lobby/messages", json={"text": "hello"}).status_code == 403
+    with client.session_transaction() as session:
+        session.update(user="Ada", rooms=["lobby", "staff"])
+    hub = f"{url}/.well-known/mercure?{page_url(names, 'flask-socketio')}"
+    stranger = open_stream(hub)
+    assert stranger.opens()
+    cookie = client.get("/rooms/lobby").headers["Set-Cookie"].partition(";")[0]
+    # The page sends before its stream is open.
+    assert client.post("/rooms/staff/messages", json={"text": "not here"}).status_code == 204
+    assert client.post("/rooms/lobby/messages", json={"text": "hello"}).status_code == 204
+    stream = open_stream(hub, {"Cookie": cookie})
     event = stream.event()
-    assert (event["event"], event["data"]) == ("message", '{"from": "somebody", "text": "hello"}')
+    assert (event["event"], event["data"]) == ("message", '{"from": "Ada", "text": "hello"}')
+    names["mercure"].publish("/rooms/lobby", "for all")
+    assert stranger.event()["data"] == "for all", "nothing private before"
     stream.close()
     wait_until(lambda: "somebody has left /rooms/lobby" in capsys.readouterr().out)
 

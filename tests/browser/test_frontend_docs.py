@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from flask import Flask, render_template_string
+from flask import Flask, render_template_string, session
 from jinja2 import DictLoader
-from playwright.sync_api import BrowserContext, expect
+from playwright.sync_api import Browser, BrowserContext, expect
 
 from browser.front_site import Libraries
 from documents import Document
@@ -99,15 +99,34 @@ def test_the_bar_of_the_guide_stands_where_the_job_is(
 
 
 def test_the_list_of_the_guide_shows_who_is_there(
-    context: BrowserContext, prepare: Callable[[str], dict[str, Any]], serve: Any
+    browser: Browser, prepare: Callable[[str], dict[str, Any]], serve: Any
 ) -> None:
     document = Document("how-to/presence")
     names = prepare(document.blocks("python")[0])
     (template,) = document.blocks("html")
-    names["app"].add_url_rule("/", "page", lambda: render_template_string(template))
-    page = context.new_page()
-    page.goto(serve(names["app"]))
-    expect(page.locator("#members")).to_have_text("7")
+    app = names["app"]
+    app.jinja_loader = DictLoader({"room.html": template})
+
+    @app.get("/login/<user>")
+    def login(user: str) -> str:
+        session.update(user=user, rooms=["lobby"])
+        return "Hello."
+
+    url = serve(app)
+    first, second = browser.new_context(), browser.new_context()
+    try:
+        for name, context in (("Ada", first), ("Bob", second)):
+            context.request.get(f"{url}/login/{name}")
+            context.new_page().goto(f"{url}/rooms/lobby")
+            expect(context.pages[0].locator("#members")).to_contain_text(name)
+        expect(first.pages[0].locator("#members")).to_have_text("Ada, Bob")
+        # The second page began with a list that named the first.
+        expect(second.pages[0].locator("#members")).to_have_text("Ada, Bob")
+        second.pages[0].close()
+        expect(first.pages[0].locator("#members")).to_have_text("Ada")
+    finally:
+        first.close()
+        second.close()
 
 
 def test_a_page_of_the_guide_sends_a_token_itself(
@@ -119,16 +138,35 @@ def test_a_page_of_the_guide_sends_a_token_itself(
     template = (
         "{{ mercure_client() }}<p id='heard'></p>"
         "<script>function show(text) { document.querySelector('#heard').textContent = text; }</script>"
-        + document.blocks("html")[0]
+        + document.block("html", "{ token }")
     )
     topic = mercure.topic("/users/{}", 7)
-    app.add_url_rule("/", "page", lambda: render_template_string(template, topics=[topic]))
+    app.add_url_rule("/page", "page", lambda: render_template_string(template, topics=[topic]))
     url = serve(app)
     context.request.post(f"{url}/login/7")
     page = context.new_page()
     with page.expect_request(lambda request: "authorization" in request.headers):
-        page.goto(url)
+        page.goto(f"{url}/page")
     mercure.publish(topic, "for you", private=True)
+    expect(page.locator("#heard")).to_have_text("for you")
+
+
+def test_a_page_of_the_guide_shows_a_user_what_is_private(
+    context: BrowserContext, prepare: Callable[[str], dict[str, Any]], serve: Any
+) -> None:
+    document = Document("how-to/flask-login")
+    names = prepare(document.blocks("python")[0])
+    app, mercure = names["app"], names["mercure"]
+    app.jinja_loader = DictLoader({"home.html": document.block("html", "current_user")})
+    url = serve(app)
+    page = context.new_page()
+    page.goto(url)
+    expect(page.locator("script[type=module]")).to_have_count(0)
+    context.request.post(f"{url}/login/7")
+    with page.expect_response(lambda response: "/.well-known/mercure?" in response.url):
+        page.goto(url)
+    mercure.publish("/users/8", "for another", private=True)
+    mercure.publish("/users/7", "for you", private=True)
     expect(page.locator("#heard")).to_have_text("for you")
 
 
