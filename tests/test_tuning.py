@@ -37,6 +37,7 @@ def test_the_formulas_of_the_page_are_those_of_its_script():
     for text, name, factor in (
         (r"(\d+) MB \+", "hubBytes", 1e6),
         (r". (\d+) KB\. Grants", "streamBytes", 1e3),
+        (r". (\d+) KB, for a moment", "returningBytes", 1e3),
         (r". (\d+) KB \|", "socketBytes", 1e3),
         (r"`rate` . (\d+) µs", "deliverySeconds", 1e-6),
         (r"one in (\d+) seconds", "aliveEvery", 1),
@@ -44,10 +45,41 @@ def test_the_formulas_of_the_page_are_those_of_its_script():
         (r"÷ 3,600 . (\d+) µs", "connectSeconds", 1e-6),
         (r"\(`bytes` \+ (\d+) \+", "eventBytes", 1),
         (r"\+ (\d+)\) . 8 bit", "packetBytes", 1),
-        (r"\(`bytes` \+ (\d+)\)\.", "logBytes", 1),
+        (r"\(`bytes` \+ (\d+)\), 64 MiB", "logBytes", 1),
+        (r"\(`bytes` \+ (\d+)\), since", "storeBytes", 1),
+        (r"\(`history` \+ ([\d,]+)\)", "storeMargin", 1),
     ):
-        (written,) = re.findall(text, formulas)
-        assert abs(int(written) * factor - number(name)) < 1e-9 * factor, name
+        written = {found.replace(",", "") for found in re.findall(text, formulas)}
+        assert len(written) == 1, name
+        assert abs(int(written.pop()) * factor - number(name)) < 1e-9 * factor, name
+
+
+def test_the_room_that_the_lines_make_is_enough_for_the_streams_that_they_name():
+    (streams,) = re.findall(r"^max_subscribers = (\d+)", PAGE.text, re.MULTILINE)
+    (files,) = re.findall(r"write `LimitNOFILE=(\d+)` into its unit", PAGE.text)
+    assert int(files) >= int(streams) / 7 * 8 + 80
+
+
+def test_no_connection_to_elsewhere_takes_a_port_on_which_the_hub_listens():
+    (first,) = re.findall(r"^net\.ipv4\.ip_local_port_range = (\d+) ", PAGE.text, re.MULTILINE)
+    ports = {
+        int(port)
+        for name in ("configuration", "operations")
+        for port in re.findall(r"\w:(\d{4,5})\b", Document(name).text)
+    }
+    assert {5500, 5501} <= ports
+    assert max(ports) < int(first)
+
+
+def test_the_page_for_operators_says_what_the_calculator_says():
+    (row,) = re.findall(r"^\| 100000 \| 0 \|.*", PAGE.text, re.MULTILINE)
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    process, returning, kernel, _, _, cores, _, files = cells[4:]
+    text = " ".join(Document("operations").text.split())
+    assert (
+        f"take {process}, {kernel} of the kernel, {int(files):,} open files and {cores} processor cores, "
+        f"and {returning} for a moment"
+    ) in text
 
 
 def test_the_bytes_beside_the_data_are_counted_on_the_wire(mercure, hub_url):

@@ -2,6 +2,7 @@
 const NUMBERS = {
   hubBytes: 20e6, // the process without streams, with the history in memory apart
   streamBytes: 2000, // of the process, for each stream
+  returningBytes: 10e3, // of the process, for each stream, while all come back at once
   socketBytes: 5000, // of the kernel, for each stream
   deliverySeconds: 8e-6, // processor time of one event for one stream
   aliveSeconds: 30e-6, // processor time of one sign of life for one stream
@@ -10,7 +11,9 @@ const NUMBERS = {
   lifetimeSeconds: 3600, // max_lifetime
   eventBytes: 65, // beside the data: id, field names, line ends and chunk of HTTP/1.1
   packetBytes: 66, // Ethernet, IP and TCP, for each event
-  logBytes: 750, // beside the data, for each update in the log in memory; stores take less
+  logBytes: 750, // beside the data, for each update in the log in memory
+  storeBytes: 490, // the same in Redis
+  storeMargin: 16384, // updates that a store keeps beyond the history, for nodes that lag
 };
 
 /**
@@ -26,8 +29,10 @@ function estimate(streams, rate, bytes, history) {
   const alive = rate < 1 / NUMBERS.aliveEvery ? 1 / NUMBERS.aliveEvery : 0;
   return {
     processBytes: NUMBERS.hubBytes + streams * NUMBERS.streamBytes,
+    returningBytes: NUMBERS.hubBytes + streams * NUMBERS.returningBytes,
     kernelBytes: streams * NUMBERS.socketBytes,
     logBytes: history * (bytes + NUMBERS.logBytes),
+    storeBytes: (history + NUMBERS.storeMargin) * (bytes + NUMBERS.storeBytes),
     cores:
       streams * (rate * NUMBERS.deliverySeconds + alive * NUMBERS.aliveSeconds) +
       (streams / NUMBERS.lifetimeSeconds) * NUMBERS.connectSeconds,
@@ -55,8 +60,10 @@ function said(streams, rate, bytes, history) {
   const memory = ["B", "KB", "MB", "GB", "TB"];
   return {
     "memory of the process": inUnits(found.processBytes, 1000, memory),
+    "memory while all come back": inUnits(found.returningBytes, 1000, memory),
     "memory of the kernel": inUnits(found.kernelBytes, 1000, memory),
-    "the log": inUnits(found.logBytes, 1000, memory),
+    "the log in memory": inUnits(found.logBytes, 1000, memory),
+    "the log in Redis": inUnits(found.storeBytes, 1000, memory),
     "processor cores": rounded(found.cores),
     network: inUnits(found.bitsPerSecond, 1000, ["bit/s", "kbit/s", "Mbit/s", "Gbit/s"]),
     "open files": String(found.openFiles),
