@@ -31,13 +31,17 @@ COMMON = {
     *("connection", "content-length", "content-type", "date", "transfer-encoding", "vary"),
     *("access-control-allow-credentials", "access-control-allow-origin", "access-control-expose-headers"),
 }
+# The operations below the path of all subscriptions.
+LISTINGS = ("listSubscriptionsOfTopic", "readSubscription", "listSubscriptionsOfMatcher", "readSubscriptionOfMatcher")
 # Answers that no request brings about at will. Tests of crates do: that of all refusals, and those of failing stores.
 ELSEWHERE = {
+    # Of a hub inside an application, which publishes by a function.
+    ("publish", "405"),
     ("publish", "408"),
     ("publish", "503"),
     ("publish", "507"),
     ("subscribe", "503"),
-    ("listSubscriptions", "503"),
+    *((operation, "503") for operation in ("listSubscriptions", *LISTINGS)),
     ("healthz", "503"),
 }
 
@@ -252,6 +256,18 @@ def test_an_answer_is_as_documented(hub: Hub, operation: str, status: str, send:
     compare(operation, status, send(hub))
 
 
+@pytest.mark.parametrize("operation", LISTINGS)
+def test_a_listing_that_has_not_changed_and_one_that_is_sent_are_answered_as_documented(
+    hub: Hub, operation: str
+) -> None:
+    token = reader_1_0() if operation.endswith("Matcher") else READER
+    one = subscription(hub, token)
+    path = one if operation.startswith("read") else one.rpartition("/")[0]
+    unchanged = {**token, "If-None-Match": hub.send("GET", path, token).headers["ETag"]}
+    compare(operation, "304", hub.send("GET", path, unchanged))
+    compare(operation, "405", hub.send("POST", path, token))
+
+
 @pytest.mark.parametrize("query", ["?match=a", "?match_urlpattern=/a/:b", "?topic=a&lastEventID=earliest", "?topic=*"])
 def test_a_stream_begins_as_documented(hub: Hub, query: str) -> None:
     stream = hub.open(query)
@@ -272,6 +288,7 @@ def test_a_hub_that_is_full_or_stops_answers_as_documented(other: Hub) -> None:
 def test_every_documented_answer_is_compared() -> None:
     documented = {(name, status) for name, operation in operations().items() for status in operation["responses"]}
     others = {("subscribe", "200"), ("subscribe", "429"), ("reload", "422"), ("readyz", "503")}
+    others |= {(operation, status) for operation in LISTINGS for status in ("304", "405")}
     assert {(operation, status) for operation, status, _ in CASES} | others | ELSEWHERE == documented
 
 
