@@ -195,7 +195,7 @@ check: actionlint
 
 docs: $(DOCS_VENV)/.tools
 	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --strict --quiet
-	@echo "Open .build/site/index.html"
+	@echo "Open .build/site/index.html. The links to other sites are in .build/external-links.txt: nothing has fetched them"
 
 reference: $(TEST_VENV)/.tools
 	cargo build --locked --quiet -p petasos

@@ -24,6 +24,8 @@ log = logging.getLogger("mkdocs.hooks")
 ROOT = Path(__file__).parent.parent.parent
 # Documents at the root of the repository that are pages of the site.
 ROOT_PAGES = ("CHANGELOG.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md")
+# The links to other sites, and the files that have them.
+_external: dict[str, set[str]] = {}
 _LINK = re.compile(r"(\]\()([^)\s#]+)((?:#[^)\s]*)?\))")
 _FENCE = re.compile(r"^\s*(`{3,}|~{3,})")
 
@@ -59,6 +61,12 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
+def on_post_build(config: MkDocsConfig) -> None:
+    """Lists the links to other sites. Nothing here fetches them: a build must not depend on others."""
+    listed = [f"{url}  {', '.join(sorted(pages))}\n" for url, pages in sorted(_external.items())]
+    Path(config.site_dir).with_name("external-links.txt").write_text("".join(listed), encoding="utf-8")
+
+
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     if page.is_homepage:
         # Its tables are the navigation.
@@ -71,6 +79,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         if target is None:
             log.warning("%s links to %s, which is not there", place, match[2])
             return match[0]
+        if "://" in match[2]:
+            _external.setdefault(match[2], set()).add(place)
         return match[1] + target + match[3]
 
     return outside_code(markdown, lambda text: _LINK.sub(link, text))
