@@ -1,4 +1,4 @@
-"""The code in docs/ runs as it stands, page by page, one block after the other, in an application in debug mode."""
+"""The code in docs/ runs as it stands, page by page, one block after the other, in any mode of the application."""
 
 import json
 import re
@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from apscheduler.events import EVENT_SCHEDULER_STARTED
 from jinja2 import DictLoader
 
 from clients import PATIENCE, Request
@@ -17,7 +18,8 @@ TEMPLATES = {"_message.html": "<p>{{ message.text }}</p>", "_item.html": "<li>{{
 @pytest.fixture
 def run(monkeypatch):
     """Runs the code of a page; returns the names that it makes."""
-    monkeypatch.setenv("FLASK_DEBUG", "1")
+    # Debug mode would hide that a page needs a setting in a worker of gunicorn or Celery, or in a script.
+    monkeypatch.setenv("FLASK_DEBUG", "0")
     for name in ("SECRET_KEY", "MERCURE_SUBSCRIBER_SECRET_KEY", "MERCURE_PUBLISHER_SECRET_KEY"):
         monkeypatch.setenv(name, "at least 32 random bytes, please")
 
@@ -49,7 +51,10 @@ def test_the_code_of_a_page_runs(name, run):
 
 
 def test_what_the_examples_publish_arrives(run, published):
-    first, second, *others = published(run("how-to/publish"), ["/books/{id}", "/books"], 6)
+    names = run("how-to/publish")
+    # These three are published where they stand, before the view is called.
+    assert names["app"].test_client().post("/books").status_code == 201
+    *others, first, second = published(names, ["/books/{id}", "/books"], 6)
     assert first.json() == {"title": "Walden"}
     assert (second.id, second.type, second.json()) == ("urn:uuid:my-own", "book", {"title": "Walden"})
     assert [event.data for event in others] == [
@@ -80,7 +85,9 @@ def test_the_typed_event_of_the_example_is_published(run, published):
 
 
 def test_what_is_published_in_the_background_arrives(run, published):
-    assert published(run("how-to/background"), "/books", 1)[0].json() == {"title": "Walden"}
+    names = run("how-to/background")
+    assert names["app"].test_client().post("/books").status_code == 202
+    assert published(names, "/books", 1)[0].json() == {"title": "Walden"}
 
 
 def test_an_error_of_the_hub_is_answered(run, monkeypatch):
@@ -101,11 +108,23 @@ def test_jobs_and_commands_of_the_guide_publish(run, mercure_subscriber):
     assert [event.json()["percent"] for event in reader.received(5)] == [0, 25, 50, 75, 100]
     # RQ calls the function by its name in a module. This one has none.
     names["queue"].enqueue = lambda function, *arguments: function(*arguments)
-    assert names["app"].test_client().post("/exports/8").status_code == 202
-    assert reader.received(10)[-1].json() == {"percent": 100}
-    names["scheduler"].get_jobs()[0].func()
-    names["app"].test_cli_runner().invoke(args=["announce"])
-    assert [event.data for event in reader.received(12)[-2:]] == ["a minute has passed", "maintenance at noon"]
+    assert names["app"].test_client().post("/reports/8").status_code == 202
+    assert reader.received(6)[-1].json() == {"percent": 100}
+    scheduler, runner = names["scheduler"], names["app"].test_cli_runner()
+    scheduler.get_jobs()[0].func()
+    runner.invoke(args=["announce"])
+    assert [event.data for event in reader.received(8)[-2:]] == ["a minute has passed", "maintenance at noon"]
+    scheduler.add_listener(lambda event: scheduler.shutdown(wait=False), EVENT_SCHEDULER_STARTED)
+    assert runner.invoke(args=["schedule"]).exit_code == 0
+
+
+def test_a_view_of_the_guide_starts_the_task_and_shows_its_page(run):
+    names = run("how-to/celery")
+    started = []
+    names["export"].delay = started.append
+    names["app"].jinja_loader = DictLoader({"export.html": Document("how-to/celery").blocks("html")[0]})
+    page = names["app"].test_client().post("/exports", follow_redirects=True)
+    assert f"%2Fjobs%2F{started[0]}&lastEventID=earliest" in page.text
 
 
 def test_the_page_of_the_example_misses_nothing(run, serve, open_stream):
@@ -206,10 +225,10 @@ def test_a_host_that_the_example_does_not_name_is_refused(run):
     assert client.get(hub, base_url="http://other.example").status_code == 400
 
 
-def test_the_test_of_the_guide_passes(tmp_path):
-    imports = "from flask import Flask\nfrom flask_mercure_sse import MercureSSE\n"
-    test = Document("how-to/testing").block("python", "test_a_new_title_is_announced")
-    (tmp_path / "test_books.py").write_text(imports + test)
+def test_the_tests_of_the_guide_pass(tmp_path):
+    (tmp_path / "app.py").write_text(Document("start").blocks("python")[0])
+    for name in ("test_books.py", "test_app.py"):
+        (tmp_path / name).write_text(Document("how-to/testing").block("python", f"# {name}\n"))
     command = [sys.executable, "-W", "error", "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
     ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=2 * PATIENCE, check=False)
     assert ran.returncode == 0, ran.stdout
