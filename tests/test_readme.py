@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 
 import pytest
-from flask import make_response, render_template
 
 README = Path(__file__).parent.parent / "README.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
@@ -12,13 +11,9 @@ BLOCKS = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8")
 
 @pytest.fixture
 def readme(monkeypatch):
-    """The names that the first block makes, with the embedded hub on."""
-    monkeypatch.setenv("FLASK_DEBUG", "1")
-    names = {
-        "__name__": "readme",
-        "make_response": make_response,
-        "render_template": render_template,
-    }
+    """The names that the first block makes."""
+    monkeypatch.setenv("FLASK_DEBUG", "0")
+    names = {"__name__": "readme"}
     exec(BLOCKS[0], names)
     names["app"].config["SECRET_KEY"] = "k" * 32
     return names

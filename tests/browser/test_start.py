@@ -47,7 +47,7 @@ def folder(tmp_path: Path, variables: dict[str, str]) -> Path:
     script = f"set -e\n{PIP}{INSTALL}\npwd"
     done = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=variables, capture_output=True, text=True)
     asked, place = done.stdout.splitlines()
-    assert (done.returncode, asked) == (0, "pip install flask-mercure-sse"), done.stderr
+    assert (done.returncode, asked) == (0, "pip install flask-mercure-sse>=0.5"), done.stderr
     for name, content in FILES.items():
         path = Path(place, name)
         path.parent.mkdir(exist_ok=True)
