@@ -61,13 +61,11 @@ def main() -> int:
 
 
 def build(parts: list[str], targets: list[str]) -> Iterator[Path]:
-    """Builds the parts, the quick ones first. Yields what it has made."""
+    """Builds the parts. Yields what it has made."""
     if "sdist" in parts:
         say("source distribution")
         maturin("sdist")
         yield checked(OUT / f"flask_mercure_sse-{VERSION.for_python()}.tar.gz")
-    if "sbom" in parts:
-        yield from (bill_of_materials(target) for target in targets)
     texts = None
     for target in targets:
         if "wheel" in parts:
@@ -85,6 +83,8 @@ def build(parts: list[str], targets: list[str]) -> Iterator[Path]:
         # musl's allocator is slow, and each system with dpkg or rpm has glibc.
         if target.endswith("-gnu"):
             yield from (getattr(packages, part)(hub, OUT) for part in ("deb", "rpm") if part in parts)
+    if "sbom" in parts:
+        yield from (bill_of_materials(target) for target in targets)
 
 
 def possible_targets() -> list[str]:
@@ -220,12 +220,21 @@ def install_target(target: str) -> None:
         run("rustup", "--quiet", "target", "add", target)
 
 
+def flags() -> str:
+    """Options of rustc that keep the folders of this machine out of what is built: messages of panics name files."""
+    cargo = os.environ.get("CARGO_HOME", Path.home() / ".cargo")
+    prefixes = {f"{cargo}/registry/src": "crates", str(ROOT): "petasos"}
+    return " ".join([os.environ.get("RUSTFLAGS", ""), *(f"--remap-path-prefix={a}={b}" for a, b in prefixes.items())])
+
+
 def run(*command: str | Path, cwd: Path = ROOT) -> None:
     path = os.pathsep.join([*map(str, TOOLS), os.environ["PATH"]])
     program = shutil.which(command[0], path=path)
     if program is None:
         raise SystemExit(f"{command[0]} is missing: make dist installs it")
-    ran = subprocess.run([program, *command[1:]], cwd=cwd, env={**os.environ, "PATH": path}, check=False)
+    ran = subprocess.run(
+        [program, *command[1:]], cwd=cwd, env={**os.environ, "PATH": path, "RUSTFLAGS": flags()}, check=False
+    )
     if ran.returncode != 0:
         raise SystemExit(f"this failed: {' '.join(map(str, command))}")
 
