@@ -23,6 +23,7 @@ use petasos_hub::{
 };
 use petasos_transports::{Options, Retention, open};
 use tempfile::TempDir;
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use self::kit::{
@@ -101,6 +102,14 @@ fn a_disk_too_small_for_what_is_set_aside_is_ready_again_once_an_update_fits() {
 fn what_a_publisher_was_told_to_have_failed_is_not_there_when_the_disk_goes_on() {
     let (disk, directory) = (Disk::build(), TempDir::new().expect("a directory"));
     assert!(run("child_whose_disk_hangs", &directory, &disk), "see the child's output");
+}
+
+#[test]
+fn a_publisher_that_gets_an_error_at_the_last_moment_finds_its_update_refused() {
+    for child in ["child_whose_disk_goes_on_late", "child_whose_disk_hangs_again"] {
+        let (disk, directory) = (Disk::build(), TempDir::new().expect("a directory"));
+        assert!(run(child, &directory, &disk), "see the child's output");
+    }
 }
 
 #[test]
@@ -306,6 +315,75 @@ fn child_whose_disk_hangs() {
         assert_eq!(kept_ids(&*log).await, expected);
         assert!(log.locate("gone").await.expect("locate").is_some());
     });
+}
+
+/// An update that has waited is written half a second before its publisher gives up.
+#[test]
+#[ignore = "run by other tests as a process of its own"]
+fn child_whose_disk_goes_on_late() {
+    let (directory, orders) = of_child();
+    block_on(async {
+        let log = open_impatient(&directory).await;
+        order(&orders, "hang 0");
+        let first = publish(&log, "first");
+        until("the disk hangs with it", || hangs(&orders)).await;
+        let waits = publish(&log, "waits");
+        pass(Duration::from_millis(3_500)).await;
+        order(&orders, "hang 1");
+        first.await.expect("no panic").expect("append");
+        until("the disk hangs with the other", || hangs(&orders) || waits.is_finished()).await;
+        let failed = waits.await.expect("no panic");
+        assert!(matches!(failed, Err(TransportError::Unavailable(_))), "{failed:?}");
+        order(&orders, "");
+        append(&*log, "last", 100).await.expect("append");
+        assert_eq!(kept_ids(&*log).await, ["before", "first", "last"]);
+    });
+}
+
+/// A publisher gives up while the update of another one, who has given up before, is taken back.
+#[test]
+#[ignore = "run by other tests as a process of its own"]
+fn child_whose_disk_hangs_again() {
+    let (directory, orders) = of_child();
+    block_on(async {
+        let log = open_impatient(&directory).await;
+        order(&orders, "hang 0");
+        let first = publish(&log, "first");
+        until("the disk hangs with it", || hangs(&orders)).await;
+        let early = publish(&log, "early");
+        pass(Duration::from_secs(1)).await;
+        let late = publish(&log, "late");
+        pass(Duration::from_secs(1)).await;
+        let stays = publish(&log, "stays");
+        pass(Duration::from_secs(1)).await;
+        order(&orders, "hang 1");
+        first.await.expect("no panic").expect("append");
+        early.await.expect("no panic").expect_err("the disk hangs with all");
+        order(&orders, "hang 01");
+        late.await.expect("no panic").expect_err("the disk hangs with the rest");
+        order(&orders, "");
+        stays.await.expect("no panic").expect("append");
+        assert_eq!(kept_ids(&*log).await, ["before", "first", "stays"]);
+    });
+}
+
+/// A log whose publishers wait four seconds. The beginning of the write-ahead log is synchronized, so that a commit
+/// synchronizes once.
+async fn open_impatient(directory: &Path) -> Arc<dyn Transport> {
+    let url = format!("durable://{}?timeout=4s", directory.display());
+    let log = open(&url.parse().expect("a URL"), &Options::default()).await.expect("open");
+    append(&*log, "before", 100).await.expect("append");
+    log
+}
+
+fn publish(log: &Arc<dyn Transport>, id: &'static str) -> JoinHandle<Result<Position, TransportError>> {
+    let log = Arc::clone(log);
+    tokio::spawn(async move { append(&*log, id, 100).await })
+}
+
+async fn pass(time: Duration) {
+    let began = Instant::now();
+    until("the time has passed", || began.elapsed() > time).await;
 }
 
 /// A log with a disk that hangs on command.

@@ -1,6 +1,13 @@
 //! The jobs of the writer, and the queue into which callers put them.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    time::Duration,
+};
 
 use petasos_hub::{
     TransportError,
@@ -30,14 +37,25 @@ pub(super) struct Jobs {
 /// What the writer is asked for. The permit is held until the caller is answered.
 pub(super) enum Job {
     /// Add an update.
-    Append { update: Encoded, _permit: Permit, reply: oneshot::Sender<Result<u64, TransportError>> },
+    Append { update: Encoded, _permit: Permit, reply: Reply<u64> },
     /// Record facts and add their events.
-    Record { facts: Facts, _permit: Permit, reply: oneshot::Sender<Result<Lease, TransportError>> },
+    Record { facts: Facts, _permit: Permit, reply: Reply<Lease> },
     /// Trim updates that are too old.
     TrimOld { reply: oneshot::Sender<()> },
     /// Time has passed.
     Tick,
 }
+
+/// The way back to a caller.
+pub(super) struct Reply<T> {
+    sender: oneshot::Sender<Result<T, TransportError>>,
+    decision: Arc<Decision>,
+}
+
+/// Whether a job is kept or refused. The writer keeps it, or the caller's time-out refuses it; the first decision is final.
+/// So no update is published whose publisher has got an error.
+#[derive(Default)]
+struct Decision(AtomicU8);
 
 /// An update and its record.
 pub(super) struct Encoded {
@@ -136,24 +154,31 @@ impl Jobs {
     async fn ask<T>(
         &self,
         bytes: usize,
-        job: impl FnOnce(Permit, oneshot::Sender<Result<T, TransportError>>) -> Job,
+        job: impl FnOnce(Permit, Reply<T>) -> Job,
     ) -> Result<T, TransportError> {
         let ended = || match self.log.takes_appends() {
             Ok(()) => TransportError::Closed,
             Err(error) => error,
         };
-        let answer = async {
+        let decision = Arc::new(Decision::default());
+        let mut answer = pin!(async {
             let permit = self.room.take(bytes).await;
-            let (reply, answer) = oneshot::channel();
+            let (sender, answer) = oneshot::channel();
+            let reply = Reply { sender, decision: Arc::clone(&decision) };
             self.queue.send(job(permit, reply)).await.map_err(|_| ended())?;
             answer.await.map_err(|_| ended())?
-        };
-        tokio::time::timeout(self.timeout, answer).await.unwrap_or_else(|_| {
-            let timeout = humantime::format_duration(self.timeout);
-            let reason = format!("the disk did not confirm it within {timeout}");
-            self.log.health.set_unavailable(&reason);
-            Err(TransportError::unavailable(reason))
-        })
+        });
+        if let Ok(answer) = tokio::time::timeout(self.timeout, &mut answer).await {
+            return answer;
+        }
+        if !decision.refuse() {
+            // It is on disk, and about to be published.
+            return answer.await;
+        }
+        let timeout = humantime::format_duration(self.timeout);
+        let reason = format!("the disk did not confirm it within {timeout}");
+        self.log.health.set_unavailable(&reason);
+        Err(TransportError::unavailable(reason))
     }
 }
 
@@ -177,18 +202,70 @@ impl Job {
     /// Whether its caller has given up: it got an error, or is gone.
     pub(super) fn is_given_up(&self) -> bool {
         match self {
-            Self::Append { reply, .. } => reply.is_closed(),
-            Self::Record { reply, .. } => reply.is_closed(),
+            Self::Append { reply, .. } => reply.is_given_up(),
+            Self::Record { reply, .. } => reply.is_given_up(),
             Self::TrimOld { .. } | Self::Tick => false,
         }
     }
 
+    /// Whether it is an update whose publisher has got an error.
+    pub(super) fn is_refused(&self) -> bool {
+        matches!(self, Self::Append { reply, .. } if reply.is_refused())
+    }
+
+    /// Lets no time-out refuse it any more. False: it is an update, and its publisher has got an error.
+    pub(super) fn keep(&self) -> bool {
+        match self {
+            Self::Append { reply, .. } => reply.decision.keep(),
+            // Facts stay recorded: their caller gives them again.
+            Self::Record { .. } | Self::TrimOld { .. } | Self::Tick => true,
+        }
+    }
+
     pub(super) fn answer(self, outcome: Outcome) {
-        // An error means that the caller has gone.
         match (self, outcome) {
-            (Self::Append { reply, .. }, Outcome::Appended(sequence)) => drop(reply.send(Ok(sequence))),
-            (Self::Record { reply, .. }, Outcome::Recorded(lease)) => drop(reply.send(Ok(lease))),
+            (Self::Append { reply, .. }, Outcome::Appended(sequence)) => reply.send(Ok(sequence)),
+            (Self::Record { reply, .. }, Outcome::Recorded(lease)) => reply.send(Ok(lease)),
             _ => {}
+        }
+    }
+}
+
+impl<T> Reply<T> {
+    pub(super) fn send(self, answer: Result<T, TransportError>) {
+        // An error means that the caller has gone.
+        let _ = self.sender.send(answer);
+    }
+
+    fn is_given_up(&self) -> bool {
+        self.sender.is_closed() || self.is_refused()
+    }
+
+    fn is_refused(&self) -> bool {
+        self.decision.0.load(Ordering::Relaxed) == Decision::REFUSED
+    }
+}
+
+impl Decision {
+    const OPEN: u8 = 0;
+    const KEPT: u8 = 1;
+    const REFUSED: u8 = 2;
+
+    /// Whether it is kept now. It may have been kept before.
+    fn keep(&self) -> bool {
+        self.decide(Self::KEPT)
+    }
+
+    /// Whether it is refused now.
+    fn refuse(&self) -> bool {
+        self.decide(Self::REFUSED)
+    }
+
+    /// The decision itself is all that is shared by this, so it needs no order with other memory.
+    fn decide(&self, decision: u8) -> bool {
+        match self.0.compare_exchange(Self::OPEN, decision, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => true,
+            Err(earlier) => earlier == decision,
         }
     }
 }

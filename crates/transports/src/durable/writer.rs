@@ -55,9 +55,8 @@ struct Written {
     outcomes: Vec<(Outcome, usize)>,
 }
 
-/// After a commit that took this long, updates whose publishers have given up are taken back: a time-out may have given
-/// them an error. The shortest time-out is as long. In a faster commit a publisher has left by itself, and its update
-/// stays.
+/// After a commit that took this long, updates whose publishers are gone are taken back, too: a time-out outside of the
+/// log may have given them an error. After a faster commit, the update of a publisher that is gone stays.
 const SLOW: Duration = Duration::from_secs(1);
 
 impl Writer {
@@ -151,8 +150,13 @@ impl Writer {
                 return refuse(batch, &fault);
             }
         };
-        if began.elapsed() >= SLOW && batch.iter().any(Job::is_given_up) {
-            written = self.take_back(&before, &mut batch, written);
+        let is_gone = if began.elapsed() >= SLOW { Job::is_given_up } else { Job::is_refused };
+        // Asked first, because publishers whose updates are kept wait for whatever the disk has to do after that. The disk may
+        // be slow again, so that more publishers get an error meanwhile.
+        while batch.iter().any(is_gone) || batch.iter().any(|job| !job.keep()) {
+            if !self.take_back(&before, &mut batch, &mut written) {
+                break;
+            }
         }
         // The last thing before anybody gets to know of the commit.
         let missing = self.directory.missing(&mut self.files);
@@ -206,23 +210,24 @@ impl Writer {
     }
 
     /// Undoes the appends whose publishers got an error while the disk did not answer. No entry of the commit is
-    /// published yet, so the remaining entries take the free sequences. If the disk refuses that, the commit stays as
-    /// it is.
-    fn take_back(&mut self, before: &Book, batch: &mut Vec<Job>, written: Written) -> Written {
+    /// published yet, so the remaining entries take the free sequences. False: the disk refuses that, and the commit stays
+    /// as it is.
+    fn take_back(&mut self, before: &Book, batch: &mut Vec<Job>, written: &mut Written) -> bool {
         let is_kept: Vec<_> = batch.iter().map(|job| !job.is_given_up()).collect();
-        match self.try_take_back(before, &is_kept, &written) {
+        match self.try_take_back(before, &is_kept, written) {
             Ok(rest) => {
+                *written = rest;
                 let mut kept = is_kept.iter();
                 batch.retain(|_| kept.next().copied().unwrap_or(true));
                 tracing::warn!(
                     "the disk was slow: updates whose publishers had got an error meanwhile were not added"
                 );
-                rest
+                true
             }
             Err(fault) => {
                 self.roll_back();
                 self.log.suffer(&fault);
-                written
+                false
             }
         }
     }
@@ -515,10 +520,9 @@ fn past_full(fault: Failure) -> Result<(), Failure> {
 
 fn refuse(batch: Vec<Job>, fault: &Failure) {
     for job in batch {
-        // An error means that the caller has gone.
         match job {
-            Job::Append { reply, .. } => drop(reply.send(Err(fault.into()))),
-            Job::Record { reply, .. } => drop(reply.send(Err(fault.into()))),
+            Job::Append { reply, .. } => reply.send(Err(fault.into())),
+            Job::Record { reply, .. } => reply.send(Err(fault.into())),
             Job::TrimOld { .. } | Job::Tick => {}
         }
     }
