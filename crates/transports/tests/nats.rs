@@ -583,6 +583,29 @@ async fn traffic(server: &Server) -> [u64; 2] {
     [number("in_msgs") + number("out_msgs"), number("in_bytes") + number("out_bytes")]
 }
 
+/// A server that is killed may not have written yet that they are gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn subscribers_that_have_left_do_not_come_back_with_a_server_that_was_killed() {
+    let mut server = nats("");
+    let log = open_log(&format!("nats://127.0.0.1:{}?lease=10m&timeout=2s", server.port), 1_000).await;
+    let (registry, node) = (log.registry().expect("a registry"), NodeId::new(1));
+    registry.renew(node).await.expect("renew");
+    let facts = |numbers: std::ops::Range<u128>, active| {
+        numbers.map(|number| fact(number, active)).collect::<Vec<_>>()
+    };
+    registry.record(node, &facts(0..100, true)).await.expect("record");
+    registry.record(node, &facts(0..90, false)).await.expect("record");
+    for _ in 0..2 {
+        server.kill();
+        server.restart();
+        let mut wait = Wait::new("the node has looked at the registry");
+        while registry.abandoned(10).await.is_err() {
+            wait.goes_on().await;
+        }
+        assert_eq!(registry.list(None).await.expect("list").len(), 10, "those that have not left");
+    }
+}
+
 /// A node that left subscribers behind is found from the leases alone.
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_that_others_have_seen_alive_or_not_are_found_when_they_are_gone() {

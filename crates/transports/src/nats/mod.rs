@@ -21,6 +21,7 @@ mod link;
 mod log;
 mod record;
 mod registry;
+mod removed;
 mod settings;
 mod streams;
 mod write;

@@ -12,11 +12,13 @@
 //! - The first node that expires a subscriber turns the record into a departing one, with its events, at exactly the
 //!   revision that it has seen. A node that has come back has its records at later revisions, or finds them departing and
 //!   finishes that first.
+//! - A server that was killed may bring removed records back. So each new connection removes again what this process has
+//!   removed lately.
 //! - What is larger than the server takes is reported and left out: it would be in the way of all others for ever.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::{Duration, Instant},
 };
 
@@ -37,8 +39,10 @@ use super::{
     census::Census,
     consumer::{Consumer, End, Raw},
     failure::{Failure, codes, fitting, is_too_large},
+    link::Connection,
     log::Log,
     record::{Record, subscriber_token},
+    removed::Removed,
     write::{ARRIVAL, Write},
     writer::Writer,
 };
@@ -70,6 +74,9 @@ struct Memory {
     /// The revisions of the leases that this process has renewed: the next renewal need not ask.
     leases: HashMap<NodeId, u64>,
     census: Census,
+    removed: Removed,
+    /// The connection on which removed records have been looked for.
+    cleaned: Weak<Connection>,
 }
 
 /// A record at its revision.
@@ -175,7 +182,7 @@ impl Subscribers {
     /// The last step of a fact, after its events have been appended.
     async fn settle(&self, node: NodeId, fact: &Fact, change: &Change) -> Result<(), TransportError> {
         if let Change::Departs(revision) = change {
-            self.remove(*revision).await?;
+            self.remove(node, fact.subscriber, *revision).await?;
         }
         self.memory().unappended.remove(&(node, fact.subscriber));
         Ok(())
@@ -284,9 +291,49 @@ impl Subscribers {
     }
 
     /// Removes a record at exactly that revision. False: it is another one by now.
-    async fn remove(&self, revision: u64) -> Result<bool, TransportError> {
+    async fn remove(
+        &self,
+        node: NodeId,
+        subscriber: SubscriberId,
+        revision: u64,
+    ) -> Result<bool, TransportError> {
+        self.memory().removed.add(node, subscriber, revision, Instant::now());
+        self.delete(revision).await
+    }
+
+    async fn delete(&self, revision: u64) -> Result<bool, TransportError> {
         let removed = self.log.link.delete(&self.log.streams.subscribers, revision).await;
         self.known(removed)
+    }
+
+    /// Once for each connection, removes the records that this process has removed lately and that are there again.
+    async fn remove_again(&self) -> Result<(), TransportError> {
+        let connection = Arc::downgrade(&self.log.link.connection());
+        let removed = {
+            let memory = self.memory();
+            if memory.cleaned.ptr_eq(&connection) {
+                return Ok(());
+            }
+            memory.removed.lately(Instant::now())
+        };
+        if !removed.is_empty() {
+            let newest: HashMap<_, _> = removed
+                .iter()
+                .map(|each| (self.subject(each.node, each.subscriber), each.revision))
+                .collect();
+            let mut back = Vec::new();
+            self.scan(&self.log.streams.subscribers, None, true, 0, |raw| {
+                // A later revision is another arrival.
+                if newest.get(raw.subject.as_str()).is_some_and(|revision| raw.seq <= *revision) {
+                    back.push(raw.seq);
+                }
+                true
+            })
+            .await?;
+            all(back.into_iter().map(|revision| self.delete(revision)).collect()).await?;
+        }
+        self.memory().cleaned = connection;
+        Ok(())
     }
 
     /// Finishes the departure of a departing record.
@@ -300,7 +347,7 @@ impl Subscribers {
     ) -> Result<(), TransportError> {
         let news = self.departure(node, subscriber, since, &events);
         self.writer.append_once(&self.unappended(news).await?).await?;
-        self.remove(revision).await?;
+        self.remove(node, subscriber, revision).await?;
         Ok(())
     }
 
@@ -349,7 +396,7 @@ impl Subscribers {
                         Some(None) if self.is_alive(node).await? => return Ok(()),
                         Some(None) => continue,
                         // Too large even without events: they are lost should they not be appended now.
-                        None if !self.remove(revision).await? => continue,
+                        None if !self.remove(node, departure.subscriber, revision).await? => continue,
                         None => {
                             let news = self.departure(node, departure.subscriber, revision, &events);
                             return self.writer.append_once(&news).await;
@@ -593,6 +640,7 @@ impl Registry for Subscribers {
     }
 
     async fn abandoned(&self, limit: usize) -> Result<Vec<Abandoned>, TransportError> {
+        self.remove_again().await?;
         self.look().await?;
         let mut abandoned = Vec::new();
         for node in self.suspects() {
