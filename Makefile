@@ -14,7 +14,7 @@ debian = { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && echo "== Inst
 	&& DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(1) >/dev/null; }
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check dist docs reference pictures format fuzz mutants audit bench test-rust test-python system-packages clean
+.PHONY: help run test check dist docs reference pictures format fuzz mutants audit bench test-rust test-python system-packages torture clean
 
 help:
 	@echo "make run     build the wheel and start the examples with the embedded hub"
@@ -37,6 +37,7 @@ help:
 	@echo "make pictures make the pictures in docs/images again, from real pages in Chromium"
 	@echo "make dist    build wheels, binaries and packages into dist/: an hour the first time; DIST=\"wheel deb\" for parts of it"
 	@echo "make deploy-tools   install what checks the Helm chart and the compose files; make check and make test do it themselves"
+	@echo "make torture kill, pause and cut off hubs and logs at random, and check every delivery: FOR=10m SEED= LOGS=durable,redis"
 	@echo "make clean   remove what was built"
 
 # Half of the time that a release takes to compile: optimized less, and without the logs that several nodes share.
@@ -222,6 +223,16 @@ dist: .build/dist/.tools .build/tools/bin/cargo-auditable .build/tools/bin/cargo
 bench:
 	cargo build --locked --release -p petasos -p petasos-bench
 	target/release/petasos-bench compare bench/short.toml
+
+# Each log in processes of its own, side by side; tests/torture says how. The evidence of a failure is in .build/torture.
+FOR ?= 10m
+LOGS ?= memory,durable,host,redis,nats,postgres
+ROUND ?= 0
+
+torture: $(TEST_VENV)/.tools system-packages
+	cargo build --locked --profile quick -p petasos
+	PETASOS=target/quick/petasos PYTHONPATH=tests $(TEST_VENV)/bin/python -m torture \
+		--for $(FOR) --logs $(LOGS) --round $(ROUND) $(if $(SEED),--seed $(SEED))
 
 $(RUN_VENV)/bin/pip $(TEST_VENV)/bin/pip $(DOCS_VENV)/bin/pip:
 	@$(PYTHON) -c "import ensurepip" 2>/dev/null || $(call debian,python3-venv) \

@@ -22,9 +22,9 @@ HEADER = b'{"alg":"HS256"}'
 class Stream:
     """An open event stream: parses events as a browser does."""
 
-    def __init__(self, url: str, headers: dict[str, str] | None = None) -> None:
+    def __init__(self, url: str, headers: dict[str, str] | None = None, timeout: float = PATIENCE) -> None:
         parts = urlsplit(url)
-        self.connection = http.client.HTTPConnection(parts.netloc, timeout=PATIENCE)
+        self.connection = http.client.HTTPConnection(parts.netloc, timeout=timeout)
         try:
             self.connection.request("GET", f"{parts.path}?{parts.query}", headers=headers or {})
             self.response = self.connection.getresponse()
@@ -71,13 +71,14 @@ class Request:
         url: str,
         headers: dict[str, str] | None = None,
         form: list[tuple[str, str]] | bytes | None = None,
+        timeout: float = PATIENCE,
     ) -> None:
         parts = urlsplit(url)
         body = urlencode(form).encode() if isinstance(form, list) else form
         headers = dict(headers or {})
         if isinstance(form, list):
             headers["Content-Type"] = "application/x-www-form-urlencoded"
-        with closing(http.client.HTTPConnection(parts.netloc, timeout=PATIENCE)) as connection:
+        with closing(http.client.HTTPConnection(parts.netloc, timeout=timeout)) as connection:
             connection.request(method, f"{parts.path}?{parts.query}" if parts.query else parts.path, body, headers)
             with connection.getresponse() as response:
                 self.status, self.headers, self.body = response.status, response.headers, response.read()
