@@ -87,7 +87,7 @@ def test_the_page_renews_its_token_and_loses_nothing(
         mercure.publish("/users/ada", texts[-1], private=True)
         expect(page.locator("#heard li")).to_have_text(texts)
     assert set(renewals) == {204}
-    # A page that asks for a token at the same time would be refused, load itself again, and so end the way to the logout.
+    # A page that asks for a token at the same time would be refused, load itself again, and end the way to the logout.
     page.goto("about:blank")
     page.goto(f"{url}/logout")
     assert [cookie["name"] for cookie in context.cookies() if cookie["name"] != "session"] == []
