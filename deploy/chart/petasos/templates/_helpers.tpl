@@ -93,8 +93,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- fail (printf "autoscaling.enabled: several pods cannot share the log %q. Set log.url to redis://, nats:// or postgres://" $values.log.url) }}
 {{- end }}
 {{- end }}
-{{- if and (not $values.log.existingSecret) (regexMatch "://[^/?@]*:[^/?@]*@|[?&]password=" $values.log.url) }}
-{{- fail "log.url: this URL has a password, which every reader of the release would see. Put the URL into a Secret, and name it in log.existingSecret" }}
+{{- if and (not $values.log.existingSecret) (regexMatch "://[^?@]*:[^?@]*@|^(nats|tls)://[^?]*@|[?&](?i:[a-z_]*password)=" $values.log.url) }}
+{{- fail "log.url: this URL has a password or a token, which every reader of the release would see. Put the URL into a Secret, and name it in log.existingSecret" }}
 {{- end }}
 {{- $hasKeys := or $values.config.publisher_jwks_url $values.config.subscriber_jwks_url $values.config.issuers }}
 {{- if not (or $values.keys.existingSecret $hasKeys) }}
