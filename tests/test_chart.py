@@ -223,6 +223,25 @@ def test_every_way_into_the_cluster_leaves_streams_open():
     assert rendered("durable")["Ingress"]["metadata"]["annotations"]["cert-manager.io/cluster-issuer"] == "letsencrypt"
 
 
+@pytest.mark.parametrize(
+    ("keep_alive", "seconds"), [("15s", 75), ("1500ms", 75), ("2m", 600), ("1h", 18000), ("20", 100), ("0", 86400)]
+)
+def test_the_proxies_wait_longer_than_the_hub_is_silent_and_take_its_bodies(keep_alive, seconds):
+    options = ("--set", f"config.keep_alive={keep_alive},config.max_body_bytes=8000000")
+    expected = {
+        "durable": {
+            "nginx.ingress.kubernetes.io/proxy-read-timeout": f"{seconds}",
+            "nginx.ingress.kubernetes.io/proxy-body-size": "8000000",
+        },
+        "postgres": {"nginx.org/proxy-read-timeout": f"{seconds}s", "nginx.org/client-max-body-size": "8000000"},
+        "nats": {"haproxy.org/timeout-server": f"{seconds}s"},
+    }
+    for values, some in expected.items():
+        annotations = rendered(values, *options)["Ingress"]["metadata"]["annotations"]
+        assert some.items() <= annotations.items()
+        assert all(isinstance(text, str) for text in annotations.values())
+
+
 def test_paths_and_urls_follow_the_public_url():
     manifests = rendered("nats")
     paths = [each["path"] for each in manifests["Ingress"]["spec"]["rules"][0]["http"]["paths"]]

@@ -82,6 +82,23 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- end }}
 
+{{/* Seconds of a duration of the hub, such as 15, 90s, 500ms or 2m. */}}
+{{- define "petasos.seconds" -}}
+{{- $text := toString . }}
+{{- if kindIs "float64" . }}{{ int64 . }}
+{{- else if hasSuffix "ms" $text }}{{ div (add (trimSuffix "ms" $text | int64) 999) 1000 }}
+{{- else if hasSuffix "m" $text }}{{ mul (trimSuffix "m" $text | int64) 60 }}
+{{- else if hasSuffix "h" $text }}{{ mul (trimSuffix "h" $text | int64) 3600 }}
+{{- else }}{{ trimSuffix "s" $text | int64 }}
+{{- end }}
+{{- end }}
+
+{{/* How long a proxy waits for bytes, in seconds: five times keep_alive, at least 75. A day, if the hub may be silent for ever. */}}
+{{- define "petasos.proxyTimeout" -}}
+{{- $keepAlive := include "petasos.seconds" (hasKey .Values.config "keep_alive" | ternary .Values.config.keep_alive "15s") | int64 }}
+{{- if $keepAlive }}{{ max 75 (mul 5 $keepAlive) }}{{ else }}86400{{ end }}
+{{- end }}
+
 {{/* What the schema cannot say. */}}
 {{- define "petasos.check" -}}
 {{- $values := .Values }}
