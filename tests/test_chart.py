@@ -95,6 +95,9 @@ REFUSED = {
     "log.url=redis+sentinel://one/main?sentinel_password=secret": "log.url: this URL has a password or a token",
     "log.url=nats://secret@nats:4222": "log.url: this URL has a password or a token",
     "log.url=tls://one\\,secret@two": "log.url: this URL has a password or a token",
+    "log.url=durable:///var/lib/petasos2": "'/log/url': 'durable:///var/lib/petasos2' does not match pattern",
+    "keys.publisher=,keys.subscriber=": "keys.publisher: name the entry",
+    "keys.publisherJwks=a,config.publisher_jwks_url=https://a": "keys.publisherJwks: config.publisher_jwks_url names",
     "keys.existingSecret=": "keys.existingSecret: name a Secret with the keys",
     "config.anonymus=true": "'/config': additional properties 'anonymus' not allowed",
     "config.keep_alive=soon": "'/config/keep_alive': 'soon' does not match pattern",
@@ -105,9 +108,12 @@ REFUSED = {
     "runAsUser=0": "'/runAsUser': minimum: got 0, want 1",
     "ingress.controller=nginy": "'/ingress/controller': value must be one of",
     "ingress.enabled=true": "ingress.host: name the host",
+    "ingress.enabled=true,ingress.host=*.example.com": "config.public_url: name the URL of the hub",
+    "config.public_url=https://*.example.com/hub": "'/config/public_url': 'https://*.example.com/hub' does not match",
     "httpRoute.enabled=true": "httpRoute.parentRefs: name the Gateway",
     "metrics.enabled=true": "metrics.existingSecret: the port for operators needs a token",
     "metrics.serviceMonitor.enabled=true": "metrics.enabled: set it to true",
+    "log.url=redis://redis,autoscaling.enabled=true": "metrics.enabled: set it to true, because the autoscaler",
 }
 
 
@@ -117,6 +123,47 @@ def test_a_value_that_cannot_be_used_is_named(value):
         rendered("memory", "--set", value)
     assert REFUSED[value] in failure.value.stderr
     assert "secret@" not in failure.value.stderr
+
+
+@pytest.mark.parametrize(("most", "admitted"), [(20000, False), (20001, True), (0, True)])
+def test_the_autoscaler_acts_before_pods_refuse_streams(most, admitted):
+    def target() -> str:
+        options = ("--set", f"config.max_subscribers={most}")
+        scaler = rendered("redis", *options)["HorizontalPodAutoscaler"]["spec"]
+        found: str = scaler["metrics"][0]["pods"]["target"]["averageValue"]
+        return found
+
+    if admitted:
+        assert target() == "20000"
+    else:
+        with pytest.raises(subprocess.CalledProcessError) as failure:
+            target()
+        assert "autoscaling.targetStreams: pods refuse streams beyond" in failure.value.stderr
+
+
+def test_a_hub_may_have_the_key_of_publishers_only():
+    settings = settings_of(rendered("memory", "--set", "keys.subscriber="))
+    assert settings["publisher_key_file"] == "/run/secrets/petasos/publisher"
+    assert "subscriber_key_file" not in settings
+
+
+def test_a_host_with_a_wildcard_has_a_public_url_beside_it():
+    url = "https://a.example.com/hub"
+    manifests = rendered("durable", "--set", f"ingress.host=*.example.com,config.public_url={url}")
+    assert manifests["Ingress"]["spec"]["rules"][0]["host"] == "*.example.com"
+    assert manifests["Ingress"]["spec"]["tls"][0]["hosts"] == ["*.example.com"]
+    assert settings_of(manifests)["public_url"] == url
+
+
+@pytest.mark.parametrize(("given", "made"), [("", None), ("-", ""), ("fast", "fast")])
+def test_a_volume_has_the_class_that_is_named(given, made):
+    manifests = rendered("durable", "--set", f"log.persistence.storageClassName={given}")
+    assert manifests["StatefulSet"]["spec"]["volumeClaimTemplates"][0]["spec"].get("storageClassName") == made
+
+
+@pytest.mark.parametrize("url", ["durable:///var/lib/petasos", "durable:///var/lib/petasos/a?name=b"])
+def test_a_durable_log_is_on_the_volume(url):
+    assert settings_of(rendered("durable", "--set", f"log.url={url}"))["transport"] == url
 
 
 def test_the_schema_knows_the_settings_of_the_hub():
@@ -266,7 +313,7 @@ def test_a_network_policy_names_who_comes_and_where_the_hub_goes():
     assert policy["policyTypes"] == ["Ingress", "Egress"]
     assert [rule["ports"][0]["port"] for rule in policy["ingress"]] == ["http", "metrics"]
     assert [rule["ports"][0]["port"] for rule in policy["egress"]] == [53, 6379]
-    assert [rule["ports"][0]["port"] for rule in rendered("postgres")["NetworkPolicy"]["spec"]["egress"]] == [53]
+    assert [rule["ports"][0]["port"] for rule in rendered("postgres")["NetworkPolicy"]["spec"]["egress"]] == [53, 5432]
     free = rendered("memory", "--set", "networkPolicy.enabled=true")["NetworkPolicy"]["spec"]
     assert free["policyTypes"] == ["Ingress"]
 
@@ -369,7 +416,7 @@ def _replaced(text: str, parts: dict[str, str]) -> str:
 def start(stack, tmp_path) -> Callable[..., Pod]:
     def start(values: str, *options: str, **secrets: dict[str, str]) -> Pod:
         # So few streams are within every limit of open files.
-        config = "config.compat=true,config.anonymous=true,config.max_subscribers=1000"
+        config = "config.compat=true,config.anonymous=true,config.max_subscribers=1000,autoscaling.targetStreams=500"
         manifests = rendered(values, "--set", config, *options)
         pod = Pod(manifests, tmp_path, {**SECRETS, **{name.replace("_", "-"): text for name, text in secrets.items()}})
         stack.callback(pod.close)

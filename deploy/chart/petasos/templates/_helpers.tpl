@@ -117,17 +117,35 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if not (or $values.keys.existingSecret $hasKeys) }}
 {{- fail "keys.existingSecret: name a Secret with the keys. Make one: kubectl create secret generic petasos-keys --from-literal=publisher=\"$(openssl rand -hex 32)\" --from-literal=subscriber=\"$(openssl rand -hex 32)\"" }}
 {{- end }}
+{{- range $role := list "publisher" "subscriber" }}
+{{- if and $values.keys.existingSecret (get $values.keys (print $role "Jwks")) (hasKey $values.config (print $role "_jwks_url")) }}
+{{- fail (printf "keys.%sJwks: config.%s_jwks_url names keys, too. Take one of the two" $role $role) }}
+{{- end }}
+{{- end }}
+{{- if not (or $hasKeys $values.keys.publisher $values.keys.publisherJwks $values.keys.subscriber $values.keys.subscriberJwks) }}
+{{- fail "keys.publisher: name the entry of the Secret with the key" }}
+{{- end }}
 {{- if and $values.metrics.enabled (not $values.metrics.existingSecret) }}
 {{- fail "metrics.existingSecret: the port for operators needs a token. Make one: kubectl create secret generic petasos-metrics --from-literal=token=\"$(openssl rand -hex 32)\"" }}
 {{- end }}
 {{- if and (or $values.metrics.serviceMonitor.enabled $values.metrics.prometheusRule.enabled) (not $values.metrics.enabled) }}
 {{- fail "metrics.enabled: set it to true, because metrics.serviceMonitor and metrics.prometheusRule need the metrics" }}
 {{- end }}
+{{- if and $values.autoscaling.enabled (not $values.metrics.enabled) }}
+{{- fail "metrics.enabled: set it to true, because the autoscaler counts streams by the metrics" }}
+{{- end }}
+{{- $most := hasKey $values.config "max_subscribers" | ternary $values.config.max_subscribers 100000 | int64 }}
+{{- if and $values.autoscaling.enabled $most (ge (int64 $values.autoscaling.targetStreams) $most) }}
+{{- fail (printf "autoscaling.targetStreams: pods refuse streams beyond config.max_subscribers, %d. Set it to two thirds of that" $most) }}
+{{- end }}
 {{- if and $values.httpRoute.enabled (not $values.httpRoute.parentRefs) }}
 {{- fail "httpRoute.parentRefs: name the Gateway, such as [{name: public, namespace: gateways}]" }}
 {{- end }}
 {{- if and $values.ingress.enabled (not $values.ingress.host) }}
 {{- fail "ingress.host: name the host of the hub, such as hub.example.com" }}
+{{- end }}
+{{- if and (contains "*" (include "petasos.host" .)) (not $values.config.public_url) }}
+{{- fail (printf "config.public_url: name the URL of the hub that clients use, because %s is the host of many" (include "petasos.host" .)) }}
 {{- end }}
 {{- if and $values.autoscaling.enabled (gt (int $values.autoscaling.minReplicas) (int $values.autoscaling.maxReplicas)) }}
 {{- fail "autoscaling.minReplicas: it is more than autoscaling.maxReplicas" }}
