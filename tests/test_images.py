@@ -215,6 +215,23 @@ def test_the_hub_of_a_compose_file_has_no_rights_and_settings_that_it_takes(file
     assert (found["ok"], warnings) == (True, [])
 
 
+def test_redis_has_room_for_the_history_of_its_hub():
+    services = yaml.safe_load((DEPLOY / "compose.redis.yaml").read_text())["services"]
+    history = int(services["petasos1"]["environment"]["PETASOS_HISTORY"])
+    megabytes = int(re.findall(r"--maxmemory (\d+)mb", services["redis"]["command"])[0])
+    # docs/transports/redis.md says how much an entry takes.
+    assert (history + 16_384) * (19_000 + 500) <= megabytes * 1024 * 1024
+
+
+def test_nats_takes_the_largest_body_of_the_hub(tmp_path):
+    config = yaml.safe_load((DEPLOY / "compose.nats.yaml").read_text())["configs"]["nats"]["content"]
+    assert int(re.findall(r"^max_payload: (\d+)MB$", config, re.MULTILINE)[0]) * 1024 * 1024 > 1_048_576 * 1.5
+    (tmp_path / "nats.conf").write_text(config)
+    command = [needs("nats-server"), "--config", str(tmp_path / "nats.conf"), "-t"]
+    checked = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stderr
+
+
 def test_every_image_of_a_compose_file_has_a_version():
     for file in COMPOSE:
         for name, service in services(file).items():
