@@ -22,9 +22,8 @@ def run(monkeypatch):
         monkeypatch.setenv(name, "at least 32 random bytes, please")
 
     def run(name):
-        # Debug mode would hide that a page needs a setting in a worker of gunicorn or Celery, or in a script. The first
-        # steps are taken with `flask run --debug`.
-        monkeypatch.setenv("FLASK_DEBUG", "1" if name in ("index", "start") else "0")
+        # Debug mode would hide that a page needs a setting in a worker of gunicorn or Celery, or in a script.
+        monkeypatch.setenv("FLASK_DEBUG", "0")
         names = {"__name__": "guide"}
         for block in Document(name).blocks("python"):
             if not block.startswith("# test_"):

@@ -38,6 +38,28 @@ def test_without_secrets_it_makes_and_prints_them(standalone, send, token):
     assert send("POST", hub.hub, token.bearer(publish=["*"], key=subscriber), FORM).status == 401
 
 
+@pytest.mark.parametrize(
+    ("options", "variables", "named"),
+    [
+        (["--subscriber-secret", ""], {}, "--subscriber-secret is empty"),
+        (["--publisher-secret", ""], {"FLASK_SECRET_KEY": "n" * 32}, "--publisher-secret is empty"),
+        (SECRETS[:2], {"MERCURE_SUBSCRIBER_SECRET_KEY": ""}, "MERCURE_SUBSCRIBER_SECRET_KEY is empty"),
+        ([], {"FLASK_SECRET_KEY": ""}, "FLASK_SECRET_KEY is empty"),
+    ],
+)
+def test_an_empty_secret_is_an_error_and_no_key_is_made(options, variables, named, tmp_path):
+    command = [sys.executable, "-m", "flask_mercure_sse.server", "--host", "127.0.0.1", "--port", "0", *options]
+    environment = {**os.environ, **variables}
+    ran = subprocess.run(
+        command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=PATIENCE, check=False
+    )
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert (
+        ran.stderr
+        == f"Error: {named}: write a secret (openssl rand -hex 32), or leave it out to have one made at each start\n"
+    )
+
+
 def test_options_win_over_the_environment_and_it_over_the_file(standalone, send, token, tmp_path):
     (tmp_path / ".env").write_text(
         "# a comment\nexport MERCURE_PUBLISHER_SECRET_KEY='from the file'\nMERCURE_HUB_ALLOW_ANONYMOUS=false # off\n"
@@ -278,6 +300,17 @@ def test_the_wsgi_application_is_a_hub_too(serve, send, token, open_stream, monk
     assert stream.headers["Access-Control-Allow-Origin"] == "*"
     assert send("POST", hub, token.bearer(publish=["*"], key="p" * 32), FORM).status == 200
     assert stream.event()["data"] == "x"
+
+
+def test_the_wsgi_application_refuses_an_empty_secret(monkeypatch, tmp_path):
+    from flask_mercure_sse.server.app import create_app
+
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"^subscriber_secret is empty: write a secret"):
+        create_app(publisher_secret="p" * 32, subscriber_secret="")
+    monkeypatch.setenv("MERCURE_SUBSCRIBER_SECRET_KEY", "")
+    with pytest.raises(ValueError, match=r"^MERCURE_SUBSCRIBER_SECRET_KEY is empty: write a secret"):
+        create_app(publisher_secret="p" * 32)
 
 
 def test_the_wsgi_application_prints_the_keys_that_it_has_made(tmp_path, token):

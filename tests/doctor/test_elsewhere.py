@@ -42,6 +42,26 @@ def test_a_server_that_is_no_hub_is_found(serve):
     assert "answers 404, so it is no hub" in report.line("hub elsewhere")
 
 
+@pytest.mark.parametrize(
+    ("protocol", "change"), [("0.x", "--compat, or set MERCURE_PROTOCOL = '1.0'"), ("1.0", "'0.x'")]
+)
+def test_a_hub_that_refuses_a_token_may_speak_the_other_dialect(fake_hub, protocol, change):
+    refused = b"HTTP/1.1 401 X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    app = Flask("elsewhere")
+    app.config["SECRET_KEY"] = SECRET
+    MercureSSE(app, hub_url=fake_hub(refused, refused, refused), protocol=protocol)
+    report = examine(app)
+    # It refuses each request without a token, whatever its dialect.
+    assert "speaks" not in report.line("hub elsewhere")
+    assert "give both the same key" in report.changes["round trip"]
+    assert change in report.changes["round trip"]
+
+
+def test_a_hub_that_lets_everybody_in_has_shown_its_dialect(elsewhere):
+    report = examine(elsewhere(MERCURE_SUBSCRIBER_SECRET_KEY="another key of more than 32 bytes"))
+    assert "--compat" not in report.changes["round trip"]
+
+
 def test_a_hub_of_the_other_dialect_is_found(fake_hub):
     refused = b"HTTP/1.1 400 X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
     stream = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"

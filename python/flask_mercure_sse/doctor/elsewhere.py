@@ -45,16 +45,18 @@ def check(state: MercureSSEState) -> Iterator[Finding]:
     found = clock.check(dates[0], datetime.now(timezone.utc))
     if found is not None:
         yield found
-    yield _round_trip(hub, trial)
+    # A hub that asks for a token refuses a request without one before it looks at the dialect.
+    yield _round_trip(hub, trial, _dialect_advice(state) if spoken[state.settings.protocol] == 401 else "")
 
 
 def _dialects(state: MercureSSEState, hub: str, spoken: dict[str, int]) -> Finding:
-    # A hub refuses parameters of a dialect that it does not speak, and a missing token in one that it does.
+    # A hub refuses parameters of a dialect that it does not speak. If it asks for a token, it may refuse all alike.
     known = [dialect for dialect, status in spoken.items() if status in (200, 401)]
     own = state.settings.protocol
-    if own in known:
-        anonymous = "everybody may subscribe" if spoken[own] == 200 else "subscribers need a token"
-        return Finding("ok", "hub elsewhere", f"{hub} speaks {' and '.join(known)}; {anonymous}")
+    if spoken[own] == 200:
+        return Finding("ok", "hub elsewhere", f"{hub} speaks {' and '.join(known)}; everybody may subscribe")
+    if spoken[own] == 401:
+        return Finding("ok", "hub elsewhere", f"{hub} answers; subscribers need a token, which is tried next")
     if not known:
         return Finding(
             "problem",
@@ -75,7 +77,21 @@ def _of_1_0(state: MercureSSEState) -> str:
     return f"; tokens are for {state.authorization.audience} (MERCURE_JWT_AUDIENCE): the hub must have that identifier"
 
 
-def _round_trip(hub: str, trial: Trial) -> Finding:
+def _dialect_advice(state: MercureSSEState) -> str:
+    """What else to change after a refused token, if the hub may not speak the application's dialect."""
+    if state.settings.protocol == "0.x":
+        return (
+            "; if the key is the same, the hub takes no tokens of 0.x: start petasos with --compat, or set "
+            "MERCURE_PROTOCOL = '1.0'"
+        )
+    return "; or the hub takes tokens of 0.x only: set MERCURE_PROTOCOL = '0.x'"
+
+
+def _round_trip(hub: str, trial: Trial, dialect_advice: str) -> Finding:
+    """
+    Args:
+        dialect_advice: what a refused subscriber may have to change besides the key.
+    """
     name = "round trip"
     try:
         with OpenStream(trial.url(hub), trial.headers()) as stream:
@@ -86,7 +102,8 @@ def _round_trip(hub: str, trial: Trial) -> Finding:
                     name,
                     f"the hub refuses the application's subscribers ({head.status})",
                     "give both the same key: MERCURE_SUBSCRIBER_SECRET_KEY here, and the hub's subscriber key"
-                    + _of_1_0(trial.state),
+                    + _of_1_0(trial.state)
+                    + dialect_advice,
                 )
             if head is None or head.status != 200:
                 status = "no answer" if head is None else f"the answer is {head.status}"

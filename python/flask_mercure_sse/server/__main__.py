@@ -15,7 +15,7 @@ import click
 from .._native import Hub, InvalidUpdate, Server, flush_lines, print_line, sign_token
 from ..values import parse_bool, parse_number, parse_whole_number
 from .app import FLUSH_SECONDS, PUBLISH_ALL
-from .dotenv import Variables
+from .dotenv import KEY_ADVICE, Variables
 from .stop import Stop
 
 
@@ -145,12 +145,23 @@ def _is_loopback(host: str) -> bool:
 
 
 def _settings(options: Mapping[str, Any], variables: Variables) -> dict[str, Any]:
-    """The arguments of the hub: from the options, else from the variables, else the defaults."""
-    fallback = variables.first("FLASK_SECRET_KEY", "SECRET_KEY")
+    """The arguments of the hub: from the options, else from the variables, else the defaults.
+
+    Raises:
+        ValueError: a value cannot be used, such as the empty text for a secret.
+    """
+    shared = "FLASK_SECRET_KEY", "SECRET_KEY"
+    fallback = variables.first(*shared)
 
     def secret(role: str) -> str | None:
         given: str | None = options[f"{role.lower()}_secret"]
-        return given or variables.first(f"MERCURE_{role}_SECRET_KEY", f"MERCURE_{role}_JWT_KEY") or fallback
+        if given == "":
+            raise ValueError(f"--{role.lower()}-secret is empty: {KEY_ADVICE}")
+        names = f"MERCURE_{role}_SECRET_KEY", f"MERCURE_{role}_JWT_KEY"
+        found = given or variables.first(*names) or fallback
+        if not found:
+            variables.refuse_empty(*names, *shared)
+        return found
 
     def switch(option: str, key: str) -> bool:
         value: bool | None = options[option]

@@ -18,7 +18,7 @@ from ..extension import MercureSSE
 from ..keys import Role
 from ..settings import NAMES, config_key
 from ..state import MercureSSEState
-from .dotenv import Variables
+from .dotenv import KEY_ADVICE, Variables
 
 
 def create_app(
@@ -51,8 +51,10 @@ def create_app(
     app.config["SECRET_KEY"] = variables.first("FLASK_SECRET_KEY", "SECRET_KEY")
     given = {
         "hub_allow_publish": True,
-        "publisher_secret_key": publisher_secret or _variable(variables, "publisher_secret_key"),
-        "subscriber_secret_key": subscriber_secret or _variable(variables, "subscriber_secret_key"),
+        "publisher_secret_key": _given("publisher_secret", publisher_secret)
+        or _variable(variables, "publisher_secret_key"),
+        "subscriber_secret_key": _given("subscriber_secret", subscriber_secret)
+        or _variable(variables, "subscriber_secret_key"),
         "hub_allow_anonymous": allow_anonymous,
         "hub_subscriptions": subscriptions,
         **settings,
@@ -63,18 +65,24 @@ def create_app(
     given["hub"] = True
     MercureSSE(app, **{name: value for name, value in given.items() if value is not None})
     state: MercureSSEState = app.extensions["mercure_sse"]
-    _print_keys(state)
+    _print_keys(state, variables)
     state.embedded.cors_origins = tuple(origin.strip() for origin in cors_origins.split(",") if origin.strip())
     # Checks the origins now and not at the first request. The hub does not start yet.
     state.embedded.hub()
     return app
 
 
-def _print_keys(state: MercureSSEState) -> None:
-    """Print what publishing on the hub needs: generated keys, and the publisher's token."""
+def _print_keys(state: MercureSSEState, variables: Variables) -> None:
+    """Print what publishing on the hub needs: generated keys, and the publisher's token.
+
+    Raises:
+        ValueError: the variable of a key is empty.
+    """
     roles: tuple[Role, Role] = ("publisher", "subscriber")
     for role in roles:
         if not state.keys.find(role):
+            name = config_key(f"{role}_secret_key")
+            variables.refuse_empty(name, name.replace("SECRET_KEY", "JWT_KEY"), "FLASK_SECRET_KEY", "SECRET_KEY")
             key = secrets.token_urlsafe(32)
             state.keys.set(role, key)
             print_line(f"Generated {role} secret key: {key}")
@@ -91,6 +99,12 @@ reader of the stream has stopped reading."""
 
 PUBLISH_ALL: Final = '{"mercure":{"publish":["*"]}}'
 """The claims of a token that publishes on every topic and never expires."""
+
+
+def _given(name: str, secret: str | None) -> str | None:
+    if secret == "":
+        raise ValueError(f"{name} is empty: {KEY_ADVICE}")
+    return secret
 
 
 def _variable(variables: Variables, name: str) -> str | None:

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 _LINE = re.compile(
     r"""^[ \t]*(?:export[ \t]+)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)[ \t]*=[ \t]*
@@ -30,6 +31,19 @@ class Variables:
     def first(self, *names: str) -> str | None:
         """The value of the first variable that is set and not empty."""
         return next((source[name] for source in self._sources for name in names if source.get(name)), None)
+
+    def refuse_empty(self, *names: str) -> None:
+        """Refuse an empty variable of a secret: it is a mistake, and does not mean "make one".
+
+        Raises:
+            ValueError: one of the variables is set and empty. The message names it.
+        """
+        for name in names:
+            if any(source.get(name) == "" for source in self._sources):
+                raise ValueError(f"{name} is empty: {KEY_ADVICE}")
+
+
+KEY_ADVICE: Final = "write a secret (openssl rand -hex 32), or leave it out to have one made at each start"
 
 
 def read_dotenv(path: Path) -> dict[str, str]:
