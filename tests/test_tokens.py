@@ -299,3 +299,18 @@ class TestExpiryOfThePublishersToken:
         for _ in range(2):
             assert mercure.state.publisher_jwt
         assert len(warnings()) == 1
+
+
+@pytest.mark.parametrize("kind", [str, lambda text: (text, 200, {"X-Kind": "tuple"}), Response])
+def test_the_cookie_goes_with_whatever_a_view_may_return(kind):
+    app = Flask("returns")
+    app.config.update(SECRET_KEY="k" * 32, MERCURE_HUB=True)
+    mercure = MercureSSE(app)
+    app.add_url_rule("/in", "in", lambda: mercure.set_authz_cookie(kind("a page"), topics=["/users/7"]))
+    app.add_url_rule("/out", "out", lambda: mercure.delete_authz_cookie(kind("a page")))
+    client = app.test_client()
+    page = client.get("/in")
+    assert page.text == "a page"
+    assert page.headers["Set-Cookie"].startswith("mercureAuthorization=ey")
+    assert ("X-Kind" in page.headers) == (kind not in (str, Response))
+    assert client.get("/out").headers["Set-Cookie"].startswith("mercureAuthorization=;")

@@ -20,6 +20,14 @@ def make(**settings):
     return app, MercureSSE(app, **settings)
 
 
+@pytest.mark.parametrize("topics", ["", ["/a", ""]])
+def test_an_empty_topic_is_an_error_and_no_silent_stream(topics):
+    _, mercure = make(hub_url="https://hub.example/.well-known/mercure")
+    for url in (mercure.hub_url, mercure.authentified_hub_url):
+        with pytest.raises(ValueError, match="topics: a topic is empty"):
+            url(topics)
+
+
 def test_topics_are_encoded_once_and_the_url_is_a_plain_string():
     _, mercure = make(hub_url="https://hub.example/.well-known/mercure")
     url = mercure.hub_url(["https://example.com/{id}", "a&b"], "j.w.t")

@@ -7,7 +7,8 @@ import re
 from typing import Any, Final, TypeVar
 from urllib.parse import SplitResult, urljoin, urlsplit
 
-from flask import has_request_context, request
+from flask import current_app, has_request_context, request
+from flask.typing import ResponseReturnValue
 from werkzeug.wrappers import Response
 
 from .hosts import request_host
@@ -15,6 +16,16 @@ from .state import MercureSSEState
 from .urls import hub_base_url
 
 AnyResponse = TypeVar("AnyResponse", bound=Response)
+
+
+def as_response(returned: ResponseReturnValue) -> Response:
+    """The response of what a view may return, such as a text. A response is that response.
+
+    Raises:
+        TypeError: a view may not return it.
+        RuntimeError: it is no response, and there is no application context.
+    """
+    return returned if isinstance(returned, Response) else current_app.make_response(returned)
 
 
 def set_cookie(

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from blinker import Signal
 from flask import Flask, current_app, has_app_context, request_started
+from flask.typing import ResponseReturnValue
+from werkzeug.wrappers import Response
 
 from . import (
     committed,
@@ -466,7 +468,8 @@ class MercureSSE:
                 everything that the hub has kept. None: it begins when it is opened.
 
         Raises:
-            ValueError: a URL pattern in 0.x, a token in 1.0, which has no tokens in URLs, or an id that is none.
+            ValueError: a URL pattern in 0.x, a token in 1.0, which has no tokens in URLs, an id that is none, or an
+                empty topic.
             RuntimeError: the hub is at the host of the request, and there is no request.
         """
         state = self.state
@@ -604,13 +607,13 @@ class MercureSSE:
 
     def set_authz_cookie(
         self,
-        response: AnyResponse,
+        response: ResponseReturnValue,
         topics: Any = EVERYTHING,
         jwt: str | None = None,
         payload: dict[str, Any] | None = None,
         secure: bool | None = None,
         **set_cookie_kwargs: Any,
-    ) -> AnyResponse:
+    ) -> Response:
         """Give the browser a cookie with a subscriber's token, and return the response.
 
         The cookie reaches the hub and nothing else: it has the hub's path, and the hub's host or the domain that the
@@ -618,6 +621,7 @@ class MercureSSE:
         is refused then (401) and can renew it, and is not let in as anonymous.
 
         Args:
+            response: a response, or anything else that a view may return, such as a text.
             topics: the topics that the token grants; left out: all. None or an empty list: none.
             jwt: a token to use instead.
             payload: as in :meth:`create_subscription_jwt`.
@@ -630,7 +634,7 @@ class MercureSSE:
         token = jwt or self.create_subscription_jwt(topics, payload)
         return cookies.set_cookie(
             self.state,
-            response,
+            cookies.as_response(response),
             token,
             lasts_as_its_token=jwt is None,
             secure=secure,
@@ -639,15 +643,17 @@ class MercureSSE:
 
     def delete_authz_cookie(
         self,
-        response: AnyResponse,
+        response: ResponseReturnValue,
         topics: Any = None,
         jwt: str | None = None,
         payload: dict[str, Any] | None = None,
         secure: bool | None = None,
         **set_cookie_kwargs: Any,
-    ) -> AnyResponse:
+    ) -> Response:
         """Have the browser delete the cookie, and return the response. Arguments: as :meth:`set_authz_cookie`."""
-        return cookies.delete_cookie(self.state, response, secure=secure, options=set_cookie_kwargs)
+        return cookies.delete_cookie(
+            self.state, cookies.as_response(response), secure=secure, options=set_cookie_kwargs
+        )
 
     # Subscriptions
 

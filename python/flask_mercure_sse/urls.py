@@ -64,8 +64,14 @@ def _parameter(protocol: str, topic: str) -> str:
 
 
 def selected_topics(state: MercureSSEState, topics: Any, with_subscriptions: bool) -> list[str]:
-    """The topics of a subscription, with those of the subscription events of these topics if they are asked for."""
+    """The topics of a subscription, with those of the subscription events of these topics if they are asked for.
+
+    Raises:
+        ValueError: a topic is empty. A hub would open the stream, and it would stay silent.
+    """
     selected = as_topics(topics)
+    if "" in selected:
+        raise ValueError("topics: a topic is empty: write the topic to which the page subscribes")
     if not with_subscriptions:
         return selected
     events = [subscription_topic(state, topic) for topic in selected]
