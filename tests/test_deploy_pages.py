@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,10 @@ mercure = MercureSSE(app)
 @app.get("/publish")
 def publish():
     return mercure.publish("a", "x")
+
+@app.get("/url")
+def url():
+    return mercure.hub_url("a")
 """
 
 
@@ -162,3 +167,8 @@ def test_the_procfile_starts_an_application_with_its_hub(tmp_path, stack):
     assert stream.opens()
     assert Request("GET", f"http://{port}/publish").status == 200
     assert stream.event()["data"] == "x"
+    # The router is another machine.
+    router = HTTPConnection("127.0.0.1", port.number, timeout=PATIENCE, source_address=("127.0.0.2", 0))
+    router.request("GET", "/url", headers={"X-Forwarded-Proto": "https"})
+    assert router.getresponse().read().startswith(b"https://127.0.0.1")
+    router.close()
