@@ -206,6 +206,12 @@ def test_the_settings_of_a_package_are_right_and_name_what_exists(hub, tmp_path)
     sample = hubs.ROOT / "deploy" / "petasos.toml"
     text = sample.read_text()
     assert subprocess.run([hub.binary, "check", "--config", sample], capture_output=True, check=False).returncode == 0
+    # The node is alone with its log: a drain would only refuse subscribers.
+    assert re.findall(r"^(transport|drain|drain_delay) = \"(\w+)", text, re.MULTILINE) == [
+        ("transport", "durable"),
+        ("drain_delay", "0"),
+        ("drain", "2s"),
+    ]
     # The lines that are commented out, too.
     everything = tmp_path / "petasos.toml"
     everything.write_text(
