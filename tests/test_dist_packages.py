@@ -254,6 +254,7 @@ def test_an_rpm_has_the_files_of_the_deb(hub, deb, tmp_path):
     assert files | {"/etc/petasos", "/usr/share/doc/petasos"} == set(listed)
     in_deb = {f"/{name}" for name in packages.installed(hub, "deb")}
     assert {name for name in in_deb ^ files if "/doc/" not in name and "/zsh/" not in name} == set()
+    assert {"/usr/sbin/groupadd", "/usr/sbin/useradd"} <= set(ask("--requires").split()), "SUSE has no shadow-utils"
     assert "libc.so.6()(64bit)" in ask("--requires"), "rpm has read what the binary needs"
     for script in ("preinstall", "postinstall", "preuninstall", "postuninstall"):
         assert f"{script} scriptlet" in ask("--scripts")
