@@ -263,6 +263,12 @@ impl Hub {
         self.node.health.has_failed()
     }
 
+    /// Whether only a restart of the process lets the hub do its work again: it has failed ([`Hub::has_failed`]), or its log
+    /// takes no updates any more ([`Transport::needs_restart`]). In the second case its streams are open still.
+    pub fn needs_restart(&self) -> bool {
+        self.has_failed() || self.node.transport.needs_restart()
+    }
+
     /// Waits until [`Hub::has_failed`]. Cancel-safe. Does not keep the hub running.
     pub fn failed(&self) -> impl Future<Output = ()> + Send + use<> {
         let health = Arc::clone(&self.node.health);
@@ -319,6 +325,9 @@ impl Hub {
                 match (is_readable, is_ready) {
                     (false, _) => "not known while the log does not answer",
                     (true, true) => "the log takes updates",
+                    (true, false) if transport.needs_restart() => {
+                        "the log has failed: see to its disk; the hub has to be started again"
+                    }
                     (true, false) => "the log takes no updates: it is full, or it has failed",
                 },
             ),

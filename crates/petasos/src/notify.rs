@@ -40,8 +40,8 @@ pub fn stopping() {
     send("STOPPING=1");
 }
 
-/// Sends the status of a hub when it has changed, and signs of life as often as the manager asks for them, until the hub has
-/// failed. As a task of the hub's runtime, it says nothing if that hangs.
+/// Sends the status of a hub when it has changed, and signs of life as often as the manager asks for them, until the hub or
+/// its log has failed in a way that only a restart mends. As a task of the hub's runtime, it says nothing if that hangs.
 pub async fn report(hub: Hub) {
     if socket().is_none() {
         return;
@@ -60,7 +60,7 @@ pub async fn report(hub: Hub) {
         if hub.has_failed() {
             return;
         }
-        if watchdog.is_some() {
+        if watchdog.is_some() && !hub.needs_restart() {
             send("WATCHDOG=1");
         }
     }
@@ -70,6 +70,7 @@ fn status(hub: &Hub) -> String {
     let streams = hub.stats().subscribers;
     let condition = match hub {
         hub if hub.has_failed() => "the hub has failed",
+        hub if hub.needs_restart() => "the log has failed",
         hub if hub.is_leaving() => "the hub is about to stop",
         hub if hub.is_ready() => "the log takes updates",
         _ => "the log takes no updates",

@@ -485,28 +485,38 @@ async fn a_torn_end_is_cut_off() {
 #[tokio::test(flavor = "multi_thread")]
 async fn files_that_are_taken_away_are_noticed_before_anything_more_is_acknowledged() {
     type Harm = fn(&Path);
-    let harms: [(&str, Harm); 6] = [
-        ("the database", |log| fs::remove_file(log.join("mercure.sqlite3")).expect("removed")),
-        ("the write-ahead log", |log| fs::remove_file(log.join("mercure.sqlite3-wal")).expect("removed")),
-        ("the lock", |log| fs::remove_file(log.join("mercure.lock")).expect("removed")),
-        ("everything", |log| fs::remove_dir_all(log).expect("removed")),
-        ("the directory's name", |log| fs::rename(log, log.with_extension("old")).expect("renamed")),
-        ("the database, for a copy", |log| {
+    // Each with whether a restart mends it: it does if the database is where it was, and nothing of another log beside it.
+    let harms: [(&str, bool, Harm); 7] = [
+        ("the database", false, |log| fs::remove_file(log.join("mercure.sqlite3")).expect("removed")),
+        ("the write-ahead log", true, |log| {
+            fs::remove_file(log.join("mercure.sqlite3-wal")).expect("removed")
+        }),
+        ("the write-ahead log, for another", false, |log| {
+            let file = log.join("mercure.sqlite3-wal");
+            fs::copy(&file, log.join("copy")).expect("copied");
+            fs::rename(log.join("copy"), file).expect("renamed");
+        }),
+        ("the lock", true, |log| fs::remove_file(log.join("mercure.lock")).expect("removed")),
+        ("everything", false, |log| fs::remove_dir_all(log).expect("removed")),
+        ("the directory's name", false, |log| fs::rename(log, log.with_extension("old")).expect("renamed")),
+        ("the database, for a copy", false, |log| {
             let file = log.join("mercure.sqlite3");
             fs::copy(&file, log.join("copy")).expect("copied");
             fs::rename(log.join("copy"), file).expect("renamed");
         }),
     ];
-    for (what, harm) in harms {
+    for (what, is_mended, harm) in harms {
         let outside = TempDir::new().expect("a directory");
         let directory = outside.path().join("log");
         let log = open_in(&directory, entries(10)).await;
         append(&*log, "1", 10).await;
+        assert!(!log.needs_restart(), "{what}");
         harm(&directory);
         let refused = log.append(sized("2", 10)).await;
         let Err(TransportError::Failed(reason)) = refused else { panic!("{what}: {refused:?}") };
         assert!(reason.to_string().contains("removed, moved or replaced"), "{what}: {reason}");
         assert!(!log.is_ready(), "{what}");
+        assert_eq!(log.needs_restart(), is_mended, "{what}");
         assert_eq!(kept_ids(&*log).await, ["1"], "{what}: what is there can be read");
         assert!(matches!(log.append(sized("3", 10)).await, Err(TransportError::Failed(_))), "{what}");
     }

@@ -136,7 +136,7 @@ fn child_whose_disk_fails() {
         order(&orders, "sync");
         let error = append(&*log, "lost", 100).await.expect_err("the disk fails");
         assert!(matches!(error, TransportError::Failed(_)), "{error}");
-        assert!(!log.is_ready());
+        assert!(!log.is_ready() && log.needs_restart());
         order(&orders, "");
         let error = append(&*log, "too late", 100).await.expect_err("it is final");
         assert!(matches!(error, TransportError::Failed(_)), "{error}");

@@ -160,6 +160,13 @@ pub trait Transport: Send + Sync + 'static {
         self.is_ready()
     }
 
+    /// Whether it takes no appends until it is opened anew in another process, and nothing that it has taken is lost by that.
+    /// Then `/healthz` asks for a restart. False for a failure that ends by itself, for one that a restart does not mend, and for
+    /// one where the end of the process would lose what an operator can still save.
+    fn needs_restart(&self) -> bool {
+        false
+    }
+
     /// What it holds, as far as that is cheap to tell: for metrics, some times a minute.
     ///
     /// # Errors

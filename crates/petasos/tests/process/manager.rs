@@ -29,10 +29,18 @@ impl Manager {
     /// Waits for a line that begins so; others are skipped.
     fn wait_for(&mut self, start: &str) -> String {
         loop {
-            while let Some(line) = self.lines.pop_front() {
-                if line.starts_with(start) {
-                    return line;
-                }
+            let line = self.next();
+            if line.starts_with(start) {
+                return line;
+            }
+        }
+    }
+
+    /// Waits for the next line.
+    fn next(&mut self) -> String {
+        loop {
+            if let Some(line) = self.lines.pop_front() {
+                return line;
             }
             let mut message = [0; 4_096];
             let length = self.socket.recv(&mut message).expect("a message");
@@ -72,6 +80,29 @@ fn the_manager_hears_of_the_start_the_streams_the_life_and_the_end() {
         hub.signal("TERM");
         assert!(hub.ended_within(PATIENCE).success());
     }
+}
+
+#[test]
+fn a_log_that_has_failed_for_good_ends_the_signs_of_life() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (path, log) = (directory.path().join("notify"), directory.path().join("log"));
+    let mut manager = Manager::new(UnixDatagram::bind(&path).expect("bind"));
+    let script = format!(
+        "export NOTIFY_SOCKET={} WATCHDOG_USEC=200000 WATCHDOG_PID=$$; exec \"$0\" \"$@\"",
+        path.display()
+    );
+    let transport = format!("durable://{}", log.display());
+    let mut hub = Start::new().script(&script).with(&["--transport", &transport]).start();
+    manager.wait_for("READY=1");
+    manager.wait_for("WATCHDOG=1");
+    fs::remove_file(log.join("mercure.sqlite3-wal")).expect("removed");
+    assert_eq!(manager.wait_for("STATUS=0 streams; the log has"), "STATUS=0 streams; the log has failed");
+    let mut client = Client::connect(hub.address());
+    assert_eq!(client.ask("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").0, 503);
+    // The status is still told, in the same step as a sign of life would be.
+    let _stream = Client::subscribe(hub.address());
+    assert_eq!(manager.next(), "STATUS=1 streams; the log has failed");
+    hub.stop("TERM");
 }
 
 #[test]

@@ -54,9 +54,15 @@ pub(crate) async fn metrics(head: &Parts, connections: &Connections, facts: Arc<
 
 /// Whether the hub lives.
 pub(crate) fn healthz(connections: &Connections) -> AdminAnswer {
-    match connections.service().hub().has_failed() {
-        true => text(StatusCode::SERVICE_UNAVAILABLE, "the hub has failed: start it again\n"),
-        false => text(StatusCode::OK, "ok\n"),
+    let hub = connections.service().hub();
+    match hub {
+        hub if hub.has_failed() => {
+            text(StatusCode::SERVICE_UNAVAILABLE, "the hub has failed: start it again\n")
+        }
+        hub if hub.needs_restart() => {
+            text(StatusCode::SERVICE_UNAVAILABLE, "the log has failed: start the hub again\n")
+        }
+        _ => text(StatusCode::OK, "ok\n"),
     }
 }
 

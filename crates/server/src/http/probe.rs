@@ -9,7 +9,7 @@ use crate::http::body::Body;
 #[derive(Clone, Copy)]
 pub(crate) enum Probe {
     /// `/healthz`: the hub lives. It does while its log is unavailable, because a restart would cut all streams and mend
-    /// nothing. It does not once the hub has failed, which only a restart mends.
+    /// nothing. It does not once the hub or its log has failed in a way that only a restart mends.
     Liveness,
     /// `/readyz`: it takes updates. False while the log does not answer, is full or has failed, and once the hub is about to
     /// stop, stops or has failed.
@@ -30,6 +30,9 @@ impl Probe {
         let (status, text) = match self {
             _ if hub.has_failed() => {
                 (StatusCode::SERVICE_UNAVAILABLE, "the hub has failed: start it again\n")
+            }
+            _ if hub.needs_restart() => {
+                (StatusCode::SERVICE_UNAVAILABLE, "the log has failed: start the hub again\n")
             }
             Self::Readiness if hub.is_leaving() => {
                 (StatusCode::SERVICE_UNAVAILABLE, "the hub is about to stop: send requests to another\n")

@@ -106,6 +106,8 @@ async fn readiness_names_each_check_and_what_it_found() {
     assert_eq!(readiness().await, (200, vec![]));
     log.away();
     assert_eq!(readiness().await, (503, vec!["log: \"it does not answer\"".to_owned()]));
+    log.break_down();
+    assert_eq!(operators.ask("GET /healthz", &[]).await.status, 503);
     log.back();
     server.connections.service().hub().leave();
     assert_eq!(readiness().await, (503, vec!["drain: \"it is about to stop\"".to_owned()]));

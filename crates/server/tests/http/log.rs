@@ -41,6 +41,11 @@ impl Faulty {
         self.fail(None);
     }
 
+    /// As a log of which the disk has failed.
+    pub(crate) fn break_down(&self) {
+        self.fail(Some(|| TransportError::Failed("it cannot be written".into())));
+    }
+
     pub(crate) fn lose(&self) {
         self.lost.notify_one();
     }
@@ -79,6 +84,10 @@ impl Transport for Faulty {
 
     fn is_ready(&self) -> bool {
         self.check().is_ok()
+    }
+
+    fn needs_restart(&self) -> bool {
+        matches!(self.check(), Err(TransportError::Failed(_)))
     }
 }
 
@@ -175,11 +184,19 @@ async fn a_full_log_answers_507_and_goes_on_when_there_is_room() {
 }
 
 #[tokio::test]
-async fn a_log_that_failed_takes_nothing_and_is_not_ready() {
+async fn a_log_that_has_failed_for_good_takes_nothing_and_only_a_restart_mends_it() {
     let (server, log) = start_faulty().await;
-    log.fail(Some(|| TransportError::Failed("it cannot be written".into())));
+    let mut stream = server.subscribe("topic=a", &[]).await;
+    log.break_down();
     assert_eq!(server.publish("topic=a&id=1").await.status, 503);
-    assert_eq!(server.request("GET", "/readyz", &[], b"").await.status, 503);
+    for probe in ["/healthz", "/readyz"] {
+        let answer = server.request("GET", probe, &[], b"").await;
+        let expected = (503, "the log has failed: start the hub again\n");
+        assert_eq!((answer.status, answer.body.as_str()), expected, "{probe}");
+    }
+    log.fail(None);
+    assert_eq!(server.publish("topic=a&id=2&data=x").await.status, 200);
+    assert_eq!(stream.event().await, "id: 2\ndata: x\n\n", "streams stay");
 }
 
 #[tokio::test]

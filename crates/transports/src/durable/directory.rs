@@ -67,7 +67,10 @@ const STAMP_AGE_MIN: Duration = Duration::from_secs(2);
 /// Suffix and name of each: the database, its write-ahead log, and the lock that excludes other processes. If one of
 /// them is missing, a restart may lose acknowledged updates, or another process may write to the log, too.
 const FILES: [(&str, &str); 3] =
-    [("sqlite3", "database"), ("sqlite3-wal", "write-ahead log"), ("lock", "lock file")];
+    [(DATABASE, "database"), ("sqlite3-wal", "write-ahead log"), ("lock", "lock file")];
+
+/// The suffix of the database.
+const DATABASE: &str = "sqlite3";
 
 /// A complete copy of the database that is to replace it.
 const NEXT: &str = "sqlite3-next";
@@ -296,6 +299,14 @@ impl Directory {
             let metadata = fs::metadata(self.file(suffix));
             let is_same = metadata.is_ok_and(|found| number(&found) == (device, inode));
             (!is_same).then_some(*what)
+        })
+    }
+
+    /// Whether a restart finds the database, and no file beside it that is not this log's. Files that are gone are made again.
+    pub(super) fn has_database_alone(&self, files: &Files) -> bool {
+        FILES.iter().zip(files.known).all(|((suffix, _), known)| match fs::metadata(self.file(suffix)) {
+            Ok(found) => number(&found) == known,
+            Err(error) => *suffix != DATABASE && error.kind() == io::ErrorKind::NotFound,
         })
     }
 

@@ -43,10 +43,19 @@ pub(super) struct Log {
     /// The entries of each commit.
     pub(super) batches: Histogram,
     /// Why the log takes nothing any more.
-    failed: OnceLock<Arc<str>>,
+    failed: OnceLock<(Arc<str>, Remedy)>,
     /// Notified when `failed` is set.
     failing: Notify,
     pub(super) users: Users,
+}
+
+/// What lets a log that has failed take updates again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Remedy {
+    /// A restart, as soon as the disk works: all that was acknowledged is in the files.
+    Restart,
+    /// An operator. A restart would meet the same damage again, or lose what only this process has open.
+    Operator,
 }
 
 /// All of it is on disk.
@@ -134,7 +143,12 @@ impl Log {
 
     /// Why the log takes nothing any more, if that is so.
     pub(super) fn failure(&self) -> Option<&Arc<str>> {
-        self.failed.get()
+        self.failed.get().map(|(reason, _)| reason)
+    }
+
+    /// Whether the log takes nothing any more, and a restart mends that.
+    pub(super) fn needs_restart(&self) -> bool {
+        self.failed.get().is_some_and(|(_, remedy)| *remedy == Remedy::Restart)
     }
 
     /// The disk has taken a commit, or would take one.
@@ -144,8 +158,8 @@ impl Log {
     }
 
     /// From now on the log takes nothing: what the disk holds is no longer known.
-    pub(super) fn fail(&self, reason: &str) {
-        if self.failed.set(reason.into()).is_ok() {
+    pub(super) fn fail(&self, reason: &str, remedy: Remedy) {
+        if self.failed.set((reason.into(), remedy)).is_ok() {
             match self.users {
                 Users::Process => tracing::error!(
                     reason,
@@ -168,14 +182,13 @@ impl Log {
         }
     }
 
-    /// Keeps what a fault of the writer leaves behind.
-    pub(super) fn suffer(&self, fault: &Failure) {
+    /// Keeps what a fault of the writer leaves behind. `remedy`: that of a fatal one.
+    pub(super) fn suffer(&self, fault: &Failure, remedy: Remedy) {
         match fault {
             Failure::Full(reason) => self.capacity.refused(0, reason),
             Failure::Passing(_) => {}
-            Failure::Damaged(reason) | Failure::Index(reason) | Failure::Fatal(reason) => {
-                self.fail(reason);
-            }
+            Failure::Damaged(reason) | Failure::Index(reason) => self.fail(reason, Remedy::Operator),
+            Failure::Fatal(reason) => self.fail(reason, remedy),
         }
     }
 

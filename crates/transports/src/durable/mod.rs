@@ -256,6 +256,10 @@ impl Transport for DurableTransport {
         self.log.is_open().is_ok()
     }
 
+    fn needs_restart(&self) -> bool {
+        self.log.needs_restart()
+    }
+
     fn registry(&self) -> Option<&dyn Registry> {
         Some(&self.registry)
     }

@@ -21,7 +21,7 @@ use super::{
     jobs::{Encoded, Job, Outcome},
     leases::Leases,
     link::table,
-    log::{Log, index, now},
+    log::{Log, Remedy, index, now},
     records::ORIGINS,
     settings::Users,
     subscribers,
@@ -146,7 +146,7 @@ impl Writer {
         let mut written = match result {
             Ok(written) => written,
             Err(fault) => {
-                self.log.suffer(&fault);
+                self.suffer(&fault);
                 return refuse(batch, &fault);
             }
         };
@@ -180,7 +180,7 @@ impl Writer {
         if self.log.users == Users::Host {
             // The process that has put another in its place has copied what is committed.
             let reason: Arc<str> = format!("the {what} is another one by now").into();
-            self.fail(&reason);
+            self.log.fail(&reason, Remedy::Operator);
             return Err(Failure::Fatal(reason));
         }
         let moved =
@@ -192,7 +192,9 @@ impl Writer {
             if is_moved { "whole" } else { "not whole" }
         )
         .into();
-        self.fail(&reason);
+        // Else the end of the process may take away the only way to what was acknowledged.
+        let is_kept = is_moved && self.directory.has_database_alone(&self.files);
+        self.log.fail(&reason, if is_kept { Remedy::Restart } else { Remedy::Operator });
         Err(Failure::Fatal(reason))
     }
 
@@ -226,7 +228,7 @@ impl Writer {
             }
             Err(fault) => {
                 self.roll_back();
-                self.log.suffer(&fault);
+                self.suffer(&fault);
                 false
             }
         }
@@ -347,13 +349,21 @@ impl Writer {
                 self.oldest = Oldest::both(&self.retention, &book);
                 self.book = book;
             }
-            Ok(None) => self.fail("its book is gone"),
-            Err(error) => self.fail(&error.to_string()),
+            Ok(None) => self.log.fail("its book is gone", Remedy::Operator),
+            Err(error) => self.log.fail(&error.to_string(), self.remedy()),
         }
     }
 
-    fn fail(&self, reason: &str) {
-        self.log.fail(reason);
+    fn suffer(&self, fault: &Failure) {
+        self.log.suffer(fault, self.remedy());
+    }
+
+    /// What mends a failure of the disk.
+    fn remedy(&self) -> Remedy {
+        match self.directory.missing_now(&self.files) {
+            None => Remedy::Restart,
+            Some(_) => Remedy::Operator,
+        }
     }
 
     /// What has been committed becomes visible.
@@ -427,7 +437,7 @@ impl Writer {
         match fault {
             // Updates may still find room.
             Failure::Full(_) => self.is_starved = true,
-            fault => self.log.suffer(&fault),
+            fault => self.suffer(&fault),
         }
         self.chores.rest();
     }
@@ -504,7 +514,7 @@ impl Writer {
             let stored = self.book.store(&self.connection).map_err(Failure::from);
             let moved = stored.and_then(|()| checkpoint(&self.connection, CheckpointMode::TRUNCATE));
             if let Err(fault) = moved {
-                self.log.suffer(&fault);
+                self.suffer(&fault);
             }
         }
         drop(self.connection);
