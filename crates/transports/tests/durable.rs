@@ -523,6 +523,22 @@ async fn files_that_are_taken_away_are_noticed_before_anything_more_is_acknowled
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_being_written_when_a_file_was_taken_away_may_be_there_after_a_restart() {
+    let directory = TempDir::new().expect("a directory");
+    let log = open_in(directory.path(), entries(10)).await;
+    append(&*log, "1", 10).await;
+    fs::remove_file(directory.path().join("mercure.sqlite3-wal")).expect("removed");
+    for refused in ["2", "3"] {
+        let answer = log.append(sized(refused, 10)).await;
+        assert!(matches!(answer, Err(TransportError::Failed(_))), "{answer:?}");
+    }
+    drop(log);
+    wait_until_left(directory.path()).await;
+    let kept = kept_ids(&*open_in(directory.path(), entries(10)).await).await;
+    assert!(kept == ["1"] || kept == ["1", "2"], "{kept:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_is_taken_away_is_noticed_when_nobody_publishes() {
     let directory = TempDir::new().expect("a directory");
     let log = open_in(directory.path(), entries(10)).await;
