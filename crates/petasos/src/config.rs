@@ -243,11 +243,6 @@ impl Checked {
         &self.config.hub.url
     }
 
-    /// Whether other machines reach the hub, as [`Config::exposed`] says.
-    pub fn is_exposed(&self) -> bool {
-        self.config.exposed
-    }
-
     /// The identifier of the first issuer. Empty if there is none.
     pub fn issuer(&self) -> &str {
         self.config.http.issuers.trusted.first().map_or("", |issuer| &issuer.id)

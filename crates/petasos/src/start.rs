@@ -53,9 +53,8 @@ impl Start {
         };
         let offer =
             takeover.as_deref().map(Offer::new).transpose().map_err(|error| wrong_takeover(&error))?;
-        let is_exposed = checked.is_exposed();
         let connections = checked.start().await?;
-        let listeners = listeners(activated.listeners, predecessor.as_ref(), &listen, is_exposed).await?;
+        let listeners = listeners(activated.listeners, predecessor.as_ref(), &listen).await?;
         if offer.is_some() && listeners.len() >= SOCKETS_MAX {
             return Err(format!(
                 "takeover: a hub with {} sockets cannot be taken over: pass {} to it at most, or leave takeover out",
@@ -147,7 +146,6 @@ async fn listeners(
     activated: Vec<TcpListener>,
     predecessor: Option<&Predecessor>,
     listen: &Address,
-    is_exposed: bool,
 ) -> Result<Vec<Listener>, Failure> {
     let (from, passed) = match predecessor {
         _ if !activated.is_empty() => ("the service manager", activated),
@@ -165,8 +163,10 @@ async fn listeners(
     let listeners = passed.into_iter().map(Listener::from_std).collect::<io::Result<Vec<_>>>()?;
     let addresses: Vec<_> = listeners.iter().map(|listener| listener.address().to_string()).collect();
     let addresses = addresses.join(", ");
-    // The settings have been checked for a hub that only this machine reaches.
-    if !is_exposed && listeners.iter().any(|listener| !listener.address().ip().to_canonical().is_loopback()) {
+    // Whoever writes an address of this machine alone wants that, also where a proxy passes the requests of others on.
+    if listen.is_loopback()
+        && listeners.iter().any(|listener| !listener.address().ip().to_canonical().is_loopback())
+    {
         return Err(format!(
             "listen: other machines reach the socket of {from}, {addresses}, and listen says {listen}: give the address of \
              the socket as listen, or let the socket listen on loopback"

@@ -135,15 +135,21 @@ fn a_socket_of_the_manager_is_used_instead_of_another() {
 }
 
 #[test]
-fn a_socket_that_other_machines_reach_is_refused_unless_the_settings_are_for_them() {
+fn a_socket_that_other_machines_reach_is_refused_unless_listen_says_so_too() {
     let script = "export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$0\" \"$@\" 3<&0 </dev/null";
     let listener = TcpListener::bind("0.0.0.0:0").expect("bind");
     let copy = || OwnedFd::from(listener.try_clone().expect("a copy"));
-    let (errors, log) = std::io::pipe().expect("a pipe");
-    let mut hub = Start::new().script(script).input(copy()).error(log).start();
-    assert!(!hub.ended_within(PATIENCE).success());
-    let lines: Vec<_> = lines_of(errors).iter().collect();
-    assert!(lines.iter().any(|line| line.contains("give the address of the socket as listen")), "{lines:?}");
+    // A proxy passes requests to the URL on. That does not open the port itself.
+    for arguments in [&[][..], &["--public-url", "https://hub.example/.well-known/mercure"]] {
+        let (errors, log) = std::io::pipe().expect("a pipe");
+        let mut hub = Start::new().script(script).with(arguments).input(copy()).error(log).start();
+        assert!(!hub.ended_within(PATIENCE).success(), "{arguments:?}");
+        let lines: Vec<_> = lines_of(errors).iter().collect();
+        assert!(
+            lines.iter().any(|line| line.contains("give the address of the socket as listen")),
+            "{lines:?}"
+        );
+    }
     let mut hub = Start::new().script(script).listen("0.0.0.0:0").input(copy()).start();
     assert_it_serves(([127, 0, 0, 1], listener.local_addr().expect("bound").port()).into());
     hub.stop("TERM");
