@@ -155,6 +155,10 @@ impl HubUrl {
         if !url.username().is_empty() || url.password().is_some() {
             return Err("the hub URL must have no user name and no password".to_owned());
         }
+        // A URL names one hub: tokens name it as their audience, and clients connect to it.
+        if value.contains('*') {
+            return Err("the hub URL must have no wildcard: write the name of one host".to_owned());
+        }
         if url.path() == "/" {
             return Err(format!("the hub URL needs a path: {} is usual", Self::DEFAULT_PATH));
         }
@@ -301,6 +305,8 @@ mod tests {
             "https://example.com/%6Dercure",
             "https://user@example.com/x",
             "https://:password@example.com/x",
+            "https://*.example.com/x",
+            "https://example.com/*",
         ] {
             assert!(HubUrl::parse(bad).is_err(), "{bad}");
         }
