@@ -37,7 +37,6 @@ pub(crate) async fn serve(
     let activated =
         activated.map_err(|error| format!("a socket of the service manager cannot be used: {error}"))?;
     let ending = endings.subscribe();
-    warn_of_other_hubs_variables();
     say_if_shortened(*ending.borrow(), options.ending);
     let (listen, operators) = (options.listen.clone(), options.admin.clone());
     let (takeover, log) = (options.takeover.clone(), options.config.log.clone());
@@ -105,21 +104,6 @@ pub(crate) async fn serve(
     match hub.has_failed() {
         true => Err("the hub has failed, see the error in its log: start it again".into()),
         false => Ok(()),
-    }
-}
-
-/// Variables of the reference hub that look as if they counted here.
-fn warn_of_other_hubs_variables() {
-    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    if is_set("MERCURE_EXTRA_DIRECTIVES") {
-        tracing::warn!(
-            "MERCURE_EXTRA_DIRECTIVES is not read: petasos has settings of its own, see petasos --help"
-        );
-    }
-    if is_set("MERCURE_TRANSPORT_URL") {
-        tracing::warn!(
-            "MERCURE_TRANSPORT_URL is not read: give the log's place with --transport or MERCURE_HUB_TRANSPORT"
-        );
     }
 }
 

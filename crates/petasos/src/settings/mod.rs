@@ -126,6 +126,11 @@ impl Options {
             file.and_then(|path| Warning::for_open_file("config", path, written.iter().any(file::is_secret))),
         );
         self.warnings.extend(environment.keys().filter_map(|name| misspelt(name)));
+        self.warnings.extend(OF_THE_REFERENCE_HUB.iter().filter_map(|(name, remedy)| {
+            environment.get(*name).filter(|text| !text.is_empty())?;
+            let problem = format!("{name} is not read and has no effect: {remedy}");
+            Some(Warning { setting: "environment", problem })
+        }));
         for setting in SETTINGS {
             let in_file = written.remove(setting.key).map(|(text, place)| Value { text, place });
             if let Some(value) = outside_file(setting, flags, environment).or(in_file) {
@@ -222,6 +227,15 @@ fn misspelt(name: &str) -> Option<Warning> {
     Some(Warning { setting: "environment", problem })
 }
 
+/// Variables of the reference hub that look as if they counted here, and what to write instead.
+const OF_THE_REFERENCE_HUB: [(&str, &str); 2] = [
+    (
+        "MERCURE_EXTRA_DIRECTIVES",
+        "give each directive in it as a setting of its own, such as PETASOS_ANONYMOUS and PETASOS_CORS_ORIGINS",
+    ),
+    ("MERCURE_TRANSPORT_URL", "say where the log is with --transport or PETASOS_TRANSPORT"),
+];
+
 /// Variables that are no settings of a hub.
 const OTHER_VARIABLES: [&str; 2] = ["PETASOS_CONFIG", "PETASOS_TOKEN"];
 
@@ -306,6 +320,20 @@ mod tests {
         for setting in ["cors_origins", "publish_origins"] {
             let text = gather(&[(setting, "https://a.example,null")], &[]).err().expect("refused");
             assert!(text.contains("\"null\" is what browsers send") && text.contains("write that"), "{text}");
+        }
+    }
+
+    #[test]
+    fn variables_of_the_reference_hub_that_have_no_effect_are_named_with_what_to_write_instead() {
+        let warnings = |name: &str, text: &str| gather(&[], &[(name, text)]).expect("valid").warnings;
+        for (name, remedy) in [
+            ("MERCURE_EXTRA_DIRECTIVES", "PETASOS_ANONYMOUS"),
+            ("MERCURE_TRANSPORT_URL", "PETASOS_TRANSPORT"),
+        ] {
+            let found = warnings(name, "anonymous");
+            assert_eq!((found.len(), found[0].setting), (1, "environment"), "{name}");
+            assert!(found[0].problem.starts_with(name) && found[0].problem.contains(remedy), "{found:?}");
+            assert!(warnings(name, "").is_empty(), "{name}");
         }
     }
 
