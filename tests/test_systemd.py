@@ -104,6 +104,11 @@ systemctl restart petasos --no-block
 echo "published: $(publish)"
 systemctl stop petasos.socket petasos.service
 echo "ended: $(systemctl show petasos -p Result -p ExecMainStatus --value | tr '\\n' ' ')"
+# Settings that are wrong stay so, and no other start is tried.
+mkdir -p /run/systemd/system/petasos.service.d
+printf '[Service]\\nEnvironment=PETASOS_HISTORY=many\\n' > /run/systemd/system/petasos.service.d/wrong.conf
+systemctl daemon-reload
+systemctl start petasos.service || echo "with wrong settings: $(systemctl is-failed petasos)"
 journalctl -u petasos --no-pager
 systemctl poweroff --force
 """
@@ -165,5 +170,6 @@ def test_a_hub_of_systemd_serves_reloads_and_starts_again_with_the_rights_that_t
         "published: HTTP/1.1 200 OK",
     ], output
     assert re.search(r"^ended: success 0 $", output, re.MULTILINE), output
+    assert re.search(r"^with wrong settings: failed$", output, re.MULTILINE), output
     assert len(re.findall(r"petasos\[\d+\]: Serving on ", output)) == 2, output
     assert not re.search("WARN|ERROR|SIGSYS", output), output

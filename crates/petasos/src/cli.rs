@@ -37,7 +37,9 @@ const AFTER: &str = "GET /healthz answers 200 while the hub works, GET /readyz w
     At --admin-listen, operators find /metrics, /status, /healthz, /readyz with what each check found, and POST /reload.\n\n\
     SIGHUP reads the settings again, without ending a stream. petasos check looks for mistakes before.\n\n\
     SIGTERM and SIGINT end the process: for --drain-delay only /readyz changes, then streams are closed one after the other \
-    over --drain. A second signal ends all streams at once, and so does Ctrl-C at a terminal.";
+    over --drain. A second signal ends all streams at once, and so does Ctrl-C at a terminal.\n\n\
+    The exit code is 0 for a hub that was told to stop and did so in time, 2 for wrong settings, which another start does not mend, \
+    and 1 for all else.";
 
 pub(crate) fn command() -> Command {
     Command::new("petasos")

@@ -18,7 +18,13 @@ use tokio::{
     sync::watch,
 };
 
-use crate::{cli::Task, failure::Failure, serve::serve, settings::Options, stop::Signals};
+use crate::{
+    cli::Task,
+    failure::{Failure, WRONG_SETTINGS, WrongSettings},
+    serve::serve,
+    settings::Options,
+    stop::Signals,
+};
 
 mod admin;
 mod check;
@@ -49,12 +55,13 @@ fn main() -> ExitCode {
     let activated = Activated::take();
     // What the settings say counts once they are read.
     telemetry::init("info");
-    match cli::task(&matches).map_err(Failure::from).and_then(|task| run_to_end(task, activated)) {
+    let task = cli::task(&matches).map_err(|problem| WrongSettings(problem.into()).into());
+    match task.and_then(|task| run_to_end(task, activated)) {
         Ok(code) => code,
         Err(failure) => {
             STANDARD_ERROR.print(&format!("petasos: {failure}"));
             STANDARD_ERROR.flush(FAILURE_MAX);
-            ExitCode::FAILURE
+            if failure.is::<WrongSettings>() { WRONG_SETTINGS.into() } else { ExitCode::FAILURE }
         }
     }
 }

@@ -11,7 +11,7 @@ use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
     ending::Ending,
-    failure::Failure,
+    failure::{Failure, WrongSettings},
     prepare::{self, Generated, Prepared},
     reload::{InForce, Requests},
     settings::{Options, Source},
@@ -43,7 +43,8 @@ pub(crate) async fn serve(
     // Without any key, somebody tries the hub and needs keys. With keys, the hub shows no secret.
     let generated = prepare::lacks_keys(&options).then(Generated::new);
     let in_force = InForce::new(source, &options, generated.clone(), endings);
-    let Prepared { checked, issuer, warnings } = prepare::hub(options, generated.as_ref())?;
+    let Prepared { checked, issuer, warnings } =
+        prepare::hub(options, generated.as_ref()).map_err(WrongSettings)?;
     prepare::log(&warnings);
     let reloads = program.reloads();
     let facts = program.into_facts(checked.transport());

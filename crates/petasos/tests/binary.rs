@@ -172,7 +172,7 @@ fn what_cannot_work_is_said_in_one_line_that_names_the_flag() {
     ] {
         let output = run(arguments);
         let text = String::from_utf8(output.stderr).expect("UTF-8");
-        assert!(!output.status.success());
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: another start would not mend it");
         assert!(text.contains(expected) && text.lines().count() == 1, "{arguments:?}: {text}");
     }
     let taken = TcpListener::bind("127.0.0.1:0").expect("bind");
@@ -180,6 +180,9 @@ fn what_cannot_work_is_said_in_one_line_that_names_the_flag() {
     let output = run(&["--listen", &address]);
     let text = String::from_utf8(output.stderr).expect("UTF-8");
     assert!(text.contains(&format!("cannot listen on {address}")), "{text}");
+    assert_eq!(output.status.code(), Some(1), "another start may find the port free");
+    let output = run(&["--transport", &format!("redis://{address}/?timeout=1s")]);
+    assert_eq!(output.status.code(), Some(1), "another start may find the store available");
 }
 
 #[test]
