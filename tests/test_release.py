@@ -103,7 +103,7 @@ def dist(tmp_path, monkeypatch):
 
 
 def test_a_draft_is_made_once_and_gets_all_files(world, dist):
-    world.says("gh view", status=1)
+    world.says("gh view", status=1, err="release not found")
     create, upload = world.run("draft", "v0.5.2")
     assert create[:4] == ["gh", "release", "create", "v0.5.2"]
     assert {"--draft", "--verify-tag"} < set(create)
@@ -151,7 +151,7 @@ def test_a_release_is_latest_only_if_it_is(world, tag, kind, latest):
 
 
 def test_an_image_is_pushed_once_and_its_tags_move(world):
-    world.says("docker inspect", status=1)
+    world.says("docker inspect", status=1, err=f"ERROR: {release.IMAGE}:0.5.2: not found")
     build, *moves = world.run("image", "v0.5.2")
     assert build[:3] == ["docker", "buildx", "build"]
     assert build[build.index("--tag") + 1] == f"{release.IMAGE}:0.5.2"
@@ -163,12 +163,25 @@ def test_an_image_is_pushed_once_and_its_tags_move(world):
 
 @pytest.mark.parametrize(("tag", "npm"), [("v0.5.2", "latest"), ("v0.6.0-rc.2", "next"), ("v0.4.9", "older")])
 def test_the_client_is_published_once_under_a_tag_that_fits(world, tag, npm):
-    world.says("npm view", status=1)
+    world.says("npm view", status=1, err="npm error code E404")
     publish = world.run("client", tag)[-1]
     assert publish[:2] == ["npm", "publish"]
     assert publish[publish.index("--tag") + 1] == npm
     world.says("npm view", out=tag[1:])
     assert world.run("client", tag) == []
+
+
+@pytest.mark.parametrize("error", ["dial tcp: lookup example.com: no such host", "401 Unauthorized", ""])
+@pytest.mark.parametrize(
+    ("step", "question"), [("draft", "gh view"), ("client", "npm view"), ("image", "docker inspect")]
+)
+def test_what_cannot_be_asked_does_not_count_as_missing(step, question, error, world, dist, capsys):
+    world.says(question, status=1, err=error)
+    with pytest.raises(AssertionError):
+        world.run(step, "v0.5.2")
+    assert (error or "exit code 1") in capsys.readouterr().err
+    calls = [json.loads(line) for line in (world.directory / "calls").read_text().splitlines()]
+    assert len(calls) == 1, "it has asked, and did nothing more"
 
 
 CRATES = [

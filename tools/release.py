@@ -53,10 +53,18 @@ def run(*command: str | Path) -> None:
         raise ReleaseError(f"{command[0]} has failed: mend what it says, and run this step again")
 
 
-def answer(*command: str) -> str | None:
-    """What a command prints. ``None``: it has failed, as those do that ask for something that is not there."""
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    return done.stdout.strip() if done.returncode == 0 else None
+def answer(*command: str, absent: str | None = None) -> str | None:
+    """What a command prints. ``None``: what it asks for is not there, because it has failed and said ``absent``.
+
+    Raises:
+        ReleaseError: it has failed for another reason, such as the network: nobody knows what is published."""
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode == 0:
+        return done.stdout.strip()
+    if absent is not None and absent in done.stderr:
+        return None
+    said = done.stderr.strip() or f"exit code {done.returncode}"
+    raise ReleaseError(f"{' '.join(command)} has failed: mend what it says, and run this step again\n{said}")
 
 
 def is_latest(version: Version, tags: Iterable[str]) -> bool:
@@ -125,7 +133,7 @@ def check(version: Version) -> None:
 def draft(version: Version) -> None:
     tag = f"v{version}"
     files = write_sums(ROOT / "dist")
-    existing = answer("gh", "release", "view", tag, "--json", "isDraft")
+    existing = answer("gh", "release", "view", tag, "--json", "isDraft", absent="release not found")
     if existing is not None and not json.loads(existing)["isDraft"]:
         print(f"{tag} is public already: its files stay as they are")
         return
@@ -167,9 +175,7 @@ def wheels(version: Version) -> None:
 
 def crates(version: Version) -> None:
     described = answer("cargo", "metadata", "--locked", "--no-deps", "--format-version", "1")
-    if described is None:
-        raise ReleaseError("cargo metadata has failed")
-    for name in crate_order(json.loads(described)["packages"]):
+    for name in crate_order(json.loads(described or "{}")["packages"]):
         print(f"$ cargo publish -p {name}", flush=True)
         # make publish-check has compiled it from its package: the token ends before that could be done again.
         command = ["cargo", "publish", "--locked", "--no-verify", "-p", name]
@@ -183,7 +189,7 @@ def crates(version: Version) -> None:
 
 
 def client(version: Version) -> None:
-    if answer("npm", "view", f"petasos-client@{version}", "version"):
+    if answer("npm", "view", f"petasos-client@{version}", "version", absent="E404"):
         print(f"petasos-client {version} is published already")
         return
     run("npm", "--prefix", "client", "ci")
@@ -193,7 +199,7 @@ def client(version: Version) -> None:
 
 def image(version: Version) -> None:
     name = f"{IMAGE}:{version}"
-    if answer("docker", "buildx", "imagetools", "inspect", name) is None:
+    if answer("docker", "buildx", "imagetools", "inspect", name, absent=f"{name}: not found") is None:
         command = ["docker", "buildx", "build", "--platform", PLATFORMS, "--file", "deploy/Dockerfile"]
         revision = answer("git", "rev-parse", "HEAD") or "unknown"
         for argument in ("BINARY=prebuilt", f"VERSION={version}", f"REVISION={revision.strip()}"):
