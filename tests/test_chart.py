@@ -97,6 +97,7 @@ REFUSED = {
     "log.url=tls://one\\,secret@two": "log.url: this URL has a password or a token",
     "log.url=durable:///var/lib/petasos2": "'/log/url': 'durable:///var/lib/petasos2' does not match pattern",
     "keys.publisher=,keys.subscriber=": "keys.publisher: name the entry",
+    "keys.subscriber=,config.anonymous=false": "keys.subscriber: nobody could subscribe",
     "keys.publisherJwks=a,config.publisher_jwks_url=https://a": "keys.publisherJwks: config.publisher_jwks_url names",
     "keys.existingSecret=": "keys.existingSecret: name a Secret with the keys",
     "config.anonymus=true": "'/config': additional properties 'anonymus' not allowed",
@@ -142,7 +143,7 @@ def test_the_autoscaler_acts_before_pods_refuse_streams(most, admitted):
 
 
 def test_a_hub_may_have_the_key_of_publishers_only():
-    settings = settings_of(rendered("memory", "--set", "keys.subscriber="))
+    settings = settings_of(rendered("memory", "--set", "keys.subscriber=,config.anonymous=true"))
     assert settings["publisher_key_file"] == "/run/secrets/petasos/publisher"
     assert "subscriber_key_file" not in settings
 

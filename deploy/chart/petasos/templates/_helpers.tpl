@@ -125,6 +125,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if not (or $hasKeys $values.keys.publisher $values.keys.publisherJwks $values.keys.subscriber $values.keys.subscriberJwks) }}
 {{- fail "keys.publisher: name the entry of the Secret with the key" }}
 {{- end }}
+{{- if not (or $hasKeys $values.keys.subscriber $values.keys.subscriberJwks $values.config.anonymous) }}
+{{- fail "keys.subscriber: nobody could subscribe. Name the entry of the Secret with the key, or set config.anonymous to true" }}
+{{- end }}
 {{- if and $values.metrics.enabled (not $values.metrics.existingSecret) }}
 {{- fail "metrics.existingSecret: the port for operators needs a token. Make one: kubectl create secret generic petasos-metrics --from-literal=token=\"$(openssl rand -hex 32)\"" }}
 {{- end }}
