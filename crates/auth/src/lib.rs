@@ -9,6 +9,9 @@ mod algorithm;
 mod basis;
 mod der;
 mod encoding;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod issuers;
 mod jwk;
 mod key;

@@ -23,6 +23,9 @@
 mod announcement;
 pub mod discovery;
 pub mod event;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod heap;
 pub mod legacy;
 pub mod limits;

@@ -6,6 +6,9 @@
 
 mod admin;
 mod connection;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod http;
 pub mod metrics;
 mod settings;

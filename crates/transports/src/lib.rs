@@ -23,6 +23,9 @@ mod codec;
 mod dsn;
 #[cfg(feature = "durable")]
 mod durable;
+#[cfg(all(any(test, fuzzing), feature = "host", feature = "redis"))]
+#[doc(hidden)]
+pub mod fuzzing;
 #[cfg(feature = "host")]
 mod host;
 #[cfg(any(feature = "durable", feature = "nats", feature = "postgres", feature = "redis"))]

@@ -1,7 +1,7 @@
 //! A connection from its first byte to its last: accepted, read, answered, and closed.
 
 pub(crate) mod connections;
-mod first;
+pub(crate) mod first;
 mod handover;
 mod hyper;
 mod idle;
@@ -9,5 +9,5 @@ mod linger;
 mod link;
 pub(crate) mod listener;
 mod options;
-mod passing;
+pub(crate) mod passing;
 pub(crate) mod permits;

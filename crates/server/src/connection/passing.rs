@@ -60,7 +60,7 @@ const DECISION_MAX: Duration = Duration::from_secs(60);
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
 /// The most fields of that head.
-const FIELDS_MAX: usize = 128;
+pub(crate) const FIELDS_MAX: usize = 128;
 
 /// Descriptors below are left to the application: `select` takes no higher number.
 const LOW_NUMBERS: i32 = 1_024;
@@ -167,7 +167,7 @@ fn receive(pair: &UnixStream, message: &mut Vec<u8>, descriptors: &mut Vec<Owned
 ///
 /// # Errors
 /// `InvalidData`: it is not the head of a successful answer.
-fn head(message: &[u8]) -> io::Result<(Framing, Bytes)> {
+pub(crate) fn head(message: &[u8]) -> io::Result<(Framing, Bytes)> {
     let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
     let mut parsed = httparse::Response::new(&mut fields);
     let parsing = parsed.parse(message);

@@ -150,7 +150,7 @@ impl<'a> Tokens<'a> {
         }
     }
 
-    fn all(&self) -> impl Iterator<Item = &'a str> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = &'a str> {
         iter::once(self.first).chain(self.others.iter().copied())
     }
 

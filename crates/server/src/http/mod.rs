@@ -5,7 +5,7 @@ pub(crate) mod answer;
 pub(crate) mod body;
 mod context;
 pub(crate) mod cors;
-mod credentials;
+pub(crate) mod credentials;
 mod event_source;
 mod form;
 mod listing;

@@ -8,6 +8,8 @@
 mod access;
 mod election;
 mod follower;
+#[cfg(all(any(test, fuzzing), feature = "redis"))]
+pub(crate) mod fuzzing;
 mod leader;
 mod link;
 mod member;
