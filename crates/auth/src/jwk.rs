@@ -3,6 +3,7 @@
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::Value;
+use zeroize::Zeroizing;
 
 use crate::{
     Algorithm, Key, KeyError,
@@ -79,7 +80,10 @@ impl Jwk {
     fn key(self, algorithms: &[Algorithm], secrets: bool) -> Result<Key, KeyError> {
         if self.kty == "oct" {
             let secret = self.k.as_deref().filter(|_| secrets).and_then(decode);
-            let secret = secret.filter(|secret| !secret.is_empty()).ok_or(KeyError::SetUnusable)?;
+            let secret = secret
+                .map(Zeroizing::new)
+                .filter(|secret| !secret.is_empty())
+                .ok_or(KeyError::SetUnusable)?;
             // First, so that a secret of a wrong kind is an error whatever it is for.
             Key::from_secret(None, &secret, &[])?;
             let allowed = self.allowed(algorithms)?;

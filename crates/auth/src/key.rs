@@ -8,6 +8,7 @@ use aws_lc_rs::{
     signature::{ParsedPublicKey, RsaParameters},
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use zeroize::Zeroizing;
 
 use crate::{
     Algorithm,
@@ -21,8 +22,8 @@ use crate::{
 #[derive(Clone)]
 pub struct Key {
     id: Option<String>,
-    /// The bytes of a shared secret.
-    secret: Option<Box<[u8]>>,
+    /// The bytes of a shared secret, overwritten when the key is dropped.
+    secret: Option<Zeroizing<Box<[u8]>>>,
     /// One entry for each algorithm, ready to be used.
     verifying: Vec<(Algorithm, Verifying)>,
     thumbprint: [u8; SHA256_OUTPUT_LEN],
@@ -121,7 +122,7 @@ impl Key {
         });
         Ok(Self {
             id,
-            secret: Some(secret.into()),
+            secret: Some(Zeroizing::new(secret.into())),
             verifying: verifying.collect(),
             thumbprint: thumbprint(b"secret", secret),
         })
@@ -165,7 +166,7 @@ impl Key {
     /// Why others may know or guess the secret. `None`: it is strong, or the key is a public one.
     pub fn weakness(&self) -> Option<Weakness> {
         let bytes_min = self.verifying.iter().filter_map(|(algorithm, _)| algorithm.secret_bytes_min()).min();
-        Weakness::find(self.secret.as_deref()?, bytes_min?)
+        Weakness::find(self.secret.as_ref()?, bytes_min?)
     }
 
     /// The name of the key in its JWK Set.

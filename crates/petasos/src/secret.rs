@@ -1,17 +1,18 @@
-//! A secret that no output shows.
+//! A secret that no output shows, and that is overwritten when it is dropped.
 
 use std::{convert::Infallible, fmt, str::FromStr};
 
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
-/// A secret that no output shows.
+/// A secret that no output shows. Its memory is overwritten when it is dropped; what it was made of is the caller's.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Vec<u8>);
+pub struct Secret(Zeroizing<Vec<u8>>);
 
 impl Secret {
     /// Takes the bytes of a secret.
     pub fn new(secret: impl Into<Vec<u8>>) -> Self {
-        Self(secret.into())
+        Self(Zeroizing::new(secret.into()))
     }
 
     /// Makes 244 random bits, in 64 hexadecimal digits.

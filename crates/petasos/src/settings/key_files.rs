@@ -10,6 +10,7 @@ use std::{
 };
 
 use petasos::{IssuerConfig, KeyConfig, Secret};
+use zeroize::Zeroizing;
 
 use super::issuers::without_line_break;
 
@@ -66,7 +67,7 @@ fn read(path: &Path) -> io::Result<Secret> {
     if is_special(path) {
         return Err(io::ErrorKind::Unsupported.into());
     }
-    let mut bytes = Vec::new();
+    let mut bytes = Zeroizing::new(Vec::new());
     File::open(path)?.take(BYTES_MAX).read_to_end(&mut bytes)?;
     Ok(Secret::new(without_line_break(&bytes)))
 }

@@ -5,6 +5,7 @@ use std::{fmt, hint::black_box, net::IpAddr, pin::Pin, sync::Arc};
 use http::{HeaderValue, Method, StatusCode, header, request::Parts, uri::Authority};
 use http_body_util::Full;
 use serde_json::Value;
+use zeroize::Zeroizing;
 
 use super::{
     answer::{AdminAnswer, document, text},
@@ -27,7 +28,7 @@ type Handler = Box<dyn Fn(Parts) -> Pin<Box<dyn Future<Output = AdminAnswer> + S
 /// What operators may ask of a hub.
 pub struct Admin {
     routes: Vec<Route>,
-    token: Option<Box<[u8]>>,
+    token: Option<Zeroizing<Box<[u8]>>>,
 }
 
 impl Route {
@@ -106,7 +107,7 @@ impl Admin {
             Route::new(Method::GET, "/healthz", healthz).open(),
             Route::new(Method::GET, "/readyz", readyz).open(),
         ];
-        Self { routes, token: token.map(Into::into) }
+        Self { routes, token: token.map(|token| Zeroizing::new(token.into())) }
     }
 
     /// Adds a route.
