@@ -23,7 +23,7 @@ log = logging.getLogger("mkdocs.hooks")
 
 ROOT = Path(__file__).parent.parent.parent
 # Documents at the root of the repository that are pages of the site.
-ROOT_PAGES = ("CHANGELOG.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md")
+ROOT_PAGES = ("CHANGELOG.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "RELEASING.md")
 # The links to other sites, and the files that have them.
 _external: dict[str, set[str]] = {}
 _LINK = re.compile(r"(\]\()([^)\s#]+)((?:#[^)\s]*)?\))")
