@@ -6,8 +6,11 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 
 use crate::{Key, Signer};
 
-/// The names of the targets, which are also those of the folders of the corpus.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[("key", key)];
+/// A name, which is also that of a folder of the corpus, and what is given its inputs.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All targets of this crate.
+pub const TARGETS: &[Target] = &[("key", key)];
 
 const PUBLIC: [&str; 3] = ["PUBLIC KEY", "RSA PUBLIC KEY", "CERTIFICATE"];
 const PRIVATE: [&str; 3] = ["PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY"];

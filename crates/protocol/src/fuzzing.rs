@@ -13,8 +13,11 @@ use crate::{
     update::Update,
 };
 
-/// The names of the targets, which are also those of the folders of the corpus.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+/// A name, which is also that of a folder of the corpus, and what is given its inputs.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All targets of this crate.
+pub const TARGETS: &[Target] = &[
     ("cursor", cursor),
     ("form", form),
     ("matcher", matcher),

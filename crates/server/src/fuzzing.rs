@@ -17,8 +17,11 @@ use crate::{
     http::credentials::Presented,
 };
 
-/// The names of the targets, which are also those of the folders of the corpus.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[("head", head), ("headers", headers), ("passing", passing)];
+/// A name, which is also that of a folder of the corpus, and what is given its inputs.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All targets of this crate.
+pub const TARGETS: &[Target] = &[("head", head), ("headers", headers), ("passing", passing)];
 
 /// A request that is read without hyper is a GET with one head and nothing behind it, by a second, naive reading of its
 /// lines; so nothing of it is taken for another request.

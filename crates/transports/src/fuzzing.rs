@@ -6,8 +6,11 @@ use petasos_protocol::topic::HubUrl;
 
 use crate::{Dsn, codec, host};
 
-/// The names of the targets, which are also those of the folders of the corpus.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[("dsn", dsn), ("message", message), ("record", record)];
+/// A name, which is also that of a folder of the corpus, and what is given its inputs.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All targets of this crate.
+pub const TARGETS: &[Target] = &[("dsn", dsn), ("message", message), ("record", record)];
 
 /// Any text is the URL of a log or is refused; nothing that stands before the hosts is shown.
 pub fn dsn(input: &[u8]) {
