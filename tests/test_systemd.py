@@ -59,8 +59,6 @@ SETTINGS = """
 anonymous = true
 compat = true
 max_subscribers = 1000
-drain_delay = "0"
-drain = "1s"
 takeover = "/run/petasos/takeover"
 """
 

@@ -177,6 +177,7 @@ def test_waiting_for_the_log_leaves_other_greenlets_alone(redis, is_running):
         if {is_running}:
             mercure.publish("topic", "the engine runs")
         other = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+        assert other.recv(2) == b"go"
 
         def echo():
             while received := other.recv(100):
@@ -197,6 +198,7 @@ def test_waiting_for_the_log_leaves_other_greenlets_alone(redis, is_running):
             with other:
                 other.settimeout(PATIENCE)
                 redis.pause()
+                other.sendall(b"go")
                 for number in range(20):
                     other.sendall(b"%d" % number)
                     assert other.recv(100) == b"%d" % number

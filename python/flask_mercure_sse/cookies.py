@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 from urllib.parse import SplitResult, urljoin, urlsplit
 
+from flask import Response as FlaskResponse
 from flask import current_app, has_request_context, request
 from flask.typing import ResponseReturnValue
 from werkzeug.wrappers import Response
@@ -18,14 +19,15 @@ from .urls import hub_base_url
 AnyResponse = TypeVar("AnyResponse", bound=Response)
 
 
-def as_response(returned: ResponseReturnValue) -> Response:
-    """The response of what a view may return, such as a text. A response is that response.
+def as_response(returned: ResponseReturnValue) -> FlaskResponse:
+    """The response of what a view may return, such as a text. A response is that response, also one of Werkzeug's own,
+    which has all that a view needs of it.
 
     Raises:
         TypeError: a view may not return it.
         RuntimeError: it is no response, and there is no application context.
     """
-    return returned if isinstance(returned, Response) else current_app.make_response(returned)
+    return cast(FlaskResponse, returned) if isinstance(returned, Response) else current_app.make_response(returned)
 
 
 def set_cookie(

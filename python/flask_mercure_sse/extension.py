@@ -12,9 +12,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from blinker import Signal
-from flask import Flask, current_app, has_app_context, request_started
+from flask import Flask, Response, current_app, has_app_context, request_started
 from flask.typing import ResponseReturnValue
-from werkzeug.wrappers import Response
 
 from . import (
     committed,

@@ -145,7 +145,8 @@ def test_a_page_of_the_guide_sends_a_token_itself(
     url = serve(app)
     context.request.post(f"{url}/login/7")
     page = context.new_page()
-    with page.expect_request(lambda request: "authorization" in request.headers):
+    # The answer, not the request: from then on the hub knows the subscriber.
+    with page.expect_response(lambda response: "authorization" in response.request.headers):
         page.goto(f"{url}/page")
     mercure.publish(topic, "for you", private=True)
     expect(page.locator("#heard")).to_have_text("for you")

@@ -16,6 +16,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
 from browser.launch import IN_CHROMIUM
+from clients import PATIENCE
 from hubs import ROOT
 from ports import Port
 from servers import ServerProcess
@@ -59,7 +60,10 @@ def folder(tmp_path: Path, variables: dict[str, str]) -> Path:
 def run(folder: Path, variables: dict[str, str], stack: ExitStack) -> Callable[[], ServerProcess]:
     def start() -> ServerProcess:
         settings = [f"{name}={variables[name]}" for name in ("PATH", "FLASK_RUN_PORT")]
-        process = ServerProcess(["env", *settings, *shlex.split(RUN)], "Debugger PIN", cwd=folder)
+        # A test run in the background ignores Ctrl-C, and so would all that it starts.
+        process = ServerProcess(
+            ["env", "--default-signal=INT", *settings, *shlex.split(RUN)], "Debugger PIN", cwd=folder
+        )
         stack.callback(process.kill)
         return process
 
@@ -92,7 +96,7 @@ def test_the_page_of_the_start_is_live_and_misses_nothing_while_the_application_
     shows(second, "from a command", "from-a-terminal", "Hello")
     # As Ctrl-C does: the reloader and its child.
     server.send(signal.SIGINT)
-    server.process.wait()
+    server.process.wait(PATIENCE)
     shell(command.replace("from a command", "while it was stopped"))
     run()
     for page in (first, second):
