@@ -13,6 +13,7 @@ from pathlib import Path
 
 from clients import Request
 from torture.ledger import MISSED, Ledger, Verdict
+from torture.nodes import Node
 from torture.plan import ENDS_OF_A_NODE, LONGEST, Round, round_of
 from torture.stage import Heal, Stage
 from torture.tally import Tally
@@ -238,7 +239,7 @@ class Play:
             live = live[len(live) - live[::-1].index(MISSED) - 1 :] if MISSED in live else live
         for node in self.stage.nodes:
             try:
-                replayed = replay(node.direct_url, before, self.marker)
+                replayed = self.replay(node, before)
             except (OSError, EOFError) as error:
                 verdict.add("replay differs", f"{node.name}: {error}")
                 continue
@@ -246,6 +247,17 @@ class Play:
             if replayed != live:
                 place = next((n for n, (a, b) in enumerate(zip(replayed, live, strict=False)) if a != b), "the end")
                 verdict.add("replay differs", f"{node.name}: from {place} on, of {len(replayed)} and {len(live)}")
+
+    def replay(self, node: Node, before: str) -> list[str]:
+        """What a node has kept. One that was told to end while it was paused may end now, so it is asked again."""
+        deadline = time.monotonic() + CALM_SECONDS
+        while True:
+            try:
+                return replay(node.direct_url, before, self.marker)
+            except (OSError, EOFError):
+                if time.monotonic() > deadline:
+                    raise
+            self.pause()
 
     def wait(self, is_so: Callable[[], bool], breach: str, seen: Callable[[], str] = str) -> None:
         deadline = time.monotonic() + CALM_SECONDS
