@@ -86,10 +86,9 @@ def run(directory: Path, script: str, **environment: str) -> str:
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        check=True,
         timeout=120,
     )
-    assert "Traceback" not in done.stderr, done.stderr
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
     return done.stdout.strip()
 
 
@@ -209,6 +208,39 @@ def test_a_forked_process_goes_on_when_its_parent_has_died(tmp_path):
         """,
     )
     assert told == "True"
+
+
+def test_a_process_forks_while_its_threads_publish(tmp_path):
+    """A child opens a log though it has none of the threads that were inside SQLite, with its locks, a moment before."""
+    (tmp_path / "shared.py").write_text(APPLICATION)
+    told = run(
+        tmp_path,
+        """
+        import os, threading
+        from flask import Flask
+        from flask_mercure_sse import MercureSSE
+        from shared import app, mercure
+
+        def publish():
+            with app.app_context():
+                while True:
+                    mercure.publish("topic", "of a thread")
+
+        for _ in range(4):
+            threading.Thread(target=publish, daemon=True).start()
+        for number in range(100):
+            if not (child := os.fork()):
+                own = Flask("child")
+                own.config.update(SECRET_KEY="k" * 32, MERCURE_HUB=True, MERCURE_HUB_TRANSPORT=f"durable://{os.getcwd()}/{number}")
+                with own.app_context():
+                    MercureSSE(own).publish("topic", "in the child")
+                os._exit(0)
+            assert os.waitpid(child, 0)[1] == 0
+        print("published", flush=True)
+        os._exit(0)
+        """,
+    )
+    assert told == "published"
 
 
 def test_an_application_finds_the_same_place_from_everywhere(tmp_path, host_logs):

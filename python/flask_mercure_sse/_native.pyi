@@ -291,6 +291,13 @@ def end_process_after_drain(drain_seconds: float, code: int) -> None:
         OSError: the system has no thread left.
     """
 
+def before_fork() -> None:
+    """Before this process forks: wait until no thread of its hubs holds a lock that the child would find held for ever.
+    Until :func:`after_fork`, none takes one."""
+
+def after_fork() -> None:
+    """After a fork, in both processes and on the thread that has called :func:`before_fork`: go on."""
+
 def check_key(key: str | bytes) -> str | None:
     """Check a shared secret, or a public key in PEM, and start nothing.
 

@@ -6,6 +6,8 @@ import os
 import weakref
 from typing import Final, Protocol
 
+from ._native import after_fork, before_fork
+
 
 class Forked(Protocol):
     """An object that begins anew in a forked process."""
@@ -34,4 +36,6 @@ def check() -> None:
 
 _process = os.getpid()
 
+# Threads of the hub go on while Python is about to fork.
+os.register_at_fork(before=before_fork, after_in_parent=after_fork, after_in_child=after_fork)
 os.register_at_fork(after_in_child=check)

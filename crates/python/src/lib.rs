@@ -18,6 +18,7 @@ use petasos::{
 };
 use petasos_auth::{Key, Signer};
 use petasos_protocol::{legacy, matcher::MatcherType, subscription::SubscriptionsPath, topic::HubUrl};
+use petasos_transports::forks;
 use pyo3::{create_exception, exceptions::PyValueError, prelude::*};
 
 create_exception!(
@@ -142,6 +143,18 @@ fn end_process_after_drain(drain_seconds: f64, code: u8) -> PyResult<()> {
     Ok(end_process_after(drain.saturating_add(AFTER_DRAIN), code)?)
 }
 
+/// Before this process forks: wait until no thread of its hubs holds a lock that the child would find held for ever.
+#[pyfunction]
+fn before_fork(py: Python<'_>) {
+    py.detach(forks::pause);
+}
+
+/// After a fork, in both processes: go on.
+#[pyfunction]
+fn after_fork() {
+    forks::resume();
+}
+
 /// The compiled half of flask_mercure_sse.
 #[pymodule(gil_used = true)]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -154,6 +167,8 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(print_line, module)?)?;
     module.add_function(wrap_pyfunction!(flush_lines, module)?)?;
     module.add_function(wrap_pyfunction!(end_process_after_drain, module)?)?;
+    module.add_function(wrap_pyfunction!(before_fork, module)?)?;
+    module.add_function(wrap_pyfunction!(after_fork, module)?)?;
     module.add_function(wrap_pyfunction!(check_key, module)?)?;
     module.add_function(wrap_pyfunction!(check_update, module)?)?;
     module.add_function(wrap_pyfunction!(expand_subscription_topic, module)?)?;

@@ -23,6 +23,8 @@ mod codec;
 mod dsn;
 #[cfg(feature = "durable")]
 mod durable;
+#[cfg(feature = "durable")]
+pub mod forks;
 #[cfg(all(any(test, fuzzing), feature = "host", feature = "redis"))]
 #[doc(hidden)]
 pub mod fuzzing;

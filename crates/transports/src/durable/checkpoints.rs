@@ -13,6 +13,7 @@ use std::{
 use rusqlite::{Connection, ErrorCode, wal::CheckpointMode};
 
 use super::failure::Failure;
+use crate::forks;
 
 /// The thread.
 pub(super) struct Checkpointer {
@@ -54,12 +55,16 @@ impl Checkpointer {
             let state = Arc::clone(&state);
             move || {
                 while received.recv().is_ok() {
+                    // The writer may wait for it.
+                    let _work = forks::work_within();
                     let result = checkpoint(&connection, CheckpointMode::PASSIVE);
                     let mut now = lock(&state.0);
                     now.is_running = false;
                     now.fault = result.err();
                     state.1.notify_all();
                 }
+                let _work = forks::work_within();
+                drop(connection);
             }
         })?);
         Ok(Self { orders: Some(orders), state, thread, retry_at: 0 })

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{checkpoints::WAL_BYTES, link, settings::Users};
-use crate::OpenError;
+use crate::{OpenError, forks};
 
 /// A log's directory. The lock ends with the value, and with the process however that ends.
 pub(crate) struct Directory {
@@ -226,6 +226,7 @@ impl Directory {
     fn copy(&self) -> io::Result<()> {
         let copy = self.file("sqlite3-copy");
         remove(&copy)?;
+        let _work = forks::work();
         link::copy(&self.database(), &copy).map_err(|error| {
             let _ = remove(&copy);
             io::Error::other(error)

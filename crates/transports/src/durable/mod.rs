@@ -55,7 +55,7 @@ use self::{
     settings::{Settings, Users},
     writer::Writer,
 };
-use crate::{Dsn, OpenError, Options, Retention, blocking::blocking, codec::decode_id};
+use crate::{Dsn, OpenError, Options, Retention, blocking::blocking, codec::decode_id, forks};
 
 /// A log on disk. Dropping it ends its followers, and its threads when they have done what was asked of them.
 pub(crate) struct DurableTransport {
@@ -91,7 +91,10 @@ pub(crate) async fn open_locked(
     let (hub, retention) = (options.hub.clone(), options.retention.clone());
     let opening = {
         let leases = Arc::clone(&leases);
-        blocking(move || prepare(directory, users, hub, retention, leases))
+        blocking(move || {
+            let _work = forks::work();
+            prepare(directory, users, hub, retention, leases)
+        })
     };
     let writer = opening.await.map_err(OpenError::Resources)??;
     let log = Arc::clone(&writer.log);

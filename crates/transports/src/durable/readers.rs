@@ -11,7 +11,7 @@ use rusqlite::Connection;
 use tokio::sync::Semaphore;
 
 use super::link::open_for_reading;
-use crate::blocking::blocking;
+use crate::{blocking::blocking, forks};
 
 /// A bounded pool of connections. Cloning shares it.
 #[derive(Clone)]
@@ -49,6 +49,7 @@ impl Readers {
             let task = blocking(move || {
                 // Held until it is done, even if nobody waits for it any more.
                 let _turn = turn;
+                let _work = forks::work();
                 let idle = pool.idle().pop();
                 let connection = idle.map_or_else(|| open_for_reading(&pool.path), Ok)?;
                 let result = read(&connection)?;
@@ -63,6 +64,13 @@ impl Readers {
         result.await.unwrap_or_else(|_| {
             Err(TransportError::unavailable(format!("the disk did not answer within {READ_MAX:?}")))
         })
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        let _work = forks::work_within();
+        self.idle().clear();
     }
 }
 

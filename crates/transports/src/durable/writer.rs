@@ -26,7 +26,7 @@ use super::{
     settings::Users,
     subscribers,
 };
-use crate::{Retention, codec};
+use crate::{Retention, codec, forks};
 
 /// What one commit takes at most, so that the first in it does not wait for long.
 const BATCH_ENTRIES_MAX: usize = 1_024;
@@ -69,14 +69,17 @@ impl Writer {
                     Ok(job) => Some(job),
                     Err(mpsc::error::TryRecvError::Disconnected) => None,
                     Err(mpsc::error::TryRecvError::Empty) => {
+                        let _work = forks::work();
                         self.tidy();
                         continue;
                     }
                 },
             };
             let Some(first) = first else { break };
+            let _work = forks::work();
             self.serve(first, &mut jobs);
         }
+        let _work = forks::work();
         self.finish();
     }
 
