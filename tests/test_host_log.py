@@ -88,7 +88,8 @@ def run(directory: Path, script: str, **environment: str) -> str:
         text=True,
         timeout=120,
     )
-    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
     return done.stdout.strip()
 
 
@@ -211,7 +212,7 @@ def test_a_forked_process_goes_on_when_its_parent_has_died(tmp_path):
 
 
 def test_a_process_forks_while_its_threads_publish(tmp_path):
-    """A child opens a log though it has none of the threads that were inside SQLite, with its locks, a moment before."""
+    """A child opens a log though none of the threads is in it that held the locks of SQLite a moment before."""
     (tmp_path / "shared.py").write_text(APPLICATION)
     told = run(
         tmp_path,
