@@ -54,6 +54,24 @@ def test_the_metadata_says_what_an_index_shows(distribution):
     assert f"Programming Language :: Python :: 3.{sys.version_info.minor}" in classifiers
 
 
+def test_the_description_has_no_link_that_leads_nowhere_on_an_index(distribution):
+    """An index has none of the files of the repository, and the tag of a version keeps them as they were."""
+    description = distribution.metadata.get_payload()
+    assert "# Flask-Mercure-SSE" in description
+    targets = re.findall(r"\]\(([^)\s]+)\)", re.sub(r"(?ms)^```.*?^```", "", description))
+    pictures = re.findall(r"!\[[^\]]*\]\(([^)\s]+)\)", description)
+    assert len(targets) > 20
+    assert len(pictures) == 1
+    assert [target for target in targets if not target.startswith("https://")] == []
+    repository = "https://github.com/flask-mercure-sse/flask-mercure-sse/"
+    tag = f"v{version.current()}/"
+    own = [target.removeprefix(repository) for target in targets if target.startswith(repository)]
+    kinds = {target.partition(tag)[0] for target in own}
+    assert kinds == {"blob/", "raw/"}
+    assert all((hubs.ROOT / target.partition(tag)[2].partition("#")[0]).exists() for target in own)
+    assert pictures[0].startswith(repository + "raw/")
+
+
 def test_flask_and_pytest_find_the_entry_points(distribution):
     assert {(point.group, point.name) for point in distribution.entry_points} == {
         ("flask.commands", "mercure"),

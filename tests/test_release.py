@@ -86,6 +86,19 @@ def test_a_tag_that_is_not_the_version_of_the_commit_is_refused(capsys):
     assert "the tag is v99.0.0, and this commit is " in capsys.readouterr().err
 
 
+def test_a_release_whose_documents_say_that_there_is_none_is_refused(monkeypatch, capsys):
+    """It is a mistake that nobody sees before readers do. A pre-release may say so: pip does not find it."""
+    said = "README.md says what holds until the release"
+    monkeypatch.setattr(release, "git_tags", lambda: TAGS)
+    monkeypatch.setattr(release.versions, "outdated", lambda: iter([said]))
+    monkeypatch.setattr(release.versions, "differences", lambda: iter([]))
+    monkeypatch.setattr(release.changelog, "notes", lambda text, version: "- mended")
+    for version in ("0.6.0", "0.6.0-rc.2"):
+        monkeypatch.setattr(release.versions, "current", lambda of=version: Version.parse(of))
+        assert release.main(["check", f"v{version}"]) == ("rc" not in version)
+    assert capsys.readouterr().err.strip() == said
+
+
 @pytest.mark.parametrize("arguments", [[], ["check"], ["check", "0.5.0"], ["delete", "v0.5.0"]])
 def test_a_wrong_call_says_how_to_write_it(arguments, capsys):
     assert release.main(arguments) == 2

@@ -32,7 +32,7 @@ def test_every_page_has_one_line_in_the_navigation():
     assert sorted(listed) == sorted(pages | at_root)
 
 
-@pytest.mark.parametrize("page", ["python", "client", "crates", "http", "commands"])
+@pytest.mark.parametrize("page", ["python", "client", "crates", "http", "commands", "pypi"])
 def test_a_page_of_the_reference_is_as_its_source(page):
     variables = {**os.environ, **({"PETASOS": petasos()[0]} if page == "commands" else {})}
     command = [sys.executable, "tools/reference", "--check", page]

@@ -36,12 +36,12 @@ def test_every_copy_of_the_version_is_that_of_cargo_toml():
 
 
 def test_each_file_with_the_version_is_known():
-    """A release would leave it behind otherwise. ``make reference`` writes docs/reference."""
+    """A release would leave it behind otherwise. ``make reference`` writes docs/reference and python/PYPI.md."""
     searched = subprocess.run(["git", "grep", "-lIF", str(version.current())], cwd=ROOT, stdout=subprocess.PIPE)
     if searched.returncode != 0:
         pytest.skip("this is no clone")
     known = {place.path for place in version.PLACES} | {"CHANGELOG.md"}
-    ignored = re.compile(r".*\.(lock|sum)$|.*package-lock\.json$|docs/reference/|tests/")
+    ignored = re.compile(r".*\.(lock|sum)$|.*package-lock\.json$|docs/reference/|python/PYPI\.md$|tests/")
     assert [name for name in searched.stdout.decode().split() if name not in known and not ignored.match(name)] == []
 
 
@@ -55,9 +55,9 @@ def test_a_copy_that_differs_is_named(tmp_path):
 
 def test_a_place_that_is_gone_is_named(tmp_path):
     root = copied(tmp_path)
-    (root / "client/README.md").write_text("nothing")
+    (root / "docs/reference/openapi.yaml").write_text("nothing")
     [difference] = version.differences(root)
-    assert difference.startswith("client/README.md has the version 0 times")
+    assert difference.startswith("docs/reference/openapi.yaml has the version 0 times")
 
 
 def test_a_version_is_written_into_all_places(tmp_path):
@@ -91,6 +91,27 @@ def test_cargo_accepts_a_written_version(tmp_path):
     answer = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert answer.returncode == 0, answer.stderr
     assert '"version":"7.8.9-beta.2"' in answer.stdout
+
+
+def test_what_holds_until_the_release_goes_with_it_and_not_with_a_pre_release(tmp_path):
+    root = copied(tmp_path)
+    page = root / "docs/new.md"
+    page.write_text("a\n\n<!-- until the release -->\n\nNothing\n\nyet.\n\n<!-- released -->\n\nb\n\n<!-- name -->\n")
+    version.write(Version.parse("0.6.0-rc.1"), root)
+    assert "docs/new.md says what holds until the release: " in "".join(version.outdated(root))
+    version.write(Version.parse("0.6.0"), root)
+    assert page.read_text() == "a\n\nb\n\n<!-- name -->\n"
+    assert list(version.outdated(root)) == []
+
+
+@pytest.mark.parametrize("path", version.documents(), ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_no_sentence_outlives_the_release_that_makes_it_untrue(path):
+    kept = version.UNTIL_RELEASED.sub("", path.read_text(encoding="utf-8"))
+    assert "<!-- until the release -->" not in kept, "a part without its end"
+    assert "<!-- released -->" not in kept, "an end without its part"
+    untrue = re.compile(r"(?i)(until|before) (this version|the first|its first) release|version is released|PyPI has")
+    allowed = {"CHANGELOG.md", "RELEASING.md"}
+    assert path.name in allowed or untrue.findall(kept) == []
 
 
 def test_versions_are_in_order():

@@ -50,11 +50,23 @@ def notes(text: str, version: Version) -> str:
 
 
 def with_whole_links(markdown: str, version: Version) -> str:
-    """Relative links become links to the files of the version's tag."""
+    """The relative links of a document at the root become links to the files of the version's tag, and so stay true.
+
+    >>> with_whole_links("![a](docs/a.webp), [b](docs/b.md#c)", Version.parse("1.2.3")).split(", ")
+    ... # doctest: +ELLIPSIS
+    ['![a](https://github.com/.../raw/v1.2.3/docs/a.webp)', '[b](https://github.com/.../blob/v1.2.3/docs/b.md#c)']
+    """
     cargo = (ROOT / "Cargo.toml").read_text(encoding="utf-8")
     repository = re.search(r'(?m)^repository = "([^"]+)"', cargo)
     assert repository is not None, "Cargo.toml names the repository"
-    return re.sub(r"\]\((?![a-z]+:|#)([^)]+)\)", rf"]({repository[1]}/blob/v{version}/\1)", markdown)
+
+    def whole(match: re.Match[str]) -> str:
+        kind = "raw" if match[1].endswith((".webp", ".svg")) else "blob"
+        return f"]({repository[1]}/{kind}/v{version}/{match[1]})"
+
+    parts = re.split(r"(?ms)(^```.*?^```)", markdown)
+    parts[::2] = [re.sub(r"\]\((?![a-z]+:|#)([^)]+)\)", whole, part) for part in parts[::2]]
+    return "".join(parts)
 
 
 def main(arguments: list[str]) -> int:

@@ -83,7 +83,7 @@ def tarball(hub: Hub, out: Path) -> Path:
     name = f"petasos-{hub.version}-{hub.target}"
     files = {
         "petasos": hub.binary.read_bytes(),
-        "README.md": (ROOT / "README.md").read_bytes(),
+        "README.md": (ROOT / "python" / "PYPI.md").read_bytes(),
         "petasos.toml": (DEPLOY / "petasos.toml").read_bytes(),
         "petasos.service": (DEPLOY / "petasos.service").read_bytes(),
         "petasos.socket": (DEPLOY / "petasos.socket").read_bytes(),

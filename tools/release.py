@@ -3,7 +3,8 @@
 ``.github/workflows/release.yml`` runs them, in this order. Each looks first at what is published already and does only
 what is missing. So a release that has failed half-way is run again, and nothing is published twice.
 
-- ``check``: the tag is the version of this commit, and the changelog has notes for it.
+- ``check``: the tag is the version of this commit, the changelog has notes for it, and no document says that nothing
+  is released yet.
 - ``draft``: a draft of the release on GitHub with the notes and all files of ``dist/``, and their checksums.
 - ``wheels``: the wheels and the source distribution, to PyPI, with attestations.
 - ``crates``: the crates, in the order of their dependencies, to crates.io.
@@ -126,6 +127,8 @@ def check(version: Version) -> None:
     current = versions.current()
     if version != current:
         raise ReleaseError(f"the tag is v{version}, and this commit is {current}: tag the commit that has the version")
+    if not version.is_pre_release and (found := list(versions.outdated())):
+        raise ReleaseError("\n".join(found))
     changelog.notes((ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), version)
     print(f"{version} can be released; latest: {is_latest(version, git_tags())}")
 

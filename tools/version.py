@@ -4,8 +4,9 @@ It stands in ``Cargo.toml``, under ``[workspace.package]``. The Python package, 
 Files that cannot read it have a copy, and ``PLACES`` lists them.
 
 - ``tools/version.py --check`` names every copy that differs.
-- ``tools/version.py 0.6.0`` writes a version into all of them, and names the section ``Unreleased`` of the changelog
-  after it. A pre-release is ``0.6.0-rc.1``; its changes stay in the section ``Unreleased``."""
+- ``tools/version.py 0.6.0`` writes a version into all of them, names the section ``Unreleased`` of the changelog after
+  it, and removes from the documents what holds until the release: the parts between ``<!-- until the release -->`` and
+  ``<!-- released -->``. A pre-release is ``0.6.0-rc.1``; it leaves the changelog and those parts as they are."""
 
 from __future__ import annotations
 
@@ -53,13 +54,15 @@ PLACES = [
     Place("deploy/platforms/fly.toml", r'(petasos:)\d[^"]*(")'),
     Place("deploy/platforms/render.yaml", r"(petasos:)\d[^\n]*(\n)"),
     Place("docs/how-to/docker.md", r"(/petasos:)\d[^\n]*(\n)", 2),
-    Place("client/README.md", r"(petasos-client-)\d[^ `]*(\.tgz)"),
     Place("deploy/chart/petasos/Chart.yaml", r'(?m)(^version: "?)[^"\s]+("?$)'),
     Place("deploy/chart/petasos/Chart.yaml", r'(?m)(^appVersion: "?)[^"\s]+("?$)'),
     Place("deploy/platforms/fly.toml", IMAGE),
     Place("deploy/platforms/render.yaml", IMAGE),
     Place("docs/how-to/docker.md", IMAGE, None),
 ]
+
+
+UNTIL_RELEASED = re.compile(r"<!-- until the release -->\n.*?<!-- released -->\n\n?", re.DOTALL)
 
 
 @total_ordering
@@ -126,15 +129,35 @@ def differences(root: Path = ROOT) -> Iterator[str]:
             yield f"{place.path} says {other}, and Cargo.toml {version}: python3 tools/version.py {version}"
 
 
+def documents(root: Path = ROOT) -> list[Path]:
+    """What people read, in which sentences may stand that the release makes untrue."""
+    patterns = ("*.md", "docs/**/*.md", "examples/**/*.md", "client/*.md", "crates/*/README.md")
+    return sorted(path for pattern in patterns for path in root.glob(pattern))
+
+
+def outdated(root: Path = ROOT) -> Iterator[str]:
+    """Every document that still says that nothing is released, each as a sentence."""
+    for path in documents(root):
+        if "<!-- until the release -->" in path.read_text(encoding="utf-8"):
+            name = path.relative_to(root)
+            yield f"{name} says what holds until the release: python3 tools/version.py {current(root)} removes it"
+
+
 def write(version: Version, root: Path = ROOT, today: datetime.date | None = None) -> None:
-    """Writes a version into all places, and into the changelog if it is no pre-release."""
+    """Writes a version into all places. If it is no pre-release, also into the changelog."""
     for place in PLACES:
         path = root / place.path
         text = path.read_text(encoding="utf-8")
         path.write_text(re.sub(place.pattern, rf"\g<1>{version}\g<2>", text), encoding="utf-8")
+    if version.is_pre_release:
+        return
+    for path in documents(root):
+        text = path.read_text(encoding="utf-8")
+        if (kept := UNTIL_RELEASED.sub("", text)) != text:
+            path.write_text(kept, encoding="utf-8")
     changelog = root / "CHANGELOG.md"
     text = changelog.read_text(encoding="utf-8")
-    if not version.is_pre_release and f"\n## {version} " not in text:
+    if f"\n## {version} " not in text:
         date = (today or datetime.date.today()).isoformat()
         changelog.write_text(text.replace("\n## Unreleased\n", f"\n## {version} ({date})\n", 1), encoding="utf-8")
 

@@ -7,6 +7,7 @@ With ``--check`` it writes nothing, and names the pages that are stale. A page i
 - ``crates``: the manifests and the first sentences of the crates.
 - ``http``: docs/reference/openapi.yaml, which tests compare with a running hub.
 - ``commands``: what the programs print for ``--help``. It needs them: PETASOS is the path of the binary.
+- ``pypi``: README.md. It is python/PYPI.md, the description of the package on PyPI.
 
 The pages are committed, since readers on GitHub see no page that a build makes.
 """
@@ -21,6 +22,7 @@ from pathlib import Path
 import commands
 import crates
 import http_api
+import pypi
 import python_api
 import typescript
 
@@ -30,7 +32,10 @@ PAGES: dict[str, Callable[[], str]] = {
     "crates": crates.page,
     "http": http_api.page,
     "commands": commands.page,
+    "pypi": pypi.page,
 }
+ELSEWHERE = {"pypi": "../../python/PYPI.md"}
+"""Pages that no reader of docs/ looks for, from the folder of the others."""
 FOLDER = Path(__file__).parent.parent.parent / "docs" / "reference"
 
 
@@ -42,7 +47,7 @@ def main() -> int:
     arguments = parser.parse_args()
     stale = 0
     for name in arguments.pages or PAGES:
-        path, text = arguments.folder / f"{name}.md", PAGES[name]()
+        path, text = arguments.folder / ELSEWHERE.get(name, f"{name}.md"), PAGES[name]()
         if path.exists() and path.read_text(encoding="utf-8") == text:
             continue
         stale += 1
