@@ -130,11 +130,35 @@ def test_a_refused_token_that_has_expired_is_called_so(call, fake_hub, token, mo
         getattr(mercure, call)("a")
 
 
-def test_a_refused_token_that_has_not_expired_is_not_called_so(fake_hub, token):
-    for claims in ({"exp": 10**11}, {"exp": "soon"}, {}, {"exp": 10**30}):
-        mercure = make(fake_hub(answer(401, b"refused")), publisher_jwt=token.sign(claims, "k" * 32))
-        with pytest.raises(TokenRefusedError, match=r"^refused$"):
-            mercure.publish("a")
+@pytest.mark.parametrize(
+    ("typ", "claims", "cause"),
+    [
+        (
+            "JWT",
+            {"mercure": {"publish": ["*"]}},
+            "the hub has another key than the token, or takes no tokens of protocol 0.x",
+        ),
+        ("JWT", {"mercure": {"publish": ["*"]}, "exp": 10**11}, "the hub has another key than the token, or takes no"),
+        ("at+jwt", {"mercure": {}}, "the token has the claim of protocol 0.x, and the typ of 1.0 (at+jwt)"),
+        ("at+jwt", {"authorization_details": []}, "the hub has another key, issuer or audience than the token ("),
+        ("JWT", {"authorization_details": []}, "the token has the claims of protocol 1.0, and its typ is not at+jwt"),
+        ("JWT", {"exp": "soon"}, "the token has neither the claim of protocol 0.x"),
+        ("JWT", {"exp": 10**30}, "the token has neither the claim of protocol 0.x"),
+    ],
+)
+def test_a_refused_token_that_has_not_expired_has_its_likely_cause_named(typ, claims, cause, fake_hub, token):
+    jwt = token.sign(claims, "k" * 32, {"alg": "HS256", "typ": typ})
+    with pytest.raises(TokenRefusedError) as raised:
+        make(fake_hub(answer(401, b"refused")), publisher_jwt=jwt).publish("a")
+    assert str(raised.value).startswith(cause)
+    assert str(raised.value).endswith(": refused")
+    assert "expired" not in str(raised.value)
+
+
+@pytest.mark.parametrize("jwt", ["x", "x.y", "W10.W10.x", "e30.W10", "..", "a.b.c"])
+def test_a_refused_text_that_is_no_jwt_says_that_it_grants_nothing(jwt, fake_hub):
+    with pytest.raises(TokenRefusedError, match=r"^the token has neither the claim of .*: refused$"):
+        make(fake_hub(answer(401, b"refused")), publisher_jwt=jwt).publish("a")
 
 
 REMEDY = (

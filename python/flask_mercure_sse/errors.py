@@ -45,8 +45,9 @@ class HubConnectTimeoutError(HubTimeoutError, HubUnreachableError):
 
 
 class TokenRefusedError(MercureError):
-    """The hub refuses the token (401): its key or algorithm is wrong, it has expired, or there is none. If the token
-    says that it has expired, so does the message. Or the text is no token, and was not sent."""
+    """The hub refuses the token (401), or there is none. The message begins with the likely cause, as far as the token
+    itself tells: it has expired; its typ and claims are of two dialects, or grant nothing; or the hub has another key,
+    or does not take tokens of this dialect. Or the text is no token, and was not sent."""
 
 
 class ForbiddenTopicError(MercureError):

@@ -51,17 +51,47 @@ def expiry(token: str) -> datetime | None:
     datetime.datetime(2024, 2, 29, 12, 0, tzinfo=datetime.timezone.utc)
     """
     try:
-        part = token.split(".")[1]
-        claims = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
-        return datetime.fromtimestamp(claims["exp"], timezone.utc)
-    except (ValueError, LookupError, TypeError, OverflowError, OSError):
+        return datetime.fromtimestamp(_part(token, 1)["exp"], timezone.utc)
+    except (LookupError, TypeError, ValueError, OverflowError, OSError):
         return None
 
 
-def has_expired(token: str) -> str | None:
-    """A sentence that says since when a token is void. None: it is not, or does not say."""
+def why_refused(token: str) -> str:
+    """Why a hub may have refused a token, as far as the token itself tells. Nothing is verified.
+
+    >>> why_refused("eyJhbGciOiJIUzI1NiJ9.eyJleHAiOjE3MDkyMDgwMDB9.c2lnbmF0dXJl")
+    'the token has expired at 2024-02-29T12:00:00+00:00'
+    """
     end = expiry(token)
-    return None if end is None or end > datetime.now(timezone.utc) else f"the token has expired at {end.isoformat()}"
+    if end is not None and end <= datetime.now(timezone.utc):
+        return f"the token has expired at {end.isoformat()}"
+    header, claims = _part(token, 0), _part(token, 1)
+    is_access_token = str(header.get("typ")).lower() in ("at+jwt", "application/at+jwt")
+    if "authorization_details" in claims:
+        if not is_access_token:
+            return "the token has the claims of protocol 1.0, and its typ is not at+jwt"
+        return (
+            "the hub has another key, issuer or audience than the token (MERCURE_JWT_ISSUER, MERCURE_JWT_AUDIENCE), or "
+            "takes no tokens of protocol 1.0 (MERCURE_PROTOCOL)"
+        )
+    if "mercure" in claims:
+        if is_access_token:
+            return "the token has the claim of protocol 0.x, and the typ of 1.0 (at+jwt)"
+        return (
+            "the hub has another key than the token, or takes no tokens of protocol 0.x (petasos takes them with "
+            "--compat; MERCURE_PROTOCOL)"
+        )
+    return 'the token has neither the claim of protocol 0.x ("mercure") nor that of 1.0 ("authorization_details")'
+
+
+def _part(token: str, index: int) -> dict[str, Any]:
+    """The header (0) or the claims (1) of a token; empty if it has none that can be read."""
+    try:
+        part = token.split(".")[index]
+        read = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+    except (ValueError, LookupError):
+        return {}
+    return read if isinstance(read, dict) else {}
 
 
 def sign_legacy(key: str | bytes, grants: Mapping[str, Any], ttl: int) -> str:

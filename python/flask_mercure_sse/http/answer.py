@@ -19,7 +19,7 @@ from ..errors import (
     MercureError,
     TokenRefusedError,
 )
-from ..tokens import check_token, has_expired
+from ..tokens import check_token, why_refused
 from . import pool
 from .deadline import limit
 
@@ -211,7 +211,7 @@ def _name(hub: SplitResult) -> str:
 def _without_token(response: http.client.HTTPResponse, content: bytes, token: str | None) -> Answer:
     location, remark = response.getheader("Location", ""), ""
     if token and response.status == 401:
-        remark = has_expired(token) or ""
+        remark = why_refused(token)
     if token and not 200 <= response.status < 300:
         # Some servers quote the request in their explanation.
         content = content.replace(token.strip().encode(), b"[token]")

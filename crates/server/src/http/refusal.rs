@@ -204,8 +204,8 @@ impl Refusal {
                     ),
                 };
                 format!(
-                    "{what} if it has expired, renew it; the hub's log names the reason under this request's id, as does \
-                     the command \"petasos explain\""
+                    "{what} its key, its dialect (0.x or 1.0), its claims or its expiry; the hub's log names the reason \
+                     under this request's id, as does the command \"petasos explain\""
                 )
             }
             Self::Forbidden => {
