@@ -46,8 +46,8 @@ class HubConnectTimeoutError(HubTimeoutError, HubUnreachableError):
 
 class TokenRefusedError(MercureError):
     """The hub refuses the token (401), or there is none. The message begins with the likely cause, as far as the token
-    itself tells: it has expired; its typ and claims are of two dialects, or grant nothing; or the hub has another key,
-    or does not take tokens of this dialect. Or the text is no token, and was not sent."""
+    itself tells: it has expired; its typ and claims are of two dialects, or grant nothing; or its key is not the
+    hub's, or the hub does not take tokens of this dialect. Or the text is no token, and was not sent."""
 
 
 class ForbiddenTopicError(MercureError):

@@ -71,15 +71,15 @@ def why_refused(token: str) -> str:
         if not is_access_token:
             return "the token has the claims of protocol 1.0, and its typ is not at+jwt"
         return (
-            "the hub has another key, issuer or audience than the token (MERCURE_JWT_ISSUER, MERCURE_JWT_AUDIENCE), or "
-            "takes no tokens of protocol 1.0 (MERCURE_PROTOCOL)"
+            "the key, the issuer or the audience is not the hub's (MERCURE_JWT_ISSUER, MERCURE_JWT_AUDIENCE), or the "
+            "hub takes no tokens of protocol 1.0 (MERCURE_PROTOCOL)"
         )
     if "mercure" in claims:
         if is_access_token:
             return "the token has the claim of protocol 0.x, and the typ of 1.0 (at+jwt)"
         return (
-            "the hub has another key than the token, or takes no tokens of protocol 0.x (petasos takes them with "
-            "--compat; MERCURE_PROTOCOL)"
+            "the key is not the hub's, or the hub takes no tokens of protocol 0.x (petasos takes them with --compat; "
+            "MERCURE_PROTOCOL)"
         )
     return 'the token has neither the claim of protocol 0.x ("mercure") nor that of 1.0 ("authorization_details")'
 

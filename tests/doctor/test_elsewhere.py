@@ -8,6 +8,7 @@ from flask import Flask
 from clients import SECRET
 from doctor.report import examine
 from flask_mercure_sse import MercureSSE
+from flask_mercure_sse.doctor import plain
 
 
 def test_a_hub_elsewhere_that_fits_has_no_finding(elsewhere):
@@ -71,3 +72,40 @@ def test_a_hub_of_the_other_dialect_is_found(fake_hub):
     report = examine(app)
     assert "speaks 1.0, and the application 0.x" in report.line("hub elsewhere")
     assert "MERCURE_PROTOCOL = '1.0'" in report.changes["hub elsewhere"]
+
+
+@pytest.mark.parametrize("setting", ["MERCURE_HUB_URL", "MERCURE_PUBLIC_HUB_URL"])
+def test_a_hub_at_a_public_address_over_plain_http_is_warned_of(elsewhere, setting, monkeypatch):
+    app = elsewhere(**({setting: "http://hub.example/hub"} if setting == "MERCURE_PUBLIC_HUB_URL" else {}))
+    local = {"MERCURE_HUB_URL": "127.0.0.1", "MERCURE_PUBLIC_HUB_URL": "hub.example"}[setting]
+    monkeypatch.setattr(plain, "addresses", lambda host: ["8.8.8.8" if host == local else "10.0.0.1"])
+    report = examine(app)
+    assert report.level("encryption") == ["warning"]
+    assert f"{setting} is http://" in report.line("encryption")
+    assert "https://" in report.changes["encryption"]
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("https://hub.example/hub", "8.8.8.8"),
+        ("http://petasos/hub", "172.18.0.2"),
+        ("http://petasos/hub", "fe80::1%eth0"),
+        ("http://petasos/hub", "fd00::1"),
+        ("http://localhost:5500/hub", "::1"),
+        ("http://unknown.example/hub", None),
+    ],
+)
+def test_plain_http_in_a_private_network_is_not_warned_of(url, address):
+    assert plain.check("MERCURE_HUB_URL", url, lambda host: [address] if address else []) is None
+
+
+def test_a_hub_for_everybody_is_warned_of_where_users_have_topics_of_their_own(elsewhere):
+    app = elsewhere()
+    app.extensions["mercure_sse"].users.topics = lambda: ["/users/7"]
+    report = examine(app)
+    assert report.level("anonymous") == ["warning"]
+    assert "private=True" in report.changes["anonymous"]
+    closed = elsewhere("--no-allow-anonymous")
+    closed.extensions["mercure_sse"].users.topics = lambda: ["/users/7"]
+    assert examine(closed).level("anonymous") == []

@@ -1,4 +1,5 @@
-"""A hub elsewhere: whether it can be reached, takes the application's tokens, and which dialects it speaks."""
+"""A hub elsewhere: whether it can be reached, takes the application's tokens, which dialects it speaks, and who else
+reads along."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ from urllib.parse import quote
 
 from ..errors import MercureError
 from ..state import MercureSSEState
-from . import clock
+from ..values import is_absolute
+from . import clock, plain
 from .finding import Finding
 from .trial import Trial, reason
 from .wire import PATIENCE, OpenStream
@@ -42,6 +44,10 @@ def check(state: MercureSSEState) -> Iterator[Finding]:
         spoken[dialect] = head.status
         dates.append(head.get("Date"))
     yield _dialects(state, hub, spoken)
+    yield from _encryption(state)
+    anonymous = _anonymous(state, hub, spoken)
+    if anonymous is not None:
+        yield anonymous
     found = clock.check(dates[0], datetime.now(timezone.utc))
     if found is not None:
         yield found
@@ -68,6 +74,29 @@ def _dialects(state: MercureSSEState, hub: str, spoken: dict[str, int]) -> Findi
     if own == "0.x":
         change += ", or start petasos with --compat"
     return Finding("problem", "hub elsewhere", f"{hub} speaks {known[0]}, and the application {own}", change)
+
+
+def _encryption(state: MercureSSEState) -> Iterator[Finding]:
+    settings = state.settings
+    public = settings.public_hub_url if is_absolute(settings.public_hub_url) else None
+    for setting, url in (("MERCURE_HUB_URL", settings.external_url), ("MERCURE_PUBLIC_HUB_URL", public)):
+        found = plain.check(setting, str(url)) if url else None
+        if found is not None:
+            yield found
+
+
+def _anonymous(state: MercureSSEState, hub: str, spoken: dict[str, int]) -> Finding | None:
+    """An application that grants topics to users has updates that not everybody may read."""
+    if spoken[state.settings.protocol] != 200 or state.users is None or state.users.topics is None:
+        return None
+    return Finding(
+        "warning",
+        "anonymous",
+        f"{hub} needs no token to subscribe, and this application grants topics to users (user_topics): everybody can "
+        "read each of their updates that is not published with private=True",
+        "publish them with private=True. If no page needs updates without a token, start petasos without --anonymous, "
+        "or the hub in Python with --no-allow-anonymous",
+    )
 
 
 def _of_1_0(state: MercureSSEState) -> str:
