@@ -10,14 +10,15 @@ from apscheduler.events import EVENT_SCHEDULER_STARTED
 from jinja2 import DictLoader
 
 from clients import PATIENCE, Request
-from documents import Document, pages
+from documents import Document, calls_at_import, pages, post_all
 
 TEMPLATES = {"_message.html": "<p>{{ message.text }}</p>", "_item.html": "<li>{{ item }}</li>"}
 
 
 @pytest.fixture
-def run(monkeypatch):
-    """Runs the code of a page; returns the names that it makes."""
+def run(monkeypatch, tmp_path):
+    """Runs the code of a page, in an empty folder; returns the names that it makes."""
+    monkeypatch.chdir(tmp_path)
     for name in ("SECRET_KEY", "MERCURE_SUBSCRIBER_SECRET_KEY", "MERCURE_PUBLISHER_SECRET_KEY"):
         monkeypatch.setenv(name, "at least 32 random bytes, please")
 
@@ -50,28 +51,43 @@ def test_the_code_of_a_page_runs(name, run):
     assert run(name)
 
 
+PUBLISHES = re.compile(r"(publish|apublish|publish_many|commit)$|\.(turbo|datastar)\.")
+
+
+@pytest.mark.parametrize("name", [page.name for page in pages() if page.blocks("python")])
+def test_no_page_publishes_while_its_module_is_imported(name):
+    """Each worker imports it, and each start again."""
+    calls = [call for block in Document(name).blocks("python") for call in calls_at_import(block)]
+    # The pages on testing are no modules of an application.
+    assert name == "how-to/testing" or [call for call in calls if PUBLISHES.search(call)] == []
+
+
 def test_what_the_examples_publish_arrives(run, published):
     names = run("how-to/publish")
-    # These three are published where they stand, before the view is called.
-    assert names["app"].test_client().post("/books").status_code == 201
-    *others, first, second = published(names, ["/books/{id}", "/books"], 6)
+    post_all(names["app"])
+    assert names["app"].test_client().put("/books/7").status_code == 204
+    first, second, *others = published(names, ["/books/{id}", "/books"], 6)
     assert first.json() == {"title": "Walden"}
     assert (second.id, second.type, second.json()) == ("urn:uuid:my-own", "book", {"title": "Walden"})
     assert [event.data for event in others] == [
         '{"title": "Walden"}',
-        '{"title": "Walden"}',
         "sold out",
         '{"title": "Cape Cod"}',
+        '{"title": "Walden"}',
     ]
 
 
 def test_an_update_is_published_with_its_commit_and_a_new_row_with_its_id(run, published):
-    events = published(run("how-to/sqlalchemy"), ["/books", "/authors/{id}", "/authors"], 3)
+    names = run("how-to/sqlalchemy")
+    post_all(names["app"])
+    events = published(names, ["/books", "/authors/{id}", "/authors"], 3)
     assert [event.json() for event in events] == [{"title": "Walden"}, {"name": "Thoreau"}, {"new": 1}]
 
 
 def test_changes_of_the_model_of_the_example_are_published(run, published):
-    events = published(run("how-to/models"), "/articles/{id}", 3)
+    names = run("how-to/models")
+    post_all(names["app"])
+    events = published(names, "/articles/{id}", 3)
     assert [(event.type, event.json()) for event in events] == [
         ("insert", {"id": 1, "title": "Walking"}),
         ("update", {"id": 1, "title": "Walking, 1862"}),
@@ -80,7 +96,9 @@ def test_changes_of_the_model_of_the_example_are_published(run, published):
 
 
 def test_the_typed_event_of_the_example_is_published(run, published):
-    first, second = published(run("how-to/typed-events"), "/orders/7", 2)
+    names = run("how-to/typed-events")
+    post_all(names["app"])
+    first, second = published(names, "/orders/7", 2)
     assert (first.type, first.json()) == (second.type, second.json()) == ("order-paid", json.loads(second.data))
 
 
@@ -213,9 +231,9 @@ def test_the_page_of_the_example_hears_who_comes(run, serve, open_stream):
     assert json.loads(event["data"])["payload"] == {"user_id": 7}
 
 
-def test_a_script_of_the_example_receives(run, capsys):
-    run("how-to/receive-in-python")
-    assert "message Walden" in capsys.readouterr().out
+def test_a_command_of_the_example_receives(run):
+    result = run("how-to/receive-in-python")["app"].test_cli_runner().invoke(args=["listen"])
+    assert "message Walden" in result.output
 
 
 def test_a_host_that_the_example_does_not_name_is_refused(run):

@@ -11,6 +11,7 @@ from playwright.sync_api import expect
 
 from cable import Cable
 from clients import HUB_PATH
+from documents import post_all
 from flask_mercure_sse import MercureSSE
 
 ROOT = Path(__file__).parent.parent.parent
@@ -41,7 +42,7 @@ def test_the_pages_of_the_readme_hear_what_their_application_publishes(kind, con
     pages = re.findall(r"^```html\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     (html,) = (page for page in pages if kind in page)
     names = {"__name__": "readme"}
-    exec(python[0], names)
+    exec(python[0] + python[1], names)
     app = names["app"]
     app.add_url_rule("/", view_func=lambda: render_template_string(html))
     page = context.new_page()
@@ -49,7 +50,7 @@ def test_the_pages_of_the_readme_hear_what_their_application_publishes(kind, con
         page.goto(serve(app))
     # The console has other lines, too: there is no favicon.
     with page.expect_console_message(lambda line: line.type == "log") as message:
-        exec(python[1], names)
+        post_all(app)
     assert message.value.text == "message"
 
 

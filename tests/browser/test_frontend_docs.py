@@ -13,7 +13,7 @@ from jinja2 import DictLoader
 from playwright.sync_api import Browser, BrowserContext, expect
 
 from browser.front_site import Libraries
-from documents import Document
+from documents import Document, post_all
 from flask_mercure_sse import client_files
 
 pytestmark = pytest.mark.parametrize("browser", ["chromium"], indirect=True)
@@ -71,13 +71,14 @@ def test_a_page_of_the_guide_shows_what_its_application_publishes(
     first, *others = document.blocks("python")
     names, template = prepare(first), document.block("html", part)
     app, mercure = names["app"], names["mercure"]
+    for each in others:
+        exec(each, names)
     app.add_url_rule("/", "page", lambda: render_template_string(template, cursor=mercure.last_event_id()))
     page = context.new_page()
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.goto(serve(app))
-    for each in others:
-        exec(each, names)
+    post_all(app)
     for selector, text in shown.items():
         expect(page.locator(selector)).to_have_text(text)
     if story == "Turbo":
