@@ -69,5 +69,6 @@ pub use stream::{
     socket::{
         connection::Socket,
         framing::{Framing, Wire},
+        line::Seal,
     },
 };

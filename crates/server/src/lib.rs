@@ -12,6 +12,7 @@ pub mod fuzzing;
 mod http;
 pub mod metrics;
 mod settings;
+mod tls;
 
 pub use self::{
     admin::{
@@ -29,4 +30,5 @@ pub use self::{
         service::Service,
     },
     settings::Settings,
+    tls::{Certificate, CertificateError, Tls, TlsError},
 };

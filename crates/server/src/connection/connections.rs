@@ -41,6 +41,7 @@ use crate::{
     },
     http::{answer::Answer, body::Body, service::Service},
     metrics::samples::Samples,
+    tls::{Tls, shake},
 };
 
 /// All connections of one service. Clones share them.
@@ -183,8 +184,12 @@ impl Connections {
     /// Answers the first request of a connection, if its bytes are there already and plain. `Some`: the connection goes
     /// on.
     async fn begin(&self, accepted: Accepted) -> Option<Rest> {
-        let Accepted { socket, peer, permit } = accepted;
+        let Accepted { socket, peer, permit, tls } = accepted;
         let direct = self.service.settings().direct;
+        if let Some(tls) = tls {
+            let connections = self.clone();
+            return Some(Box::pin(async move { connections.serve_tls(socket, &tls, peer, permit).await }));
+        }
         let (mut read, mut prepared) = (Bytes::new(), None);
         // An error means that the peer has left.
         if direct && let Some(first) = first::read(|buffer| (&socket).read(buffer)).ok()? {
@@ -211,6 +216,34 @@ impl Connections {
                 stream.carry(socket, None, permit).await;
             }
         }))
+    }
+
+    /// Shakes hands, which may take as long as the head of a request, and serves the connection.
+    async fn serve_tls(&self, socket: net::TcpStream, tls: &Tls, peer: IpAddr, permit: ConnectionPermit) {
+        let settings = self.service.settings();
+        // An error means that the system cannot watch the socket.
+        let Ok(socket) = TcpStream::from_std(socket) else { return };
+        let mut stalled = self.permits.stalled.enter(());
+        let shaken = tokio::select! {
+            shaken = Box::pin(shake(socket, tls.config())) => shaken,
+            () = stalled.evicted() => return,
+            () = self.permits.stopping() => return,
+            () = sleep(settings.head_timeout) => return,
+        };
+        drop(stalled);
+        let io = match shaken {
+            Ok(io) => io,
+            Err(error) => {
+                tracing::debug!(%peer, %error, "a client of TLS did not get a connection");
+                return;
+            }
+        };
+        let served = Served { io, peer: Some(peer), permit: Some(permit), direct: settings.direct };
+        if let Some((io, permit, stream)) = self.serve_requests(served, Bytes::new(), None).await
+            && let Ok(socket) = io.into_socket()
+        {
+            stream.carry(socket, None, permit).await;
+        }
     }
 
     /// Serves request after request. `read` holds the bytes that were read before; `prepared` the first answer, if it
@@ -324,6 +357,8 @@ pub(crate) struct Accepted {
     pub(crate) socket: net::TcpStream,
     pub(crate) peer: IpAddr,
     pub(crate) permit: ConnectionPermit,
+    /// What it speaks below HTTP; `None`: nothing.
+    pub(crate) tls: Option<Tls>,
 }
 
 /// The rest of the work for a connection.

@@ -23,6 +23,7 @@ use crate::{
         connections::{Accepted, Connections},
         options::{self, SEND_BUFFER_BYTES},
     },
+    tls::Tls,
 };
 
 /// A bound socket, not accepting yet.
@@ -31,6 +32,7 @@ pub struct Listener {
     /// read.
     socket: AsyncFd<TcpListener>,
     address: SocketAddr,
+    tls: Option<Tls>,
 }
 
 /// Connections that may wait for the accept loop. The kernel drops further ones, so many subscribers that reconnect at once
@@ -55,11 +57,17 @@ impl Listener {
         let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         for address in lookup_host((host, port)).await? {
             match bind(address) {
-                Ok(socket) => return Ok(Self { address: socket.get_ref().local_addr()?, socket }),
+                Ok(socket) => return Ok(Self { address: socket.get_ref().local_addr()?, socket, tls: None }),
                 Err(error) => failure = error,
             }
         }
         Err(failure)
+    }
+
+    /// Everything that it accepts speaks TLS.
+    #[must_use]
+    pub fn with_tls(self, tls: Tls) -> Self {
+        Self { tls: Some(tls), ..self }
     }
 
     /// The bound address.
@@ -80,7 +88,7 @@ impl Listener {
         socket.set_nonblocking(true)?;
         // Inherited by the sockets that are accepted.
         SockRef::from(&socket).set_send_buffer_size(SEND_BUFFER_BYTES as usize)?;
-        Ok(Self { socket: watch(TcpListener::from_std(socket))?, address })
+        Ok(Self { socket: watch(TcpListener::from_std(socket))?, address, tls: None })
     }
 
     /// The same socket for another process, which accepts from the same queue.
@@ -101,7 +109,7 @@ impl Listener {
         loop {
             tokio::select! {
                 accepted = self.accept() => match accepted {
-                    Ok(batch) => begin(batch, &connections, &mut tasks).await,
+                    Ok(batch) => begin(batch, self.tls.as_ref(), &connections, &mut tasks).await,
                     Err(error) => {
                         tracing::warn!(%error, "connections cannot be accepted: raise the limit of open files");
                         sleep(ACCEPT_PAUSE).await;
@@ -119,7 +127,7 @@ impl Listener {
             if batch.is_empty() {
                 break;
             }
-            begin(batch, &connections, &mut tasks).await;
+            begin(batch, self.tls.as_ref(), &connections, &mut tasks).await;
         }
         drop(queued);
         drop(self.socket);
@@ -160,11 +168,16 @@ impl Listener {
 }
 
 /// Serves connections that have come together.
-async fn begin(batch: Vec<(net::TcpStream, SocketAddr)>, connections: &Connections, tasks: &mut JoinSet<()>) {
+async fn begin(
+    batch: Vec<(net::TcpStream, SocketAddr)>,
+    tls: Option<&Tls>,
+    connections: &Connections,
+    tasks: &mut JoinSet<()>,
+) {
     let admitted = batch.into_iter().map_while(|(socket, peer)| {
         // Closed without an answer: there is no room for one, and a browser tries again after a broken connection, but never
         // after an error status.
-        Some(Accepted { socket, peer: peer.ip(), permit: connections.admit()? })
+        Some(Accepted { socket, peer: peer.ip(), permit: connections.admit()?, tls: tls.cloned() })
     });
     let admitted: Vec<_> = admitted.collect();
     if admitted.len() <= AT_ONCE_MAX {

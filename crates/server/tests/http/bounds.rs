@@ -4,12 +4,11 @@ use petasos_auth::Signer;
 use petasos_hub::Session;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::TcpStream,
     task::JoinSet,
     time::timeout,
 };
 
-use crate::client::{HUB, PATIENCE, Server, header, settings};
+use crate::client::{HUB, PATIENCE, Server, Wire, header, settings};
 
 async fn start(subscribers_bytes_max: usize) -> Server {
     let hub = petasos_hub::Settings { keep_alive: None, subscribers_bytes_max, ..Default::default() };
@@ -34,7 +33,7 @@ async fn fill(
     server: &Server,
     query: impl Fn(usize) -> String,
     headers: impl Fn(usize) -> Vec<String>,
-) -> Vec<BufReader<TcpStream>> {
+) -> Vec<BufReader<Wire>> {
     let mut streams = Vec::new();
     loop {
         let number = streams.len();
@@ -104,7 +103,7 @@ const BODY_BYTES: usize = 1024 * 1024;
 const BODIES_MAX: usize = 32;
 
 /// A head of an answer.
-async fn head(stream: &mut BufReader<TcpStream>) -> String {
+async fn head(stream: &mut BufReader<Wire>) -> String {
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
         let read = timeout(PATIENCE, stream.read_line(&mut head)).await.expect("an answer").expect("UTF-8");
@@ -114,7 +113,7 @@ async fn head(stream: &mut BufReader<TcpStream>) -> String {
 }
 
 /// A QUERY of which all but `missing` bytes have been written, or that has been refused before.
-async fn query(server: &Server, missing: usize) -> BufReader<TcpStream> {
+async fn query(server: &Server, missing: usize) -> BufReader<Wire> {
     let mut body = b"topic=a&x=".to_vec();
     body.resize(BODY_BYTES - missing, b'x');
     let head = format!("QUERY {HUB} HTTP/1.1\r\nHost: x\r\n{FORM}\r\nContent-Length: {BODY_BYTES}\r\n\r\n");

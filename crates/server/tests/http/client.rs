@@ -6,15 +6,62 @@ use petasos_auth::{Issuer, Issuers, Key, Signer};
 use petasos_hub::{Hub, MemoryTransport, transport::Transport};
 use petasos_server::{Connections, Listener, Service, Settings, metrics::Format};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    io::{
+        AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, Empty, Join, Sink,
+        empty, join, sink,
+    },
     net::TcpStream,
     task::JoinHandle,
     time::timeout,
 };
 
+use tokio_rustls::client::TlsStream;
+
+use crate::tls;
+
 pub(crate) const HUB: &str = "/.well-known/mercure";
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) const FORM: &str = "Content-Type: application/x-www-form-urlencoded";
+
+/// A connection to a server.
+pub(crate) trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {
+    fn socket(&self) -> &TcpStream;
+}
+
+impl Duplex for TcpStream {
+    fn socket(&self) -> &TcpStream {
+        self
+    }
+}
+
+impl Duplex for Join<Empty, Sink> {
+    fn socket(&self) -> &TcpStream {
+        panic!("it is closed")
+    }
+}
+
+impl Duplex for TlsStream<TcpStream> {
+    fn socket(&self) -> &TcpStream {
+        self.get_ref().0
+    }
+}
+
+pub(crate) type Wire = Box<dyn Duplex>;
+
+pub(crate) async fn connect(address: SocketAddr) -> Wire {
+    shake(TcpStream::connect(address).await.expect("connect")).await
+}
+
+pub(crate) async fn shake(socket: TcpStream) -> Wire {
+    match crate::is_tls() {
+        true => match tls::Client::default().shake(socket).await {
+            Ok(stream) => Box::new(stream),
+            // As a connection without TLS that is closed at once.
+            Err(_) => Box::new(join(empty(), sink())),
+        },
+        false => Box::new(socket),
+    }
+}
 
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
@@ -92,9 +139,21 @@ impl Server {
         settings: Settings,
         hub: petasos_hub::Settings,
     ) -> Self {
+        let mut listener = Listener::bind("127.0.0.1", 0).await.expect("bind");
+        if crate::is_tls() {
+            listener = listener.with_tls(tls::offer());
+        }
+        Self::start_with_listener(listener, log, settings, hub).await
+    }
+
+    pub(crate) async fn start_with_listener(
+        listener: Listener,
+        log: Arc<dyn Transport>,
+        settings: Settings,
+        hub: petasos_hub::Settings,
+    ) -> Self {
         let hub = Hub::start(log, hub).await.expect("start");
         let connections = Connections::new(Service::new(hub, settings));
-        let listener = Listener::bind("127.0.0.1", 0).await.expect("bind");
         let address = listener.address();
         let task = tokio::spawn(listener.serve(connections.clone(), PATIENCE));
         Self { address, connections, task }
@@ -124,8 +183,8 @@ impl Server {
         timeout(PATIENCE, changed).await.unwrap_or_else(|_| panic!("{name} does not become {value}"))
     }
 
-    pub(crate) async fn open(&self, head: &str, body: &[u8]) -> BufReader<TcpStream> {
-        let mut stream = TcpStream::connect(self.address).await.expect("connect");
+    pub(crate) async fn open(&self, head: &str, body: &[u8]) -> BufReader<Wire> {
+        let mut stream = connect(self.address).await;
         stream.write_all(head.as_bytes()).await.expect("write");
         stream.write_all(body).await.expect("write");
         BufReader::new(stream)
@@ -182,7 +241,7 @@ pub(crate) struct Stream {
     pub(crate) head: String,
     /// The chunk that comes before all events.
     pub(crate) first: String,
-    pub(crate) reader: BufReader<TcpStream>,
+    pub(crate) reader: BufReader<Wire>,
 }
 
 impl Stream {

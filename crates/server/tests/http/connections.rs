@@ -6,12 +6,11 @@ use petasos_hub::{Hub, MemoryTransport};
 use petasos_server::{Connections, Service, Settings};
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, DuplexStream},
-    net::TcpStream,
     task::JoinHandle,
     time::{Instant, sleep, timeout},
 };
 
-use crate::client::{FORM, HUB, PATIENCE, Server, publisher, settings, subscriber};
+use crate::client::{FORM, HUB, PATIENCE, Server, Wire, connect, publisher, settings, subscriber};
 
 /// A service without a socket, so that time can be moved.
 async fn connections(settings: Settings) -> Connections {
@@ -391,7 +390,7 @@ async fn read_all(client: &mut BufReader<impl AsyncRead + AsyncWrite + Unpin>) -
 
 /// The answer to a refused request, for a client that writes all of it before it reads.
 async fn write_then_read(server: &Server, head: &str, body: &[u8]) -> String {
-    let mut client = TcpStream::connect(server.address).await.expect("connect");
+    let mut client = connect(server.address).await;
     client.write_all(head.as_bytes()).await.expect("write");
     client.write_all(body).await.expect("all of the body is taken");
     let mut answer = String::new();
@@ -455,7 +454,7 @@ async fn a_head_that_is_far_too_long_is_answered() {
 async fn whoever_goes_on_writing_is_cut_off() {
     let server = Server::start(settings()).await;
     let head = format!("POST {HUB} HTTP/1.1\r\nHost: x\r\n{FORM}\r\nTransfer-Encoding: chunked\r\n\r\n");
-    let mut client = TcpStream::connect(server.address).await.expect("connect");
+    let mut client = connect(server.address).await;
     client.write_all(head.as_bytes()).await.expect("write");
     let part = [&b"10000\r\n"[..], &vec![b'x'; 65_536], b"\r\n"].concat();
     let mut written = 0;
@@ -528,7 +527,7 @@ async fn an_unread_body_is_no_request() {
 }
 
 /// All that comes until the connection ends, which the client asks for.
-async fn read_all_or_idle(client: &mut BufReader<TcpStream>) -> String {
+async fn read_all_or_idle(client: &mut BufReader<Wire>) -> String {
     let _ = client.get_mut().shutdown().await;
     read_all(client).await
 }

@@ -24,11 +24,11 @@ use petasos_protocol::{
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::{TcpSocket, TcpStream},
+    net::TcpSocket,
     time::timeout,
 };
 
-use crate::client::{HUB, PATIENCE, Server, Stream, header, settings};
+use crate::client::{HUB, PATIENCE, Server, Stream, Wire, header, settings, shake};
 
 fn authorization() -> String {
     let claims = r#"{"mercure":{"subscribe":["*"]}}"#;
@@ -46,10 +46,10 @@ async fn subscriber(server: &Server, number: usize) -> Stream {
 }
 
 /// Asks for a list, on a connection that takes little unread. The head of the answer has been read.
-async fn ask(server: &Server, version: &str) -> (String, BufReader<TcpStream>) {
+async fn ask(server: &Server, version: &str) -> (String, BufReader<Wire>) {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_recv_buffer_size(4_096).expect("an option");
-    let mut reader = BufReader::new(socket.connect(server.address).await.expect("connect"));
+    let mut reader = BufReader::new(shake(socket.connect(server.address).await.expect("connect")).await);
     let request = format!("GET {} {version}\r\nHost: x\r\n{}\r\n\r\n", target(), authorization());
     reader.get_mut().write_all(request.as_bytes()).await.expect("write");
     let mut head = String::new();

@@ -1,5 +1,5 @@
 //! The hub over real sockets: both dialects of the protocol, request by request. The hub writes its streams by itself.
-//! One test runs all others again, with streams that stay in the HTTP library.
+//! Two tests run all others again: with streams that stay in the HTTP library, and over TLS.
 
 use std::{env, process::Command};
 
@@ -17,22 +17,38 @@ mod passing;
 mod proxied;
 mod replay;
 mod settings;
+mod tls;
 mod v1;
 
 /// The environment variable with which streams stay in the HTTP library.
 const POLLED: &str = "PETASOS_TESTS_POLLED";
 
+/// The environment variable with which clients speak TLS.
+const TLS: &str = "PETASOS_TESTS_TLS";
+
 fn is_direct() -> bool {
     env::var_os(POLLED).is_none()
 }
 
+fn is_tls() -> bool {
+    env::var_os(TLS).is_some()
+}
+
 #[test]
 fn all_others_pass_with_streams_that_stay_in_the_http_library() {
-    if !is_direct() {
+    run_others(POLLED);
+}
+
+#[test]
+fn all_others_pass_over_tls() {
+    run_others(TLS);
+}
+
+fn run_others(variable: &str) {
+    if !is_direct() || is_tls() {
         return;
     }
-    let this = std::thread::current().name().expect("a test").to_owned();
     let mut others = Command::new(env::current_exe().expect("this program"));
-    let output = others.args(["--exact", "--skip", &this]).env(POLLED, "1").output().expect("it runs");
+    let output = others.args(["--skip", "all_others_pass"]).env(variable, "1").output().expect("it runs");
     assert!(output.status.success(), "{}: {}", output.status, String::from_utf8_lossy(&output.stdout));
 }

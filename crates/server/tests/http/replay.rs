@@ -8,11 +8,10 @@ use petasos_hub::Session;
 use socket2::SockRef;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, BufReader},
-    net::TcpStream,
     time::timeout,
 };
 
-use crate::client::{HUB, PATIENCE, Server, Stream, settings};
+use crate::client::{HUB, PATIENCE, Server, Stream, Wire, settings};
 
 /// A pattern that meets no topic of [`publish_history`], which takes a millisecond to find out.
 fn costly(number: usize) -> String {
@@ -48,7 +47,7 @@ async fn publish_history(server: &Server) {
 }
 
 /// The head of a costly request is out, and the answer has begun.
-async fn open(server: &Server) -> BufReader<TcpStream> {
+async fn open(server: &Server) -> BufReader<Wire> {
     server.subscribe(&costly_query(), &[]).await.reader
 }
 
@@ -85,7 +84,7 @@ async fn leaving_is_noticed_while_history_is_read() {
                 end.expect("the hub closes its side").expect("no reset");
             }
             _ => {
-                SockRef::from(leaves.get_ref()).set_linger(Some(Duration::ZERO)).expect("an option");
+                SockRef::from(leaves.get_ref().socket()).set_linger(Some(Duration::ZERO)).expect("an option");
                 drop(leaves);
             }
         }

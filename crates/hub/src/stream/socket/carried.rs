@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use petasos_protocol::sse::{self, Frame, Remark};
 use tokio::{
-    io::AsyncWriteExt,
+    io::AsyncWriteExt as _,
     net::TcpStream,
     task::yield_now,
     time::{Instant, sleep_until, timeout},
@@ -19,9 +19,9 @@ use tokio::{
 
 use super::{
     framing::{Framing, Wire},
+    line::Line,
     parked::{Evicted, Parked, Stream},
     unsent::Unsent,
-    write::{discard, write},
 };
 use crate::{
     Closed,
@@ -35,7 +35,7 @@ use crate::{
 
 /// A stream that a task carries.
 pub(crate) struct Carried {
-    socket: TcpStream,
+    line: Line<TcpStream>,
     /// See [`Wire::stall_max`].
     stall_max: Option<Duration>,
     framing: Framing,
@@ -59,26 +59,26 @@ const END_MAX: Duration = Duration::from_secs(5);
 /// own.
 pub(crate) async fn begin(wire: Wire, first: &Frame, life: Life, shard: Shard<Carrier>) {
     let Wire { socket, stall_max, framing, head, held } = wire;
-    let socket = socket.into_std();
+    let line = Line::new(socket);
     let opening = [&head[..], framing.bytes(first)].concat();
     match life.caught_up() {
         Some(position) => {
-            let mut socket = mio::net::TcpStream::from_std(socket);
+            let Ok(line) = line.map(|socket| Ok(mio::net::TcpStream::from_std(socket))) else { return };
             // By the task that brings it: the shard has others to write to.
-            let Ok(written) = write(&mut socket, &mut [IoSlice::new(&opening)]) else { return };
-            let begun = Bytes::from(opening).slice(written..);
+            let Ok(written) = line.write(&mut [IoSlice::new(&opening)]) else { return };
+            let begun = Bytes::from(opening).slice(written.bytes..);
             let stream = Stream { subscriber: life.into_subscriber(), home: shard, stall_max, held };
-            let parked = Parked::new(socket, framing, begun, Box::new(stream));
+            let parked = Parked::new(line, framing, begun, Box::new(stream));
             if let Some(carried) = attach(parked, position).await {
                 carried.run().await;
             }
         }
         None => {
             // A socket that cannot be registered is closed: its peer comes back.
-            let Ok(socket) = TcpStream::from_std(socket) else { return };
+            let Ok(line) = line.map(TcpStream::from_std) else { return };
             let mut unsent = Unsent::default();
             unsent.push(opening.into());
-            tokio::spawn(Carried { socket, stall_max, framing, unsent, life, shard, held }.run());
+            tokio::spawn(Carried { line, stall_max, framing, unsent, life, shard, held }.run());
         }
     }
 }
@@ -110,7 +110,7 @@ impl Carried {
     }
 
     fn new(evicted: Evicted<Shard<Carrier>>) -> io::Result<Self> {
-        let Evicted { socket, framing, unsent, stream, eviction } = evicted;
+        let Evicted { line, framing, unsent, stream, eviction } = evicted;
         let Stream { subscriber, home, stall_max, held } = *stream;
         let life = match eviction {
             Eviction::Behind(position) => Life::resume(subscriber, position),
@@ -120,8 +120,8 @@ impl Carried {
                 life
             }
         };
-        let socket = TcpStream::from_std(socket.into())?;
-        Ok(Self { socket, stall_max, framing, unsent, life, shard: home, held })
+        let line = line.map(|socket| TcpStream::from_std(socket.into()))?;
+        Ok(Self { line, stall_max, framing, unsent, life, shard: home, held })
     }
 
     /// Reads and writes until the stream's shard takes it over, or until it ends.
@@ -140,10 +140,10 @@ impl Carried {
 
     /// The shard takes the stream over. `Some`: it has ended.
     async fn park(self, position: Position) -> Option<Self> {
-        let Self { socket, stall_max, framing, life, shard, held, .. } = self;
-        let socket = mio::net::TcpStream::from_std(socket.into_std().ok()?);
+        let Self { line, stall_max, framing, life, shard, held, .. } = self;
+        let line = line.map(|socket| Ok(mio::net::TcpStream::from_std(socket.into_std()?))).ok()?;
         let stream = Stream { subscriber: life.into_subscriber(), home: shard, stall_max, held };
-        attach(Parked::new(socket, framing, Bytes::new(), Box::new(stream)), position).await
+        attach(Parked::new(line, framing, Bytes::new(), Box::new(stream)), position).await
     }
 
     /// The peer has left. What is unsent is written as far as the system takes it at once: a peer that has only shut down
@@ -151,46 +151,46 @@ impl Carried {
     fn leave(mut self, error: &io::Error) {
         tracing::debug!("a stream ends: its subscriber has left");
         self.life.subscriber_mut().leaves(error);
-        let Self { socket, unsent, .. } = self;
-        if let Ok(mut socket) = socket.into_std() {
-            // An error means that the peer reads nothing, either.
-            let _ = io::Write::write_vectored(&mut socket, &unsent.slices());
-        }
+        // An error means that the peer reads nothing, either.
+        let _ = self.line.write(&mut self.unsent.slices()).and_then(|_| self.line.end());
     }
 
     /// Sends what is unsent and ends the stream. A stream whose lifetime is over gets nothing more.
     async fn end(mut self, reason: Closed) {
         self.life.end(reason);
-        let Self { socket, stall_max, framing, unsent, life, .. } = &mut self;
+        let Self { line, stall_max, framing, unsent, life, .. } = &mut self;
         if let Some(farewell) = life.take_farewell() {
             unsent.push(framing.share(&farewell, 0));
         }
         let rest = async {
             if reason != Closed::Lifetime {
-                flush(socket, *stall_max, unsent).await?;
+                flush(line, *stall_max, unsent).await?;
             }
-            match unsent.is_empty() {
-                true => socket.write_all(framing.last()).await,
-                // A last chunk in the middle of an event would be a part of the event.
-                false => Ok(()),
+            // A last chunk in the middle of an event would be a part of the event.
+            if unsent.is_empty() {
+                unsent.push(Bytes::from_static(framing.last()));
+                flush(line, *stall_max, unsent).await?;
+                line.end()?;
+                flush(line, *stall_max, unsent).await?;
             }
+            io::Result::Ok(())
         };
         // An error means that the peer has left, too.
         let _ = timeout(END_MAX, rest).await;
         // Closing would end the connection later, if a forked process had inherited the socket.
-        let _ = socket.shutdown().await;
+        let _ = line.socket.shutdown().await;
     }
 
     /// Reads the history and writes frames. It notices meanwhile that the peer leaves, because the history may hold nothing
     /// to write for long.
     async fn carry(&mut self) -> io::Result<Reached> {
-        let Self { socket, stall_max, framing, unsent, life, .. } = self;
+        let Self { line, stall_max, framing, unsent, life, .. } = self;
         let close_at = life.subscriber().close_at;
         tokio::select! {
             biased;
-            error = peer_left(socket) => Err(error),
+            error = peer_left(line) => Err(error),
             () = over(close_at) => Ok(Reached::Ended(Closed::Lifetime)),
-            reached = send(socket, *stall_max, *framing, unsent, life) => reached,
+            reached = send(line, *stall_max, *framing, unsent, life) => reached,
         }
     }
 }
@@ -198,7 +198,7 @@ impl Carried {
 /// Writes what the life of a stream has, until it has caught up or ends. A shard keeps nothing of the history, so all of it
 /// is written then.
 async fn send(
-    socket: &TcpStream,
+    line: &Line<TcpStream>,
     stall_max: Option<Duration>,
     framing: Framing,
     unsent: &mut Unsent,
@@ -209,7 +209,7 @@ async fn send(
         if let Some(Step::Ended(reason)) = step {
             return Ok(Reached::Ended(reason));
         }
-        flush(socket, stall_max, unsent).await?;
+        flush(line, stall_max, unsent).await?;
         if let Some(Step::CaughtUp(position)) = step {
             return Ok(Reached::CaughtUp(position));
         }
@@ -241,30 +241,26 @@ async fn gather(life: &mut Life, framing: Framing, unsent: &mut Unsent) -> Optio
     .await
 }
 
-async fn flush(socket: &TcpStream, stall_max: Option<Duration>, unsent: &mut Unsent) -> io::Result<()> {
-    while !unsent.is_empty() {
+async fn flush(line: &Line<TcpStream>, stall_max: Option<Duration>, unsent: &mut Unsent) -> io::Result<()> {
+    while !unsent.is_empty() || line.rest_bytes() > 0 {
         match stall_max {
-            None => socket.writable().await?,
-            Some(stall_max) => timeout(stall_max, socket.writable()).await??,
+            None => line.socket.writable().await?,
+            Some(stall_max) => timeout(stall_max, line.socket.writable()).await??,
         }
-        match socket.try_write_vectored(&unsent.slices()) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(written) => unsent.advance(written),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
+        let written = line.write(&mut unsent.slices())?;
+        unsent.advance(written.bytes);
     }
     Ok(())
 }
 
 /// Waits until the peer has left, and returns how.
-async fn peer_left(socket: &TcpStream) -> io::Error {
+async fn peer_left(line: &Line<TcpStream>) -> io::Error {
     let mut unasked = 0;
     loop {
-        if let Err(error) = socket.readable().await {
+        if let Err(error) = line.socket.readable().await {
             return error;
         }
-        if let Err(error) = discard(&mut unasked, |buffer| socket.try_read(buffer)) {
+        if let Err(error) = line.discard(&mut unasked) {
             return error;
         }
     }

@@ -5,22 +5,30 @@ use std::{
     os::{fd::OwnedFd, unix},
 };
 
-/// A connected stream socket that does not block: of TCP, or a Unix socket.
+use bytes::Bytes;
+
+use super::line::Seal;
+
+/// A connected stream socket that does not block: of TCP, or a Unix socket; and what seals its bytes, if they are sealed.
 ///
-/// One type is enough for both. A stream reads, writes, shuts down and waits for readiness, which are the same system calls
-/// for every family, and a socket of the standard library is no more than a descriptor for them. Families differ in
+/// One type is enough for both families. A stream reads, writes, shuts down and waits for readiness, which are the same system
+/// calls for every family, and a socket of the standard library is no more than a descriptor for them. Families differ in
 /// addresses and options, and nothing here asks for those.
-pub struct Socket(net::TcpStream);
+pub struct Socket {
+    pub(crate) tcp: net::TcpStream,
+    pub(crate) seal: Option<(Box<dyn Seal>, Bytes)>,
+}
 
 impl Socket {
-    pub(crate) fn into_std(self) -> net::TcpStream {
-        self.0
+    /// A socket whose bytes are sealed. `unsent` is sealed already and goes out first.
+    pub fn sealed(socket: net::TcpStream, seal: Box<dyn Seal>, unsent: Bytes) -> Self {
+        Self { tcp: socket, seal: Some((seal, unsent)) }
     }
 }
 
 impl From<net::TcpStream> for Socket {
-    fn from(socket: net::TcpStream) -> Self {
-        Self(socket)
+    fn from(tcp: net::TcpStream) -> Self {
+        Self { tcp, seal: None }
     }
 }
 
@@ -33,6 +41,6 @@ impl From<unix::net::UnixStream> for Socket {
 /// The descriptor must be that of a connected stream socket. Reading and writing fail for any other.
 impl From<OwnedFd> for Socket {
     fn from(descriptor: OwnedFd) -> Self {
-        Self(descriptor.into())
+        net::TcpStream::from(descriptor).into()
     }
 }

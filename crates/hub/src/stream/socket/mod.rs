@@ -8,6 +8,7 @@
 pub(crate) mod carried;
 pub(crate) mod connection;
 pub(crate) mod framing;
+pub(crate) mod line;
 pub(crate) mod parked;
 pub(crate) mod unsent;
 pub(crate) mod waiting;

@@ -5,7 +5,7 @@
 use std::{
     any::Any,
     collections::VecDeque,
-    io::{self, IoSlice, Read as _},
+    io::{self, IoSlice},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -19,9 +19,9 @@ use petasos_protocol::{
 
 use super::{
     framing::{Framing, Rendering},
+    line::Line,
     unsent::Unsent,
     waiting::{Waiting, bytes, pieces},
-    write::{discard, write},
 };
 use crate::{
     Admission,
@@ -56,7 +56,7 @@ impl<H> Stream<H> {
 
 /// A live stream, whose socket its shard owns.
 pub(crate) struct Parked<H> {
-    socket: mio::net::TcpStream,
+    line: Line<mio::net::TcpStream>,
     framing: Framing,
     /// Bytes that the peer has sent though nothing was asked of it.
     unasked: u16,
@@ -69,7 +69,7 @@ pub(crate) struct Parked<H> {
 
 /// A stream that has left its shard.
 pub(crate) struct Evicted<H> {
-    pub(crate) socket: mio::net::TcpStream,
+    pub(crate) line: Line<mio::net::TcpStream>,
     pub(crate) framing: Framing,
     pub(crate) unsent: Unsent,
     pub(crate) stream: Box<Stream<H>>,
@@ -86,14 +86,14 @@ pub(crate) struct Scratch<'ring> {
 impl<H> Parked<H> {
     /// On its way to a shard, with the rest of what has been begun.
     pub(crate) fn new(
-        socket: mio::net::TcpStream,
+        line: Line<mio::net::TcpStream>,
         framing: Framing,
         begun: Bytes,
         stream: Box<Stream<H>>,
     ) -> Self {
         let waiting = (!begun.is_empty())
             .then(|| Box::new(Waiting { bytes: begun.len(), begun, ..Waiting::default() }));
-        Self { socket, framing, unasked: 0, waiting, last_sent: Instant::now(), stream }
+        Self { line, framing, unasked: 0, waiting, last_sent: Instant::now(), stream }
     }
 
     /// What the stream needs to come back to a shard.
@@ -112,12 +112,12 @@ impl<H> Parked<H> {
     pub(crate) fn admit(&mut self, key: MemberKey, readiness: &Registry) -> io::Result<()> {
         // Edges: what a socket takes is always tried first.
         let both = Readiness::READABLE | Readiness::WRITABLE;
-        readiness.register(&mut self.socket, Token(key.slot as usize), both)
+        readiness.register(&mut self.line.socket, Token(key.slot as usize), both)
     }
 
     pub(crate) fn withdraw(&mut self, readiness: &Registry) {
         // It fails for a socket that is not registered, which this one is.
-        let _ = readiness.deregister(&mut self.socket);
+        let _ = readiness.deregister(&mut self.line.socket);
     }
 
     /// Writes entries of the ring and keeps those that the socket does not take.
@@ -184,8 +184,7 @@ impl<H> Parked<H> {
     /// Does what the readiness of the socket allows.
     pub(crate) fn ready(&mut self, event: &Event, ring: &Ring, now: Instant) -> Result<(), Gone> {
         if event.is_readable() || event.is_error() {
-            let discarded = discard(&mut self.unasked, |buffer| self.socket.read(buffer));
-            discarded.map_err(|error| self.gone(&error))?;
+            self.line.discard(&mut self.unasked).map_err(|error| self.gone(&error))?;
         }
         if event.is_writable() {
             self.flush(ring, now)?;
@@ -200,7 +199,7 @@ impl<H> Parked<H> {
             let rendered = waiting.render(rendering, ring);
             let mut slices = waiting.slices(self.framing, &rendered);
             let whole = bytes(&slices);
-            let written = match write(&mut self.socket, &mut slices) {
+            let written = match self.line.write(&mut slices) {
                 Ok(written) => written,
                 Err(error) => {
                     drop(slices);
@@ -208,24 +207,27 @@ impl<H> Parked<H> {
                 }
             };
             drop(slices);
-            if written > 0 {
+            if written.any {
                 self.last_sent = now;
             }
-            if waiting.advance(written, rendering, ring) {
+            if waiting.advance(written.bytes, rendering, ring) {
                 self.waiting = None;
-            } else if written < whole {
-                break;
+            } else if written.bytes < whole {
+                return Ok(());
             }
+        }
+        if self.line.flush().map_err(|error| self.gone(&error))? {
+            self.last_sent = now;
         }
         Ok(())
     }
 
     pub(crate) fn is_behind(&self) -> bool {
-        self.waiting.is_some()
+        self.waiting.is_some() || self.line.rest_bytes() > 0
     }
 
     pub(crate) fn unsent_bytes(&self) -> usize {
-        self.waiting.as_ref().map_or(0, |waiting| waiting.bytes)
+        self.waiting.as_ref().map_or(0, |waiting| waiting.bytes) + self.line.rest_bytes()
     }
 
     /// The oldest entry of which nothing is written yet.
@@ -247,12 +249,12 @@ impl<H> Parked<H> {
     pub(crate) fn tick(&mut self, newest: Newest<'_>, now: Instant) -> Result<Tick, Gone> {
         let pulse = self.pulse();
         let mut silent_since = self.last_sent;
-        if self.waiting.is_some() && self.stalled_at(self.last_sent).is_some_and(|end| now >= end) {
+        if self.is_behind() && self.stalled_at(self.last_sent).is_some_and(|end| now >= end) {
             return Err(self.gone(&io::ErrorKind::TimedOut.into()));
         }
         match pulse.beat(self.last_sent, now) {
             Beat::Over => return Ok(Tick::Over),
-            Beat::Comment if self.waiting.is_none() => {
+            Beat::Comment if !self.is_behind() => {
                 let Subscriber { naming, passed, .. } = &self.stream.subscriber;
                 // Without an id in the ring, nothing has come since the stream was attached.
                 let cursor = naming.choose(newest).map(EventId::as_str).or(passed.as_deref());
@@ -282,16 +284,20 @@ impl<H> Parked<H> {
     }
 
     fn write(&mut self, slices: &mut [IoSlice<'_>], now: Instant) -> Result<usize, Gone> {
-        let written = write(&mut self.socket, slices).map_err(|error| self.gone(&error))?;
-        if written > 0 {
+        let written = self.line.write(slices).map_err(|error| self.gone(&error))?;
+        if written.any {
             self.last_sent = now;
         }
-        Ok(written)
+        Ok(written.bytes)
     }
 
     /// The peer has left, as the error says.
     fn gone(&mut self, error: &io::Error) -> Gone {
         self.stream.subscriber.leaves(error);
+        if self.waiting.is_none() {
+            // An error means that it reads nothing, either.
+            let _ = self.line.end();
+        }
         Gone
     }
 
@@ -323,10 +329,10 @@ impl<H> Parked<H> {
 
     /// The stream with the rest of what has been begun, and the entries that are unsent beside that.
     fn release(self, eviction: Eviction) -> (Evicted<H>, VecDeque<EntryNumber>) {
-        let Self { socket, framing, waiting, stream, .. } = self;
+        let Self { line, framing, waiting, stream, .. } = self;
         let Waiting { begun, entries, .. } = waiting.map_or_else(Waiting::default, |waiting| *waiting);
         let mut unsent = Unsent::default();
         unsent.push(begun);
-        (Evicted { socket, framing, unsent, stream, eviction }, entries)
+        (Evicted { line, framing, unsent, stream, eviction }, entries)
     }
 }

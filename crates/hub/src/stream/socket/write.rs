@@ -1,6 +1,6 @@
 //! Reading and writing a socket that does not block.
 
-use std::io::{self, IoSlice, Write as _};
+use std::io::{self, IoSlice};
 
 /// Parts of one write; systems take 1,024.
 pub(crate) const SLICES_MAX: usize = 256;
@@ -8,18 +8,17 @@ pub(crate) const SLICES_MAX: usize = 256;
 /// Bytes that a peer may send on a stream, though nothing that it says is heard: some clients pipeline requests.
 const UNASKED_MAX: u16 = 16 * 1024;
 
-/// Writes as much as the socket takes at once, and returns the number of bytes.
+/// Writes as much as a socket takes at once, and returns the number of bytes.
 ///
 /// # Errors
 /// The peer has left. `TimedOut`: it has acknowledged nothing for too long.
-pub(crate) fn write(socket: &mut mio::net::TcpStream, mut slices: &mut [IoSlice<'_>]) -> io::Result<usize> {
+pub(crate) fn write(
+    mut socket: impl FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
+    mut slices: &mut [IoSlice<'_>],
+) -> io::Result<usize> {
     let mut total = 0;
     while !slices.is_empty() {
-        let result = match &*slices {
-            [one] => socket.write(one),
-            several => socket.write_vectored(&several[..several.len().min(SLICES_MAX)]),
-        };
-        match result {
+        match socket(&slices[..slices.len().min(SLICES_MAX)]) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(written) => {
                 total += written;

@@ -1,0 +1,120 @@
+//! The handshake of one connection.
+
+use std::{io, sync::Arc};
+
+use rustls::server::ServerConnectionData;
+use rustls::{
+    ServerConfig,
+    server::UnbufferedServerConnection,
+    unbuffered::{ConnectionState, EncodeError, EncodeTlsData, InsufficientSizeError, UnbufferedStatus},
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+use super::{
+    records::Records,
+    stream::{Before, TlsStream},
+};
+
+/// What a client may send before the handshake is over: its messages with a chain of certificates, and its first request.
+const RECEIVED_BYTES_MAX: usize = 64 * 1024;
+
+/// One read.
+const READ_BYTES: usize = 4 * 1024;
+
+/// The answer to a request that is not encrypted. A browser shows it to whoever has typed the wrong address.
+const NOT_ENCRYPTED: &[u8] =
+    b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain; charset=utf-8\r\n\
+    Content-Length: 58\r\n\r\nThis port speaks TLS: ask for the same address with https\n";
+
+/// Shakes hands. Returns the connection.
+///
+/// # Errors
+/// The client has left or broken a rule, or the two have nothing in common. The client has been told.
+pub(crate) async fn shake(mut socket: TcpStream, config: Arc<ServerConfig>) -> io::Result<TlsStream> {
+    let mut connection = UnbufferedServerConnection::new(config).map_err(io::Error::other)?;
+    let (mut received, mut sent, mut data) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut is_first, mut has_ended) = (true, false);
+    loop {
+        let UnbufferedStatus { discard, state } = connection.process_tls_records(&mut received);
+        let mut is_done = false;
+        let mut is_blocked = false;
+        match state {
+            Ok(ConnectionState::EncodeTlsData(mut message)) => encode(&mut message, &mut sent)?,
+            Ok(ConnectionState::TransmitTlsData(sending)) => {
+                socket.write_all(&sent).await?;
+                sent.clear();
+                sending.done();
+            }
+            Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+                while let Some(record) = traffic.next_record() {
+                    data.extend_from_slice(record.map_err(io::Error::other)?.payload);
+                }
+            }
+            Ok(ConnectionState::BlockedHandshake) => is_blocked = true,
+            Ok(ConnectionState::WriteTraffic(_)) => is_done = true,
+            // It has asked for something, and for nothing more.
+            Ok(ConnectionState::PeerClosed) if !data.is_empty() => has_ended = true,
+            Ok(_) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Err(error) => {
+                let error = io::Error::new(io::ErrorKind::InvalidData, error);
+                while let UnbufferedStatus { state: Ok(ConnectionState::EncodeTlsData(mut alert)), .. } =
+                    connection.process_tls_records(&mut [])
+                {
+                    encode(&mut alert, &mut sent)?;
+                }
+                // It may be gone already.
+                let _ = socket.write_all(&sent).await;
+                return Err(error);
+            }
+        }
+        received.drain(..discard);
+        if is_done {
+            break;
+        }
+        if is_blocked {
+            if received.len() >= RECEIVED_BYTES_MAX {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "the handshake is too long"));
+            }
+            read(&mut socket, &mut received).await?;
+            if std::mem::take(&mut is_first) && received[0].is_ascii_uppercase() {
+                let _ = socket.write_all(NOT_ENCRYPTED).await;
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "it begins without TLS"));
+            }
+        }
+    }
+    socket.write_all(&sent).await?;
+    let (secrets, kernel) = connection.dangerous_into_kernel_connection().map_err(io::Error::other)?;
+    Ok(TlsStream::new(socket, Records::new(secrets, kernel), Before { data, received, has_ended }))
+}
+
+fn encode(message: &mut EncodeTlsData<'_, ServerConnectionData>, sent: &mut Vec<u8>) -> io::Result<()> {
+    let begin = sent.len();
+    let mut room = READ_BYTES;
+    loop {
+        sent.resize(begin + room, 0);
+        match message.encode(&mut sent[begin..]) {
+            Ok(written) => {
+                sent.truncate(begin + written);
+                return Ok(());
+            }
+            Err(EncodeError::InsufficientSize(InsufficientSizeError { required_size })) => {
+                room = required_size;
+            }
+            Err(error) => return Err(io::Error::other(error)),
+        }
+    }
+}
+
+async fn read(socket: &mut TcpStream, received: &mut Vec<u8>) -> io::Result<()> {
+    let length = received.len();
+    received.resize(length + READ_BYTES, 0);
+    let read = socket.read(&mut received[length..]).await?;
+    received.truncate(length + read);
+    match read {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,16 @@
+//! TLS (RFC 8446, RFC 5246) on the sockets of a listener.
+//!
+//! rustls shakes hands ([`handshake`]) with one of the certificates ([`certificate`], [`offer`]). After that a connection is a
+//! socket and its [`records`]: read and written by the HTTP side through a [`stream`], and by the hub without one.
+
+mod certificate;
+mod handshake;
+mod offer;
+mod records;
+mod stream;
+
+pub(crate) use self::handshake::shake;
+pub use self::{
+    certificate::{Certificate, CertificateError},
+    offer::{Tls, TlsError},
+};

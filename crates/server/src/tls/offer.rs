@@ -1,0 +1,100 @@
+//! What the hub offers to clients of TLS: versions, ciphers, and the certificate that fits.
+
+use std::{
+    fmt,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use rustls::{
+    ServerConfig,
+    crypto::aws_lc_rs::{self, Ticketer},
+    server::{ClientHello, ResolvesServerCert},
+    sign::CertifiedKey,
+};
+
+use super::certificate::Certificate;
+
+/// TLS 1.2 and 1.3 with some certificates, as rustls recommends: AEAD ciphers and forward secrecy only, no renegotiation, no
+/// compression, no early data. A client that comes back resumes its session by a ticket, whose key lasts some hours. Clones
+/// share everything.
+#[derive(Clone)]
+pub struct Tls {
+    config: Arc<ServerConfig>,
+    certificates: Arc<Certificates>,
+}
+
+/// The certificates, which may be replaced.
+struct Certificates(RwLock<Arc<[Certificate]>>);
+
+/// What clients may speak over it.
+const HTTP_1: &[u8] = b"http/1.1";
+
+impl Tls {
+    /// With these certificates. A client that names no host, or one that none of them is for, gets the first one.
+    ///
+    /// # Errors
+    /// If the list is empty, or the system gives no random bytes.
+    pub fn new(certificates: Vec<Certificate>) -> Result<Self, TlsError> {
+        if certificates.is_empty() {
+            return Err(TlsError::NoCertificate);
+        }
+        let certificates = Arc::new(Certificates(RwLock::new(certificates.into())));
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|_| TlsError::Resources)?;
+        let mut config = config.with_no_client_auth().with_cert_resolver(Arc::clone(&certificates) as _);
+        config.alpn_protocols = vec![HTTP_1.to_vec()];
+        config.ticketer = Ticketer::new().map_err(|_| TlsError::Resources)?;
+        // A connection keeps its keys and not rustls: see `records`.
+        config.enable_secret_extraction = true;
+        Ok(Self { config: Arc::new(config), certificates })
+    }
+
+    /// Offers other certificates from now on. Connections that are open, and sessions that are resumed, go on.
+    ///
+    /// # Errors
+    /// If the list is empty; then the former ones stay.
+    pub fn set_certificates(&self, certificates: Vec<Certificate>) -> Result<(), TlsError> {
+        if certificates.is_empty() {
+            return Err(TlsError::NoCertificate);
+        }
+        *self.certificates.0.write().unwrap_or_else(PoisonError::into_inner) = certificates.into();
+        Ok(())
+    }
+
+    pub(crate) fn config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.config)
+    }
+}
+
+/// Why TLS cannot be offered.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// The list of certificates is empty.
+    #[error("TLS needs a certificate")]
+    NoCertificate,
+    /// Keys cannot be made.
+    #[error("the system gives no random bytes")]
+    Resources,
+}
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let all = Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner));
+        let fitting = hello.server_name().and_then(|name| all.iter().find(|each| each.is_for(name)));
+        fitting.or(all.first()).map(Certificate::key)
+    }
+}
+
+impl fmt::Debug for Certificates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Certificates").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls").finish_non_exhaustive()
+    }
+}

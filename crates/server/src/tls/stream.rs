@@ -1,0 +1,212 @@
+//! A TLS connection as bytes that are read and written.
+
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf as _, Bytes};
+use petasos_hub::Socket;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+
+use super::records::Records;
+
+/// A TLS connection after its handshake. It has no buffers while nothing waits. Dropping it tells the peer that nothing follows,
+/// if it has taken everything before.
+pub(crate) struct TlsStream(Option<Open>);
+
+/// What a stream is until the hub has it.
+struct Open {
+    socket: TcpStream,
+    records: Records,
+    /// What the peer has sent and nobody has read.
+    data: Bytes,
+    /// Sealed bytes that the socket has not taken: those of one record, and alerts.
+    unsent: Bytes,
+    /// The peer has ended its side.
+    has_ended: bool,
+    is_closed: bool,
+}
+
+/// What came with the handshake.
+#[derive(Default)]
+pub(crate) struct Before {
+    pub(crate) data: Vec<u8>,
+    /// Records behind that.
+    pub(crate) received: Vec<u8>,
+    /// Whether the peer has ended its side.
+    pub(crate) has_ended: bool,
+}
+
+/// One read of the socket.
+const READ_BYTES: usize = 4 * 1024;
+
+impl TlsStream {
+    /// For a socket that has shaken hands.
+    pub(crate) fn new(socket: TcpStream, records: Records, before: Before) -> Self {
+        let Before { data, mut received, has_ended } = before;
+        let mut open =
+            Open { socket, records, data: data.into(), unsent: Bytes::new(), has_ended, is_closed: false };
+        // An error is met again by whoever reads.
+        let _ = open.take_in(&mut received);
+        Self(Some(open))
+    }
+
+    /// The same connection for the hub, which writes to it by itself.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(crate) fn into_socket(mut self) -> io::Result<Socket> {
+        let Open { socket, records, unsent, .. } = self.0.take().ok_or_else(gone)?;
+        Ok(Socket::sealed(socket.into_std()?, Box::new(records), unsent))
+    }
+
+    fn open(&mut self) -> io::Result<&mut Open> {
+        self.0.as_mut().ok_or_else(gone)
+    }
+}
+
+/// Nobody can meet it: the hub takes a stream by its value.
+fn gone() -> io::Error {
+    io::ErrorKind::NotConnected.into()
+}
+
+impl Open {
+    fn take_in(&mut self, received: &mut [u8]) -> io::Result<()> {
+        let (mut data, mut answer) = (Vec::from(std::mem::take(&mut self.data)), Vec::new());
+        let result = self.records.receive(received, &mut |part| data.extend_from_slice(part), &mut answer);
+        self.data = data.into();
+        self.add_unsent(answer);
+        match result {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                self.has_ended = true;
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    fn add_unsent(&mut self, sealed: Vec<u8>) {
+        self.unsent = match self.unsent.is_empty() {
+            true => sealed.into(),
+            false => [&self.unsent[..], &sealed].concat().into(),
+        };
+    }
+
+    /// Ready when nothing is unsent.
+    fn poll_unsent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.unsent.is_empty() {
+            match ready!(Pin::new(&mut self.socket).poll_write(cx, &self.unsent))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => self.unsent.advance(written),
+            }
+        }
+        self.unsent = Bytes::new();
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Open {
+    fn close(&mut self) {
+        if !std::mem::replace(&mut self.is_closed, true) {
+            let mut last = Vec::new();
+            self.records.close(&mut last);
+            self.add_unsent(last);
+        }
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        loop {
+            // Somebody who only reads sends what is unsent, too.
+            if let Poll::Ready(Err(error)) = self.poll_unsent(cx) {
+                return Poll::Ready(Err(error));
+            }
+            if !self.data.is_empty() {
+                let length = self.data.len().min(buffer.remaining());
+                buffer.put_slice(&self.data.split_to(length));
+                if self.data.is_empty() {
+                    // An empty slice would keep the buffer.
+                    self.data = Bytes::new();
+                }
+                return Poll::Ready(Ok(()));
+            }
+            if self.has_ended {
+                return Poll::Ready(Ok(()));
+            }
+            let mut received = [0; READ_BYTES];
+            let mut received = ReadBuf::new(&mut received);
+            ready!(Pin::new(&mut self.socket).poll_read(cx, &mut received))?;
+            match received.filled_mut() {
+                [] => self.has_ended = true,
+                received => self.take_in(received)?,
+            }
+        }
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        ready!(self.poll_unsent(cx))?;
+        let mut sealed = Vec::new();
+        let taken = self.records.write(parts, &mut sealed)?;
+        self.unsent = sealed.into();
+        if let Poll::Ready(Err(error)) = self.poll_unsent(cx) {
+            return Poll::Ready(Err(error));
+        }
+        Poll::Ready(Ok(taken))
+    }
+}
+
+impl Drop for TlsStream {
+    fn drop(&mut self) {
+        if let Some(open) = &mut self.0
+            && open.unsent.is_empty()
+        {
+            open.close();
+            // It waits for nobody.
+            let _ = open.socket.try_write(&open.unsent);
+        }
+    }
+}
+
+impl AsyncRead for TlsStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.open()?.poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for TlsStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.open()?.poll_write(cx, &[IoSlice::new(bytes)])
+    }
+
+    /// Takes as much as one record holds.
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.open()?.poll_write(cx, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.open()?.poll_unsent(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let open = self.open()?;
+        open.close();
+        ready!(open.poll_unsent(cx))?;
+        Pin::new(&mut open.socket).poll_shutdown(cx)
+    }
+}
