@@ -411,3 +411,280 @@ impl Seal for Records {
         self.close(sealed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rustls::{
+        ClientConfig, ClientConnection, RootCertStore, ServerConfig, SupportedCipherSuite,
+        crypto::{CryptoProvider, aws_lc_rs},
+        pki_types::PrivateKeyDer,
+        server::UnbufferedServerConnection,
+        unbuffered::{ConnectionState, UnbufferedStatus},
+    };
+
+    use super::*;
+
+    /// A client whose records are made here, so that it can break every rule.
+    struct Client {
+        write: Direction,
+        read: Direction,
+        is_13: bool,
+    }
+
+    impl Client {
+        fn record(&mut self, kind: u8, plain: &[u8]) -> Vec<u8> {
+            let mut record = Vec::new();
+            self.write.seal(self.is_13, kind, [plain].into_iter(), &mut record).expect("a record");
+            record
+        }
+
+        /// The types and contents of records.
+        fn open(&mut self, mut sealed: &mut [u8]) -> Vec<(u8, Vec<u8>)> {
+            let mut all = Vec::new();
+            while !sealed.is_empty() {
+                let length = usize::from(u16::from_be_bytes([sealed[3], sealed[4]]));
+                let (record, rest) = sealed.split_at_mut(HEAD_BYTES + length);
+                let (kind, plain) = self.read.open(self.is_13, record).expect("whole");
+                all.push((kind, plain.to_vec()));
+                sealed = rest;
+            }
+            all
+        }
+    }
+
+    /// Hands are shaken by rustls on both sides.
+    fn shake(suite: SupportedCipherSuite) -> (Client, Records) {
+        let algorithm = match format!("{:?}", suite.suite()).contains("_RSA_") {
+            true => &rcgen::PKCS_RSA_SHA256,
+            false => &rcgen::PKCS_ECDSA_P256_SHA256,
+        };
+        let key = rcgen::KeyPair::generate_for(algorithm).expect("a key");
+        let params = rcgen::CertificateParams::new(["localhost".to_owned()]).expect("a name");
+        let certificate = params.self_signed(&key).expect("a certificate").der().clone();
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate.clone()).expect("a certificate");
+        let provider =
+            Arc::new(CryptoProvider { cipher_suites: vec![suite], ..aws_lc_rs::default_provider() });
+        let versions = [suite.version()];
+        let client = ClientConfig::builder_with_provider(Arc::clone(&provider));
+        let client = client.with_protocol_versions(&versions).expect("a version");
+        let mut client = client.with_root_certificates(roots).with_no_client_auth();
+        client.enable_secret_extraction = true;
+        let server = ServerConfig::builder_with_provider(provider);
+        let server = server.with_protocol_versions(&versions).expect("a version").with_no_client_auth();
+        let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
+        let mut server = server.with_single_cert(vec![certificate], key).expect("a certificate");
+        server.enable_secret_extraction = true;
+        let name = "localhost".try_into().expect("a name");
+        let mut client = ClientConnection::new(Arc::new(client), name).expect("a client");
+        let mut server = UnbufferedServerConnection::new(Arc::new(server)).expect("a server");
+        let mut incoming = Vec::new();
+        loop {
+            client.write_tls(&mut incoming).expect("in memory");
+            let UnbufferedStatus { discard, state } = server.process_tls_records(&mut incoming);
+            let mut sent = vec![0; 8 * 1024];
+            match state.expect("no error") {
+                ConnectionState::EncodeTlsData(mut message) => {
+                    let length = message.encode(&mut sent).expect("room");
+                    client.read_tls(&mut &sent[..length]).expect("in memory");
+                    client.process_new_packets().expect("no error");
+                }
+                ConnectionState::TransmitTlsData(sending) => sending.done(),
+                ConnectionState::BlockedHandshake => {}
+                ConnectionState::WriteTraffic(_) => break,
+                other => panic!("{other:?}"),
+            }
+            incoming.drain(..discard);
+        }
+        let (secrets, kernel) = server.dangerous_into_kernel_connection().expect("it is done");
+        let ExtractedSecrets { tx, rx } = client.dangerous_extract_secrets().expect("it is done");
+        let records = Records::new(secrets, kernel);
+        (Client { write: Direction::new(tx), read: Direction::new(rx), is_13: records.is_13 }, records)
+    }
+
+    fn suite(is_13: bool) -> SupportedCipherSuite {
+        if is_13 {
+            aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256
+        } else {
+            aws_lc_rs::cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
+        }
+    }
+
+    /// What was received, how it ended, and what was answered.
+    fn receive(records: &mut Records, bytes: &[u8]) -> (Vec<u8>, Result<(), io::ErrorKind>, Vec<u8>) {
+        let (mut data, mut answer) = (Vec::new(), Vec::new());
+        let mut bytes = bytes.to_vec();
+        let result =
+            records.receive(&mut bytes, &mut |part: &[u8]| data.extend_from_slice(part), &mut answer);
+        (data, result.map_err(|error| error.kind()), answer)
+    }
+
+    #[test]
+    fn with_every_cipher_both_sides_read_what_the_other_has_written() {
+        for suite in aws_lc_rs::ALL_CIPHER_SUITES {
+            let (mut client, mut records) = shake(*suite);
+            for length in [0, 1, 1_000, PLAIN_BYTES_MAX] {
+                let plain = vec![b'x'; length];
+                let (data, result, answer) = receive(&mut records, &client.record(DATA, &plain));
+                assert_eq!((data.len(), result, answer.len()), (length, Ok(()), 0), "{suite:?}");
+                let mut sealed = Vec::new();
+                let parts = [IoSlice::new(&plain), IoSlice::new(b"yz")];
+                let taken = records.write(&parts, &mut sealed).expect("keys");
+                assert_eq!(taken, (length + 2).min(PLAIN_BYTES_MAX));
+                let received = client.open(&mut sealed);
+                assert_eq!(received, [(DATA, [&plain[..], b"yz"].concat()[..taken].to_vec())]);
+            }
+        }
+    }
+
+    #[test]
+    fn records_may_come_in_any_pieces() {
+        for is_13 in [false, true] {
+            let (mut client, mut records) = shake(suite(is_13));
+            let sent: Vec<u8> =
+                ["a", "bc", "def"].iter().flat_map(|text| client.record(DATA, text.as_bytes())).collect();
+            let mut data = Vec::new();
+            for byte in sent {
+                let (part, result, _) = receive(&mut records, &[byte]);
+                assert_eq!(result, Ok(()));
+                data.extend(part);
+            }
+            assert_eq!((data, records.partial.capacity()), (b"abcdef".to_vec(), 0));
+        }
+    }
+
+    #[test]
+    fn both_sides_may_change_their_keys() {
+        let (mut client, mut records) = shake(suite(true));
+        for asks in [0, 1] {
+            let message = client.record(HANDSHAKE, &[24, 0, 0, 1, asks]);
+            let (_, result, mut answer) = receive(&mut records, &message);
+            assert_eq!(result, Ok(()));
+            let expected: &[_] = if asks == 1 { &[(HANDSHAKE, vec![24, 0, 0, 1, 0])] } else { &[] };
+            assert_eq!(client.open(&mut answer), expected);
+            // What is sealed with the former key is refused.
+            assert_eq!((records.read.sequence, records.write.sequence), (0, u64::from(asks == 0)));
+            break_with(&mut records, &client.record(DATA, b"x"), BAD_RECORD_MAC, asks == 0, &mut client);
+            (client, records) = shake(suite(true));
+        }
+        // A key that has been used for long is changed without being asked.
+        records.write.sequence = RECORDS_MAX;
+        client.read.sequence = RECORDS_MAX;
+        let mut sealed = Vec::new();
+        records.write(&[IoSlice::new(b"x")], &mut sealed).expect("another key");
+        assert_eq!(records.write.sequence, 1);
+        let announced = HEAD_BYTES + 5 + 1 + TAG_BYTES;
+        assert_eq!(client.open(&mut sealed[..announced]), [(HANDSHAKE, vec![24, 0, 0, 1, 0])]);
+        // TLS 1.2 has no other keys.
+        let (_, mut records) = shake(suite(false));
+        records.write.sequence = RECORDS_MAX;
+        assert!(records.write(&[IoSlice::new(b"x")], &mut sealed).is_err());
+    }
+
+    /// What comes is the end of the connection, and the client is told why, if it can read that.
+    fn break_with(records: &mut Records, bytes: &[u8], description: u8, can_read: bool, client: &mut Client) {
+        let (data, result, mut answer) = receive(records, bytes);
+        assert_eq!((data.len(), result), (0, Err(io::ErrorKind::InvalidData)));
+        if can_read {
+            assert_eq!(client.open(&mut answer), [(ALERT, vec![FATAL, description])]);
+        }
+        let (_, result, answer) = receive(records, bytes);
+        assert_eq!((result, answer.len()), (Err(io::ErrorKind::UnexpectedEof), 0), "it says nothing more");
+    }
+
+    #[test]
+    fn whoever_breaks_a_rule_is_told_which() {
+        for is_13 in [false, true] {
+            let (mut client, _) = shake(suite(is_13));
+            let mut changed = client.record(DATA, b"x");
+            *changed.last_mut().expect("a tag") ^= 1;
+            let long = [23, 3, 3, 0xff, 0xff, 0];
+            let short = [23, 3, 3, 0, 3, 1, 2, 3];
+            let plain = [21, 3, 3, 0, 2, 1, 0];
+            for (bytes, description) in [
+                (&changed[..], BAD_RECORD_MAC),
+                (&long, RECORD_OVERFLOW),
+                (&short, if is_13 { BAD_RECORD_MAC } else { DECODE_ERROR }),
+                (&plain, if is_13 { UNEXPECTED_MESSAGE } else { DECODE_ERROR }),
+            ] {
+                let (mut client, mut records) = shake(suite(is_13));
+                break_with(&mut records, bytes, description, true, &mut client);
+            }
+            for (kind, plain, description) in [
+                (20, &b"\x01"[..], UNEXPECTED_MESSAGE),
+                (ALERT, b"", UNEXPECTED_MESSAGE),
+                (DATA, &[b'x'; PLAIN_BYTES_MAX + 1], RECORD_OVERFLOW),
+            ] {
+                let (mut client, mut records) = shake(suite(is_13));
+                let record = client.record(kind, plain);
+                break_with(&mut records, &record, description, true, &mut client);
+            }
+        }
+        for (message, description) in [
+            (&[24, 0, 0, 1, 2][..], ILLEGAL_PARAMETER),
+            (&[24, 0, 0, 1], UNEXPECTED_MESSAGE),
+            (&[1, 0, 0, 1, 0], UNEXPECTED_MESSAGE),
+        ] {
+            let (mut client, mut records) = shake(suite(true));
+            let record = client.record(HANDSHAKE, message);
+            break_with(&mut records, &record, description, true, &mut client);
+        }
+    }
+
+    #[test]
+    fn records_without_data_are_bounded_in_a_row() {
+        for is_13 in [false, true] {
+            let kinds: &[(u8, &[u8])] = match is_13 {
+                true => &[(DATA, b""), (ALERT, &[WARNING, USER_CANCELED])],
+                false => &[
+                    (DATA, b""),
+                    (ALERT, &[WARNING, USER_CANCELED]),
+                    (ALERT, &[WARNING, 41]),
+                    (HANDSHAKE, &[1]),
+                ],
+            };
+            for (kind, plain) in kinds {
+                let (mut client, mut records) = shake(suite(is_13));
+                for _ in 0..3 {
+                    for _ in 0..IDLE_MAX {
+                        assert_eq!(receive(&mut records, &client.record(*kind, plain)).1, Ok(()));
+                    }
+                    assert_eq!(receive(&mut records, &client.record(DATA, b"x")).0, b"x");
+                }
+                let one_more: Vec<_> = (0..=IDLE_MAX).flat_map(|_| client.record(*kind, plain)).collect();
+                assert_eq!(receive(&mut records, &one_more).1, Err(io::ErrorKind::InvalidData));
+            }
+        }
+    }
+
+    #[test]
+    fn another_handshake_is_declined() {
+        let (mut client, mut records) = shake(suite(false));
+        let (_, result, mut answer) = receive(&mut records, &client.record(HANDSHAKE, &[1, 0, 0, 0]));
+        assert_eq!(result, Ok(()));
+        assert_eq!(client.open(&mut answer), [(ALERT, vec![WARNING, NO_RENEGOTIATION])]);
+    }
+
+    #[test]
+    fn each_side_ends_by_itself() {
+        for is_13 in [false, true] {
+            let (mut client, mut records) = shake(suite(is_13));
+            let ending =
+                [client.record(DATA, b"last"), client.record(ALERT, &[WARNING, CLOSE_NOTIFY])].concat();
+            let (data, result, answer) = receive(&mut records, &ending);
+            assert_eq!(
+                (&data[..], result, answer.len()),
+                (&b"last"[..], Err(io::ErrorKind::UnexpectedEof), 0)
+            );
+            let mut sealed = Vec::new();
+            records.write(&[IoSlice::new(b"more")], &mut sealed).expect("it may still write");
+            records.close(&mut sealed);
+            assert_eq!(
+                client.open(&mut sealed),
+                [(DATA, b"more".to_vec()), (ALERT, vec![WARNING, CLOSE_NOTIFY])]
+            );
+        }
+    }
+}
