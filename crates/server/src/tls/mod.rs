@@ -1,9 +1,11 @@
 //! TLS (RFC 8446, RFC 5246) on the sockets of a listener.
 //!
 //! rustls shakes hands ([`handshake`]) with one of the certificates ([`certificate`], [`offer`]). After that a connection is a
-//! socket and its [`records`]: read and written by the HTTP side through a [`stream`], and by the hub without one.
+//! socket and its [`records`], each direction with its key ([`direction`]): read and written by the HTTP side through a [`stream`], and by the hub without one.
 
+mod alert;
 mod certificate;
+mod direction;
 mod handshake;
 mod offer;
 mod records;

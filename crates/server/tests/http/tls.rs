@@ -1,12 +1,12 @@
 //! TLS: what every other test does not ask for. [`all_others_pass_over_tls`](super::all_others_pass_over_tls) runs those.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 
 use petasos_hub::MemoryTransport;
-use petasos_server::{Certificate, Listener, Tls};
+use petasos_server::{Certificate, CertificateError, Listener, Settings, Tls};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::{
-    ClientConfig, ProtocolVersion, RootCertStore, SupportedCipherSuite,
+    ClientConfig, HandshakeKind, ProtocolVersion, RootCertStore, SupportedCipherSuite,
     crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{CertificateDer, ServerName},
 };
@@ -53,7 +53,7 @@ pub(crate) struct Client {
 
 impl Default for Client {
     fn default() -> Self {
-        Self::with(&aws_lc_rs::DEFAULT_CIPHER_SUITES.to_vec(), &[&OWN], "localhost")
+        Self::with(aws_lc_rs::DEFAULT_CIPHER_SUITES, &[&OWN], "localhost")
     }
 }
 
@@ -75,34 +75,36 @@ impl Client {
     }
 }
 
-async fn serve(listener: Listener) -> Server {
+async fn serve(tls: &Tls, settings: Settings) -> Server {
+    let listener = Listener::bind("127.0.0.1", 0).await.expect("bind").with_tls(tls.clone());
     let hub = petasos_hub::Settings { keep_alive: None, ..Default::default() };
-    Server::start_with_listener(listener, Arc::new(MemoryTransport::new(100)), settings(), hub).await
+    Server::start_with_listener(listener, Arc::new(MemoryTransport::new(100)), settings, hub).await
 }
 
-async fn listener(tls: &Tls) -> Listener {
-    Listener::bind("127.0.0.1", 0).await.expect("bind").with_tls(tls.clone())
-}
+impl Server {
+    async fn shake(&self, client: Client) -> io::Result<TlsStream<TcpStream>> {
+        client.shake(TcpStream::connect(self.address).await.expect("connect")).await
+    }
 
-/// The subject alternative name of the certificate that a client gets.
-async fn certificate_for(server: &Server, client: Client) -> io::Result<CertificateDer<'static>> {
-    let socket = TcpStream::connect(server.address).await.expect("connect");
-    let stream = client.shake(socket).await?;
-    Ok(stream.get_ref().1.peer_certificates().expect("a certificate")[0].clone())
+    /// The certificate that a client gets.
+    async fn certificate_for(&self, host: &'static str, trusted: &[&Own]) -> CertificateDer<'static> {
+        let client = Client::with(aws_lc_rs::DEFAULT_CIPHER_SUITES, trusted, host);
+        let stream = self.shake(client).await.expect("a certificate for the name");
+        stream.get_ref().1.peer_certificates().expect("a certificate")[0].clone()
+    }
 }
 
 #[tokio::test]
 async fn every_version_and_cipher_carries_requests_and_streams() {
-    let server = serve(listener(&offer()).await).await;
+    let server = serve(&offer(), settings()).await;
     for suite in aws_lc_rs::ALL_CIPHER_SUITES {
         if format!("{:?}", suite.suite()).contains("_RSA_") {
             // Needs a certificate with such a key.
             continue;
         }
         let connect = || async {
-            let socket = TcpStream::connect(server.address).await.expect("connect");
             let client = Client::with(&[*suite], &[&OWN], "localhost");
-            client.shake(socket).await.expect("a handshake")
+            server.shake(client).await.expect("a handshake")
         };
         let mut stream = connect().await;
         let version = stream.get_ref().1.protocol_version().expect("a version");
@@ -115,15 +117,7 @@ async fn every_version_and_cipher_carries_requests_and_streams() {
         // Larger than some records.
         let data = "x".repeat(70_000);
         for number in 0..3 {
-            let body = format!("topic=a&data={number}{data}");
-            let head = format!(
-                "POST {HUB} HTTP/1.1\r\nHost: localhost\r\n{FORM}\r\n{}\r\nContent-Length: {}\r\n\r\n",
-                publisher(),
-                body.len()
-            );
-            publishing.write_all(head.as_bytes()).await.expect("write");
-            publishing.write_all(body.as_bytes()).await.expect("write");
-            read_until(&mut publishing, "urn:uuid:").await;
+            publish(&mut publishing, &format!("topic=a&data={number}{data}")).await;
         }
         let received = read_until(&mut stream, &format!("data: 2{data}\n\n")).await;
         assert!(
@@ -131,6 +125,16 @@ async fn every_version_and_cipher_carries_requests_and_streams() {
                 && received.contains(&format!("data: 1{data}\n\n"))
         );
     }
+}
+
+async fn publish(stream: &mut TlsStream<TcpStream>, form: &str) {
+    let head = format!(
+        "POST {HUB} HTTP/1.1\r\nHost: localhost\r\n{FORM}\r\n{}\r\nContent-Length: {}\r\n\r\n{form}",
+        publisher(),
+        form.len()
+    );
+    stream.write_all(head.as_bytes()).await.expect("write");
+    read_until(stream, "urn:uuid:").await;
 }
 
 /// Everything up to the bytes that end with that.
@@ -148,4 +152,149 @@ async fn read_until(stream: &mut TlsStream<TcpStream>, end: &str) -> String {
             return text.into_owned();
         }
     }
+}
+
+#[tokio::test]
+async fn a_client_gets_the_certificate_of_the_name_that_it_asks_for() {
+    let (first, second) = (Own::new(&["a.example", "127.0.0.1"]), Own::new(&["b.example", "*.c.example"]));
+    let tls = Tls::new(vec![first.certificate(), second.certificate()]).expect("an offer");
+    let server = serve(&tls, settings()).await;
+    let both = [&first, &second];
+    for (host, expected) in
+        [("a.example", &first), ("127.0.0.1", &first), ("b.example", &second), ("x.c.example", &second)]
+    {
+        assert_eq!(server.certificate_for(host, &both).await, expected.der, "{host}");
+    }
+    assert!(second.certificate().is_for("x.c.example") && !second.certificate().is_for("c.example"));
+    // Whoever asks for another name gets the first one, and refuses it.
+    let client = Client::with(aws_lc_rs::DEFAULT_CIPHER_SUITES, &both, "d.example");
+    assert_eq!(
+        server.shake(client).await.map_err(|error| error.kind()).err(),
+        Some(io::ErrorKind::InvalidData)
+    );
+}
+
+#[tokio::test]
+async fn another_certificate_cuts_no_stream() {
+    let (former, next) = (Own::new(&["localhost"]), Own::new(&["localhost"]));
+    let tls = Tls::new(vec![former.certificate()]).expect("an offer");
+    let server = serve(&tls, settings()).await;
+    let both = [&former, &next];
+    let client = Client::with(aws_lc_rs::DEFAULT_CIPHER_SUITES, &both, "localhost");
+    let mut stream = server.shake(client).await.expect("a handshake");
+    let head = format!("GET {HUB}?topic=a HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.expect("write");
+    read_until(&mut stream, "retry: ").await;
+    assert!(tls.set_certificates(Vec::new()).is_err(), "TLS needs one");
+    assert_eq!(server.certificate_for("localhost", &both).await, former.der);
+    tls.set_certificates(vec![next.certificate()]).expect("one");
+    assert_eq!(server.certificate_for("localhost", &both).await, next.der);
+    let client = Client::with(aws_lc_rs::DEFAULT_CIPHER_SUITES, &both, "localhost");
+    publish(&mut server.shake(client).await.expect("a handshake"), "topic=a&data=later").await;
+    read_until(&mut stream, "data: later\n\n").await;
+}
+
+#[tokio::test]
+async fn a_client_that_comes_back_resumes_its_session() {
+    let server = serve(&offer(), settings()).await;
+    for suite in [
+        aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256,
+        aws_lc_rs::cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+    ] {
+        let client = Client::with(&[suite], &[&OWN], "localhost");
+        let mut kinds = Vec::new();
+        for _ in 0..2 {
+            let again = Client { config: client.config.clone(), host: client.host };
+            let mut stream = server.shake(again).await.expect("a handshake");
+            // Tickets come behind the handshake.
+            stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("write");
+            read_until(&mut stream, "ok\n").await;
+            kinds.push(stream.get_ref().1.handshake_kind());
+        }
+        assert_eq!(kinds, [Some(HandshakeKind::Full), Some(HandshakeKind::Resumed)], "{suite:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_without_tls_is_told_so() {
+    let server = serve(&offer(), settings()).await;
+    let mut client = TcpStream::connect(server.address).await.expect("connect");
+    client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("write");
+    let mut answer = String::new();
+    timeout(PATIENCE, client.read_to_string(&mut answer)).await.expect("an end").expect("UTF-8");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    assert!(head.starts_with("HTTP/1.1 400 ") && body.contains("https"), "{answer}");
+    assert!(head.contains(&format!("Content-Length: {}", body.len())), "{answer}");
+}
+
+#[tokio::test]
+async fn half_open_handshakes_are_bounded_in_number_and_in_time() {
+    let server = serve(&offer(), Settings { stalled_max: 3, ..settings() }).await;
+    let mut waiting = Vec::new();
+    for number in 0..5 {
+        let mut client = TcpStream::connect(server.address).await.expect("connect");
+        // The beginning of a record that never comes whole.
+        client.write_all(&[22, 3, 1, 2, 0, 1]).await.expect("write");
+        waiting.push(client);
+        // They begin in this order.
+        while server.connections.open() < (number + 1).min(3) {
+            tokio::task::yield_now().await;
+        }
+    }
+    let mut byte = [0];
+    for client in &mut waiting[..2] {
+        let end = timeout(PATIENCE, client.read(&mut byte)).await.expect("it makes room");
+        assert!(matches!(end, Ok(0) | Err(_)));
+    }
+    assert!(server.shake(Client::default()).await.is_ok(), "others still get in");
+    let hasty = serve(&offer(), Settings { head_timeout: Duration::from_millis(20), ..settings() }).await;
+    for begun in [&[][..], &[22, 3, 1]] {
+        let mut client = TcpStream::connect(hasty.address).await.expect("connect");
+        client.write_all(begun).await.expect("write");
+        let end = timeout(PATIENCE, client.read(&mut byte)).await.expect("its time is over");
+        assert!(matches!(end, Ok(0) | Err(_)));
+    }
+}
+
+#[tokio::test]
+async fn whatever_is_no_handshake_ends_the_connection() {
+    let server = serve(&offer(), settings()).await;
+    for bytes in [
+        &[0; 64][..],
+        &[22, 3, 1, 0xff, 0xff, 1],
+        &[22, 3, 1, 0, 4, 1, 0, 0, 0],
+        &[23, 3, 3, 0, 1, 1],
+        &[0x80; 300],
+    ] {
+        let mut client = TcpStream::connect(server.address).await.expect("connect");
+        client.write_all(bytes).await.expect("write");
+        let mut answer = Vec::new();
+        // With an alert, or by a reset.
+        let _ = timeout(PATIENCE, client.read_to_end(&mut answer)).await.expect("an end");
+        assert!(answer.is_empty() || answer[0] == 21, "{answer:?}");
+    }
+}
+
+#[test]
+fn a_certificate_that_cannot_be_used_says_what_is_wrong() {
+    let (own, other) = (Own::new(&["localhost"]), Own::new(&["localhost"]));
+    let parse = |chain: &str, key: &str| Certificate::parse(chain.as_bytes(), key.as_bytes()).map(drop);
+    assert!(parse(&own.chain, &own.key).is_ok());
+    assert!(parse(&format!("{}{}", own.chain, other.chain), &own.key).is_ok(), "a chain");
+    assert!(
+        parse(&format!("{}{}", own.key, own.chain), &format!("{}{}", own.chain, own.key)).is_ok(),
+        "one file"
+    );
+    assert!(matches!(parse("", &own.key), Err(CertificateError::NoCertificate)));
+    assert!(matches!(parse(&own.key, &own.key), Err(CertificateError::NoCertificate)));
+    assert!(matches!(parse(&own.chain[..200], &own.key), Err(CertificateError::BadCertificate(_))));
+    let empty = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    assert!(matches!(parse(empty, &own.key), Err(CertificateError::BadCertificate(_))));
+    assert!(matches!(parse(&own.chain, &own.chain), Err(CertificateError::NoKey)));
+    let damaged = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
+    assert!(matches!(parse(&own.chain, damaged), Err(CertificateError::BadKey)));
+    assert!(matches!(parse(&own.chain, &other.key), Err(CertificateError::Mismatch)));
+    let secret: String = own.key.lines().nth(1).expect("a line").chars().take(20).collect();
+    let shown = format!("{:?} {:?}", own.certificate(), parse(&other.chain, &own.key));
+    assert!(!shown.contains(&secret));
 }
