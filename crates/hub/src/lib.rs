@@ -69,6 +69,6 @@ pub use stream::{
     socket::{
         connection::Socket,
         framing::{Framing, Wire},
-        line::Seal,
+        seal::Seal,
     },
 };

@@ -41,7 +41,7 @@ use crate::{
     },
     http::{answer::Answer, body::Body, service::Service},
     metrics::samples::Samples,
-    tls::{Tls, shake},
+    tls::{Shaken, Tls, shake},
 };
 
 /// All connections of one service. Clones share them.
@@ -226,15 +226,20 @@ impl Connections {
         let mut stalled = self.permits.stalled.enter(());
         let shaken = tokio::select! {
             shaken = Box::pin(shake(socket, tls.config())) => shaken,
-            () = stalled.evicted() => return,
+            () = stalled.evicted() => Err(io::Error::other("others shake hands since, too")),
             () = self.permits.stopping() => return,
-            () = sleep(settings.head_timeout) => return,
+            () = sleep(settings.head_timeout) => Err(io::ErrorKind::TimedOut.into()),
         };
         drop(stalled);
+        let handshakes = &self.service.requests().handshakes;
         let io = match shaken {
-            Ok(io) => io,
+            Ok(Shaken { stream, version, is_resumed }) => {
+                handshakes.completed(version, is_resumed);
+                stream
+            }
             Err(error) => {
-                tracing::debug!(%peer, %error, "a client of TLS did not get a connection");
+                tracing::debug!(%peer, %error, "a connection ended before its handshake of TLS");
+                handshakes.failed();
                 return;
             }
         };

@@ -12,8 +12,8 @@ use super::{
         LOG_BYTES, LOG_LAG_SECONDS, LOG_OLDEST_TIMESTAMP_SECONDS, LOG_UP, LOG_UPDATES, PUBLISH_SECONDS,
         PUBLISHERS_HELD_TOTAL, READY, REFUSED_TOTAL, REPLAYED_UPDATES_TOTAL, REPLAYS_TOTAL, STREAMS,
         STREAMS_CLOSED_TOTAL, STREAMS_OPENED_TOTAL, SUBSCRIBERS_CONNECTED, SUBSCRIBERS_TOTAL,
-        TOPIC_DELIVERIES_TOTAL, TOPIC_UPDATES_TOTAL, UPDATES_FAILED_TOTAL, UPDATES_TOTAL, WAITING_BYTES,
-        WAITING_STREAMS,
+        TLS_HANDSHAKES_FAILED_TOTAL, TLS_HANDSHAKES_TOTAL, TOPIC_DELIVERIES_TOTAL, TOPIC_UPDATES_TOTAL,
+        UPDATES_FAILED_TOTAL, UPDATES_TOTAL, WAITING_BYTES, WAITING_STREAMS,
     },
 };
 
@@ -34,6 +34,10 @@ pub(crate) fn gather(snapshot: Snapshot, checks: &[Check], requests: &Requests) 
     for ((status, reason), count) in requests.refusals() {
         s.push(&REFUSED_TOTAL, &[&status.to_string(), reason], count);
     }
+    for (labels, count) in requests.handshakes.all_completed() {
+        s.push(&TLS_HANDSHAKES_TOTAL, &labels, count);
+    }
+    s.push(&TLS_HANDSHAKES_FAILED_TOTAL, &[], requests.handshakes.all_failed());
     s.push(&APPEND_SECONDS, &[], snapshot.appends);
     s.push(&PUBLISHERS_HELD_TOTAL, &[], snapshot.held);
     s.push(&DELIVERY_SECONDS, &[], snapshot.delays);

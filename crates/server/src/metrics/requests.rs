@@ -1,4 +1,4 @@
-//! What the HTTP side counts: requests that publish, and refusals.
+//! What the HTTP side counts: handshakes, requests that publish, and refusals.
 
 use std::{
     array,
@@ -8,11 +8,14 @@ use std::{
 
 use petasos_hub::metrics::{Distribution, Histogram, SECONDS};
 
+use super::handshakes::Handshakes;
+
 /// A status and a reason with which requests are refused.
 pub(crate) type RefusalKind = (u16, &'static str);
 
 /// The numbers of the HTTP side.
 pub(crate) struct Requests {
+    pub(crate) handshakes: Handshakes,
     publishes: [Histogram; PublishResult::ALL.len()],
     kinds: Box<[RefusalKind]>,
     /// One for each kind, and one for all others.
@@ -49,6 +52,7 @@ impl Requests {
     /// For refusals of these kinds.
     pub(crate) fn new(kinds: Vec<RefusalKind>) -> Self {
         Self {
+            handshakes: Handshakes::default(),
             publishes: array::from_fn(|_| Histogram::new(&SECONDS)),
             refused: (0..=kinds.len()).map(|_| AtomicU64::new(0)).collect(),
             kinds: kinds.into(),

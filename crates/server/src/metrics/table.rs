@@ -113,6 +113,10 @@ families! {
         "Streams that have ended";
     REFUSED_TOTAL: Counter "petasos_refused_total" ["status" = "the status of the answer", "reason" = "the end of the problem's `type`"]
         "Requests that were refused";
+    TLS_HANDSHAKES_TOTAL: Counter "petasos_tls_handshakes_total" ["version" = "`1.2`, `1.3`", "kind" = "`full`, `resumed` (the client has come back within some hours)"]
+        "Handshakes of TLS that were completed";
+    TLS_HANDSHAKES_FAILED_TOTAL: Counter "petasos_tls_handshakes_failed_total" []
+        "Connections that ended before their handshake of TLS: the client left, was slow, broke a rule, or refused the certificate";
     REPLAYS_TOTAL: Counter "petasos_replays_total" ["outcome" = "`complete`, `gap` (a part of what followed the cursor was trimmed), `unknown_id` (the log does not hold the cursor: it was trimmed with what followed it, or never published)"]
         "Streams that began with a cursor";
     REPLAYED_UPDATES_TOTAL: Counter "petasos_replayed_updates_total" []

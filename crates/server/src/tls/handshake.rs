@@ -4,7 +4,7 @@ use std::{io, sync::Arc};
 
 use rustls::server::ServerConnectionData;
 use rustls::{
-    ServerConfig,
+    HandshakeKind, ProtocolVersion, ServerConfig,
     server::UnbufferedServerConnection,
     unbuffered::{ConnectionState, EncodeError, EncodeTlsData, InsufficientSizeError, UnbufferedStatus},
 };
@@ -12,6 +12,8 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
+
+use crate::metrics::handshakes::Version;
 
 use super::{
     records::Records,
@@ -29,11 +31,19 @@ const NOT_ENCRYPTED: &[u8] =
     b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain; charset=utf-8\r\n\
     Content-Length: 58\r\n\r\nThis port speaks TLS: ask for the same address with https\n";
 
-/// Shakes hands. Returns the connection.
+/// A connection that has shaken hands.
+pub(crate) struct Shaken {
+    pub(crate) stream: TlsStream,
+    pub(crate) version: Version,
+    /// Whether the client has come back.
+    pub(crate) is_resumed: bool,
+}
+
+/// Shakes hands.
 ///
 /// # Errors
 /// The client has left or broken a rule, or the two have nothing in common. The client has been told.
-pub(crate) async fn shake(mut socket: TcpStream, config: Arc<ServerConfig>) -> io::Result<TlsStream> {
+pub(crate) async fn shake(mut socket: TcpStream, config: Arc<ServerConfig>) -> io::Result<Shaken> {
     let mut connection = UnbufferedServerConnection::new(config).map_err(io::Error::other)?;
     let (mut received, mut sent, mut data) = (Vec::new(), Vec::new(), Vec::new());
     let (mut is_first, mut has_ended) = (true, false);
@@ -86,8 +96,15 @@ pub(crate) async fn shake(mut socket: TcpStream, config: Arc<ServerConfig>) -> i
         }
     }
     socket.write_all(&sent).await?;
+    let is_resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
     let (secrets, kernel) = connection.dangerous_into_kernel_connection().map_err(io::Error::other)?;
-    Ok(TlsStream::new(socket, Records::new(secrets, kernel), Before { data, received, has_ended }))
+    let version = match kernel.protocol_version() {
+        ProtocolVersion::TLSv1_3 => Version::Tls13,
+        _ => Version::Tls12,
+    };
+    let before = Before { data, received, has_ended };
+    let stream = TlsStream::new(socket, Records::new(secrets, kernel), before);
+    Ok(Shaken { stream, version, is_resumed })
 }
 
 fn encode(message: &mut EncodeTlsData<'_, ServerConnectionData>, sent: &mut Vec<u8>) -> io::Result<()> {

@@ -11,7 +11,7 @@ mod offer;
 mod records;
 mod stream;
 
-pub(crate) use self::handshake::shake;
+pub(crate) use self::handshake::{Shaken, shake};
 pub use self::{
     certificate::{Certificate, CertificateError},
     offer::{Tls, TlsError},

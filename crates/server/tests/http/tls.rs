@@ -140,7 +140,7 @@ async fn publish(stream: &mut TlsStream<TcpStream>, form: &str) {
 /// Everything up to the bytes that end with that.
 async fn read_until(stream: &mut TlsStream<TcpStream>, end: &str) -> String {
     let mut all = Vec::new();
-    let mut part = [0; 16 * 1024];
+    let mut part = vec![0; 16 * 1024];
     loop {
         let read = timeout(PATIENCE, stream.read(&mut part)).await;
         let start = String::from_utf8_lossy(&all[..all.len().min(400)]).into_owned();
@@ -213,6 +213,11 @@ async fn a_client_that_comes_back_resumes_its_session() {
         }
         assert_eq!(kinds, [Some(HandshakeKind::Full), Some(HandshakeKind::Resumed)], "{suite:?}");
     }
+    let metrics = server.metrics().await;
+    for labels in [r#"version="1.2",kind="full""#, r#"version="1.3",kind="resumed""#] {
+        assert_eq!(metrics[&format!("petasos_tls_handshakes_total{{{labels}}}")], 1.0, "{labels}");
+    }
+    assert_eq!(metrics["petasos_tls_handshakes_failed_total"], 0.0);
 }
 
 #[tokio::test]
@@ -225,6 +230,7 @@ async fn a_request_without_tls_is_told_so() {
     let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
     assert!(head.starts_with("HTTP/1.1 400 ") && body.contains("https"), "{answer}");
     assert!(head.contains(&format!("Content-Length: {}", body.len())), "{answer}");
+    server.metrics_with("petasos_tls_handshakes_failed_total", 1.0).await;
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::line::Seal;
+use super::seal::Seal;
 
 /// A connected stream socket that does not block: of TCP, or a Unix socket; and what seals its bytes, if they are sealed.
 ///

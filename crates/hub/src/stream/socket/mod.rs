@@ -10,6 +10,7 @@ pub(crate) mod connection;
 pub(crate) mod framing;
 pub(crate) mod line;
 pub(crate) mod parked;
+pub(crate) mod seal;
 pub(crate) mod unsent;
 pub(crate) mod waiting;
 pub(crate) mod write;
