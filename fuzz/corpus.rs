@@ -1,7 +1,9 @@
-//! For the tests of crates: the targets of fuzzing take every input of the corpus.
+//! For the tests of crates, each of which has this in its `fuzzing`: its targets take every input of the corpus.
+
+use super::Target;
 
 /// Panics if a target refuses an input of its folder, which is named, or if it has none.
-pub(crate) fn every_input_passes(targets: &[(&str, fn(&[u8]))]) {
+pub(crate) fn every_input_passes(targets: &[Target]) {
     for (name, target) in targets {
         let folder = format!("{}/../../fuzz/corpus/{name}", env!("CARGO_MANIFEST_DIR"));
         let files = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{folder}: {error}"));

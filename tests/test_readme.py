@@ -38,3 +38,17 @@ def test_every_setting_is_in_the_table():
 
     text = (README.parent / "docs/reference/settings.md").read_text(encoding="utf-8")
     assert [name for name in NAMES if f"| `{config_key(name)}` |" not in text] == []
+
+
+def test_each_project_of_the_comparison_has_its_sources():
+    """A reader can check each statement about others."""
+    text = README.read_text(encoding="utf-8")
+    (heading,) = re.findall(r"^\| \| Flask-Mercure-SSE \| (.*) \|$", text, re.MULTILINE)
+    sources = (README.parent / "docs/comparison.md").read_text(encoding="utf-8")
+    projects = [re.sub(r" \d.*", "", name) for name in heading.split(" | ")]
+    assert len(projects) == 4
+    for name in projects:
+        assert f"\n## {name}\n" in sources
+        licence = text.partition("| Licence |")[2].partition("\n")[0].split(" | ")[1:][projects.index(name)]
+        section = sources.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
+        assert f"| {licence.strip(' |')} | `LICENSE`" in section

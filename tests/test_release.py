@@ -41,7 +41,7 @@ class World:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.answers: list[tuple[list[str], int, str, str]] = [(["git", "tag"], 0, "\n".join(TAGS), "")]
-        for name in ("git", "gh", "npm", "docker", "cargo", "twine", "pypi-attestations"):
+        for name in ("git", "gh", "npm", "docker", "helm", "cargo", "twine", "pypi-attestations"):
             program = directory / name
             program.write_text(PROGRAM)
             program.chmod(program.stat().st_mode | stat.S_IXUSR)
@@ -55,7 +55,8 @@ class World:
         (self.directory / "calls").write_text("")
         assert release.main([step, tag]) == 0
         calls = [json.loads(line) for line in (self.directory / "calls").read_text().splitlines()]
-        return [call for call in calls if not {"view", "inspect", "metadata"} & set(call) and call[0] != "git"]
+        asks = {"view", "inspect", "metadata", "show"}
+        return [call for call in calls if not asks & set(call) and call[0] != "git"]
 
 
 @pytest.fixture
@@ -174,6 +175,40 @@ def test_an_image_is_pushed_once_and_its_tags_move(world):
     assert world.run("image", "v0.6.0-rc.2") == []
 
 
+def test_a_chart_is_pushed_once(world, dist):
+    (dist / "dist/petasos-0.5.2.tgz").write_text("a chart")
+    name = f"{release.CHARTS}/petasos:0.5.2"
+    world.says("helm show", status=1, err=f'Error: failed to perform "FetchReference" on source: {name}: not found')
+    assert world.run("chart", "v0.5.2") == [
+        ["helm", "push", str(dist / "dist/petasos-0.5.2.tgz"), f"oci://{release.CHARTS}"]
+    ]
+    world.says("helm show", out="version: 0.5.2")
+    assert world.run("chart", "v0.5.2") == []
+
+
+def test_a_chart_is_pushed_again_where_the_registry_is_late(world, dist, monkeypatch):
+    monkeypatch.setattr(release, "CHART_PAUSE_SECONDS", 0)
+    (dist / "dist/petasos-0.5.2.tgz").write_text("a chart")
+    world.says("helm show", status=1, err=f"{release.CHARTS}/petasos:0.5.2: not found")
+    world.says("helm push", status=1, err='Error: failed to perform "Tag" on destination: sha256:0: not found')
+    with pytest.raises(AssertionError):
+        world.run("chart", "v0.5.2")
+    calls = [json.loads(line) for line in (world.directory / "calls").read_text().splitlines()]
+    assert [call[1] for call in calls] == ["show", "push", "push", "push"]
+
+
+def test_a_chart_that_is_not_packed_is_not_pushed(world, dist, capsys):
+    world.says("helm show", status=1, err=f"{release.CHARTS}/petasos:0.5.2: not found")
+    with pytest.raises(AssertionError):
+        world.run("chart", "v0.5.2")
+    assert "dist/ lacks petasos-0.5.2.tgz: helm package" in capsys.readouterr().err
+
+
+def test_each_step_is_in_the_workflow():
+    workflow = (Path(__file__).parent.parent / ".github/workflows/release.yml").read_text(encoding="utf-8")
+    assert [step for step in release.STEPS if f"tools/release.py {step} " not in workflow] == []
+
+
 @pytest.mark.parametrize(("tag", "npm"), [("v0.5.2", "latest"), ("v0.6.0-rc.2", "next"), ("v0.4.9", "older")])
 def test_the_client_is_published_once_under_a_tag_that_fits(world, tag, npm):
     world.says("npm view", status=1, err="npm error code E404")
@@ -186,7 +221,8 @@ def test_the_client_is_published_once_under_a_tag_that_fits(world, tag, npm):
 
 @pytest.mark.parametrize("error", ["dial tcp: lookup example.com: no such host", "401 Unauthorized", ""])
 @pytest.mark.parametrize(
-    ("step", "question"), [("draft", "gh view"), ("client", "npm view"), ("image", "docker inspect")]
+    ("step", "question"),
+    [("draft", "gh view"), ("client", "npm view"), ("image", "docker inspect"), ("chart", "helm show")],
 )
 def test_what_cannot_be_asked_does_not_count_as_missing(step, question, error, world, dist, capsys):
     world.says(question, status=1, err=error)

@@ -32,7 +32,7 @@ def test_every_page_has_one_line_in_the_navigation():
     assert sorted(listed) == sorted(pages | at_root)
 
 
-@pytest.mark.parametrize("page", ["python", "client", "crates", "http", "commands", "pypi"])
+@pytest.mark.parametrize("page", ["python", "client", "crates", "http", "commands", "settings", "pypi"])
 def test_a_page_of_the_reference_is_as_its_source(page):
     variables = {**os.environ, **({"PETASOS": petasos()[0]} if page == "commands" else {})}
     command = [sys.executable, "tools/reference", "--check", page]
@@ -49,3 +49,13 @@ def test_a_stale_page_of_the_reference_is_noticed(tmp_path):
     path = tmp_path / "crates.md"
     path.write_text(path.read_text(encoding="utf-8").replace("petasos-hub", "petasos-hat"), encoding="utf-8")
     assert tool("--check") == 1
+
+
+def test_a_changed_meaning_of_a_setting_makes_its_page_stale(tmp_path):
+    """The table is the code's; the text around it is not touched."""
+    page = (DOCS / "reference" / "settings.md").read_text(encoding="utf-8")
+    (tmp_path / "settings.md").write_text(page.replace("Signs publishers' tokens", "Signs tokens"), encoding="utf-8")
+    command = [sys.executable, "tools/reference", "--folder", str(tmp_path), "settings"]
+    assert subprocess.run([*command, "--check"], cwd=ROOT, capture_output=True).returncode == 1
+    assert subprocess.run(command, cwd=ROOT, capture_output=True).returncode == 0
+    assert (tmp_path / "settings.md").read_text(encoding="utf-8") == page

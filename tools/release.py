@@ -10,11 +10,12 @@ what is missing. So a release that has failed half-way is run again, and nothing
 - ``crates``: the crates, in the order of their dependencies, to crates.io.
 - ``client``: ``petasos-client``, to npm.
 - ``image``: the image for both architectures, from the binaries in ``dist/``.
+- ``chart``: the Helm chart, from ``dist/``.
 - ``publish``: the draft becomes public.
 
 Only the newest version that is no pre-release is "latest": neither a pre-release nor a correction of an older version
-moves the tags that people follow. Tokens come from the environment, as ``gh``, ``cargo``, ``npm`` and
-``docker`` read them."""
+moves the tags that people follow. Tokens come from the environment, as ``gh``, ``cargo``, ``npm``,
+``docker`` and ``helm`` read them."""
 
 from __future__ import annotations
 
@@ -23,6 +24,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,7 @@ from version import Version
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGE = "ghcr.io/flask-mercure-sse/petasos"
+CHARTS = "ghcr.io/flask-mercure-sse/charts"
 PLATFORMS = "linux/amd64,linux/arm64"
 
 ALREADY_THERE = ("already exists on", "is already uploaded")
@@ -215,6 +218,29 @@ def image(version: Version) -> None:
         run("docker", "buildx", "imagetools", "create", "--tag", f"{IMAGE}:{tag}", name)
 
 
+def chart(version: Version) -> None:
+    name = f"{CHARTS}/petasos:{version}"
+    shown = ("helm", "show", "chart", f"oci://{CHARTS}/petasos", "--version", str(version))
+    if answer(*shown, absent=f"{name}: not found") is not None:
+        print(f"{name} is published already")
+        return
+    file = ROOT / "dist" / f"petasos-{version}.tgz"
+    if not file.exists():
+        raise ReleaseError(f"dist/ lacks {file.name}: helm package deploy/chart/petasos --destination dist")
+    for attempt in range(1, CHART_ATTEMPTS + 1):
+        try:
+            run("helm", "push", file, f"oci://{CHARTS}")
+            break
+        except ReleaseError:
+            if attempt == CHART_ATTEMPTS:
+                raise
+            time.sleep(CHART_PAUSE_SECONDS)
+
+
+CHART_ATTEMPTS, CHART_PAUSE_SECONDS = 3, 10.0
+"""GitHub's registry may not know yet of an upload when helm gives it a tag. A second push then adds the tag."""
+
+
 def publish(version: Version) -> None:
     kind = "--prerelease" if version.is_pre_release else "--prerelease=false"
     latest = "true" if is_latest(version, git_tags()) else "false"
@@ -228,6 +254,7 @@ STEPS: dict[str, Callable[[Version], None]] = {
     "crates": crates,
     "client": client,
     "image": image,
+    "chart": chart,
     "publish": publish,
 }
 

@@ -7,14 +7,17 @@ of the class before it is published. Outside of these modes nothing is compared.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flask import Flask
 
 from .errors import InvalidUpdateError
-from .shapes import Record, Shapes, Unsupported, WrongValue, as_json_value, is_record, qualified
 from .topics import as_topic, is_function
 from .update import Update
+
+if TYPE_CHECKING:
+    # Imported when a class is registered: no module of the package takes longer, and most applications register none.
+    from .shapes import Record, Shapes
 
 EventClass = TypeVar("EventClass", bound=type[Any])
 
@@ -25,7 +28,8 @@ class Events:
     def __init__(self) -> None:
         self._classes: dict[str, type[Any]] = {}
         self._names: dict[type[Any], str] = {}
-        self._shapes = Shapes({})
+        self._shapes: Shapes | None = None
+        """None: no class is registered."""
 
     def register(self, name: str, python: EventClass) -> EventClass:
         """Have a class say what the data of the events of one type is.
@@ -34,6 +38,8 @@ class Events:
             TypeError: it is no dataclass, TypedDict or pydantic model, or a field has no form in JSON.
             ValueError: the name is no type of an event, or another class has it, or the class has another.
         """
+        from .shapes import Shapes, Unsupported, is_record, qualified
+
         if not is_record(python):
             raise TypeError(f"event({name!r}): give a dataclass, a TypedDict or a pydantic model")
         if not name or not isinstance(name, str):
@@ -70,6 +76,9 @@ class Events:
         return {name: self._shape(python) for name, python in sorted(self._classes.items())}
 
     def _shape(self, python: type[Any]) -> Record:
+        from .shapes import Unsupported
+
+        assert self._shapes is not None, "a class is registered"
         try:
             return self._shapes.read(python)
         except NameError as error:
@@ -93,6 +102,8 @@ class Events:
         return lambda topic, data, type: self._resolve(topic, data, type, is_checked)
 
     def _resolve(self, topic: Any, data: Any, type: Any, is_checked: bool) -> tuple[Any, Any, Any]:
+        from .shapes import WrongValue, as_json_value
+
         while is_function(data):
             data = data()
         subject = topic if data is None else data

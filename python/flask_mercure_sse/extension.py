@@ -37,12 +37,10 @@ from .blueprint import hub_blueprint
 from .cli import cli
 from .client_files import client_blueprint
 from .cookies import AnyResponse
-from .datastar import Datastar
 from .drafts import Draft, as_drafts, numbered
 from .errors import MercureError
 from .events import EventClass, Events
 from .grants import EVERYTHING
-from .models import Broadcasts
 from .publishing import Delivery
 from .signals import publish_signal
 from .state import MercureSSEState, current_state
@@ -51,12 +49,16 @@ from .subscription import Subscription
 from .templates import prepare as prepare_templates
 from .templates import template_globals
 from .topics import as_topics
-from .turbo import Turbo
 from .update import Update
 from .users import Users, UserTopics, cookie_grants, keeps_cookie, page_user, user_blueprint
 
 if TYPE_CHECKING:
     from prometheus_client.registry import CollectorRegistry
+
+    # Imported at the first use: each takes as long as several other modules, and most applications use none of them.
+    from .datastar import Datastar
+    from .models import Broadcasts
+    from .turbo import Turbo
 
 AnyPayloadGetter = TypeVar("AnyPayloadGetter", bound=PayloadGetter)
 AnyUserTopics = TypeVar("AnyUserTopics", bound=UserTopics)
@@ -321,6 +323,8 @@ class MercureSSE:
         >>> app.testing = True
         >>> _ = MercureSSE(app).turbo.append("/rooms/1", "messages", html="<p>Hello</p>")
         """
+        from .turbo import Turbo
+
         return Turbo(self.publish, self.state.app)
 
     @property
@@ -332,6 +336,8 @@ class MercureSSE:
         >>> app.testing = True
         >>> _ = MercureSSE(app).datastar.patch_elements("/carts/1", '<b id="total">7</b>')
         """
+        from .datastar import Datastar
+
         return Datastar(self.publish, self.state.app)
 
     @property
@@ -396,6 +402,8 @@ class MercureSSE:
 
         As a function, ``mercure.broadcasts(Book, topic="/books/{id}", data=("id", "title"))``, or as a decorator.
         """
+        from .models import Broadcasts
+
         return Broadcasts(self)
 
     def event(self, type: str) -> Callable[[EventClass], EventClass]:

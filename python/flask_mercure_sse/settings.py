@@ -1,7 +1,8 @@
 """The settings of one application: read once from config, keywords and environment, checked, and never changed.
 
-A setting stands here three times: in NAMES, as a field, and where :func:`load` checks it. Its default is that of
-:meth:`flask_mercure_sse.MercureSSE.init_app`.
+A setting stands here three times: in NAMES, as a field with its meaning, and where :func:`load` checks it. Its type and
+its default are those of :meth:`flask_mercure_sse.MercureSSE.init_app`. ``make reference`` writes the table of
+docs/reference/settings.md from them.
 """
 
 from __future__ import annotations
@@ -73,49 +74,72 @@ def config_key(name: str) -> str:
 
 @dataclass(frozen=True, repr=False)
 class Settings:
-    """Checked settings. They hold secrets, so their ``repr`` does not show them."""
+    """Checked settings. They hold secrets, so their ``repr`` does not show them.
+
+    The texts below the fields are the table in docs/reference/settings.md, in this order. "None:" says what holds
+    without the setting.
+    """
 
     hub_url: str | bool | None
-    """True: the hub is at the host of the request, for browsers."""
+    """The URL of the hub. ``True``: browsers find the hub at the host of the request. None: the mode of the
+    application decides."""
     public_hub_url: str | bool | None
-    """The URL for browsers. May lack the scheme, or scheme and host. True: the host of the request."""
-    authz_cookie_name: str
-    type_is_topic: bool
-    hub_allow_publish: bool
-    hub_allow_anonymous: bool
-    hub_subscriptions: bool
-    hub_keepalive_interval: float
-    """Seconds between signs of life on an idle stream; 0: none."""
-    hub_retry_interval: float
-    """Seconds that browsers wait before they connect again, as each stream says; 0: as they like."""
-    hub_reconciliation_length: int | None
-    """Updates that the embedded hub keeps for reconnections. None: 500 in memory, 10,000 in a host's log, 100,000 in
-    another one."""
+    """The URL for browsers, if it differs. ``True``: the hub is at the host of the request. A path or ``//host/path``:
+    the request supplies the rest. With an embedded hub: only if ``MERCURE_HUB = True``. None: ``MERCURE_HUB_URL``."""
     hub: bool | None
-    """Whether the hub is embedded. None: :class:`flask_mercure_sse.embedded.EmbeddedHub` decides."""
+    """Whether the hub is embedded. None: the mode of the application decides; ``True`` with ``MERCURE_HUB_TRANSPORT``,
+    unless ``MERCURE_HUB_URL`` is set."""
+    publisher_jwt: str | None
+    """The token to publish with. None: made with the publisher key."""
+    publisher_secret_key: str | bytes | None
+    """Signs publishers' tokens. Empty: there is no key. None: ``SECRET_KEY``."""
+    subscriber_secret_key: str | bytes | None
+    """Signs subscribers' tokens. Empty: there is no key. None: ``SECRET_KEY``."""
+    authz_cookie_name: str
+    """The name of the cookie with the token. None: ``mercureAuthorization``; 1.0: ``__Secure-mercure_access_token``."""
+    type_is_topic: bool
+    """Use the topic as the type of an update that has none."""
     protocol: Literal["0.x", "1.0"]
+    """``"0.x"`` or ``"1.0"``: the dialect of tokens, cookies, URLs and the subscriptions API."""
     jwt_ttl: int
-    """Seconds until the tokens of the application expire; 0: never."""
+    """Seconds until the application's tokens expire. 0: never (0.x only)."""
+    authz_cookie_grace: int
+    """Seconds for which the cookie outlives its token, so that a page whose token has ended is refused and can renew
+    it."""
     jwt_issuer: str | None
+    """1.0: the ``iss`` of tokens. None: the origin of their audience."""
     jwt_audience: str | None
+    """1.0: the ``aud`` of tokens, the hub's resource identifier. None: the hub's public URL if it has scheme and host,
+    else ``MERCURE_HUB_URL``."""
     timeouts: Timeouts
     publish_background: bool
+    """Whether a queue publishes, so that no request waits for the hub or fails with it. Not used by an embedded hub in
+    memory, which takes updates at once."""
     publish_queue_length: int
+    """Updates that each queue holds. A full queue drops new updates."""
     publish_drain_seconds: float
-    publisher_jwt: str | None
-    """The token to publish with. None: it is made with the publisher key."""
-    subscriber_secret_key: str | bytes | None
-    """None: the application's SECRET_KEY; empty: no key."""
-    publisher_secret_key: str | bytes | None
-    """None: the application's SECRET_KEY; empty: no key."""
-    hub_transport: str | None
-    """Where the embedded hub has its log, with the password. None: in a place that the processes of the host share."""
-    last_event_id_in_urls: bool
-    """Whether the hub URLs of templates have the newest event id."""
-    authz_cookie_grace: int
-    """Seconds for which the cookie outlives its token."""
+    """How long the queues may go on sending at the end of the process."""
     after_commit_retry: bool
-    """Whether an update that an unavailable hub has not taken after a commit is sent again in the background."""
+    """After a commit, send an update again in the background if the hub was unavailable."""
+    last_event_id_in_urls: bool
+    """Whether hub URLs in templates have the id of the newest update, so that a page misses nothing while it loads."""
+    hub_transport: str | None
+    """Where the embedded hub has its log: ``host:///DIRECTORY`` for the processes of one host, ``redis://…``,
+    ``nats://…`` or ``postgres://…`` for several hosts, ``memory:`` for one process. None: shared by the processes of
+    the same application and user on the host."""
+    hub_allow_publish: bool
+    """Embedded hub: whether it accepts updates over HTTP."""
+    hub_allow_anonymous: bool
+    """Embedded hub: whether subscribers need no token."""
+    hub_subscriptions: bool
+    """Embedded hub: whether it announces and lists subscriptions."""
+    hub_keepalive_interval: float
+    """Embedded hub: seconds between signs of life on an idle stream. 0: none."""
+    hub_retry_interval: float
+    """Embedded hub: seconds that browsers wait before they connect again. 0: as they like."""
+    hub_reconciliation_length: int | None
+    """Embedded hub: updates that are kept for reconnections. None: 10,000 in the log of a host, 500 in memory, 100,000
+    in other logs."""
 
     @property
     def external_url(self) -> str:

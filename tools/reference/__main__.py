@@ -7,6 +7,7 @@ With ``--check`` it writes nothing, and names the pages that are stale. A page i
 - ``crates``: the manifests and the first sentences of the crates.
 - ``http``: docs/reference/openapi.yaml, which tests compare with a running hub.
 - ``commands``: what the programs print for ``--help``. It needs them: PETASOS is the path of the binary.
+- ``settings``: the table of the extension's settings, from settings.py. The rest of that page is written by hand.
 - ``pypi``: README.md. It is python/PYPI.md, the description of the package on PyPI.
 
 The pages are committed, since readers on GitHub see no page that a build makes.
@@ -24,6 +25,7 @@ import crates
 import http_api
 import pypi
 import python_api
+import settings
 import typescript
 
 PAGES: dict[str, Callable[[], str]] = {
@@ -32,6 +34,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "crates": crates.page,
     "http": http_api.page,
     "commands": commands.page,
+    "settings": settings.page,
     "pypi": pypi.page,
 }
 ELSEWHERE = {"pypi": "../../python/PYPI.md"}

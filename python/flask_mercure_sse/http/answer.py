@@ -28,9 +28,9 @@ class Timeouts(NamedTuple):
     """How long a hub may take, in seconds."""
 
     connect: float = 2.0
-    """Until the connection stands. Short, so that a hub that is not running fails fast."""
+    """Seconds to wait for a connection to a hub elsewhere. Short, so that a hub that is not running fails fast."""
     read: float = 10.0
-    """From the request to the last byte of the answer."""
+    """Seconds to wait for the whole answer of a hub elsewhere."""
 
 
 @dataclass(frozen=True)
