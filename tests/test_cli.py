@@ -62,7 +62,8 @@ def test_failures_are_one_line_and_an_exit_code(runner, fake_hub):
         b"HTTP/1.1 401 X\r\nContent-Type: text/plain\r\nContent-Length: 7\r\nConnection: close\r\n\r\nrefused"
     )
     result = runner.invoke(args=["mercure", "publish", "--hub", refused, "topic", "data"])
-    assert (result.output, result.exit_code) == ("Error: refused\n", 1)
+    assert re.fullmatch(r"Error: the key is not the hub's, .*: refused\n", result.output)
+    assert result.exit_code == 1
 
 
 def test_the_embedded_hub_of_another_process_is_out_of_reach(app, runner):
@@ -86,4 +87,5 @@ def test_publish_waits_for_the_hub_also_where_the_application_does_not(fake_hub)
     url = fake_hub(b"HTTP/1.1 401 X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
     MercureSSE(app, hub_url=url, publisher_jwt="j.w.t", publish_background=True)
     result = app.test_cli_runner().invoke(args=["mercure", "publish", "topic", "data"])
-    assert (result.output, result.exit_code) == ("Error: the hub answered 401\n", 1)
+    assert re.fullmatch(r"Error: the token has neither .*: the hub answered 401\n", result.output)
+    assert result.exit_code == 1

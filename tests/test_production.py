@@ -153,7 +153,7 @@ def test_the_three_lines_of_the_readme_are_enough(tmp_path, stack):
     (application,) = (block for block in blocks if block.startswith("from flask import Flask"))
     (lines,) = (block for block in blocks if "TRUSTED_HOSTS" in block)
     (command,) = (block for block in blocks if block.startswith("gunicorn"))
-    (tmp_path / "app.py").write_text("import os\n" + application.replace("mercure =", f"{lines}mercure ="))
+    (tmp_path / "app.py").write_text(application.replace("mercure =", f"{lines}mercure ="))
     (tmp_path / "gunicorn.conf.py").write_text("")
     environment = {**os.environ, "SECRET_KEY": SECRET}
     arguments = shlex.split(command.replace("127.0.0.1:8000", "127.0.0.1:0"))

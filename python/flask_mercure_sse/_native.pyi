@@ -16,6 +16,8 @@ __all__ = [
     "NoRoom",
     "Server",
     "__version__",
+    "after_fork",
+    "before_fork",
     "check_key",
     "check_update",
     "end_process_after_drain",

@@ -116,8 +116,8 @@ mod tests {
     /// The gate belongs to the process, so one test has all of it.
     #[test]
     fn nobody_works_while_a_thread_forks() {
-        let (forking, forks) = mpsc::channel();
-        let (told, tell) = mpsc::channel::<()>();
+        let (forking, forks) = mpsc::sync_channel(1);
+        let (told, tell) = mpsc::sync_channel::<()>(1);
         let first = work();
         let fork = thread::spawn(move || {
             pause();
@@ -136,7 +136,7 @@ mod tests {
         assert!(forks.try_recv().is_err());
         drop(part);
         assert_eq!(forks.recv(), Ok(0));
-        let (began, begun) = mpsc::channel();
+        let (began, begun) = mpsc::sync_channel(1);
         let late = thread::spawn(move || {
             let _work = work();
             began.send(()).expect("somebody listens");
