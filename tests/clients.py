@@ -7,9 +7,10 @@ import hashlib
 import hmac
 import http.client
 import json
+import ssl
 from contextlib import closing
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import SplitResult, urlencode, urlsplit
 
 PATIENCE = 60.0
 """Seconds that nothing takes, also on a busy machine; a test that needs them has failed."""
@@ -19,12 +20,24 @@ SECRET = "a secret of more than thirty-two bytes"
 HEADER = b'{"alg":"HS256"}'
 
 
+def _connection(parts: SplitResult, timeout: float, tls: ssl.SSLContext | None) -> http.client.HTTPConnection:
+    if parts.scheme == "https":
+        return http.client.HTTPSConnection(parts.netloc, timeout=timeout, context=tls)
+    return http.client.HTTPConnection(parts.netloc, timeout=timeout)
+
+
 class Stream:
     """An open event stream: parses events as a browser does."""
 
-    def __init__(self, url: str, headers: dict[str, str] | None = None, timeout: float = PATIENCE) -> None:
+    def __init__(
+        self,
+        url: str,
+        headers: dict[str, str] | None = None,
+        timeout: float = PATIENCE,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         parts = urlsplit(url)
-        self.connection = http.client.HTTPConnection(parts.netloc, timeout=timeout)
+        self.connection = _connection(parts, timeout, tls)
         try:
             self.connection.request("GET", f"{parts.path}?{parts.query}", headers=headers or {})
             self.response = self.connection.getresponse()
@@ -72,13 +85,14 @@ class Request:
         headers: dict[str, str] | None = None,
         form: list[tuple[str, str]] | bytes | None = None,
         timeout: float = PATIENCE,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         parts = urlsplit(url)
         body = urlencode(form).encode() if isinstance(form, list) else form
         headers = dict(headers or {})
         if isinstance(form, list):
             headers["Content-Type"] = "application/x-www-form-urlencoded"
-        with closing(http.client.HTTPConnection(parts.netloc, timeout=timeout)) as connection:
+        with closing(_connection(parts, timeout, tls)) as connection:
             connection.request(method, f"{parts.path}?{parts.query}" if parts.query else parts.path, body, headers)
             with connection.getresponse() as response:
                 self.status, self.headers, self.body = response.status, response.headers, response.read()

@@ -86,9 +86,9 @@ def alone(name: str) -> Iterator[None]:
 class HubProcess:
     """A hub of a process of its own, which says where it listens."""
 
-    def __init__(self, command: list[str], log: str = os.devnull) -> None:
+    def __init__(self, command: list[str], log: str = os.devnull, stdin: int | None = None) -> None:
         with open(log, "w") as error:
-            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=error, text=True)
+            self.process = subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, stderr=error, text=True)
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         self.url = re.sub(re.escape(HUB_PATH) + "$", "", line.removeprefix("Serving on ").strip()) + HUB_PATH

@@ -9,6 +9,7 @@ use serde::Serialize;
 use tokio::{net::lookup_host, time::timeout};
 
 use crate::{
+    certificates::{FromFile, TLS_CERT, host},
     prepare::{self, Generated, Prepared},
     settings::{Address, Source, arguments},
 };
@@ -26,6 +27,7 @@ struct Findings {
     ok: bool,
     errors: Vec<String>,
     warnings: Vec<Finding>,
+    certificates: Vec<OfTls>,
     connections: Vec<Connection>,
 }
 
@@ -34,6 +36,18 @@ struct Findings {
 struct Finding {
     setting: &'static str,
     problem: String,
+}
+
+/// A certificate that can be used with its key.
+#[derive(Serialize)]
+struct OfTls {
+    file: String,
+    /// The host of the public URL, if that is given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    public_host: Option<String>,
+    /// Whether the certificate is for that host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    is_for_public_host: Option<bool>,
 }
 
 /// Something that the settings name, which was tried.
@@ -85,16 +99,29 @@ impl Check {
 }
 
 async fn find(source: &Source, connects: bool) -> Findings {
-    let mut findings =
-        Findings { ok: false, errors: source.problems(), warnings: vec![], connections: vec![] };
+    let mut findings = Findings {
+        ok: false,
+        errors: source.problems(),
+        warnings: vec![],
+        certificates: vec![],
+        connections: vec![],
+    };
     if findings.errors.is_empty() {
         match prepared(source) {
-            Ok((listen, Prepared { checked, warnings, .. })) => {
+            Ok((listen, public_host, Prepared { checked, certificates, warnings, .. })) => {
                 let finding = |warning: petasos::Warning| Finding {
                     setting: warning.setting,
                     problem: warning.problem,
                 };
                 findings.warnings.extend(warnings.into_iter().map(finding));
+                findings.certificates = certificates
+                    .iter()
+                    .map(|FromFile { path, certificate }| OfTls {
+                        file: path.display().to_string(),
+                        public_host: public_host.clone(),
+                        is_for_public_host: public_host.as_deref().map(|host| certificate.is_for(host)),
+                    })
+                    .collect();
                 if connects {
                     findings.connections = try_all(&listen, &checked).await;
                 }
@@ -106,17 +133,19 @@ async fn find(source: &Source, connects: bool) -> Findings {
     findings
 }
 
-/// What would be started.
-fn prepared(source: &Source) -> Result<(Address, Prepared), String> {
+/// What would be started, where it would listen, and the host of the public URL, if that is given.
+fn prepared(source: &Source) -> Result<(Address, Option<String>, Prepared), String> {
     let options = source.read()?;
     let listen = options.listen.clone();
+    let is_public = options.config.http.advertise;
+    let public_host = is_public.then(|| host(&options.config.hub.url).to_owned());
     let generated = prepare::lacks_keys(&options).then(Generated::new);
     let mut prepared = prepare::hub(options, generated.as_ref()).map_err(|problem| problem.to_string())?;
     if generated.is_some() {
         let problem = "there is no key: the hub makes random ones at each start and prints them".to_owned();
         prepared.warnings.push(petasos::Warning { setting: "publisher_key", problem });
     }
-    Ok((listen, prepared))
+    Ok((listen, public_host, prepared))
 }
 
 async fn try_all(listen: &Address, hub: &Checked) -> Vec<Connection> {
@@ -152,6 +181,14 @@ impl Findings {
         }
         for Finding { setting, problem } in &self.warnings {
             let _ = writeln!(text, "warning: {setting}: {problem}");
+        }
+        for OfTls { file, public_host, is_for_public_host } in &self.certificates {
+            let _ = write!(text, "ok: {TLS_CERT}: {file}");
+            if let (Some(host), Some(is_for)) = (public_host, is_for_public_host) {
+                let not = if *is_for { "" } else { "not " };
+                let _ = write!(text, ": {not}for {host}, the host of public_url");
+            }
+            text.push('\n');
         }
         for Connection { setting, target, problem, .. } in &self.connections {
             let _ = match problem {

@@ -1,17 +1,24 @@
 //! `petasos health`: asks a hub whether it is ready or alive, for containers that have no other program to ask with.
 
-use std::time::Duration;
+use std::{io, net::IpAddr, sync::Arc, time::Duration};
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, ServerName, UnixTime},
+};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
     time::timeout,
 };
+use tokio_rustls::TlsConnector;
 
 use petasos::output::STANDARD_ERROR;
 
-use crate::settings::{Address, Source, arguments};
+use crate::settings::{Address, Listens, Source, arguments};
 
 /// A question to a hub.
 pub(crate) struct Health {
@@ -31,7 +38,7 @@ pub(crate) fn command() -> Command {
     Command::new("health")
         .about("Ask a hub on this machine whether it is ready; the exit code is 0 if it is, else 1")
         .arg(Arg::new("url").value_name("URL").help(
-            "Where it is, such as http://127.0.0.1:5500 [default: where a hub with these settings listens]",
+            "Where it is, such as http://127.0.0.1:5500; the certificate of an https URL is not verified [default: where a hub with these settings listens]",
         ))
         .arg(
             Arg::new("live")
@@ -55,18 +62,18 @@ impl Health {
     /// Why it could not be asked.
     pub(crate) async fn ask(&self, source: &Source) -> Result<(bool, String), String> {
         let path = if self.is_live { "/healthz" } else { "/readyz" };
-        let (address, path) = match &self.url {
+        let (address, path, has_tls) = match &self.url {
             Some(url) => parse(url, path)?,
             None => {
-                let (listen, warning) = source.listen()?;
-                let address = reached_at(listen)?;
+                let Listens { address, has_tls, warning } = source.listen()?;
+                let address = reached_at(address)?;
                 if let Some(problem) = warning {
                     STANDARD_ERROR.print(&format!("petasos: {problem}: asking {address}"));
                 }
-                (address, path.to_owned())
+                (address, path.to_owned(), has_tls)
             }
         };
-        let asking = timeout(ANSWER_MAX, ask(&address, &path)).await;
+        let asking = timeout(ANSWER_MAX, ask(&address, &path, has_tls)).await;
         let answer = asking
             .map_err(|_| format!("{address}: no answer within three seconds"))?
             .map_err(|error| format!("{address}: {error}"))?;
@@ -79,25 +86,97 @@ impl Health {
     }
 }
 
-async fn ask(address: &Address, path: &str) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect((&*address.host, address.port)).await?;
+async fn ask(address: &Address, path: &str, has_tls: bool) -> io::Result<String> {
+    let stream = TcpStream::connect((&*address.host, address.port)).await?;
+    match has_tls {
+        true => {
+            let name = match address.host.parse::<IpAddr>() {
+                Ok(ip) => ip.into(),
+                Err(_) => ServerName::try_from(address.host.clone()).map_err(io::Error::other)?,
+            };
+            exchange(connector()?.connect(name, stream).await?, address, path).await
+        }
+        false => exchange(stream, address, path).await,
+    }
+}
+
+async fn exchange(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    address: &Address,
+    path: &str,
+) -> io::Result<String> {
     let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
+    stream.flush().await?;
     let mut answer = Vec::new();
     stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).await?;
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
-/// The address and the path of a URL; `path` if it has none.
-fn parse(url: &str, path: &str) -> Result<(Address, String), String> {
+/// A client of TLS that takes every certificate.
+fn connector() -> io::Result<TlsConnector> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(Arc::clone(&provider));
+    let config = config.with_safe_default_protocol_versions().map_err(io::Error::other)?;
+    let config = config.dangerous().with_custom_certificate_verifier(Arc::new(Unverified(provider)));
+    Ok(TlsConnector::from(Arc::new(config.with_no_client_auth())))
+}
+
+/// Verifies no name and no issuer: the hub on this machine is asked by its address, and its certificate is for another name.
+/// Nothing secret is sent.
+#[derive(Debug)]
+struct Unverified(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Unverified {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// The address and the path of a URL, and whether it is reached over TLS; `path` if it has none.
+fn parse(url: &str, path: &str) -> Result<(Address, String, bool), String> {
     let wrong = || format!("{url}: write a URL such as http://127.0.0.1:5500");
-    let rest = url.strip_prefix("http://").ok_or_else(wrong)?;
+    let (scheme, rest) = url.split_once("://").ok_or_else(wrong)?;
+    let (has_tls, default_port) = match scheme {
+        "http" => (false, 80),
+        "https" => (true, 443),
+        _ => return Err(wrong()),
+    };
     let (authority, own) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
     let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-    let address = if has_port { authority.parse() } else { format!("{authority}:80").parse() };
+    let address = if has_port { authority.parse() } else { format!("{authority}:{default_port}").parse() };
     let is_text = own.bytes().all(|byte| byte.is_ascii_graphic());
     let address = address.ok().filter(|_| is_text).ok_or_else(wrong)?;
-    Ok((address, if own.len() > 1 { own.to_owned() } else { path.to_owned() }))
+    Ok((address, if own.len() > 1 { own.to_owned() } else { path.to_owned() }, has_tls))
 }
 
 /// How this machine reaches a hub that listens there.
@@ -119,11 +198,17 @@ mod tests {
 
     #[test]
     fn urls_are_taken_apart() {
-        let parsed = |url: &str| parse(url, "/readyz").map(|(address, path)| format!("{address}{path}"));
+        let parsed = |url: &str| {
+            let (address, path, has_tls) = parse(url, "/readyz")?;
+            Ok::<_, String>(format!("{}{address}{path}", if has_tls { "TLS " } else { "" }))
+        };
         assert_eq!(parsed("http://127.0.0.1:5500"), Ok("127.0.0.1:5500/readyz".to_owned()));
         assert_eq!(parsed("http://localhost/"), Ok("localhost:80/readyz".to_owned()));
         assert_eq!(parsed("http://[::1]:1/healthz"), Ok("[::1]:1/healthz".to_owned()));
-        for wrong in ["https://a", "127.0.0.1:5500", "http://", "http://a/b c", "http://a/\r\nX: y"] {
+        assert_eq!(parsed("https://hub.example"), Ok("TLS hub.example:443/readyz".to_owned()));
+        assert_eq!(parsed("https://[::1]:1/healthz"), Ok("TLS [::1]:1/healthz".to_owned()));
+        for wrong in ["ftp://a", "https://", "127.0.0.1:5500", "http://", "http://a/b c", "http://a/\r\nX: y"]
+        {
             assert!(parsed(wrong).is_err(), "{wrong}");
         }
     }

@@ -27,6 +27,7 @@ use crate::{
 };
 
 mod admin;
+mod certificates;
 mod check;
 mod cli;
 mod ending;

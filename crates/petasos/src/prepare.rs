@@ -3,6 +3,7 @@
 use petasos::{Checked, Config, IssuerConfig, KeyConfig, Secret, Warning};
 
 use crate::{
+    certificates::FromFile,
     failure::Failure,
     settings::{Address, Options},
 };
@@ -12,6 +13,8 @@ pub(crate) struct Prepared {
     pub(crate) checked: Checked,
     /// The issuer that the settings outside `issuers` describe, perhaps with generated keys.
     pub(crate) issuer: IssuerConfig,
+    /// Empty: the hub speaks no TLS.
+    pub(crate) certificates: Vec<FromFile>,
     pub(crate) warnings: Vec<Warning>,
 }
 
@@ -59,9 +62,12 @@ pub(crate) fn hub(mut options: Options, generated: Option<&Generated>) -> Result
     let issuer = options.issuer.clone();
     options.admin.check().map_err(options.explain())?;
     options.warnings.extend(options.ending_in_force().warning());
+    let certificates = options.tls.read().map_err(options.explain())?;
+    let public_url = Some(&options.config.hub.url).filter(|_| options.config.http.advertise);
+    options.warnings.extend(options.tls.warnings(&certificates, public_url));
     let (checked, mut warnings) = check(options, true)?;
     warnings.extend(exposed);
-    Ok(Prepared { checked, issuer, warnings })
+    Ok(Prepared { checked, issuer, certificates, warnings })
 }
 
 /// Checks the settings of a hub. `starts`: whether the hub will listen at `options.listen`. Other machines do not reach a
@@ -71,12 +77,13 @@ pub(crate) fn hub(mut options: Options, generated: Option<&Generated>) -> Result
 /// The first setting that is wrong, and what to write instead.
 pub(crate) fn check(options: Options, starts: bool) -> Result<(Checked, Vec<Warning>), Failure> {
     let explain = options.explain();
-    let Options { mut config, issuer, listen, mut warnings, .. } = options;
+    let Options { mut config, issuer, listen, tls, mut warnings, .. } = options;
     config.exposed = starts && !is_local(&listen, &config);
     if !config.http.advertise {
+        let scheme = tls.scheme();
         config.set_public_url(&match listen.port {
-            0 => "http://localhost/.well-known/mercure".to_owned(),
-            port => format!("http://localhost:{port}/.well-known/mercure"),
+            0 => format!("{scheme}://localhost/.well-known/mercure"),
+            port => format!("{scheme}://localhost:{port}/.well-known/mercure"),
         })?;
     }
     config.issuers.insert(0, issuer);

@@ -1,4 +1,5 @@
-//! Reading the settings again while the hub runs: on SIGHUP, when it is asked for, and when a key file has changed.
+//! Reading the settings again while the hub runs: on SIGHUP, when it is asked for, and when a key file or a
+//! certificate has changed.
 //!
 //! All or nothing: everything is read and checked as at a start before anything changes. A setting that needs a restart keeps
 //! its former value, and the report names it. One task does all of it, so two reloads never mix.
@@ -11,7 +12,7 @@ use std::{
 };
 
 use petasos::{metrics::Reloads, notify, telemetry};
-use petasos_server::{Connections, Route};
+use petasos_server::{Connections, Route, Tls};
 use serde::Serialize;
 use serde_json::json;
 use tokio::{
@@ -21,6 +22,7 @@ use tokio::{
 };
 
 use crate::{
+    certificates::{TLS_CERT, TLS_KEY},
     ending::Ending,
     failure::Failure,
     prepare::{self, Generated, Prepared},
@@ -128,6 +130,8 @@ pub(crate) struct InForce {
     key_files_interval: Duration,
     revoke: bool,
     generated: Option<Generated>,
+    /// `None`: the hub speaks no TLS, until it is started again.
+    tls: Option<Tls>,
     refused: Refused,
     reading: Reading,
     /// What a stop that begins later takes its times from.
@@ -145,14 +149,20 @@ impl InForce {
         Self {
             source: source.into(),
             given: options.given.clone(),
-            key_files: KeyFile::find(&options.issuer, &options.config.issuers),
+            key_files: KeyFile::find(&options.issuer, &options.config.issuers, &options.tls),
             key_files_interval: options.key_files_interval,
             revoke: options.revoke_on_reload,
             generated,
+            tls: None,
             refused: Refused::default(),
             reading: Reading::new(READ_MAX),
             endings,
         }
+    }
+
+    /// With what the hub offers to clients of TLS.
+    pub(crate) fn with_tls(self, tls: Option<Tls>) -> Self {
+        Self { tls, ..self }
     }
 
     /// Reloads the settings of a hub whenever that is asked for, until the hub stops.
@@ -219,7 +229,8 @@ impl InForce {
         let read = move || {
             let fresh = source.read()?;
             let is_pinned = |setting: &&Setting| {
-                setting.needs_restart && value(&fresh.given, setting) != value(&former, setting)
+                let (new, former) = (value(&fresh.given, setting), value(&former, setting));
+                (setting.needs_restart && new != former) || turns_tls(setting, new, former)
             };
             let needs_restart: Vec<_> =
                 SETTINGS.iter().filter(is_pinned).map(|setting| setting.key).collect();
@@ -250,7 +261,7 @@ impl InForce {
         let Some(found) = self.look().await else { return };
         if found == self.key_files {
             if !std::mem::take(&mut self.refused.key_files).is_empty() {
-                tracing::info!("the key files are again as they were");
+                tracing::info!("the key files and certificates are again as they were");
                 self.record(reloads);
             }
             return;
@@ -263,11 +274,16 @@ impl InForce {
         match self.reading.read(read).await.flatten() {
             Ok(next) => {
                 let changed = self.apply(next, Vec::new(), connections).await.changed;
-                tracing::info!(changed = changed.join(", "), "keys reloaded: a key file has changed");
+                tracing::info!(
+                    changed = changed.join(", "),
+                    "keys reloaded: a key file or a certificate has changed"
+                );
                 self.refused.key_files.clear();
             }
             Err(problem) => {
-                tracing::warn!("a key file has changed and cannot be used, the former keys stay: {problem}");
+                tracing::warn!(
+                    "a key file or a certificate has changed and cannot be used, the former ones stay: {problem}"
+                );
                 self.refused.key_files = found;
             }
         }
@@ -300,9 +316,16 @@ impl InForce {
         connections: &Connections,
     ) -> Report {
         let Next { prepared, given, key_files, log, revoke, ending } = next;
-        let Prepared { checked, warnings, .. } = prepared;
+        let Prepared { checked, certificates, warnings, .. } = prepared;
         let changed = self.changed(&given, &key_files);
         prepare::log(&warnings);
+        if let Some(tls) = &self.tls
+            && [TLS_CERT, TLS_KEY].iter().any(|setting| changed.contains(setting))
+        {
+            let certificates = certificates.into_iter().map(|each| each.certificate).collect();
+            // It is refused only if there is none, and a hub that speaks TLS keeps those that it has.
+            let _ = tls.set_certificates(certificates);
+        }
         if !changed.is_empty() {
             checked.reload(connections, revoke.then_some(REVOKE_WITHIN)).await;
             telemetry::set_filter(&log);
@@ -348,9 +371,14 @@ impl Next {
         let (given, log) = (options.given.clone(), options.log.clone());
         let (revoke, ending) = (options.revoke_on_reload, options.ending_in_force());
         // Before the JWK Sets are read: what changes in between is found the next time.
-        let key_files = KeyFile::find(&options.issuer, &options.config.issuers);
+        let key_files = KeyFile::find(&options.issuer, &options.config.issuers, &options.tls);
         Ok(Self { prepared: prepare::hub(options, generated)?, given, key_files, log, revoke, ending })
     }
+}
+
+/// Whether TLS would begin or end, which needs another start: all clients would have to change their URLs at once.
+fn turns_tls(setting: &Setting, new: &str, former: &str) -> bool {
+    [TLS_CERT, TLS_KEY].contains(&setting.key) && new.is_empty() != former.is_empty()
 }
 
 /// The text of a setting, its default if it is not given.

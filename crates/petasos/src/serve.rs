@@ -6,7 +6,7 @@ use petasos::{
     Checked, IssuerConfig, Secret, activation::Activated, metrics::Program, notify, output::STANDARD_OUTPUT,
     telemetry,
 };
-use petasos_server::{Admin, Listener};
+use petasos_server::{Admin, Listener, Tls};
 use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
@@ -42,24 +42,28 @@ pub(crate) async fn serve(
     let (takeover, log) = (options.takeover.clone(), options.config.log.clone());
     // Without any key, somebody tries the hub and needs keys. With keys, the hub shows no secret.
     let generated = prepare::lacks_keys(&options).then(Generated::new);
+    let scheme = options.tls.scheme();
     let in_force = InForce::new(source, &options, generated.clone(), endings);
-    let Prepared { checked, issuer, warnings } =
+    let Prepared { checked, issuer, certificates, warnings } =
         prepare::hub(options, generated.as_ref()).map_err(WrongSettings)?;
     prepare::log(&warnings);
+    let certificates: Vec<_> = certificates.into_iter().map(|each| each.certificate).collect();
+    let tls = if certificates.is_empty() { None } else { Some(Tls::new(certificates)?) };
+    let in_force = in_force.with_tls(tls.clone());
     let reloads = program.reloads();
     let facts = program.into_facts(checked.transport());
     let greeting = if generated.is_some() { greeting(&issuer, &checked).await? } else { Vec::new() };
     let wanted = checked.streams_max();
     let token = operators.token.clone();
     let is_exclusive = log.is_exclusive();
-    let start = Start { checked, activated, listen, operators, takeover: takeover.clone(), log };
+    let start = Start { checked, activated, listen, tls, operators, takeover: takeover.clone(), log };
     let started = tokio::select! {
         started = start.run() => started?,
         // Nothing has been acknowledged that could be lost.
         () = stop.asked() => return Ok(()),
     };
     warn_of_open_files(wanted, started.connections.streams_max());
-    let lines = announcement(greeting, &started);
+    let lines = announcement(greeting, &started, scheme);
     let sockets = started.sockets()?;
     let Started { connections, listeners, admin_port, predecessor, offer } = started;
     // It answers as long as the process runs, also while the hub stops.
@@ -130,10 +134,10 @@ fn warn_of_open_files(wanted: Option<usize>, possible: usize) {
 }
 
 /// The lines that say where the hub answers, after those of the greeting.
-fn announcement(greeting: Vec<String>, started: &Started) -> Vec<String> {
+fn announcement(greeting: Vec<String>, started: &Started, scheme: &str) -> Vec<String> {
     let path = started.connections.service().hub().url().path();
     let addresses = started.listeners.iter().map(Listener::address);
-    let serving = addresses.map(|address| format!("Serving on http://{address}{path}"));
+    let serving = addresses.map(|address| format!("Serving on {scheme}://{address}{path}"));
     let admin = started.admin_port.as_ref();
     let admin = admin.map(|port| format!("Metrics, health and status on http://{}", port.address()));
     greeting.into_iter().chain(serving).chain(admin).collect()

@@ -12,7 +12,7 @@ use petasos::{
     deadline::STOP_MAX,
     takeover::{Offer, Predecessor, SOCKETS_MAX, Sockets, is_offered},
 };
-use petasos_server::{AdminPort, Connections, Listener};
+use petasos_server::{AdminPort, Connections, Listener, Tls};
 use tokio::time::timeout;
 
 use crate::{admin::AdminOptions, failure::Failure, settings::Address};
@@ -23,6 +23,8 @@ pub(crate) struct Start {
     /// The sockets of the service manager.
     pub(crate) activated: Activated,
     pub(crate) listen: Address,
+    /// What the sockets for clients speak, wherever they come from. `None`: no TLS.
+    pub(crate) tls: Option<Tls>,
     pub(crate) operators: AdminOptions,
     /// Where hubs take over from each other.
     pub(crate) takeover: Option<PathBuf>,
@@ -46,7 +48,7 @@ impl Start {
     /// # Errors
     /// What cannot be used, and what to change.
     pub(crate) async fn run(self) -> Result<Started, Failure> {
-        let Self { checked, activated, listen, operators, takeover, log } = self;
+        let Self { checked, activated, listen, tls, operators, takeover, log } = self;
         let predecessor = match &takeover {
             Some(path) => find_predecessor(path, &log).await?,
             None => None,
@@ -63,6 +65,10 @@ impl Start {
             )
             .into());
         }
+        let listeners = match tls {
+            Some(tls) => listeners.into_iter().map(|listener| listener.with_tls(tls.clone())).collect(),
+            None => listeners,
+        };
         let admin_socket = predecessor.as_ref().and_then(|hub| hub.admin.as_ref());
         let admin_socket = admin_socket.map(TcpListener::try_clone).transpose()?.or(activated.admin);
         let admin_port = operators.port(admin_socket).await?;

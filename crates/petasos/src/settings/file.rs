@@ -38,8 +38,7 @@ pub(super) fn read(path: &Path) -> Result<Written, String> {
         let kind = SETTINGS.iter().find(|setting| setting.key == key).map(|setting| setting.kind);
         let text = match (kind, value) {
             (Some(List(_)), toml::Value::Array(values)) => {
-                let texts: Option<Vec<_>> = values.iter().map(toml::Value::as_str).collect();
-                texts.ok_or_else(|| format!("{place}: write an array of strings"))?.join(",")
+                joined(&values).ok_or_else(|| format!("{place}: write an array of strings"))?
             }
             (Some(List(_)), _) => return Err(format!("{place}: write an array of strings")),
             (Some(Tables), value @ toml::Value::Array(_)) => value.to_string(),
@@ -56,7 +55,7 @@ pub(super) fn read(path: &Path) -> Result<Written, String> {
     Ok(written)
 }
 
-/// A string of a file, with its place, and what is wrong with the file. In a file that is no TOML, a line of its own counts.
+/// A string of a file, or an array of them, with its place, and what is wrong with the file. In a file that is no TOML, a line of its own counts.
 pub(super) fn find(path: &Path, key: &str) -> (Option<(String, String)>, Option<String>) {
     let shown = path.display();
     let text = match std::fs::read_to_string(path) {
@@ -65,10 +64,24 @@ pub(super) fn find(path: &Path, key: &str) -> (Option<(String, String)>, Option<
     };
     let string = |text: &str| {
         let value = toml::from_str::<toml::Table>(text).ok()?.remove(key);
-        Some(value.and_then(|value| Some((value.as_str()?.to_owned(), format!("{shown}: {key}")))))
+        Some(value.and_then(|value| Some((texts(&value)?, format!("{shown}: {key}")))))
     };
     match string(&text) {
         Some(found) => (found, None),
         None => (text.lines().find_map(|line| string(line)?), Some(format!("{shown} is no TOML"))),
     }
+}
+
+/// The text of a string, or of an array of strings.
+fn texts(value: &toml::Value) -> Option<String> {
+    match value {
+        toml::Value::Array(values) => joined(values),
+        value => value.as_str().map(str::to_owned),
+    }
+}
+
+/// The strings of an array as one text. `None`: not all are strings.
+fn joined(values: &[toml::Value]) -> Option<String> {
+    let texts: Option<Vec<_>> = values.iter().map(toml::Value::as_str).collect();
+    Some(texts?.join(","))
 }

@@ -1,4 +1,4 @@
-//! The files with keys that settings name, and whether one of them has changed.
+//! The files with keys and certificates that settings name, and whether one of them has changed.
 //!
 //! The content is compared, not times or inodes: an orchestrator that swaps symbolic links changes neither, and a copy with
 //! the same content changes nothing.
@@ -12,9 +12,11 @@ use std::{
 use petasos::{IssuerConfig, KeyConfig, Secret};
 use zeroize::Zeroizing;
 
+use crate::certificates::{TLS_CERT, TLS_KEY, TlsOptions};
+
 use super::issuers::without_line_break;
 
-/// A file with a key or a JWK Set, and what was in it.
+/// A file with a key, a JWK Set or a certificate, and what was in it.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct KeyFile {
     /// The setting that names it.
@@ -28,9 +30,13 @@ pub(crate) struct KeyFile {
 const BYTES_MAX: u64 = 1024 * 1024;
 
 impl KeyFile {
-    /// The files that the issuers name. The key of a key file is the one that has been read; a JWK Set is read here, and so
-    /// before the hub reads its keys.
-    pub(crate) fn find(first: &IssuerConfig, others: &[IssuerConfig]) -> Vec<Self> {
+    /// The files that the issuers and the settings of TLS name. The key of a key file is the one that has been read; a JWK Set, a
+    /// certificate and its key are read here, and so before the hub reads them.
+    pub(crate) fn find(first: &IssuerConfig, others: &[IssuerConfig], tls: &TlsOptions) -> Vec<Self> {
+        let of_tls = [(TLS_CERT, &tls.certificates), (TLS_KEY, &tls.keys)];
+        let of_tls = of_tls
+            .into_iter()
+            .flat_map(|(setting, paths)| paths.iter().map(move |path| Self::read(setting, path)));
         let of_first = [
             (&first.publisher, "publisher_key_file", "publisher_jwks"),
             (&first.subscriber, "subscriber_key_file", "subscriber_jwks"),
@@ -40,13 +46,15 @@ impl KeyFile {
         all.flat_map(|(keys, key_file, jwks)| {
             let KeyConfig { key_file: path, key, .. } = keys;
             let key_file = path.clone().map(|path| Self { setting: key_file, path, content: key.clone() });
-            let jwks = keys.jwks.clone().map(|path| {
-                let content = read(&path).ok();
-                Self { setting: jwks, path, content }
-            });
+            let jwks = keys.jwks.as_ref().map(|path| Self::read(jwks, path));
             key_file.into_iter().chain(jwks)
         })
+        .chain(of_tls)
         .collect()
+    }
+
+    fn read(setting: &'static str, path: &Path) -> Self {
+        Self { setting, path: path.to_owned(), content: read(path).ok() }
     }
 
     /// The same file as it is now. What is no file, such as a pipe, counts as unchanged: it may be read only once.
@@ -88,7 +96,7 @@ mod tests {
             ..KeyConfig::default()
         };
         let issuer = IssuerConfig { publisher: keys, ..IssuerConfig::default() };
-        let [file] = &KeyFile::find(&issuer, &[])[..] else { panic!("one file") };
+        let [file] = &KeyFile::find(&issuer, &[], &TlsOptions::default())[..] else { panic!("one file") };
         assert!(file.look() == *file && file.setting == "publisher_key_file");
         write("secret\n");
         assert!(file.look() == *file, "the line break does not count");
@@ -110,7 +118,7 @@ mod tests {
             let key_file = key.as_ref().map(|_| path.clone());
             let publisher = KeyConfig { key, key_file, jwks, ..KeyConfig::default() };
             let issuer = IssuerConfig { publisher, ..IssuerConfig::default() };
-            let [file] = &KeyFile::find(&issuer, &[])[..] else { panic!("one file") };
+            let [file] = &KeyFile::find(&issuer, &[], &TlsOptions::default())[..] else { panic!("one file") };
             assert!(file.look() == *file);
         }
     }
@@ -120,8 +128,11 @@ mod tests {
         let keys = |jwks: &str| KeyConfig { jwks: Some(jwks.into()), ..KeyConfig::default() };
         let issuer =
             IssuerConfig { publisher: keys("/a"), subscriber: keys("/b"), ..IssuerConfig::default() };
-        let found = KeyFile::find(&issuer, std::slice::from_ref(&issuer));
+        let tls =
+            TlsOptions { certificates: vec!["/c".into(), "/d".into()], keys: vec!["/e".into(), "/f".into()] };
+        let found = KeyFile::find(&issuer, std::slice::from_ref(&issuer), &tls);
         let settings: Vec<_> = found.iter().map(|file| file.setting).collect();
-        assert_eq!(settings, ["publisher_jwks", "subscriber_jwks", "issuers", "issuers"]);
+        let of_issuers = ["publisher_jwks", "subscriber_jwks", "issuers", "issuers"];
+        assert_eq!(settings, [&of_issuers[..], &[TLS_CERT, TLS_CERT, TLS_KEY, TLS_KEY]].concat());
     }
 }

@@ -18,12 +18,12 @@ use petasos::{Config, ConfigError, IssuerConfig, Warning};
 use petasos_protocol::event::EventType;
 use petasos_server::Origins;
 
-use crate::{admin::AdminOptions, ending::Ending};
+use crate::{admin::AdminOptions, certificates::TlsOptions, ending::Ending};
 
 pub(crate) use self::{
     key_files::KeyFile,
     kinds::{Address, Kind},
-    source::Source,
+    source::{Listens, Source},
     table::{SETTINGS, Setting},
 };
 
@@ -33,6 +33,7 @@ pub(crate) struct Options {
     /// The issuer that the settings outside `issuers` describe.
     pub(crate) issuer: IssuerConfig,
     pub(crate) listen: Address,
+    pub(crate) tls: TlsOptions,
     pub(crate) admin: AdminOptions,
     pub(crate) ending: Ending,
     /// Where a hub that starts finds the one that it takes over from.
@@ -68,6 +69,7 @@ impl Default for Options {
             config: Config::default(),
             issuer: IssuerConfig::default(),
             listen: Address { host: "0.0.0.0".to_owned(), port: 5500 },
+            tls: TlsOptions::default(),
             admin: AdminOptions::default(),
             ending: Ending::default(),
             takeover: None,

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
+use crate::certificates::TLS_CERT;
+
 use super::{Address, Given, Options, SETTINGS, Value, file, outside_file};
 
 /// Where the settings of a process come from.
@@ -12,6 +14,14 @@ pub(crate) struct Source {
     pub(crate) environment: BTreeMap<String, String>,
     pub(crate) file: Option<PathBuf>,
     pub(crate) is_for_development: bool,
+}
+
+/// Where a hub listens.
+pub(crate) struct Listens {
+    pub(crate) address: Address,
+    pub(crate) has_tls: bool,
+    /// What is wrong with the file, if it cannot be used and nothing else gives the address.
+    pub(crate) warning: Option<String>,
 }
 
 impl Source {
@@ -31,25 +41,27 @@ impl Source {
         self.base().fill(given)
     }
 
-    /// The address alone, and a warning if the file cannot be used. Nothing else has to be right: a hub goes on that has
-    /// refused wrong settings.
+    /// Where the hub listens, and no more. Nothing else has to be right: a hub goes on that has refused wrong settings.
     ///
     /// # Errors
     /// The address is wrong: where it was given, and what to write instead.
-    pub(crate) fn listen(&self) -> Result<(Address, Option<String>), String> {
-        const KEY: &str = "listen";
+    pub(crate) fn listen(&self) -> Result<Listens, String> {
+        const ADDRESS: &str = "listen";
+        const KEYS: [&str; 2] = [ADDRESS, TLS_CERT];
         let (mut options, mut warning) = (self.base(), None);
-        for setting in SETTINGS.iter().filter(|setting| setting.key == KEY) {
+        for setting in SETTINGS.iter().filter(|setting| KEYS.contains(&setting.key)) {
             let value = outside_file(setting, &self.flags, &self.environment).or_else(|| {
-                let (text, problem) = file::find(self.file.as_deref()?, KEY);
-                warning = problem;
+                let (text, problem) = file::find(self.file.as_deref()?, setting.key);
+                if setting.key == ADDRESS {
+                    warning = problem;
+                }
                 text.map(|(text, place)| Value { text, place })
             });
             if let Some(Value { text, place }) = value {
                 (setting.set)(&mut options, &text).map_err(|problem| format!("{place}: {problem}"))?;
             }
         }
-        Ok((options.listen, warning))
+        Ok(Listens { has_tls: options.tls.is_given(), address: options.listen, warning })
     }
 
     /// Everything that is wrong with single settings, each with where it was given and what to write instead.

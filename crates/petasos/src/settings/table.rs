@@ -69,6 +69,7 @@ macro_rules! setting {
 }
 
 const HUB: &str = "Hub";
+const TLS: &str = "TLS";
 const OPERATORS: &str = "Operators";
 const LOG: &str = "Log";
 const TOKENS: &str = "Tokens";
@@ -91,11 +92,33 @@ pub(crate) const SETTINGS: &[Setting] = &[
         HUB,
         "public_url",
         Text("URL"),
-        "http://localhost:PORT/.well-known/mercure",
+        "http://localhost:PORT/.well-known/mercure, https with tls_cert",
         "The hub's URL as clients see it; its path is where the hub answers",
         |options, text| options.config.set_public_url(text)
     )
     .needs_restart(),
+    setting!(
+        TLS,
+        "tls_cert",
+        List("PATH"),
+        "",
+        "PEM files, each with a certificate and its chain: with them the hub speaks TLS, at listen. A client gets the one for the name that it asks for, else the first",
+        |options, text| {
+            options.tls.certificates = list(text).into_iter().map(Into::into).collect();
+            Ok(())
+        }
+    ),
+    setting!(
+        TLS,
+        "tls_key",
+        List("PATH"),
+        "",
+        "PEM files with the private keys of tls_cert, in the same order",
+        |options, text| {
+            options.tls.keys = list(text).into_iter().map(Into::into).collect();
+            Ok(())
+        }
+    ),
     setting!(
         HUB,
         "compat",
