@@ -7,6 +7,7 @@ import signal
 import socket
 import ssl
 import subprocess
+from datetime import datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -184,7 +185,11 @@ def test_the_hook_and_the_settings_of_the_page_give_a_hub_its_certificate(own, t
     keys = ["--publisher-key", hubs.PUBLISHER, "--subscriber-key", hubs.SUBSCRIBER]
     command = [*hubs.petasos()[:1], "check", "--config", str(settings), *keys]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
-    line = f"ok: tls_cert: {folder}/tls/fullchain.pem: for {HOST}, the host of public_url"
+    # openssl says it as "Nov 30 10:44:11 2026 GMT".
+    date = ["openssl", "x509", "-noout", "-enddate", "-in", str(own.path)]
+    until = subprocess.run(date, capture_output=True, text=True, check=True).stdout.strip().removeprefix("notAfter=")
+    day = datetime.strptime(until, "%b %d %H:%M:%S %Y %Z").date()
+    line = f"ok: tls_cert: {folder}/tls/fullchain.pem: until {day}, for {HOST}, the host of public_url"
     assert (ran.returncode, ran.stdout.splitlines()[0]) == (0, line), ran.stdout + ran.stderr
 
 

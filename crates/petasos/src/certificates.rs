@@ -6,6 +6,7 @@ use std::{
     fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use petasos::{ConfigError, Warning};
@@ -93,12 +94,27 @@ impl TlsOptions {
     }
 
     /// What works and is probably not meant. `public_url`: `None` if it is not given.
-    pub(crate) fn warnings(&self, found: &[FromFile], public_url: Option<&HubUrl>) -> Vec<Warning> {
+    pub(crate) fn warnings(
+        &self,
+        found: &[FromFile],
+        public_url: Option<&HubUrl>,
+        now: SystemTime,
+    ) -> Vec<Warning> {
         let mut warnings = Vec::new();
         for (path, key) in self.certificates.iter().zip(&self.keys) {
             warnings.extend(Warning::for_open_file(TLS_KEY, key, true));
             if path != key {
                 warnings.extend(Warning::for_open_file(TLS_CERT, path, false));
+            }
+        }
+        for FromFile { path, certificate } in found {
+            if let Some(expired) = certificate.expires().filter(|expires| *expires < now) {
+                let problem = format!(
+                    "{} has expired on {}, so clients refuse the hub: renew it, or give the file of the renewed one",
+                    path.display(),
+                    day(expired)
+                );
+                warnings.push(Warning { setting: TLS_CERT, problem });
             }
         }
         let Some(url) = public_url.filter(|_| self.is_given()) else { return warnings };
@@ -121,6 +137,12 @@ impl TlsOptions {
 /// The host of a URL: a name or an address, without brackets.
 pub(crate) fn host(url: &HubUrl) -> &str {
     url.as_url().host_str().unwrap_or_default().trim_matches(['[', ']'])
+}
+
+/// The day of a time, such as `2027-01-31`.
+pub(crate) fn day(time: SystemTime) -> String {
+    let text = humantime::format_rfc3339_seconds(time).to_string();
+    text.split('T').next().unwrap_or_default().to_owned()
 }
 
 fn certificate(path: &Path, key_path: &Path) -> Result<Certificate, ConfigError> {
@@ -251,7 +273,7 @@ mod tests {
         let found = options.read().expect("one");
         let warnings = |url: Option<&str>| {
             let url = url.map(|url| HubUrl::parse(url).expect("a URL"));
-            let warnings = options.warnings(&found, url.as_ref());
+            let warnings = options.warnings(&found, url.as_ref(), SystemTime::now());
             warnings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
         };
         assert_eq!(warnings(None), "");
@@ -265,6 +287,9 @@ mod tests {
         let text = warnings(None);
         assert!(text.starts_with("tls_key: every user of this machine may read /"), "{text}");
         assert_eq!(text.lines().count(), 1, "everybody may read a certificate: {text}");
-        assert!(TlsOptions::default().warnings(&[], None).is_empty());
+        let late = found[0].certificate.expires().expect("a date") + std::time::Duration::from_secs(1);
+        let text = options.warnings(&found, None, late).iter().map(ToString::to_string).collect::<String>();
+        assert!(text.contains("/hub.example.crt has expired on 4096-01-01, so"), "{text}");
+        assert!(TlsOptions::default().warnings(&[], None, SystemTime::now()).is_empty());
     }
 }

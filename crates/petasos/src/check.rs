@@ -9,7 +9,7 @@ use serde::Serialize;
 use tokio::{net::lookup_host, time::timeout};
 
 use crate::{
-    certificates::{FromFile, TLS_CERT, host},
+    certificates::{FromFile, TLS_CERT, day, host},
     prepare::{self, Generated, Prepared},
     settings::{Address, Source, arguments},
 };
@@ -42,6 +42,9 @@ struct Finding {
 #[derive(Serialize)]
 struct OfTls {
     file: String,
+    /// The day on which it expires.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires: Option<String>,
     /// The host of the public URL, if that is given.
     #[serde(skip_serializing_if = "Option::is_none")]
     public_host: Option<String>,
@@ -118,6 +121,7 @@ async fn find(source: &Source, connects: bool) -> Findings {
                     .iter()
                     .map(|FromFile { path, certificate }| OfTls {
                         file: path.display().to_string(),
+                        expires: certificate.expires().map(day),
                         public_host: public_host.clone(),
                         is_for_public_host: public_host.as_deref().map(|host| certificate.is_for(host)),
                     })
@@ -182,11 +186,14 @@ impl Findings {
         for Finding { setting, problem } in &self.warnings {
             let _ = writeln!(text, "warning: {setting}: {problem}");
         }
-        for OfTls { file, public_host, is_for_public_host } in &self.certificates {
+        for OfTls { file, expires, public_host, is_for_public_host } in &self.certificates {
             let _ = write!(text, "ok: {TLS_CERT}: {file}");
+            if let Some(day) = expires {
+                let _ = write!(text, ": until {day}");
+            }
             if let (Some(host), Some(is_for)) = (public_host, is_for_public_host) {
                 let not = if *is_for { "" } else { "not " };
-                let _ = write!(text, ": {not}for {host}, the host of public_url");
+                let _ = write!(text, ", {not}for {host}, the host of public_url");
             }
             text.push('\n');
         }

@@ -1,5 +1,7 @@
 //! From the settings of an operator to a hub that could start: for a start, a reload and `petasos check` alike.
 
+use std::time::SystemTime;
+
 use petasos::{Checked, Config, IssuerConfig, KeyConfig, Secret, Warning};
 
 use crate::{
@@ -64,7 +66,7 @@ pub(crate) fn hub(mut options: Options, generated: Option<&Generated>) -> Result
     options.warnings.extend(options.ending_in_force().warning());
     let certificates = options.tls.read().map_err(options.explain())?;
     let public_url = Some(&options.config.hub.url).filter(|_| options.config.http.advertise);
-    options.warnings.extend(options.tls.warnings(&certificates, public_url));
+    options.warnings.extend(options.tls.warnings(&certificates, public_url, SystemTime::now()));
     let (checked, mut warnings) = check(options, true)?;
     warnings.extend(exposed);
     Ok(Prepared { checked, issuer, certificates, warnings })

@@ -314,23 +314,27 @@ fn files_that_cannot_be_used_are_wrong_settings_and_said_by_a_check_too() {
     let files = ["--tls-cert", "a.crt", "--tls-key", "a.key"];
     let check = |more: &[&str]| with(&["check"], &[&files, more].concat());
     let would = "The hub would start with these settings.\n";
-    assert_eq!(check(&[]), (Some(0), format!("ok: tls_cert: a.crt\n{would}")));
+    assert_eq!(check(&[]), (Some(0), format!("ok: tls_cert: a.crt: until 4096-01-01\n{would}")));
     let url = ["--public-url", "https://a.example/.well-known/mercure"];
-    let ok = "ok: tls_cert: a.crt: for a.example, the host of public_url\n";
+    let ok = "ok: tls_cert: a.crt: until 4096-01-01, for a.example, the host of public_url\n";
     assert_eq!(check(&url), (Some(0), format!("{ok}{would}")));
     let (code, text) = check(&["--public-url", "http://hub.example/.well-known/mercure"]);
     assert_eq!(code, Some(0), "{text}");
     for part in [
         "warning: public_url: it begins with http, ",
         "warning: tls_cert: no certificate is for hub.example, ",
-        "ok: tls_cert: a.crt: not for hub.example, the host of public_url\n",
+        "ok: tls_cert: a.crt: until 4096-01-01, not for hub.example, the host of public_url\n",
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }
     let (_, text) = check(&["--json", url[0], url[1]]);
     let found: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-    let certificate =
-        serde_json::json!({"file": "a.crt", "public_host": "a.example", "is_for_public_host": true});
+    let certificate = serde_json::json!({
+        "file": "a.crt",
+        "expires": "4096-01-01",
+        "public_host": "a.example",
+        "is_for_public_host": true,
+    });
     assert_eq!(found["certificates"], serde_json::json!([certificate]));
 }
 
@@ -373,6 +377,9 @@ fn the_variables_and_flags_name_several_files() {
     let mut by_variables = command(directory.path(), &["check"]);
     by_variables.env("PETASOS_TLS_CERT", "a.crt,b.crt").env("PETASOS_TLS_KEY", "a.key b.key");
     let by_variables = check(by_variables);
-    assert!(by_flags.contains("ok: tls_cert: a.crt\nok: tls_cert: b.crt\n"), "{by_flags}");
+    assert!(
+        by_flags.contains("ok: tls_cert: a.crt: until 4096-01-01\nok: tls_cert: b.crt: until"),
+        "{by_flags}"
+    );
     assert_eq!(by_flags, by_variables);
 }

@@ -1,13 +1,17 @@
 //! A certificate and its key.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use rustls::{
-    Error,
-    client::verify_server_name,
+    Error, RootCertStore,
+    client::{verify_server_cert_signed_by_trust_anchor, verify_server_name},
     crypto::aws_lc_rs,
     pki_types::{
-        CertificateDer, PrivateKeyDer, ServerName,
+        CertificateDer, PrivateKeyDer, ServerName, UnixTime,
         pem::{self, PemObject},
     },
     server::ParsedCertificate,
@@ -69,6 +73,22 @@ impl Certificate {
         let Ok(name) = ServerName::try_from(host) else { return false };
         let Some(own) = self.0.cert.first() else { return false };
         ParsedCertificate::try_from(own).is_ok_and(|own| verify_server_name(&own, &name).is_ok())
+    }
+
+    /// When it expires. `None`: the certificate does not say it in a form that is known.
+    pub fn expires(&self) -> Option<SystemTime> {
+        // rustls names the date only where it refuses a certificate for it, which it looks at first. So it is asked whether the
+        // certificate will do at the end of time.
+        const LATE: Duration = Duration::from_secs(u64::MAX);
+        let own = ParsedCertificate::try_from(self.0.cert.first()?).ok()?;
+        let late = UnixTime::since_unix_epoch(LATE);
+        let refusal =
+            verify_server_cert_signed_by_trust_anchor(&own, &RootCertStore::empty(), &[], late, &[]).err()?;
+        let Error::InvalidCertificate(rustls::CertificateError::ExpiredContext { not_after, .. }) = refusal
+        else {
+            return None;
+        };
+        SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(not_after.as_secs()))
     }
 
     pub(crate) fn key(&self) -> Arc<CertifiedKey> {
