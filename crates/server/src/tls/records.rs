@@ -178,6 +178,11 @@ impl Records {
         Ok(())
     }
 
+    /// Keeps nothing for reading that can be made again: a subscriber sends nothing for hours.
+    pub(crate) fn rest(&mut self) {
+        self.read.rest();
+    }
+
     fn alert(&mut self, level: u8, description: u8, sealed: &mut Vec<u8>) -> Result<(), Broken> {
         self.write.seal(self.is_13, ALERT, [[level, description]].into_iter(), sealed)
     }
@@ -218,8 +223,7 @@ impl Seal for Records {
 
     fn open(&mut self, received: &mut [u8], sealed: &mut Vec<u8>) -> io::Result<()> {
         let opened = self.receive(received, &mut |_: &[u8]| {}, sealed);
-        // A subscriber sends nothing for hours.
-        self.read.rest();
+        self.rest();
         opened
     }
 

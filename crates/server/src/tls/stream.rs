@@ -61,7 +61,8 @@ impl TlsStream {
     /// # Errors
     /// The system's.
     pub(crate) fn into_socket(mut self) -> io::Result<Socket> {
-        let Open { socket, records, unsent, .. } = self.0.take().ok_or_else(gone)?;
+        let Open { socket, mut records, unsent, .. } = self.0.take().ok_or_else(gone)?;
+        records.rest();
         Ok(Socket::sealed(socket.into_std()?, Box::new(records), unsent))
     }
 
