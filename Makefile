@@ -166,7 +166,7 @@ api: $(TEST_VENV)/.tools
 
 msrv:
 	rustup toolchain install $(MSRV) --profile minimal
-	cargo +$(MSRV) check --locked --workspace --target-dir target/msrv
+	cargo +$(MSRV) check --locked --workspace --all-targets --target-dir target/msrv
 
 semver: .build/tools/bin/cargo-semver-checks
 	@if [ -z "$(LAST_RELEASE)" ]; then echo "not checked: there is no release yet to compare with"; \
