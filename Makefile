@@ -166,7 +166,7 @@ api: $(TEST_VENV)/.tools
 
 msrv:
 	rustup toolchain install $(MSRV) --profile minimal
-	cargo +$(MSRV) check --locked --workspace --target-dir target/msrv
+	cargo +$(MSRV) check --locked --workspace --all-targets --target-dir target/msrv
 
 semver: .build/tools/bin/cargo-semver-checks
 	@if [ -z "$(LAST_RELEASE)" ]; then echo "not checked: there is no release yet to compare with"; \
@@ -211,8 +211,13 @@ pictures: $(TEST_VENV)/.tools system-packages
 DIST ?=
 TARGETS ?=
 
-dist: .build/dist/.tools .build/tools/bin/cargo-auditable .build/tools/bin/cargo-cyclonedx
-	@command -v rpmbuild >/dev/null || $(call debian,rpm) || { echo "rpmbuild is missing: apt-get install rpm, as root"; exit 1; }
+# What a part needs is installed for that part only: to compile these two takes minutes.
+asked = $(if $(DIST),$(filter $(1),$(DIST)),all)
+DIST_TOOLS := $(if $(call asked,binary deb rpm),.build/tools/bin/cargo-auditable) \
+	$(if $(call asked,sbom),.build/tools/bin/cargo-cyclonedx)
+
+dist: .build/dist/.tools $(DIST_TOOLS)
+	@$(if $(call asked,rpm),command -v rpmbuild >/dev/null || $(call debian,rpm) || { echo 'rpmbuild is missing: as root run apt-get install rpm'; exit 1; })
 	.build/dist/bin/python tools/dist.py $(DIST) $(addprefix --target=,$(TARGETS))
 
 .build/dist/.tools: .build/dist/bin/pip pyproject.toml

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -18,6 +19,7 @@ from scripts import load
 release = load("release")
 Version = release.Version
 
+ROOT = release.ROOT
 TAGS = ["v0.5.0", "v0.5.1", "v0.6.0-rc.1", "nightly", "v0.4"]
 
 # Answers as the file beside it says: the first entry whose words all stand in the command.
@@ -268,6 +270,14 @@ def test_the_crates_of_this_workspace_have_an_order():
     assert order[0] == "petasos-protocol"
     assert order[-1] == "petasos"
     assert "petasos-python" not in order
+
+
+def test_documents_name_the_oldest_rust_of_the_manifest():
+    oldest = re.search(r'^rust-version = "(.+)"', (ROOT / "Cargo.toml").read_text(), re.MULTILINE)[1]
+    named = re.findall(r"\[Rust\]\(https://rustup.rs\) ([\d.]+) or later", (ROOT / "docs/installing.md").read_text())
+    assert named == [oldest]
+    pinned = re.search(r'^channel = "(.+)"', (ROOT / "rust-toolchain.toml").read_text(), re.MULTILINE)[1]
+    assert [int(part) for part in oldest.split(".")] <= [int(part) for part in pinned.split(".")]
 
 
 def test_the_installed_package_delivers():

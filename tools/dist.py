@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import packages
+import paths
 import version
 from packages import ROOT, Hub, Texts
 
@@ -108,7 +109,8 @@ def wheel(target: str, python: str | None = None) -> Path:
     arguments = ["--interpreter", f"python{python}"] if python else []
     install_target(target)
     maturin("build", "--release", "--locked", "--zig", "--target", target, "--compatibility", libc, *arguments)
-    path = checked(OUT / name)
+    paths.clean_wheel(OUT / name)
+    path = checked(paths.check(OUT / name))
     if path.stat().st_size > WHEEL_BYTES_MAX:
         raise SystemExit(f"{name} has {path.stat().st_size:,} bytes, more than {WHEEL_BYTES_MAX:,}: what has grown?")
     if target.split("-")[0] == platform.machine():
@@ -131,7 +133,7 @@ def compile_binary(target: str) -> Path:
     zig_target = f"{target}.{packages.GLIBC_MIN}" if target.endswith("-gnu") else target
     cargo = ["cargo", "auditable", "zigbuild", "--release", "--locked", "--package", "petasos"]
     run(*cargo, "--target", zig_target)
-    return cargo_folder() / target / "release" / "petasos"
+    return paths.check(cargo_folder() / target / "release" / "petasos")
 
 
 def runnable(target: str, binary: Path) -> Path:
@@ -160,12 +162,8 @@ def bill_of_materials(target: str) -> Path:
             shutil.copy(ROOT / name, copy)
         cyclonedx = ["cargo", "cyclonedx", "--format", "json", "--spec-version", "1.5", "--target", target, "--quiet"]
         run(*cyclonedx, "--override-filename", "bill", cwd=Path(folder))
-        content = json.loads(Path(folder, "crates/petasos/bill.json").read_text(encoding="utf-8"))
-    # A list of the same crates is the same file.
-    content.pop("serialNumber", None)
-    content["metadata"].pop("timestamp", None)
-    text = json.dumps(content, indent=1, sort_keys=True) + "\n"
-    path.write_text(text.replace(f"path+file://{folder}/", "path+file:///").replace(folder, ""), encoding="utf-8")
+        text = Path(folder, "crates/petasos/bill.json").read_text(encoding="utf-8")
+    path.write_text(paths.clean_bill(text, Path(folder)), encoding="utf-8")
     return path
 
 
@@ -220,20 +218,13 @@ def install_target(target: str) -> None:
         run("rustup", "--quiet", "target", "add", target)
 
 
-def flags() -> str:
-    """Options of rustc that keep the folders of this machine out of what is built: messages of panics name files."""
-    cargo = os.environ.get("CARGO_HOME", Path.home() / ".cargo")
-    prefixes = {f"{cargo}/registry/src": "crates", str(ROOT): "petasos"}
-    return " ".join([os.environ.get("RUSTFLAGS", ""), *(f"--remap-path-prefix={a}={b}" for a, b in prefixes.items())])
-
-
 def run(*command: str | Path, cwd: Path = ROOT) -> None:
     path = os.pathsep.join([*map(str, TOOLS), os.environ["PATH"]])
     program = shutil.which(command[0], path=path)
     if program is None:
         raise SystemExit(f"{command[0]} is missing: make dist installs it")
     ran = subprocess.run(
-        [program, *command[1:]], cwd=cwd, env={**os.environ, "PATH": path, "RUSTFLAGS": flags()}, check=False
+        [program, *command[1:]], cwd=cwd, env={**os.environ, "PATH": path, "RUSTFLAGS": paths.flags()}, check=False
     )
     if ran.returncode != 0:
         raise SystemExit(f"this failed: {' '.join(map(str, command))}")
