@@ -81,7 +81,7 @@ def build(parts: list[str], targets: list[str]) -> Iterator[Path]:
         hub = Hub(str(VERSION), target, binary, texts, notices(target))
         if "binary" in parts:
             yield packages.tarball(hub, OUT)
-        # musl's allocator is slow, and each system with dpkg or rpm has glibc.
+        # Each system with dpkg or rpm has glibc, which takes its security updates from the system.
         if target.endswith("-gnu"):
             yield from (getattr(packages, part)(hub, OUT) for part in ("deb", "rpm") if part in parts)
     if "sbom" in parts:
