@@ -2,7 +2,8 @@
 
     python bench/tls.py target/release/petasos --streams 200 --idle 4000
 
-Hubs with TLS and without take turns. Only their own processor time and memory count. It needs the program ``openssl`` for a certificate.
+Hubs with TLS and without take turns. Only their own processor time and memory count. The program ``openssl``
+makes a certificate.
 """
 
 from __future__ import annotations

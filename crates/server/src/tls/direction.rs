@@ -1,5 +1,7 @@
 //! One direction of a connection: its key, and the records that are sealed and opened with it.
 
+use std::ops::RangeInclusive;
+
 use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use rustls::{ConnectionTrafficSecrets, crypto::cipher};
 
@@ -21,6 +23,9 @@ pub(crate) const HEAD_BYTES: usize = 5;
 /// The content of one record.
 pub(crate) const PLAIN_BYTES_MAX: usize = 16 * 1024;
 
+/// What encryption may add to that in TLS 1.2 (RFC 5246, section 6.2.3). TLS 1.3 allows less.
+pub(crate) const EXPANSION_MAX: usize = 2_048;
+
 /// The tags of all ciphers.
 pub(crate) const TAG_BYTES: usize = 16;
 
@@ -34,6 +39,7 @@ pub(crate) const RECORDS_MAX: u64 = 1 << 23;
 pub(crate) const ALERT: u8 = 21;
 pub(crate) const HANDSHAKE: u8 = 22;
 pub(crate) const DATA: u8 = 23;
+pub(crate) const KINDS: RangeInclusive<u8> = 20..=DATA;
 
 /// The version that all records name (RFC 8446, section 5.1).
 const VERSION: [u8; 2] = [3, 3];

@@ -16,8 +16,9 @@ use tokio::{
 use crate::metrics::handshakes::Version;
 
 use super::{
+    direction::{EXPANSION_MAX, HEAD_BYTES, KINDS, PLAIN_BYTES_MAX},
     records::Records,
-    stream::{Before, TlsStream},
+    stream::TlsStream,
 };
 
 /// What a client may send before the handshake is over: its messages with a chain of certificates, and its first request.
@@ -45,10 +46,12 @@ pub(crate) struct Shaken {
 /// The client has left or broken a rule, or the two have nothing in common. The client has been told.
 pub(crate) async fn shake(mut socket: TcpStream, config: Arc<ServerConfig>) -> io::Result<Shaken> {
     let mut connection = UnbufferedServerConnection::new(config).map_err(io::Error::other)?;
-    let (mut received, mut sent, mut data) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut is_first, mut has_ended) = (true, false);
+    let (mut received, mut sent) = (Vec::new(), Vec::new());
+    let mut is_first = true;
+    // rustls gets one record at a time, and none behind the handshake: what it answers to those would be lost with it.
+    let mut given = 0;
     loop {
-        let UnbufferedStatus { discard, state } = connection.process_tls_records(&mut received);
+        let UnbufferedStatus { discard, state } = connection.process_tls_records(&mut received[..given]);
         let mut is_done = false;
         let mut is_blocked = false;
         match state {
@@ -58,15 +61,8 @@ pub(crate) async fn shake(mut socket: TcpStream, config: Arc<ServerConfig>) -> i
                 sent.clear();
                 sending.done();
             }
-            Ok(ConnectionState::ReadTraffic(mut traffic)) => {
-                while let Some(record) = traffic.next_record() {
-                    data.extend_from_slice(record.map_err(io::Error::other)?.payload);
-                }
-            }
             Ok(ConnectionState::BlockedHandshake) => is_blocked = true,
             Ok(ConnectionState::WriteTraffic(_)) => is_done = true,
-            // It has asked for something, and for nothing more.
-            Ok(ConnectionState::PeerClosed) if !data.is_empty() => has_ended = true,
             Ok(_) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Err(error) => {
                 let error = io::Error::new(io::ErrorKind::InvalidData, error);
@@ -81,10 +77,15 @@ pub(crate) async fn shake(mut socket: TcpStream, config: Arc<ServerConfig>) -> i
             }
         }
         received.drain(..discard);
+        given -= discard;
         if is_done {
             break;
         }
-        if is_blocked {
+        while is_blocked {
+            if let Some(length) = whole_record(&received[given..]) {
+                given += length;
+                break;
+            }
             if received.len() >= RECEIVED_BYTES_MAX {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "the handshake is too long"));
             }
@@ -102,8 +103,7 @@ pub(crate) async fn shake(mut socket: TcpStream, config: Arc<ServerConfig>) -> i
         ProtocolVersion::TLSv1_3 => Version::Tls13,
         _ => Version::Tls12,
     };
-    let before = Before { data, received, has_ended };
-    let stream = TlsStream::new(socket, Records::new(secrets, kernel), before);
+    let stream = TlsStream::new(socket, Records::new(secrets, kernel), received);
     Ok(Shaken { stream, version, is_resumed })
 }
 
@@ -123,6 +123,16 @@ fn encode(message: &mut EncodeTlsData<'_, ServerConnectionData>, sent: &mut Vec<
             Err(error) => return Err(io::Error::other(error)),
         }
     }
+}
+
+/// The length of the first record, if it is whole. What is no record is given to rustls, which says so to the client.
+fn whole_record(received: &[u8]) -> Option<usize> {
+    let [kind, _, _, high, low, ..] = *received else { return None };
+    let length = HEAD_BYTES + usize::from(u16::from_be_bytes([high, low]));
+    if !KINDS.contains(&kind) || length > HEAD_BYTES + PLAIN_BYTES_MAX + EXPANSION_MAX {
+        return Some(received.len());
+    }
+    (length <= received.len()).then_some(length)
 }
 
 async fn read(socket: &mut TcpStream, received: &mut Vec<u8>) -> io::Result<()> {

@@ -13,7 +13,7 @@ use super::{
         Broken, CLOSE_NOTIFY, FATAL, ILLEGAL_PARAMETER, INTERNAL_ERROR, NO_RENEGOTIATION, RECORD_OVERFLOW,
         UNEXPECTED_MESSAGE, USER_CANCELED, WARNING,
     },
-    direction::{ALERT, DATA, Direction, HANDSHAKE, HEAD_BYTES, PLAIN_BYTES_MAX},
+    direction::{ALERT, DATA, Direction, EXPANSION_MAX, HANDSHAKE, HEAD_BYTES, PLAIN_BYTES_MAX},
 };
 
 /// The records of one connection, in both directions.
@@ -24,15 +24,17 @@ pub(crate) struct Records {
     partial: Vec<u8>,
     /// Records in a row that carried no data.
     idle: u8,
+    /// The peer has ended its side, or has broken a rule.
     has_ended: bool,
+    /// An alert has ended the connection: nothing may follow it (RFC 8446, section 6.2).
+    is_broken: bool,
     is_13: bool,
     /// Makes the next keys.
     kernel: Box<KernelConnection<ServerConnectionData>>,
 }
 
-/// What encryption may add to that: in TLS 1.3 one byte and a tag, in TLS 1.2 by RFC 5246, section 6.2.3.
+/// What encryption may add to the content of a record in TLS 1.3 (RFC 8446, section 5.2).
 const EXPANSION_13: usize = 256;
-const EXPANSION_12: usize = 2_048;
 
 /// Records in a row that may carry no data: new keys, warnings, empty ones.
 const IDLE_MAX: u8 = 32;
@@ -50,6 +52,7 @@ impl Records {
             partial: Vec::new(),
             idle: 0,
             has_ended: false,
+            is_broken: false,
             is_13: kernel.protocol_version() == ProtocolVersion::TLSv1_3,
             kernel: Box::new(kernel),
         }
@@ -95,9 +98,9 @@ impl Records {
                 Ok(Some(length)) => done += length,
                 Ok(None) => return Ok(done),
                 Err(Broken(description)) => {
-                    self.has_ended = true;
                     // Without a key there is nothing to tell it with.
                     let _ = self.alert(FATAL, description, sealed);
+                    (self.has_ended, self.is_broken) = (true, true);
                     return Err(io::Error::new(
                         io::ErrorKind::InvalidData,
                         "the peer has broken a rule of TLS",
@@ -117,7 +120,7 @@ impl Records {
     ) -> Result<Option<usize>, Broken> {
         let [kind, _, _, high, low, ..] = *received else { return Ok(None) };
         let length = usize::from(u16::from_be_bytes([high, low]));
-        let expansion = if self.is_13 { EXPANSION_13 } else { EXPANSION_12 };
+        let expansion = if self.is_13 { EXPANSION_13 } else { EXPANSION_MAX };
         if length > PLAIN_BYTES_MAX + expansion {
             return Err(Broken(RECORD_OVERFLOW));
         }
@@ -190,8 +193,11 @@ impl Records {
     /// Seals as much of `plain` as one record holds, and returns how many bytes these are.
     ///
     /// # Errors
-    /// The keys are used up, and the version of the protocol has no others.
+    /// An alert has ended the connection; or the keys are used up, and the version of the protocol has no others.
     pub(crate) fn write(&mut self, plain: &[IoSlice<'_>], sealed: &mut Vec<u8>) -> io::Result<usize> {
+        if self.is_broken {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
         let used_up = |_| io::Error::other("the keys of the connection are used up");
         if self.write.is_used_up() {
             if !self.is_13 {
@@ -209,10 +215,12 @@ impl Records {
         Ok(PLAIN_BYTES_MAX - room)
     }
 
-    /// Appends the alert that nothing follows.
+    /// Appends the alert that nothing follows, unless another one has said so.
     pub(crate) fn close(&mut self, sealed: &mut Vec<u8>) {
-        // Without a key there is nothing to say it with.
-        let _ = self.alert(WARNING, CLOSE_NOTIFY, sealed);
+        if !self.is_broken {
+            // Without a key there is nothing to say it with.
+            let _ = self.alert(WARNING, CLOSE_NOTIFY, sealed);
+        }
     }
 }
 
@@ -414,7 +422,9 @@ mod tests {
         if can_read {
             assert_eq!(client.open(&mut answer), [(ALERT, vec![FATAL, description])]);
         }
-        let (_, result, answer) = receive(records, bytes);
+        let (_, result, mut answer) = receive(records, bytes);
+        records.close(&mut answer);
+        assert!(records.write(&[IoSlice::new(b"x")], &mut answer).is_err());
         assert_eq!((result, answer.len()), (Err(io::ErrorKind::UnexpectedEof), 0), "it says nothing more");
     }
 

@@ -32,27 +32,24 @@ struct Open {
     is_closed: bool,
 }
 
-/// What came with the handshake.
-#[derive(Default)]
-pub(crate) struct Before {
-    pub(crate) data: Vec<u8>,
-    /// Records behind that.
-    pub(crate) received: Vec<u8>,
-    /// Whether the peer has ended its side.
-    pub(crate) has_ended: bool,
-}
-
 /// One read of the socket.
 const READ_BYTES: usize = 4 * 1024;
 
 impl TlsStream {
-    /// For a socket that has shaken hands.
-    pub(crate) fn new(socket: TcpStream, records: Records, before: Before) -> Self {
-        let Before { data, mut received, has_ended } = before;
-        let mut open =
-            Open { socket, records, data: data.into(), unsent: Bytes::new(), has_ended, is_closed: false };
-        // An error is met again by whoever reads.
-        let _ = open.take_in(&mut received);
+    /// For a socket that has shaken hands. `received`: what has come behind the handshake.
+    pub(crate) fn new(socket: TcpStream, records: Records, mut received: Vec<u8>) -> Self {
+        let mut open = Open {
+            socket,
+            records,
+            data: Bytes::new(),
+            unsent: Bytes::new(),
+            has_ended: false,
+            is_closed: false,
+        };
+        if open.take_in(&mut received).is_err() {
+            // Whoever reads meets the end, behind the alert.
+            open.has_ended = true;
+        }
         Self(Some(open))
     }
 
@@ -143,7 +140,13 @@ impl Open {
             ready!(Pin::new(&mut self.socket).poll_read(cx, &mut received))?;
             match received.filled_mut() {
                 [] => self.has_ended = true,
-                received => self.take_in(received)?,
+                received => {
+                    if let Err(error) = self.take_in(received) {
+                        // The alert, as far as the socket takes it at once.
+                        let _ = self.poll_unsent(cx);
+                        return Poll::Ready(Err(error));
+                    }
+                }
             }
         }
     }

@@ -1,12 +1,16 @@
 //! TLS: what every other test does not ask for. [`all_others_pass_over_tls`](super::all_others_pass_over_tls) runs those.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io::{self, Read as _, Write as _},
+    sync::Arc,
+    time::Duration,
+};
 
 use petasos_hub::MemoryTransport;
 use petasos_server::{Certificate, CertificateError, Listener, Settings, Tls};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::{
-    ClientConfig, HandshakeKind, ProtocolVersion, RootCertStore, SupportedCipherSuite,
+    ClientConfig, ClientConnection, HandshakeKind, ProtocolVersion, RootCertStore, SupportedCipherSuite,
     crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{CertificateDer, ServerName},
 };
@@ -278,6 +282,62 @@ async fn whatever_is_no_handshake_ends_the_connection() {
         // With an alert, or by a reset.
         let _ = timeout(PATIENCE, client.read_to_end(&mut answer)).await.expect("an end");
         assert!(answer.is_empty() || answer[0] == 21, "{answer:?}");
+    }
+}
+
+/// New keys behind the handshake are announced by both sides, wherever the reads of the hub end.
+#[tokio::test]
+async fn a_client_may_ask_for_new_keys_with_its_last_word_of_the_handshake() {
+    let server = serve(&offer(), settings()).await;
+    let Client { config, host } = Client::default();
+    let name = ServerName::try_from(host).expect("a name");
+    let mut client = ClientConnection::new(Arc::new(config), name).expect("a client");
+    let mut socket = TcpStream::connect(server.address).await.expect("connect");
+    let mut is_asked = false;
+    let mut received = Vec::new();
+    let mut part = vec![0; 16 * 1024];
+    while !received.ends_with(b"ok\n") {
+        if !client.is_handshaking() && !std::mem::replace(&mut is_asked, true) {
+            client.refresh_traffic_keys().expect("TLS 1.3");
+            client.writer().write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").expect("in memory");
+        }
+        let mut sent = Vec::new();
+        while client.wants_write() {
+            client.write_tls(&mut sent).expect("in memory");
+        }
+        socket.write_all(&sent).await.expect("write");
+        let read = timeout(PATIENCE, socket.read(&mut part)).await.expect("an answer").expect("no error");
+        assert_ne!(read, 0, "{}", received.escape_ascii());
+        let mut part = &part[..read];
+        while !part.is_empty() {
+            client.read_tls(&mut part).expect("in memory");
+            client.process_new_packets().expect("records that it can read");
+        }
+        let _ = client.reader().read_to_end(&mut received);
+    }
+}
+
+#[tokio::test]
+async fn whoever_breaks_a_rule_gets_one_alert_and_nothing_behind_it() {
+    let server = serve(&offer(), settings()).await;
+    let request = |target: &str| format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n");
+    for (request, answer) in
+        [(String::new(), ""), (request("/healthz"), "ok\n"), (request(&format!("{HUB}?topic=a")), "retry: ")]
+    {
+        let mut stream = server.shake(Client::default()).await.expect("a handshake");
+        stream.write_all(request.as_bytes()).await.expect("write");
+        if !answer.is_empty() {
+            read_until(&mut stream, answer).await;
+        }
+        // A record that nobody has sealed.
+        let (socket, _) = stream.get_mut();
+        socket.write_all(&[&[23, 3, 3, 0, 20][..], &[0; 20]].concat()).await.expect("write");
+        let end = timeout(PATIENCE, stream.read(&mut [0])).await.expect("an end");
+        let error = end.expect_err("an alert").to_string();
+        assert!(error.contains("BadRecordMac"), "{request:?}: {error}");
+        let mut rest = Vec::new();
+        let _ = timeout(PATIENCE, stream.get_mut().0.read_to_end(&mut rest)).await.expect("an end");
+        assert!(rest.is_empty(), "{request:?}: {} bytes", rest.len());
     }
 }
 
