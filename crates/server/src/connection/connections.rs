@@ -25,7 +25,7 @@ use hyper::server::conn::http1;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpStream, UnixStream},
-    task::JoinSet,
+    task::{JoinSet, unconstrained},
     time::sleep,
 };
 
@@ -318,7 +318,8 @@ impl Connections {
             read = poll_fn(|cx| poll_request(Pin::new(io), cx)) => read.ok(),
             () = wait.evicted() => None,
             () = self.permits.stopping() => None,
-            () = sleep(patience) => None,
+            // A peer that goes on sending line breaks uses up what a task may do in one turn.
+            () = unconstrained(sleep(patience)) => None,
         };
         *permit = wait.leave();
         read.filter(|_| permit.is_some())

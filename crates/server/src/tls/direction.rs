@@ -172,6 +172,10 @@ impl Direction {
         self.sequence += 1;
         let mut kind = head[0];
         if is_13 {
+            // With its type and what pads it (RFC 8446, section 5.4).
+            if plain.len() > PLAIN_BYTES_MAX + 1 {
+                return Err(Broken(RECORD_OVERFLOW));
+            }
             // The type is the last byte that is not zero: what follows pads the record.
             let end = plain.iter().rposition(|byte| *byte != 0).ok_or(Broken(UNEXPECTED_MESSAGE))?;
             kind = plain[end];

@@ -66,9 +66,11 @@ pub(crate) async fn shake(mut socket: TcpStream, config: Arc<ServerConfig>) -> i
             Ok(_) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Err(error) => {
                 let error = io::Error::new(io::ErrorKind::InvalidData, error);
-                while let UnbufferedStatus { state: Ok(ConnectionState::EncodeTlsData(mut alert)), .. } =
-                    connection.process_tls_records(&mut [])
-                {
+                // The alert comes before anything else. rustls knows where in these bytes it was, so it gets the rest of them.
+                received.drain(..discard);
+                let UnbufferedStatus { state, .. } =
+                    connection.process_tls_records(&mut received[..given - discard]);
+                if let Ok(ConnectionState::EncodeTlsData(mut alert)) = state {
                     encode(&mut alert, &mut sent)?;
                 }
                 // It may be gone already.

@@ -456,6 +456,15 @@ mod tests {
                 break_with(&mut records, &record, description, true, &mut client);
             }
         }
+        // What pads a record is a part of it.
+        for (bytes, result) in
+            [(PLAIN_BYTES_MAX, Ok(())), (PLAIN_BYTES_MAX + 1, Err(io::ErrorKind::InvalidData))]
+        {
+            let (mut client, mut records) = shake(suite(true));
+            let mut padded = vec![0; bytes];
+            padded[..2].copy_from_slice(&[b'x', DATA]);
+            assert_eq!(receive(&mut records, &client.record(0, &padded)).1, result, "{bytes}");
+        }
         for (message, description) in [
             (&[24, 0, 0, 1, 2][..], ILLEGAL_PARAMETER),
             (&[24, 0, 0, 1], UNEXPECTED_MESSAGE),

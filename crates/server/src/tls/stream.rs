@@ -32,6 +32,9 @@ struct Open {
     is_closed: bool,
 }
 
+/// Beyond this, nothing is read: a record, and answers to records that carry no data.
+const UNSENT_BYTES_MAX: usize = 32 * 1024;
+
 /// One read of the socket.
 const READ_BYTES: usize = 4 * 1024;
 
@@ -119,9 +122,11 @@ impl Open {
 
     fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
-            // Somebody who only reads sends what is unsent, too.
-            if let Poll::Ready(Err(error)) = self.poll_unsent(cx) {
-                return Poll::Ready(Err(error));
+            // Somebody who only reads sends what is unsent, too. A peer that makes us answer and does not read is not read.
+            match self.poll_unsent(cx) {
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending if self.unsent.len() > UNSENT_BYTES_MAX => return Poll::Pending,
+                Poll::Pending | Poll::Ready(Ok(())) => {}
             }
             if !self.data.is_empty() {
                 let length = self.data.len().min(buffer.remaining());

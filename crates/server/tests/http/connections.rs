@@ -381,6 +381,15 @@ async fn a_subscriber_leaves_when_it_shuts_down_its_sending_side() {
     }
 }
 
+#[tokio::test]
+async fn line_breaks_are_no_request_and_keep_no_connection() {
+    let server = Server::start(Settings { head_timeout: Duration::from_millis(200), ..settings() }).await;
+    let mut client = connect(server.address).await;
+    let breaks = b"\r\n".repeat(32 * 1024);
+    let sending = async { while client.write_all(&breaks).await.is_ok() {} };
+    timeout(PATIENCE, sending).await.expect("an end");
+}
+
 /// All bytes until the connection ends, with or without an error.
 async fn read_all(client: &mut BufReader<impl AsyncRead + AsyncWrite + Unpin>) -> String {
     let mut bytes = Vec::new();

@@ -269,8 +269,12 @@ async fn half_open_handshakes_are_bounded_in_number_and_in_time() {
 #[tokio::test]
 async fn whatever_is_no_handshake_ends_the_connection() {
     let server = serve(&offer(), settings()).await;
+    let mut failures = 0.0;
     for bytes in [
         &[0; 64][..],
+        // A message behind a wrong one, not whole.
+        &[22, 3, 1, 0, 6, 0, 0, 0, 0, 1, 0],
+        &[22, 3, 1, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0],
         &[22, 3, 1, 0xff, 0xff, 1],
         &[22, 3, 1, 0, 4, 1, 0, 0, 0],
         &[23, 3, 3, 0, 1, 1],
@@ -282,6 +286,8 @@ async fn whatever_is_no_handshake_ends_the_connection() {
         // With an alert, or by a reset.
         let _ = timeout(PATIENCE, client.read_to_end(&mut answer)).await.expect("an end");
         assert!(answer.is_empty() || answer[0] == 21, "{answer:?}");
+        failures += 1.0;
+        server.metrics_with("petasos_tls_handshakes_failed_total", failures).await;
     }
 }
 
@@ -315,6 +321,24 @@ async fn a_client_may_ask_for_new_keys_with_its_last_word_of_the_handshake() {
         }
         let _ = client.reader().read_to_end(&mut received);
     }
+}
+
+#[tokio::test]
+async fn a_client_that_asks_for_keys_and_reads_nothing_is_not_read_for_long() {
+    let server = serve(&offer(), Settings { head_timeout: Duration::from_millis(200), ..settings() }).await;
+    let mut stream = server.shake(Client::default()).await.expect("a handshake");
+    let asking = async {
+        loop {
+            for _ in 0..30 {
+                stream.get_mut().1.refresh_traffic_keys().expect("TLS 1.3");
+            }
+            // It begins no request.
+            if stream.write_all(b"\r\n").await.is_err() {
+                return;
+            }
+        }
+    };
+    timeout(PATIENCE, asking).await.expect("an end");
 }
 
 #[tokio::test]
