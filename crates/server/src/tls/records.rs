@@ -241,7 +241,7 @@ impl Seal for Records {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::sync::Arc;
 
     use rustls::{
@@ -259,14 +259,14 @@ mod tests {
     };
 
     /// A client whose records are made here, so that it can break every rule.
-    struct Client {
+    pub(crate) struct Client {
         write: Direction,
         read: Direction,
         is_13: bool,
     }
 
     impl Client {
-        fn record(&mut self, kind: u8, plain: &[u8]) -> Vec<u8> {
+        pub(crate) fn record(&mut self, kind: u8, plain: &[u8]) -> Vec<u8> {
             let mut record = Vec::new();
             self.write.seal(self.is_13, kind, [plain].into_iter(), &mut record).expect("a record");
             record
@@ -287,7 +287,7 @@ mod tests {
     }
 
     /// Hands are shaken by rustls on both sides.
-    fn shake(suite: SupportedCipherSuite) -> (Client, Records) {
+    pub(crate) fn shake(suite: SupportedCipherSuite) -> (Client, Records) {
         let algorithm = match format!("{:?}", suite.suite()).contains("_RSA_") {
             true => &rcgen::PKCS_RSA_SHA256,
             false => &rcgen::PKCS_ECDSA_P256_SHA256,
@@ -336,7 +336,7 @@ mod tests {
         (Client { write: Direction::new(tx), read: Direction::new(rx), is_13: records.is_13 }, records)
     }
 
-    fn suite(is_13: bool) -> SupportedCipherSuite {
+    pub(crate) fn suite(is_13: bool) -> SupportedCipherSuite {
         if is_13 {
             aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256
         } else {

@@ -219,3 +219,42 @@ impl AsyncWrite for TlsStream {
         Pin::new(&mut open.socket).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::{
+        io::AsyncWriteExt,
+        net::{TcpListener, TcpSocket},
+    };
+
+    use super::*;
+    use crate::tls::records::tests::{shake, suite};
+
+    #[tokio::test]
+    async fn a_client_that_asks_for_keys_and_reads_nothing_is_not_read_for_long() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(4 * 1024).expect("an option");
+        let address = listener.local_addr().expect("an address");
+        let (client, accepted) = tokio::join!(socket.connect(address), listener.accept());
+        let (mut client, (accepted, _)) = (client.expect("connect"), accepted.expect("accept"));
+        socket2::SockRef::from(&accepted).set_send_buffer_size(4 * 1024).expect("an option");
+        let (_, records) = shake(suite(true));
+        let mut stream = TlsStream::new(accepted, records, Vec::new());
+        let open = stream.0.as_mut().expect("the hub has not got it");
+        // What waits is never read by the client.
+        open.unsent = vec![0; UNSENT_BYTES_MAX].into();
+        while poll_fn(|cx| Poll::Ready(open.poll_unsent(cx).is_ready())).await {
+            open.unsent = vec![0; UNSENT_BYTES_MAX].into();
+        }
+        open.unsent = vec![0; UNSENT_BYTES_MAX + 1].into();
+        client.write_all(&[0; 100]).await.expect("write");
+        let mut buffer = [0; 10];
+        let mut buffer = ReadBuf::new(&mut buffer);
+        open.socket.readable().await.expect("something has come");
+        let read = poll_fn(|cx| Poll::Ready(open.poll_read(cx, &mut buffer).is_pending())).await;
+        assert!(read && buffer.filled().is_empty(), "an error would say that it was read");
+    }
+}

@@ -381,13 +381,22 @@ async fn a_subscriber_leaves_when_it_shuts_down_its_sending_side() {
     }
 }
 
-#[tokio::test]
+/// The client is a thread of its own, so that there is always something to read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn line_breaks_are_no_request_and_keep_no_connection() {
     let server = Server::start(Settings { head_timeout: Duration::from_millis(200), ..settings() }).await;
-    let mut client = connect(server.address).await;
-    let breaks = b"\r\n".repeat(32 * 1024);
-    let sending = async { while client.write_all(&breaks).await.is_ok() {} };
-    timeout(PATIENCE, sending).await.expect("an end");
+    let address = server.address;
+    let sending = tokio::task::spawn_blocking(move || {
+        #[expect(clippy::disallowed_methods, reason = "the system accepts it at once")]
+        let mut client = std::net::TcpStream::connect(address).expect("connect");
+        client.set_write_timeout(Some(PATIENCE)).expect("an option");
+        let breaks = b"\r\n".repeat(256 * 1024);
+        let began = Instant::now();
+        while std::io::Write::write_all(&mut client, &breaks).is_ok() {
+            assert!(began.elapsed() < PATIENCE, "it is still read");
+        }
+    });
+    sending.await.expect("an end");
 }
 
 /// All bytes until the connection ends, with or without an error.

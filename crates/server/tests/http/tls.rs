@@ -324,24 +324,6 @@ async fn a_client_may_ask_for_new_keys_with_its_last_word_of_the_handshake() {
 }
 
 #[tokio::test]
-async fn a_client_that_asks_for_keys_and_reads_nothing_is_not_read_for_long() {
-    let server = serve(&offer(), Settings { head_timeout: Duration::from_millis(200), ..settings() }).await;
-    let mut stream = server.shake(Client::default()).await.expect("a handshake");
-    let asking = async {
-        loop {
-            for _ in 0..30 {
-                stream.get_mut().1.refresh_traffic_keys().expect("TLS 1.3");
-            }
-            // It begins no request.
-            if stream.write_all(b"\r\n").await.is_err() {
-                return;
-            }
-        }
-    };
-    timeout(PATIENCE, asking).await.expect("an end");
-}
-
-#[tokio::test]
 async fn whoever_breaks_a_rule_gets_one_alert_and_nothing_behind_it() {
     let server = serve(&offer(), settings()).await;
     let request = |target: &str| format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n");
