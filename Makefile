@@ -168,9 +168,10 @@ msrv:
 	rustup toolchain install $(MSRV) --profile minimal
 	cargo +$(MSRV) check --locked --workspace --all-targets --target-dir target/msrv
 
-semver: .build/tools/bin/cargo-semver-checks
+semver:
 	@if [ -z "$(LAST_RELEASE)" ]; then echo "not checked: there is no release yet to compare with"; \
-		else .build/tools/bin/cargo-semver-checks semver-checks --workspace --baseline-rev $(LAST_RELEASE); fi
+		else $(MAKE) --no-print-directory .build/tools/bin/cargo-semver-checks \
+		&& .build/tools/bin/cargo-semver-checks semver-checks --workspace --baseline-rev $(LAST_RELEASE); fi
 
 publish-check:
 	cargo publish --workspace --locked --dry-run $(if $(shell git status --porcelain),--allow-dirty)
