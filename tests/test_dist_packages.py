@@ -186,6 +186,16 @@ def test_the_documentation_names_the_files_of_a_release(hub, deb, tmp_path):
         assert path.startswith(("usr/share/", "usr/lib/")) or f"/{path}" in text
 
 
+def test_a_binary_that_asks_for_a_later_glibc_than_its_packages_say_is_refused(tmp_path):
+    binary = tmp_path / "petasos"
+    binary.write_bytes(b"\0GLIBC_2.4\0GLIBC_2.28\0GLIBC_ABI_DT_RELR\0")
+    assert packages.check_glibc(binary) == binary
+    for version in ("2.29", "2.100", "3.0"):
+        binary.write_bytes(f"\0GLIBC_2.4\0GLIBC_{version}\0".encode())
+        with pytest.raises(SystemExit, match=f"asks for glibc {version}: its packages say that 2.28 is enough"):
+            packages.check_glibc(binary)
+
+
 def test_a_pre_release_is_older_than_its_release():
     assert packages.package_version("1.0.0-rc.1") == "1.0.0~rc.1"
     needs("dpkg")

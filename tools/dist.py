@@ -133,7 +133,7 @@ def compile_binary(target: str) -> Path:
     zig_target = f"{target}.{packages.GLIBC_MIN}" if target.endswith("-gnu") else target
     cargo = ["cargo", "auditable", "zigbuild", "--release", "--locked", "--package", "petasos"]
     run(*cargo, "--target", zig_target)
-    return paths.check(cargo_folder() / target / "release" / "petasos")
+    return packages.check_glibc(paths.check(cargo_folder() / target / "release" / "petasos"))
 
 
 def runnable(target: str, binary: Path) -> Path:

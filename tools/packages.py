@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -61,6 +62,19 @@ class Hub:
     texts: Texts
     notices: str = ""
     """The licences of the crates that are compiled in."""
+
+
+def check_glibc(binary: Path) -> Path:
+    """Looks for the versions of glibc that a binary asks for. The packages say that ``GLIBC_MIN`` is enough.
+
+    Raises:
+        SystemExit: it asks for a later one."""
+    named = re.findall(rb"\0GLIBC_(\d+)\.(\d+)", binary.read_bytes())
+    later = [version for version in named if [*map(int, version)] > [*map(int, GLIBC_MIN.split("."))]]
+    if later:
+        found = ", ".join(sorted({b".".join(version).decode() for version in later}))
+        raise SystemExit(f"{binary.name} asks for glibc {found}: its packages say that {GLIBC_MIN} is enough")
+    return binary
 
 
 def package_version(cargo_version: str) -> str:
