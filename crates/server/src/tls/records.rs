@@ -22,7 +22,7 @@ pub(crate) struct Records {
     read: Direction,
     /// The bytes of a record that has not come whole.
     partial: Vec<u8>,
-    /// Records in a row that carried no data.
+    /// Records in a row that carried no data, since something was written.
     idle: u8,
     /// The peer has ended its side, or has broken a rule.
     has_ended: bool,
@@ -36,7 +36,7 @@ pub(crate) struct Records {
 /// What encryption may add to the content of a record in TLS 1.3 (RFC 8446, section 5.2).
 const EXPANSION_13: usize = 256;
 
-/// Records in a row that may carry no data: new keys, warnings, empty ones.
+/// Records in a row that may carry no data: new keys, warnings, empty ones. What the hub writes begins a new row.
 const IDLE_MAX: u8 = 32;
 
 /// The message that announces new keys, up to whether it asks the peer for the same (RFC 8446, section 4.6.3).
@@ -212,6 +212,8 @@ impl Records {
             part
         });
         self.write.seal(self.is_13, DATA, parts, sealed).map_err(used_up)?;
+        // A subscriber has no data to send between its key updates.
+        self.idle = 0;
         Ok(PLAIN_BYTES_MAX - room)
     }
 

@@ -81,7 +81,9 @@ impl Open {
         let (mut data, mut answer) = (Vec::from(std::mem::take(&mut self.data)), Vec::new());
         let result = self.records.receive(received, &mut |part| data.extend_from_slice(part), &mut answer);
         self.data = data.into();
-        self.add_unsent(answer);
+        if !self.is_closed {
+            self.add_unsent(answer);
+        }
         match result {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 self.has_ended = true;

@@ -20,7 +20,7 @@ fn options() -> Options {
 
 /// What all losses have in common: followers end, positions of before are trimmed, and it goes on.
 async fn is_noticed(server: &Postgres, database: &str, loss: impl AsyncFnOnce(&Client)) -> Vec<String> {
-    let url = server.url_of(database, "timeout=2s");
+    let url = server.url_of(database, "timeout=10s");
     let log = crate::server::try_open(&url, &options()).await.expect("it opens");
     let peer = crate::server::try_open(&url, &options()).await.expect("it opens");
     for number in 0..20 {
