@@ -2,12 +2,14 @@
 
 use std::{
     io::{self, IoSlice},
+    net::Shutdown,
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
 use bytes::{Buf as _, Bytes};
 use petasos_hub::Socket;
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -61,7 +63,11 @@ impl TlsStream {
     /// # Errors
     /// The system's.
     pub(crate) fn into_socket(mut self) -> io::Result<Socket> {
-        let Open { socket, mut records, unsent, .. } = self.0.take().ok_or_else(gone)?;
+        let Open { socket, mut records, unsent, has_ended, .. } = self.0.take().ok_or_else(gone)?;
+        if has_ended {
+            // The hub reads that the peer has left, though its side of the socket may still be open.
+            SockRef::from(&socket).shutdown(Shutdown::Read)?;
+        }
         records.rest();
         Ok(Socket::sealed(socket.into_std()?, Box::new(records), unsent))
     }
