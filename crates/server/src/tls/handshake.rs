@@ -83,19 +83,21 @@ pub(crate) async fn shake(mut socket: TcpStream, config: Arc<ServerConfig>) -> i
         if is_done {
             break;
         }
-        while is_blocked {
-            if let Some(length) = whole_record(&received[given..]) {
-                given += length;
-                break;
-            }
-            if received.len() >= RECEIVED_BYTES_MAX {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "the handshake is too long"));
-            }
-            read(&mut socket, &mut received).await?;
-            if std::mem::take(&mut is_first) && received[0].is_ascii_uppercase() {
-                let _ = socket.write_all(NOT_ENCRYPTED).await;
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "it begins without TLS"));
-            }
+        if is_blocked {
+            let length = loop {
+                if let Some(length) = whole_record(&received[given..]) {
+                    break length;
+                }
+                if received.len() >= RECEIVED_BYTES_MAX {
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, "the handshake is too long"));
+                }
+                read(&mut socket, &mut received).await?;
+                if std::mem::take(&mut is_first) && received[0].is_ascii_uppercase() {
+                    let _ = socket.write_all(NOT_ENCRYPTED).await;
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, "it begins without TLS"));
+                }
+            };
+            given += length;
         }
     }
     socket.write_all(&sent).await?;
