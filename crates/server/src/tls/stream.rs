@@ -248,7 +248,7 @@ mod tests {
         let address = listener.local_addr().expect("an address");
         let (client, accepted) = tokio::join!(socket.connect(address), listener.accept());
         let (mut client, (accepted, _)) = (client.expect("connect"), accepted.expect("accept"));
-        socket2::SockRef::from(&accepted).set_send_buffer_size(4 * 1024).expect("an option");
+        SockRef::from(&accepted).set_send_buffer_size(4 * 1024).expect("an option");
         let (_, records) = shake(suite(true));
         let mut stream = TlsStream::new(accepted, records, Vec::new());
         let open = stream.0.as_mut().expect("the hub has not got it");
