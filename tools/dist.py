@@ -113,7 +113,8 @@ def wheel(target: str, python: str | None = None) -> Path:
     path = checked(paths.check(OUT / name))
     if path.stat().st_size > WHEEL_BYTES_MAX:
         raise SystemExit(f"{name} has {path.stat().st_size:,} bytes, more than {WHEEL_BYTES_MAX:,}: what has grown?")
-    if target.split("-")[0] == platform.machine():
+    # It looks at the libraries that the wheel asks for, so they must be here.
+    if target.startswith(platform.machine()) and target.endswith("gnu") == (platform.libc_ver()[0] == "glibc"):
         run("auditwheel", "show", path)
     if not python:
         run("abi3audit", "--strict", "--summary", path)
