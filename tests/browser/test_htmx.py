@@ -168,5 +168,8 @@ for (const name of ["htmx:sseOpen", "htmx:sseError", "htmx:sseMessage"])
     site.publish("one")
     site.expect(page)
     site.cut(page)
-    wait_for(page, "told.length >= 4")
-    assert page.evaluate("told.slice(0, 4)") == ["htmx:sseOpen", "htmx:sseMessage", "htmx:sseError", "htmx:sseOpen"]
+    # It may take more than one attempt.
+    once = "told.filter((name, index) => name !== told[index - 1])"
+    wait_for(page, f"{once}.length >= 4")
+    expected = ["htmx:sseOpen", "htmx:sseMessage", "htmx:sseError", "htmx:sseOpen"]
+    assert page.evaluate(f"{once}.slice(0, 4)") == expected
