@@ -230,8 +230,8 @@ def test_the_settings_of_a_package_are_right_and_name_what_exists(hub, tmp_path)
     for name in ("publisher.key", "subscriber.key"):
         (tmp_path / name).write_text(hubs.PUBLISHER)
     (tmp_path / "tls").mkdir()
-    make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=a"]
-    make += ["-keyout", "tls/privkey.pem", "-out", "tls/fullchain.pem"]
+    make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    make += ["-subj", "/CN=a", "-keyout", "tls/privkey.pem", "-out", "tls/fullchain.pem"]
     subprocess.run(make, cwd=tmp_path, check=True, capture_output=True)
     ran = subprocess.run([hub.binary, "check", "--config", everything], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
