@@ -117,9 +117,7 @@ impl Open {
         self.unsent = Bytes::new();
         Poll::Ready(Ok(()))
     }
-}
 
-impl Open {
     fn close(&mut self) {
         if !std::mem::replace(&mut self.is_closed, true) {
             let mut last = Vec::new();

@@ -1,4 +1,5 @@
-//! Streams that the hub writes to plain sockets by itself, without an HTTP library in between.
+//! Streams that the hub writes to sockets by itself, without an HTTP library in between. Where their bytes are encrypted, a
+//! [`line`] has the [`seal`] that does it.
 //!
 //! A library's connection costs 14–21 KB a stream, an entry in a shard's table some hundred bytes. While a stream reads
 //! history, a task carries it ([`carried`]). Once it has caught up, its shard owns the socket ([`parked`]) and writes all
