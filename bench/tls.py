@@ -15,14 +15,11 @@ import ssl
 import subprocess
 import tempfile
 import time
-from base64 import urlsafe_b64encode
-from hashlib import sha256
-from hmac import digest
 from pathlib import Path
 from statistics import median
 
-HUB_PATH = "/.well-known/mercure"
-KEY = "the publishers' key of this measurement"
+from drain import HUB_PATH, KEY, token
+
 TICKS = os.sysconf("SC_CLK_TCK")
 TOGETHER = 50
 
@@ -94,14 +91,6 @@ async def publish(hub: Hub, rate: float, seconds: float) -> int:
         count += 1
         await asyncio.sleep(max(0, began + count / rate - time.monotonic()))
     return count
-
-
-def token() -> str:
-    def encode(part: bytes) -> bytes:
-        return urlsafe_b64encode(part).rstrip(b"=")
-
-    signed = encode(b'{"alg":"HS256","typ":"JWT"}') + b"." + encode(b'{"mercure":{"publish":["*"]}}')
-    return (signed + b"." + encode(digest(KEY.encode(), signed, sha256))).decode()
 
 
 async def idle(hub: Hub, count: int) -> str:
