@@ -23,7 +23,7 @@ use petasos_protocol::{
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     net::{TcpSocket, TcpStream},
-    sync::watch,
+    sync::{Barrier, watch},
 };
 
 const UPDATES: usize = 30_000;
@@ -345,7 +345,8 @@ async fn whoever_falls_behind_a_short_history_is_closed_and_never_skips() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn publishers_wait_for_a_crowd_that_is_slow_as_a_whole() {
-    const MANY: usize = 12_000;
+    const BEFORE_READING: usize = 6_000;
+    const MANY: usize = 24_000;
     let settings = Settings { shards: 1, subscriptions: false, ..Settings::default() };
     let hub = Hub::start(Arc::new(MemoryTransport::new(100)), settings).await.expect("start");
     let mut crowd = Vec::new();
@@ -360,20 +361,29 @@ async fn publishers_wait_for_a_crowd_that_is_slow_as_a_whole() {
         crowd.push(Reader::Socket(carry(session, Framing::Chunked).await));
     }
     let (count, mut published) = watch::channel(0);
-    let publisher = hub.clone();
+    let begun = Arc::new(Barrier::new(crowd.len() + 1));
+    let (publisher, all_read) = (hub.clone(), Arc::clone(&begun));
     let publishing = tokio::spawn(async move {
         for number in 0..MANY {
+            // The ring is not full yet. Who has read nothing by then would not be waited for.
+            if number == BEFORE_READING {
+                count.send_replace(number);
+                all_read.wait().await;
+            }
             publisher.publish(draft(&publisher, &number.to_string(), &["a"], false)).await.expect("publish");
-            count.send_replace(number + 1);
         }
     });
-    // Far more than their sockets hold, and nearly all that the ring does: the history has let go of it long since.
-    published.wait_for(|count| *count >= 8_000).await.expect("publishing");
+    // Far more than their sockets hold, and much of what the ring does: the history has let go of it long since.
+    published.wait_for(|count| *count == BEFORE_READING).await.expect("publishing");
     let reading = crowd.into_iter().map(|mut reader| {
+        let begun = Arc::clone(&begun);
         tokio::spawn(async move {
             for number in 0..MANY {
                 let id = tokio::time::timeout(PATIENCE, reader.next_id()).await.expect("something comes");
                 assert_eq!(id, Ok(number.to_string()));
+                if number == 0 {
+                    begun.wait().await;
+                }
             }
         })
     });

@@ -305,16 +305,80 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for Linked<Io> {
         self.0.lock().io.is_write_vectored()
     }
 
+    /// hyper flushes when everything is written. TLS may then still hold a record that its socket has not taken.
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0.lock().io).poll_flush(cx)
+        let mut state = self.0.lock();
+        let result = Pin::new(&mut state.io).poll_flush(cx);
+        state.is_behind = !matches!(result, Poll::Ready(Ok(())));
+        result
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0.lock().io).poll_shutdown(cx)
+        let mut state = self.0.lock();
+        let result = Pin::new(&mut state.io).poll_shutdown(cx);
+        state.is_behind = !matches!(result, Poll::Ready(Ok(())));
+        result
     }
 }
 
 /// Whether a write has taken everything.
 fn is_whole(result: &Poll<io::Result<usize>>, length: usize) -> bool {
     matches!(result, Poll::Ready(Ok(written)) if *written == length)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    /// A connection that takes everything, and whose flush and end wait for its peer.
+    #[derive(Default)]
+    struct Held {
+        is_let_go: bool,
+    }
+
+    impl Held {
+        fn poll(&self) -> Poll<io::Result<()>> {
+            if self.is_let_go { Poll::Ready(Ok(())) } else { Poll::Pending }
+        }
+    }
+
+    impl AsyncRead for Held {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for Held {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.poll()
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.poll()
+        }
+    }
+
+    #[test]
+    fn a_connection_is_not_idle_while_its_answer_or_its_end_waits_for_the_peer() {
+        let mut cx = Context::from_waker(Waker::noop());
+        let link = Link::new(Held::default(), Bytes::new(), None);
+        drop(link.answer(Response::new(Body::empty()), false));
+        let mut linked = Linked(Arc::clone(&link));
+        assert!(link.is_idle());
+        assert!(Pin::new(&mut linked).poll_write(&mut cx, b"answer").is_ready());
+        assert!(Pin::new(&mut linked).poll_flush(&mut cx).is_pending());
+        assert!(!link.is_idle() && link.is_stalled());
+        link.lock().io.is_let_go = true;
+        assert!(Pin::new(&mut linked).poll_flush(&mut cx).is_ready());
+        assert!(link.is_idle());
+        link.lock().io.is_let_go = false;
+        assert!(Pin::new(&mut linked).poll_shutdown(&mut cx).is_pending());
+        assert!(!link.is_idle(), "it is about to end");
+    }
 }
