@@ -30,5 +30,5 @@ pub use self::{
         service::Service,
     },
     settings::Settings,
-    tls::{Certificate, CertificateError, Tls, TlsError},
+    tls::{Answer as ChallengeAnswer, Certificate, CertificateError, Challenges, Tls, TlsError},
 };

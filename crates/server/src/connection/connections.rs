@@ -225,7 +225,7 @@ impl Connections {
         let Ok(socket) = TcpStream::from_std(socket) else { return };
         let mut stalled = self.permits.stalled.enter(());
         let shaken = tokio::select! {
-            shaken = Box::pin(shake(socket, tls.config())) => shaken,
+            shaken = Box::pin(shake(socket, tls)) => shaken,
             () = stalled.evicted() => Err(io::Error::other("others shake hands since, too")),
             () = self.permits.stopping() => return,
             () = sleep(settings.head_timeout) => Err(io::ErrorKind::TimedOut.into()),
@@ -233,10 +233,11 @@ impl Connections {
         drop(stalled);
         let handshakes = &self.service.requests().handshakes;
         let io = match shaken {
-            Ok(Shaken { stream, version, is_resumed }) => {
+            Ok(Some(Shaken { stream, version, is_resumed })) => {
                 handshakes.completed(version, is_resumed);
                 stream
             }
+            Ok(None) => return,
             Err(error) => {
                 tracing::debug!(%peer, %error, "a connection ended before its handshake of TLS");
                 handshakes.failed();

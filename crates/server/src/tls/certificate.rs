@@ -18,6 +18,8 @@ use rustls::{
     sign::CertifiedKey,
 };
 
+use super::fields;
+
 /// A certificate with its chain, and its private key.
 #[derive(Clone)]
 pub struct Certificate(Arc<CertifiedKey>);
@@ -78,22 +80,50 @@ impl Certificate {
     /// When it expires. `None`: the certificate does not say it in a form that is known.
     pub fn expires(&self) -> Option<SystemTime> {
         // rustls names the date only where it refuses a certificate for it, which it looks at first. So it is asked whether the
-        // certificate will do at the end of time.
-        const LATE: Duration = Duration::from_secs(u64::MAX);
+        // certificate will do at the end of time, and whether it did at the beginning.
+        match self.refused_at(u64::MAX)? {
+            rustls::CertificateError::ExpiredContext { not_after, .. } => system_time(not_after),
+            _ => None,
+        }
+    }
+
+    /// When it begins to count. `None`: the certificate does not say it in a form that is known.
+    pub fn begins(&self) -> Option<SystemTime> {
+        match self.refused_at(0)? {
+            rustls::CertificateError::NotValidYetContext { not_before, .. } => system_time(not_before),
+            _ => None,
+        }
+    }
+
+    /// The first name of a host that it is for. `None`: it is for addresses only, or does not say it in a form that is known.
+    pub fn name(&self) -> Option<&str> {
+        fields::name(self.0.cert.first()?)
+    }
+
+    /// What an authority for certificates knows it by (RFC 9773, section 4.1): the identifier of the authority's key, and the serial
+    /// number, each as its bytes in DER.
+    pub fn issued_as(&self) -> Option<(&[u8], &[u8])> {
+        let own = self.0.cert.first()?;
+        Some((fields::authority_key(own)?, fields::serial(own)?))
+    }
+
+    /// Why it would not do at some second since 1970.
+    fn refused_at(&self, second: u64) -> Option<rustls::CertificateError> {
         let own = ParsedCertificate::try_from(self.0.cert.first()?).ok()?;
-        let late = UnixTime::since_unix_epoch(LATE);
-        let refusal =
-            verify_server_cert_signed_by_trust_anchor(&own, &RootCertStore::empty(), &[], late, &[]).err()?;
-        let Error::InvalidCertificate(rustls::CertificateError::ExpiredContext { not_after, .. }) = refusal
-        else {
-            return None;
-        };
-        SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(not_after.as_secs()))
+        let time = UnixTime::since_unix_epoch(Duration::from_secs(second));
+        match verify_server_cert_signed_by_trust_anchor(&own, &RootCertStore::empty(), &[], time, &[]) {
+            Err(Error::InvalidCertificate(error)) => Some(error),
+            _ => None,
+        }
     }
 
     pub(crate) fn key(&self) -> Arc<CertifiedKey> {
         Arc::clone(&self.0)
     }
+}
+
+fn system_time(time: UnixTime) -> Option<SystemTime> {
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(time.as_secs()))
 }
 
 /// Says nothing of the key.

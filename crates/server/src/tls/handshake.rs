@@ -1,10 +1,10 @@
 //! The handshake of one connection.
 
-use std::{io, sync::Arc};
+use std::io;
 
 use rustls::server::ServerConnectionData;
 use rustls::{
-    HandshakeKind, ProtocolVersion, ServerConfig,
+    HandshakeKind, ProtocolVersion,
     server::UnbufferedServerConnection,
     unbuffered::{ConnectionState, EncodeError, EncodeTlsData, InsufficientSizeError, UnbufferedStatus},
 };
@@ -16,7 +16,8 @@ use tokio::{
 use crate::metrics::handshakes::Version;
 
 use super::{
-    direction::{EXPANSION_MAX, HEAD_BYTES, KINDS, PLAIN_BYTES_MAX},
+    direction::{ALERT, DATA, EXPANSION_MAX, HEAD_BYTES, KINDS, PLAIN_BYTES_MAX},
+    offer::Tls,
     records::Records,
     stream::TlsStream,
 };
@@ -40,14 +41,14 @@ pub(crate) struct Shaken {
     pub(crate) is_resumed: bool,
 }
 
-/// Shakes hands.
+/// Shakes hands. `None`: it was a challenge of a certification authority, which has got its answer.
 ///
 /// # Errors
 /// The client has left or broken a rule, or the two have nothing in common. The client has been told.
-pub(crate) async fn shake(mut socket: TcpStream, config: Arc<ServerConfig>) -> io::Result<Shaken> {
-    let mut connection = UnbufferedServerConnection::new(config).map_err(io::Error::other)?;
+pub(crate) async fn shake(mut socket: TcpStream, tls: &Tls) -> io::Result<Option<Shaken>> {
+    let mut connection = UnbufferedServerConnection::new(tls.config()).map_err(io::Error::other)?;
     let (mut received, mut sent) = (Vec::new(), Vec::new());
-    let mut is_first = true;
+    let (mut is_first, mut is_hello, mut is_challenge) = (true, true, false);
     // rustls gets one record at a time, and none behind the handshake: what it answers to those would be lost with it.
     let mut given = 0;
     loop {
@@ -68,10 +69,17 @@ pub(crate) async fn shake(mut socket: TcpStream, config: Arc<ServerConfig>) -> i
                 let error = io::Error::new(io::ErrorKind::InvalidData, error);
                 // The alert comes before anything else. rustls knows where in these bytes it was, so it gets the rest of them.
                 received.drain(..discard);
-                let UnbufferedStatus { state, .. } =
-                    connection.process_tls_records(&mut received[..given - discard]);
-                if let Ok(ConnectionState::EncodeTlsData(mut alert)) = state {
-                    encode(&mut alert, &mut sent)?;
+                given -= discard;
+                // Messages in clear may wait before it. It is in clear, too, or sealed. Asking once more would be one alert too many.
+                loop {
+                    let begin = sent.len();
+                    let UnbufferedStatus { state, .. } =
+                        connection.process_tls_records(&mut received[..given]);
+                    let Ok(ConnectionState::EncodeTlsData(mut message)) = state else { break };
+                    encode(&mut message, &mut sent)?;
+                    if matches!(sent.get(begin), Some(&(ALERT | DATA))) {
+                        break;
+                    }
                 }
                 // It may be gone already.
                 let _ = socket.write_all(&sent).await;
@@ -98,9 +106,19 @@ pub(crate) async fn shake(mut socket: TcpStream, config: Arc<ServerConfig>) -> i
                 }
             };
             given += length;
+            if std::mem::take(&mut is_hello)
+                && let Some(config) = tls.answers().find(&received[..given]).await
+            {
+                // rustls has got nothing yet.
+                connection = UnbufferedServerConnection::new(config).map_err(io::Error::other)?;
+                is_challenge = true;
+            }
         }
     }
     socket.write_all(&sent).await?;
+    if is_challenge {
+        return Ok(None);
+    }
     let is_resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
     let (secrets, kernel) = connection.dangerous_into_kernel_connection().map_err(io::Error::other)?;
     let version = match kernel.protocol_version() {
@@ -108,7 +126,7 @@ pub(crate) async fn shake(mut socket: TcpStream, config: Arc<ServerConfig>) -> i
         _ => Version::Tls12,
     };
     let stream = TlsStream::new(socket, Records::new(secrets, kernel), received);
-    Ok(Shaken { stream, version, is_resumed })
+    Ok(Some(Shaken { stream, version, is_resumed }))
 }
 
 fn encode(message: &mut EncodeTlsData<'_, ServerConnectionData>, sent: &mut Vec<u8>) -> io::Result<()> {

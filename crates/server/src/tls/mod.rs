@@ -1,11 +1,13 @@
 //! TLS (RFC 8446, RFC 5246) on the sockets of a listener.
 //!
-//! rustls shakes hands ([`handshake`]) with one of the certificates ([`certificate`], [`offer`]). After that a connection is a
+//! rustls shakes hands ([`handshake`]) with one of the certificates ([`certificate`], [`offer`], [`fields`]), or answers a [`challenge`]. After that a connection is a
 //! socket and its [`records`], each direction with its key ([`direction`]): read and written by the HTTP side through a [`stream`], and by the hub without one.
 
 mod alert;
 mod certificate;
+mod challenge;
 mod direction;
+mod fields;
 mod handshake;
 mod offer;
 mod records;
@@ -14,5 +16,6 @@ mod stream;
 pub(crate) use self::handshake::{Shaken, shake};
 pub use self::{
     certificate::{Certificate, CertificateError},
+    challenge::{Answer, Challenges},
     offer::{Tls, TlsError},
 };

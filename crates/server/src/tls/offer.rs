@@ -12,7 +12,10 @@ use rustls::{
     sign::CertifiedKey,
 };
 
-use super::certificate::Certificate;
+use super::{
+    certificate::Certificate,
+    challenge::{Answers, Challenges},
+};
 
 /// TLS 1.2 and 1.3 with some certificates, as rustls recommends: AEAD ciphers and forward secrecy only, no renegotiation, no
 /// compression, no early data. A client that comes back resumes its session by a ticket, whose key lasts some hours. Clones
@@ -21,6 +24,7 @@ use super::certificate::Certificate;
 pub struct Tls {
     config: Arc<ServerConfig>,
     certificates: Arc<Certificates>,
+    answers: Answers,
 }
 
 /// The certificates, which may be replaced.
@@ -38,6 +42,14 @@ impl Tls {
         if certificates.is_empty() {
             return Err(TlsError::NoCertificate);
         }
+        Self::waiting(certificates)
+    }
+
+    /// With these certificates, or with none yet: until there is one, clients are refused with an alert.
+    ///
+    /// # Errors
+    /// If the system gives no random bytes.
+    pub fn waiting(certificates: Vec<Certificate>) -> Result<Self, TlsError> {
         let certificates = Arc::new(Certificates(RwLock::new(certificates.into())));
         let provider = Arc::new(aws_lc_rs::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
@@ -48,7 +60,13 @@ impl Tls {
         config.ticketer = Ticketer::new().map_err(|_| TlsError::Resources)?;
         // A connection keeps its keys and not rustls: see `records`.
         config.enable_secret_extraction = true;
-        Ok(Self { config: Arc::new(config), certificates })
+        Ok(Self { config: Arc::new(config), certificates, answers: Answers::default() })
+    }
+
+    /// The same offer, which also answers challenges of a certification authority (TLS-ALPN-01, RFC 8737).
+    #[must_use]
+    pub fn with_challenges(self, challenges: Arc<dyn Challenges>) -> Self {
+        Self { answers: Answers(Some(challenges)), ..self }
     }
 
     /// Offers other certificates from now on. Connections that are open, and sessions that are resumed, go on.
@@ -63,7 +81,11 @@ impl Tls {
         Ok(())
     }
 
-    pub(crate) fn config(&self) -> Arc<ServerConfig> {
+    pub(super) fn answers(&self) -> &Answers {
+        &self.answers
+    }
+
+    pub(super) fn config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.config)
     }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use petasos_hub::MemoryTransport;
-use petasos_server::{Certificate, CertificateError, Listener, Settings, Tls};
+use petasos_server::{Certificate, CertificateError, ChallengeAnswer, Challenges, Listener, Settings, Tls};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::{
     ClientConfig, ClientConnection, HandshakeKind, ProtocolVersion, RootCertStore, SupportedCipherSuite,
@@ -196,6 +196,53 @@ async fn another_certificate_cuts_no_stream() {
     let client = Client::with(aws_lc_rs::DEFAULT_CIPHER_SUITES, &both, "localhost");
     publish(&mut server.shake(client).await.expect("a handshake"), "topic=a&data=later").await;
     read_until(&mut stream, "data: later\n\n").await;
+}
+
+/// One challenge, for `a.example`.
+struct OneChallenge(Certificate);
+
+impl Challenges for OneChallenge {
+    fn certificate<'a>(&'a self, name: &'a str) -> ChallengeAnswer<'a> {
+        Box::pin(async move { (name == "a.example").then(|| self.0.clone()) })
+    }
+}
+
+#[tokio::test]
+async fn a_challenge_gets_its_certificate_and_nobody_else_does() {
+    const PROTOCOL: &[u8] = b"acme-tls/1";
+    let (own, challenge) = (Own::new(&["a.example"]), Own::new(&["a.example", "challenge.example"]));
+    let tls = Tls::waiting(Vec::new()).expect("an offer");
+    let tls = tls.with_challenges(Arc::new(OneChallenge(challenge.certificate())));
+    let server = serve(&tls, settings()).await;
+    let both = [&own, &challenge];
+    let client = |host, protocols: &[&[u8]]| {
+        let mut client = Client::with(aws_lc_rs::DEFAULT_CIPHER_SUITES, &both, host);
+        client.config.alpn_protocols = protocols.iter().map(|each| each.to_vec()).collect();
+        client
+    };
+    let refused = |result: io::Result<TlsStream<TcpStream>>| result.err().expect("an alert").to_string();
+    assert!(
+        refused(server.shake(client("a.example", &[])).await).contains("AccessDenied"),
+        "it has none yet"
+    );
+    tls.set_certificates(vec![own.certificate()]).expect("one");
+    for _ in 0..2 {
+        let mut stream = server.shake(client("a.example", &[PROTOCOL])).await.expect("a handshake");
+        let (_, connection) = stream.get_ref();
+        assert_eq!(connection.alpn_protocol(), Some(PROTOCOL));
+        assert_eq!(connection.peer_certificates().expect("one")[0], challenge.der);
+        let read = timeout(PATIENCE, stream.read(&mut [0])).await.expect("an end");
+        assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
+    }
+    for (host, protocols) in [("challenge.example", &[PROTOCOL][..]), ("a.example", &[PROTOCOL, b"other"])] {
+        let text = refused(server.shake(client(host, protocols)).await);
+        assert!(text.contains("NoApplicationProtocol"), "{host}: {text}");
+    }
+    assert_eq!(server.certificate_for("a.example", &both).await, own.der);
+    // A challenge is no client.
+    let done = r#"petasos_tls_handshakes_total{version="1.3",kind="full"}"#;
+    let metrics = server.metrics_with(done, 1.0).await;
+    assert_eq!(metrics["petasos_tls_handshakes_failed_total"], 3.0);
 }
 
 #[tokio::test]
