@@ -220,7 +220,7 @@ async fn a_challenge_gets_its_certificate_and_nobody_else_does() {
         client.config.alpn_protocols = protocols.iter().map(|each| each.to_vec()).collect();
         client
     };
-    let refused = |result: io::Result<TlsStream<TcpStream>>| result.err().expect("an alert").to_string();
+    let refused = |result: io::Result<TlsStream<TcpStream>>| result.expect_err("an alert").to_string();
     assert!(
         refused(server.shake(client("a.example", &[])).await).contains("AccessDenied"),
         "it has none yet"
