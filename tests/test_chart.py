@@ -177,7 +177,7 @@ def test_the_schema_knows_the_settings_of_the_hub():
     keys = {f"{role}_{form}" for role in ("publisher", "subscriber") for form in ("key", "key_file", "jwks")}
     own = {"listen", "admin_listen", "admin_token", "transport", "drain", "drain_delay", "stop_timeout", "takeover"}
     # The way into a cluster has TLS: Ingress or HTTPRoute.
-    assert settings - known == own | keys | {"tls_cert", "tls_key"}
+    assert settings - known == own | keys | {"tls_cert", "tls_client_ca", "tls_client_publish", "tls_key"}
 
 
 def test_each_value_has_its_schema():

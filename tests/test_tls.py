@@ -36,6 +36,19 @@ class Certificate:
     def trust(self) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=str(self.path))
 
+    @classmethod
+    def of_client(cls, directory: Path, authority: Certificate) -> Certificate:
+        """One for a client, which an authority has signed."""
+        self = cls.__new__(cls)
+        directory.mkdir()
+        self.path, self.key = directory / "app.pem", directory / "app.key"
+        command = [needs("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+        command += ["-nodes", "-days", "2", "-subj", "/CN=app", "-CA", str(authority.path), "-CAkey", str(authority.key)]
+        command += ["-addext", "basicConstraints=critical,CA:FALSE", "-addext", "extendedKeyUsage=clientAuth"]
+        command += ["-out", str(self.path), "-keyout", str(self.key)]
+        subprocess.run(command, check=True, capture_output=True)
+        return self
+
     def replace(self, other: Certificate) -> None:
         """Takes over the files of another one: the key first, so that for a moment they do not fit."""
         os.replace(other.key, self.key)
@@ -123,6 +136,43 @@ def test_a_stream_goes_on_while_the_certificate_is_replaced(way, start, own, oth
     wait_until(lambda: hub.shows(own), "a new connection gets the new certificate")
     hub.publish(own, "after")
     assert [stream.event()["data"] for _ in range(2)] == ["before", "after"]
+
+
+def test_a_publisher_shows_the_certificate_that_the_page_asks_for(start, own, other, tmp_path):
+    page = Document("how-to/tls")
+    authorities = tmp_path / "publishers.pem"
+    authorities.write_bytes(own.path.read_bytes())
+    first, second = (Certificate.of_client(tmp_path / f"of {each.path.parent.name}", each) for each in (own, other))
+    settings = tmp_path / "petasos.toml"
+    settings.write_text(page.named("mtls").replace("/etc/petasos/tls", str(tmp_path)))
+    hub = start(own, "--config", str(settings), "--key-files-interval", "20ms")
+    stream = hub.subscribe(own)
+    command = page.named("publish")
+    for text, here in (
+        ("curl ", f"{needs('curl')} --silent "),
+        ("hub.pem", str(own.path)),
+        ("topic=news", "topic=a"),
+        ("https://hub.example.com/.well-known/mercure", hub.url),
+    ):
+        assert text in command
+        command = command.replace(text, here)
+    environment = {**os.environ, "TOKEN": PUBLISH["Authorization"].removeprefix("Bearer ")}
+
+    def publish(shown: Certificate | None) -> subprocess.CompletedProcess[str]:
+        show = "" if shown is None else f"--cert '{shown.path}' --key '{shown.key}'"
+        shell = command.replace("--cert app.pem --key app.key", show)
+        return subprocess.run(
+            shell, shell=True, env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE
+        )
+
+    assert publish(first).stdout.startswith("urn:uuid:")
+    assert stream.event()["data"] == "hello"
+    assert '"urn:petasos:problem:certificate-missing"' in publish(None).stdout
+    assert publish(second).returncode != 0, "an alert ends the connection"
+    os.replace(other.path, authorities)
+    wait_until(lambda: publish(second).stdout.startswith("urn:uuid:"), "the other authority is taken")
+    assert publish(first).returncode != 0, "the former authority is gone"
+    assert stream.event()["data"] == "hello"
 
 
 def test_the_extension_publishes_to_a_hub_with_tls(start, own, monkeypatch):

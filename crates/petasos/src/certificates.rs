@@ -11,7 +11,7 @@ use std::{
 
 use petasos::{ConfigError, Warning};
 use petasos_protocol::topic::HubUrl;
-use petasos_server::{Certificate, CertificateError};
+use petasos_server::{Certificate, CertificateError, ClientAuthorities, PublisherCertificate};
 use zeroize::Zeroizing;
 
 /// The files of certificates and keys.
@@ -21,6 +21,10 @@ pub(crate) struct TlsOptions {
     pub(crate) certificates: Vec<PathBuf>,
     /// The private keys, in the order of the certificates.
     pub(crate) keys: Vec<PathBuf>,
+    /// Each has authorities that sign the certificates of clients.
+    pub(crate) client_authorities: Vec<PathBuf>,
+    /// What such a certificate means for a publisher; `None`: it is not given.
+    pub(crate) client_publish: Option<PublisherCertificate>,
 }
 
 /// A certificate, and the file that it was read from.
@@ -32,6 +36,8 @@ pub(crate) struct FromFile {
 /// The settings.
 pub(crate) const TLS_CERT: &str = "tls_cert";
 pub(crate) const TLS_KEY: &str = "tls_key";
+pub(crate) const TLS_CLIENT_CA: &str = "tls_client_ca";
+const TLS_CLIENT_PUBLISH: &str = "tls_client_publish";
 
 /// Certificates of one hub. A handshake compares the name that the client asks for with each of them.
 const CERTIFICATES_MAX: usize = 32;
@@ -60,6 +66,58 @@ impl TlsOptions {
         pairs
             .map(|(path, key)| Ok(FromFile { path: path.clone(), certificate: certificate(path, key)? }))
             .collect()
+    }
+
+    /// Reads the authorities for clients. `None`: clients are asked for no certificate.
+    ///
+    /// # Errors
+    /// The first file that cannot be used, and what to give instead.
+    pub(crate) fn read_client_authorities(&self) -> Result<Option<ClientAuthorities>, ConfigError> {
+        let problem = |problem| Err(ConfigError { setting: TLS_CLIENT_CA, problem });
+        match self.client_authorities.len() {
+            0 if self.client_publish.is_some() => {
+                return Err(ConfigError {
+                    setting: TLS_CLIENT_PUBLISH,
+                    problem: format!(
+                        "no client shows a certificate: give {TLS_CLIENT_CA}, or leave out {TLS_CLIENT_PUBLISH}"
+                    ),
+                });
+            }
+            0 => return Ok(None),
+            _ if !self.is_given() => {
+                return problem(format!(
+                    "clients show certificates over TLS only: give {TLS_CERT} and {TLS_KEY}, or leave out {TLS_CLIENT_CA}"
+                ));
+            }
+            files if files > CERTIFICATES_MAX => {
+                return problem(format!("there are {files} files: give {CERTIFICATES_MAX} at most"));
+            }
+            _ => {}
+        }
+        let mut all = Vec::new();
+        for path in &self.client_authorities {
+            let text = read(TLS_CLIENT_CA, path)?;
+            if let Err(error) = ClientAuthorities::parse(&text) {
+                let what = match error {
+                    CertificateError::NoCertificate => {
+                        "there is no certificate in it: give those of the authorities, in PEM".to_owned()
+                    }
+                    error => error.to_string(),
+                };
+                return problem(format!("{}: {what}", path.display()));
+            }
+            all.extend_from_slice(&text);
+            all.push(b'\n');
+        }
+        ClientAuthorities::parse(&all).map(Some).or_else(|error| problem(error.to_string()))
+    }
+
+    /// What a client's certificate means for a publisher.
+    pub(crate) fn publisher_certificate(&self) -> PublisherCertificate {
+        match self.client_authorities.is_empty() {
+            true => PublisherCertificate::Ignored,
+            false => self.client_publish.unwrap_or(PublisherCertificate::Needed),
+        }
     }
 
     /// Checks that each certificate has a key.
@@ -205,7 +263,7 @@ mod tests {
 
     fn options(certificates: &[&PathBuf], keys: &[&PathBuf]) -> TlsOptions {
         let owned = |paths: &[&PathBuf]| paths.iter().map(|&path| path.clone()).collect();
-        TlsOptions { certificates: owned(certificates), keys: owned(keys) }
+        TlsOptions { certificates: owned(certificates), keys: owned(keys), ..TlsOptions::default() }
     }
 
     #[test]
@@ -250,6 +308,38 @@ mod tests {
         let found = options(&[&a, &b], &[&a_key, &b_key]).read().expect("two");
         assert!(found[0].certificate.is_for("a.example") && found[1].certificate.is_for("b.example"));
         assert!(options(&[], &[]).read().expect("none").is_empty());
+    }
+
+    #[test]
+    fn authorities_for_clients_need_tls_and_each_file_needs_one() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let [a, a_key] = write(directory.path(), "a.example");
+        let [b, _] = write(directory.path(), "b.example");
+        let with = |tls: bool, authorities: &[&PathBuf], client_publish| {
+            let own = if tls { options(&[&a], &[&a_key]) } else { TlsOptions::default() };
+            let client_authorities = authorities.iter().map(|&path| path.clone()).collect();
+            TlsOptions { client_authorities, client_publish, ..own }
+        };
+        let enough = Some(PublisherCertificate::Enough);
+        for (options, setting, part) in [
+            (with(false, &[&a], None), TLS_CLIENT_CA, "give tls_cert and tls_key"),
+            (with(true, &[], enough), TLS_CLIENT_PUBLISH, "give tls_client_ca"),
+            (with(true, &[&a, &a_key], None), TLS_CLIENT_CA, "/a.example.key: there is no certificate in it"),
+            (with(true, &vec![&a; CERTIFICATES_MAX + 1], None), TLS_CLIENT_CA, "33 files: give 32 at most"),
+        ] {
+            let problem = options.read_client_authorities().expect_err("a problem");
+            assert_eq!(problem.setting, setting, "{problem}");
+            assert!(problem.problem.contains(part), "{part}: {problem}");
+        }
+        for (options, meaning) in [
+            (with(true, &[], None), PublisherCertificate::Ignored),
+            (with(true, &[&a, &b], None), PublisherCertificate::Needed),
+            (with(true, &[&b], enough), PublisherCertificate::Enough),
+        ] {
+            assert_eq!(options.publisher_certificate(), meaning);
+            let found = options.read_client_authorities().expect("no problem");
+            assert_eq!(found.is_some(), meaning != PublisherCertificate::Ignored);
+        }
     }
 
     #[test]

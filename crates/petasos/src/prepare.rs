@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use petasos::{Checked, Config, IssuerConfig, KeyConfig, Secret, Warning};
+use petasos_server::ClientAuthorities;
 
 use crate::{
     certificates::FromFile,
@@ -17,6 +18,8 @@ pub(crate) struct Prepared {
     pub(crate) issuer: IssuerConfig,
     /// Empty: the hub speaks no TLS.
     pub(crate) certificates: Vec<FromFile>,
+    /// `None`: clients are asked for no certificate.
+    pub(crate) client_authorities: Option<ClientAuthorities>,
     pub(crate) warnings: Vec<Warning>,
 }
 
@@ -65,11 +68,13 @@ pub(crate) fn hub(mut options: Options, generated: Option<&Generated>) -> Result
     options.admin.check().map_err(options.explain())?;
     options.warnings.extend(options.ending_in_force().warning());
     let certificates = options.tls.read().map_err(options.explain())?;
+    let client_authorities = options.tls.read_client_authorities().map_err(options.explain())?;
+    options.config.http.publisher_certificate = options.tls.publisher_certificate();
     let public_url = Some(&options.config.hub.url).filter(|_| options.config.http.advertise);
     options.warnings.extend(options.tls.warnings(&certificates, public_url, SystemTime::now()));
     let (checked, mut warnings) = check(options, true)?;
     warnings.extend(exposed);
-    Ok(Prepared { checked, issuer, certificates, warnings })
+    Ok(Prepared { checked, issuer, certificates, client_authorities, warnings })
 }
 
 /// Checks the settings of a hub. `starts`: whether the hub will listen at `options.listen`. Other machines do not reach a

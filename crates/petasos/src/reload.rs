@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use crate::{
-    certificates::{TLS_CERT, TLS_KEY},
+    certificates::{TLS_CERT, TLS_CLIENT_CA, TLS_KEY},
     ending::Ending,
     failure::Failure,
     prepare::{self, Generated, Prepared},
@@ -316,7 +316,7 @@ impl InForce {
         connections: &Connections,
     ) -> Report {
         let Next { prepared, given, key_files, log, revoke, ending } = next;
-        let Prepared { checked, certificates, warnings, .. } = prepared;
+        let Prepared { checked, certificates, client_authorities, warnings, .. } = prepared;
         let changed = self.changed(&given, &key_files);
         prepare::log(&warnings);
         if let Some(tls) = &self.tls
@@ -325,6 +325,12 @@ impl InForce {
             let certificates = certificates.into_iter().map(|each| each.certificate).collect();
             // It is refused only if there is none, and a hub that speaks TLS keeps those that it has.
             let _ = tls.set_certificates(certificates);
+        }
+        if let Some(tls) = &self.tls
+            && changed.contains(&TLS_CLIENT_CA)
+            && let Err(error) = tls.set_client_authorities(client_authorities.as_ref())
+        {
+            tracing::error!(setting = TLS_CLIENT_CA, %error, "the former authorities stay: reload again");
         }
         if !changed.is_empty() {
             checked.reload(connections, revoke.then_some(REVOKE_WITHIN)).await;

@@ -44,11 +44,14 @@ pub(crate) async fn serve(
     let generated = prepare::lacks_keys(&options).then(Generated::new);
     let scheme = options.tls.scheme();
     let in_force = InForce::new(source, &options, generated.clone(), endings);
-    let Prepared { checked, issuer, certificates, warnings } =
+    let Prepared { checked, issuer, certificates, client_authorities, warnings } =
         prepare::hub(options, generated.as_ref()).map_err(WrongSettings)?;
     prepare::log(&warnings);
     let certificates: Vec<_> = certificates.into_iter().map(|each| each.certificate).collect();
     let tls = if certificates.is_empty() { None } else { Some(Tls::new(certificates)?) };
+    if let Some(tls) = &tls {
+        tls.set_client_authorities(client_authorities.as_ref())?;
+    }
     let in_force = in_force.with_tls(tls.clone());
     let reloads = program.reloads();
     let facts = program.into_facts(checked.transport());

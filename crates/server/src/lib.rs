@@ -29,6 +29,9 @@ pub use self::{
         proxies::Proxies,
         service::Service,
     },
-    settings::Settings,
-    tls::{Answer as ChallengeAnswer, Certificate, CertificateError, Challenges, Tls, TlsError},
+    settings::{PublisherCertificate, Settings},
+    tls::{
+        Answer as ChallengeAnswer, Certificate, CertificateError, Challenges, ClientAuthorities, Tls,
+        TlsError,
+    },
 };

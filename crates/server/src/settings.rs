@@ -18,6 +18,8 @@ pub struct Settings {
     pub anonymous: bool,
     /// Whether POST is answered. Default true.
     pub publish: bool,
+    /// What a client certificate means for a publisher. Default: nothing.
+    pub publisher_certificate: PublisherCertificate,
     /// The name of the cookie that may carry a token. Default `__Secure-mercure_access_token`.
     pub cookie_name: String,
     /// With 0.x: another cookie that may carry a token. It counts after the first one. Default `mercureAuthorization`.
@@ -59,6 +61,18 @@ pub struct Settings {
     pub direct: bool,
 }
 
+/// What a certificate of a client that [`Tls`](crate::Tls) has verified means for a request that publishes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum PublisherCertificate {
+    /// Nothing.
+    #[default]
+    Ignored,
+    /// A publisher needs one, beside its token.
+    Needed,
+    /// A publisher with one needs no token, and may publish on every topic. If it presents a token, that one counts.
+    Enough,
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -66,6 +80,7 @@ impl Default for Settings {
             issuers: Issuers { trusted: Vec::new(), resource: String::new(), compat: true, prefixes: false },
             anonymous: false,
             publish: true,
+            publisher_certificate: PublisherCertificate::default(),
             cookie_name: "__Secure-mercure_access_token".to_owned(),
             legacy_cookie_name: Some("mercureAuthorization".to_owned()),
             advertise: false,

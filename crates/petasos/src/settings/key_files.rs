@@ -12,7 +12,7 @@ use std::{
 use petasos::{IssuerConfig, KeyConfig, Secret};
 use zeroize::Zeroizing;
 
-use crate::certificates::{TLS_CERT, TLS_KEY, TlsOptions};
+use crate::certificates::{TLS_CERT, TLS_CLIENT_CA, TLS_KEY, TlsOptions};
 
 use super::issuers::without_line_break;
 
@@ -33,7 +33,8 @@ impl KeyFile {
     /// The files that the issuers and the settings of TLS name. The key of a key file is the one that has been read; a JWK Set, a
     /// certificate and its key are read here, and so before the hub reads them.
     pub(crate) fn find(first: &IssuerConfig, others: &[IssuerConfig], tls: &TlsOptions) -> Vec<Self> {
-        let of_tls = [(TLS_CERT, &tls.certificates), (TLS_KEY, &tls.keys)];
+        let of_tls =
+            [(TLS_CERT, &tls.certificates), (TLS_KEY, &tls.keys), (TLS_CLIENT_CA, &tls.client_authorities)];
         let of_tls = of_tls
             .into_iter()
             .flat_map(|(setting, paths)| paths.iter().map(move |path| Self::read(setting, path)));
@@ -128,11 +129,16 @@ mod tests {
         let keys = |jwks: &str| KeyConfig { jwks: Some(jwks.into()), ..KeyConfig::default() };
         let issuer =
             IssuerConfig { publisher: keys("/a"), subscriber: keys("/b"), ..IssuerConfig::default() };
-        let tls =
-            TlsOptions { certificates: vec!["/c".into(), "/d".into()], keys: vec!["/e".into(), "/f".into()] };
+        let tls = TlsOptions {
+            certificates: vec!["/c".into(), "/d".into()],
+            keys: vec!["/e".into(), "/f".into()],
+            client_authorities: vec!["/g".into()],
+            client_publish: None,
+        };
         let found = KeyFile::find(&issuer, std::slice::from_ref(&issuer), &tls);
         let settings: Vec<_> = found.iter().map(|file| file.setting).collect();
         let of_issuers = ["publisher_jwks", "subscriber_jwks", "issuers", "issuers"];
-        assert_eq!(settings, [&of_issuers[..], &[TLS_CERT, TLS_CERT, TLS_KEY, TLS_KEY]].concat());
+        let of_tls = [TLS_CERT, TLS_CERT, TLS_KEY, TLS_KEY, TLS_CLIENT_CA];
+        assert_eq!(settings, [&of_issuers[..], &of_tls].concat());
     }
 }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use petasos_protocol::{Limits, matcher::Matcher};
+use petasos_server::PublisherCertificate;
 
 /// How the value of a setting is written.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -40,6 +41,15 @@ pub(super) fn switch(text: &str) -> Result<bool, String> {
 
 pub(super) fn number<T: FromStr>(text: &str) -> Result<T, String> {
     text.parse().map_err(|_| "write a whole number, 0 or more".to_owned())
+}
+
+/// What a client certificate means for a publisher.
+pub(super) fn publisher_certificate(text: &str) -> Result<PublisherCertificate, String> {
+    match text {
+        "needed" => Ok(PublisherCertificate::Needed),
+        "enough" => Ok(PublisherCertificate::Enough),
+        _ => Err("write needed or enough".to_owned()),
+    }
 }
 
 /// A bound on something that every request has.

@@ -12,8 +12,8 @@ use super::{
     issuers::{issuers, key_from_file},
     kinds::{
         Kind::{self, List, Switch, Tables, Text},
-        duration, groups, idle_timeout, kept, list, number, positive, resource, store, switch,
-        unbounded_if_zero, write_timeout,
+        duration, groups, idle_timeout, kept, list, number, positive, publisher_certificate, resource, store,
+        switch, unbounded_if_zero, write_timeout,
     },
 };
 
@@ -118,6 +118,25 @@ pub(crate) const SETTINGS: &[Setting] = &[
             options.tls.keys = list(text).into_iter().map(Into::into).collect();
             Ok(())
         }
+    ),
+    setting!(
+        TLS,
+        "tls_client_ca",
+        List("PATH"),
+        "",
+        "PEM files of authorities: with them the hub asks its clients for certificates, and refuses those that others have signed. A subscriber needs none",
+        |options, text| {
+            options.tls.client_authorities = list(text).into_iter().map(Into::into).collect();
+            Ok(())
+        }
+    ),
+    setting!(
+        TLS,
+        "tls_client_publish",
+        Text("needed|enough"),
+        "needed with tls_client_ca",
+        "needed: a publisher needs a client certificate beside its token; enough: one with a certificate needs no token, and may publish on every topic",
+        |options, text| store(&mut options.tls.client_publish, publisher_certificate(text).map(Some))
     ),
     setting!(
         HUB,

@@ -39,7 +39,7 @@ use crate::{
         passing,
         permits::{ConnectionPermit, Permits},
     },
-    http::{answer::Answer, body::Body, service::Service},
+    http::{answer::Answer, body::Body, peer::Peer, service::Service},
     metrics::samples::Samples,
     tls::{Shaken, Tls, shake},
 };
@@ -118,6 +118,7 @@ impl Connections {
         peer: Option<IpAddr>,
         permit: ConnectionPermit,
     ) {
+        let peer = Peer { address: peer, ..Peer::default() };
         let served = Served { io, peer, permit: Some(permit), direct: false };
         self.serve_requests(served, Bytes::new(), None).await;
     }
@@ -127,7 +128,7 @@ impl Connections {
     /// get and two descriptors (`SCM_RIGHTS`), of the client's socket, to which the hub then writes by itself, and of a socket
     /// that is read until it ends; or it sends a byte without descriptors, and the stream follows on the pair.
     pub async fn serve_application(&self, pair: UnixStream, permit: ConnectionPermit) {
-        let served = Served { io: pair, peer: None, permit: Some(permit), direct: true };
+        let served = Served { io: pair, peer: Peer::default(), permit: Some(permit), direct: true };
         if let Some((pair, permit, stream)) = self.serve_requests(served, Bytes::new(), None).await {
             passing::carry(stream, pair, permit, self.service.settings().write_timeout).await;
         }
@@ -195,7 +196,7 @@ impl Connections {
         if direct && let Some(first) = first::read(|buffer| (&socket).read(buffer)).ok()? {
             if let Some(request) = first::plain(&first) {
                 let version = request.version();
-                match self.service.answer(request, Some(peer)).await {
+                match self.service.answer(request, peer.into()).await {
                     Answer::Stream(opening) => {
                         Handover::new(version, opening).carry(socket, None, permit).await;
                         return None;
@@ -209,7 +210,7 @@ impl Connections {
         Some(Box::pin(async move {
             // An error means that the system cannot watch the socket.
             let Ok(io) = TcpStream::from_std(socket) else { return };
-            let served = Served { io, peer: Some(peer), permit: Some(permit), direct };
+            let served = Served { io, peer: peer.into(), permit: Some(permit), direct };
             if let Some((io, permit, stream)) = connections.serve_requests(served, read, prepared).await
                 && let Ok(socket) = io.into_std()
             {
@@ -232,10 +233,10 @@ impl Connections {
         };
         drop(stalled);
         let handshakes = &self.service.requests().handshakes;
-        let io = match shaken {
-            Ok(Some(Shaken { stream, version, is_resumed })) => {
+        let (io, has_certificate) = match shaken {
+            Ok(Some(Shaken { stream, version, is_resumed, has_certificate })) => {
                 handshakes.completed(version, is_resumed);
-                stream
+                (stream, has_certificate)
             }
             Ok(None) => return,
             Err(error) => {
@@ -244,7 +245,8 @@ impl Connections {
                 return;
             }
         };
-        let served = Served { io, peer: Some(peer), permit: Some(permit), direct: settings.direct };
+        let peer = Peer { address: Some(peer), has_certificate };
+        let served = Served { io, peer, permit: Some(permit), direct: settings.direct };
         if let Some((io, permit, stream)) = self.serve_requests(served, Bytes::new(), None).await
             && let Ok(socket) = io.into_socket()
         {
@@ -374,7 +376,7 @@ type Rest = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// A connection that is served.
 struct Served<Io> {
     io: Io,
-    peer: Option<IpAddr>,
+    peer: Peer,
     /// `None` after an eviction: another connection has it.
     permit: Option<ConnectionPermit>,
     /// Whether streams leave hyper.

@@ -4,7 +4,6 @@
 use std::{
     convert::Infallible,
     future::{pending, poll_fn},
-    net::IpAddr,
     pin::{Pin, pin},
     sync::Arc,
     task::Poll,
@@ -30,6 +29,7 @@ use crate::{
     http::{
         answer::{Answer, GRACE},
         body::Body,
+        peer::Peer,
         service::Service,
     },
 };
@@ -38,7 +38,7 @@ use crate::{
 pub(crate) struct Exchange<'a> {
     pub(crate) service: &'a Arc<Service>,
     pub(crate) permits: &'a Permits,
-    pub(crate) peer: Option<IpAddr>,
+    pub(crate) peer: Peer,
     /// Whether streams leave hyper.
     pub(crate) direct: bool,
 }

@@ -11,6 +11,7 @@ mod form;
 mod listing;
 mod metadata;
 mod origin;
+pub(crate) mod peer;
 mod probe;
 pub(crate) mod proxies;
 mod publish;

@@ -35,7 +35,9 @@ pub(crate) enum Refusal {
     },
     /// The token is valid and does not allow this.
     Forbidden,
-    /// A cookie on a request that another site may have made.
+    /// A publisher has shown no client certificate and needs one.
+    CertificateMissing,
+    /// A cookie or a client certificate on a request that another site may have made.
     ForeignOrigin,
     /// No such resource.
     NotFound,
@@ -89,7 +91,7 @@ impl Refusal {
                 StatusCode::BAD_REQUEST
             }
             Self::TokenMissing { .. } | Self::TokenInvalid { .. } => StatusCode::UNAUTHORIZED,
-            Self::Forbidden | Self::ForeignOrigin => StatusCode::FORBIDDEN,
+            Self::Forbidden | Self::CertificateMissing | Self::ForeignOrigin => StatusCode::FORBIDDEN,
             Self::NotFound | Self::PathDecoded => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -134,6 +136,7 @@ impl Refusal {
             | Self::TokenMalformed(_)
             | Self::TokenInvalid { .. }
             | Self::Forbidden
+            | Self::CertificateMissing
             | Self::ForeignOrigin
             | Self::NotFound
             | Self::PathDecoded
@@ -154,6 +157,7 @@ impl Refusal {
             Self::TokenMalformed(_) => "token-malformed",
             Self::TokenInvalid { .. } => "token-invalid",
             Self::Forbidden => "forbidden",
+            Self::CertificateMissing => "certificate-missing",
             Self::ForeignOrigin => "foreign-origin",
             Self::NotFound | Self::PathDecoded => "not-found",
             Self::MethodNotAllowed { .. } => "method-not-allowed",
@@ -213,8 +217,13 @@ impl Refusal {
                  that is read"
                     .to_owned()
             }
+            Self::CertificateMissing => {
+                "this hub takes updates only from clients that show a certificate: connect with one that an authority in the \
+                 hub's setting \"tls_client_ca\" has signed, beside the token"
+                    .to_owned()
+            }
             Self::ForeignOrigin => {
-                "a cookie may publish only from the hub's own origin or an allowed publish origin: \
+                "a cookie or a client certificate may publish only from the hub's own origin or an allowed publish origin: \
                  send an Origin header, or the token in the Authorization header"
                     .to_owned()
             }
@@ -331,6 +340,7 @@ const KINDS: &[RefusalKind] = &[
     (401, "token-missing"),
     (401, "token-invalid"),
     (403, "forbidden"),
+    (403, "certificate-missing"),
     (403, "foreign-origin"),
     (404, "not-found"),
     (405, "method-not-allowed"),
@@ -391,6 +401,7 @@ mod tests {
             (Refusal::TokenInvalid { request, presented: Tried::Several }, 401, invalid),
             (Refusal::TokenInvalid { request, presented: Tried::First(8) }, 401, invalid),
             (Refusal::Forbidden, 403, Some("insufficient_scope")),
+            (Refusal::CertificateMissing, 403, None),
             (Refusal::ForeignOrigin, 403, None),
             (Refusal::NotFound, 404, None),
             (Refusal::PathDecoded, 404, None),

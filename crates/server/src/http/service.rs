@@ -2,7 +2,6 @@
 
 use std::{
     fmt,
-    net::IpAddr,
     sync::{Arc, PoisonError, RwLock},
     time::{Duration, Instant},
 };
@@ -18,6 +17,7 @@ use crate::{
         body::{Body, RequestBody},
         context::Context,
         event_source, metadata,
+        peer::Peer,
         probe::Probe,
         publish,
         refusal::Refusal,
@@ -110,11 +110,11 @@ impl Service {
     /// Answers one request, for servers that do not use [`Connections`](crate::Connections). Every request gets an answer.
     /// The body of a stream is to be polled; dropping it unsubscribes. Streams are not counted by address.
     pub async fn call(&self, request: Request<impl RequestBody>) -> Response<Body> {
-        self.answer(request, None).await.into_response()
+        self.answer(request, Peer::default()).await.into_response()
     }
 
-    /// Answers one request of the peer with that address; `None`: it did not come over a network.
-    pub(crate) async fn answer(&self, request: Request<impl RequestBody>, peer: Option<IpAddr>) -> Answer {
+    /// Answers one request of a peer.
+    pub(crate) async fn answer(&self, request: Request<impl RequestBody>, peer: Peer) -> Answer {
         let context = &*self.context();
         let cors = &context.settings.cors;
         let method = request.method().clone();
@@ -133,11 +133,7 @@ impl Service {
     }
 }
 
-async fn route(
-    context: &Context,
-    request: Request<impl RequestBody>,
-    peer: Option<IpAddr>,
-) -> Result<Answer, Refusal> {
+async fn route(context: &Context, request: Request<impl RequestBody>, peer: Peer) -> Result<Answer, Refusal> {
     if request.version() == Version::HTTP_11 && request.headers().get_all(header::HOST).iter().count() != 1 {
         return Err(Refusal::HostMissing);
     }
@@ -150,10 +146,10 @@ async fn route(
         false => "GET, HEAD, OPTIONS, QUERY",
     };
     match request.method().as_str() {
-        "GET" | "HEAD" | "QUERY" => subscribe::handle(context, request, peer).await,
+        "GET" | "HEAD" | "QUERY" => subscribe::handle(context, request, peer.address).await,
         "POST" if context.settings.publish => {
             let began = Instant::now();
-            let answer = publish::handle(context, request).await;
+            let answer = publish::handle(context, request, peer).await;
             let result = answer.as_ref().map_or_else(Refusal::publish_result, |_| PublishResult::Ok);
             context.requests.published(result, began.elapsed());
             answer.map(Answer::Whole)

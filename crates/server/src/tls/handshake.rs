@@ -39,6 +39,8 @@ pub(crate) struct Shaken {
     pub(crate) version: Version,
     /// Whether the client has come back.
     pub(crate) is_resumed: bool,
+    /// Whether the client has shown a certificate, which is a good one then.
+    pub(crate) has_certificate: bool,
 }
 
 /// Shakes hands. `None`: it was a challenge of a certification authority, which has got its answer.
@@ -120,13 +122,14 @@ pub(crate) async fn shake(mut socket: TcpStream, tls: &Tls) -> io::Result<Option
         return Ok(None);
     }
     let is_resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
+    let has_certificate = connection.peer_certificates().is_some();
     let (secrets, kernel) = connection.dangerous_into_kernel_connection().map_err(io::Error::other)?;
     let version = match kernel.protocol_version() {
         ProtocolVersion::TLSv1_3 => Version::Tls13,
         _ => Version::Tls12,
     };
     let stream = TlsStream::new(socket, Records::new(secrets, kernel), received);
-    Ok(Some(Shaken { stream, version, is_resumed }))
+    Ok(Some(Shaken { stream, version, is_resumed, has_certificate }))
 }
 
 fn encode(message: &mut EncodeTlsData<'_, ServerConnectionData>, sent: &mut Vec<u8>) -> io::Result<()> {

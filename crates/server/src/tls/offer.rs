@@ -13,6 +13,7 @@ use rustls::{
 };
 
 use super::{
+    authorities::ClientAuthorities,
     certificate::Certificate,
     challenge::{Answers, Challenges},
 };
@@ -22,7 +23,8 @@ use super::{
 /// share everything.
 #[derive(Clone)]
 pub struct Tls {
-    config: Arc<ServerConfig>,
+    /// Replaced when the authorities for clients are.
+    config: Arc<RwLock<Arc<ServerConfig>>>,
     certificates: Arc<Certificates>,
     answers: Answers,
 }
@@ -51,22 +53,26 @@ impl Tls {
     /// If the system gives no random bytes.
     pub fn waiting(certificates: Vec<Certificate>) -> Result<Self, TlsError> {
         let certificates = Arc::new(Certificates(RwLock::new(certificates.into())));
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|_| TlsError::Resources)?;
-        let mut config = config.with_no_client_auth().with_cert_resolver(Arc::clone(&certificates) as _);
-        config.alpn_protocols = vec![HTTP_1.to_vec()];
-        config.ticketer = Ticketer::new().map_err(|_| TlsError::Resources)?;
-        // A connection keeps its keys and not rustls: see `records`.
-        config.enable_secret_extraction = true;
-        Ok(Self { config: Arc::new(config), certificates, answers: Answers::default() })
+        let config = Arc::new(RwLock::new(config(&certificates, None)?));
+        Ok(Self { config, certificates, answers: Answers::default() })
     }
 
     /// The same offer, which also answers challenges of a certification authority (TLS-ALPN-01, RFC 8737).
     #[must_use]
     pub fn with_challenges(self, challenges: Arc<dyn Challenges>) -> Self {
         Self { answers: Answers(Some(challenges)), ..self }
+    }
+
+    /// Asks clients for a certificate of these authorities from now on; `None`: for none. A client may have none, and then it is
+    /// one without. One that shows a certificate of anybody else is refused. No session is resumed that began before: it may be
+    /// one of a client whose authority has gone.
+    ///
+    /// # Errors
+    /// If the system gives no random bytes; then all stays as it was.
+    pub fn set_client_authorities(&self, authorities: Option<&ClientAuthorities>) -> Result<(), TlsError> {
+        let config = config(&self.certificates, authorities)?;
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+        Ok(())
     }
 
     /// Offers other certificates from now on. Connections that are open, and sessions that are resumed, go on.
@@ -86,8 +92,28 @@ impl Tls {
     }
 
     pub(super) fn config(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.config)
+        Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+fn config(
+    certificates: &Arc<Certificates>,
+    authorities: Option<&ClientAuthorities>,
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|_| TlsError::Resources)?;
+    let config = match authorities {
+        Some(authorities) => config.with_client_cert_verifier(authorities.verifier()),
+        None => config.with_no_client_auth(),
+    };
+    let mut config = config.with_cert_resolver(Arc::clone(certificates) as _);
+    config.alpn_protocols = vec![HTTP_1.to_vec()];
+    config.ticketer = Ticketer::new().map_err(|_| TlsError::Resources)?;
+    // A connection keeps its keys and not rustls: see `records`.
+    config.enable_secret_extraction = true;
+    Ok(Arc::new(config))
 }
 
 /// Why TLS cannot be offered.

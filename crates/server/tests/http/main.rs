@@ -6,6 +6,7 @@ use std::{env, process::Command};
 mod admin;
 mod bounds;
 mod client;
+mod client_certificates;
 mod connections;
 mod event_source;
 mod legacy;
