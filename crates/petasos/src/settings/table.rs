@@ -133,9 +133,9 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting!(
         TLS,
         "tls_client_publish",
-        Text("needed|enough"),
-        "needed with tls_client_ca",
-        "needed: a publisher needs a client certificate beside its token; enough: one with a certificate needs no token, and may publish on every topic",
+        Text("NEED"),
+        "",
+        "needed, as without this setting: a publisher needs a client certificate beside its token; enough: one with a certificate needs no token, and may publish on every topic",
         |options, text| store(&mut options.tls.client_publish, publisher_certificate(text).map(Some))
     ),
     setting!(
