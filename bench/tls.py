@@ -111,6 +111,15 @@ async def busy(hub: Hub, arguments: argparse.Namespace) -> float:
     return (hub.seconds - seconds) / streams.deliveries * 1e6
 
 
+def certificate(directory: Path) -> None:
+    """Makes cert.pem and key.pem for localhost."""
+    make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    make += ["-keyout", "key.pem", "-out", "cert.pem", "-days", "2", "-subj", "/CN=localhost"]
+    make += ["-addext", "subjectAltName=DNS:localhost"]
+    subprocess.run(make, cwd=directory, check=True, capture_output=True)
+    (directory / "key.pem").chmod(0o600)
+
+
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("binary")
@@ -120,16 +129,12 @@ async def main() -> None:
     parser.add_argument("--seconds", type=float, default=6, help="of each round")
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as directory:
-        certificate = Path(directory)
-        make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-        make += ["-keyout", "key.pem", "-out", "cert.pem", "-days", "2", "-subj", "/CN=localhost"]
-        make += ["-addext", "subjectAltName=DNS:localhost"]
-        subprocess.run(make, cwd=directory, check=True, capture_output=True)
-        (certificate / "key.pem").chmod(0o600)
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        certificate(directory)
         times: dict[str, list[float]] = {"plain": [], "TLS": []}
         for round in range(arguments.rounds + 1):
-            for kind, given in (("plain", None), ("TLS", certificate)):
+            for kind, given in (("plain", None), ("TLS", directory)):
                 hub = Hub(arguments.binary, given)
                 try:
                     if round == 0:
@@ -143,4 +148,5 @@ async def main() -> None:
         print(f"medians: {plain:.2f} and {tls:.2f} us a delivery, {tls / plain:.2f} times")
 
 
-asyncio.run(main())
+if __name__ == "__main__":
+    asyncio.run(main())

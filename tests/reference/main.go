@@ -1,5 +1,5 @@
-// The reference hub on a free port, for comparison. It prints its address. Built with the tag v0 and v0.mod, it is the
-// last version of protocol 0.x, else that of 1.0.
+// The reference hub on a free port, for comparison: DATABASE [CERTIFICATE KEY]. It prints its address. Built with the tag
+// v0 and v0.mod, it is the last version of protocol 0.x, else that of 1.0.
 package main
 
 import (
@@ -38,6 +38,10 @@ func main() {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		log.Fatal(err)
+	}
+	if len(os.Args) == 4 {
+		fmt.Printf("Serving on https://%s\n", listener.Addr())
+		log.Fatal(http.ServeTLS(listener, hub, os.Args[2], os.Args[3]))
 	}
 	fmt.Printf("Serving on http://%s\n", listener.Addr())
 	log.Fatal(http.Serve(listener, hub))
