@@ -43,7 +43,8 @@ class Certificate:
         directory.mkdir()
         self.path, self.key = directory / "app.pem", directory / "app.key"
         command = [needs("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
-        command += ["-nodes", "-days", "2", "-subj", "/CN=app", "-CA", str(authority.path), "-CAkey", str(authority.key)]
+        command += ["-nodes", "-days", "2", "-subj", "/CN=app"]
+        command += ["-CA", str(authority.path), "-CAkey", str(authority.key)]
         command += ["-addext", "basicConstraints=critical,CA:FALSE", "-addext", "extendedKeyUsage=clientAuth"]
         command += ["-out", str(self.path), "-keyout", str(self.key)]
         subprocess.run(command, check=True, capture_output=True)
