@@ -3,12 +3,14 @@
 
 use std::{
     collections::HashSet,
+    io::{self, IoSlice},
     sync::{Arc, Mutex},
     time::Duration,
 };
 
+use bytes::Bytes;
 use petasos_hub::{
-    Closed, Framing, Hub, MemoryTransport, Session, Settings, Wire,
+    Closed, Framing, Hub, MemoryTransport, Seal, Session, Settings, Socket, Wire,
     transport::{Entry, Position, Transport},
 };
 use petasos_protocol::{
@@ -21,7 +23,7 @@ use petasos_protocol::{
     update::{Draft, Update},
 };
 use tokio::{
-    io::{AsyncBufReadExt, BufReader},
+    io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpSocket, TcpStream},
     sync::{Barrier, watch},
 };
@@ -132,10 +134,12 @@ async fn subscribe(hub: Hub, transport: Arc<dyn Transport>, seed: u64, published
     published.joined.send_modify(|joined| *joined += 1);
     let answer = Some(session.cursor().to_owned());
     let mut seen = Seen { seed, matchers, grants, head, cursor, answer, ids: Vec::new(), closed: None };
-    let mut reader = match random.below(3) {
+    let mut reader = match random.below(5) {
         0 => Reader::Session(Box::new(session)),
-        1 => Reader::Socket(carry(session, Framing::Chunked).await),
-        _ => Reader::Socket(carry(session, Framing::UntilClose).await),
+        1 => Reader::Socket(carry(session, Framing::Chunked, false).await),
+        2 => Reader::Socket(carry(session, Framing::UntilClose, false).await),
+        3 => Reader::Socket(carry(session, Framing::Chunked, true).await),
+        _ => Reader::Socket(carry(session, Framing::UntilClose, true).await),
     };
     let lags = random.below(3);
     loop {
@@ -161,7 +165,69 @@ enum Reader {
     /// Polled, as an HTTP library does it.
     Session(Box<Session>),
     /// Off a socket that the hub writes to by itself.
-    Socket(BufReader<TcpStream>),
+    Socket(BufReader<Plain>),
+}
+
+/// What a socket has brought, unsealed.
+type Plain = Box<dyn AsyncRead + Unpin + Send>;
+
+/// Records as TLS has them: each has its length, its number, and bytes that depend on the number. A record that is lost, doubled
+/// or cut fails the test.
+#[derive(Default)]
+struct Records(u32);
+
+/// Many records for what a socket takes at once, so that it takes parts of them.
+const RECORD_BYTES_MAX: usize = 300;
+
+impl Records {
+    fn mask(number: u32, content: &mut [u8]) {
+        content.iter_mut().for_each(|byte| *byte ^= number as u8);
+    }
+
+    fn seal_one(&mut self, mut content: Vec<u8>, sealed: &mut Vec<u8>) {
+        Self::mask(self.0, &mut content);
+        sealed.extend_from_slice(&(content.len() as u16).to_be_bytes());
+        sealed.extend_from_slice(&self.0.to_be_bytes());
+        sealed.extend_from_slice(&content);
+        self.0 += 1;
+    }
+
+    /// The content of the records that come over a socket.
+    fn read(mut socket: TcpStream) -> Plain {
+        let (mut plain, reader) = tokio::io::duplex(RECORD_BYTES_MAX);
+        tokio::spawn(async move {
+            for number in 0.. {
+                let Ok(length) = socket.read_u16().await else { return };
+                assert_eq!(socket.read_u32().await.expect("a number"), number);
+                let mut content = vec![0; length.into()];
+                socket.read_exact(&mut content).await.expect("a whole record");
+                Self::mask(number, &mut content);
+                // A record without content is the end; and nobody may read any more.
+                if content.is_empty() || plain.write_all(&content).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Box::new(reader)
+    }
+}
+
+impl Seal for Records {
+    fn seal(&mut self, plain: &[IoSlice<'_>], sealed: &mut Vec<u8>) -> io::Result<usize> {
+        let content: Vec<u8> =
+            plain.iter().flat_map(|part| part.iter().copied()).take(RECORD_BYTES_MAX).collect();
+        let length = content.len();
+        self.seal_one(content, sealed);
+        Ok(length)
+    }
+
+    fn open(&mut self, _: &mut [u8], _: &mut Vec<u8>) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn end(&mut self, sealed: &mut Vec<u8>) {
+        self.seal_one(Vec::new(), sealed);
+    }
 }
 
 impl Reader {
@@ -189,8 +255,8 @@ impl Reader {
     }
 }
 
-/// Gives a stream to the hub to write it to a socket that holds little.
-async fn carry(session: Session, framing: Framing) -> BufReader<TcpStream> {
+/// Gives a stream to the hub to write it to a socket that holds little, in [`Records`] if it is sealed.
+async fn carry(session: Session, framing: Framing, sealed: bool) -> BufReader<Plain> {
     let (listening, connecting) =
         (TcpSocket::new_v4().expect("a socket"), TcpSocket::new_v4().expect("a socket"));
     listening.set_send_buffer_size(4_096).expect("a size");
@@ -201,9 +267,13 @@ async fn carry(session: Session, framing: Framing) -> BufReader<TcpStream> {
     let (client, accepted) = tokio::join!(connecting.connect(address), listener.accept());
     let socket = accepted.expect("accept").0.into_std().expect("a socket");
     let head = "HTTP\r\n\r\n".into();
-    let wire = Wire { socket: socket.into(), stall_max: None, framing, head, held: Box::new(()) };
-    session.carry(wire).await;
-    let mut reader = BufReader::new(client.expect("connect"));
+    let socket = match sealed {
+        true => Socket::sealed(socket, Box::new(Records::default()), Bytes::new()),
+        false => socket.into(),
+    };
+    session.carry(Wire { socket, stall_max: None, framing, head, held: Box::new(()) }).await;
+    let client = client.expect("connect");
+    let mut reader = BufReader::new(if sealed { Records::read(client) } else { Box::new(client) as Plain });
     let mut head = String::new();
     for expected in ["HTTP\r\n", "\r\n"] {
         head.clear();
@@ -350,7 +420,7 @@ async fn publishers_wait_for_a_crowd_that_is_slow_as_a_whole() {
     let settings = Settings { shards: 1, subscriptions: false, ..Settings::default() };
     let hub = Hub::start(Arc::new(MemoryTransport::new(100)), settings).await.expect("start");
     let mut crowd = Vec::new();
-    for _ in 0..4 {
+    for number in 0..4 {
         let request = SubscribeRequest {
             dialect: Dialect::Legacy,
             matchers: vec![matcher("a")],
@@ -358,7 +428,7 @@ async fn publishers_wait_for_a_crowd_that_is_slow_as_a_whole() {
             multiplex: false,
         };
         let session = hub.subscribe(request, Arc::default(), None).await.expect("subscribe");
-        crowd.push(Reader::Socket(carry(session, Framing::Chunked).await));
+        crowd.push(Reader::Socket(carry(session, Framing::Chunked, number % 2 == 1).await));
     }
     let (count, mut published) = watch::channel(0);
     let begun = Arc::new(Barrier::new(crowd.len() + 1));
