@@ -111,9 +111,10 @@ async def busy(hub: Hub, arguments: argparse.Namespace) -> float:
     return (hub.seconds - seconds) / streams.deliveries * 1e6
 
 
-def certificate(directory: Path) -> None:
-    """Makes cert.pem and key.pem for localhost."""
-    make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+def certificate(directory: Path, *key: str) -> None:
+    """Makes cert.pem and key.pem for localhost; ``key`` is what openssl calls its kind."""
+    make = ["openssl", "req", "-x509", "-nodes"]
+    make += ["-newkey", *(key or ("ec", "-pkeyopt", "ec_paramgen_curve:P-256"))]
     make += ["-keyout", "key.pem", "-out", "cert.pem", "-days", "2", "-subj", "/CN=localhost"]
     make += ["-addext", "subjectAltName=DNS:localhost"]
     subprocess.run(make, cwd=directory, check=True, capture_output=True)

@@ -54,7 +54,11 @@ pub(crate) async fn shake(mut socket: TcpStream, tls: &Tls) -> io::Result<Option
     // rustls gets one record at a time, and none behind the handshake: what it answers to those would be lost with it.
     let mut given = 0;
     loop {
-        let UnbufferedStatus { discard, state } = connection.process_tls_records(&mut received[..given]);
+        let UnbufferedStatus { discard, state } = {
+            // Messages of the client may cost a signature. Without one, rustls only says what comes next.
+            let _turn = if given > 0 { tls.turns().next().await } else { None };
+            connection.process_tls_records(&mut received[..given])
+        };
         let mut is_done = false;
         let mut is_blocked = false;
         match state {
@@ -168,5 +172,60 @@ async fn read(socket: &mut TcpStream, received: &mut Vec<u8>) -> io::Result<()> 
     match read {
         0 => Err(io::ErrorKind::UnexpectedEof.into()),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rcgen::{CertifiedKey, generate_simple_self_signed};
+    use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs, pki_types::ServerName};
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsConnector;
+
+    use super::*;
+    use crate::tls::Certificate;
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let address = listener.local_addr().expect("an address");
+        let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        (client.expect("connect"), accepted.expect("accept").0)
+    }
+
+    #[tokio::test]
+    async fn a_handshake_waits_for_its_turn_and_others_go_on() {
+        let CertifiedKey { cert, signing_key } =
+            generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+        let key = signing_key.serialize_pem();
+        let certificate = Certificate::parse(cert.pem().as_bytes(), key.as_bytes()).expect("a certificate");
+        let tls = Tls::new(vec![certificate]).expect("an offer");
+        let mut roots = RootCertStore::empty();
+        roots.add(cert.der().clone()).expect("a certificate");
+        let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
+        let config = config.with_safe_default_protocol_versions().expect("the versions");
+        let connector =
+            TlsConnector::from(Arc::new(config.with_root_certificates(roots).with_no_client_auth()));
+
+        let mut turns = Vec::new();
+        for _ in 0..tls.turns().available() {
+            turns.push(tls.turns().next().await);
+        }
+        let (client, accepted) = pair().await;
+        let (of_server, of_client) = (tls.clone(), connector.clone());
+        let server = tokio::spawn(async move { shake(accepted, &of_server).await });
+        let name = ServerName::try_from("localhost").expect("a name");
+        let client = tokio::spawn(async move { of_client.connect(name, client).await });
+        // Far more than a handshake takes.
+        let (mut one, mut other) = pair().await;
+        for _ in 0..1_000 {
+            one.write_all(b"x").await.expect("write");
+            other.read_exact(&mut [0]).await.expect("read");
+        }
+        assert!(!server.is_finished() && !client.is_finished());
+        drop(turns);
+        assert!(server.await.expect("no panic").expect("a handshake").is_some());
+        client.await.expect("no panic").expect("a handshake");
     }
 }

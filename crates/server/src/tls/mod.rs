@@ -14,6 +14,7 @@ mod handshake;
 mod offer;
 mod records;
 mod stream;
+mod turns;
 
 pub(crate) use self::handshake::{Shaken, shake};
 pub use self::{

@@ -16,6 +16,7 @@ use super::{
     authorities::ClientAuthorities,
     certificate::Certificate,
     challenge::{Answers, Challenges},
+    turns::Turns,
 };
 
 /// TLS 1.2 and 1.3 with some certificates, as rustls recommends: AEAD ciphers and forward secrecy only, no renegotiation, no
@@ -27,6 +28,7 @@ pub struct Tls {
     config: Arc<RwLock<Arc<ServerConfig>>>,
     certificates: Arc<Certificates>,
     answers: Answers,
+    turns: Arc<Turns>,
 }
 
 /// The certificates, which may be replaced.
@@ -54,7 +56,7 @@ impl Tls {
     pub fn waiting(certificates: Vec<Certificate>) -> Result<Self, TlsError> {
         let certificates = Arc::new(Certificates(RwLock::new(certificates.into())));
         let config = Arc::new(RwLock::new(config(&certificates, None)?));
-        Ok(Self { config, certificates, answers: Answers::default() })
+        Ok(Self { config, certificates, answers: Answers::default(), turns: Arc::default() })
     }
 
     /// The same offer, which also answers challenges of a certification authority (TLS-ALPN-01, RFC 8737).
@@ -85,6 +87,10 @@ impl Tls {
         }
         *self.certificates.0.write().unwrap_or_else(PoisonError::into_inner) = certificates.into();
         Ok(())
+    }
+
+    pub(super) fn turns(&self) -> &Turns {
+        &self.turns
     }
 
     pub(super) fn answers(&self) -> &Answers {
