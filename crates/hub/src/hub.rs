@@ -35,7 +35,10 @@ use crate::{
     },
     health::Health,
     ids,
-    log::transport::{Position, Transport},
+    log::{
+        documents::Documents,
+        transport::{Position, Transport},
+    },
     metrics::{
         node::Metrics,
         outcome::EndReason,
@@ -237,6 +240,11 @@ impl Hub {
     /// Whether subscriptions are announced and listed.
     pub fn tracks_subscriptions(&self) -> bool {
         self.presence.is_some()
+    }
+
+    /// Small documents that all nodes of the log share. `None`: the log is this process's alone.
+    pub fn documents(&self) -> Option<Arc<dyn Documents>> {
+        self.node.transport.documents()
     }
 
     /// Whether it takes updates, as far as is known without asking: false while the transport's backend does not answer

@@ -60,6 +60,7 @@ pub use listing::Subscriptions;
 #[cfg(feature = "conformance")]
 pub use log::conformance;
 pub use log::{
+    documents,
     memory::{self, MemoryTransport},
     registry, transport,
 };

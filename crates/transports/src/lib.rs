@@ -20,6 +20,7 @@
 #[cfg(feature = "durable")]
 mod blocking;
 mod codec;
+mod directory;
 mod dsn;
 #[cfg(feature = "durable")]
 mod durable;
@@ -48,6 +49,7 @@ use std::{io, sync::Arc, time::Duration};
 use petasos_hub::{MemoryTransport, TransportError, transport::Transport};
 use petasos_protocol::topic::HubUrl;
 
+pub use directory::DocumentDirectory;
 pub use dsn::Dsn;
 
 /// The hub's settings for a transport, beside its URL.
@@ -175,6 +177,18 @@ pub async fn probe(dsn: &Dsn) -> Result<(), OpenError> {
         #[cfg(feature = "redis")]
         scheme if scheme.starts_with("redis") => redis::probe(dsn).await,
         _ => Ok(()),
+    }
+}
+
+/// The documents in the directory of a log that processes of one host alone have. `None`: the log is another one.
+pub fn documents_beside(dsn: &Dsn) -> Option<DocumentDirectory> {
+    match dsn.scheme() {
+        #[cfg(feature = "durable")]
+        "durable" | "host" => {
+            let settings = durable::settings::Settings::parse(dsn).ok()?;
+            Some(DocumentDirectory::new(settings.directory.join(format!("{}-documents", settings.name))))
+        }
+        _ => None,
     }
 }
 

@@ -43,6 +43,7 @@ use petasos_protocol::{
 
 use crate::{
     TransportError,
+    log::documents::{DOCUMENT_BYTES_MAX, Documents, NAME_BYTES_MAX, Version},
     log::registry::{Abandoned, Fact, Lease, NodeId, Registry},
     log::transport::{Entry, Extent, Page, Position, Transport},
 };
@@ -102,6 +103,7 @@ pub const CHECKS: &[(&str, Check)] = &[
     ("what a dead node left behind ends once", |s| Box::pin(what_a_dead_node_left_ends_once(s))),
     ("a node that resigns leaves its subscribers to others", |s| Box::pin(a_node_resigns(s))),
     ("a node comes back from the dead", |s| Box::pin(a_node_comes_back(s))),
+    ("nodes share their documents", |s| Box::pin(nodes_share_their_documents(s))),
 ];
 
 async fn an_empty_log_is_empty(subject: &dyn Subject) {
@@ -686,6 +688,71 @@ async fn a_node_comes_back(subject: &dyn Subject) {
     let again = [fact(1, true), fact(2, true)];
     record(registry, node, &again).await;
     assert_eq!(events(&*log).await, events_in(&[&arrivals[0], &arrivals[1], &departure, &again[0]]));
+}
+
+async fn nodes_share_their_documents(subject: &dyn Subject) {
+    let log = subject.transport(10).await;
+    let Some(documents) = log.documents() else { return };
+    let peer = match subject.peer().await {
+        Some(peer) => peer.documents().expect("as the other one"),
+        None => Arc::clone(&documents),
+    };
+    share_documents(&*documents, &*peer).await;
+}
+
+/// Checks what [`Documents`] promise, with the same documents as two nodes have them. There are none yet.
+///
+/// # Panics
+/// If a guarantee does not hold.
+pub async fn share_documents(one: &dyn Documents, other: &dyn Documents) {
+    let load = async |documents: &dyn Documents, name: &str| {
+        let document = documents.load(name).await.expect("load");
+        document.map(|document| (document.bytes, document.version))
+    };
+    let store = async |documents: &dyn Documents, name: &str, bytes: &[u8], expected: Option<Version>| {
+        documents.store(name, bytes, expected).await.expect("store")
+    };
+    assert!(load(one, "a").await.is_none());
+    assert!(store(one, "a", b"x", Some(Version(1))).await.is_none(), "there is no version to replace");
+    let first = store(one, "a", b"first", None).await.expect("there was none");
+    assert_eq!(load(other, "a").await, Some((b"first".to_vec(), first)));
+    assert!(store(other, "a", b"too late", None).await.is_none());
+    let bytes: Vec<u8> = (0..=255).cycle().take(DOCUMENT_BYTES_MAX).collect();
+    let second = store(other, "a", &bytes, Some(first)).await.expect("it is the newest");
+    assert!(second != first && store(one, "a", b"too late", Some(first)).await.is_none());
+    assert_eq!(load(one, "a").await, Some((bytes, second)));
+    store(one, "a", b"", Some(second)).await.expect("it may be empty");
+    assert_eq!(load(other, "a").await.expect("it is there").0, b"");
+    let longest = "a".repeat(NAME_BYTES_MAX);
+    store(one, &longest, b"b", None).await.expect("another one");
+    for wrong in ["", "A", "../a", "1", "a.b", "a*", "a b", &format!("{longest}a")] {
+        assert!(one.load(wrong).await.is_err() && one.store(wrong, b"", None).await.is_err(), "{wrong}");
+    }
+    assert!(one.store("b", &[0; DOCUMENT_BYTES_MAX + 1], None).await.is_err());
+    // Of many that store at once, one alone does in each round.
+    let mut expected = None;
+    for round in 0..5_u8 {
+        let attempts = (0..8_u8).map(|number| {
+            let node = if number % 2 == 0 { one } else { other };
+            async move { node.store("counter", &[round, number], expected).await.expect("store") }
+        });
+        let mut attempts: Vec<_> = attempts.map(Box::pin).collect();
+        let mut stored = Vec::new();
+        std::future::poll_fn(|cx| {
+            attempts.retain_mut(|attempt| match attempt.as_mut().poll(cx) {
+                std::task::Poll::Ready(version) => {
+                    stored.extend(version);
+                    false
+                }
+                std::task::Poll::Pending => true,
+            });
+            if attempts.is_empty() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+        })
+        .await;
+        assert_eq!(stored.len(), 1, "round {round}: {stored:?}");
+        expected = stored.pop();
+        assert_eq!(load(one, "counter").await.map(|(_, version)| version), expected);
+    }
 }
 
 fn subscriber(number: u128) -> SubscriberId {

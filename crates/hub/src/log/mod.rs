@@ -2,6 +2,7 @@
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
+pub mod documents;
 pub mod memory;
 pub mod registry;
 pub mod transport;

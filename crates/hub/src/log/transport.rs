@@ -9,7 +9,11 @@ use std::{
 use async_trait::async_trait;
 use petasos_protocol::{event::EventId, update::Update};
 
-use crate::{TransportError, log::registry::Registry, metrics::histogram::Distribution};
+use crate::{
+    TransportError,
+    log::{documents::Documents, registry::Registry},
+    metrics::histogram::Distribution,
+};
 
 /// A position in the log. Positions are ordered; only the transport that gave one knows more of it.
 ///
@@ -189,6 +193,11 @@ pub trait Transport: Send + Sync + 'static {
     /// Who is subscribed on all nodes that share the log, and on those that did before it was closed. `None`: the log is
     /// this process's alone and ends with it.
     fn registry(&self) -> Option<&dyn Registry> {
+        None
+    }
+
+    /// Small documents that all nodes of the log share. `None`: the log is this process's alone and ends with it.
+    fn documents(&self) -> Option<Arc<dyn Documents>> {
         None
     }
 }

@@ -13,6 +13,7 @@ mod attempts;
 mod census;
 mod chores;
 mod consumer;
+mod documents;
 mod failure;
 mod follower;
 mod index;
@@ -32,6 +33,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use petasos_hub::{
     TransportError,
+    documents::Documents,
     registry::Registry,
     transport::{Extent, Follower, Head, Page, Position, Transport},
 };
@@ -39,8 +41,8 @@ use petasos_protocol::update::Update;
 use tokio::task::JoinSet;
 
 use self::{
-    failure::Failure, follower::NatsFollower, link::Link, log::Log, registry::Subscribers,
-    settings::Settings, streams::Streams, writer::Writer,
+    documents::SharedDocuments, failure::Failure, follower::NatsFollower, link::Link, log::Log,
+    registry::Subscribers, settings::Settings, streams::Streams, writer::Writer,
 };
 use crate::{Dsn, OpenError, Options, retry::Backoff};
 
@@ -149,5 +151,9 @@ impl Transport for NatsTransport {
 
     fn registry(&self) -> Option<&dyn Registry> {
         Some(&self.registry)
+    }
+
+    fn documents(&self) -> Option<Arc<dyn Documents>> {
+        Some(Arc::new(SharedDocuments { log: Arc::clone(&self.log) }))
     }
 }

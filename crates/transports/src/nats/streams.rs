@@ -1,4 +1,5 @@
-//! The three streams of a hub, and what each has to be: the log, the subscribers, the leases of the nodes.
+//! The streams of a hub, and what each has to be: the log, the subscribers, the leases of the nodes, and documents once there
+//! is one.
 
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ pub(super) struct Streams {
     pub(super) log: String,
     pub(super) subscribers: String,
     pub(super) leases: String,
+    pub(super) documents: String,
     /// Subjects of the log, by origin.
     pub(super) updates: String,
     pub(super) events: String,
@@ -41,6 +43,7 @@ impl Streams {
             log: name.clone(),
             subscribers: format!("{name}+subscribers"),
             leases: format!("{name}+leases"),
+            documents: format!("{name}+documents"),
             updates: format!("{name}.updates"),
             events: format!("{name}.events"),
             replicas: settings.replicas,
@@ -56,6 +59,10 @@ impl Streams {
 
     pub(super) fn lease_subject(&self, node: &str) -> String {
         format!("{}.leases.{node}", self.name)
+    }
+
+    pub(super) fn document_subject(&self, document: &str) -> String {
+        format!("{}.documents.{document}", self.name)
     }
 
     /// How many subscription events readers see.
@@ -90,6 +97,13 @@ impl Streams {
         ensure(link, &self.subscribers, wanted).await?;
         self.ensure_leases(link).await?;
         self.ensure_log(link).await
+    }
+
+    /// Makes the stream of documents if it is not there, or checks it.
+    pub(super) async fn ensure_documents(&self, link: &Link) -> Result<(), OpenError> {
+        let subjects = self.document_subject("*");
+        let wanted = self.stream(&self.documents, &[&subjects], 1, Duration::ZERO, DUPLICATES_MIN);
+        ensure(link, &self.documents, wanted).await.map(drop)
     }
 
     /// The server removes a lease that has not been renewed in time. All nodes have the same length: the first one's.

@@ -6,6 +6,7 @@
 
 mod chores;
 mod core;
+mod documents;
 mod failure;
 mod follower;
 mod link;
@@ -25,6 +26,7 @@ use std::sync::{
 use async_trait::async_trait;
 use petasos_hub::{
     TransportError,
+    documents::Documents,
     metrics::Distribution,
     registry::Registry,
     transport::{Extent, Follower, Head, Page, Position, Transport},
@@ -34,11 +36,13 @@ use tokio::{task::JoinSet, time::Instant};
 
 use self::{
     core::Core,
+    documents::SharedDocuments,
     failure::Failure,
     follower::PostgresFollower,
     link::{Connector, Link},
     log::Log,
     registry::Subscribers,
+    schema::Tables,
     settings::Settings,
     writer::{BOUNDS, Batches},
 };
@@ -57,6 +61,7 @@ struct PostgresTransport {
     reader: AtomicUsize,
     followers: Link,
     registry: Subscribers,
+    documents: SharedDocuments,
     /// Aborted with the value.
     _tasks: JoinSet<()>,
 }
@@ -67,6 +72,7 @@ pub(crate) async fn open(dsn: &Dsn, options: &Options) -> Result<Arc<dyn Transpo
     let shown = format!("the log \"{}\" at {dsn}", settings.name);
     let (hub, links) = (options.hub.clone(), READERS + OTHERS);
     let core = Arc::new(Core::new(&settings, shown, hub, &options.retention, links));
+    let document_table = Tables::documents(&settings.name);
     let connector = Arc::new(Connector::new(settings));
     // By hand, so that an error is returned. Links would try again.
     let (_, _, greeting) = connector.connect(false).await?;
@@ -91,9 +97,19 @@ pub(crate) async fn open(dsn: &Dsn, options: &Options) -> Result<Arc<dyn Transpo
     tasks.spawn(task);
     tasks.spawn(chores::trim(Arc::clone(&core), others.clone()));
     tasks.spawn(chores::probe_room(Arc::clone(&core), others.clone()));
+    let documents = SharedDocuments { link: others.clone(), table: document_table };
     let registry = Subscribers { core: Arc::clone(&core), link: others };
     let reader = AtomicUsize::new(0);
-    Ok(Arc::new(PostgresTransport { core, writer, readers, reader, followers, registry, _tasks: tasks }))
+    Ok(Arc::new(PostgresTransport {
+        core,
+        writer,
+        readers,
+        reader,
+        followers,
+        registry,
+        documents,
+        _tasks: tasks,
+    }))
 }
 
 /// Logs in to the database. Changes nothing.
@@ -150,5 +166,9 @@ impl Transport for PostgresTransport {
 
     fn registry(&self) -> Option<&dyn Registry> {
         Some(&self.registry)
+    }
+
+    fn documents(&self) -> Option<Arc<dyn Documents>> {
+        Some(Arc::new(self.documents.clone()))
     }
 }

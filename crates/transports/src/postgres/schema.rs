@@ -50,6 +50,11 @@ impl Tables {
         Self { meta, log, records, leases, channel: name.to_owned(), names, lock }
     }
 
+    /// The table of documents, quoted, of the log of that name. It is made with the first document.
+    pub(super) fn documents(name: &str) -> String {
+        format!("\"{name}_documents\"")
+    }
+
     /// Sets a new session up and makes the tables if they are missing.
     pub(super) async fn prepare(&self, client: &Client, timeout: Duration) -> Result<Greeting, Failure> {
         let row = client

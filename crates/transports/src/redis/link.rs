@@ -139,6 +139,16 @@ impl Link {
         self.attempt(script, arguments, Instant::now() + self.settings.timeout).await
     }
 
+    /// Asks something once that is not of the log.
+    pub(super) async fn ask<T>(
+        &self,
+        question: impl AsyncFnOnce(MultiplexedConnection) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let deadline = Instant::now() + self.settings.timeout;
+        let reads = self.lines(deadline).await?.reads;
+        within(deadline, question(reads)).await.inspect_err(|failure| self.doubt(failure))
+    }
+
     async fn attempt(
         &self,
         script: &Script,

@@ -8,6 +8,7 @@
 //! This transport adds no durability to that of Redis: an update that was acknowledged is as durable as the server's
 //! append-only file and its replicas are set up to be.
 
+mod documents;
 mod endpoint;
 mod failure;
 mod follower;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use petasos_hub::{
     TransportError,
+    documents::Documents,
     metrics::Distribution,
     registry::Registry,
     transport::{Extent, Follower, Head, Page, Position, Transport},
@@ -32,6 +34,7 @@ use petasos_protocol::update::Update;
 use tokio::time;
 
 use self::{
+    documents::SharedDocuments,
     endpoint::Endpoint,
     failure::Failure,
     follower::RedisFollower,
@@ -169,5 +172,9 @@ impl Transport for RedisTransport {
 
     fn registry(&self) -> Option<&dyn Registry> {
         Some(&self.registry)
+    }
+
+    fn documents(&self) -> Option<Arc<dyn Documents>> {
+        Some(Arc::new(SharedDocuments { link: Arc::clone(&self.link) }))
     }
 }

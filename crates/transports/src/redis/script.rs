@@ -30,6 +30,7 @@ scripts! {
     ABANDONED = "log.lua" "leases.lua" "abandoned.lua";
     LIST = "log.lua" "list.lua";
     PROBE = "probe.lua";
+    DOCUMENT = "document.lua";
 }
 
 /// For scripts that take no arguments of their own.
