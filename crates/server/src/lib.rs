@@ -11,6 +11,7 @@ mod connection;
 pub mod fuzzing;
 mod http;
 pub mod metrics;
+mod redirect;
 mod settings;
 mod tls;
 
@@ -29,6 +30,7 @@ pub use self::{
         proxies::Proxies,
         service::Service,
     },
+    redirect::{RedirectPort, Redirection},
     settings::{PublisherCertificate, Settings},
     tls::{
         Answer as ChallengeAnswer, Certificate, CertificateError, Challenges, ClientAuthorities, Tls,

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use http::Request;
+use http::{Request, request::Parts};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
@@ -24,7 +24,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::routes::Admin;
+use super::{answer::AdminAnswer, routes::Admin};
 
 /// A bound socket, not accepting yet.
 pub struct AdminPort {
@@ -84,31 +84,44 @@ impl AdminPort {
     /// Accepts and answers until it is dropped.
     pub async fn serve(self, admin: Admin) {
         let admin = Arc::new(admin);
-        let free = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        let mut silent = VecDeque::<Silent>::new();
-        loop {
-            match self.socket.accept().await {
-                Ok((socket, _)) => {
-                    silent.retain(Silent::is_silent);
-                    if free.available_permits() == 0
-                        && let Some(oldest) = silent.pop_front()
-                    {
-                        oldest.task.abort();
-                    }
-                    let permit = Arc::clone(&free).acquire_owned().await;
-                    let (admin, has_asked) = (Arc::clone(&admin), Arc::<AtomicBool>::default());
-                    let asks = Arc::clone(&has_asked);
-                    let task = tokio::spawn(async move {
-                        // A time-out and an error mean the same: the peer gets no answer.
-                        let _ = timeout(TIME_MAX, answer(socket, &admin, &asks)).await;
-                        drop(permit);
-                    });
-                    silent.push_back(Silent { has_asked, task: task.abort_handle() });
+        serve(self.socket, move |head| {
+            let admin = Arc::clone(&admin);
+            async move { admin.answer(head).await }
+        })
+        .await;
+    }
+}
+
+/// Accepts connections and answers the one request of each, until it is dropped.
+pub(crate) async fn serve<F>(socket: TcpListener, handler: impl Fn(Parts) -> F + Send + Sync + 'static)
+where
+    F: Future<Output = AdminAnswer> + Send + 'static,
+{
+    let handler = Arc::new(handler);
+    let free = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut silent = VecDeque::<Silent>::new();
+    loop {
+        match socket.accept().await {
+            Ok((socket, _)) => {
+                silent.retain(Silent::is_silent);
+                if free.available_permits() == 0
+                    && let Some(oldest) = silent.pop_front()
+                {
+                    oldest.task.abort();
                 }
-                Err(error) => {
-                    tracing::debug!(%error, "a connection of an operator cannot be accepted");
-                    sleep(ACCEPT_PAUSE).await;
-                }
+                let permit = Arc::clone(&free).acquire_owned().await;
+                let (handler, has_asked) = (Arc::clone(&handler), Arc::<AtomicBool>::default());
+                let asks = Arc::clone(&has_asked);
+                let task = tokio::spawn(async move {
+                    // A time-out and an error mean the same: the peer gets no answer.
+                    let _ = timeout(TIME_MAX, answer(socket, &*handler, &asks)).await;
+                    drop(permit);
+                });
+                silent.push_back(Silent { has_asked, task: task.abort_handle() });
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a connection cannot be accepted");
+                sleep(ACCEPT_PAUSE).await;
             }
         }
     }
@@ -127,10 +140,17 @@ impl Silent {
 }
 
 /// Answers the one request of a connection. `has_asked` becomes true when its head is there.
-async fn answer(socket: TcpStream, admin: &Admin, has_asked: &AtomicBool) -> hyper::Result<()> {
+async fn answer<F>(
+    socket: TcpStream,
+    handler: &(impl Fn(Parts) -> F + Send + Sync),
+    has_asked: &AtomicBool,
+) -> hyper::Result<()>
+where
+    F: Future<Output = AdminAnswer> + Send,
+{
     let service = service_fn(async |request: Request<Incoming>| {
         has_asked.store(true, Ordering::Relaxed);
-        Ok::<_, Infallible>(admin.answer(request.into_parts().0).await)
+        Ok::<_, Infallible>(handler(request.into_parts().0).await)
     });
     http1::Builder::new()
         .timer(TokioTimer::new())

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, OnceLock, PoisonError, RwLock},
     time::{Duration, Instant},
 };
 
@@ -38,7 +38,12 @@ pub struct Service {
     requests: Arc<Requests>,
     /// What requests that begin now use.
     current: RwLock<Arc<Context>>,
+    /// What the program finds out beside the hub.
+    further: OnceLock<FurtherCheck>,
 }
+
+/// A check of the program.
+type FurtherCheck = Box<dyn Fn() -> Check + Send + Sync>;
 
 impl Service {
     /// For a running hub.
@@ -49,7 +54,13 @@ impl Service {
             streams: Arc::clone(&context.streams),
             requests: Arc::clone(&context.requests),
             current: RwLock::new(Arc::new(context)),
+            further: OnceLock::new(),
         }
+    }
+
+    /// Has the program find out something more that the hub needs to do its work. The first call counts.
+    pub fn check_further(&self, check: impl Fn() -> Check + Send + Sync + 'static) {
+        let _ = self.further.set(Box::new(check));
     }
 
     /// The hub behind it.
@@ -59,7 +70,8 @@ impl Service {
 
     /// What the hub needs to do its work, each with what was found. It is ready while all of it is met.
     pub fn checks(&self) -> Vec<Check> {
-        self.hub().checks()
+        let further = self.further.get().map(|check| check());
+        self.hub().checks().into_iter().chain(further).collect()
     }
 
     /// The values of all metrics that the hub and its HTTP side know. It waits a tenth of a second at most, for a look at the

@@ -86,7 +86,7 @@ families! {
 
     BUILD_INFO: Info "petasos_build_info" ["version" = "the version of the hub"]
         "The hub that runs";
-    READY: Gauge "petasos_ready" ["check" = "`hub`, `log`, `capacity`, `drain`"]
+    READY: Gauge "petasos_ready" ["check" = "`hub`, `log`, `capacity`, `drain`; with ACME `certificate`"]
         "1 while a condition is met that the hub needs to do its work, else 0";
 
     PUBLISH_SECONDS: Histogram "petasos_publish_seconds" ["result" = "`ok`, `refused` (the request's fault), `failed` (the hub's)"]
@@ -117,6 +117,12 @@ families! {
         "Handshakes of TLS that were completed";
     TLS_HANDSHAKES_FAILED_TOTAL: Counter "petasos_tls_handshakes_failed_total" []
         "Connections that ended before their handshake of TLS: the client left, was slow, broke a rule, or refused the certificate";
+    TLS_CERTIFICATE_EXPIRES_TIMESTAMP_SECONDS: Gauge "petasos_tls_certificate_expires_timestamp_seconds" ["name" = "the first name that the certificate is for; there are 33 certificates at most"]
+        "When a certificate of the hub expires, in seconds since 1970";
+    ACME_ORDERS_TOTAL: Counter "petasos_acme_orders_total" ["outcome" = "`issued`, `failed`"]
+        "Certificates that this node has ordered from the certification authority";
+    ACME_LAST_ORDER_SUCCESSFUL: Gauge "petasos_acme_last_order_successful" []
+        "1 if the last order of a certificate succeeded, of whichever node, or if there was none; else 0";
     REPLAYS_TOTAL: Counter "petasos_replays_total" ["outcome" = "`complete`, `gap` (a part of what followed the cursor was trimmed), `unknown_id` (the log does not hold the cursor: it was trimmed with what followed it, or never published)"]
         "Streams that began with a cursor";
     REPLAYED_UPDATES_TOTAL: Counter "petasos_replayed_updates_total" []

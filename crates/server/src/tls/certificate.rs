@@ -70,6 +70,19 @@ impl Certificate {
         }
     }
 
+    /// One that answers a challenge of a certification authority: it has an extension that nobody else knows (RFC 8737, section 3).
+    /// The key is that of the certificate. Both are in PEM.
+    ///
+    /// # Errors
+    /// As [`Certificate::parse`], but for [`CertificateError::Mismatch`].
+    pub fn for_challenge(certificate: &[u8], key: &[u8]) -> Result<Self, CertificateError> {
+        let own = CertificateDer::from_pem_slice(certificate)
+            .map_err(|error| CertificateError::BadCertificate(error.to_string()))?;
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| CertificateError::NoKey)?;
+        let key = aws_lc_rs::sign::any_supported_type(&key).map_err(|_| CertificateError::BadKey)?;
+        Ok(Self(Arc::new(CertifiedKey::new(vec![own], key))))
+    }
+
     /// Whether it is one for the name of a host, or for its address.
     pub fn is_for(&self, host: &str) -> bool {
         let Ok(name) = ServerName::try_from(host) else { return false };
