@@ -245,11 +245,12 @@ def test_the_hook_and_the_settings_of_the_page_give_a_hub_its_certificate(own, t
 
 
 def test_the_sockets_of_the_page_are_what_systemd_takes(tmp_path):
-    for block, unit in zip(Document("how-to/tls").blocks("ini"), ("petasos.socket", "petasos.service"), strict=True):
+    (block,) = Document("how-to/tls").blocks("ini")
+    for unit in ("petasos.socket", "petasos.service"):
         text = (hubs.ROOT / "deploy" / unit).read_text().replace("/usr/local/bin/petasos", "/bin/true")
         (tmp_path / unit).write_text(text.replace("Type=notify-reload\n", "Type=notify\n"))
-        (tmp_path / f"{unit}.d").mkdir()
-        (tmp_path / f"{unit}.d" / "page.conf").write_text(block)
+    (tmp_path / "petasos.socket.d").mkdir()
+    (tmp_path / "petasos.socket.d" / "page.conf").write_text(block)
     units = [str(tmp_path / unit) for unit in ("petasos.socket", "petasos.service")]
     command = [needs("systemd-analyze"), "verify", *units]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -9,6 +9,9 @@ use listenfd::ListenFd;
 /// The name (`FileDescriptorName=`) of a socket that is not for clients: the port of operators.
 const ADMIN: &str = "admin";
 
+/// The name of a socket for plain HTTP, which is sent on to TLS.
+const REDIRECT: &str = "redirect";
+
 /// The sockets that were passed to this process.
 #[derive(Debug, Default)]
 pub struct Activated {
@@ -16,6 +19,8 @@ pub struct Activated {
     pub listeners: Vec<TcpListener>,
     /// The one with the name `admin`.
     pub admin: Option<TcpListener>,
+    /// The one with the name `redirect`.
+    pub redirect: Option<TcpListener>,
 }
 
 impl Activated {
@@ -38,6 +43,7 @@ impl Activated {
             let Some(listener) = passed.take_tcp_listener(number)? else { continue };
             match name {
                 ADMIN => taken.admin = Some(listener),
+                REDIRECT => taken.redirect = Some(listener),
                 _ => taken.listeners.push(listener),
             }
         }

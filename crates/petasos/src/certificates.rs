@@ -3,15 +3,20 @@
 //! Nothing here opens a socket. A problem names the setting, the file and the remedy, and never a part of a key.
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::SystemTime,
 };
 
 use petasos::{ConfigError, Warning};
 use petasos_protocol::topic::HubUrl;
-use petasos_server::{Certificate, CertificateError, ClientAuthorities, PublisherCertificate};
+use petasos_server::{
+    Certificate, CertificateError, ClientAuthorities, PublisherCertificate, Tls, TlsError,
+    metrics::{Samples, table::TLS_CERTIFICATE_EXPIRES_TIMESTAMP_SECONDS},
+};
 use zeroize::Zeroizing;
 
 /// The files of certificates and keys.
@@ -33,6 +38,87 @@ pub(crate) struct FromFile {
     pub(crate) certificate: Certificate,
 }
 
+/// The certificates that clients may get, from files and by ACME. Clones share them.
+#[derive(Clone)]
+pub(crate) struct Certificates {
+    tls: Tls,
+    parts: Arc<Mutex<Parts>>,
+}
+
+#[derive(Default)]
+struct Parts {
+    from_files: Vec<Certificate>,
+    by_acme: Option<Certificate>,
+}
+
+impl Certificates {
+    /// Of the certificates from files. Empty: clients are refused until there is one by ACME.
+    ///
+    /// # Errors
+    /// If the system gives no random bytes.
+    pub(crate) fn new(from_files: Vec<Certificate>) -> Result<Self, TlsError> {
+        let tls = Tls::waiting(from_files.clone())?;
+        Ok(Self { tls, parts: Arc::new(Mutex::new(Parts { from_files, by_acme: None })) })
+    }
+
+    /// What listeners offer.
+    pub(crate) fn tls(&self) -> &Tls {
+        &self.tls
+    }
+
+    /// Replaces the certificates from files.
+    pub(crate) fn set_from_files(&self, certificates: Vec<Certificate>) {
+        self.parts().from_files = certificates;
+        self.publish();
+    }
+
+    /// Replaces the certificate by ACME.
+    pub(crate) fn set_acme(&self, certificate: Certificate) {
+        self.parts().by_acme = Some(certificate);
+        self.publish();
+    }
+
+    /// Whether there is a certificate.
+    pub(crate) fn is_ready(&self) -> bool {
+        !self.all().is_empty()
+    }
+
+    /// Whether a certificate is for a host.
+    pub(crate) fn is_for(&self, host: &str) -> bool {
+        self.all().iter().any(|certificate| certificate.is_for(host))
+    }
+
+    /// Adds the values of each certificate.
+    pub(crate) fn add(&self, samples: &mut Samples) {
+        let mut names = BTreeMap::new();
+        for certificate in self.all() {
+            let Some(expires) = certificate.expires() else { continue };
+            let name = certificate.name().unwrap_or_default().to_owned();
+            // Of two with one name, the one that expires first is the one to see to.
+            let earliest = names.entry(name).or_insert(expires);
+            *earliest = expires.min(*earliest);
+        }
+        for (name, expires) in names {
+            let since = expires.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            samples.push(&TLS_CERTIFICATE_EXPIRES_TIMESTAMP_SECONDS, &[&name], since.as_secs_f64());
+        }
+    }
+
+    fn all(&self) -> Vec<Certificate> {
+        let parts = self.parts();
+        parts.from_files.iter().chain(&parts.by_acme).cloned().collect()
+    }
+
+    fn publish(&self) {
+        // It is refused only if there is none, and then the former ones stay.
+        let _ = self.tls.set_certificates(self.all());
+    }
+
+    fn parts(&self) -> MutexGuard<'_, Parts> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The settings.
 pub(crate) const TLS_CERT: &str = "tls_cert";
 pub(crate) const TLS_KEY: &str = "tls_key";
@@ -51,11 +137,6 @@ impl TlsOptions {
         !self.certificates.is_empty()
     }
 
-    /// The scheme of the hub's URLs.
-    pub(crate) fn scheme(&self) -> &'static str {
-        if self.is_given() { "https" } else { "http" }
-    }
-
     /// Reads the certificates and their keys. Empty: the hub speaks no TLS.
     ///
     /// # Errors
@@ -68,11 +149,14 @@ impl TlsOptions {
             .collect()
     }
 
-    /// Reads the authorities for clients. `None`: clients are asked for no certificate.
+    /// Reads the authorities for clients. `None`: clients are asked for no certificate. `has_tls`: whether the hub speaks TLS.
     ///
     /// # Errors
     /// The first file that cannot be used, and what to give instead.
-    pub(crate) fn read_client_authorities(&self) -> Result<Option<ClientAuthorities>, ConfigError> {
+    pub(crate) fn read_client_authorities(
+        &self,
+        has_tls: bool,
+    ) -> Result<Option<ClientAuthorities>, ConfigError> {
         let problem = |problem| Err(ConfigError { setting: TLS_CLIENT_CA, problem });
         match self.client_authorities.len() {
             0 if self.client_publish.is_some() => {
@@ -84,9 +168,9 @@ impl TlsOptions {
                 });
             }
             0 => return Ok(None),
-            _ if !self.is_given() => {
+            _ if !has_tls => {
                 return problem(format!(
-                    "clients show certificates over TLS only: give {TLS_CERT} and {TLS_KEY}, or leave out {TLS_CLIENT_CA}"
+                    "clients show certificates over TLS only: give {TLS_CERT} and {TLS_KEY}, or acme_domains, or leave out {TLS_CLIENT_CA}"
                 ));
             }
             files if files > CERTIFICATES_MAX => {
@@ -327,7 +411,7 @@ mod tests {
             (with(true, &[&a, &a_key], None), TLS_CLIENT_CA, "/a.example.key: there is no certificate in it"),
             (with(true, &vec![&a; CERTIFICATES_MAX + 1], None), TLS_CLIENT_CA, "33 files: give 32 at most"),
         ] {
-            let problem = options.read_client_authorities().expect_err("a problem");
+            let problem = options.read_client_authorities(options.is_given()).expect_err("a problem");
             assert_eq!(problem.setting, setting, "{problem}");
             assert!(problem.problem.contains(part), "{part}: {problem}");
         }
@@ -337,7 +421,7 @@ mod tests {
             (with(true, &[&b], enough), PublisherCertificate::Enough),
         ] {
             assert_eq!(options.publisher_certificate(), meaning);
-            let found = options.read_client_authorities().expect("no problem");
+            let found = options.read_client_authorities(options.is_given()).expect("no problem");
             assert_eq!(found.is_some(), meaning != PublisherCertificate::Ignored);
         }
     }

@@ -1,7 +1,7 @@
 //! `petasos check`: what a start would say of the settings, and whether what they name answers. It starts nothing and changes
 //! nothing.
 
-use std::{fmt::Write, time::Duration};
+use std::{env, fmt::Write, time::Duration};
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use petasos::Checked;
@@ -9,9 +9,10 @@ use serde::Serialize;
 use tokio::{net::lookup_host, time::timeout};
 
 use crate::{
+    acme::{ACME_DOMAINS, AcmeOptions},
     certificates::{FromFile, TLS_CERT, day, host},
     prepare::{self, Generated, Prepared},
-    settings::{Address, Source, arguments},
+    settings::{Address, Options, Source, arguments},
 };
 
 /// What to check.
@@ -28,7 +29,19 @@ struct Findings {
     errors: Vec<String>,
     warnings: Vec<Finding>,
     certificates: Vec<OfTls>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    acme: Option<OfAcme>,
     connections: Vec<Connection>,
+}
+
+/// What would be asked of a certification authority. Nobody is asked here.
+#[derive(Serialize)]
+struct OfAcme {
+    domains: Vec<String>,
+    directory: String,
+    challenge: &'static str,
+    /// Where the account and the certificate would be.
+    kept_in: String,
 }
 
 /// A setting that works and is probably not meant.
@@ -107,11 +120,13 @@ async fn find(source: &Source, connects: bool) -> Findings {
         errors: source.problems(),
         warnings: vec![],
         certificates: vec![],
+        acme: None,
         connections: vec![],
     };
     if findings.errors.is_empty() {
         match prepared(source) {
-            Ok((listen, public_host, Prepared { checked, certificates, warnings, .. })) => {
+            Ok((listen, public_host, acme, Prepared { checked, certificates, warnings, .. })) => {
+                findings.acme = acme;
                 let finding = |warning: petasos::Warning| Finding {
                     setting: warning.setting,
                     problem: warning.problem,
@@ -138,8 +153,9 @@ async fn find(source: &Source, connects: bool) -> Findings {
 }
 
 /// What would be started, where it would listen, and the host of the public URL, if that is given.
-fn prepared(source: &Source) -> Result<(Address, Option<String>, Prepared), String> {
+fn prepared(source: &Source) -> Result<(Address, Option<String>, Option<OfAcme>, Prepared), String> {
     let options = source.read()?;
+    let acme = options.acme.is_given().then(|| of_acme(&options)).transpose()?;
     let listen = options.listen.clone();
     let is_public = options.config.http.advertise;
     let public_host = is_public.then(|| host(&options.config.hub.url).to_owned());
@@ -149,7 +165,20 @@ fn prepared(source: &Source) -> Result<(Address, Option<String>, Prepared), Stri
         let problem = "there is no key: the hub makes random ones at each start and prints them".to_owned();
         prepared.warnings.push(petasos::Warning { setting: "publisher_key", problem });
     }
-    Ok((listen, public_host, prepared))
+    Ok((listen, public_host, acme, prepared))
+}
+
+fn of_acme(options: &Options) -> Result<OfAcme, String> {
+    let AcmeOptions { domains, directory, proof, cache, .. } = &options.acme;
+    let log = &options.config.log;
+    let kept_in = match cache.is_none() && log.is_shared() {
+        true => "the store of the log".to_owned(),
+        false => {
+            let place = options.acme.place(log, |name| env::var(name).ok()).map_err(options.explain())?;
+            place.path().display().to_string()
+        }
+    };
+    Ok(OfAcme { domains: domains.clone(), directory: directory.clone(), challenge: proof.name(), kept_in })
 }
 
 async fn try_all(listen: &Address, hub: &Checked) -> Vec<Connection> {
@@ -196,6 +225,13 @@ impl Findings {
                 let _ = write!(text, ", {not}for {host}, the host of public_url");
             }
             text.push('\n');
+        }
+        if let Some(OfAcme { domains, directory, challenge, kept_in }) = &self.acme {
+            let names = domains.join(", ");
+            let _ = writeln!(
+                text,
+                "ok: {ACME_DOMAINS}: {names}: a certificate from {directory} by {challenge}, kept in {kept_in}"
+            );
         }
         for Connection { setting, target, problem, .. } in &self.connections {
             let _ = match problem {

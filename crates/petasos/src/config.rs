@@ -99,6 +99,16 @@ impl Log {
         self.dsn.scheme() == "durable"
     }
 
+    /// Whether several hosts can share the log.
+    pub fn is_shared(&self) -> bool {
+        !["memory", "durable", "host"].contains(&self.dsn.scheme())
+    }
+
+    /// The URL of the log. Its `Display` shows no secrets.
+    pub fn dsn(&self) -> &Dsn {
+        &self.dsn
+    }
+
     /// Whether the log is in a store, and not in the memory of this process.
     pub fn is_stored(&self) -> bool {
         self.dsn.scheme() != "memory"
@@ -241,6 +251,11 @@ impl Checked {
     /// The URL of the hub.
     pub fn url(&self) -> &HubUrl {
         &self.config.hub.url
+    }
+
+    /// Whether the URL of the hub is the one that clients use.
+    pub fn is_public(&self) -> bool {
+        self.config.http.advertise
     }
 
     /// The identifier of the first issuer. Empty if there is none.

@@ -26,16 +26,19 @@ use crate::{
     stop::Signals,
 };
 
+mod acme;
 mod admin;
 mod certificates;
 mod check;
 mod cli;
+mod development;
 mod ending;
 mod failure;
 mod health;
 mod listing;
 mod prepare;
 mod reading;
+mod redirect;
 mod reload;
 mod serve;
 mod settings;

@@ -2,13 +2,15 @@
 
 use std::time::SystemTime;
 
-use petasos::{Checked, Config, IssuerConfig, KeyConfig, Secret, Warning};
+use petasos::{Checked, Config, ConfigError, IssuerConfig, KeyConfig, Secret, Warning};
+use petasos_protocol::topic::HubUrl;
 use petasos_server::ClientAuthorities;
 
 use crate::{
-    certificates::FromFile,
+    certificates::{FromFile, host},
+    development::TLS_DEV,
     failure::Failure,
-    settings::{Address, Options},
+    settings::{Address, HTTPS_PORT, Options},
 };
 
 /// Settings that a hub can start with, or go on with.
@@ -68,10 +70,33 @@ pub(crate) fn hub(mut options: Options, generated: Option<&Generated>) -> Result
     options.admin.check().map_err(options.explain())?;
     options.warnings.extend(options.ending_in_force().warning());
     let certificates = options.tls.read().map_err(options.explain())?;
-    let client_authorities = options.tls.read_client_authorities().map_err(options.explain())?;
+    let client_authorities =
+        options.tls.read_client_authorities(options.has_tls()).map_err(options.explain())?;
     options.config.http.publisher_certificate = options.tls.publisher_certificate();
     let public_url = Some(&options.config.hub.url).filter(|_| options.config.http.advertise);
-    options.warnings.extend(options.tls.warnings(&certificates, public_url, SystemTime::now()));
+    // A host that ACME is asked about needs no certificate from a file.
+    let by_acme = |url: &&HubUrl| !options.acme.domains.iter().any(|domain| domain == host(url));
+    let warnings = options.tls.warnings(&certificates, public_url.filter(by_acme), SystemTime::now());
+    options.warnings.extend(warnings);
+    if options.tls_dev
+        && let Some(other) = options.has_certificates()
+    {
+        let problem =
+            format!("{other} is given, too, and tls_dev is for development alone: leave out one of the two");
+        return Err(options.explain()(ConfigError { setting: TLS_DEV, problem }).into());
+    }
+    if options.tls_dev && !options.listen.is_loopback() {
+        let problem = "other machines reach this hub, and do not trust its certificate: tls_dev is for development, so let the \
+                       hub listen on 127.0.0.1, or give acme_domains or tls_cert instead";
+        options.warnings.push(Warning { setting: TLS_DEV, problem: problem.to_owned() });
+    }
+    if options.redirect.is_some() && !options.has_tls() {
+        let problem = "the hub speaks no TLS, so there is nothing to redirect to: give acme_domains or tls_cert, or leave it out";
+        let wrong = ConfigError { setting: "redirect_listen", problem: problem.to_owned() };
+        return Err(options.explain()(wrong).into());
+    }
+    let from_files: Vec<_> = certificates.iter().map(|each| &each.certificate).collect();
+    options.acme.check(&from_files, options.redirect.is_some()).map_err(options.explain())?;
     let (checked, mut warnings) = check(options, true)?;
     warnings.extend(exposed);
     Ok(Prepared { checked, issuer, certificates, client_authorities, warnings })
@@ -84,10 +109,16 @@ pub(crate) fn hub(mut options: Options, generated: Option<&Generated>) -> Result
 /// The first setting that is wrong, and what to write instead.
 pub(crate) fn check(options: Options, starts: bool) -> Result<(Checked, Vec<Warning>), Failure> {
     let explain = options.explain();
-    let Options { mut config, issuer, listen, tls, mut warnings, .. } = options;
+    let scheme = options.scheme();
+    let Options { mut config, issuer, listen, acme, mut warnings, .. } = options;
+    if let Some(domain) = acme.domains.first().filter(|_| !config.http.advertise) {
+        config.set_public_url(&match listen.port {
+            0 | HTTPS_PORT => format!("https://{domain}/.well-known/mercure"),
+            port => format!("https://{domain}:{port}/.well-known/mercure"),
+        })?;
+    }
     config.exposed = starts && !is_local(&listen, &config);
     if !config.http.advertise {
-        let scheme = tls.scheme();
         config.set_public_url(&match listen.port {
             0 => format!("{scheme}://localhost/.well-known/mercure"),
             port => format!("{scheme}://localhost:{port}/.well-known/mercure"),

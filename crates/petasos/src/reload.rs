@@ -12,7 +12,7 @@ use std::{
 };
 
 use petasos::{metrics::Reloads, notify, telemetry};
-use petasos_server::{Connections, Route, Tls};
+use petasos_server::{Connections, Route};
 use serde::Serialize;
 use serde_json::json;
 use tokio::{
@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use crate::{
-    certificates::{TLS_CERT, TLS_CLIENT_CA, TLS_KEY},
+    certificates::{Certificates, TLS_CERT, TLS_CLIENT_CA, TLS_KEY},
     ending::Ending,
     failure::Failure,
     prepare::{self, Generated, Prepared},
@@ -131,7 +131,7 @@ pub(crate) struct InForce {
     revoke: bool,
     generated: Option<Generated>,
     /// `None`: the hub speaks no TLS, until it is started again.
-    tls: Option<Tls>,
+    certificates: Option<Certificates>,
     refused: Refused,
     reading: Reading,
     /// What a stop that begins later takes its times from.
@@ -153,7 +153,7 @@ impl InForce {
             key_files_interval: options.key_files_interval,
             revoke: options.revoke_on_reload,
             generated,
-            tls: None,
+            certificates: None,
             refused: Refused::default(),
             reading: Reading::new(READ_MAX),
             endings,
@@ -161,8 +161,8 @@ impl InForce {
     }
 
     /// With what the hub offers to clients of TLS.
-    pub(crate) fn with_tls(self, tls: Option<Tls>) -> Self {
-        Self { tls, ..self }
+    pub(crate) fn with_certificates(self, certificates: Option<Certificates>) -> Self {
+        Self { certificates, ..self }
     }
 
     /// Reloads the settings of a hub whenever that is asked for, until the hub stops.
@@ -319,16 +319,14 @@ impl InForce {
         let Prepared { checked, certificates, client_authorities, warnings, .. } = prepared;
         let changed = self.changed(&given, &key_files);
         prepare::log(&warnings);
-        if let Some(tls) = &self.tls
+        if let Some(offer) = &self.certificates
             && [TLS_CERT, TLS_KEY].iter().any(|setting| changed.contains(setting))
         {
-            let certificates = certificates.into_iter().map(|each| each.certificate).collect();
-            // It is refused only if there is none, and a hub that speaks TLS keeps those that it has.
-            let _ = tls.set_certificates(certificates);
+            offer.set_from_files(certificates.into_iter().map(|each| each.certificate).collect());
         }
-        if let Some(tls) = &self.tls
+        if let Some(offer) = &self.certificates
             && changed.contains(&TLS_CLIENT_CA)
-            && let Err(error) = tls.set_client_authorities(client_authorities.as_ref())
+            && let Err(error) = offer.tls().set_client_authorities(client_authorities.as_ref())
         {
             tracing::error!(setting = TLS_CLIENT_CA, %error, "the former authorities stay: reload again");
         }

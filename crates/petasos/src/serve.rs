@@ -1,20 +1,24 @@
 //! A hub as a process: from its settings to its end.
 
-use std::{future::pending, io, time::Duration};
+use std::{future::pending, io, sync::Arc, time::Duration};
 
 use petasos::{
     Checked, IssuerConfig, Secret, activation::Activated, metrics::Program, notify, output::STANDARD_OUTPUT,
     telemetry,
 };
-use petasos_server::{Admin, Listener, Tls};
+use petasos_server::{Admin, Facts, Listener, metrics::Samples};
 use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
+    acme::{self, Keeper, Report},
+    certificates::{Certificates, host},
+    development::Development,
     ending::Ending,
     failure::{Failure, WrongSettings},
     prepare::{self, Generated, Prepared},
+    redirect::ToTls,
     reload::{InForce, Requests},
-    settings::{Options, Source},
+    settings::{HTTPS_PORT, Options, Source},
     start::{Start, Started, relieve},
     stop::Stop,
     token::{self, Mint},
@@ -42,33 +46,62 @@ pub(crate) async fn serve(
     let (takeover, log) = (options.takeover.clone(), options.config.log.clone());
     // Without any key, somebody tries the hub and needs keys. With keys, the hub shows no secret.
     let generated = prepare::lacks_keys(&options).then(Generated::new);
-    let scheme = options.tls.scheme();
+    let (scheme, has_tls) = (options.scheme(), options.has_tls());
+    let is_for_development = options.tls_dev;
+    let (acme, redirect) = (options.acme.clone(), options.redirect.clone());
+    let public_port = (listen.port != HTTPS_PORT).then_some(listen.port);
     let in_force = InForce::new(source, &options, generated.clone(), endings);
     let Prepared { checked, issuer, certificates, client_authorities, warnings } =
         prepare::hub(options, generated.as_ref()).map_err(WrongSettings)?;
     prepare::log(&warnings);
     let certificates: Vec<_> = certificates.into_iter().map(|each| each.certificate).collect();
-    let tls = if certificates.is_empty() { None } else { Some(Tls::new(certificates)?) };
-    if let Some(tls) = &tls {
-        tls.set_client_authorities(client_authorities.as_ref())?;
+    let development = if is_for_development { Some(Development::new()?) } else { None };
+    let certificates: Vec<_> =
+        certificates.into_iter().chain(development.as_ref().map(|made| made.certificate.clone())).collect();
+    let certificates = if has_tls { Some(Certificates::new(certificates)?) } else { None };
+    if let Some(offer) = &certificates {
+        offer.tls().set_client_authorities(client_authorities.as_ref())?;
     }
-    let in_force = in_force.with_tls(tls.clone());
+    let in_force = in_force.with_certificates(certificates.clone());
     let reloads = program.reloads();
-    let facts = program.into_facts(checked.transport());
+    let report = acme.is_given().then(Arc::<Report>::default);
+    let facts = with_certificates(program.into_facts(checked.transport()), &certificates, &report);
+    let public_host = checked.is_public().then(|| host(checked.url()).to_owned());
     let greeting = if generated.is_some() { greeting(&issuer, &checked).await? } else { Vec::new() };
     let wanted = checked.streams_max();
     let token = operators.token.clone();
     let is_exclusive = log.is_exclusive();
-    let start = Start { checked, activated, listen, tls, operators, takeover: takeover.clone(), log };
+    let start = Start {
+        checked,
+        activated,
+        listen,
+        certificates: certificates.clone(),
+        acme: acme.clone(),
+        redirect,
+        operators,
+        takeover: takeover.clone(),
+        log,
+    };
     let started = tokio::select! {
         started = start.run() => started?,
         // Nothing has been acknowledged that could be lost.
         () = stop.asked() => return Ok(()),
     };
     warn_of_open_files(wanted, started.connections.streams_max());
-    let lines = announcement(greeting, &started, scheme);
+    let mut lines = announcement(greeting, &started, scheme);
+    lines.extend(development.iter().flat_map(|made| made.lines(&example(&started))));
     let sockets = started.sockets()?;
-    let Started { connections, listeners, admin_port, predecessor, offer } = started;
+    let Started { connections, listeners, admin_port, redirect_port, acme: shelf, predecessor, offer } =
+        started;
+    let challenges = shelf.as_ref().map(|(_, challenges)| challenges.clone());
+    let keeper = match (shelf, &certificates, &report) {
+        (Some((shelf, challenges)), Some(certificates), Some(report)) => {
+            let (certificates, report) = (certificates.clone(), Arc::clone(report));
+            connections.service().check_further(acme::check(&certificates, &report));
+            Some(Keeper::new(acme, shelf, challenges, certificates, report)?)
+        }
+        _ => None,
+    };
     // It answers as long as the process runs, also while the hub stops.
     let admin_serving = admin_port.map(|port| {
         let admin = Admin::new(&connections, facts, token.as_ref().map(Secret::expose));
@@ -77,6 +110,13 @@ pub(crate) async fn serve(
     let mut serving = JoinSet::new();
     for listener in listeners {
         serving.spawn(listener.serve(connections.clone(), Duration::MAX));
+    }
+    if let (Some(port), Some(offer)) = (redirect_port, certificates) {
+        serving.spawn(port.serve(ToTls { offer, public_host, port: public_port, challenges }));
+    }
+    if let Some(keeper) = keeper {
+        let connections = connections.clone();
+        tokio::spawn(async move { keeper.run(connections.stopping()).await });
     }
     if let (Some(predecessor), Some(path)) = (predecessor, &takeover) {
         relieve(predecessor, path, &connections).await?;
@@ -115,6 +155,26 @@ pub(crate) async fn serve(
     }
 }
 
+/// With the values of certificates.
+fn with_certificates(
+    facts: Facts,
+    certificates: &Option<Certificates>,
+    report: &Option<Arc<Report>>,
+) -> Facts {
+    let Facts { add, .. } = facts;
+    let (certificates, report) = (certificates.clone(), report.clone());
+    let add = Box::new(move |samples: &mut Samples| {
+        add(samples);
+        if let Some(certificates) = &certificates {
+            certificates.add(samples);
+        }
+        if let Some(report) = &report {
+            report.add(samples);
+        }
+    });
+    Facts { add, ..facts }
+}
+
 /// `times`: those that count; `given`: those of the settings.
 fn say_if_shortened(times: Ending, given: Ending) {
     if times.total() < given.total() {
@@ -143,7 +203,15 @@ fn announcement(greeting: Vec<String>, started: &Started, scheme: &str) -> Vec<S
     let serving = addresses.map(|address| format!("Serving on {scheme}://{address}{path}"));
     let admin = started.admin_port.as_ref();
     let admin = admin.map(|port| format!("Metrics, health and status on http://{}", port.address()));
-    greeting.into_iter().chain(serving).chain(admin).collect()
+    let redirect = started.redirect_port.as_ref();
+    let redirect = redirect.map(|port| format!("Redirecting to https from http://{}", port.address()));
+    greeting.into_iter().chain(serving).chain(redirect).chain(admin).collect()
+}
+
+/// A URL of the hub on this machine.
+fn example(started: &Started) -> String {
+    let port = started.listeners.first().map_or(0, |listener| listener.address().port());
+    format!("https://localhost:{port}/healthz")
 }
 
 /// The keys that a hub has made for itself, and a token to try it with.

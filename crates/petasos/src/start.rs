@@ -1,9 +1,10 @@
 //! The start of a hub: its log, its sockets, and the hub that runs already, if it takes over from one.
 
 use std::{
-    io,
+    env, io,
     net::TcpListener,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use petasos::{
@@ -12,10 +13,16 @@ use petasos::{
     deadline::STOP_MAX,
     takeover::{Offer, Predecessor, SOCKETS_MAX, Sockets, is_offered},
 };
-use petasos_server::{AdminPort, Connections, Listener, Tls};
-use tokio::time::timeout;
+use petasos_server::{AdminPort, Connections, Listener, RedirectPort};
+use tokio::{task::spawn_blocking, time::timeout};
 
-use crate::{admin::AdminOptions, failure::Failure, settings::Address};
+use crate::{
+    acme::{AcmeOptions, Challenges, Shelf},
+    admin::AdminOptions,
+    certificates::Certificates,
+    failure::Failure,
+    settings::Address,
+};
 
 /// What a hub starts with.
 pub(crate) struct Start {
@@ -23,8 +30,11 @@ pub(crate) struct Start {
     /// The sockets of the service manager.
     pub(crate) activated: Activated,
     pub(crate) listen: Address,
-    /// What the sockets for clients speak, wherever they come from. `None`: no TLS.
-    pub(crate) tls: Option<Tls>,
+    /// What the sockets for clients offer, wherever they come from. `None`: no TLS.
+    pub(crate) certificates: Option<Certificates>,
+    pub(crate) acme: AcmeOptions,
+    /// Where plain HTTP is sent on to TLS.
+    pub(crate) redirect: Option<Address>,
     pub(crate) operators: AdminOptions,
     /// Where hubs take over from each other.
     pub(crate) takeover: Option<PathBuf>,
@@ -36,6 +46,9 @@ pub(crate) struct Started {
     pub(crate) connections: Connections,
     pub(crate) listeners: Vec<Listener>,
     pub(crate) admin_port: Option<AdminPort>,
+    pub(crate) redirect_port: Option<RedirectPort>,
+    /// What the nodes share about their certificate, and how they answer the authority, if there is one.
+    pub(crate) acme: Option<(Shelf, Challenges)>,
     /// The hub that runs, and waits to be relieved.
     pub(crate) predecessor: Option<Predecessor>,
     /// For the next hub. Nobody finds it before it is published.
@@ -48,7 +61,8 @@ impl Start {
     /// # Errors
     /// What cannot be used, and what to change.
     pub(crate) async fn run(self) -> Result<Started, Failure> {
-        let Self { checked, activated, listen, tls, operators, takeover, log } = self;
+        let Self { checked, activated, listen, certificates, acme, redirect, operators, takeover, log } =
+            self;
         let predecessor = match &takeover {
             Some(path) => find_predecessor(path, &log).await?,
             None => None,
@@ -56,6 +70,12 @@ impl Start {
         let offer =
             takeover.as_deref().map(Offer::new).transpose().map_err(|error| wrong_takeover(&error))?;
         let connections = checked.start().await?;
+        let acme = shelf(&acme, &log, &connections).await?;
+        let tls = certificates.map(|offer| match &acme {
+            Some((_, challenges)) => offer.tls().clone().with_challenges(Arc::new(challenges.clone())),
+            None => offer.tls().clone(),
+        });
+        let redirect_port = redirect_port(activated.redirect, redirect.as_ref()).await?;
         let listeners = listeners(activated.listeners, predecessor.as_ref(), &listen).await?;
         if offer.is_some() && listeners.len() >= SOCKETS_MAX {
             return Err(format!(
@@ -72,7 +92,7 @@ impl Start {
         let admin_socket = predecessor.as_ref().and_then(|hub| hub.admin.as_ref());
         let admin_socket = admin_socket.map(TcpListener::try_clone).transpose()?.or(activated.admin);
         let admin_port = operators.port(admin_socket).await?;
-        Ok(Started { connections, listeners, admin_port, predecessor, offer })
+        Ok(Started { connections, listeners, admin_port, redirect_port, acme, predecessor, offer })
     }
 }
 
@@ -85,6 +105,65 @@ impl Started {
         let listeners = self.listeners.iter().map(Listener::duplicate).collect::<io::Result<_>>()?;
         let admin = self.admin_port.as_ref().map(AdminPort::duplicate).transpose()?;
         Ok(Sockets { listeners, admin })
+    }
+}
+
+/// Where the account and certificates are, if there is an authority.
+async fn shelf(
+    acme: &AcmeOptions,
+    log: &Log,
+    connections: &Connections,
+) -> Result<Option<(Shelf, Challenges)>, Failure> {
+    if !acme.is_given() {
+        return Ok(None);
+    }
+    let shared = connections.service().hub().documents().filter(|_| acme.cache.is_none());
+    let documents = match shared {
+        Some(shared) => shared,
+        None => {
+            let directory = acme.place(log, |name| env::var(name).ok())?;
+            let prepared = directory.clone();
+            spawn_blocking(move || prepared.prepare()).await?.map_err(|error| {
+                format!(
+                    "acme_cache: {} cannot be written to: {error}: give another directory",
+                    directory.path().display()
+                )
+            })?;
+            Arc::new(directory)
+        }
+    };
+    let shelf = Shelf::new(documents, acme);
+    let challenges = Challenges::new(shelf.clone(), &acme.domains);
+    Ok(Some((shelf, challenges)))
+}
+
+/// The port of plain HTTP, if there is one.
+async fn redirect_port(
+    passed: Option<TcpListener>,
+    listen: Option<&Address>,
+) -> Result<Option<RedirectPort>, Failure> {
+    match (passed, listen) {
+        (Some(passed), _) => Ok(Some(RedirectPort::from_std(passed)?)),
+        (None, Some(listen)) => match RedirectPort::bind(&listen.host, listen.port).await {
+            Ok(port) => Ok(Some(port)),
+            Err(error) => Err(format!(
+                "redirect_listen: cannot listen on {listen}: {error}: {}",
+                remedy(listen, &error)
+            )
+            .into()),
+        },
+        (None, None) => Ok(None),
+    }
+}
+
+/// What to do about a port that cannot be listened on.
+fn remedy(listen: &Address, error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied if listen.port < 1024 => {
+            "let the hub use ports below 1024 (AmbientCapabilities=CAP_NET_BIND_SERVICE in a systemd unit), or choose \
+             another port"
+        }
+        _ => "choose another address",
     }
 }
 
@@ -161,7 +240,7 @@ async fn listeners(
         }
         None => {
             let listener = Listener::bind(&listen.host, listen.port).await.map_err(|error| {
-                format!("cannot listen on {listen}: {error}: choose another address with --listen")
+                format!("cannot listen on {listen}: {error}: {} with --listen", remedy(listen, &error))
             })?;
             return Ok(vec![listener]);
         }

@@ -18,7 +18,12 @@ use petasos::{Config, ConfigError, IssuerConfig, Warning};
 use petasos_protocol::event::EventType;
 use petasos_server::Origins;
 
-use crate::{admin::AdminOptions, certificates::TlsOptions, ending::Ending};
+use crate::{
+    acme::{ACME_DOMAINS, AcmeOptions},
+    admin::AdminOptions,
+    certificates::{TLS_CERT, TlsOptions},
+    ending::Ending,
+};
 
 pub(crate) use self::{
     key_files::KeyFile,
@@ -34,6 +39,11 @@ pub(crate) struct Options {
     pub(crate) issuer: IssuerConfig,
     pub(crate) listen: Address,
     pub(crate) tls: TlsOptions,
+    pub(crate) acme: AcmeOptions,
+    /// Whether the hub makes its own certificate, for this machine.
+    pub(crate) tls_dev: bool,
+    /// Where plain HTTP is sent on to TLS.
+    pub(crate) redirect: Option<Address>,
     pub(crate) admin: AdminOptions,
     pub(crate) ending: Ending,
     /// Where a hub that starts finds the one that it takes over from.
@@ -70,6 +80,9 @@ impl Default for Options {
             issuer: IssuerConfig::default(),
             listen: Address { host: "0.0.0.0".to_owned(), port: 5500 },
             tls: TlsOptions::default(),
+            acme: AcmeOptions::default(),
+            tls_dev: false,
+            redirect: None,
             admin: AdminOptions::default(),
             ending: Ending::default(),
             takeover: None,
@@ -157,8 +170,37 @@ impl Options {
     pub(crate) fn fill(mut self, given: Given) -> Result<Self, String> {
         match self.problems(&given).into_iter().next() {
             Some(problem) => Err(problem),
-            None => Ok(Self { given, ..self }),
+            None => {
+                self.listen_for_acme(given.contains_key(LISTEN));
+                Ok(Self { given, ..self })
+            }
         }
+    }
+
+    /// The port at which clients and the authority look for a name, unless another one is given.
+    fn listen_for_acme(&mut self, is_given: bool) {
+        if self.acme.is_given() && !is_given {
+            self.listen.port = HTTPS_PORT;
+        }
+    }
+
+    /// Whether the hub speaks TLS.
+    pub(crate) fn has_tls(&self) -> bool {
+        self.tls.is_given() || self.acme.is_given() || self.tls_dev
+    }
+
+    /// The setting that says where certificates come from, if there is one.
+    pub(crate) fn has_certificates(&self) -> Option<&'static str> {
+        match (self.tls.is_given(), self.acme.is_given()) {
+            (true, _) => Some(TLS_CERT),
+            (_, true) => Some(ACME_DOMAINS),
+            _ => None,
+        }
+    }
+
+    /// The scheme of the hub's URLs.
+    pub(crate) fn scheme(&self) -> &'static str {
+        if self.has_tls() { "https" } else { "http" }
     }
 
     /// Sets what was given, in the order of the table, and returns what is wrong.
@@ -193,6 +235,12 @@ impl Options {
         }
     }
 }
+
+/// The setting that says where the hub listens.
+const LISTEN: &str = "listen";
+
+/// Of URLs without a port.
+pub(crate) const HTTPS_PORT: u16 = 443;
 
 /// A value that a flag or an environment variable gives.
 fn outside_file(

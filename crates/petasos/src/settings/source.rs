@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use crate::certificates::TLS_CERT;
+use crate::{acme::ACME_DOMAINS, certificates::TLS_CERT, development::TLS_DEV};
 
-use super::{Address, Given, Options, SETTINGS, Value, file, outside_file};
+use super::{Address, Given, LISTEN, Options, SETTINGS, Value, file, outside_file};
 
 /// Where the settings of a process come from.
 #[derive(Default)]
@@ -46,22 +46,24 @@ impl Source {
     /// # Errors
     /// The address is wrong: where it was given, and what to write instead.
     pub(crate) fn listen(&self) -> Result<Listens, String> {
-        const ADDRESS: &str = "listen";
-        const KEYS: [&str; 2] = [ADDRESS, TLS_CERT];
+        const KEYS: [&str; 4] = [LISTEN, TLS_CERT, ACME_DOMAINS, TLS_DEV];
         let (mut options, mut warning) = (self.base(), None);
+        let mut is_given = false;
         for setting in SETTINGS.iter().filter(|setting| KEYS.contains(&setting.key)) {
             let value = outside_file(setting, &self.flags, &self.environment).or_else(|| {
                 let (text, problem) = file::find(self.file.as_deref()?, setting.key);
-                if setting.key == ADDRESS {
+                if setting.key == LISTEN {
                     warning = problem;
                 }
                 text.map(|(text, place)| Value { text, place })
             });
             if let Some(Value { text, place }) = value {
                 (setting.set)(&mut options, &text).map_err(|problem| format!("{place}: {problem}"))?;
+                is_given |= setting.key == LISTEN;
             }
         }
-        Ok(Listens { has_tls: options.tls.is_given(), address: options.listen, warning })
+        options.listen_for_acme(is_given);
+        Ok(Listens { has_tls: options.has_tls(), address: options.listen, warning })
     }
 
     /// Everything that is wrong with single settings, each with where it was given and what to write instead.

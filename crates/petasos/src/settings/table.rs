@@ -5,7 +5,7 @@
 use petasos::{Log, Secret, cookie_name, origins, publish_origins, telemetry};
 use petasos_server::Proxies;
 
-use crate::admin::AdminListen;
+use crate::{acme::Proof, admin::AdminListen};
 
 use super::{
     Options,
@@ -92,7 +92,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         HUB,
         "public_url",
         Text("URL"),
-        "http://localhost:PORT/.well-known/mercure, https with tls_cert",
+        "http://localhost:PORT/.well-known/mercure, https with tls_cert; with acme_domains the first name",
         "The hub's URL as clients see it; its path is where the hub answers",
         |options, text| options.config.set_public_url(text)
     )
@@ -138,6 +138,117 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "needed, as without this setting: a publisher needs a client certificate beside its token; enough: one with a certificate needs no token, and may publish on every topic",
         |options, text| store(&mut options.tls.client_publish, publisher_certificate(text).map(Some))
     ),
+    setting!(
+        TLS,
+        "acme_domains",
+        List("NAME"),
+        "",
+        "Names of this hub, for which it gets a certificate from a certification authority (ACME), and renews it in time; listen is then 0.0.0.0:443 unless it is given",
+        |options, text| {
+            options.acme.domains = list(text);
+            Ok(())
+        }
+    )
+    .needs_restart(),
+    setting!(
+        TLS,
+        "acme_email",
+        Text("ADDRESS"),
+        "",
+        "Where the authority writes to about the account",
+        |options, text| {
+            options.acme.email = Some(text.to_owned());
+            Ok(())
+        }
+    )
+    .needs_restart(),
+    setting!(
+        TLS,
+        "acme_directory",
+        Text("URL"),
+        "https://acme-v02.api.letsencrypt.org/directory",
+        "The authority: the URL of its ACME directory",
+        |options, text| {
+            text.clone_into(&mut options.acme.directory);
+            Ok(())
+        }
+    )
+    .needs_restart(),
+    setting!(
+        TLS,
+        "acme_ca",
+        Text("PATH"),
+        "",
+        "A PEM file with the certificate that a private authority's own one is signed with",
+        |options, text| {
+            options.acme.ca = Some(text.into());
+            Ok(())
+        }
+    )
+    .needs_restart(),
+    setting!(
+        TLS,
+        "acme_challenge",
+        Text("KIND"),
+        "tls-alpn-01",
+        "How the authority sees that a name leads here: tls-alpn-01, at port 443; http-01, at port 80, with redirect_listen",
+        |options, text| store(&mut options.acme.proof, Proof::parse(text))
+    )
+    .needs_restart(),
+    setting!(
+        TLS,
+        "acme_cache",
+        Text("PATH"),
+        "",
+        "A directory for the account, certificates and their keys, instead of the log's store",
+        |options, text| {
+            options.acme.cache = Some(text.into());
+            Ok(())
+        }
+    )
+    .needs_restart(),
+    setting!(
+        TLS,
+        "acme_eab_key_id",
+        Text("ID"),
+        "",
+        "An account that you have at the authority (external account binding): its key identifier",
+        |options, text| {
+            options.acme.eab_key_id = Some(text.to_owned());
+            Ok(())
+        }
+    )
+    .needs_restart(),
+    setting!(
+        TLS,
+        "acme_eab_key",
+        Kind::Secret("KEY"),
+        "",
+        "The key of that account, in base64url",
+        |options, text| {
+            options.acme.eab_key = Some(Secret::new(text));
+            Ok(())
+        }
+    )
+    .needs_restart(),
+    setting!(
+        TLS,
+        "tls_dev",
+        Switch,
+        "false",
+        "For development: TLS with a certificate for localhost, 127.0.0.1 and ::1, signed by an authority of this machine's user",
+        |options, text| store(&mut options.tls_dev, switch(text))
+    )
+    .needs_restart(),
+    setting!(
+        TLS,
+        "redirect_listen",
+        Text("HOST:PORT"),
+        "",
+        "Address and port for plain HTTP, such as 0.0.0.0:80: it sends browsers to the same address with https, and answers http-01",
+        |options, text| store(&mut options.redirect, text.parse().map(Some))
+    )
+    .needs_restart(),
     setting!(
         HUB,
         "compat",

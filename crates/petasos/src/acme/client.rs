@@ -1,0 +1,125 @@
+//! HTTP to the authority: over TLS only, each answer within its time and its length.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{self, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
+use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs, pki_types::CertificateDer};
+use tokio::time::timeout;
+
+/// A client of one authority. Clones share it.
+#[derive(Clone)]
+pub(super) struct Client {
+    inner: legacy::Client<HttpsConnector<HttpConnector>, BodyWrapper<Bytes>>,
+    /// When the authority wants to be asked again that was asked too much, as it has said last.
+    asked_for: Arc<Mutex<Option<SystemTime>>>,
+}
+
+/// The longest answer: a chain of certificates is far shorter.
+const BYTES_MAX: usize = 1024 * 1024;
+
+/// How long an answer may take.
+const TIME_MAX: Duration = Duration::from_secs(30);
+
+/// Authorities ask for a name with a version.
+const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("petasos/", env!("CARGO_PKG_VERSION")));
+
+impl Client {
+    /// `roots`: the certificates that the authority's own one must be signed with, instead of those that the system believes.
+    ///
+    /// # Errors
+    /// In words, if there are none that can be used.
+    pub(super) fn new(roots: Option<Vec<CertificateDer<'static>>>) -> Result<Self, String> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let config = ClientConfig::builder_with_provider(provider);
+        let config = config.with_safe_default_protocol_versions().map_err(|error| error.to_string())?;
+        let config = match roots {
+            Some(roots) => {
+                let mut store = RootCertStore::empty();
+                for root in roots {
+                    store.add(root).map_err(|error| format!("acme_ca: {error}"))?;
+                }
+                config.with_root_certificates(store)
+            }
+            None => config.with_native_roots().map_err(|error| {
+                format!(
+                    "this system's root certificates cannot be read ({error}): install them, or name them with \
+                     SSL_CERT_FILE"
+                )
+            })?,
+        };
+        let connector = HttpsConnectorBuilder::new().with_tls_config(config.with_no_client_auth());
+        let inner = legacy::Client::builder(TokioExecutor::new());
+        let inner = inner.build(connector.https_only().enable_http1().build());
+        Ok(Self { inner, asked_for: Arc::default() })
+    }
+
+    /// When the authority wants to be asked again, if it has said so since the last call.
+    pub(super) fn take_asked_for(&self) -> Option<SystemTime> {
+        self.asked_for.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    async fn exchange(self, mut request: Request<BodyWrapper<Bytes>>) -> Result<BytesResponse, Error> {
+        request.headers_mut().insert(header::USER_AGENT, USER_AGENT);
+        let other = |error: String| Error::Other(error.into());
+        let host = request.uri().authority().map(ToString::to_string).unwrap_or_default();
+        let answer = self.inner.request(request).await;
+        let answer = answer.map_err(|error| other(format!("{host}: {}", with_causes(&error))))?;
+        let (parts, body) = answer.into_parts();
+        let is_busy = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE];
+        if is_busy.contains(&parts.status)
+            && let Some(time) = parts.headers.get(header::RETRY_AFTER).and_then(retry_after)
+        {
+            *self.asked_for.lock().unwrap_or_else(PoisonError::into_inner) = Some(time);
+        }
+        let body = Limited::new(body, BYTES_MAX).collect().await;
+        let body = body.map_err(|error| other(format!("{host}: {error}")))?.to_bytes();
+        Ok(BytesResponse::from(Response::from_parts(parts, Full::new(body))))
+    }
+}
+
+impl HttpClient for Client {
+    fn request(
+        &self,
+        request: Request<BodyWrapper<Bytes>>,
+    ) -> Pin<Box<dyn Future<Output = Result<BytesResponse, Error>> + Send>> {
+        let exchange = timeout(TIME_MAX, self.clone().exchange(request));
+        Box::pin(async {
+            exchange
+                .await
+                .unwrap_or_else(|_| Err(Error::Other("the authority does not answer in time".into())))
+        })
+    }
+}
+
+/// A time, or seconds from now (RFC 9110, section 10.2.3).
+fn retry_after(value: &HeaderValue) -> Option<SystemTime> {
+    let text = value.to_str().ok()?.trim();
+    match text.parse() {
+        Ok(seconds) => SystemTime::now().checked_add(Duration::from_secs(seconds)),
+        Err(_) => httpdate::parse_http_date(text).ok(),
+    }
+}
+
+/// An error and what has caused it, in one line.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,325 @@
+//! The task that keeps a certificate: it takes up the one that is kept, orders when that is due and nobody else does, and waits.
+//!
+//! Nothing that fails here ends a connection: the certificate that is there goes on.
+
+use std::{
+    cmp,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use petasos_hub::documents::Version;
+use petasos_server::Certificate;
+use tokio::time::{sleep, timeout};
+use uuid::Uuid;
+
+use crate::certificates::Certificates;
+
+use super::{
+    authority::{Authority, Begun},
+    challenges::{Challenges, FRESH},
+    options::AcmeOptions,
+    report::Report,
+    schedule::{Lifetime, Window, next_attempt},
+    shelf::{Course, Lease, Shelf, ShelfError, millis},
+};
+
+/// Keeps the certificate of a hub.
+pub(crate) struct Keeper {
+    authority: Authority,
+    shelf: Shelf,
+    challenges: Challenges,
+    offer: Certificates,
+    report: Arc<Report>,
+    /// A random text.
+    node: String,
+    current: Option<Current>,
+}
+
+/// The certificate that is offered.
+struct Current {
+    certificate: Certificate,
+    version: Version,
+    lifetime: Option<Lifetime>,
+    taken_up_at: SystemTime,
+    advice: Option<Window>,
+    /// When the authority is asked for its advice.
+    ask_at: SystemTime,
+    /// Where in a window of renewals this node stands, from 0 to 1.
+    random: f64,
+}
+
+/// How often a node looks whether another one has renewed the certificate: between this and twice as long.
+const LOOK: Duration = Duration::from_secs(30);
+
+/// How often it looks while another node orders, or while it has no certificate.
+const LOOK_SOON: Duration = Duration::from_secs(1);
+
+/// A node that orders has this time, and after it another one may. An order takes some seconds.
+const LEASE: Duration = Duration::from_secs(150);
+const ORDER_MAX: Duration = Duration::from_secs(140);
+
+/// How often the authority is asked for its advice when to renew, whatever it says itself.
+const ADVICE_MIN: Duration = Duration::from_secs(3600);
+const ADVICE_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// The longest pause after an order that has succeeded.
+const PAUSE_MAX: Duration = Duration::from_secs(3600);
+
+/// When a certificate is renewed that does not say in a known form how long it counts.
+const UNKNOWN_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// How long it may take to say that nothing is ordered any more, when the hub stops.
+const RELEASE_MAX: Duration = Duration::from_secs(1);
+
+impl Keeper {
+    /// # Errors
+    /// In words, if no authority could be asked.
+    pub(crate) fn new(
+        options: AcmeOptions,
+        shelf: Shelf,
+        challenges: Challenges,
+        offer: Certificates,
+        report: Arc<Report>,
+    ) -> Result<Self, String> {
+        let authority = Authority::new(options, shelf.clone())?;
+        Ok(Self {
+            authority,
+            shelf,
+            challenges,
+            offer,
+            report,
+            node: Uuid::new_v4().to_string(),
+            current: None,
+        })
+    }
+
+    /// Keeps the certificate until `stopping`.
+    pub(crate) async fn run(mut self, stopping: impl Future<Output = ()>) {
+        let mut stopping = std::pin::pin!(stopping);
+        loop {
+            let pause = tokio::select! {
+                pause = self.turn() => pause,
+                () = &mut stopping => break,
+            };
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = &mut stopping => return,
+            }
+        }
+        // It may have ordered just now.
+        let _ = timeout(RELEASE_MAX, self.release()).await;
+    }
+
+    /// Does what is due, and answers how long nothing is.
+    async fn turn(&mut self) -> Duration {
+        match self.try_turn().await {
+            Ok(pause) => pause,
+            Err(error) => {
+                tracing::warn!(%error, "the certificate that is kept cannot be looked for: the one that is there goes on");
+                self.report.set_problem(Some(error.to_string()));
+                LOOK.mul_f64(1.0 + random())
+            }
+        }
+    }
+
+    async fn try_turn(&mut self) -> Result<Duration, ShelfError> {
+        self.take_up().await?;
+        self.ask_advice().await;
+        let now = SystemTime::now();
+        let due = self.due();
+        let (course, version) = self.shelf.course().await?;
+        self.report.set_problem(course.problem.clone());
+        let look = LOOK.mul_f64(1.0 + random());
+        let until = |time: SystemTime| time.duration_since(now).unwrap_or_default();
+        if due > now {
+            return Ok(cmp::min(look, until(due)));
+        }
+        let soon = if self.is_usable(now) { LOOK_SOON * 2 } else { LOOK_SOON };
+        if course.is_taken(&self.node, now) {
+            return Ok(soon);
+        }
+        if course.next_attempt() > now {
+            return Ok(cmp::min(look, until(course.next_attempt()).max(LOOK_SOON)));
+        }
+        let lease = Lease { node: self.node.clone(), ends: millis(now + LEASE) };
+        let taken = Course { lease: Some(lease), ..course };
+        let Some(version) = self.shelf.set_course(&taken, version).await? else { return Ok(soon) };
+        // Another node may have ordered between the two looks.
+        self.take_up().await?;
+        if self.due() > SystemTime::now() {
+            self.release().await?;
+            return Ok(Duration::ZERO);
+        }
+        self.order(taken, version).await?;
+        Ok(Duration::ZERO)
+    }
+
+    /// Orders a certificate. What comes of it is written down.
+    async fn order(&mut self, taken: Course, version: Version) -> Result<(), ShelfError> {
+        let ordered = timeout(ORDER_MAX, self.try_order(&taken, version)).await;
+        let (problem, again_at) = match ordered {
+            Ok(Ok(())) => {
+                self.challenges.set(Vec::new()).await;
+                self.take_up().await?;
+                let now = SystemTime::now();
+                if self.due() > now {
+                    self.report.issued();
+                    // Whatever the authority advises then.
+                    let not_before = millis(now + self.pause_after_order());
+                    return self.settle(Course { not_before, ..Course::default() }).await;
+                }
+                // Else it would order again and again.
+                let problem =
+                    "the new certificate would have to be renewed already: set the clock of this machine";
+                (problem.to_owned(), None)
+            }
+            Ok(Err(NotOrdered::Lost)) => return Ok(()),
+            Ok(Err(NotOrdered::Refused(problem, again_at))) => (problem, again_at),
+            Err(_) => ("the authority took too long".to_owned(), None),
+        };
+        let (now, failures) = (SystemTime::now(), taken.failures.saturating_add(1));
+        let next = next_attempt(now, failures, again_at, random());
+        let shown = humantime::format_duration(Duration::from_secs(
+            next.duration_since(now).unwrap_or_default().as_secs(),
+        ));
+        match self.is_usable(now) {
+            true => tracing::warn!(
+                setting = "acme_domains",
+                "the certificate was not renewed, and the one that is there goes on; the next attempt is in {shown}: {problem}"
+            ),
+            false => tracing::error!(
+                setting = "acme_domains",
+                "there is no certificate, so clients are refused; the next attempt is in {shown}: {problem}"
+            ),
+        }
+        self.report.failed(problem.clone());
+        self.challenges.set(Vec::new()).await;
+        let not_before = millis(next);
+        self.settle(Course { failures, not_before, problem: Some(problem), ..Course::default() }).await
+    }
+
+    async fn try_order(&mut self, taken: &Course, version: Version) -> Result<(), NotOrdered> {
+        let replaced = self.current.as_ref().map(|current| &current.certificate);
+        let begun: Begun = self.authority.begin(replaced).await?;
+        let challenges = begun.challenges.clone();
+        // Before the authority is told, so that every node that it asks can answer.
+        let course = Course { challenges: challenges.clone(), ..taken.clone() };
+        if self.shelf.set_course(&course, Some(version)).await?.is_none() {
+            return Err(NotOrdered::Lost);
+        }
+        self.challenges.set(challenges).await;
+        // A node that has looked just now finds them by then.
+        sleep(FRESH).await;
+        let issued = self.authority.finish(begun).await?;
+        self.shelf.keep_certificate(&issued).await?;
+        Ok(())
+    }
+
+    /// Writes a course down, unless another node has the lease.
+    async fn settle(&self, course: Course) -> Result<(), ShelfError> {
+        loop {
+            let (found, version) = self.shelf.course().await?;
+            if found.lease.as_ref().is_none_or(|lease| lease.node != self.node) {
+                return Ok(());
+            }
+            if self.shelf.set_course(&course, version).await?.is_some() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Says that this node does not order.
+    async fn release(&self) -> Result<(), ShelfError> {
+        let (course, _) = self.shelf.course().await?;
+        self.settle(Course { lease: None, challenges: Vec::new(), ..course }).await
+    }
+
+    /// Offers the certificate that is kept, if it is another one.
+    async fn take_up(&mut self) -> Result<(), ShelfError> {
+        let kept = match self.shelf.certificate().await {
+            // One that cannot be used counts as none, so that it is ordered anew.
+            Err(ShelfError::Certificate(error)) => {
+                tracing::warn!(%error, "the certificate that is kept cannot be used");
+                None
+            }
+            kept => kept?,
+        };
+        let Some(kept) = kept else { return Ok(()) };
+        if self.current.as_ref().is_some_and(|current| current.version == kept.version) {
+            return Ok(());
+        }
+        let lifetime = Lifetime::new(&kept.certificate);
+        let expires = kept.certificate.expires().map(crate::certificates::day).unwrap_or_default();
+        tracing::info!(name = kept.certificate.name(), expires, "the certificate of ACME is offered");
+        self.offer.set_acme(kept.certificate.clone());
+        self.current = Some(Current {
+            certificate: kept.certificate,
+            version: kept.version,
+            lifetime,
+            taken_up_at: SystemTime::now(),
+            advice: None,
+            ask_at: SystemTime::now(),
+            random: random(),
+        });
+        Ok(())
+    }
+
+    async fn ask_advice(&mut self) {
+        let now = SystemTime::now();
+        let Some(current) = self.current.as_mut().filter(|current| current.ask_at <= now) else { return };
+        let pause = match self.authority.advice(&current.certificate).await {
+            Some((window, counts)) => {
+                current.advice = Some(window);
+                counts.clamp(ADVICE_MIN, ADVICE_MAX)
+            }
+            None => ADVICE_MIN,
+        };
+        current.ask_at = now + pause;
+    }
+
+    /// When the next certificate is to be ordered.
+    fn due(&self) -> SystemTime {
+        let Some(current) = &self.current else { return SystemTime::UNIX_EPOCH };
+        match current.lifetime {
+            Some(lifetime) => lifetime.renewal(current.advice, current.random),
+            None => current.taken_up_at + UNKNOWN_LIFETIME,
+        }
+    }
+
+    /// How long nothing is ordered after an order that has succeeded.
+    fn pause_after_order(&self) -> Duration {
+        let lifetime = self.current.as_ref().and_then(|current| current.lifetime);
+        let whole = lifetime.map(|each| each.expires.duration_since(each.begins).unwrap_or_default());
+        whole.map_or(PAUSE_MAX, |whole| (whole / 10).min(PAUSE_MAX))
+    }
+
+    fn is_usable(&self, now: SystemTime) -> bool {
+        let lifetime = self.current.as_ref().and_then(|current| current.lifetime);
+        self.current.is_some() && lifetime.is_none_or(|lifetime| lifetime.expires > now)
+    }
+}
+
+/// Why an order was not finished.
+enum NotOrdered {
+    /// Another node has taken it over.
+    Lost,
+    Refused(String, Option<SystemTime>),
+}
+
+impl From<super::authority::Refused> for NotOrdered {
+    fn from(refused: super::authority::Refused) -> Self {
+        Self::Refused(refused.to_string(), refused.again_at)
+    }
+}
+
+impl From<ShelfError> for NotOrdered {
+    fn from(error: ShelfError) -> Self {
+        Self::Refused(error.to_string(), None)
+    }
+}
+
+/// From 0 to 1.
+fn random() -> f64 {
+    f64::from(Uuid::new_v4().as_fields().0) / f64::from(u32::MAX)
+}

@@ -1,0 +1,306 @@
+"""A hub that gets its certificates from a certification authority: a real one, on this machine."""
+
+from __future__ import annotations
+
+import json
+import re
+import resource
+import signal
+import socket
+import ssl
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+import hubs
+from authority import Authority
+from clients import HUB_PATH, PATIENCE, Request, Token
+from ports import Port
+from waiting import wait_until
+
+NAME = "hub.example.com"
+PUBLISH = Token.bearer(publish=["*"], key=hubs.PUBLISHER)
+
+
+class Hub:
+    """A hub with a name, always on the same port."""
+
+    def __init__(self, authority: Authority, listen: Port, directory: Path, **options: str) -> None:
+        self.authority, self.listen, self.directory = authority, listen, directory
+        self.log = directory / "log"
+        given = {"acme_domains": NAME, "acme_directory": authority.directory, "acme_ca": str(authority.ca)}
+        if "transport" not in options:
+            given["acme_cache"] = str(directory / "acme")
+        given |= options
+        self.options = [f"--{key.replace('_', '-')}={value}" for key, value in given.items()]
+        self.start()
+
+    def start(self) -> None:
+        command = [*hubs.petasos(str(self.listen), admin_listen="127.0.0.1:0"), "--compat", *self.options]
+        self.hub = hubs.HubProcess(command, str(self.log))
+        self.process, self.began = self.hub.process, time.monotonic()
+        line = self.process.stdout.readline()
+        if line.startswith("Redirecting"):
+            line = self.process.stdout.readline()
+        self.admin = line.split()[-1]
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(PATIENCE)
+        self.hub.close()
+
+    def close(self) -> None:
+        self.hub.close()
+
+    def connect(self, protocols: tuple[str, ...] = ()) -> ssl.SSLSocket:
+        """As a client that trusts the authority alone."""
+        trust = self.authority.trust()
+        if protocols:
+            trust.set_alpn_protocols(list(protocols))
+        plain = socket.create_connection((self.listen.host, self.listen.number), timeout=PATIENCE)
+        try:
+            return trust.wrap_socket(plain, server_hostname=NAME)
+        except BaseException:
+            plain.close()
+            raise
+
+    def serial(self) -> str | None:
+        """Of the certificate that clients get."""
+        try:
+            with self.connect() as connection:
+                return str(connection.getpeercert()["serialNumber"])
+        except OSError:
+            return None
+
+    def metrics(self) -> dict[str, float]:
+        text = Request("GET", f"{self.admin}/metrics").body.decode()
+        lines = [line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#")]
+        return {name: float(value) for name, value in lines}
+
+    def check(self) -> dict[str, object]:
+        """What /readyz says of the certificate."""
+        checks = json.loads(Request("GET", f"{self.admin}/readyz").body)["checks"]
+        return dict(checks["certificate"])
+
+    def has_certificate(self) -> None:
+        wait_until(lambda: self.serial() is not None, f"a certificate: {self.log.read_text()}")
+
+
+@pytest.fixture
+def held(stack):
+    def held():
+        port = Port()
+        stack.callback(port.close)
+        return port
+
+    return held
+
+
+@pytest.fixture
+def authority(stack, tmp_path):
+    def start(port, **options):
+        authority = Authority(tmp_path, port.number, **options)
+        stack.callback(authority.close)
+        return authority
+
+    return start
+
+
+@pytest.fixture
+def start(stack, tmp_path):
+    def start(authority, port, name="hub", **options):
+        directory = tmp_path / name
+        directory.mkdir()
+        hub = Hub(authority, port, directory, **options)
+        stack.callback(hub.close)
+        return hub
+
+    return start
+
+
+@pytest.mark.parametrize("nonce_reject", [0, 30])
+def test_an_empty_start_has_a_certificate_within_seconds(nonce_reject, authority, start, held):
+    port = held()
+    ca = authority(port, nonce_reject=nonce_reject)
+    hub = start(ca, port)
+    hub.has_certificate()
+    # Nonces that are refused cost a request each, and perhaps a whole attempt.
+    assert nonce_reject or time.monotonic() - hub.began < 15, hub.log.read_text()
+    assert ca.issued == 1
+    with hub.connect() as connection:
+        names = [value for _, value in connection.getpeercert()["subjectAltName"]]
+    assert names == [NAME]
+    assert hub.check() == {"ok": True, "found": "it is there"}
+    metrics = hub.metrics()
+    expires = metrics[f'petasos_tls_certificate_expires_timestamp_seconds{{name="{NAME}"}}']
+    assert 80 * 86_400 < expires - time.time() < 91 * 86_400
+    assert metrics['petasos_acme_orders_total{outcome="issued"}'] == 1
+    assert metrics["petasos_acme_last_order_successful"] == 1
+    with hub.connect(("http/1.1",)) as connection:
+        connection.sendall(f"GET /healthz HTTP/1.1\r\nHost: {NAME}\r\n\r\n".encode())
+        assert connection.recv(12) == b"HTTP/1.1 200"
+    for secret in ("PRIVATE", "key_pkcs8", hubs.PUBLISHER):
+        assert secret not in hub.log.read_text()
+    kept = hub.directory / "acme"
+    assert {path.name.rsplit("-", 1)[0] for path in kept.glob("acme-*")} == {
+        "acme-account",
+        "acme-certificate",
+        "acme-order",
+    }
+    assert {path.stat().st_mode & 0o777 for path in kept.iterdir()} == {0o600}
+
+
+def test_a_hub_that_starts_again_takes_what_is_kept_and_orders_nothing(authority, start, held):
+    port = held()
+    ca = authority(port)
+    hub = start(ca, port)
+    hub.has_certificate()
+    serial = hub.serial()
+    hub.stop()
+    hub.start()
+    hub.has_certificate()
+    assert hub.serial() == serial and ca.issued == 1
+    # Without the authority, too.
+    hub.stop()
+    ca.stop()
+    hub.start()
+    wait_until(lambda: "is offered" in hub.log.read_text(), "the certificate is offered")
+    assert hub.metrics()[f'petasos_tls_certificate_expires_timestamp_seconds{{name="{NAME}"}}'] > time.time()
+
+
+def test_an_authority_asks_over_plain_http_and_browsers_are_sent_to_https(authority, start, held):
+    port, plain = held(), held()
+    ca = authority(held(), http_port=plain.number)
+    hub = start(ca, port, acme_challenge="http-01", redirect_listen=str(plain))
+    hub.has_certificate()
+    url = f"http://{plain}/.well-known/mercure?topic=a%2Fb"
+    for host, status, location in [
+        (NAME, 308, f"https://{NAME}:{port.number}/.well-known/mercure?topic=a%2Fb"),
+        ("other.example.com", 421, None),
+    ]:
+        answer = Request("GET", url, {"Host": host})
+        assert (answer.status, answer.headers.get("Location")) == (status, location), host
+    assert Request("GET", f"http://{plain}/.well-known/acme-challenge/unknown").status == 404
+
+
+def test_an_order_that_fails_says_why_and_is_not_made_again_at_once(authority, start, held):
+    port = held()
+    # The authority looks where nobody is.
+    ca = authority(held())
+    hub = start(ca, port)
+    wait_until(lambda: hub.metrics()['petasos_acme_orders_total{outcome="failed"}'] == 1, "a failed order")
+    log = hub.log.read_text()
+    assert "there is no certificate, so clients are refused; the next attempt is in 1m" in log, log
+    assert f"let {NAME} lead to this hub in DNS, and port 443 there reach it" in log, log
+    found = hub.check()
+    assert found["ok"] is False and "lead to this hub" in str(found["found"])
+    assert Request("GET", f"{hub.admin}/readyz").status == 503
+    with pytest.raises(ssl.SSLError, match="ACCESS_DENIED"):
+        hub.connect()
+    # A start does not forget it.
+    hub.stop()
+    hub.start()
+    wait_until(lambda: hub.metrics()["petasos_acme_last_order_successful"] == 0, "it is known")
+    assert hub.metrics()['petasos_acme_orders_total{outcome="failed"}'] == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"acme_directory": "https://localhost:1/dir"}, "localhost:1: client error"),
+        ({"acme_directory": "{management}/roots/0"}, "correct acme_directory"),
+        ({"acme_domains": "refused.example.com"}, "policy"),
+        ({}, "give acme_eab_key_id and acme_eab_key"),
+    ],
+    ids=["no authority", "no directory", "a refused name", "an account is needed"],
+)
+def test_a_problem_says_what_to_change(options, problem, authority, start, held):
+    port = held()
+    external = None if options else {"kid": "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"}
+    ca = authority(port, external=external)
+    hub = start(ca, port, **{key: value.format(management=ca.management) for key, value in options.items()})
+    wait_until(lambda: problem in hub.log.read_text(), f"{problem}: {hub.log.read_text()}")
+    assert ca.issued == 0
+
+
+def test_an_account_that_the_operator_has_is_used(authority, start, held):
+    port, key = held(), "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"
+    ca = authority(port, external={"kid": key})
+    hub = start(ca, port, acme_eab_key_id="kid", acme_eab_key=key)
+    hub.has_certificate()
+    assert key not in hub.log.read_text()
+
+
+def test_three_nodes_order_once_whichever_the_authority_asks(authority, start, held, engine):
+    ports = [held() for _ in range(3)]
+    # One of them orders, and any of them is asked.
+    ca = authority(ports[2])
+    nodes = [start(ca, port, transport=engine.url, name=f"node-{number}") for number, port in enumerate(ports)]
+    for node in nodes:
+        node.has_certificate()
+    assert len({node.serial() for node in nodes}) == 1 and ca.issued == 1
+    assert sum(node.metrics()['petasos_acme_orders_total{outcome="issued"}'] for node in nodes) == 1
+
+
+def test_a_renewal_cuts_none_of_a_thousand_streams(authority, start, held):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8_192), hard))
+    port = held()
+    ca = authority(port, lasts=60)
+    hub = start(ca, port)
+    hub.has_certificate()
+    trust, streams = ca.trust(), []
+    request = f"GET {HUB_PATH}?topic=a HTTP/1.1\r\nHost: {NAME}\r\n\r\n".encode()
+    try:
+        for _ in range(1_000):
+            plain = socket.create_connection((port.host, port.number), timeout=PATIENCE)
+            stream = trust.wrap_socket(plain, server_hostname=NAME)
+            stream.sendall(request)
+            streams.append(stream)
+        first, issued = hub.serial(), ca.issued
+        wait_until(lambda: ca.issued > issued and hub.serial() not in (None, first), "a renewal", 90)
+        form = b"topic=a&data=after"
+        head = f"POST {HUB_PATH} HTTP/1.1\r\nHost: {NAME}\r\nAuthorization: {PUBLISH['Authorization']}\r\n"
+        head += f"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {len(form)}\r\n\r\n"
+        with hub.connect() as publisher:
+            publisher.sendall(head.encode() + form)
+            assert publisher.recv(12) == b"HTTP/1.1 200"
+        for stream in streams:
+            received = b""
+            while b"data: after\n" not in received:
+                part = stream.recv(65_536)
+                assert part, received
+                received += part
+    finally:
+        for stream in streams:
+            stream.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_while_the_authority_is_down_the_certificate_goes_on_and_a_metric_says_so(authority, start, held):
+    port = held()
+    ca = authority(port, lasts=40)
+    hub = start(ca, port)
+    hub.has_certificate()
+    trust = ca.trust()
+    ca.stop()
+    wait_until(lambda: hub.metrics()["petasos_acme_last_order_successful"] == 0, "an order that fails", 90)
+    with socket.create_connection((port.host, port.number), timeout=PATIENCE) as plain:
+        trust.wrap_socket(plain, server_hostname=NAME).close()
+    assert "was not renewed, and the one that is there goes on" in hub.log.read_text()
+    found = hub.check()
+    assert found["ok"] is True and str(found["found"]).startswith("it is there and was not renewed")
+
+
+def test_check_says_what_acme_would_do_and_asks_nobody(tmp_path):
+    command = [*hubs.petasos(), "--acme-domains", f"{NAME},b.example.com", "--acme-cache", str(tmp_path / "acme")]
+    command = [command[0], "check", *command[1:], "--json"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
+    found = json.loads(ran.stdout)
+    assert ran.returncode == 0, ran
+    acme = found["acme"]
+    assert acme["domains"] == [NAME, "b.example.com"] and acme["kept_in"] == str(tmp_path / "acme")
+    assert re.fullmatch(r"https://acme-v02\.api\.letsencrypt\.org/directory", acme["directory"])
+    assert not (tmp_path / "acme").exists()
