@@ -95,8 +95,7 @@ class Authority:
         """Trusts what it gives. Of the name, a test asks itself: the name leads here in its own name server only."""
         own = ssl.create_default_context(cafile=str(self.ca))
         with urlopen(f"{self.management}/roots/0", context=own) as answer:
-            trust = ssl.create_default_context(cadata=answer.read().decode())
-        return trust
+            return ssl.create_default_context(cadata=answer.read().decode())
 
     def close(self) -> None:
         self.server.kill()

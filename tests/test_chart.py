@@ -177,7 +177,10 @@ def test_the_schema_knows_the_settings_of_the_hub():
     keys = {f"{role}_{form}" for role in ("publisher", "subscriber") for form in ("key", "key_file", "jwks")}
     own = {"listen", "admin_listen", "admin_token", "transport", "drain", "drain_delay", "stop_timeout", "takeover"}
     # The way into a cluster has TLS: Ingress or HTTPRoute.
-    acme = {f"acme_{part}" for part in ("domains", "email", "directory", "ca", "challenge", "cache", "eab_key_id", "eab_key")}
+    acme = {
+        f"acme_{part}"
+        for part in ("domains", "email", "directory", "ca", "challenge", "cache", "eab_key_id", "eab_key")
+    }
     clients = {"tls_client_ca", "tls_client_publish"}
     assert settings - known == own | keys | acme | {"tls_cert", "tls_key", "tls_dev", "redirect_listen"} | clients
 

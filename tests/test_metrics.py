@@ -70,15 +70,19 @@ def exported(families: Iterator[Any]) -> set[str]:
     return {family.name + ends.get(family.type, "") for family in families}
 
 
+OF_CERTIFICATES = {name for name in DOCUMENTED if name.startswith(("petasos_tls_certificate_", "petasos_acme_"))}
+"""A hub without them has none. tests/test_acme.py asks one that has."""
+
+
 def test_what_is_exported_is_documented_and_the_reverse(start, tmp_path):
     hub = start("--transport", f"durable://{tmp_path}/log", "--metrics-groups", "/books/{id}")
     assert Request("POST", hub.url, PUBLISH, [("topic", "/books/1")]).status == 200
     _, kind, text = get(f"{hub.admin}/metrics")
     assert kind == "text/plain; version=0.0.4; charset=utf-8"
-    assert exported(parse_text(text)) == set(DOCUMENTED)
+    assert exported(parse_text(text)) == set(DOCUMENTED) - OF_CERTIFICATES
     _, kind, text = get(f"{hub.admin}/metrics", Accept=OPENMETRICS)
     assert kind == f"{OPENMETRICS}; charset=utf-8"
-    assert exported(parse_openmetrics(text)) == set(DOCUMENTED)
+    assert exported(parse_openmetrics(text)) == set(DOCUMENTED) - OF_CERTIFICATES
 
 
 def test_promtool_has_no_objection(start):

@@ -693,11 +693,10 @@ async fn a_node_comes_back(subject: &dyn Subject) {
 async fn nodes_share_their_documents(subject: &dyn Subject) {
     let log = subject.transport(10).await;
     let Some(documents) = log.documents() else { return };
-    let peer = match subject.peer().await {
-        Some(peer) => peer.documents().expect("as the other one"),
-        None => Arc::clone(&documents),
-    };
-    share_documents(&*documents, &*peer).await;
+    // It lives as long as its documents are asked for.
+    let peer = subject.peer().await.unwrap_or_else(|| Arc::clone(&log));
+    let others = peer.documents().expect("as the other one");
+    share_documents(&*documents, &*others).await;
 }
 
 /// Checks what [`Documents`] promise, with the same documents as two nodes have them. There are none yet.

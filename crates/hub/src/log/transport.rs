@@ -196,7 +196,8 @@ pub trait Transport: Send + Sync + 'static {
         None
     }
 
-    /// Small documents that all nodes of the log share. `None`: the log is this process's alone and ends with it.
+    /// Small documents that all nodes of the log share; they can be asked for as long as this value lives. `None`: the log is of one
+    /// host alone.
     fn documents(&self) -> Option<Arc<dyn Documents>> {
         None
     }

@@ -34,6 +34,8 @@ pub(super) struct Refused {
     text: String,
     /// When the authority wants to be asked again.
     pub(super) again_at: Option<SystemTime>,
+    /// The authority has refused nonces, which it may do at any time. Another order may go well.
+    pub(super) is_passing: bool,
 }
 
 /// An order whose challenges can be answered.
@@ -50,6 +52,7 @@ const POLLS: RetryPolicy = RetryPolicy::new()
 
 /// Problems of the authority (RFC 8555, section 6.7).
 const NO_ACCOUNT: &str = "accountDoesNotExist";
+const BAD_NONCE: &str = "badNonce";
 const NEEDS_EXTERNAL: &str = "externalAccountRequired";
 
 impl Authority {
@@ -237,7 +240,8 @@ impl Authority {
             ),
             failure => failure.to_string(),
         };
-        Refused { text, again_at }
+        let is_passing = matches!(failure, Failure::Acme(Error::Api(problem)) if is(problem, BAD_NONCE));
+        Refused { text, again_at, is_passing }
     }
 }
 

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::certificates::Certificates;
 
 use super::{
-    authority::{Authority, Begun},
+    authority::{Authority, Begun, Refused},
     challenges::{Challenges, FRESH},
     options::AcmeOptions,
     report::Report,
@@ -58,6 +58,9 @@ const LOOK_SOON: Duration = Duration::from_secs(1);
 /// A node that orders has this time, and after it another one may. An order takes some seconds.
 const LEASE: Duration = Duration::from_secs(150);
 const ORDER_MAX: Duration = Duration::from_secs(140);
+
+/// Orders in one attempt, if the authority refuses the nonces of the others. The client has tried each three times by then.
+const ORDERS_MAX: usize = 3;
 
 /// How often the authority is asked for its advice when to renew, whatever it says itself.
 const ADVICE_MIN: Duration = Duration::from_secs(3600);
@@ -157,7 +160,17 @@ impl Keeper {
 
     /// Orders a certificate. What comes of it is written down.
     async fn order(&mut self, taken: Course, version: Version) -> Result<(), ShelfError> {
-        let ordered = timeout(ORDER_MAX, self.try_order(&taken, version)).await;
+        let ordered = timeout(ORDER_MAX, async {
+            let mut version = version;
+            for _ in 1..ORDERS_MAX {
+                match self.try_order(&taken, &mut version).await {
+                    Err(NotOrdered::Refused(refused)) if refused.is_passing => {}
+                    ordered => return ordered,
+                }
+            }
+            self.try_order(&taken, &mut version).await
+        });
+        let ordered = ordered.await;
         let (problem, again_at) = match ordered {
             Ok(Ok(())) => {
                 self.challenges.set(Vec::new()).await;
@@ -175,7 +188,8 @@ impl Keeper {
                 (problem.to_owned(), None)
             }
             Ok(Err(NotOrdered::Lost)) => return Ok(()),
-            Ok(Err(NotOrdered::Refused(problem, again_at))) => (problem, again_at),
+            Ok(Err(NotOrdered::Refused(refused))) => (refused.to_string(), refused.again_at),
+            Ok(Err(NotOrdered::Unkept(error))) => (error.to_string(), None),
             Err(_) => ("the authority took too long".to_owned(), None),
         };
         let (now, failures) = (SystemTime::now(), taken.failures.saturating_add(1));
@@ -199,15 +213,16 @@ impl Keeper {
         self.settle(Course { failures, not_before, problem: Some(problem), ..Course::default() }).await
     }
 
-    async fn try_order(&mut self, taken: &Course, version: Version) -> Result<(), NotOrdered> {
+    async fn try_order(&mut self, taken: &Course, version: &mut Version) -> Result<(), NotOrdered> {
         let replaced = self.current.as_ref().map(|current| &current.certificate);
         let begun: Begun = self.authority.begin(replaced).await?;
         let challenges = begun.challenges.clone();
         // Before the authority is told, so that every node that it asks can answer.
         let course = Course { challenges: challenges.clone(), ..taken.clone() };
-        if self.shelf.set_course(&course, Some(version)).await?.is_none() {
+        let Some(next) = self.shelf.set_course(&course, Some(*version)).await? else {
             return Err(NotOrdered::Lost);
-        }
+        };
+        *version = next;
         self.challenges.set(challenges).await;
         // A node that has looked just now finds them by then.
         sleep(FRESH).await;
@@ -304,18 +319,20 @@ impl Keeper {
 enum NotOrdered {
     /// Another node has taken it over.
     Lost,
-    Refused(String, Option<SystemTime>),
+    Refused(Refused),
+    /// What was ordered could not be kept.
+    Unkept(ShelfError),
 }
 
-impl From<super::authority::Refused> for NotOrdered {
-    fn from(refused: super::authority::Refused) -> Self {
-        Self::Refused(refused.to_string(), refused.again_at)
+impl From<Refused> for NotOrdered {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(refused)
     }
 }
 
 impl From<ShelfError> for NotOrdered {
     fn from(error: ShelfError) -> Self {
-        Self::Refused(error.to_string(), None)
+        Self::Unkept(error)
     }
 }
 
