@@ -1,4 +1,4 @@
-//! The HTTP side of the petasos hub: HTTP/1.1 on sockets that the caller brings or that a [`Listener`] accepts.
+//! The HTTP side of the petasos hub: HTTP/1.1 and HTTP/2 on sockets that the caller brings or that a [`Listener`] accepts.
 //!
 //! This crate only translates HTTP. `petasos-protocol` decides every question of the protocol, `petasos-auth` what a token
 //! allows, and `petasos-hub` does the work. [`Service`] answers requests; [`Connections`] carries them. Connections know
@@ -25,6 +25,7 @@ pub use self::{
     connection::{connections::Connections, listener::Listener, permits::ConnectionPermit},
     http::{
         admission::StreamLimits,
+        alternatives::AlternativeServices,
         body::{Body, RequestBody},
         cors::Origins,
         proxies::Proxies,

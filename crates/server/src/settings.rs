@@ -5,7 +5,9 @@ use std::time::Duration;
 use petasos_auth::Issuers;
 use petasos_protocol::Limits;
 
-use crate::http::{admission::StreamLimits, cors::Origins, proxies::Proxies};
+use crate::http::{
+    admission::StreamLimits, alternatives::AlternativeServices, cors::Origins, proxies::Proxies,
+};
 
 /// What the HTTP side needs to know, beside the hub.
 #[derive(Debug, Clone)]
@@ -56,6 +58,11 @@ pub struct Settings {
     /// How long a peer may leave what it was sent unacknowledged, or its window closed, before its connection is closed. The
     /// kernel's own patience is a quarter of an hour. Default 60 s. Used where the system has `TCP_USER_TIMEOUT`.
     pub write_timeout: Duration,
+    /// Whether HTTP/2 is spoken: over TLS where the client offers it, else where a connection begins with its preface. Default
+    /// true.
+    pub http2: bool,
+    /// Where else the hub can be reached, as over HTTP/3 through a proxy; every answer says it. Default none.
+    pub alt_svc: Option<AlternativeServices>,
     /// Whether streams on TCP sockets leave the HTTP library once their request is answered, which costs a tenth of the
     /// memory and of the work under load. The connection then ends with the stream. Default true.
     pub direct: bool,
@@ -95,6 +102,8 @@ impl Default for Settings {
             stalled_max: 1_024,
             body_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(60),
+            http2: true,
+            alt_svc: None,
             direct: true,
         }
     }

@@ -3,7 +3,7 @@
 //! The command line, the environment, the file, `--help`, the errors and a test of the documentation read this table.
 
 use petasos::{Log, Secret, cookie_name, origins, publish_origins, telemetry};
-use petasos_server::Proxies;
+use petasos_server::{AlternativeServices, Proxies};
 
 use crate::{acme::Proof, admin::AdminListen};
 
@@ -256,6 +256,22 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "false",
         "Serve protocol 0.x, too: its topic parameters, tokens, cookie and tokens in URLs",
         |options, text| store(&mut options.config.http.issuers.compat, switch(text))
+    ),
+    setting!(
+        HUB,
+        "http2",
+        Switch,
+        "true",
+        "Speak HTTP/2, too: over TLS where clients offer it, else where a connection begins with its preface",
+        |options, text| store(&mut options.config.http.http2, switch(text))
+    ),
+    setting!(
+        HUB,
+        "alt_svc",
+        Text("SERVICES"),
+        "",
+        "Value of the field Alt-Svc in every answer, such as h3=\":443\", where a proxy in front speaks HTTP/3",
+        |options, text| store(&mut options.config.http.alt_svc, AlternativeServices::parse(text).map(Some))
     ),
     setting!(
         HUB,

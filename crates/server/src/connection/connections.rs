@@ -3,7 +3,8 @@
 //! hyper reads requests and writes answers ([`hyper`](super::hyper)), and is there only while it has something to do: a
 //! connection that waits for its next request is a socket and a timer. A stream on a TCP socket leaves hyper as soon as its
 //! request has been answered, and the hub writes to the socket by itself from then on ([`Handover`]). A connection that
-//! begins with what subscribers send never gets to hyper ([`first`]).
+//! begins with what subscribers send never gets to hyper ([`first`]). One that speaks HTTP/2 is another library's to its end
+//! ([`http2`](super::http2)).
 //!
 //! A peer that shuts down its sending side still gets its answers; only a stream ends with that. A connection whose
 //! peer may still be sending is closed late ([`linger`]).
@@ -34,13 +35,14 @@ use crate::{
     connection::{
         first,
         handover::Handover,
+        http2::{self, Begin, Http2, Preface},
         hyper::{self as exchange, Exchange, Exchanged},
         linger::linger,
         passing,
         permits::{ConnectionPermit, Permits},
     },
     http::{answer::Answer, body::Body, peer::Peer, service::Service},
-    metrics::samples::Samples,
+    metrics::{protocols::NAMES, samples::Samples, table::HTTP_CONNECTIONS},
     tls::{Shaken, Tls, shake},
 };
 
@@ -50,6 +52,8 @@ pub struct Connections {
     service: Arc<Service>,
     /// How hyper serves, once for all exchanges.
     http: Arc<http1::Builder>,
+    /// The same for HTTP/2.
+    http2: Arc<h2::server::Builder>,
     permits: Permits,
 }
 
@@ -59,7 +63,7 @@ impl Connections {
         let settings = service.settings();
         let permits = Permits::new(settings.connections_max, settings.idle_max, settings.stalled_max);
         let http = Arc::new(exchange::builder(settings.head_timeout));
-        Self { service: Arc::new(service), http, permits }
+        Self { service: Arc::new(service), http, http2: Arc::new(http2::builder()), permits }
     }
 
     /// The service that answers their requests.
@@ -69,7 +73,12 @@ impl Connections {
 
     /// The values of all metrics: see [`Service::metrics`].
     pub async fn metrics(&self) -> Samples {
-        self.service.metrics().await
+        let mut samples = self.service.metrics().await;
+        let open = self.service.requests().protocols.connections(self.open() as u64);
+        for (name, count) in NAMES.iter().zip(open) {
+            samples.push(&HTTP_CONNECTIONS, &[name], count);
+        }
+        samples
     }
 
     /// The streams that may be open at once; 0: any number.
@@ -119,7 +128,7 @@ impl Connections {
         permit: ConnectionPermit,
     ) {
         let peer = Peer { address: peer, ..Peer::default() };
-        let served = Served { io, peer, permit: Some(permit), direct: false };
+        let served = Served { io, peer, permit: Some(permit), direct: false, begin: self.begin_undecided() };
         self.serve_requests(served, Bytes::new(), None).await;
     }
 
@@ -128,7 +137,8 @@ impl Connections {
     /// get and two descriptors (`SCM_RIGHTS`), of the client's socket, to which the hub then writes by itself, and of a socket
     /// that is read until it ends; or it sends a byte without descriptors, and the stream follows on the pair.
     pub async fn serve_application(&self, pair: UnixStream, permit: ConnectionPermit) {
-        let served = Served { io: pair, peer: Peer::default(), permit: Some(permit), direct: true };
+        let (peer, begin) = (Peer::default(), Begin::Http1);
+        let served = Served { io: pair, peer, permit: Some(permit), direct: true, begin };
         if let Some((pair, permit, stream)) = self.serve_requests(served, Bytes::new(), None).await {
             passing::carry(stream, pair, permit, self.service.settings().write_timeout).await;
         }
@@ -210,7 +220,8 @@ impl Connections {
         Some(Box::pin(async move {
             // An error means that the system cannot watch the socket.
             let Ok(io) = TcpStream::from_std(socket) else { return };
-            let served = Served { io, peer: peer.into(), permit: Some(permit), direct };
+            let begin = connections.begin_undecided();
+            let served = Served { io, peer: peer.into(), permit: Some(permit), direct, begin };
             if let Some((io, permit, stream)) = connections.serve_requests(served, read, prepared).await
                 && let Ok(socket) = io.into_std()
             {
@@ -226,17 +237,23 @@ impl Connections {
         let Ok(socket) = TcpStream::from_std(socket) else { return };
         let mut stalled = self.permits.stalled.enter(());
         let shaken = tokio::select! {
-            shaken = Box::pin(shake(socket, tls)) => shaken,
+            shaken = Box::pin(shake(socket, tls, settings.http2)) => shaken,
             () = stalled.evicted() => Err(io::Error::other("others shake hands since, too")),
             () = self.permits.stopping() => return,
             () = sleep(settings.head_timeout) => Err(io::ErrorKind::TimedOut.into()),
         };
         drop(stalled);
         let handshakes = &self.service.requests().handshakes;
-        let (io, has_certificate) = match shaken {
-            Ok(Some(Shaken { stream, version, is_resumed, has_certificate })) => {
+        let (io, has_certificate, begin) = match shaken {
+            Ok(Some(Shaken { stream, version, is_http2, is_resumed, has_certificate })) => {
                 handshakes.completed(version, is_resumed);
-                (stream, has_certificate)
+                let begin = match is_http2 {
+                    Some(true) => Begin::Http2,
+                    Some(false) => Begin::Http1,
+                    // RFC 9113 asks for ALPN. A client without it says as clearly what it speaks.
+                    None => self.begin_undecided(),
+                };
+                (stream, has_certificate, begin)
             }
             Ok(None) => return,
             Err(error) => {
@@ -246,7 +263,7 @@ impl Connections {
             }
         };
         let peer = Peer { address: Some(peer), has_certificate };
-        let served = Served { io, peer, permit: Some(permit), direct: settings.direct };
+        let served = Served { io, peer, permit: Some(permit), direct: settings.direct, begin };
         if let Some((io, permit, stream)) = self.serve_requests(served, Bytes::new(), None).await
             && let Ok(socket) = io.into_socket()
         {
@@ -265,13 +282,24 @@ impl Connections {
     where
         Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Served { mut io, peer, mut permit, direct } = served;
+        let Served { mut io, peer, mut permit, direct, mut begin } = served;
         // A connection that has sent nothing yet has no client that keeps it for a next request.
         let mut patience = self.service.settings().head_timeout;
         let mut is_first = read.is_empty();
         loop {
             if read.is_empty() {
                 read = self.next(&mut io, &mut permit, patience).await?;
+            }
+            // It is asked once, and not about what follows a request.
+            let begin = std::mem::replace(&mut begin, Begin::Http1);
+            if begin != Begin::Http1 && prepared.is_none() {
+                if begin == Begin::Undecided {
+                    read = Box::pin(self.read_on(&mut io, read)).await?;
+                }
+                if begin == Begin::Http2 || Preface::from_bytes(&read) == Preface::Http2 {
+                    Box::pin(self.serve_http2(io, read, peer, permit?)).await;
+                    return None;
+                }
             }
             if direct
                 && std::mem::take(&mut is_first)
@@ -290,20 +318,63 @@ impl Connections {
                 Exchanged::Idle(idle) => (io, read) = (idle.io, without_breaks(idle.read)),
                 Exchanged::Stream(io, stream) => return Some((io, permit?, stream)),
                 Exchanged::Ended(ended) => {
-                    if let (Some(mut ended), Some(permit)) = (ended, permit)
+                    if let (Some(ended), Some(permit)) = (ended, permit)
                         && ended.is_unread
                     {
-                        // Its peer has the answer, so another connection may take the permit.
-                        let mut wait = self.permits.idle.enter(permit);
-                        tokio::select! {
-                            () = linger(&mut ended.io) => {}
-                            () = wait.evicted() => {}
-                        }
+                        self.linger(ended.io, permit).await;
                     }
                     return None;
                 }
             }
             patience = self.service.settings().idle_timeout;
+        }
+    }
+
+    /// Serves a connection that speaks HTTP/2, to its end.
+    async fn serve_http2<Io>(&self, io: Io, read: Bytes, peer: Peer, permit: ConnectionPermit)
+    where
+        Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let http2 = Http2 { service: &self.service, permits: &self.permits, peer };
+        if let Some((io, Some(permit))) = Box::pin(http2.run(&self.http2, io, read, permit)).await {
+            self.linger(io, permit).await;
+        }
+    }
+
+    /// Closes a connection whose peer may still be sending. The peer has its answers, so another connection may take the permit.
+    async fn linger(&self, mut io: impl AsyncRead + AsyncWrite + Unpin, permit: ConnectionPermit) {
+        let mut wait = self.permits.idle.enter(permit);
+        tokio::select! {
+            () = linger(&mut io) => {}
+            () = wait.evicted() => {}
+        }
+    }
+
+    /// How a connection begins whose peer has not said what it speaks.
+    fn begin_undecided(&self) -> Begin {
+        if self.service.settings().http2 { Begin::Undecided } else { Begin::Http1 }
+    }
+
+    /// Reads until it is clear whether the connection speaks HTTP/2. `None`: the connection is over, as in
+    /// [`next`](Self::next).
+    async fn read_on<Io: AsyncRead + Unpin>(&self, io: &mut Io, read: Bytes) -> Option<Bytes> {
+        if Preface::from_bytes(&read) != Preface::Undecided {
+            return Some(read);
+        }
+        let mut stalled = self.permits.stalled.enter(());
+        let mut all = Vec::from(read);
+        let decide = async {
+            while Preface::from_bytes(&all) == Preface::Undecided {
+                // Without one, hyper meets the end, too.
+                let Ok(more) = poll_fn(|cx| poll_bytes(Pin::new(io), cx)).await else { break };
+                all.extend_from_slice(&more);
+            }
+        };
+        tokio::select! {
+            () = decide => Some(all.into()),
+            () = stalled.evicted() => None,
+            () = self.permits.stopping() => None,
+            () = sleep(self.service.settings().head_timeout) => None,
         }
     }
 
@@ -381,6 +452,8 @@ struct Served<Io> {
     permit: Option<ConnectionPermit>,
     /// Whether streams leave hyper.
     direct: bool,
+    /// What it speaks.
+    begin: Begin,
 }
 
 /// Bytes of the first read of a request. Most heads fit.
@@ -392,19 +465,26 @@ const READ_BYTES: usize = 4 * 1024;
 /// The connection's; its end is one, too.
 fn poll_request(mut io: Pin<&mut impl AsyncRead>, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
     loop {
-        // On the stack, and not in the future: there may be many of these.
-        let mut buffer = [0; READ_BYTES];
-        let mut buffer = ReadBuf::new(&mut buffer);
-        std::task::ready!(io.as_mut().poll_read(cx, &mut buffer))?;
-        let read = buffer.filled();
-        if read.is_empty() {
-            return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
-        }
-        let request = without_breaks(Bytes::copy_from_slice(read));
+        let request = without_breaks(std::task::ready!(poll_bytes(io.as_mut(), cx))?);
         if !request.is_empty() {
             return Poll::Ready(Ok(request));
         }
     }
+}
+
+/// The bytes that one read gives.
+///
+/// # Errors
+/// The connection's; its end is one, too.
+fn poll_bytes(io: Pin<&mut impl AsyncRead>, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+    // On the stack, and not in the future: there may be many of these.
+    let mut buffer = [0; READ_BYTES];
+    let mut buffer = ReadBuf::new(&mut buffer);
+    std::task::ready!(io.poll_read(cx, &mut buffer))?;
+    Poll::Ready(match buffer.filled() {
+        [] => Err(io::ErrorKind::UnexpectedEof.into()),
+        read => Ok(Bytes::copy_from_slice(read)),
+    })
 }
 
 /// Some clients send a line break after a body: it begins no request (RFC 9112, section 2.2).

@@ -38,6 +38,13 @@ impl Body {
         matches!(self.0, Content::Stream(_))
     }
 
+    /// The peer has taken nothing for the write time-out.
+    pub(crate) fn time_out(&mut self) {
+        if let Content::Stream(stream) = &mut self.0 {
+            stream.0.time_out();
+        }
+    }
+
     pub(crate) fn pieces(pieces: Pieces) -> Self {
         Self(Content::Pieces(pieces))
     }

@@ -1,6 +1,7 @@
 //! From a request to its answer: routes, handlers, and what they share. Nothing here knows connections.
 
 pub(crate) mod admission;
+pub(crate) mod alternatives;
 pub(crate) mod answer;
 pub(crate) mod body;
 mod context;

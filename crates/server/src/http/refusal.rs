@@ -15,7 +15,7 @@ use crate::{
 pub(crate) enum Refusal {
     /// The request breaks a rule of the protocol.
     Reject(Reject),
-    /// HTTP/1.1 without the one `Host` that it demands (RFC 9112, section 3.2).
+    /// Without the one `Host` that HTTP/1.1 demands (RFC 9112, section 3.2), or with two hosts in HTTP/2 (RFC 9113, section 8.3.1).
     HostMissing,
     /// A token is needed and there is none (RFC 6750, section 3.1: no error code).
     TokenMissing {
@@ -177,7 +177,7 @@ impl Refusal {
     pub(crate) fn detail(&self) -> String {
         match self {
             Self::Reject(reject) => reject.to_string(),
-            Self::HostMissing => "an HTTP/1.1 request needs exactly one Host header".to_owned(),
+            Self::HostMissing => "a request needs exactly one host: a Host header, or :authority in HTTP/2 and no other host beside it".to_owned(),
             Self::TokenMissing { other_scheme, subscribes } => {
                 let needed = match other_scheme {
                     false => {

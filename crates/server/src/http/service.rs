@@ -130,6 +130,7 @@ impl Service {
         let context = &*self.context();
         let cors = &context.settings.cors;
         let method = request.method().clone();
+        context.requests.protocols.requested(request.version());
         let access = cors.access(request.headers());
         let is_stream = method == Method::GET && request.uri().path() == context.hub.url().path();
         let is_browser = is_stream && event_source::is_browser(request.headers());
@@ -141,12 +142,15 @@ impl Service {
             })
         });
         cors.apply(access, answer.headers_mut());
+        if let Some(services) = &context.settings.alt_svc {
+            answer.headers_mut().insert(header::ALT_SVC, services.value());
+        }
         answer
     }
 }
 
 async fn route(context: &Context, request: Request<impl RequestBody>, peer: Peer) -> Result<Answer, Refusal> {
-    if request.version() == Version::HTTP_11 && request.headers().get_all(header::HOST).iter().count() != 1 {
+    if request.version() >= Version::HTTP_11 && request.headers().get_all(header::HOST).iter().count() != 1 {
         return Err(Refusal::HostMissing);
     }
     let path = request.uri().path();

@@ -5,15 +5,16 @@ use std::time::SystemTime;
 use petasos_hub::metrics::{Check, LogSnapshot, Snapshot};
 
 use super::{
+    protocols::NAMES,
     requests::Requests,
     samples::Samples,
     table::{
         APPEND_BATCH_SIZE, APPEND_SECONDS, DELIVERED_BYTES_TOTAL, DELIVERIES_TOTAL, DELIVERY_SECONDS,
-        LOG_BYTES, LOG_LAG_SECONDS, LOG_OLDEST_TIMESTAMP_SECONDS, LOG_UP, LOG_UPDATES, PUBLISH_SECONDS,
-        PUBLISHERS_HELD_TOTAL, READY, REFUSED_TOTAL, REPLAYED_UPDATES_TOTAL, REPLAYS_TOTAL, STREAMS,
-        STREAMS_CLOSED_TOTAL, STREAMS_OPENED_TOTAL, SUBSCRIBERS_CONNECTED, SUBSCRIBERS_TOTAL,
-        TLS_HANDSHAKES_FAILED_TOTAL, TLS_HANDSHAKES_TOTAL, TOPIC_DELIVERIES_TOTAL, TOPIC_UPDATES_TOTAL,
-        UPDATES_FAILED_TOTAL, UPDATES_TOTAL, WAITING_BYTES, WAITING_STREAMS,
+        HTTP_REQUESTS_TOTAL, HTTP_STREAMS, LOG_BYTES, LOG_LAG_SECONDS, LOG_OLDEST_TIMESTAMP_SECONDS, LOG_UP,
+        LOG_UPDATES, PUBLISH_SECONDS, PUBLISHERS_HELD_TOTAL, READY, REFUSED_TOTAL, REPLAYED_UPDATES_TOTAL,
+        REPLAYS_TOTAL, STREAMS, STREAMS_CLOSED_TOTAL, STREAMS_OPENED_TOTAL, SUBSCRIBERS_CONNECTED,
+        SUBSCRIBERS_TOTAL, TLS_HANDSHAKES_FAILED_TOTAL, TLS_HANDSHAKES_TOTAL, TOPIC_DELIVERIES_TOTAL,
+        TOPIC_UPDATES_TOTAL, UPDATES_FAILED_TOTAL, UPDATES_TOTAL, WAITING_BYTES, WAITING_STREAMS,
     },
 };
 
@@ -33,6 +34,12 @@ pub(crate) fn gather(snapshot: Snapshot, checks: &[Check], requests: &Requests) 
     }
     for ((status, reason), count) in requests.refusals() {
         s.push(&REFUSED_TOTAL, &[&status.to_string(), reason], count);
+    }
+    for (name, count) in NAMES.iter().zip(requests.protocols.streams(snapshot.open() as u64)) {
+        s.push(&HTTP_STREAMS, &[name], count);
+    }
+    for (name, count) in NAMES.iter().zip(requests.protocols.requests()) {
+        s.push(&HTTP_REQUESTS_TOTAL, &[name], count);
     }
     for (labels, count) in requests.handshakes.all_completed() {
         s.push(&TLS_HANDSHAKES_TOTAL, &labels, count);

@@ -5,6 +5,7 @@
 pub(crate) mod exposition;
 pub(crate) mod gather;
 pub(crate) mod handshakes;
+pub(crate) mod protocols;
 pub(crate) mod requests;
 pub(crate) mod samples;
 pub mod table;

@@ -8,7 +8,7 @@ use std::{
 
 use petasos_hub::metrics::{Distribution, Histogram, SECONDS};
 
-use super::handshakes::Handshakes;
+use super::{handshakes::Handshakes, protocols::Protocols};
 
 /// A status and a reason with which requests are refused.
 pub(crate) type RefusalKind = (u16, &'static str);
@@ -16,6 +16,7 @@ pub(crate) type RefusalKind = (u16, &'static str);
 /// The numbers of the HTTP side.
 pub(crate) struct Requests {
     pub(crate) handshakes: Handshakes,
+    pub(crate) protocols: Protocols,
     publishes: [Histogram; PublishResult::ALL.len()],
     kinds: Box<[RefusalKind]>,
     /// One for each kind, and one for all others.
@@ -53,6 +54,7 @@ impl Requests {
     pub(crate) fn new(kinds: Vec<RefusalKind>) -> Self {
         Self {
             handshakes: Handshakes::default(),
+            protocols: Protocols::default(),
             publishes: array::from_fn(|_| Histogram::new(&SECONDS)),
             refused: (0..=kinds.len()).map(|_| AtomicU64::new(0)).collect(),
             kinds: kinds.into(),

@@ -113,6 +113,12 @@ families! {
         "Streams that have ended";
     REFUSED_TOTAL: Counter "petasos_refused_total" ["status" = "the status of the answer", "reason" = "the end of the problem's `type`"]
         "Requests that were refused";
+    HTTP_CONNECTIONS: Gauge "petasos_http_connections" ["protocol" = "`http/1.1`, also before the first request; `http/2`"]
+        "Connections that are open";
+    HTTP_STREAMS: Gauge "petasos_http_streams" ["protocol" = "`http/1.1`, `http/2`"]
+        "Streams that are open";
+    HTTP_REQUESTS_TOTAL: Counter "petasos_http_requests_total" ["protocol" = "`http/1.1`, `http/2`"]
+        "Requests that have come";
     TLS_HANDSHAKES_TOTAL: Counter "petasos_tls_handshakes_total" ["version" = "`1.2`, `1.3`", "kind" = "`full`, `resumed` (the client has come back within some hours)"]
         "Handshakes of TLS that were completed";
     TLS_HANDSHAKES_FAILED_TOTAL: Counter "petasos_tls_handshakes_failed_total" []

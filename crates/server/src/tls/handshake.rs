@@ -17,7 +17,7 @@ use crate::metrics::handshakes::Version;
 
 use super::{
     direction::{ALERT, DATA, EXPANSION_MAX, HEAD_BYTES, KINDS, PLAIN_BYTES_MAX},
-    offer::Tls,
+    offer::{HTTP_2, Tls},
     records::Records,
     stream::TlsStream,
 };
@@ -37,18 +37,20 @@ const NOT_ENCRYPTED: &[u8] =
 pub(crate) struct Shaken {
     pub(crate) stream: TlsStream,
     pub(crate) version: Version,
+    /// Whether it speaks HTTP/2. `None`: the client knows no ALPN.
+    pub(crate) is_http2: Option<bool>,
     /// Whether the client has come back.
     pub(crate) is_resumed: bool,
     /// Whether the client has shown a certificate, which is a good one then.
     pub(crate) has_certificate: bool,
 }
 
-/// Shakes hands. `None`: it was a challenge of a certification authority, which has got its answer.
+/// Shakes hands, and offers HTTP/2 or not. `None`: it was a challenge of a certification authority, which has got its answer.
 ///
 /// # Errors
 /// The client has left or broken a rule, or the two have nothing in common. The client has been told.
-pub(crate) async fn shake(mut socket: TcpStream, tls: &Tls) -> io::Result<Option<Shaken>> {
-    let mut connection = UnbufferedServerConnection::new(tls.config()).map_err(io::Error::other)?;
+pub(crate) async fn shake(mut socket: TcpStream, tls: &Tls, http2: bool) -> io::Result<Option<Shaken>> {
+    let mut connection = UnbufferedServerConnection::new(tls.config(http2)).map_err(io::Error::other)?;
     let (mut received, mut sent) = (Vec::new(), Vec::new());
     let (mut is_first, mut is_hello, mut is_challenge) = (true, true, false);
     // rustls gets one record at a time, and none behind the handshake: what it answers to those would be lost with it.
@@ -127,13 +129,14 @@ pub(crate) async fn shake(mut socket: TcpStream, tls: &Tls) -> io::Result<Option
     }
     let is_resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
     let has_certificate = connection.peer_certificates().is_some();
+    let is_http2 = connection.alpn_protocol().map(|protocol| protocol == HTTP_2);
     let (secrets, kernel) = connection.dangerous_into_kernel_connection().map_err(io::Error::other)?;
     let version = match kernel.protocol_version() {
         ProtocolVersion::TLSv1_3 => Version::Tls13,
         _ => Version::Tls12,
     };
     let stream = TlsStream::new(socket, Records::new(secrets, kernel), received);
-    Ok(Some(Shaken { stream, version, is_resumed, has_certificate }))
+    Ok(Some(Shaken { stream, version, is_http2, is_resumed, has_certificate }))
 }
 
 fn encode(message: &mut EncodeTlsData<'_, ServerConnectionData>, sent: &mut Vec<u8>) -> io::Result<()> {

@@ -25,17 +25,25 @@ use super::{
 #[derive(Clone)]
 pub struct Tls {
     /// Replaced when the authorities for clients are.
-    config: Arc<RwLock<Arc<ServerConfig>>>,
+    configs: Arc<RwLock<Configs>>,
     certificates: Arc<Certificates>,
     answers: Answers,
     turns: Arc<Turns>,
 }
 
+/// With HTTP/2, and without.
+#[derive(Clone)]
+struct Configs {
+    both: Arc<ServerConfig>,
+    http1: Arc<ServerConfig>,
+}
+
 /// The certificates, which may be replaced.
 struct Certificates(RwLock<Arc<[Certificate]>>);
 
-/// What clients may speak over it.
+/// What clients may speak over it (RFC 7301).
 const HTTP_1: &[u8] = b"http/1.1";
+pub(super) const HTTP_2: &[u8] = b"h2";
 
 impl Tls {
     /// With these certificates. A client that names no host, or one that none of them is for, gets the first one.
@@ -55,8 +63,8 @@ impl Tls {
     /// If the system gives no random bytes.
     pub fn waiting(certificates: Vec<Certificate>) -> Result<Self, TlsError> {
         let certificates = Arc::new(Certificates(RwLock::new(certificates.into())));
-        let config = Arc::new(RwLock::new(config(&certificates, None)?));
-        Ok(Self { config, certificates, answers: Answers::default(), turns: Arc::default() })
+        let configs = Arc::new(RwLock::new(configs(&certificates, None)?));
+        Ok(Self { configs, certificates, answers: Answers::default(), turns: Arc::default() })
     }
 
     /// The same offer, which also answers challenges of a certification authority (TLS-ALPN-01, RFC 8737).
@@ -72,8 +80,8 @@ impl Tls {
     /// # Errors
     /// If the system gives no random bytes; then all stays as it was.
     pub fn set_client_authorities(&self, authorities: Option<&ClientAuthorities>) -> Result<(), TlsError> {
-        let config = config(&self.certificates, authorities)?;
-        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+        let configs = configs(&self.certificates, authorities)?;
+        *self.configs.write().unwrap_or_else(PoisonError::into_inner) = configs;
         Ok(())
     }
 
@@ -97,15 +105,17 @@ impl Tls {
         &self.answers
     }
 
-    pub(super) fn config(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
+    /// `http2`: whether HTTP/2 is offered.
+    pub(super) fn config(&self, http2: bool) -> Arc<ServerConfig> {
+        let configs = self.configs.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(if http2 { &configs.both } else { &configs.http1 })
     }
 }
 
-fn config(
+fn configs(
     certificates: &Arc<Certificates>,
     authorities: Option<&ClientAuthorities>,
-) -> Result<Arc<ServerConfig>, TlsError> {
+) -> Result<Configs, TlsError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -115,11 +125,13 @@ fn config(
         None => config.with_no_client_auth(),
     };
     let mut config = config.with_cert_resolver(Arc::clone(certificates) as _);
-    config.alpn_protocols = vec![HTTP_1.to_vec()];
     config.ticketer = Ticketer::new().map_err(|_| TlsError::Resources)?;
     // A connection keeps its keys and not rustls: see `records`.
     config.enable_secret_extraction = true;
-    Ok(Arc::new(config))
+    config.alpn_protocols = vec![HTTP_1.to_vec()];
+    let http1 = Arc::new(config.clone());
+    config.alpn_protocols = vec![HTTP_2.to_vec(), HTTP_1.to_vec()];
+    Ok(Configs { both: Arc::new(config), http1 })
 }
 
 /// Why TLS cannot be offered.

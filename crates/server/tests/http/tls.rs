@@ -73,6 +73,12 @@ impl Client {
         Self { config: config.with_root_certificates(roots).with_no_client_auth(), host }
     }
 
+    /// The same client, which offers HTTP/2.
+    pub(crate) fn with_http2(mut self) -> Self {
+        self.config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        self
+    }
+
     pub(crate) async fn shake(self, socket: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         let name = ServerName::try_from(self.host).expect("a name");
         TlsConnector::from(Arc::new(self.config)).connect(name, socket).await

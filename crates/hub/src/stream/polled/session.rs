@@ -3,6 +3,7 @@
 use std::{
     fmt,
     future::poll_fn,
+    io,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -120,6 +121,12 @@ impl Session {
     /// When the stream ends at the latest.
     pub fn close_at(&self) -> Option<Instant> {
         self.life.subscriber().close_at
+    }
+
+    /// Says that the peer has taken nothing for the write time-out: the stream counts as ended for that reason. It is to be
+    /// dropped then.
+    pub fn time_out(&mut self) {
+        self.life.subscriber_mut().leaves(&io::ErrorKind::TimedOut.into());
     }
 
     /// Hands the stream over to the hub, which writes it to the socket by itself from now on. Returns as soon as that is
