@@ -60,10 +60,39 @@ def listen(context, hub):
     return page
 
 
-def publish(hub, own, data):
+def publish(hub, own, data, topic="a"):
     trust = ssl.create_default_context(cafile=str(own[0]))
     url = f"https://{HOST}:{urlsplit(hub.url).port}{HUB_PATH}"
-    assert Request("POST", url, PUBLISH, [("topic", "a"), ("data", data)], tls=trust).status == 200
+    assert Request("POST", url, PUBLISH, [("topic", topic), ("data", data)], tls=trust).status == 200
+
+
+STREAMS = """
+    new Promise((done, fails) => {
+        const heard = new Map();
+        for (let number = 0; number < %d; number++) {
+            const source = new EventSource(location.href.replace("/readyz", `%s?topic=t${number}`));
+            source.onerror = () => fails(new Error(`stream ${number} has ended`));
+            source.onmessage = (event) => heard.set(number, event.data);
+            source.onopen = () => {
+                heard.set(number, "");
+                if (heard.size === %d) {
+                    window.heard = heard;
+                    done(performance.getEntriesByType("navigation")[0].nextHopProtocol);
+                }
+            };
+        }
+    })
+"""
+
+
+def test_a_page_has_thirty_streams_at_once(hub, own, context):
+    """HTTP/1.1 gives a page six connections to a host, and the seventh stream would wait for ever."""
+    page = context.new_page()
+    page.goto(f"https://{HOST}:{urlsplit(hub.url).port}/readyz")
+    assert page.evaluate(STREAMS % (30, HUB_PATH, 30)) == "h2"
+    for number in range(30):
+        publish(hub, own, f"update {number}", topic=f"t{number}")
+    page.wait_for_function("[...window.heard].every(([number, data]) => data === `update ${number}`)")
 
 
 def test_pages_get_updates_over_tls_before_and_after_the_certificate_is_replaced(hub, own, context, tmp_path):

@@ -21,9 +21,10 @@ pub const FILTER_VARIABLE: &str = "PETASOS_LOG";
 /// process logs already, or the environment's filter is malformed, in which case the default is used.
 pub fn init(default: &str) -> bool {
     log_panics();
-    let asked = EnvFilter::try_from_env(FILTER_VARIABLE);
-    let understood = asked.is_ok() || std::env::var_os(FILTER_VARIABLE).is_none();
-    let filter = asked.unwrap_or_else(|_| EnvFilter::new(default));
+    let variable = std::env::var_os(FILTER_VARIABLE);
+    let asked = variable.as_ref().and_then(|text| filter(text.to_str()?));
+    let understood = asked.is_some() || variable.is_none();
+    let filter = asked.or_else(|| filter(default)).unwrap_or_default();
     let builder = fmt()
         .with_env_filter(filter)
         .with_writer(Log)
@@ -39,6 +40,12 @@ pub fn init(default: &str) -> bool {
         let _ = RELOAD.set(Box::new(move |filter| handle.reload(filter).is_ok()));
     }
     is_first && understood
+}
+
+/// A filter, and before it one that may be replaced by it: the library of HTTP/2 warns of what its peers do, who could fill the
+/// log. `None`: it is malformed.
+fn filter(text: &str) -> Option<EnvFilter> {
+    EnvFilter::try_new(format!("h2=error,{text}")).ok()
 }
 
 /// Replaces the filter of the log that this process writes.
@@ -61,7 +68,7 @@ pub fn check_filter(filter: &str) -> Result<(), String> {
 /// Logs what the filter asks for from now on. No effect if the filter is malformed, or [`init`] did not start the log of this
 /// process.
 pub fn set_filter(filter: &str) {
-    if let (Some(reload), Ok(filter)) = (RELOAD.get(), EnvFilter::try_new(filter)) {
+    if let (Some(reload), Some(filter)) = (RELOAD.get(), self::filter(filter)) {
         reload(filter);
     }
 }

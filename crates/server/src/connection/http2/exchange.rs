@@ -5,10 +5,7 @@
 
 use std::{
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll, ready},
     time::{Duration, SystemTime},
 };
@@ -19,7 +16,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header, request::
 use http_body::Body as _;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::content::Content;
+use super::content::{Content, Discard, Handled};
 use crate::http::{
     answer::{Answer, GRACE},
     body::Body,
@@ -37,6 +34,8 @@ pub(super) struct Exchange {
 enum State {
     Answering(Answering),
     Sending(Sending),
+    /// It is out, and what is left of the request comes.
+    Discarding(Discard),
 }
 
 /// The service has the request.
@@ -44,8 +43,9 @@ struct Answering {
     respond: SendResponse<Bytes>,
     /// Boxed, because it is far larger than everything that follows it.
     answer: Pin<Box<dyn Future<Output = Answer> + Send>>,
-    /// Becomes true when the content is read. `None`: the peer does not wait for that.
-    asked: Option<Arc<AtomicBool>>,
+    content: Handled,
+    /// The peer waits with its content for a word of ours.
+    waits: bool,
     is_head: bool,
 }
 
@@ -57,6 +57,7 @@ struct Sending {
     chunk: Bytes,
     /// When the token expires.
     close_at: Option<Instant>,
+    content: Handled,
     /// Fires when the stream has had no room for too long. Exists while it has none.
     stalled: Option<Pin<Box<Sleep>>>,
 }
@@ -72,15 +73,14 @@ impl Exchange {
     ) -> Self {
         let (mut head, content) = request.into_parts();
         set_host(&mut head);
-        let waits = head.headers.get(header::EXPECT).is_some_and(is_continue);
-        let asked = Arc::new(AtomicBool::new(false));
-        let content = Content::new(content, &head.headers, Arc::clone(&asked));
-        let asked = (waits && !content.is_end_stream()).then_some(asked);
+        let content = Content::new(content, &head.headers);
+        let waits = head.headers.get(header::EXPECT).is_some_and(is_continue) && !content.is_end_stream();
+        let handled = content.handled();
         let is_head = head.method == Method::HEAD;
         let answering = Arc::clone(service);
         let request = Request::from_parts(head, content);
         let answer = Box::pin(async move { answering.answer(request, peer).await });
-        let state = State::Answering(Answering { respond, answer, asked, is_head });
+        let state = State::Answering(Answering { respond, answer, content: handled, waits, is_head });
         Self { service: Arc::clone(service), write_timeout, state }
     }
 }
@@ -90,37 +90,54 @@ impl Future for Exchange {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
-        if let State::Answering(answering) = &mut this.state {
-            let Some(sending) = ready!(answering.poll(cx)) else { return Poll::Ready(()) };
-            if sending.body.is_stream() {
-                this.service.requests().protocols.http2_stream_opened();
-            }
-            this.state = State::Sending(sending);
+        loop {
+            let next = match &mut this.state {
+                State::Answering(answering) => ready!(answering.poll(cx)),
+                State::Sending(sending) => {
+                    ready!(sending.poll(this.write_timeout, cx)).map(State::Discarding)
+                }
+                State::Discarding(rest) => return rest.poll(cx),
+            };
+            let Some(next) = next else { return Poll::Ready(()) };
+            this.count(&next);
+            this.state = next;
         }
-        match &mut this.state {
-            State::Answering(_) => Poll::Pending,
-            State::Sending(sending) => sending.poll(this.write_timeout, cx),
+    }
+}
+
+impl Exchange {
+    /// Counts a stream of events that begins.
+    fn count(&self, next: &State) {
+        if next.is_stream() {
+            self.service.requests().protocols.http2_stream_opened();
+        } else if self.state.is_stream() {
+            self.service.requests().protocols.http2_stream_closed();
         }
     }
 }
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        if let State::Sending(Sending { body, .. }) = &self.state
-            && body.is_stream()
-        {
+        if self.state.is_stream() {
             self.service.requests().protocols.http2_stream_closed();
         }
     }
 }
 
+impl State {
+    fn is_stream(&self) -> bool {
+        matches!(self, Self::Sending(sending) if sending.body.is_stream())
+    }
+}
+
 impl Answering {
-    /// `None`: nothing is left to be sent.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Sending>> {
+    /// What follows. `None`: nothing, or the peer has left.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<State>> {
         let answer = match self.answer.as_mut().poll(cx) {
             Poll::Ready(answer) => answer,
             Poll::Pending => {
-                if self.asked.take_if(|asked| asked.load(Ordering::Relaxed)).is_some() {
+                if self.waits && self.content.is_asked() {
+                    self.waits = false;
                     let mut response = Response::new(());
                     *response.status_mut() = StatusCode::CONTINUE;
                     // An error means that the peer has left.
@@ -139,19 +156,20 @@ impl Answering {
         let is_whole = self.is_head || body.is_end_stream();
         // An error means that the peer has left.
         let stream = self.respond.send_response(Response::from_parts(head, ()), is_whole).ok();
-        let sending = stream.filter(|_| !is_whole).map(|stream| Sending {
-            stream,
-            body,
-            chunk: Bytes::new(),
-            close_at,
-            stalled: None,
-        });
-        Poll::Ready(sending)
+        let content = self.content.clone();
+        Poll::Ready(stream.and_then(|stream| match is_whole {
+            true => content.rest().map(State::Discarding),
+            false => {
+                let chunk = Bytes::new();
+                Some(State::Sending(Sending { stream, body, chunk, close_at, content, stalled: None }))
+            }
+        }))
     }
 }
 
 impl Sending {
-    fn poll(&mut self, write_timeout: Duration, cx: &mut Context<'_>) -> Poll<()> {
+    /// What is left of the request. `None`: nothing, or the answer is not whole.
+    fn poll(&mut self, write_timeout: Duration, cx: &mut Context<'_>) -> Poll<Option<Discard>> {
         loop {
             while !self.chunk.is_empty() {
                 if self.stream.capacity() == 0 {
@@ -162,15 +180,15 @@ impl Sending {
                 if room > 0 {
                     self.stalled = None;
                     if self.stream.send_data(self.chunk.split_to(room), false).is_err() {
-                        return Poll::Ready(());
+                        return Poll::Ready(None);
                     }
                     continue;
                 }
                 match self.stream.poll_capacity(cx) {
                     Poll::Ready(Some(Ok(_))) => {}
                     // The peer has reset the stream, or left.
-                    Poll::Ready(_) => return Poll::Ready(()),
-                    Poll::Pending => return self.poll_stalled(write_timeout, cx),
+                    Poll::Ready(_) => return Poll::Ready(None),
+                    Poll::Pending => return self.poll_stalled(write_timeout, cx).map(|()| None),
                 }
             }
             // An empty slice would keep its event.
@@ -179,14 +197,14 @@ impl Sending {
                 Poll::Ready(Some(Ok(frame))) => self.chunk = frame.into_data().unwrap_or_default(),
                 Poll::Ready(Some(Err(_))) => {
                     self.stream.send_reset(Reason::INTERNAL_ERROR);
-                    return Poll::Ready(());
+                    return Poll::Ready(None);
                 }
                 Poll::Ready(None) => {
                     // An error means that the peer has left.
-                    let _ = self.stream.send_data(Bytes::new(), true);
-                    return Poll::Ready(());
+                    let is_sent = self.stream.send_data(Bytes::new(), true).is_ok();
+                    return Poll::Ready(if is_sent { self.content.rest() } else { None });
                 }
-                Poll::Pending => return self.stream.poll_reset(cx).map(|_| ()),
+                Poll::Pending => return self.stream.poll_reset(cx).map(|_| None),
             }
         }
     }
