@@ -205,7 +205,7 @@ def test_a_pre_release_is_older_than_its_release():
 def test_the_texts_of_a_package_know_the_settings_of_its_binary(hub):
     """They are asked of the binary, so they cannot be of another version."""
     help_text = subprocess.run([hub.binary, "--help"], capture_output=True, text=True, check=True).stdout
-    flags = set(re.findall(r"^ +(--[a-z][a-z-]+)", help_text, re.MULTILINE))
+    flags = set(re.findall(r"^ +(--[a-z][a-z0-9-]+)", help_text, re.MULTILINE))
     assert len(flags) > 30
     for text in (hub.texts.manual.replace("\\-", "-"), *hub.texts.completions.values()):
         # fish writes the name of an option without its dashes.
