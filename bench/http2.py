@@ -105,9 +105,15 @@ async def idle(hub: Hub, speaks: str, connections: int, streams: int) -> float:
     memory = hub.kib
     opened = await subscribe(hub, speaks, connections, streams)
     used = (hub.kib - memory) / connections
-    for each in first + opened:
-        each.writer.close()
+    close(first + opened)
     return used
+
+
+def close(connections: list[Connection]) -> None:
+    for each in connections:
+        each.writer.close()
+        assert each.task is not None
+        each.task.cancel()
 
 
 async def busy(hub: Hub, speaks: str, streams: int, arguments: argparse.Namespace) -> float:
@@ -120,7 +126,9 @@ async def busy(hub: Hub, speaks: str, streams: int, arguments: argparse.Namespac
     total = updates * len(opened) * streams
     while sum(each.deliveries for each in opened) < total:
         await asyncio.sleep(0.01)
-    return (hub.seconds - seconds) / total * 1e6
+    used = hub.seconds - seconds
+    close(opened)
+    return used / total * 1e6
 
 
 async def requests(hub: Hub, speaks: str, count: int) -> tuple[float, float]:

@@ -217,7 +217,7 @@ mod tests {
         }
         let (client, accepted) = pair().await;
         let (of_server, of_client) = (tls.clone(), connector.clone());
-        let server = tokio::spawn(async move { shake(accepted, &of_server).await });
+        let server = tokio::spawn(async move { shake(accepted, &of_server, true).await });
         let name = ServerName::try_from("localhost").expect("a name");
         let client = tokio::spawn(async move { of_client.connect(name, client).await });
         // Far more than a handshake takes.
