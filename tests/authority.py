@@ -97,6 +97,14 @@ class Authority:
         with urlopen(f"{self.management}/roots/0", context=own) as answer:
             return ssl.create_default_context(cadata=answer.read().decode())
 
+    def advise(self, certificate: str, start: str, end: str) -> None:
+        """Advises to renew a certificate in that time."""
+        own = ssl.create_default_context(cafile=str(self.ca))
+        advice = json.dumps({"suggestedWindow": {"start": start, "end": end}})
+        body = json.dumps({"Certificate": certificate, "ARIResponse": advice}).encode()
+        with urlopen(f"{self.management}/set-renewal-info/", data=body, context=own) as answer:
+            assert answer.status == 200
+
     def close(self) -> None:
         self.server.kill()
         self.names.kill()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import resource
 import signal
@@ -17,7 +18,9 @@ import pytest
 import hubs
 from authority import Authority
 from clients import HUB_PATH, PATIENCE, Request, Token
+from engines import ENGINES
 from ports import Port
+from servers import needs
 from test_metrics import OF_CERTIFICATES
 from waiting import wait_until
 
@@ -179,7 +182,7 @@ def test_an_authority_asks_over_plain_http_and_browsers_are_sent_to_https(author
     hub.has_certificate()
     url = f"http://{plain}/.well-known/mercure?topic=a%2Fb"
     for host, status, location in [
-        (NAME, 308, f"https://{NAME}:{port.number}/.well-known/mercure?topic=a%2Fb"),
+        (NAME, 308, f"https://{NAME}/.well-known/mercure?topic=a%2Fb"),
         ("other.example.com", 421, None),
     ]:
         answer = Request("GET", url, {"Host": host})
@@ -247,11 +250,24 @@ def test_three_nodes_order_once_whichever_the_authority_asks(authority, start, h
     assert sum(node.metrics()['petasos_acme_orders_total{outcome="issued"}'] for node in nodes) == 1
 
 
+def test_every_node_takes_a_renewed_certificate(authority, start, held, stack, tmp_path_factory):
+    engine = ENGINES["redis"](tmp_path_factory.mktemp("redis"))
+    stack.callback(engine.close)
+    ports = [held() for _ in range(2)]
+    ca = authority(ports[0], lasts=20)
+    nodes = [start(ca, port, transport=engine.url, name=f"node-{number}") for number, port in enumerate(ports)]
+    for node in nodes:
+        node.has_certificate()
+    first = nodes[0].serial()
+    for node in nodes:
+        wait_until(lambda node=node: node.serial() not in (None, first), "another certificate", 90)
+
+
 def test_a_renewal_cuts_none_of_a_thousand_streams(authority, start, held):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8_192), hard))
     port = held()
-    ca = authority(port, lasts=60)
+    ca = authority(port, lasts=30)
     hub = start(ca, port)
     hub.has_certificate()
     trust, streams = ca.trust(), []
@@ -280,6 +296,83 @@ def test_a_renewal_cuts_none_of_a_thousand_streams(authority, start, held):
         for stream in streams:
             stream.close()
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_the_authority_may_advise_to_renew_early(authority, start, held):
+    port = held()
+    ca = authority(port)
+    hub = start(ca, port)
+    hub.has_certificate()
+    first = hub.serial()
+    ca.advise(ssl.get_server_certificate((port.host, port.number)), "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z")
+    # It asks at a start, and then some times a day.
+    hub.stop()
+    hub.start()
+    wait_until(lambda: hub.serial() not in (None, first), f"a renewal: {hub.log.read_text()}")
+    assert ca.issued == 2
+    assert any("is a replacement of" in line for line in ca.server.lines), "the authority knows that it is a renewal"
+
+
+def test_a_hub_takes_over_with_its_port_of_plain_http(authority, start, held, tmp_path):
+    port, plain = held(), held()
+    ca = authority(port)
+    how = {"redirect_listen": str(plain), "takeover": str(tmp_path / "takeover"), "transport": f"host://{tmp_path}/log"}
+    old = start(ca, port, name="old", **how)
+    old.has_certificate()
+    new = start(ca, port, name="new", **how)
+    old.process.wait(PATIENCE)
+    new.has_certificate()
+    answer = Request("GET", f"http://{plain}/a", {"Host": NAME})
+    assert (answer.status, answer.headers["Location"]) == (308, f"https://{NAME}/a")
+    assert ca.issued == 1
+    # Beside the log of this host.
+    assert list((tmp_path / "log" / "mercure-documents").glob("acme-certificate-*"))
+
+
+def test_a_socket_of_the_service_manager_redirects(stack, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        script = 'export LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=redirect; exec "$0" "$@" 3<&0 </dev/null'
+        command = ["env", f"XDG_STATE_HOME={tmp_path}", "sh", "-c", script, *hubs.petasos(), "--tls-dev"]
+        hub = hubs.HubProcess(command, stdin=listener.fileno())
+        stack.callback(hub.close)
+        assert "https://" in hub.url
+        address = "127.0.0.1:{1}".format(*listener.getsockname())
+        answer = Request("GET", f"http://{address}/a", {"Host": "localhost"})
+    assert (answer.status, answer.headers["Location"]) == (308, "https://localhost/a")
+
+
+def test_a_name_is_enough(tmp_path):
+    command = [*hubs.petasos()[:1], "config", "--show", "--acme-domains", NAME]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE)
+    assert 'listen = "0.0.0.0:443"  # default with acme_domains' in ran.stdout
+    environment = {"HOME": str(tmp_path), "PATH": ""}
+    command = [*hubs.petasos()[:1], "check", "--acme-domains", NAME]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE, env=environment)
+    assert f"kept in {tmp_path}/.local/state/petasos/acme\n" in ran.stdout
+    assert (ran.returncode, ran.stdout.splitlines()[-1]) == (0, "The hub would start with these settings.")
+
+
+def test_a_certificate_for_development_is_trusted_with_the_file_that_is_printed(stack, tmp_path):
+    environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path)}
+    authorities = []
+    for _ in range(2):
+        command = ["env", f"XDG_STATE_HOME={tmp_path}", *hubs.petasos(), "--tls-dev"]
+        hub = hubs.HubProcess(command)
+        stack.callback(hub.close)
+        line = ""
+        while not line.startswith("curl "):
+            line = hub.process.stdout.readline()
+        for url in (line, line.replace("localhost", "127.0.0.1")):
+            command = f"{needs('curl')} --silent {url.removeprefix('curl ')}"
+            ran = subprocess.run(["sh", "-c", command], capture_output=True, check=False, timeout=PATIENCE)
+            assert ran.stdout == b"ok\n", ran
+        authorities.append((tmp_path / "petasos" / "tls-dev" / "authority.pem").read_text())
+    assert authorities[0] == authorities[1]
+    assert (tmp_path / "petasos" / "tls-dev" / "authority.key").stat().st_mode & 0o777 == 0o600
+    command = [*hubs.petasos()[:1], "check", "--dev", "--tls-dev", "--acme-domains", NAME]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert ran.returncode == 1
+    assert "--tls-dev: acme_domains is given, too" in ran.stdout
 
 
 def test_while_the_authority_is_down_the_certificate_goes_on_and_a_metric_says_so(authority, start, held):

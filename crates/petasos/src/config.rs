@@ -253,11 +253,6 @@ impl Checked {
         &self.config.hub.url
     }
 
-    /// Whether the URL of the hub is the one that clients use.
-    pub fn is_public(&self) -> bool {
-        self.config.http.advertise
-    }
-
     /// The identifier of the first issuer. Empty if there is none.
     pub fn issuer(&self) -> &str {
         self.config.http.issuers.trusted.first().map_or("", |issuer| &issuer.id)

@@ -3,7 +3,10 @@
 use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command};
 use petasos_transports::Dsn;
 
-use crate::settings::{Given, Kind, SETTINGS, Setting, Source, arguments};
+use crate::{
+    acme::ACME_DOMAINS,
+    settings::{Given, HTTPS_PORT, Kind, LISTEN, SETTINGS, Setting, Source, arguments},
+};
 
 /// What to list.
 pub(crate) enum Listing {
@@ -168,6 +171,10 @@ fn in_force(given: &Given, is_for_development: bool) -> String {
     let default = |setting: &Setting| {
         let of_development = DEVELOPMENT.iter().find(|(key, _)| is_for_development && *key == setting.key);
         match (of_development, literal(setting)) {
+            _ if setting.key == LISTEN && given.contains_key(ACME_DOMAINS) => {
+                let host = if is_for_development { "127.0.0.1" } else { "0.0.0.0" };
+                format!("{LISTEN} = \"{host}:{HTTPS_PORT}\"  # default with {ACME_DOMAINS}")
+            }
             (Some((key, value)), _) => format!("{key} = {}  # --dev", in_toml(setting.kind, value)),
             (None, Some(value)) => format!("{} = {value}  # default", setting.key),
             (None, None) if setting.default.is_empty() => format!("# {}: none  # default", setting.key),

@@ -7,16 +7,16 @@ use crate::{acme::Challenges, certificates::Certificates};
 /// What the port of plain HTTP needs to know of the hub.
 pub(crate) struct ToTls {
     pub(crate) offer: Certificates,
-    /// The host of the public URL, if that is given.
-    pub(crate) public_host: Option<String>,
-    /// The port of the hub as clients see it; `None`: 443.
+    /// The host of the public URL.
+    pub(crate) public_host: String,
+    /// The port of the public URL; `None`: 443.
     pub(crate) port: Option<u16>,
     pub(crate) challenges: Option<Challenges>,
 }
 
 impl Redirection for ToTls {
     fn is_own(&self, host: &str) -> bool {
-        self.public_host.as_deref() == Some(host) || self.offer.is_for(host)
+        self.public_host == host || self.offer.is_for(host)
     }
 
     fn port(&self) -> Option<u16> {

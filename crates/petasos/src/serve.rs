@@ -18,7 +18,7 @@ use crate::{
     prepare::{self, Generated, Prepared},
     redirect::ToTls,
     reload::{InForce, Requests},
-    settings::{HTTPS_PORT, Options, Source},
+    settings::{Options, Source},
     start::{Start, Started, relieve},
     stop::Stop,
     token::{self, Mint},
@@ -49,7 +49,6 @@ pub(crate) async fn serve(
     let (scheme, has_tls) = (options.scheme(), options.has_tls());
     let is_for_development = options.tls_dev;
     let (acme, redirect) = (options.acme.clone(), options.redirect.clone());
-    let public_port = (listen.port != HTTPS_PORT).then_some(listen.port);
     let in_force = InForce::new(source, &options, generated.clone(), endings);
     let Prepared { checked, issuer, certificates, client_authorities, warnings } =
         prepare::hub(options, generated.as_ref()).map_err(WrongSettings)?;
@@ -66,7 +65,7 @@ pub(crate) async fn serve(
     let reloads = program.reloads();
     let report = acme.is_given().then(Arc::<Report>::default);
     let facts = with_certificates(program.into_facts(checked.transport()), &certificates, &report);
-    let public_host = checked.is_public().then(|| host(checked.url()).to_owned());
+    let (public_host, public_port) = (host(checked.url()).to_owned(), checked.url().as_url().port());
     let greeting = if generated.is_some() { greeting(&issuer, &checked).await? } else { Vec::new() };
     let wanted = checked.streams_max();
     let token = operators.token.clone();

@@ -34,6 +34,8 @@ pub(crate) struct Keeper {
     /// A random text.
     node: String,
     current: Option<Current>,
+    /// Why what is kept could not be had the last time.
+    unkept: Option<String>,
 }
 
 /// The certificate that is offered.
@@ -66,7 +68,7 @@ const ORDERS_MAX: usize = 3;
 const ADVICE_MIN: Duration = Duration::from_secs(3600);
 const ADVICE_MAX: Duration = Duration::from_secs(24 * 3600);
 
-/// The longest pause after an order that has succeeded.
+/// The longest pause after a renewal.
 const PAUSE_MAX: Duration = Duration::from_secs(3600);
 
 /// When a certificate is renewed that does not say in a known form how long it counts.
@@ -94,6 +96,7 @@ impl Keeper {
             report,
             node: Uuid::new_v4().to_string(),
             current: None,
+            unkept: None,
         })
     }
 
@@ -117,11 +120,21 @@ impl Keeper {
     /// Does what is due, and answers how long nothing is.
     async fn turn(&mut self) -> Duration {
         match self.try_turn().await {
-            Ok(pause) => pause,
+            Ok(pause) => {
+                self.unkept = None;
+                pause
+            }
             Err(error) => {
-                tracing::warn!(%error, "the certificate that is kept cannot be looked for: the one that is there goes on");
-                self.report.set_problem(Some(error.to_string()));
-                LOOK.mul_f64(1.0 + random())
+                // Once for each outage: the log says the same of its store.
+                let text = error.to_string();
+                if self.unkept.as_ref() != Some(&text) {
+                    tracing::warn!(%error, "the certificate that is kept cannot be looked for: the one that is there goes on");
+                }
+                if self.current.is_none() {
+                    self.report.set_problem(Some(text.clone()));
+                }
+                self.unkept = Some(text);
+                if self.current.is_none() { LOOK_SOON } else { LOOK.mul_f64(1.0 + random()) }
             }
         }
     }
@@ -139,11 +152,12 @@ impl Keeper {
             return Ok(cmp::min(look, until(due)));
         }
         let soon = if self.is_usable(now) { LOOK_SOON * 2 } else { LOOK_SOON };
-        if course.is_taken(&self.node, now) {
+        if course.is_taken(&self.node, now, LEASE) {
             return Ok(soon);
         }
-        if course.next_attempt() > now {
-            return Ok(cmp::min(look, until(course.next_attempt()).max(LOOK_SOON)));
+        let next_attempt = course.next_attempt(now);
+        if next_attempt > now {
+            return Ok(cmp::min(look, until(next_attempt).max(LOOK_SOON)));
         }
         let lease = Lease { node: self.node.clone(), ends: millis(now + LEASE) };
         let taken = Course { lease: Some(lease), ..course };
@@ -160,6 +174,7 @@ impl Keeper {
 
     /// Orders a certificate. What comes of it is written down.
     async fn order(&mut self, taken: Course, version: Version) -> Result<(), ShelfError> {
+        let is_renewal = self.is_usable(SystemTime::now());
         let ordered = timeout(ORDER_MAX, async {
             let mut version = version;
             for _ in 1..ORDERS_MAX {
@@ -178,8 +193,9 @@ impl Keeper {
                 let now = SystemTime::now();
                 if self.due() > now {
                     self.report.issued();
-                    // Whatever the authority advises then.
-                    let not_before = millis(now + self.pause_after_order());
+                    // An authority that advises to renew each certificate at once is asked once an hour.
+                    let pause = if is_renewal { self.pause_after_renewal() } else { Duration::ZERO };
+                    let not_before = millis(now + pause);
                     return self.settle(Course { not_before, ..Course::default() }).await;
                 }
                 // Else it would order again and again.
@@ -302,8 +318,8 @@ impl Keeper {
         }
     }
 
-    /// How long nothing is ordered after an order that has succeeded.
-    fn pause_after_order(&self) -> Duration {
+    /// How long nothing is ordered after a renewal.
+    fn pause_after_renewal(&self) -> Duration {
         let lifetime = self.current.as_ref().and_then(|current| current.lifetime);
         let whole = lifetime.map(|each| each.expires.duration_since(each.begins).unwrap_or_default());
         whole.map_or(PAUSE_MAX, |whole| (whole / 10).min(PAUSE_MAX))

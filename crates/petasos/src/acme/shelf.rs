@@ -27,6 +27,9 @@ pub(crate) struct Shelf {
     course: String,
 }
 
+/// Longer than every pause between orders.
+const PAUSE_MAX: Duration = Duration::from_secs(8 * 24 * 3600);
+
 /// Why a document cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ShelfError {
@@ -167,14 +170,19 @@ impl Shelf {
 }
 
 impl Course {
-    /// Whether another node orders now.
-    pub(super) fn is_taken(&self, node: &str, now: SystemTime) -> bool {
-        self.lease.as_ref().is_some_and(|lease| lease.node != node && lease.ends > millis(now))
+    /// Whether another node orders now. A lease that ends later than any does is one of a node with another time of day, and counts
+    /// for none.
+    pub(super) fn is_taken(&self, node: &str, now: SystemTime, longest: Duration) -> bool {
+        let Some(lease) = &self.lease else { return false };
+        lease.node != node && lease.ends > millis(now) && lease.ends <= millis(now + 2 * longest)
     }
 
-    /// When somebody may order.
-    pub(super) fn next_attempt(&self) -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_millis(self.not_before)
+    /// When somebody may order. A time that is later than any pause lasts counts for none.
+    pub(super) fn next_attempt(&self, now: SystemTime) -> SystemTime {
+        match self.not_before <= millis(now + PAUSE_MAX) {
+            true => SystemTime::UNIX_EPOCH + Duration::from_millis(self.not_before),
+            false => now,
+        }
     }
 }
 
@@ -192,4 +200,29 @@ fn parse<T: DeserializeOwned>(name: &str, document: &Document) -> Result<T, Shel
 fn key(parts: &[&str]) -> String {
     let hash = digest(&SHA256, parts.join("\n").as_bytes());
     hash.as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_of_another_clock_stops_nobody_for_long() {
+        let (now, lease) = (SystemTime::UNIX_EPOCH + 10 * PAUSE_MAX, Duration::from_secs(100));
+        let taken = |ends: SystemTime| {
+            let lease = Lease { node: "other".to_owned(), ends: millis(ends) };
+            Course { lease: Some(lease), ..Course::default() }
+        };
+        assert!(
+            taken(now + lease).is_taken("own", now, lease)
+                && !taken(now + lease).is_taken("other", now, lease)
+        );
+        assert!(
+            !taken(now).is_taken("own", now, lease) && !taken(now + PAUSE_MAX).is_taken("own", now, lease)
+        );
+        let paused =
+            |until: SystemTime| Course { not_before: millis(until), ..Course::default() }.next_attempt(now);
+        assert_eq!(paused(now + lease), now + lease);
+        assert_eq!(paused(now + 2 * PAUSE_MAX), now);
+    }
 }

@@ -237,7 +237,7 @@ impl Options {
 }
 
 /// The setting that says where the hub listens.
-const LISTEN: &str = "listen";
+pub(crate) const LISTEN: &str = "listen";
 
 /// Of URLs without a port.
 pub(crate) const HTTPS_PORT: u16 = 443;
