@@ -15,13 +15,35 @@ use crate::{
     Origins, Proxies, Settings,
     connection::{first, passing},
     http::credentials::Presented,
+    tls::{challenge, fields},
 };
 
 /// A name, which is also that of a folder of the corpus, and what is given its inputs.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets of this crate.
-pub const TARGETS: &[Target] = &[("head", head), ("headers", headers), ("passing", passing)];
+pub const TARGETS: &[Target] = &[
+    ("certificate", certificate),
+    ("head", head),
+    ("headers", headers),
+    ("hello", hello),
+    ("passing", passing),
+];
+
+/// What is found in a certificate stands in it.
+pub fn certificate(input: &[u8]) {
+    let name = fields::name(input).map(str::as_bytes);
+    for found in [fields::serial(input), fields::authority_key(input), name].into_iter().flatten() {
+        assert!(found.is_empty() || input.windows(found.len()).any(|part| part == found));
+    }
+}
+
+/// A handshake that is a challenge of a certification authority names its protocol, and a host.
+pub fn hello(input: &[u8]) {
+    let Some(name) = challenge::asked_for(input) else { return };
+    assert!(input.windows(challenge::PROTOCOL.len()).any(|part| part == challenge::PROTOCOL));
+    assert!(!name.is_empty() && !name.bytes().any(|byte| byte.is_ascii_uppercase()), "{name:?}");
+}
 
 /// A request that is read without hyper is a GET with one head and nothing behind it, by a second, naive reading of its
 /// lines; so nothing of it is taken for another request.

@@ -30,7 +30,7 @@ pub type Answer<'a> = Pin<Box<dyn Future<Output = Option<Certificate>> + Send + 
 pub(super) struct Answers(pub(super) Option<Arc<dyn Challenges>>);
 
 /// The protocol of the handshake (RFC 8737, section 4).
-const PROTOCOL: &[u8] = b"acme-tls/1";
+pub(crate) const PROTOCOL: &[u8] = b"acme-tls/1";
 
 impl Answers {
     /// What answers the handshake that begins with these bytes, a whole record, if it is a challenge.
@@ -42,7 +42,7 @@ impl Answers {
 }
 
 /// The name for which a challenge comes. `None`: these bytes begin another handshake.
-fn asked_for(mut hello: &[u8]) -> Option<String> {
+pub(crate) fn asked_for(mut hello: &[u8]) -> Option<String> {
     // Only those that hold the word are read twice.
     if !hello.windows(PROTOCOL.len()).any(|part| part == PROTOCOL) {
         return None;

@@ -21,18 +21,18 @@ const KEY_IDENTIFIER: u8 = 0x80;
 const DNS_NAME: u8 = 0x82;
 
 /// The serial number, as its bytes in DER.
-pub(super) fn serial(certificate: &[u8]) -> Option<&[u8]> {
+pub(crate) fn serial(certificate: &[u8]) -> Option<&[u8]> {
     signed(certificate)?.find(|value| value.tag != VERSION).map(|value| value.content)
 }
 
 /// Which key of its issuer has signed it.
-pub(super) fn authority_key(certificate: &[u8]) -> Option<&[u8]> {
+pub(crate) fn authority_key(certificate: &[u8]) -> Option<&[u8]> {
     let inner = read(&mut extension(certificate, AUTHORITY_KEY)?)?;
     values(inner.content).find(|value| value.tag == KEY_IDENTIFIER).map(|value| value.content)
 }
 
 /// The first name of a host that it is for.
-pub(super) fn name(certificate: &[u8]) -> Option<&str> {
+pub(crate) fn name(certificate: &[u8]) -> Option<&str> {
     let inner = read(&mut extension(certificate, NAMES)?)?;
     let name = values(inner.content).find(|value| value.tag == DNS_NAME)?;
     str::from_utf8(name.content).ok()

@@ -7,9 +7,9 @@
 mod alert;
 mod authorities;
 mod certificate;
-mod challenge;
+pub(crate) mod challenge;
 mod direction;
-mod fields;
+pub(crate) mod fields;
 mod handshake;
 mod offer;
 mod records;
