@@ -375,6 +375,19 @@ def test_a_certificate_for_development_is_trusted_with_the_file_that_is_printed(
     assert "--tls-dev: acme_domains is given, too" in ran.stdout
 
 
+def test_check_may_try_whether_the_authority_answers(authority, held):
+    ca = authority(held())
+    command = [*hubs.petasos()[:1], "check", "--connect", "--acme-domains", NAME, "--acme-ca", str(ca.ca)]
+    for directory, outcome in [
+        (ca.directory, f"ok: acme_directory: {ca.directory}\n"),
+        (f"{ca.management}/roots/0", f"error: acme_directory: {ca.management}/roots/0: it does not answer as"),
+        ("https://localhost:1/dir", "error: acme_directory: https://localhost:1/dir: localhost:1: client error"),
+    ]:
+        ran = subprocess.run([*command, "--acme-directory", directory], capture_output=True, text=True, check=False)
+        assert outcome in ran.stdout, ran
+    assert ca.issued == 0
+
+
 def test_while_the_authority_is_down_the_certificate_goes_on_and_a_metric_says_so(authority, start, held):
     port = held()
     ca = authority(port, lasts=40)

@@ -9,7 +9,7 @@ use serde::Serialize;
 use tokio::{net::lookup_host, time::timeout};
 
 use crate::{
-    acme::{ACME_DOMAINS, AcmeOptions},
+    acme::{self, ACME_DOMAINS, AcmeOptions},
     certificates::{FromFile, TLS_CERT, day, host},
     prepare::{self, Generated, Prepared},
     settings::{Address, Options, Source, arguments},
@@ -88,7 +88,7 @@ pub(crate) fn command() -> Command {
     let switch = |name: &'static str| Arg::new(name).long(name).action(ArgAction::SetTrue);
     Command::new("check")
         .about("Say what is wrong with the settings, without starting the hub")
-        .arg(switch("connect").help("Also try what they name: the store, servers with keys, names; nothing is changed there"))
+        .arg(switch("connect").help("Also try what they name: the store, servers with keys, the authority for certificates, names; nothing is changed there"))
         .arg(switch("json").help("Write JSON"))
         .arg(arguments::for_development())
         .args(arguments::hidden())
@@ -125,7 +125,7 @@ async fn find(source: &Source, connects: bool) -> Findings {
     };
     if findings.errors.is_empty() {
         match prepared(source) {
-            Ok((listen, public_host, acme, Prepared { checked, certificates, warnings, .. })) => {
+            Ok((options, public_host, acme, Prepared { checked, certificates, warnings, .. })) => {
                 findings.acme = acme;
                 let finding = |warning: petasos::Warning| Finding {
                     setting: warning.setting,
@@ -142,7 +142,7 @@ async fn find(source: &Source, connects: bool) -> Findings {
                     })
                     .collect();
                 if connects {
-                    findings.connections = try_all(&listen, &checked).await;
+                    findings.connections = try_all(&options.listen, &options.acme, &checked).await;
                 }
             }
             Err(problem) => findings.errors.push(problem),
@@ -153,10 +153,10 @@ async fn find(source: &Source, connects: bool) -> Findings {
 }
 
 /// What would be started, where it would listen, and the host of the public URL, if that is given.
-fn prepared(source: &Source) -> Result<(Address, Option<String>, Option<OfAcme>, Prepared), String> {
+fn prepared(source: &Source) -> Result<(Asked, Option<String>, Option<OfAcme>, Prepared), String> {
     let options = source.read()?;
     let acme = options.acme.is_given().then(|| of_acme(&options)).transpose()?;
-    let listen = options.listen.clone();
+    let asked = Asked { listen: options.listen.clone(), acme: options.acme.clone() };
     let is_public = options.config.http.advertise;
     let public_host = is_public.then(|| host(&options.config.hub.url).to_owned());
     let generated = prepare::lacks_keys(&options).then(Generated::new);
@@ -165,7 +165,13 @@ fn prepared(source: &Source) -> Result<(Address, Option<String>, Option<OfAcme>,
         let problem = "there is no key: the hub makes random ones at each start and prints them".to_owned();
         prepared.warnings.push(petasos::Warning { setting: "publisher_key", problem });
     }
-    Ok((listen, public_host, acme, prepared))
+    Ok((asked, public_host, acme, prepared))
+}
+
+/// What is tried beside the hub's own settings.
+struct Asked {
+    listen: Address,
+    acme: AcmeOptions,
 }
 
 fn of_acme(options: &Options) -> Result<OfAcme, String> {
@@ -181,7 +187,7 @@ fn of_acme(options: &Options) -> Result<OfAcme, String> {
     Ok(OfAcme { domains: domains.clone(), directory: directory.clone(), challenge: proof.name(), kept_in })
 }
 
-async fn try_all(listen: &Address, hub: &Checked) -> Vec<Connection> {
+async fn try_all(listen: &Address, acme: &AcmeOptions, hub: &Checked) -> Vec<Connection> {
     let mut tried = Vec::new();
     let mut add = |setting, target: String, outcome: Result<(), String>| {
         tried.push(Connection { setting, target, ok: outcome.is_ok(), problem: outcome.err() });
@@ -199,6 +205,9 @@ async fn try_all(listen: &Address, hub: &Checked) -> Vec<Connection> {
         Err(_) => Err("it does not answer in time".to_owned()),
     };
     add("transport", hub.transport().to_string(), store);
+    if acme.is_given() {
+        add("acme_directory", acme.directory.clone(), acme::probe(acme).await);
+    }
     for (issuer, keys) in hub.remote_keys() {
         let fetched = keys.try_fetch().await.map_err(|error| error.to_string());
         add("issuers", format!("the keys of {issuer}"), fetched);

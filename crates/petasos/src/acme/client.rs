@@ -71,6 +71,22 @@ impl Client {
         self.asked_for.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
+    /// Whether an authority answers at a URL. It learns nothing but that.
+    ///
+    /// # Errors
+    /// In words.
+    pub(super) async fn probe(&self, directory: &str) -> Result<(), String> {
+        let mut request = Request::new(BodyWrapper::default());
+        *request.uri_mut() = directory.parse().map_err(|error: http::uri::InvalidUri| error.to_string())?;
+        let mut answer = self.request(request).await.map_err(|error| error.to_string())?;
+        let body = answer.body.into_bytes().await.map_err(|error| error.to_string())?;
+        let found: Option<serde_json::Value> = serde_json::from_slice(&body).ok();
+        match found.is_some_and(|found| found["newOrder"].is_string()) {
+            true => Ok(()),
+            false => Err("it does not answer as an authority does: correct acme_directory".to_owned()),
+        }
+    }
+
     async fn exchange(self, mut request: Request<BodyWrapper<Bytes>>) -> Result<BytesResponse, Error> {
         request.headers_mut().insert(header::USER_AGENT, USER_AGENT);
         let other = |error: String| Error::Other(error.into());
@@ -122,4 +138,28 @@ fn with_causes(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_is_a_time_or_seconds_from_now() {
+        let at = |text: &str| retry_after(&HeaderValue::from_str(text).expect("a value"));
+        let soon = at("120").expect("seconds").duration_since(SystemTime::now()).expect("later");
+        assert!((100..=120).contains(&soon.as_secs()), "{soon:?}");
+        let day = SystemTime::UNIX_EPOCH + Duration::from_secs(24 * 3600);
+        assert_eq!(at("Fri, 02 Jan 1970 00:00:00 GMT"), Some(day));
+        for wrong in ["", "soon", "-1", "99999999999999999999999"] {
+            assert_eq!(at(wrong), None, "{wrong}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_authority_is_asked_over_tls_only() {
+        let client = Client::new(Some(Vec::new())).expect("a client");
+        let problem = client.probe("http://127.0.0.1:1/dir").await.expect_err("it is in clear");
+        assert!(problem.starts_with("127.0.0.1:1: "), "{problem}");
+    }
 }

@@ -27,6 +27,15 @@ pub(crate) use self::{
     shelf::Shelf,
 };
 
+/// Tries whether the authority of the settings answers. It is asked for nothing.
+///
+/// # Errors
+/// In words.
+pub(crate) async fn probe(options: &AcmeOptions) -> Result<(), String> {
+    let roots = options.roots().map_err(|error| error.to_string())?;
+    client::Client::new(roots)?.probe(&options.directory).await
+}
+
 /// Whether there is a certificate, for operators.
 pub(crate) fn check(offer: &Certificates, report: &Arc<Report>) -> impl Fn() -> Check + Send + Sync + use<> {
     let (offer, report) = (offer.clone(), Arc::clone(report));
