@@ -250,6 +250,22 @@ def test_three_nodes_order_once_whichever_the_authority_asks(authority, start, h
     assert sum(node.metrics()['petasos_acme_orders_total{outcome="issued"}'] for node in nodes) == 1
 
 
+def test_a_store_that_is_down_leaves_the_certificate(authority, start, held, stack, tmp_path_factory):
+    engine = ENGINES["redis"](tmp_path_factory.mktemp("redis"))
+    stack.callback(engine.close)
+    port = held()
+    ca = authority(port, lasts=10)
+    hub = start(ca, port, transport=engine.url)
+    hub.has_certificate()
+    trust = ca.trust()
+    engine.stop()
+    # It would look for the next one by then.
+    wait_until(lambda: "the one that is there goes on" in hub.log.read_text(), "it looks in vain", 90)
+    trust.check_hostname, trust.verify_mode = False, ssl.CERT_NONE
+    with socket.create_connection((port.host, port.number), timeout=PATIENCE) as plain:
+        trust.wrap_socket(plain, server_hostname=NAME).close()
+
+
 def test_every_node_takes_a_renewed_certificate(authority, start, held, stack, tmp_path_factory):
     engine = ENGINES["redis"](tmp_path_factory.mktemp("redis"))
     stack.callback(engine.close)

@@ -3,11 +3,10 @@
 use std::time::SystemTime;
 
 use petasos::{Checked, Config, ConfigError, IssuerConfig, KeyConfig, Secret, Warning};
-use petasos_protocol::topic::HubUrl;
 use petasos_server::ClientAuthorities;
 
 use crate::{
-    certificates::{FromFile, host},
+    certificates::FromFile,
     development::TLS_DEV,
     failure::Failure,
     settings::{Address, HTTPS_PORT, Options},
@@ -74,9 +73,16 @@ pub(crate) fn hub(mut options: Options, generated: Option<&Generated>) -> Result
         options.tls.read_client_authorities(options.has_tls()).map_err(options.explain())?;
     options.config.http.publisher_certificate = options.tls.publisher_certificate();
     let public_url = Some(&options.config.hub.url).filter(|_| options.config.http.advertise);
-    // A host that ACME is asked about needs no certificate from a file.
-    let by_acme = |url: &&HubUrl| !options.acme.domains.iter().any(|domain| domain == host(url));
-    let warnings = options.tls.warnings(&certificates, public_url.filter(by_acme), SystemTime::now());
+    let from_files: Vec<_> = certificates.iter().map(|each| &each.certificate).collect();
+    let warnings = match options.acme.is_given() {
+        true => {
+            // A certificate from a file may be for another name.
+            let mut warnings = options.tls.warnings(&certificates, None, SystemTime::now());
+            warnings.extend(options.acme.warning(&from_files, public_url));
+            warnings
+        }
+        false => options.tls.warnings(&certificates, public_url, SystemTime::now()),
+    };
     options.warnings.extend(warnings);
     if options.tls_dev
         && let Some(other) = options.has_certificates()
@@ -95,7 +101,6 @@ pub(crate) fn hub(mut options: Options, generated: Option<&Generated>) -> Result
         let wrong = ConfigError { setting: "redirect_listen", problem: problem.to_owned() };
         return Err(options.explain()(wrong).into());
     }
-    let from_files: Vec<_> = certificates.iter().map(|each| &each.certificate).collect();
     options.acme.check(&from_files, options.redirect.is_some()).map_err(options.explain())?;
     let (checked, mut warnings) = check(options, true)?;
     warnings.extend(exposed);

@@ -3,10 +3,13 @@
 use std::{fs, path::PathBuf};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use petasos::{ConfigError, Log, Secret};
+use petasos::{ConfigError, Log, Secret, Warning};
+use petasos_protocol::topic::HubUrl;
 use petasos_server::Certificate;
 use petasos_transports::{DocumentDirectory, documents_beside};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
+
+use crate::certificates::host;
 
 /// What an operator has decided.
 #[derive(Debug, Clone)]
@@ -153,6 +156,27 @@ impl AcmeOptions {
             }
             _ => self.external_key().and_then(|_| self.roots()).map(drop),
         }
+    }
+
+    /// What works and is probably not meant. `public_url`: `None` if it is not given.
+    pub(crate) fn warning(
+        &self,
+        from_files: &[&Certificate],
+        public_url: Option<&HubUrl>,
+    ) -> Option<Warning> {
+        let url = public_url.filter(|_| self.is_given())?;
+        let host = host(url);
+        if url.as_url().scheme() == "http" {
+            let problem = "it begins with http, and the hub speaks TLS: write https".to_owned();
+            return Some(Warning { setting: "public_url", problem });
+        }
+        let is_there = self.domains.iter().any(|domain| domain == host)
+            || from_files.iter().any(|certificate| certificate.is_for(host));
+        let problem = format!(
+            "{host}, the host of public_url, is not among the names, so clients refuse the hub unless a proxy in front has a \
+             certificate for it: add the name, or correct public_url"
+        );
+        (!is_there).then_some(Warning { setting: ACME_DOMAINS, problem })
     }
 
     /// The directory where accounts and certificates are kept, unless the nodes of the log share a store. `variable`: a variable
@@ -326,6 +350,14 @@ mod tests {
             assert!(problem.problem.contains(part) && !problem.problem.contains("sec/ret"), "{problem}");
         }
         assert!(AcmeOptions { proof: Proof::Http, ..good.clone() }.check(&[], true).is_ok());
+        let warned = |options: &AcmeOptions, url: &str| {
+            let warning = options.warning(&[], Some(&HubUrl::parse(url).expect("a URL")));
+            warning.map(|warning| warning.setting)
+        };
+        assert_eq!(warned(&good, "https://hub.example.com/.well-known/mercure"), None);
+        assert_eq!(warned(&good, "https://b.example.com/.well-known/mercure"), Some(ACME_DOMAINS));
+        assert_eq!(warned(&good, "http://hub.example.com/.well-known/mercure"), Some("public_url"));
+        assert_eq!(warned(&AcmeOptions::default(), "http://b.example.com/.well-known/mercure"), None);
         let key =
             AcmeOptions { eab_key_id: Some("a".to_owned()), eab_key: Some(Secret::new("AQID")), ..good };
         assert_eq!(key.external_key().expect("a key"), Some(("a", vec![1, 2, 3])));
