@@ -3,7 +3,7 @@
 pub(crate) mod connections;
 pub(crate) mod first;
 mod handover;
-mod http2;
+pub(crate) mod http2;
 mod hyper;
 mod idle;
 mod linger;

@@ -129,7 +129,9 @@ async fn streams_that_end_by_errors_end_the_connection() {
 
 #[tokio::test]
 async fn small_pieces_of_content_without_an_end_end_the_connection() {
-    let server = serve(false, settings()).await;
+    // No time ends it.
+    let forever = Duration::from_secs(3_600);
+    let server = serve(false, Settings { body_timeout: forever, ..settings() }).await;
     let mut raw = Raw::open(&server, &[]).await;
     let publisher = publisher();
     let more = [

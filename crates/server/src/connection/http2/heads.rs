@@ -10,7 +10,7 @@ use super::preface::PREFACE;
 /// Follows the frames of a client by their heads (RFC 9113, section 4.1). Anything is followed, also what is no frame: the
 /// library refuses that.
 #[derive(Default)]
-pub(super) struct Heads {
+pub(crate) struct Heads {
     /// Bytes of the preface that have come.
     preface: usize,
     head: [u8; HEAD_BYTES],
@@ -39,12 +39,12 @@ const END_HEADERS: u8 = 4;
 
 impl Heads {
     /// For a client of which nothing has come yet.
-    pub(super) fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         Self { since: Some(now), ..Self::default() }
     }
 
     /// Bytes have come.
-    pub(super) fn take(&mut self, mut bytes: &[u8], now: Instant) {
+    pub(crate) fn take(&mut self, mut bytes: &[u8], now: Instant) {
         let mut has_completed = false;
         let in_preface = (PREFACE.len() - self.preface).min(bytes.len());
         self.preface += in_preface;
@@ -87,7 +87,7 @@ impl Heads {
     }
 
     /// When it began what it has not ended. `None`: everything is whole.
-    pub(super) fn since(&self) -> Option<Instant> {
+    pub(crate) fn since(&self) -> Option<Instant> {
         self.since
     }
 

@@ -7,7 +7,7 @@
 mod connection;
 mod content;
 mod exchange;
-mod heads;
+pub(crate) mod heads;
 mod preface;
 mod watched;
 
