@@ -7,7 +7,7 @@ use h2::{Reason, RecvStream, client::SendRequest};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use petasos_hub::MemoryTransport;
 use petasos_protocol::{Limits, topic::Topics, update::Draft};
-use petasos_server::{AlternativeServices, Listener, Origins, Settings};
+use petasos_server::{AlternativeServices, Listener, Origins, Settings, StreamLimits};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -222,6 +222,21 @@ async fn every_kind_of_request_gets_the_answer_that_it_gets_over_http_1() {
             client.request("PUT", HUB, &[], "").await.header("allow"),
             "GET, HEAD, OPTIONS, POST, QUERY"
         );
+    }
+}
+
+#[tokio::test]
+async fn fields_of_a_connection_are_in_no_answer() {
+    let streams = StreamLimits { total: 1, ..StreamLimits::default() };
+    let server = serve(false, Settings { streams, ..settings() }).await;
+    let client = &mut Client::open(&server, false).await;
+    let _stream = client.subscribe("topic=a", &[]).await;
+    // Over HTTP/1.1, this answer ends its connection.
+    let browser = ["Accept: text/event-stream", "Cache-Control: no-cache", "User-Agent: Mozilla/5.0"];
+    let mut refused = client.subscribe("topic=a", &browser).await;
+    assert!(refused.rest().await.expect("whole").starts_with("retry: "));
+    for name in ["connection", "transfer-encoding", "keep-alive", "upgrade"] {
+        assert_eq!(refused.header(name), "");
     }
 }
 
