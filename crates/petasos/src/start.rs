@@ -75,7 +75,7 @@ impl Start {
             Some((_, challenges)) => offer.tls().clone().with_challenges(Arc::new(challenges.clone())),
             None => offer.tls().clone(),
         });
-        let redirect_port = redirect_port(activated.redirect, redirect.as_ref()).await?;
+        let redirect_port = redirect_port(activated.redirect, redirect.as_ref(), takeover.is_some()).await?;
         let listeners = listeners(activated.listeners, predecessor.as_ref(), &listen).await?;
         if offer.is_some() && listeners.len() >= SOCKETS_MAX {
             return Err(format!(
@@ -137,14 +137,15 @@ async fn shelf(
     Ok(Some((shelf, challenges)))
 }
 
-/// The port of plain HTTP, if there is one.
+/// The port of plain HTTP, if there is one. `shares`: whether the hub that runs may have it, too.
 async fn redirect_port(
     passed: Option<TcpListener>,
     listen: Option<&Address>,
+    shares: bool,
 ) -> Result<Option<RedirectPort>, Failure> {
     match (passed, listen) {
         (Some(passed), _) => Ok(Some(RedirectPort::from_std(passed)?)),
-        (None, Some(listen)) => match RedirectPort::bind(&listen.host, listen.port).await {
+        (None, Some(listen)) => match RedirectPort::bind(&listen.host, listen.port, shares).await {
             Ok(port) => Ok(Some(port)),
             Err(error) => Err(format!(
                 "redirect_listen: cannot listen on {listen}: {error}: {}",

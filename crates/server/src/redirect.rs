@@ -42,14 +42,15 @@ const BACKLOG: u32 = 1_024;
 const CHALLENGES: &str = "/.well-known/acme-challenge/";
 
 impl RedirectPort {
-    /// Binds to the first address of `host` that can be bound; port 0 lets the system choose.
+    /// Binds to the first address of `host` that can be bound; port 0 lets the system choose. `shares`: whether another process of
+    /// this user may listen there, too, if it shares as well. A hub that takes over from another one listens beside it.
     ///
     /// # Errors
     /// If the name is unknown or no address can be bound.
-    pub async fn bind(host: &str, port: u16) -> io::Result<Self> {
+    pub async fn bind(host: &str, port: u16, shares: bool) -> io::Result<Self> {
         let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         for address in lookup_host((host, port)).await? {
-            match bind(address) {
+            match bind(address, shares) {
                 Ok(socket) => return Ok(Self { address: socket.local_addr()?, socket }),
                 Err(error) => failure = error,
             }
@@ -83,11 +84,10 @@ impl RedirectPort {
     }
 }
 
-/// A hub that takes over from another one listens beside it, until that one ends.
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+fn bind(address: SocketAddr, shares: bool) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
-    socket.set_reuseport(true)?;
+    socket.set_reuseport(shares)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
@@ -115,6 +115,8 @@ async fn answer(head: &Parts, redirection: &impl Redirection) -> AdminAnswer {
         );
     };
     let (host, target) = (own.host(), head.uri.path_and_query().map_or("/", |target| target.as_str()));
+    // `OPTIONS *` asks about the whole server.
+    let target = if target.starts_with('/') { target } else { "/" };
     let location = match redirection.port() {
         Some(port) => format!("https://{host}:{port}{target}"),
         None => format!("https://{host}{target}"),
@@ -168,8 +170,18 @@ mod tests {
             ask(Method::GET, "http://hub.example//b.example/", "hub.example", Own(None)).await,
             to("https://hub.example//b.example/")
         );
+        assert_eq!(ask(Method::OPTIONS, "*", "hub.example", Own(None)).await, to("https://hub.example/"));
         for host in ["b.example", "hub.example.b.example", "", "hub.example@b.example", "x y"] {
             assert_eq!(ask(Method::GET, "/a", host, Own(None)).await.0, 421, "{host}");
+        }
+    }
+
+    #[tokio::test]
+    async fn two_hubs_have_one_port_only_if_both_share_it() {
+        for (first, second, is_shared) in [(true, true, true), (true, false, false), (false, true, false)] {
+            let one = RedirectPort::bind("127.0.0.1", 0, first).await.expect("a free port");
+            let other = RedirectPort::bind("127.0.0.1", one.address().port(), second).await;
+            assert_eq!(other.is_ok(), is_shared, "{first} {second}");
         }
     }
 
