@@ -5,7 +5,7 @@
 
 use std::{
     env,
-    fs::{self, DirBuilder, OpenOptions},
+    fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
@@ -64,12 +64,17 @@ impl Development {
 
     fn in_directory(directory: &Path) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let now = SystemTime::now();
+        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        // Hubs that start together make one authority.
+        let lock = File::open(directory)?;
+        lock.lock()?;
         let (path, key_path) = (directory.join(CERTIFICATE), directory.join(KEY));
         let params = match path.exists() && key_path.exists() {
             true => authority_params(now),
             false => make_authority(directory, now)?,
         };
         let key = KeyPair::from_pem(&Zeroizing::new(fs::read_to_string(&key_path)?))?;
+        drop(lock);
         let issuer = Issuer::new(params, key);
         let mut own = CertificateParams::new(NAMES.map(str::to_owned))?;
         own.distinguished_name = DistinguishedName::new();
@@ -100,7 +105,6 @@ fn make_authority(
     directory: &Path,
     now: SystemTime,
 ) -> Result<CertificateParams, Box<dyn std::error::Error + Send + Sync>> {
-    DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     let params = authority_params(now);
     let key = KeyPair::generate()?;
     let own = params.self_signed(&key)?;
@@ -129,17 +133,24 @@ fn authority_params(now: SystemTime) -> CertificateParams {
 /// `::1`.
 const LOOPBACK_6: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
 
-/// Puts a whole file there.
+/// Puts a whole file there. What a process has left that ended in the middle may have another mode.
 fn write(path: &Path, mode: u32, text: &str) -> io::Result<()> {
     let fresh = path.with_extension("new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&fresh)?;
+    match fs::remove_file(&fresh) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&fresh)?;
     file.write_all(text.as_bytes())?;
     fs::rename(fresh, path)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::{collections::HashSet, os::unix::fs::PermissionsExt, sync::Barrier, thread};
+
+    use rcgen::PublicKeyData;
+    use rustls::pki_types::{CertificateDer, pem::PemObject};
 
     use super::*;
 
@@ -147,6 +158,9 @@ mod tests {
     fn the_authority_stays_and_its_key_is_for_its_user_alone() {
         let directory = tempfile::tempdir().expect("a directory");
         let directory = directory.path().join("state/tls-dev");
+        fs::create_dir_all(&directory).expect("made");
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o700)).expect("set");
+        fs::write(directory.join("authority.new"), "left").expect("written");
         let first = Development::in_directory(&directory).expect("made");
         for name in NAMES {
             assert!(first.certificate.is_for(name), "{name}");
@@ -159,5 +173,27 @@ mod tests {
         assert!(again.lines("https://localhost:1/")[1].starts_with("curl --cacert /"));
         fs::write(directory.join(KEY), "damaged").expect("written");
         assert!(Development::in_directory(&directory).is_err());
+    }
+
+    #[test]
+    fn hubs_that_start_together_have_one_authority() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let directory = &directory.path().join("tls-dev");
+        let (hubs, start) = (8, Barrier::new(8));
+        let made = thread::scope(|scope| {
+            let hub = || {
+                start.wait();
+                Development::in_directory(directory).expect("made")
+            };
+            let hubs: Vec<_> = (0..hubs).map(|_| scope.spawn(hub)).collect();
+            hubs.into_iter().map(|hub| hub.join().expect("no panic")).collect::<Vec<_>>()
+        });
+        let signers: HashSet<_> =
+            made.iter().map(|hub| hub.certificate.issued_as().expect("an authority").0).collect();
+        assert_eq!(signers.len(), 1);
+        let authority = CertificateDer::from_pem_file(&made[0].authority).expect("a certificate");
+        let key = fs::read_to_string(directory.join(KEY)).expect("it is there");
+        let key = KeyPair::from_pem(&key).expect("a key").subject_public_key_info();
+        assert!(authority.windows(key.len()).any(|part| part == key), "the two files belong together");
     }
 }
