@@ -91,16 +91,21 @@ impl Certificates {
     /// Adds the values of each certificate.
     pub(crate) fn add(&self, samples: &mut Samples) {
         let mut names = BTreeMap::new();
-        for certificate in self.all() {
+        let (from_files, by_acme) = {
+            let Parts { from_files, by_acme } = &*self.parts();
+            (from_files.clone(), by_acme.clone())
+        };
+        let from_files = from_files.into_iter().map(|certificate| (certificate, "file"));
+        for (certificate, source) in from_files.chain(by_acme.map(|certificate| (certificate, "acme"))) {
             let Some(expires) = certificate.expires() else { continue };
             let name = certificate.name().unwrap_or_default().to_owned();
             // Of two with one name, the one that expires first is the one to see to.
-            let earliest = names.entry(name).or_insert(expires);
+            let earliest = names.entry((name, source)).or_insert(expires);
             *earliest = expires.min(*earliest);
         }
-        for (name, expires) in names {
+        for ((name, source), expires) in names {
             let since = expires.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-            samples.push(&TLS_CERTIFICATE_EXPIRES_TIMESTAMP_SECONDS, &[&name], since.as_secs_f64());
+            samples.push(&TLS_CERTIFICATE_EXPIRES_TIMESTAMP_SECONDS, &[&name, source], since.as_secs_f64());
         }
     }
 

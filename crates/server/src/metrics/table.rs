@@ -123,7 +123,7 @@ families! {
         "Handshakes of TLS that were completed";
     TLS_HANDSHAKES_FAILED_TOTAL: Counter "petasos_tls_handshakes_failed_total" []
         "Connections that ended before their handshake of TLS: the client left, was slow, broke a rule, or refused the certificate";
-    TLS_CERTIFICATE_EXPIRES_TIMESTAMP_SECONDS: Gauge "petasos_tls_certificate_expires_timestamp_seconds" ["name" = "the first name that the certificate is for; there are 33 certificates at most"]
+    TLS_CERTIFICATE_EXPIRES_TIMESTAMP_SECONDS: Gauge "petasos_tls_certificate_expires_timestamp_seconds" ["name" = "the first name that the certificate is for; there are 33 certificates at most", "source" = "`file`, `acme`"]
         "When a certificate of the hub expires, in seconds since 1970";
     ACME_ORDERS_TOTAL: Counter "petasos_acme_orders_total" ["outcome" = "`issued`, `failed`"]
         "Certificates that this node has ordered from the certification authority";
