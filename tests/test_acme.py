@@ -19,6 +19,7 @@ import hubs
 from authority import Authority
 from clients import HUB_PATH, PATIENCE, Request, Token
 from engines import ENGINES
+from odd_authority import OddAuthority
 from ports import Port
 from servers import needs
 from test_metrics import OF_CERTIFICATES
@@ -32,7 +33,7 @@ PUBLISH = Token.bearer(publish=["*"], key=hubs.PUBLISHER)
 class Hub:
     """A hub with a name, always on the same port."""
 
-    def __init__(self, authority: Authority, listen: Port, directory: Path, **options: str) -> None:
+    def __init__(self, authority: Authority | OddAuthority, listen: Port, directory: Path, **options: str) -> None:
         self.authority, self.listen, self.directory = authority, listen, directory
         self.log = directory / "log"
         given = {"acme_domains": NAME, "acme_directory": authority.directory, "acme_ca": str(authority.ca)}
@@ -176,6 +177,33 @@ def test_a_hub_that_starts_again_takes_what_is_kept_and_orders_nothing(authority
     assert hub.metrics()[EXPIRES] > time.time()
 
 
+def test_a_hub_that_starts_again_refuses_no_client_that_waits_at_its_socket(authority, start, held):
+    port = held()
+    hub = start(authority(port), port)
+    hub.has_certificate()
+    hub.stop()
+    port.socket.listen()
+    trust, clients = hub.authority.trust(), []
+    try:
+        for _ in range(20):
+            plain = socket.create_connection((port.host, port.number), timeout=PATIENCE)
+            client = trust.wrap_socket(plain, server_hostname=NAME, do_handshake_on_connect=False)
+            clients.append(client)
+            client.setblocking(False)
+            with pytest.raises(ssl.SSLWantReadError):
+                client.do_handshake()
+        # As systemd does it.
+        script = 'export LISTEN_PID=$$ LISTEN_FDS=1; exec "$0" "$@" 3<&0 </dev/null'
+        command = [*hubs.petasos(str(port)), "--compat", *hub.options]
+        hub.hub = hubs.HubProcess(["sh", "-c", script, *command], str(hub.log), stdin=port.socket.fileno())
+        for client in clients:
+            client.settimeout(PATIENCE)
+            client.do_handshake()
+    finally:
+        for client in clients:
+            client.close()
+
+
 def test_an_authority_asks_over_plain_http_and_browsers_are_sent_to_https(authority, start, held):
     port, plain = held(), held()
     ca = authority(held(), http_port=plain.number)
@@ -230,6 +258,36 @@ def test_a_problem_says_what_to_change(options, problem, authority, start, held)
     hub = start(ca, port, **{key: value.format(management=ca.management) for key, value in options.items()})
     wait_until(lambda: problem in hub.log.read_text(), f"{problem}: {hub.log.read_text()}")
     assert ca.issued == 0
+
+
+TOO_LONG = json.dumps({"type": "urn:ietf:params:acme:error:malformed", "detail": "\n\x1b[31mno" * 20_000}).encode()
+NO_CERTIFICATE = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "answer", "problem"),
+    [
+        ("/order/1", (503, {"Retry-After": str(2**64 - 1)}, b"{}"), ""),
+        ("/order", (400, {"Content-Type": "application/problem+json"}, TOO_LONG), "API error"),
+        ("/certificate", (200, {}, NO_CERTIFICATE), "the authority has given a certificate that cannot be used"),
+    ],
+    ids=["an endless pause", "a very long problem", "no certificate"],
+)
+def test_an_authority_that_answers_oddly_costs_one_attempt(path, answer, problem, start, held, stack, tmp_path):
+    odd = OddAuthority(tmp_path, {path: answer})
+    stack.callback(odd.close)
+    hub = start(odd, held())
+    wait_until(lambda: hub.metrics()["petasos_acme_last_order_successful"] == 0, "an order that fails")
+    assert path in odd.asked
+    log = hub.log.read_text()
+    assert "the next attempt is in" in log, log
+    assert problem in log, log
+    assert "defect" not in log, log
+    assert (max(map(len, log.splitlines())) < 2_000, "\x1b[31m" in log) == (True, False), log
+    # It is written down, without a certificate, so that the next start knows it.
+    (order,) = (hub.directory / "acme").glob("acme-order-*")
+    wait_until(lambda: json.loads(order.read_text())["failures"] == 1, "the failure is written down")
+    assert not list((hub.directory / "acme").glob("acme-certificate-*"))
 
 
 def test_an_account_that_the_operator_has_is_used(authority, start, held):

@@ -97,7 +97,9 @@ pub(crate) async fn serve(
         (Some((shelf, challenges)), Some(certificates), Some(report)) => {
             let (certificates, report) = (certificates.clone(), Arc::clone(report));
             connections.service().check_further(acme::check(&certificates, &report));
-            Some(Keeper::new(acme, shelf, challenges, certificates, report)?)
+            let mut keeper = Keeper::new(acme, shelf, challenges, certificates, report)?;
+            keeper.prepare().await;
+            Some(keeper)
         }
         _ => None,
     };

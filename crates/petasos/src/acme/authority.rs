@@ -1,6 +1,9 @@
 //! What the hub asks of a certification authority: an account, a certificate, and when to renew it.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    fmt::Display,
+    time::{Duration, SystemTime},
+};
 
 use instant_acme::{
     Account, AuthorizationStatus, CertificateIdentifier, ChallengeType, Error, ExternalAccountKey,
@@ -49,6 +52,9 @@ const POLLS: RetryPolicy = RetryPolicy::new()
     .initial_delay(Duration::from_millis(250))
     .backoff(1.5)
     .timeout(Duration::from_secs(60));
+
+/// Characters of what an authority says that are shown: it may say a megabyte, and what is kept has its bound.
+const WORDS_MAX: usize = 1_000;
 
 /// Problems of the authority (RFC 8555, section 6.7).
 const NO_ACCOUNT: &str = "accountDoesNotExist";
@@ -126,11 +132,15 @@ impl Authority {
             match authorization.status {
                 AuthorizationStatus::Valid => continue,
                 AuthorizationStatus::Pending => {}
-                status => return Err(Failure::Said(format!("{domain}: its authorization is {status:?}"))),
+                status => {
+                    let domain = words(domain);
+                    return Err(Failure::Said(format!("{domain}: its authorization is {status:?}")));
+                }
             }
             let Some(challenge) = authorization.challenge(kind(proof)) else {
                 return Err(Failure::Said(format!(
-                    "{domain}: the authority offers no {}: choose another acme_challenge",
+                    "{}: the authority offers no {}: choose another acme_challenge",
+                    words(domain),
                     proof.name()
                 )));
             };
@@ -168,7 +178,22 @@ impl Authority {
         let key = KeyPair::generate()?;
         order.finalize_csr(params.serialize_request(&key)?.der()).await?;
         let chain = order.poll_certificate(&POLLS).await?;
-        Ok(Issued { chain, key: Zeroizing::new(key.serialize_pem()) })
+        let issued = Issued { chain, key: Zeroizing::new(key.serialize_pem()) };
+        self.check(&issued)?;
+        Ok(issued)
+    }
+
+    /// A certificate that cannot be used must not replace one that can.
+    fn check(&self, issued: &Issued) -> Result<(), Failure> {
+        let unusable = |why: String| {
+            Failure::Said(format!("the authority has given a certificate that cannot be used: {why}"))
+        };
+        let certificate = Certificate::parse(issued.chain.as_bytes(), issued.key.as_bytes())
+            .map_err(|error| unusable(error.to_string()))?;
+        match self.options.domains.iter().find(|domain| !certificate.is_for(domain)) {
+            Some(domain) => Err(unusable(format!("it is not for {domain}"))),
+            None => Ok(()),
+        }
     }
 
     /// What the authority has found wrong with a name.
@@ -179,7 +204,7 @@ impl Authority {
             let Some(problem) = state.challenges.iter().find_map(|challenge| challenge.error.as_ref()) else {
                 continue;
             };
-            let (problem, domain) = (problem.to_string(), state.identifier().to_string());
+            let (problem, domain) = (words(problem), words(state.identifier()));
             let port = match self.options.proof {
                 Proof::Tls => "port 443",
                 Proof::Http => "port 80",
@@ -232,13 +257,15 @@ impl Authority {
         let again_at = self.client.take_asked_for();
         let text = match failure {
             Failure::Acme(Error::Api(problem)) if is(problem, NEEDS_EXTERNAL) => format!(
-                "{problem}: this authority takes accounts that you have there: give acme_eab_key_id and acme_eab_key"
+                "{}: this authority takes accounts that you have there: give acme_eab_key_id and acme_eab_key",
+                words(problem)
             ),
             Failure::Acme(Error::Json(_)) => format!(
                 "{} does not answer as an authority does: correct acme_directory",
                 self.options.directory
             ),
-            failure => failure.to_string(),
+            Failure::Said(text) => text.clone(),
+            failure => words(failure),
         };
         let is_passing = matches!(failure, Failure::Acme(Error::Api(problem)) if is(problem, BAD_NONCE));
         Refused { text, again_at, is_passing }
@@ -256,6 +283,12 @@ enum Failure {
     Key(#[from] rcgen::Error),
     #[error("{0}")]
     Said(String),
+}
+
+/// What an authority says, in one line of bounded length. It stands in logs and in what is kept.
+fn words(said: impl Display) -> String {
+    let said = said.to_string();
+    said.chars().map(|each| if each.is_control() { ' ' } else { each }).take(WORDS_MAX).collect()
 }
 
 fn is(problem: &Problem, kind: &str) -> bool {

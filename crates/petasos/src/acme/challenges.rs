@@ -60,11 +60,14 @@ impl Challenges {
     async fn find(&self, is_wanted: impl Fn(&Challenge) -> bool) -> Option<Challenge> {
         let mut found = self.found.lock().await;
         if found.looked_at.is_none_or(|at| at.elapsed() >= FRESH) {
-            let course = self.shelf.course().await;
-            found.looked_at = Some(Instant::now());
-            match course {
-                Ok((course, _)) => found.challenges = course.challenges,
-                Err(error) => tracing::debug!(%error, "a challenge of ACME cannot be looked for"),
+            let began = Instant::now();
+            match self.shelf.course().await {
+                // What is written while the answer is on its way is not in it.
+                Ok((course, _)) => *found = Found { looked_at: Some(began), challenges: course.challenges },
+                Err(error) => {
+                    tracing::debug!(%error, "a challenge of ACME cannot be looked for");
+                    found.looked_at = Some(Instant::now());
+                }
             }
         }
         found.challenges.iter().find(|challenge| is_wanted(challenge)).cloned()

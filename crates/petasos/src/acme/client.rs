@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
@@ -18,6 +18,8 @@ use hyper_util::{
 use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
 use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs, pki_types::CertificateDer};
 use tokio::time::timeout;
+
+use super::schedule::ASKED_MAX;
 
 /// A client of one authority. Clones share it.
 #[derive(Clone)]
@@ -93,7 +95,8 @@ impl Client {
         let host = request.uri().authority().map(ToString::to_string).unwrap_or_default();
         let answer = self.inner.request(request).await;
         let answer = answer.map_err(|error| other(format!("{host}: {}", with_causes(&error))))?;
-        let (parts, body) = answer.into_parts();
+        let (mut parts, body) = answer.into_parts();
+        bound_retry_after(&mut parts.headers);
         let is_busy = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE];
         if is_busy.contains(&parts.status)
             && let Some(time) = parts.headers.get(header::RETRY_AFTER).and_then(retry_after)
@@ -117,6 +120,16 @@ impl HttpClient for Client {
                 .await
                 .unwrap_or_else(|_| Err(Error::Other("the authority does not answer in time".into())))
         })
+    }
+}
+
+/// Replaces a longer pause by the longest that counts. `instant_acme` adds the seconds to the time of day without a check, and a sum
+/// beyond all times would be a panic.
+fn bound_retry_after(headers: &mut HeaderMap) {
+    let seconds = |value: &HeaderValue| value.to_str().ok()?.trim().parse::<u64>().ok();
+    let longest = ASKED_MAX.as_secs();
+    if headers.get(header::RETRY_AFTER).and_then(seconds).is_some_and(|seconds| seconds > longest) {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(longest));
     }
 }
 
@@ -161,5 +174,26 @@ mod tests {
         let client = Client::new(Some(Vec::new())).expect("a client");
         let problem = client.probe("http://127.0.0.1:1/dir").await.expect_err("it is in clear");
         assert!(problem.starts_with("127.0.0.1:1: "), "{problem}");
+    }
+
+    #[test]
+    fn a_pause_that_an_authority_asks_for_is_bounded() {
+        let longest = ASKED_MAX.as_secs().to_string();
+        for (asked, counts) in [
+            ("1", "1"),
+            ("18446744073709551615", &*longest),
+            (" 9223372036854775807 ", &*longest),
+            ("-1", "-1"),
+            ("Sat, 28 Nov 2026 14:00:00 GMT", "Sat, 28 Nov 2026 14:00:00 GMT"),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(asked));
+            bound_retry_after(&mut headers);
+            assert_eq!(headers[header::RETRY_AFTER], counts);
+            assert!(asked == "-1" || retry_after(&headers[header::RETRY_AFTER]).is_some(), "{asked}");
+        }
+        let mut headers = HeaderMap::new();
+        bound_retry_after(&mut headers);
+        assert!(headers.is_empty());
     }
 }

@@ -5,6 +5,7 @@
 use std::{
     cmp,
     sync::Arc,
+    thread,
     time::{Duration, SystemTime},
 };
 
@@ -77,6 +78,22 @@ const UNKNOWN_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
 /// How long it may take to say that nothing is ordered any more, when the hub stops.
 const RELEASE_MAX: Duration = Duration::from_secs(1);
 
+/// How long a hub that starts waits for the certificate that is kept.
+const PREPARE_MAX: Duration = Duration::from_secs(5);
+
+/// Says that nobody renews the certificate any more, if a defect has ended the task.
+struct Ended(Arc<Report>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.set_problem(Some(
+                "a defect of the hub has ended its renewal: start the hub again".to_owned(),
+            ));
+        }
+    }
+}
+
 impl Keeper {
     /// # Errors
     /// In words, if no authority could be asked.
@@ -100,8 +117,14 @@ impl Keeper {
         })
     }
 
+    /// Offers the certificate that is kept, before clients come. What fails here is tried again by [`Keeper::run`].
+    pub(crate) async fn prepare(&mut self) {
+        let _ = timeout(PREPARE_MAX, self.take_up()).await;
+    }
+
     /// Keeps the certificate until `stopping`.
     pub(crate) async fn run(mut self, stopping: impl Future<Output = ()>) {
+        let _guard = Ended(Arc::clone(&self.report));
         let mut stopping = std::pin::pin!(stopping);
         loop {
             let pause = tokio::select! {
@@ -355,4 +378,23 @@ impl From<ShelfError> for NotOrdered {
 /// From 0 to 1.
 fn random() -> f64 {
     f64::from(Uuid::new_v4().as_fields().0) / f64::from(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_defect_that_ends_the_renewal_is_reported() {
+        let report = Arc::<Report>::default();
+        drop(Ended(Arc::clone(&report)));
+        assert_eq!(report.problem(), None);
+        let ended = Ended(Arc::clone(&report));
+        let defect = thread::spawn(move || {
+            let _ended = ended;
+            panic!("a defect, on purpose");
+        });
+        assert!(defect.join().is_err());
+        assert!(report.problem().is_some_and(|problem| problem.contains("start the hub again")));
+    }
 }

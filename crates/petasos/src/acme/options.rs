@@ -115,7 +115,10 @@ impl AcmeOptions {
                 format!("there are {} names: give {DOMAINS_MAX} at most", self.domains.len()),
             );
         }
-        for domain in &self.domains {
+        for (index, domain) in self.domains.iter().enumerate() {
+            if self.domains[..index].contains(domain) {
+                return problem(ACME_DOMAINS, format!("\"{domain}\" is there twice: write it once"));
+            }
             if let Some(text) = domain_problem(domain) {
                 return problem(ACME_DOMAINS, format!("\"{domain}\" {text}"));
             }
@@ -313,6 +316,7 @@ mod tests {
         fs::write(&empty, "").expect("written");
         for (options, setting, part) in [
             (domains(&many), ACME_DOMAINS, "give 32 at most"),
+            (domains(&["a.example", "b.example", "a.example"]), ACME_DOMAINS, "write it once"),
             (domains(&["*.example.com"]), ACME_DOMAINS, "a proof in DNS"),
             (domains(&["192.0.2.1"]), ACME_DOMAINS, "is an address"),
             (domains(&["2001:db8::1"]), ACME_DOMAINS, "is an address"),

@@ -25,7 +25,7 @@ const GROWTH: u32 = 4;
 const PAUSE_MAX: Duration = Duration::from_secs(6 * 3600);
 
 /// The longest pause that an authority may ask for.
-const ASKED_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+pub(super) const ASKED_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
 impl Lifetime {
     /// Of a certificate. `None`: it does not say so in a form that is known.
