@@ -244,8 +244,8 @@ impl Connections {
         };
         drop(stalled);
         let handshakes = &self.service.requests().handshakes;
-        let (io, has_certificate, begin) = match shaken {
-            Ok(Some(Shaken { stream, version, is_http2, is_resumed, has_certificate })) => {
+        let (io, certificate, begin) = match shaken {
+            Ok(Some(Shaken { stream, version, is_http2, is_resumed, certificate })) => {
                 handshakes.completed(version, is_resumed);
                 let begin = match is_http2 {
                     Some(true) => Begin::Http2,
@@ -253,7 +253,7 @@ impl Connections {
                     // RFC 9113 asks for ALPN. A client without it says as clearly what it speaks.
                     None => self.begin_undecided(),
                 };
-                (stream, has_certificate, begin)
+                (stream, certificate.map(Arc::new), begin)
             }
             Ok(None) => return,
             Err(error) => {
@@ -262,7 +262,7 @@ impl Connections {
                 return;
             }
         };
-        let peer = Peer { address: Some(peer), has_certificate };
+        let peer = Peer { address: Some(peer), certificate };
         let served = Served { io, peer, permit: Some(permit), direct: settings.direct, begin };
         if let Some((io, permit, stream)) = self.serve_requests(served, Bytes::new(), None).await
             && let Ok(socket) = io.into_socket()
@@ -306,13 +306,14 @@ impl Connections {
                 && let Some(request) = first::plain(&read)
             {
                 let version = request.version();
-                match Box::pin(self.service.answer(request, peer)).await {
+                match Box::pin(self.service.answer(request, peer.clone())).await {
                     Answer::Stream(opening) => return Some((io, permit?, Handover::new(version, opening))),
                     Answer::Whole(response) => prepared = Some(response),
                 }
             }
             // Boxed, so that a connection that waits is small.
-            let exchange = Exchange { service: &self.service, permits: &self.permits, peer, direct };
+            let exchange =
+                Exchange { service: &self.service, permits: &self.permits, peer: peer.clone(), direct };
             let exchanged = Box::pin(exchange.run(&self.http, io, read, prepared.take())).await;
             match exchanged {
                 Exchanged::Idle(idle) => (io, read) = (idle.io, without_breaks(idle.read)),

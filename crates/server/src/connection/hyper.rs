@@ -100,7 +100,7 @@ impl Exchange<'_> {
         let from_service = Arc::clone(&link);
         let service = service_fn(move |request: Request<Incoming>| {
             let (service, close_at) = (Arc::clone(service), close_at.clone());
-            let link = Arc::clone(&from_service);
+            let (link, peer) = (Arc::clone(&from_service), peer.clone());
             async move {
                 if let Some(mut response) = link.begin() {
                     end_connection(&mut response, permits.is_closing());

@@ -31,7 +31,7 @@ pub(crate) async fn handle(
     let (head, body) = request.into_parts();
     let query = Form::parse(head.uri.query().unwrap_or_default().as_bytes(), Part::Query, &settings.limits)?;
     let presented = Presented::find(&head.headers, &query, settings)?;
-    let publisher = Publisher::find(presented, settings.publisher_certificate, peer)?;
+    let publisher = Publisher::find(presented, settings.publisher_certificate, &peer)?;
     if publisher.may_be_a_page(&head.headers)
         && !settings.publish_origins.may_publish(&head.headers, context.public_url())
     {
@@ -65,11 +65,11 @@ impl<'a> Publisher<'a> {
     fn find(
         presented: Presented<'a>,
         certificate: PublisherCertificate,
-        peer: Peer,
+        peer: &Peer,
     ) -> Result<Self, Refusal> {
         match (certificate, presented) {
-            (PublisherCertificate::Needed, _) if !peer.has_certificate => Err(Refusal::CertificateMissing),
-            (PublisherCertificate::Enough, Presented::Nothing { .. }) if peer.has_certificate => {
+            (PublisherCertificate::Needed, _) if !peer.has_certificate() => Err(Refusal::CertificateMissing),
+            (PublisherCertificate::Enough, Presented::Nothing { .. }) if peer.has_certificate() => {
                 Ok(Self::Certificate)
             }
             (_, presented) => presented.needed().map(Self::Token),

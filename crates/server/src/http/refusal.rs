@@ -218,8 +218,8 @@ impl Refusal {
                     .to_owned()
             }
             Self::CertificateMissing => {
-                "this hub takes updates only from clients that show a certificate: connect with one that an authority in the \
-                 hub's setting \"tls_client_ca\" has signed, beside the token"
+                "this hub takes updates only from clients that show a certificate: connect again with one that has not expired and \
+                 that an authority in the hub's setting \"tls_client_ca\" has signed, beside the token"
                     .to_owned()
             }
             Self::ForeignOrigin => {

@@ -46,6 +46,11 @@ impl ClientAuthorities {
         Ok(Self(verifier))
     }
 
+    /// Whether both come from the same call of [`parse`](Self::parse).
+    pub(super) fn are_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     pub(crate) fn verifier(&self) -> Arc<dyn ClientCertVerifier> {
         Arc::clone(&self.0)
     }

@@ -19,6 +19,7 @@ use super::{
     direction::{ALERT, DATA, EXPANSION_MAX, HEAD_BYTES, KINDS, PLAIN_BYTES_MAX},
     offer::{HTTP_2, Tls},
     records::Records,
+    shown::ShownCertificate,
     stream::TlsStream,
 };
 
@@ -41,8 +42,8 @@ pub(crate) struct Shaken {
     pub(crate) is_http2: Option<bool>,
     /// Whether the client has come back.
     pub(crate) is_resumed: bool,
-    /// Whether the client has shown a certificate, which is a good one then.
-    pub(crate) has_certificate: bool,
+    /// The certificate that the client has shown, now or in the session that it resumes.
+    pub(crate) certificate: Option<ShownCertificate>,
 }
 
 /// Shakes hands, and offers HTTP/2 or not. `None`: it was a challenge of a certification authority, which has got its answer.
@@ -128,7 +129,7 @@ pub(crate) async fn shake(mut socket: TcpStream, tls: &Tls, http2: bool) -> io::
         return Ok(None);
     }
     let is_resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
-    let has_certificate = connection.peer_certificates().is_some();
+    let certificate = connection.peer_certificates().map(|chain| ShownCertificate::new(chain, tls));
     let is_http2 = connection.alpn_protocol().map(|protocol| protocol == HTTP_2);
     let (secrets, kernel) = connection.dangerous_into_kernel_connection().map_err(io::Error::other)?;
     let version = match kernel.protocol_version() {
@@ -136,7 +137,7 @@ pub(crate) async fn shake(mut socket: TcpStream, tls: &Tls, http2: bool) -> io::
         _ => Version::Tls12,
     };
     let stream = TlsStream::new(socket, Records::new(secrets, kernel), received);
-    Ok(Some(Shaken { stream, version, is_http2, is_resumed, has_certificate }))
+    Ok(Some(Shaken { stream, version, is_http2, is_resumed, certificate }))
 }
 
 fn encode(message: &mut EncodeTlsData<'_, ServerConnectionData>, sent: &mut Vec<u8>) -> io::Result<()> {

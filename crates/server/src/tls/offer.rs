@@ -36,6 +36,7 @@ pub struct Tls {
 struct Configs {
     both: Arc<ServerConfig>,
     http1: Arc<ServerConfig>,
+    authorities: Option<ClientAuthorities>,
 }
 
 /// The certificates, which may be replaced.
@@ -75,7 +76,7 @@ impl Tls {
 
     /// Asks clients for a certificate of these authorities from now on; `None`: for none. A client may have none, and then it is
     /// one without. One that shows a certificate of anybody else is refused. No session is resumed that began before: it may be
-    /// one of a client whose authority has gone.
+    /// one of a client whose authority has gone. What clients have shown on open connections counts for these authorities from now on.
     ///
     /// # Errors
     /// If the system gives no random bytes; then all stays as it was.
@@ -105,6 +106,11 @@ impl Tls {
         &self.answers
     }
 
+    /// The authorities whose certificates clients may show now.
+    pub(super) fn client_authorities(&self) -> Option<ClientAuthorities> {
+        self.configs.read().unwrap_or_else(PoisonError::into_inner).authorities.clone()
+    }
+
     /// `http2`: whether HTTP/2 is offered.
     pub(super) fn config(&self, http2: bool) -> Arc<ServerConfig> {
         let configs = self.configs.read().unwrap_or_else(PoisonError::into_inner);
@@ -131,7 +137,7 @@ fn configs(
     config.alpn_protocols = vec![HTTP_1.to_vec()];
     let http1 = Arc::new(config.clone());
     config.alpn_protocols = vec![HTTP_2.to_vec(), HTTP_1.to_vec()];
-    Ok(Configs { both: Arc::new(config), http1 })
+    Ok(Configs { both: Arc::new(config), http1, authorities: authorities.cloned() })
 }
 
 /// Why TLS cannot be offered.

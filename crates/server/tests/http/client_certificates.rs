@@ -216,6 +216,31 @@ async fn a_resumed_session_keeps_its_certificate_until_the_authorities_change() 
     }
 }
 
+#[tokio::test]
+async fn a_certificate_on_an_open_connection_counts_while_its_authority_does() {
+    let (clients, others) = (Authority::new(), Authority::new());
+    let hub = Hub::start(&clients, PublisherCertificate::Needed).await;
+    let mut stream = hub.connect(&hub.client(&clients.client(), &TLS13)).await.expect("a handshake");
+    let mut publish = async || {
+        stream.write_all(publishing(&[&publisher()]).as_bytes()).await.expect("write");
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            answer.push(timeout(PATIENCE, stream.read_u8()).await.expect("an answer").expect("a byte"));
+        }
+        let answer = String::from_utf8(answer).expect("UTF-8").to_lowercase();
+        let length = answer.split("content-length: ").nth(1).and_then(|rest| rest.lines().next());
+        let length: usize = length.expect("a length").parse().expect("a number");
+        let mut body = vec![0; length];
+        timeout(PATIENCE, stream.read_exact(&mut body)).await.expect("a body").expect("all of it");
+        answer[9..12].to_owned()
+    };
+    assert_eq!(publish().await, "200");
+    hub.tls.set_client_authorities(Some(&others.trusted())).expect("authorities");
+    assert_eq!(publish().await, "403");
+    hub.tls.set_client_authorities(Some(&clients.trusted())).expect("authorities");
+    assert_eq!(publish().await, "200", "the former ones are back");
+}
+
 #[test]
 fn authorities_that_cannot_be_used_say_what_is_wrong() {
     let nothing = ClientAuthorities::parse(b"").expect_err("nothing");

@@ -167,7 +167,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Serving<Io> {
         Self {
             service: Arc::clone(http2.service),
             permits: http2.permits.clone(),
-            peer: http2.peer,
+            peer: http2.peer.clone(),
             settings: http2.service.settings(),
             library: Library::Opening(builder.handshake(watched.clone())),
             watched,
@@ -204,7 +204,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Serving<Io> {
                         self.has_asked = true;
                         let write_timeout = self.settings.write_timeout;
                         let exchange =
-                            Exchange::new(&self.service, self.peer, write_timeout, request, respond);
+                            Exchange::new(&self.service, self.peer.clone(), write_timeout, request, respond);
                         self.exchanges.push(exchange);
                     }
                     Poll::Ready(Some(Err(error))) => return Poll::Ready(closed(&error)),
