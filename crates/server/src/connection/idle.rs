@@ -12,7 +12,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, task::unconstrained};
 
 /// The connections that wait, each with its permit `T` to be open.
 pub(crate) struct Idle<T> {
@@ -83,7 +83,8 @@ impl<T> Wait<T> {
 
     /// Polls for what [`evicted`](Self::evicted) waits for.
     pub(crate) fn poll_evicted(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        Pin::new(&mut self.evicted).poll(cx).map(|_| ())
+        // A peer that goes on sending uses up what a task may do in one turn.
+        Pin::new(&mut unconstrained(&mut self.evicted)).poll(cx).map(|_| ())
     }
 
     /// The permit. `None`: another connection has it.

@@ -1,16 +1,26 @@
 //! HTTP/2: what a client that breaks rules, sends too much or reads nothing can reach.
 
-use std::time::Duration;
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use petasos_server::Settings;
-use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    task::{coop, yield_now},
+    time::timeout,
+};
 
 use crate::{
     client::{HUB, PATIENCE, publisher, settings},
     frames::{
         CANCEL, CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, FLOW_CONTROL_ERROR, GOAWAY,
-        HEADERS, PING, PREFACE, REFUSED_STREAM, RST_STREAM, Raw, SETTINGS, fields, frame, get, length,
-        request, window,
+        HEADERS, PING, PREFACE, PRIORITY, REFUSED_STREAM, RST_STREAM, Raw, SETTINGS, WINDOW_UPDATE, fields,
+        frame, get, length, request, window,
     },
     http2::{Client, serve},
 };
@@ -102,11 +112,19 @@ async fn a_small_head_that_stands_for_a_large_one_is_refused() {
 async fn requests_that_are_reset_at_once_end_the_connection() {
     let server = serve(false, settings()).await;
     let mut raw = Raw::open(&server, &[]).await;
-    let mut flood = Vec::new();
-    for number in 0..1_000 {
-        flood.extend(frame(HEADERS, ASKED, 2 * number + 1, &stream_of("a")));
-        flood.extend(frame(RST_STREAM, 0, 2 * number + 1, &CANCEL.to_be_bytes()));
-    }
+    let reset = |numbers: std::ops::Range<u32>| -> Vec<u8> {
+        let both = |stream| {
+            [
+                frame(HEADERS, ASKED, stream, &stream_of("a")),
+                frame(RST_STREAM, 0, stream, &CANCEL.to_be_bytes()),
+            ]
+        };
+        numbers.flat_map(|number| both(2 * number + 1)).flatten().collect()
+    };
+    // A page that is left at once resets as many as it may have.
+    raw.send(&[reset(0..250), frame(PING, 0, 0, &[1; 8])].concat()).await;
+    assert_eq!(raw.next_of(&[PING, GOAWAY]).await.expect("it goes on").kind, PING);
+    let flood = reset(250..2_250);
     raw.send(&flood).await;
     assert_eq!(raw.end().await, Some(ENHANCE_YOUR_CALM));
     server.metrics_with("mercure_subscribers_connected", 0.0).await;
@@ -263,6 +281,90 @@ async fn what_is_begun_must_be_whole_in_its_time() {
         while raw.next().await.is_some() {}
         server.metrics_with(r#"petasos_http_connections{protocol="http/2"}"#, 0.0).await;
     }
+}
+
+/// A client of which there is always more to read, and which asks for nothing.
+struct Endless {
+    next: Vec<u8>,
+    /// Bytes of a frame that have come with the one before.
+    begun: usize,
+}
+
+/// A frame that asks for nothing.
+fn unasked() -> Vec<u8> {
+    frame(PRIORITY, 0, 1, &[0, 0, 0, 0, 1])
+}
+
+impl AsyncRead for Endless {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        // As a socket does it.
+        ready!(coop::poll_proceed(cx)).made_progress();
+        let length = self.next.len().min(buffer.remaining());
+        buffer.put_slice(&self.next[..length]);
+        self.next.drain(..length);
+        let begun = self.begun;
+        self.next.extend([&unasked()[begun..], &unasked()[..begun]].concat());
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Endless {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_sends_without_a_pause_meets_its_end_in_time_and_makes_room() {
+    const HOUR: Duration = Duration::from_secs(3_600);
+    const SHORT: Duration = Duration::from_millis(50);
+    // With each read, a frame may begin.
+    for (head_timeout, makes_room, begun) in [(SHORT, false, 0), (SHORT, false, 5), (HOUR, true, 0)] {
+        let server = serve(false, Settings { head_timeout, connections_max: 1, ..settings() }).await;
+        let connections = server.connections.clone();
+        let permit = connections.admit().expect("room");
+        let next = [PREFACE, &frame(SETTINGS, 0, 0, &[]), &unasked()[..begun]].concat();
+        let endless = Endless { next, begun };
+        let serving = async move { connections.serve(endless, None, permit).await };
+        let mut serving = tokio::spawn(serving);
+        let room = async {
+            while makes_room && server.connections.admit().is_none() {
+                yield_now().await;
+            }
+        };
+        timeout(PATIENCE, room).await.expect("it asks for nothing, so another one gets its permit");
+        timeout(PATIENCE, &mut serving).await.expect("it ends").expect("no panic");
+    }
+}
+
+#[tokio::test]
+async fn content_that_nobody_reads_is_not_kept_while_its_answer_lasts() {
+    let server = serve(false, settings()).await;
+    let mut raw = Raw::open(&server, &[]).await;
+    // For the connection, at its begin.
+    raw.next_of(&[WINDOW_UPDATE]).await.expect("room");
+    for number in 0..250 {
+        let stream = 2 * number + 1;
+        raw.send(&frame(HEADERS, END_HEADERS, stream, &stream_of("a"))).await;
+        for _ in 0..2 {
+            raw.send(&frame(DATA, 0, stream, &[0; 16 * 1024])).await;
+        }
+    }
+    let room = raw.next_of(&[WINDOW_UPDATE]).await.expect("there is room again");
+    assert_eq!(room.stream, 0, "no stream gets more");
+    server.metrics_with("mercure_subscribers_connected", 250.0).await;
 }
 
 #[tokio::test]

@@ -51,9 +51,11 @@ const HEAD_BYTES_MAX: u32 = 64 * 1024;
 /// What the library may hold of one answer while the socket takes nothing. The rest waits in the stream, within its bounds.
 const UNSENT_BYTES_MAX: usize = 16 * 1024;
 
-/// Requests that a peer may open and reset before they are looked at, and streams that may end by its errors: beyond, the
-/// connection ends (CVE-2023-44487, CVE-2025-8671).
-const RESETS_MAX: usize = 20;
+/// Requests that a peer may open and reset before they are looked at: beyond, the connection ends (CVE-2023-44487). A page that is
+/// left at once resets all that it has, and other pages may have streams on the same connection.
+const RESETS_MAX: usize = STREAMS_MAX as usize;
+
+/// Streams that may end by errors of the peer: beyond, the connection ends (CVE-2025-8671).
 const ERRORS_MAX: usize = 256;
 
 /// How long a connection without a request waits for the last word of its peer, who may have sent one meanwhile.
@@ -114,16 +116,18 @@ impl Http2<'_> {
                     return Poll::Ready(end);
                 }
                 let Some(deadline) = serving.deadline() else { return Poll::Pending };
+                // The timer only wakes the task. It does not fire in a turn that a peer has used up by sending without a pause.
+                if deadline <= now() {
+                    match serving.expire() {
+                        Some(end) => return Poll::Ready(end),
+                        None => continue,
+                    }
+                }
                 // It is not moved later before it has fired.
                 if timer.is_elapsed() || deadline < timer.deadline().into_std() {
                     timer.as_mut().reset(deadline.into());
                 }
                 ready!(timer.as_mut().poll(cx));
-                if deadline <= now()
-                    && let Some(end) = serving.expire()
-                {
-                    return Poll::Ready(end);
-                }
             }
         })
         .await;
@@ -147,8 +151,10 @@ struct Serving<Io> {
     exchanges: FuturesUnordered<Exchange>,
     /// `None`: it is lent, or gone.
     permit: Option<ConnectionPermit>,
-    /// Its entry among the connections without a request, and since when it has none.
-    idle: Option<(Wait<ConnectionPermit>, Instant)>,
+    /// Its entry among the connections without a request.
+    idle: Option<Wait<ConnectionPermit>>,
+    /// Since when it has had no request, and its peer has taken all answers.
+    unused_since: Option<Instant>,
     /// Its entry among the connections that have begun something, or do not read their answers.
     stalled: Option<Wait<()>>,
     has_asked: bool,
@@ -174,6 +180,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Serving<Io> {
             exchanges: FuturesUnordered::new(),
             permit: Some(permit),
             idle: None,
+            unused_since: None,
             stalled: None,
             has_asked: false,
             is_leaving: false,
@@ -219,8 +226,14 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Serving<Io> {
     /// Enters or leaves the lists of connections that wait. Ready when others need what this one has.
     fn poll_bounds(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         let has_requests = !self.exchanges.is_empty();
-        let is_stalled = self.watched.incomplete_since().is_some()
-            || !has_requests && self.watched.behind_since().is_some();
+        let is_behind = self.watched.behind_since().is_some();
+        if has_requests || is_behind {
+            self.unused_since = None;
+        } else {
+            // What has begun is no request yet: a peer could begin one frame after the other.
+            self.unused_since.get_or_insert_with(now);
+        }
+        let is_stalled = self.watched.incomplete_since().is_some() || !has_requests && is_behind;
         if is_stalled {
             let stalled = self.stalled.get_or_insert_with(|| self.permits.stalled.enter(()));
             if stalled.poll_evicted(cx).is_ready() {
@@ -234,9 +247,9 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Serving<Io> {
         }
         if self.idle.is_none() {
             let Some(permit) = self.permit.take() else { return Poll::Ready(End::Over) };
-            self.idle = Some((self.permits.idle.enter(permit), now()));
+            self.idle = Some(self.permits.idle.enter(permit));
         }
-        if let Some((wait, _)) = &mut self.idle {
+        if let Some(wait) = &mut self.idle {
             ready!(wait.poll_evicted(cx));
             self.say_goodbye(cx);
             return Poll::Ready(End::Over);
@@ -246,7 +259,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Serving<Io> {
 
     /// Takes the permit back. False: another connection has it.
     fn is_busy(&mut self) -> bool {
-        if let Some((wait, _)) = self.idle.take() {
+        if let Some(wait) = self.idle.take() {
             self.permit = wait.leave();
         }
         self.permit.is_some()
@@ -263,7 +276,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Serving<Io> {
     /// Tells the peer to send further requests elsewhere. Those that are on their way are answered.
     fn leave(&mut self) {
         self.is_leaving = true;
-        if let Some((_, since)) = &mut self.idle {
+        if let Some(since) = &mut self.unused_since {
             *since = now();
         }
         if let Library::Open(connection) = &mut self.library {
@@ -273,21 +286,26 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Serving<Io> {
 
     /// When something is over that may last so long.
     fn deadline(&self) -> Option<Instant> {
-        let incomplete = self.watched.incomplete_since().map(|since| since + self.settings.head_timeout);
-        let behind = self.watched.behind_since().map(|since| since + self.settings.write_timeout);
         let patience = match (self.is_leaving, self.has_asked) {
             (true, _) => FAREWELL,
             (false, true) => self.settings.idle_timeout,
             // No client keeps it for a next request.
             (false, false) => self.settings.head_timeout,
         };
-        let idle = self.idle.as_ref().map(|(_, since)| *since + patience);
-        [incomplete, behind, idle].into_iter().flatten().min()
+        let unused = self.unused_since.map(|since| since + patience);
+        self.peer_deadline().into_iter().chain(unused).min()
+    }
+
+    /// When the peer must have ended what it has begun, or taken something of what waits.
+    fn peer_deadline(&self) -> Option<Instant> {
+        let incomplete = self.watched.incomplete_since().map(|since| since + self.settings.head_timeout);
+        let behind = self.watched.behind_since().map(|since| since + self.settings.write_timeout);
+        incomplete.into_iter().chain(behind).min()
     }
 
     /// The deadline has come. `None`: the connection goes on.
     fn expire(&mut self) -> Option<End> {
-        if self.idle.is_none() || self.is_leaving || self.watched.behind_since().is_some() {
+        if self.is_leaving || self.peer_deadline().is_some_and(|deadline| deadline <= now()) {
             return Some(End::Over);
         }
         self.leave();

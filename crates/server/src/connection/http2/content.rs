@@ -72,6 +72,12 @@ impl Handled {
         is_short.then(|| Discard { stream, bytes: 0, timer: Box::pin(sleep(DISCARD_TIME_MAX)) })
     }
 
+    /// Drops the rest of the content. The library keeps what comes of it no more.
+    pub(super) fn forget(&self) {
+        let rest = self.lock().rest.take();
+        drop(rest);
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -93,9 +93,14 @@ impl Future for Exchange {
         loop {
             let next = match &mut this.state {
                 State::Answering(answering) => ready!(answering.poll(cx)),
-                State::Sending(sending) => {
-                    ready!(sending.poll(this.write_timeout, cx)).map(State::Discarding)
-                }
+                State::Sending(sending) => match sending.poll(this.write_timeout, cx) {
+                    Poll::Ready(rest) => rest.map(State::Discarding),
+                    Poll::Pending => {
+                        // Nobody will read it, and this may last.
+                        sending.content.forget();
+                        return Poll::Pending;
+                    }
+                },
                 State::Discarding(rest) => return rest.poll(cx),
             };
             let Some(next) = next else { return Poll::Ready(()) };
