@@ -93,10 +93,9 @@ def test_curl_publishes_and_listens_by_http_2(hub, tmp_path, stack):
     assert "data: 1\n" in iter(listening.stdout.readline, "")
 
 
+@pytest.mark.parametrize("hub", ["http"], indirect=True)
 def test_a_request_to_switch_to_http_2_is_answered_by_http_1(hub, tmp_path):
     """`Upgrade: h2c` is history (RFC 9113, section 3.1), and a server may ignore it (RFC 9110, section 7.8)."""
-    if urlsplit(hub.url).scheme == "https":
-        pytest.skip("only without TLS")
     url = hub.url.removesuffix(HUB_PATH) + "/healthz"
     asked = [
         needs("curl"),
