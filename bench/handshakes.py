@@ -64,7 +64,7 @@ def main() -> None:
                 client.wait()
             print(f"with {arguments.clients} clients: {shown(times)}")
         finally:
-            hub.process.kill()
+            hub.close()
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import median
 
 from drain import HUB_PATH, token
-from tls import TOGETHER, Hub, certificate, publish
+from tls import TOGETHER, Hub, certificate, parser, publish
 
 # Streams of a page that has many.
 MANY = 30
@@ -164,15 +164,10 @@ async def requests(hub: Hub, speaks: str, count: int) -> tuple[float, float]:
 
 
 async def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("binary")
-    parser.add_argument("--connections", type=int, default=500, help="on which nothing happens")
-    parser.add_argument("--streams", type=int, default=210, help="that receive updates")
-    parser.add_argument("--publishes", type=int, default=5_000, help="on one connection")
-    parser.add_argument("--rate", type=float, default=50, help="updates a second")
-    parser.add_argument("--seconds", type=float, default=6, help="of each round")
-    parser.add_argument("--rounds", type=int, default=3)
-    arguments = parser.parse_args()
+    options = parser(__doc__, streams=210, seconds=6, rounds=3)
+    options.add_argument("--connections", type=int, default=500, help="on which nothing happens")
+    options.add_argument("--publishes", type=int, default=5_000, help="on one connection")
+    arguments = options.parse_args()
     kinds = [("http/1.1", 1), ("h2", 1), ("h2", MANY)]
     with tempfile.TemporaryDirectory() as name:
         certificate(Path(name))
@@ -181,7 +176,7 @@ async def main() -> None:
             for speaks, streams in kinds:
                 hub = Hub(arguments.binary, given)
                 memory[speaks, streams] = await idle(hub, speaks, arguments.connections, streams)
-                hub.process.kill()
+                hub.close()
             one, many = memory["h2", 1], memory["h2", MANY]
             print(
                 f"{label:5} {memory['http/1.1', 1]:.1f} KiB a stream of HTTP/1.1; HTTP/2: {one:.1f} KiB "
@@ -193,7 +188,7 @@ async def main() -> None:
                 for kind in kinds:
                     hub = Hub(arguments.binary, given)
                     times[kind].append(await busy(hub, *kind, arguments))
-                    hub.process.kill()
+                    hub.close()
             for (speaks, streams), found in times.items():
                 times_of_one = median(found) / median(times["http/1.1", 1])
                 print(
@@ -204,7 +199,7 @@ async def main() -> None:
             for speaks in ("http/1.1", "h2"):
                 hub = Hub(arguments.binary, given)
                 rate, cost = await requests(hub, speaks, arguments.publishes)
-                hub.process.kill()
+                hub.close()
                 print(f"{label:5} {speaks}: {rate:.0f} publishes a second, {cost:.0f} us each", flush=True)
 
 

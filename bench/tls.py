@@ -15,6 +15,7 @@ import ssl
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
@@ -49,6 +50,10 @@ class Hub:
         """The memory that it has."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(status.partition("VmRSS:")[2].split()[0])
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         name = None if self.context is None else "localhost"
@@ -121,30 +126,46 @@ def certificate(directory: Path, *key: str) -> None:
     (directory / "key.pem").chmod(0o600)
 
 
-async def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parser(description: str | None, *, streams: int, seconds: float, rounds: int) -> argparse.ArgumentParser:
+    """What all measurements of this kind are told, with its defaults."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("binary")
-    parser.add_argument("--streams", type=int, default=200, help="that receive updates")
-    parser.add_argument("--idle", type=int, default=4_000, help="streams on which nothing happens")
+    parser.add_argument("--streams", type=int, default=streams, help="that receive updates")
     parser.add_argument("--rate", type=float, default=50, help="updates a second")
-    parser.add_argument("--seconds", type=float, default=6, help="of each round")
-    parser.add_argument("--rounds", type=int, default=5)
-    arguments = parser.parse_args()
+    parser.add_argument("--seconds", type=float, default=seconds, help="of each round")
+    parser.add_argument("--rounds", type=int, default=rounds)
+    return parser
+
+
+async def compare(starts: dict[str, Callable[[], Hub]], arguments: argparse.Namespace) -> dict[str, list[float]]:
+    """Prints what idle streams cost each of them, and returns the microseconds of a delivery in each round."""
+    times: dict[str, list[float]] = {kind: [] for kind in starts}
+    for round in range(arguments.rounds + 1):
+        for kind, start in starts.items():
+            hub = start()
+            try:
+                if round == 0:
+                    print(f"{kind:9} {await idle(hub, arguments.idle)}", flush=True)
+                    continue
+                times[kind].append(await busy(hub, arguments))
+                print(f"{kind:9} {times[kind][-1]:.2f} us a delivery", flush=True)
+            finally:
+                hub.close()
+    return times
+
+
+async def main() -> None:
+    options = parser(__doc__, streams=200, seconds=6, rounds=5)
+    options.add_argument("--idle", type=int, default=4_000, help="streams on which nothing happens")
+    arguments = options.parse_args()
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         certificate(directory)
-        times: dict[str, list[float]] = {"plain": [], "TLS": []}
-        for round in range(arguments.rounds + 1):
-            for kind, given in (("plain", None), ("TLS", directory)):
-                hub = Hub(arguments.binary, given)
-                try:
-                    if round == 0:
-                        print(f"{kind:5} {await idle(hub, arguments.idle)}", flush=True)
-                        continue
-                    times[kind].append(await busy(hub, arguments))
-                    print(f"{kind:5} {times[kind][-1]:.2f} us a delivery", flush=True)
-                finally:
-                    hub.process.kill()
+        starts = {
+            "plain": lambda: Hub(arguments.binary, None),
+            "TLS": lambda: Hub(arguments.binary, directory),
+        }
+        times = await compare(starts, arguments)
         plain, tls = median(times["plain"]), median(times["TLS"])
         print(f"medians: {plain:.2f} and {tls:.2f} us a delivery, {tls / plain:.2f} times")
 

@@ -29,7 +29,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 
-from tls import TICKS, Hub, busy, certificate, idle
+from tls import TICKS, Hub, certificate, compare, parser
 
 NGINX = """
 daemon off;
@@ -147,7 +147,7 @@ def reference(binary: str, directory: Path) -> Front:
     return Front(int(process.stdout.readline().rpartition(":")[2]), directory, [process])
 
 
-def fronts(arguments: argparse.Namespace, directory: Path) -> dict[str, Callable[[], Front]]:
+def fronts(arguments: argparse.Namespace, directory: Path) -> dict[str, Callable[[], Hub]]:
     def own(certificate: Path | None) -> Front:
         hub = Hub(arguments.binary, certificate)
         return Front(hub.port, certificate, [hub.process])
@@ -156,7 +156,7 @@ def fronts(arguments: argparse.Namespace, directory: Path) -> dict[str, Callable
         return proxy(Hub(arguments.binary, None), directory, name, text, list(command))
 
     nginx, caddyfile = str(directory / "nginx.conf"), str(directory / "Caddyfile")
-    found: dict[str, Callable[[], Front]] = {
+    found: dict[str, Callable[[], Hub]] = {
         "plain": lambda: own(None),
         "own": lambda: own(directory),
         "nginx": lambda: behind("nginx.conf", NGINX, "nginx", "-c", nginx, "-e", "stderr"),
@@ -168,32 +168,15 @@ def fronts(arguments: argparse.Namespace, directory: Path) -> dict[str, Callable
 
 
 async def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("binary")
-    parser.add_argument("--reference", help="the reference hub of protocol 0.x")
-    parser.add_argument("--streams", type=int, default=200, help="that receive updates")
-    parser.add_argument("--idle", type=int, default=2_000, help="streams on which nothing happens")
-    parser.add_argument("--rate", type=float, default=50, help="updates a second")
-    parser.add_argument("--seconds", type=float, default=5, help="of each round")
-    parser.add_argument("--rounds", type=int, default=3)
-    arguments = parser.parse_args()
+    options = parser(__doc__, streams=200, seconds=5, rounds=3)
+    options.add_argument("--reference", help="the reference hub of protocol 0.x")
+    options.add_argument("--idle", type=int, default=2_000, help="streams on which nothing happens")
+    arguments = options.parse_args()
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         certificate(directory)
-        times: dict[str, list[float]] = {}
-        for round in range(arguments.rounds + 1):
-            for kind, start in fronts(arguments, directory).items():
-                front = start()
-                try:
-                    if round == 0:
-                        print(f"{kind:9} {await idle(front, arguments.idle)}", flush=True)
-                        continue
-                    times.setdefault(kind, []).append(await busy(front, arguments))
-                finally:
-                    front.close()
-        for kind, found in times.items():
-            all_rounds = ", ".join(f"{time:.2f}" for time in found)
-            print(f"{kind:9} {median(found):.2f} us a delivery ({all_rounds})")
+        for kind, times in (await compare(fronts(arguments, directory), arguments)).items():
+            print(f"{kind:9} {median(times):.2f} us a delivery in the median")
 
 
 if __name__ == "__main__":
