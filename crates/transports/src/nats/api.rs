@@ -255,8 +255,8 @@ impl Link {
 
 /// Servers answer a delete of what is not there with a general error.
 fn says_gone(failure: &Failure) -> bool {
-    matches!(failure, Failure::Refused(refusal)
-        if refusal.description.contains("not found") || refusal.description.contains("message deleted"))
+    let texts = ["not found", "no message found", "message deleted"];
+    matches!(failure, Failure::Refused(refusal) if texts.iter().any(|text| refusal.description.contains(text)))
 }
 
 fn parse<T: DeserializeOwned>(message: &Message) -> Result<T, Failure> {

@@ -24,6 +24,7 @@ mod record;
 mod registry;
 mod removed;
 mod settings;
+mod settled;
 mod streams;
 mod write;
 mod writer;

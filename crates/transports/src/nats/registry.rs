@@ -12,6 +12,8 @@
 //! - The first node that expires a subscriber turns the record into a departing one, with its events, at exactly the
 //!   revision that it has seen. A node that has come back has its records at later revisions, or finds them departing and
 //!   finishes that first.
+//! - In a cluster, a node that comes back and one that expires its subscribers may both replace the same record. [`Settled`] tells
+//!   which of them has: a record that replaces another one, or that was found departing, counts only then.
 //! - A server that was killed may bring removed records back. So each new connection removes again what this process has
 //!   removed lately.
 //! - What is larger than the server takes is reported and left out: it would be in the way of all others for ever.
@@ -43,6 +45,7 @@ use super::{
     log::Log,
     record::{Record, subscriber_token},
     removed::Removed,
+    settled::Settled,
     write::{ARRIVAL, Write},
     writer::Writer,
 };
@@ -56,6 +59,7 @@ use crate::{
 pub(super) struct Subscribers {
     log: Arc<Log>,
     writer: Arc<Writer>,
+    settled: Settled,
     /// Subjects of subscribers that were larger than the server takes.
     oversized: Reported<String>,
     memory: Mutex<Memory>,
@@ -71,12 +75,20 @@ struct Memory {
     begun: HashSet<NodeId>,
     /// Nodes whose last record did not succeed: events that it appended are not appended again.
     unfinished: HashSet<NodeId>,
-    /// The revisions of the leases that this process has renewed: the next renewal need not ask.
-    leases: HashMap<NodeId, u64>,
+    /// The leases that this process has renewed: the next renewal need not ask.
+    leases: HashMap<NodeId, Renewed>,
     census: Census,
     removed: Removed,
     /// The connection on which removed records have been looked for.
     cleaned: Weak<Connection>,
+}
+
+/// A lease that this process has renewed.
+#[derive(Clone, Copy)]
+struct Renewed {
+    revision: u64,
+    /// When the renewal was sent: the lease did not begin before that.
+    sent_at: Instant,
 }
 
 /// A record at its revision.
@@ -93,6 +105,9 @@ const REQUESTS: usize = 128;
 /// Another node may change a record between a look and a change: the look is repeated this often.
 const ATTEMPTS: usize = 8;
 
+/// No node and no subscriber has such a name.
+const MARK: &str = "-mark";
+
 /// Follows the name of a node in the subject of the mark that it has resigned its lease.
 const RESIGNED: &str = "-resigned";
 
@@ -104,7 +119,9 @@ const PAGE_BYTES: usize = 1024 * 1024;
 impl Subscribers {
     pub(super) fn new(writer: Arc<Writer>) -> Self {
         let log = Arc::clone(&writer.log);
-        Self { log, writer, oversized: Reported::default(), memory: Mutex::default() }
+        let streams = &log.streams;
+        let settled = Settled::new(streams.subscribers.clone(), streams.subscriber_subject(MARK, MARK));
+        Self { log, writer, settled, oversized: Reported::default(), memory: Mutex::default() }
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
@@ -121,18 +138,36 @@ impl Subscribers {
         Ok(self.known(last)?.map(|kept| kept.seq))
     }
 
-    /// Writes a message if the last one of its subject is the one with that sequence; 0: if there is none. `None`: it
-    /// is another one.
-    async fn write(
+    /// Writes a lease, or the mark of a resigned one, if the last message of its subject is the one with that sequence; 0: if there
+    /// is none. `None`: it is another one. Nobody but its node writes a lease.
+    async fn write_lease(&self, subject: &str, expected: u64) -> Result<Option<u64>, TransportError> {
+        let link = &self.log.link;
+        let write = Write::begin(link, subject, expected, None, Bytes::new(), link.attempts()).await;
+        self.known(write.end(link).await)
+    }
+
+    /// Replaces a record at exactly that revision. `None`: another node has changed it, or does so now.
+    async fn replace(
         &self,
         subject: &str,
-        expected: u64,
+        revision: u64,
         arrival: Option<&str>,
         payload: Bytes,
     ) -> Result<Option<u64>, TransportError> {
         let link = &self.log.link;
-        let write = Write::begin(link, subject, expected, arrival, payload, link.attempts()).await;
-        self.known(write.end(link).await)
+        let write = Write::begin(link, subject, revision, arrival, payload, link.attempts()).await;
+        self.known(self.settled.end(link, write).await)
+    }
+
+    /// Whether a record that was found at a revision is there, and no node has begun to replace it before it was.
+    async fn counts(
+        &self,
+        node: NodeId,
+        subscriber: SubscriberId,
+        revision: u64,
+    ) -> Result<bool, TransportError> {
+        let subject = self.subject(node, subscriber);
+        self.known(self.settled.counts(&self.log.link, &subject, revision).await)
     }
 
     /// A failure as the hub knows it; should a stream be gone, it is made again.
@@ -169,7 +204,7 @@ impl Subscribers {
         for fact in facts {
             // In their order, which is the order in which they are listed.
             let create = if fact.active { Some(self.create(node, fact, attempts).await) } else { None };
-            changes.push(self.change(node, fact, create));
+            changes.push(self.change(node, fact, create, repeats));
         }
         let found = all(changes).await?;
         let news = facts.iter().zip(&found).flat_map(|(fact, change)| change.news(node, fact)).collect();
@@ -194,8 +229,9 @@ impl Subscribers {
         node: NodeId,
         fact: &Fact,
         create: Option<Write>,
+        repeats: bool,
     ) -> Result<Change, TransportError> {
-        let change = fitting(self.try_change(node, fact, create).await)?;
+        let change = fitting(self.try_change(node, fact, create, repeats).await)?;
         Ok(change.unwrap_or_else(|| {
             let subscriber = fact.subscriber;
             if self.oversized.is_news(self.subject(node, subscriber)) {
@@ -210,6 +246,7 @@ impl Subscribers {
         node: NodeId,
         fact: &Fact,
         mut create: Option<Write>,
+        repeats: bool,
     ) -> Result<Change, TransportError> {
         for _ in 0..ATTEMPTS {
             let change = if fact.active {
@@ -219,7 +256,7 @@ impl Subscribers {
                 };
                 self.arrive(node, fact, create).await?
             } else {
-                self.depart(node, fact).await?
+                self.depart(node, fact, repeats).await?
             };
             if let Some(change) = change {
                 return Ok(change);
@@ -228,12 +265,24 @@ impl Subscribers {
         Err(busy())
     }
 
-    async fn depart(&self, node: NodeId, fact: &Fact) -> Result<Option<Change>, TransportError> {
+    /// Finds the record that departs. `None`: it was changed meanwhile. `repeats`: this node may have begun to replace it, without an
+    /// answer.
+    async fn depart(
+        &self,
+        node: NodeId,
+        fact: &Fact,
+        repeats: bool,
+    ) -> Result<Option<Change>, TransportError> {
         match self.find(node, fact.subscriber).await? {
             None => Ok(Some(Change::Nothing)),
             Some(Revised { revision, record: Record::Departing { since, events, .. }, .. }) => {
-                self.finish(node, fact.subscriber, revision, since, events).await?;
-                Ok(Some(Change::Nothing))
+                let is_finished = self.finish(node, fact.subscriber, revision, since, events).await?;
+                Ok(is_finished.then_some(Change::Nothing))
+            }
+            Some(Revised { revision, .. })
+                if repeats && !self.counts(node, fact.subscriber, revision).await? =>
+            {
+                Ok(None)
             }
             Some(Revised { revision, .. }) => Ok(Some(Change::Departs(revision))),
         }
@@ -269,16 +318,17 @@ impl Subscribers {
         match self.find(node, fact.subscriber).await? {
             None => Ok(None),
             Some(Revised { revision, record: Record::Departing { since, events, .. }, .. }) => {
-                self.finish(node, fact.subscriber, revision, since, events).await?;
-                // What comes now is another arrival.
-                self.memory().unappended.remove(&(node, fact.subscriber));
+                if self.finish(node, fact.subscriber, revision, since, events).await? {
+                    // What comes now is another arrival.
+                    self.memory().unappended.remove(&(node, fact.subscriber));
+                }
                 Ok(None)
             }
             // It stands. It gets another revision, so that no node which has seen it before can expire it.
             Some(Revised { revision, arrival: recorded, .. }) => {
                 let subject = self.subject(node, fact.subscriber);
                 let header = recorded.as_ref().map(|(first, created)| format!("{first} {created}"));
-                if self.write(&subject, revision, header.as_deref(), present(fact)).await?.is_none() {
+                if self.replace(&subject, revision, header.as_deref(), present(fact)).await?.is_none() {
                     return Ok(None);
                 }
                 let own = recorded.filter(|(first, _)| Some(first.as_str()) == arrival);
@@ -336,7 +386,7 @@ impl Subscribers {
         Ok(())
     }
 
-    /// Finishes the departure of a departing record.
+    /// Finishes the departure of a departing record. False: it does not count, as its node came back at the same moment.
     async fn finish(
         &self,
         node: NodeId,
@@ -344,8 +394,24 @@ impl Subscribers {
         revision: u64,
         since: u64,
         events: Vec<Vec<u8>>,
+    ) -> Result<bool, TransportError> {
+        if !self.counts(node, subscriber, revision).await? {
+            return Ok(false);
+        }
+        self.complete(node, subscriber, revision, since, &events).await?;
+        Ok(true)
+    }
+
+    /// Appends the events of a departing record that counts, and removes it.
+    async fn complete(
+        &self,
+        node: NodeId,
+        subscriber: SubscriberId,
+        revision: u64,
+        since: u64,
+        events: &[Vec<u8>],
     ) -> Result<(), TransportError> {
-        let news = self.departure(node, subscriber, since, &events);
+        let news = self.departure(node, subscriber, since, events);
         self.writer.append_once(&self.unappended(news).await?).await?;
         self.remove(node, subscriber, revision).await?;
         Ok(())
@@ -376,35 +442,41 @@ impl Subscribers {
 
     /// Ends a subscriber of a node without a lease, unless the node comes back.
     async fn expire_one(&self, node: NodeId, departure: &Fact) -> Result<(), TransportError> {
-        let subject = self.subject(node, departure.subscriber);
+        let (subscriber, subject) = (departure.subscriber, self.subject(node, departure.subscriber));
         for _ in 0..ATTEMPTS {
-            let (revision, since, events) = match self.find(node, departure.subscriber).await? {
+            let (revision, record) = match self.find(node, subscriber).await? {
                 None => return Ok(()),
                 Some(Revised { revision, record: Record::Departing { since, events, .. }, .. }) => {
-                    (revision, since, events)
-                }
-                Some(Revised { revision, record, .. }) => {
-                    let events: Vec<_> = departure.events.iter().map(codec::encode).collect();
-                    let departing = Record::Departing {
-                        since: revision,
-                        subscriber: record.subscriber().unwrap_or_default().to_owned(),
-                        events: events.clone(),
-                    };
-                    match fitting(self.claim(&subject, revision, departing).await)? {
-                        Some(Some(claimed)) => (claimed, revision, events),
-                        // The node has come back, or another one was faster.
-                        Some(None) if self.is_alive(node).await? => return Ok(()),
-                        Some(None) => continue,
-                        // Too large even without events: they are lost should they not be appended now.
-                        None if !self.remove(node, departure.subscriber, revision).await? => continue,
-                        None => {
-                            let news = self.departure(node, departure.subscriber, revision, &events);
-                            return self.writer.append_once(&news).await;
-                        }
+                    if self.finish(node, subscriber, revision, since, events).await? {
+                        return Ok(());
                     }
+                    continue;
                 }
+                Some(Revised { revision, record, .. }) => (revision, record),
             };
-            return self.finish(node, departure.subscriber, revision, since, events).await;
+            // After the look at the record: a node that gets a lease from now on records at later revisions.
+            if self.is_alive(node).await? {
+                return Ok(());
+            }
+            let events: Vec<_> = departure.events.iter().map(codec::encode).collect();
+            let departing = Record::Departing {
+                since: revision,
+                subscriber: record.subscriber().unwrap_or_default().to_owned(),
+                events: events.clone(),
+            };
+            match fitting(self.claim(&subject, revision, departing).await)? {
+                Some(Some(claimed)) => {
+                    return self.complete(node, subscriber, claimed, revision, &events).await;
+                }
+                // The node has come back, or another one was faster.
+                Some(None) => {}
+                // Too large even without events: they are lost should they not be appended now.
+                None if !self.remove(node, subscriber, revision).await? => {}
+                None => {
+                    let news = self.departure(node, subscriber, revision, &events);
+                    return self.writer.append_once(&news).await;
+                }
+            }
         }
         Err(busy())
     }
@@ -418,7 +490,7 @@ impl Subscribers {
         mut departing: Record,
     ) -> Result<Option<u64>, TransportError> {
         loop {
-            let written = self.write(subject, revision, None, departing.encode().into()).await;
+            let written = self.replace(subject, revision, None, departing.encode().into()).await;
             if is_too_large(&written) && departing.shrink() {
                 continue;
             }
@@ -438,6 +510,7 @@ impl Subscribers {
     ) -> Result<(), TransportError> {
         let link = &self.log.link;
         let epoch = self.known(link.info(stream).await.and_then(|info| info.epoch()))?;
+        let mut each = |raw: &Raw| self.settled.is_mark(&raw.subject) || each(raw);
         let mut consumer = Consumer::new(Arc::clone(link), stream, headers_only, epoch, after);
         consumer = consumer.that_ends().with_filter(filter);
         let (deadline, mut backoff) = (Instant::now() + link.settings.timeout, Backoff::new());
@@ -608,19 +681,23 @@ impl Registry for Subscribers {
         // Forgotten if anything goes wrong.
         let mut remembered = self.memory().leases.remove(&node);
         for _ in 0..ATTEMPTS {
-            let revision = match remembered.take() {
-                Some(revision) => Some(revision),
+            let last = remembered.take();
+            let revision = match last {
+                Some(last) => Some(last.revision),
                 None => self.lease_revision(node).await?,
             };
             if revision.is_none() {
                 self.memory().begun.insert(node);
             }
-            let renewed = self.write(&subject, revision.unwrap_or(0), None, Bytes::new()).await?;
-            if let Some(renewed) = renewed {
-                self.memory().leases.insert(node, renewed);
+            let sent_at = Instant::now();
+            if let Some(renewed) = self.write_lease(&subject, revision.unwrap_or(0)).await? {
+                // In a cluster the last lease may end between the leader's look at it and this one.
+                let has_ended = last.is_some_and(|last| last.sent_at.elapsed() >= self.lease());
+                let mut memory = self.memory();
+                memory.leases.insert(node, Renewed { revision: renewed, sent_at });
                 // A lease that began with a lost answer has not been reported yet.
-                let begun = self.memory().begun.remove(&node);
-                return Ok(if begun { Lease::Ended } else { Lease::Kept });
+                let begun = memory.begun.remove(&node);
+                return Ok(if begun || has_ended { Lease::Ended } else { Lease::Kept });
             }
         }
         Err(busy())
@@ -673,7 +750,7 @@ impl Registry for Subscribers {
             let Some(revision) = self.lease_revision(node).await? else { return Ok(()) };
             // Before the lease ends, so that every other node sees one of the two. The mark may be there already.
             let mark = self.log.streams.lease_subject(&format!("{node}{RESIGNED}"));
-            self.write(&mark, 0, None, Bytes::new()).await?;
+            self.write_lease(&mark, 0).await?;
             self.memory().leases.remove(&node);
             let removed = self.log.link.delete(&self.log.streams.leases, revision).await;
             if self.known(removed)? {

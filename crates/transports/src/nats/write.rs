@@ -44,8 +44,14 @@ impl Write {
         Self { subject: subject.to_owned(), headers, payload, attempts, sent }
     }
 
+    pub(super) fn subject(&self) -> &str {
+        &self.subject
+    }
+
     /// Waits for the sequence of the message, which is sent again while nobody receives it. `None`: the last one of the subject
     /// is not the expected one.
+    ///
+    /// In a cluster another message that expects the same one may be stored, too, unless 0 is expected: [`super::settled`] tells.
     pub(super) async fn end(self, link: &Link) -> Result<Option<u64>, Failure> {
         let Self { subject, headers, payload, attempts, mut sent } = self;
         loop {
