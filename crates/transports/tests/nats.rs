@@ -22,6 +22,7 @@ use kit::{
 };
 use petasos_hub::{
     TransportError,
+    conformance::CHECKS,
     registry::{Fact, Lease, NodeId, Registry},
     transport::{Position, Transport},
 };
@@ -682,6 +683,21 @@ async fn conformance_in_a_cluster() {
     drop(open_when_ready(&servers.url("replicas=3")).await);
     Logs::new(servers, "&replicas=3&timeout=10s").conform().await;
 }
+
+/// Two nodes that replace the same record at once do not meet each time.
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_of_a_cluster_agree_whether_a_subscriber_stands_or_departs() {
+    let servers = Nats(cluster());
+    drop(open_when_ready(&servers.url("replicas=3")).await);
+    let logs = Logs::new(servers, "&replicas=3&timeout=10s");
+    let name = "a node comes back while others expire it";
+    let (_, check) = CHECKS.iter().find(|(each, _)| *each == name).expect("it is on the list");
+    for _ in 0..MEETINGS {
+        check(&logs).await;
+    }
+}
+
+const MEETINGS: usize = 10;
 
 /// As while a cluster chooses a leader for a stream: its state is known, and nobody receives its messages. The publisher waits,
 /// however often that was found.

@@ -25,6 +25,7 @@
 //! ```
 
 use std::{
+    collections::HashMap,
     future::Future,
     pin::Pin,
     sync::Arc,
@@ -103,6 +104,7 @@ pub const CHECKS: &[(&str, Check)] = &[
     ("what a dead node left behind ends once", |s| Box::pin(what_a_dead_node_left_ends_once(s))),
     ("a node that resigns leaves its subscribers to others", |s| Box::pin(a_node_resigns(s))),
     ("a node comes back from the dead", |s| Box::pin(a_node_comes_back(s))),
+    ("a node comes back while others expire it", |s| Box::pin(a_node_comes_back_while_expired(s))),
     ("nodes share their documents", |s| Box::pin(nodes_share_their_documents(s))),
 ];
 
@@ -690,6 +692,56 @@ async fn a_node_comes_back(subject: &dyn Subject) {
     assert_eq!(events(&*log).await, events_in(&[&arrivals[0], &arrivals[1], &departure, &again[0]]));
 }
 
+/// A node gets a lease again at the moment when two other nodes expire its subscribers. Each of them either stands, or departs and
+/// arrives again.
+async fn a_node_comes_back_while_expired(subject: &dyn Subject) {
+    let log = subject.transport(1_000).await;
+    let Some(registry) = log.registry() else { return };
+    let peers = [subject.peer().await, subject.peer().await];
+    let [one, other] =
+        peers.each_ref().map(|peer| peer.as_ref().and_then(|peer| peer.registry()).unwrap_or(registry));
+    let node = NodeId::new(1);
+    let facts = |active| (0..COMING_BACK).map(|number| fact(number, active)).collect::<Vec<_>>();
+    // Who each event is about, and whether it has come.
+    let mut announced = HashMap::new();
+    let mut announce = |facts: &[Fact]| {
+        let events = facts.iter().flat_map(|fact| fact.events.iter().map(move |event| (fact, event)));
+        announced.extend(
+            events.map(|(fact, event)| (event.id().as_str().to_owned(), (fact.subscriber, fact.active))),
+        );
+    };
+    let arrivals = facts(true);
+    announce(&arrivals);
+    record(registry, node, &arrivals).await;
+    for _ in 0..COMEBACKS {
+        let (again, departures) = (facts(true), [facts(false), facts(false)]);
+        [&again, &departures[0], &departures[1]].into_iter().for_each(|facts| announce(facts));
+        registry.resign(node).await.expect("resign");
+        let comes_back = async {
+            registry.renew(node).await.expect("renew");
+            registry.record(node, &again).await
+        };
+        let (recorded, expired, expired_by_other) =
+            tokio::join!(comes_back, one.expire(node, &departures[0]), other.expire(node, &departures[1]),);
+        expired.and(expired_by_other).expect("expire");
+        recorded.expect("record");
+        // A slow machine may have ended the lease meanwhile.
+        while registry.renew(node).await.expect("renew") == Lease::Ended {
+            registry.record(node, &again).await.expect("record");
+        }
+    }
+    let mut active = HashMap::new();
+    for event in events(&*log).await {
+        let (subscriber, has_come) = announced[&event];
+        let was_active = active.insert(subscriber, has_come).unwrap_or(false);
+        assert_ne!(was_active, has_come, "{subscriber} has come or has gone twice");
+    }
+    assert!(active.values().all(|active| *active), "a subscriber that stands was announced as gone");
+    let mut listed = listed(registry, None).await;
+    listed.sort();
+    assert_eq!(listed, (0..COMING_BACK).map(subscriber).collect::<Vec<_>>());
+}
+
 async fn nodes_share_their_documents(subject: &dyn Subject) {
     let log = subject.transport(10).await;
     let Some(documents) = log.documents() else { return };
@@ -785,10 +837,16 @@ async fn record(registry: &dyn Registry, node: NodeId, facts: &[Fact]) -> Lease 
 
 /// The ids of all events in the log.
 async fn events(log: &dyn Transport) -> Vec<String> {
-    let page = log.read(Position::EARLIEST, 1_000).await.expect("read");
-    assert!(page.at_end);
-    assert!(page.entries.iter().all(|entry| entry.update.origin() == Origin::Hub));
-    names(&page.entries)
+    let (mut after, mut ids) = (Position::EARLIEST, Vec::new());
+    loop {
+        let page = log.read(after, 1_000).await.expect("read");
+        assert!(page.entries.iter().all(|entry| entry.update.origin() == Origin::Hub));
+        ids.extend(names(&page.entries));
+        if page.at_end {
+            return ids;
+        }
+        after = page.through;
+    }
 }
 
 fn events_in(facts: &[&Fact]) -> Vec<String> {
@@ -818,6 +876,11 @@ async fn wait_for_abandoned(registry: &dyn Registry, alive: NodeId) -> Vec<Aband
 
 /// More than any window of what may be pending; few enough for a store that synchronizes each.
 const MANY: usize = 5_000;
+
+/// Subscribers of a node that comes back, and how often it does: some of them are expired before it has recorded them again, some
+/// behind that. Their events fit into the log.
+const COMING_BACK: u128 = 100;
+const COMEBACKS: usize = 3;
 
 /// How often a check looks for a fact that nobody announces. No result depends on it.
 const LOOK: Duration = Duration::from_millis(10);
