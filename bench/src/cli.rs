@@ -10,7 +10,8 @@ use petasos_bench::{
     publishers::{Extent, Pace, Plan},
     report::Report,
     scenario::{Churn, Fanout, Idle, Routing, Setup, Slow, Storm},
-    target::{Body, Credentials, Dialect, Place, Selection, Target, origin},
+    target::{Body, Credentials, Dialect, Place, Protocol, Selection, Target, origin},
+    tls::Trust,
 };
 
 /// What to do.
@@ -66,7 +67,7 @@ pub(crate) fn command() -> Command {
         .subcommand(
             scenario("fanout", "Everyone receives everything: cost and latency of a delivery")
                 .arg(count("subscribers", "1000", "Subscribers of the topic"))
-                .arg(count("publishers", "1", "Connections that publish"))
+                .arg(count("publishers", "1", "Publishers, each with one request at a time"))
                 .args(plan(None, "10s"))
                 .arg(bytes("200")),
         )
@@ -120,8 +121,12 @@ pub(crate) fn command() -> Command {
                 .arg(
                     count("stalled-percent", "10", "Of a hundred, how many never read").value_parser(percent),
                 )
-                .arg(count("stalled-buffer-bytes", "4096", "Receive buffer of those who never read"))
-                .arg(count("publishers", "1", "Connections that publish"))
+                .arg(count(
+                    "stalled-buffer-bytes",
+                    "4096",
+                    "Receive buffer of those who never read; with --http2, the window of their streams",
+                ))
+                .arg(count("publishers", "1", "Publishers, each with one request at a time"))
                 .args(plan(Some("50"), "10s"))
                 .arg(bytes("4000")),
         )
@@ -180,6 +185,22 @@ fn scenario(name: &'static str, about: &'static str) -> Command {
                 .value_parser(PossibleValuesParser::new(["0.x", "1.0"]))
                 .default_value("1.0"),
         )
+        .arg(
+            text("http2", "", "Speak HTTP/2: over https by agreement (ALPN), over http without asking")
+                .action(ArgAction::SetTrue),
+        )
+        .arg(
+            text("streams-per-connection", "NUMBER", "Subscribers of one connection, and publishers of one")
+                .value_parser(positive)
+                .default_value("1")
+                .requires("http2"),
+        )
+        .arg(
+            text("ca", "FILE", "PEM certificates that are trusted [default: those of the system]")
+                .value_parser(value_parser!(PathBuf))
+                .conflicts_with("insecure"),
+        )
+        .arg(text("insecure", "", "Do not verify the certificate of an https URL").action(ArgAction::SetTrue))
         .arg(text("topic", "TOPIC", "The topic [default: a new one for each run]"))
         .arg(
             text("publisher-key", "KEY", "Signs a token for each publisher")
@@ -327,14 +348,25 @@ fn setup(matches: &ArgMatches) -> Result<Setup, Failure> {
         (None, Some(token)) => Credentials::Token(token),
         (None, None) => Credentials::None,
     };
+    let protocol = match matches.get_flag("http2") {
+        true => Protocol::Http2 { streams_per_connection: value(matches, "streams-per-connection") },
+        false => Protocol::Http1,
+    };
+    let trust = match (matches.get_one::<PathBuf>("ca"), matches.get_flag("insecure")) {
+        (Some(file), _) => Trust::File(file),
+        (None, true) => Trust::Anything,
+        (None, false) => Trust::System,
+    };
+    let place = |url: &str| Place::parse(url, protocol, trust);
     let target = Target {
-        subscribe: Place::parse(&url)?,
-        publish: Place::parse(&text("publish-url").unwrap_or_else(|| url.clone()))?,
+        subscribe: place(&url)?,
+        publish: place(text("publish-url").as_deref().unwrap_or(&url))?,
         dialect: if text("dialect").as_deref() == Some("0.x") { Dialect::Legacy } else { Dialect::V1 },
         body: if text("publish-body").as_deref() == Some("raw") { Body::Raw } else { Body::Form },
         publisher: credentials("publisher-key", "publisher-token"),
         subscriber: credentials("subscriber-key", "subscriber-token"),
         topic: text("topic").unwrap_or_else(|| format!("https://bench.example/{}", petasos_bench::unique())),
+        protocol,
     };
     let manner = Manner {
         connecting_max: value::<usize>(matches, "connecting-max").max(1),
@@ -404,6 +436,17 @@ mod tests {
         let template = ["petasos-bench", "routing", "--url", "http://127.0.0.1:1/", "--patterns", "template"];
         let matches = command().try_get_matches_from(template).expect("well-formed");
         assert!(task(&matches).is_err(), "1.0 has no templates");
+        for (options, is_meant) in [
+            (&["--http2"][..], true),
+            (&["--http2", "--streams-per-connection", "30", "--insecure"], true),
+            (&["--http2", "--streams-per-connection", "0"], false),
+            (&["--streams-per-connection", "30"], false),
+            (&["--ca", "a.pem", "--insecure"], false),
+        ] {
+            let arguments = ["petasos-bench", "idle", "--url", "https://127.0.0.1:1/"].iter().chain(options);
+            let task = command().try_get_matches_from(arguments).map(|matches| task(&matches).is_ok());
+            assert_eq!(task.unwrap_or_default(), is_meant, "{options:?}");
+        }
         for arguments in [&["petasos-bench", "bare"][..], &["petasos-bench", "compare", "--rounds", "2"]] {
             let matches = command().try_get_matches_from(arguments).expect("well-formed");
             assert!(task(&matches).is_ok(), "{arguments:?}");

@@ -5,37 +5,36 @@
 
 use std::{
     io::{self, Read, Write},
-    net::{IpAddr, Ipv4Addr, SocketAddr},
     time::{Duration, Instant},
 };
 
-use mio::{Events, Interest, Poll, Token, event::Event, net::TcpStream};
-use socket2::{Domain, Socket, Type};
+use mio::{Events, Poll, Token, event::Event};
 
 use crate::{
     Failure,
+    http2::{Heard, Window},
     ledger::Ledger,
+    pool::{Place, Pool},
+    request::Request,
     response::{Line, Lines, Response},
     stamp::{Clock, Stamp},
-    target,
+    target::{Protocol, Target},
+    wire::{Dialer, Wire},
 };
 
 /// Subscribers of one run, by number, and what they have seen.
 pub struct Crowd {
     /// What all of them have seen.
     pub ledger: Ledger,
-    server: SocketAddr,
+    dialer: Dialer,
     manner: Manner,
     clock: Clock,
     poll: Poll,
     events: Events,
     buffer: Vec<u8>,
-    members: Vec<Member>,
-    sources: Sources,
-    connecting: usize,
-    opened: Vec<usize>,
-    closed: Vec<usize>,
-    problem: Option<String>,
+    roll: Roll,
+    /// With HTTP/2.
+    pool: Option<Pool>,
 }
 
 /// How a crowd behaves.
@@ -54,27 +53,55 @@ pub struct Manner {
 pub enum Reading {
     /// All, as it arrives.
     Always,
-    /// Nothing after the answer's head, with a receive buffer of that many bytes.
+    /// Nothing after the answer's head, with a receive buffer of that many bytes; over HTTP/2, with such a window.
     Never(usize),
+}
+
+/// Who is there.
+#[derive(Default)]
+struct Roll {
+    members: Vec<Member>,
+    connecting: usize,
+    opened: Vec<usize>,
+    closed: Vec<usize>,
+    problem: Option<String>,
 }
 
 struct Member {
     stage: Stage,
-    stream: Option<TcpStream>,
-    request: Vec<u8>,
-    response: Response,
-    lines: Lines,
-    cursor: Vec<u8>,
+    link: Link,
+    eye: Eye,
     reading: Reading,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Absent,
-    Connecting,
-    /// The request is sent.
+    /// The answer is not here yet.
     Asking,
     Open,
+}
+
+/// What carries a subscriber's stream.
+enum Link {
+    None,
+    Http1(Box<Http1>),
+    Http2(Place),
+}
+
+/// A connection of HTTP/1.1.
+struct Http1 {
+    wire: Wire,
+    /// Empty once it is sent.
+    request: Vec<u8>,
+    response: Response,
+}
+
+/// What reads a subscriber's stream.
+#[derive(Default)]
+struct Eye {
+    lines: Lines,
+    cursor: Vec<u8>,
 }
 
 /// Room for what a server has coalesced.
@@ -86,21 +113,21 @@ impl Crowd {
     ///
     /// # Errors
     /// If the system has no event queue to give.
-    pub fn new(server: SocketAddr, clock: Clock, manner: Manner, ledger: Ledger) -> Result<Self, Failure> {
+    pub fn new(target: &Target, clock: Clock, manner: Manner, ledger: Ledger) -> Result<Self, Failure> {
+        let pool = match target.protocol {
+            Protocol::Http1 => None,
+            Protocol::Http2 { streams_per_connection } => Some(Pool::new(streams_per_connection)),
+        };
         Ok(Self {
             ledger,
-            server,
+            dialer: Dialer::new(&target.subscribe),
             manner,
             clock,
             poll: Poll::new()?,
             events: Events::with_capacity(EVENTS_MAX),
             buffer: vec![0; BUFFER_BYTES],
-            members: Vec::new(),
-            sources: Sources::new(server),
-            connecting: 0,
-            opened: Vec::new(),
-            closed: Vec::new(),
-            problem: None,
+            roll: Roll::default(),
+            pool,
         })
     }
 
@@ -112,49 +139,61 @@ impl Crowd {
         &mut self,
         subscribers: impl IntoIterator<Item = usize>,
         reading: Reading,
-        request: &mut dyn FnMut(usize) -> Result<Vec<u8>, Failure>,
+        request: &mut dyn FnMut(usize) -> Result<Request, Failure>,
     ) -> Result<(), Failure> {
         let mut subscribers = subscribers.into_iter().peekable();
-        self.opened.clear();
+        self.roll.opened.clear();
         let mut progress = Instant::now();
-        while subscribers.peek().is_some() || self.connecting > 0 {
-            while self.connecting < self.manner.connecting_max {
+        while subscribers.peek().is_some() || self.roll.connecting > 0 {
+            while self.roll.connecting < self.manner.connecting_max {
                 let Some(subscriber) = subscribers.next() else { break };
-                self.connect(subscriber, reading, request(subscriber)?)?;
+                self.connect(subscriber, reading, &request(subscriber)?)?;
             }
             self.turn(self.manner.patience)?;
             self.check()?;
-            if !self.opened.is_empty() {
-                self.opened.clear();
+            if !self.roll.opened.is_empty() {
+                self.roll.opened.clear();
                 progress = Instant::now();
             } else if progress.elapsed() > self.manner.patience {
-                return Err(format!("{} subscribers are still waiting for an answer", self.connecting).into());
+                let waiting = self.roll.connecting;
+                return Err(format!("{waiting} subscribers are still waiting for an answer").into());
             }
         }
         Ok(())
     }
 
-    /// Begins one connection.
+    /// Begins one subscriber's stream.
     ///
     /// # Errors
-    /// If the system refuses it, usually for want of file descriptors.
-    pub fn connect(&mut self, subscriber: usize, reading: Reading, request: Vec<u8>) -> Result<(), Failure> {
-        let receive_buffer = match reading {
-            Reading::Always => None,
-            Reading::Never(bytes) => Some(bytes),
+    /// If the system refuses its connection, usually for want of file descriptors.
+    pub fn connect(&mut self, subscriber: usize, reading: Reading, request: &Request) -> Result<(), Failure> {
+        let registry = self.poll.registry();
+        let link = match &mut self.pool {
+            Some(pool) => {
+                let window = match reading {
+                    Reading::Always => Window::Wide,
+                    Reading::Never(bytes) => Window::Shut(bytes.try_into()?),
+                };
+                Link::Http2(pool.ask(&mut self.dialer, registry, subscriber, window, request)?)
+            }
+            None => {
+                let receive_buffer = match reading {
+                    Reading::Always => None,
+                    Reading::Never(bytes) => Some(bytes),
+                };
+                let wire = self.dialer.dial(registry, Token(subscriber), receive_buffer)?;
+                let (request, response) = (request.to_http1(), Response::default());
+                Link::Http1(Box::new(Http1 { wire, request, response }))
+            }
         };
-        let mut stream = connect(self.server, self.sources.take(), receive_buffer).map_err(explain)?;
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        self.poll.registry().register(&mut stream, Token(subscriber), interest)?;
-        while self.members.len() <= subscriber {
-            self.members.push(Member::absent());
+        let members = &mut self.roll.members;
+        while members.len() <= subscriber {
+            members.push(Member::absent());
         }
-        let cursor = std::mem::take(&mut self.members[subscriber].cursor);
-        let (response, lines) = (Response::default(), Lines::default());
-        let stage = Stage::Connecting;
-        self.members[subscriber] =
-            Member { stage, stream: Some(stream), request, response, lines, cursor, reading };
-        self.connecting += 1;
+        let cursor = std::mem::take(&mut members[subscriber].eye.cursor);
+        let eye = Eye { lines: Lines::default(), cursor };
+        members[subscriber] = Member { stage: Stage::Asking, link, eye, reading };
+        self.roll.connecting += 1;
         Ok(())
     }
 
@@ -163,16 +202,23 @@ impl Crowd {
     /// # Errors
     /// If the event queue fails.
     pub fn turn(&mut self, timeout: Duration) -> Result<(), Failure> {
-        match self.poll.poll(&mut self.events, Some(timeout)) {
+        let is_due = self.pool.as_ref().is_some_and(Pool::is_due);
+        match self.poll.poll(&mut self.events, Some(if is_due { Duration::ZERO } else { timeout })) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
             outcome => outcome?,
         }
         // Put back below: seeing to events needs the rest of the crowd.
         let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
         for event in &events {
-            self.see_to(event);
+            match self.pool {
+                Some(_) => self.see_to_connection(event.token().0, event.is_writable()),
+                None => self.see_to(event),
+            }
         }
         self.events = events;
+        for connection in self.pool.as_mut().map(Pool::take_due).unwrap_or_default() {
+            self.see_to_connection(connection, false);
+        }
         Ok(())
     }
 
@@ -181,198 +227,185 @@ impl Crowd {
     /// # Errors
     /// The first of them.
     pub fn check(&mut self) -> Result<(), Failure> {
-        self.closed.clear();
-        self.problem.take().map_or(Ok(()), |problem| Err(problem.into()))
+        self.roll.closed.clear();
+        self.roll.problem.take().map_or(Ok(()), |problem| Err(problem.into()))
     }
 
     /// Who was answered since the last look.
     pub fn take_opened(&mut self) -> Vec<usize> {
-        std::mem::take(&mut self.opened)
+        std::mem::take(&mut self.roll.opened)
     }
 
     /// Whom the server has refused or closed since the last look, and why the first of them.
     pub fn take_closed(&mut self) -> (Vec<usize>, Option<String>) {
-        (std::mem::take(&mut self.closed), self.problem.take())
+        (std::mem::take(&mut self.roll.closed), self.roll.problem.take())
     }
 
-    /// Closes one connection.
+    /// Closes one subscriber's stream, and its connection if nobody else is on it.
     pub fn close(&mut self, subscriber: usize) {
-        let member = &mut self.members[subscriber];
-        match member.stage {
-            Stage::Absent => return,
-            Stage::Open => {}
-            Stage::Connecting | Stage::Asking => self.connecting -= 1,
+        if let (Link::Http2(place), Some(pool)) = (self.roll.remove(subscriber), &mut self.pool) {
+            pool.leave(place);
         }
-        member.stage = Stage::Absent;
-        member.stream = None;
     }
 
     /// Closes all connections.
     pub fn close_all(&mut self) {
-        for subscriber in 0..self.members.len() {
+        for subscriber in 0..self.roll.members.len() {
             self.close(subscriber);
         }
     }
 
     /// The id of the last event that a subscriber has seen; empty if there is none.
     pub fn cursor(&self, subscriber: usize) -> &[u8] {
-        self.members.get(subscriber).map_or(&[], |member| &member.cursor)
+        self.roll.members.get(subscriber).map_or(&[], |member| &member.eye.cursor)
     }
 
+    /// What has happened on one connection of HTTP/1.1.
     fn see_to(&mut self, event: &Event) {
         let subscriber = event.token().0;
-        let outcome = match self.members[subscriber].stage {
-            Stage::Absent => return,
-            Stage::Connecting if event.is_writable() => self.members[subscriber].ask(),
-            Stage::Connecting => return,
-            Stage::Asking | Stage::Open => Ok(()),
-        };
-        let outcome = match outcome {
-            Ok(()) if event.is_readable() => self.read(subscriber),
-            outcome => outcome,
-        };
-        if let Err(problem) = outcome {
-            self.problem.get_or_insert(format!("subscriber {subscriber}: {problem}"));
-            self.close(subscriber);
-            self.closed.push(subscriber);
+        if let Err(problem) = self.read(subscriber, event) {
+            self.roll.fail(subscriber, &problem);
         }
     }
 
-    fn read(&mut self, subscriber: usize) -> Result<(), Failure> {
-        let Self { ledger, manner, clock, buffer, members, .. } = self;
-        let Member { stage, stream, response, lines, cursor, reading, .. } = &mut members[subscriber];
-        let Some(stream) = stream else { return Ok(()) };
+    fn read(&mut self, subscriber: usize, event: &Event) -> Result<(), Failure> {
+        let Self { ledger, manner, clock, poll, buffer, roll, .. } = self;
+        let Member { stage, link, eye, reading } = &mut roll.members[subscriber];
+        let Link::Http1(connection) = link else { return Ok(()) };
+        let Http1 { wire, request, response } = &mut **connection;
+        if !request.is_empty() {
+            if !wire.advance(event.is_writable())? {
+                return Ok(());
+            }
+            // A socket that has sent nothing takes any request whole.
+            if wire.write(request)? < request.len() {
+                return Err("the request does not fit into the socket".into());
+            }
+            *request = Vec::new();
+        } else if event.is_writable() {
+            send_rest(wire)?;
+        }
+        if !event.is_readable() && !wire.is_secure() {
+            return Ok(());
+        }
+        wire.rouse(event.is_read_closed());
         loop {
-            let length = match stream.read(buffer) {
-                Ok(0) => return Err("closed by the server".into()),
+            let length = match wire.read(buffer) {
+                Ok(0) if response.is_done() => break,
+                Ok(0) => return Err(CLOSED.into()),
                 Ok(length) => length,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(CLOSED.into()),
                 Err(error) => return Err(error.into()),
             };
             let now = clock.nanoseconds();
-            let mut see = |line: Line<'_>| match line {
-                Line::Data(data) => {
-                    if let Some(stamp) = Stamp::parse(data) {
-                        ledger.record(subscriber, stamp, now);
-                    }
-                }
-                Line::Id(id) if manner.keeps_cursors => {
-                    cursor.clear();
-                    cursor.extend_from_slice(id);
-                }
-                Line::Id(_) => {}
-            };
-            let fed = response.feed(&buffer[..length], |body| lines.feed(body, &mut see));
-            fed.map_err(|_| "the answer is no HTTP/1.1")?;
-            // The socket is empty, and the queue tells when it is not.
-            if length < buffer.len() {
-                break;
-            }
+            let see = |body: &[u8]| eye.see(body, subscriber, now, ledger, manner.keeps_cursors);
+            response.feed(&buffer[..length], see).map_err(|_| "the answer is no HTTP/1.1")?;
         }
         match (response.status(), *stage) {
-            (Some(200), Stage::Asking) => {
-                *stage = Stage::Open;
-                self.connecting -= 1;
-                self.opened.push(subscriber);
+            (Some(status), Stage::Asking) if status != 200 => Err(refused(status)),
+            _ if response.is_done() => Err(ENDED.into()),
+            (Some(_), Stage::Asking) => {
                 if *reading != Reading::Always {
-                    self.poll.registry().deregister(stream)?;
+                    wire.forget(poll.registry())?;
                 }
+                roll.open(subscriber);
                 Ok(())
             }
-            (Some(status), Stage::Asking) => Err(format!("answered with status {status}").into()),
-            _ if response.is_done() => Err("the stream has ended".into()),
             _ => Ok(()),
         }
+    }
+
+    /// What has happened on one connection of HTTP/2, for all who are on it.
+    fn see_to_connection(&mut self, connection: usize, is_writable: bool) {
+        let Self { ledger, manner, clock, roll, pool, .. } = self;
+        let Some(pool) = pool else { return };
+        let outcome = pool.turn(connection, is_writable, &mut |subscriber, heard| {
+            let problem: Failure = match heard {
+                Heard::Status(200) => {
+                    roll.open(subscriber);
+                    return true;
+                }
+                Heard::Body(body) => {
+                    let eye = &mut roll.members[subscriber].eye;
+                    eye.see(body, subscriber, clock.nanoseconds(), ledger, manner.keeps_cursors);
+                    return true;
+                }
+                Heard::Status(status) => refused(status),
+                Heard::End => ENDED.into(),
+                Heard::Failed(error) => error.to_string().into(),
+            };
+            roll.fail(subscriber, &problem);
+            false
+        });
+        if let Err(broken) = outcome {
+            for subscriber in broken.owners {
+                roll.fail(subscriber, &broken.failure);
+            }
+        }
+    }
+}
+
+const CLOSED: &str = "closed by the server";
+const ENDED: &str = "the stream has ended";
+
+fn refused(status: u16) -> Failure {
+    format!("answered with status {status}").into()
+}
+
+/// Sends what the socket did not take before.
+fn send_rest(wire: &mut Wire) -> io::Result<()> {
+    match wire.flush() {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+        outcome => outcome,
+    }
+}
+
+impl Roll {
+    fn open(&mut self, subscriber: usize) {
+        self.members[subscriber].stage = Stage::Open;
+        self.connecting -= 1;
+        self.opened.push(subscriber);
+    }
+
+    /// The server has refused or closed a subscriber.
+    fn fail(&mut self, subscriber: usize, problem: &Failure) {
+        self.problem.get_or_insert_with(|| format!("subscriber {subscriber}: {problem}"));
+        self.remove(subscriber);
+        self.closed.push(subscriber);
+    }
+
+    fn remove(&mut self, subscriber: usize) -> Link {
+        let member = &mut self.members[subscriber];
+        if member.stage == Stage::Asking {
+            self.connecting -= 1;
+        }
+        member.stage = Stage::Absent;
+        std::mem::replace(&mut member.link, Link::None)
     }
 }
 
 impl Member {
     fn absent() -> Self {
-        Self {
-            stage: Stage::Absent,
-            stream: None,
-            request: Vec::new(),
-            response: Response::default(),
-            lines: Lines::default(),
-            cursor: Vec::new(),
-            reading: Reading::Always,
-        }
-    }
-
-    /// The connection stands, or has failed.
-    fn ask(&mut self) -> Result<(), Failure> {
-        let Some(stream) = &mut self.stream else { return Ok(()) };
-        if let Some(error) = stream.take_error()? {
-            return Err(explain(error));
-        }
-        // A socket that has sent nothing takes any request whole.
-        let request = std::mem::take(&mut self.request);
-        if stream.write(&request)? < request.len() {
-            return Err("the request does not fit into the socket".into());
-        }
-        self.stage = Stage::Asking;
-        Ok(())
+        Self { stage: Stage::Absent, link: Link::None, eye: Eye::default(), reading: Reading::Always }
     }
 }
 
-/// A connection on its way, from that source.
-///
-/// # Errors
-/// The system's.
-pub fn connect(
-    server: SocketAddr,
-    source: Option<IpAddr>,
-    receive_buffer: Option<usize>,
-) -> io::Result<TcpStream> {
-    let socket = Socket::new(Domain::for_address(server), Type::STREAM.nonblocking(), None)?;
-    socket.set_tcp_nodelay(true)?;
-    if let Some(bytes) = receive_buffer {
-        socket.set_recv_buffer_size(bytes)?;
-    }
-    if let Some(source) = source {
-        socket.bind(&SocketAddr::new(source, 0).into())?;
-    }
-    match socket.connect(&server.into()) {
-        // EINPROGRESS, which has no kind of its own.
-        Err(error) if error.raw_os_error() != Some(115) => Err(error),
-        _ => Ok(TcpStream::from_std(socket.into())),
-    }
-}
-
-/// Source addresses that no earlier run has used, since a port that has just been closed stays taken for a minute.
-pub struct Sources {
-    network: Option<u32>,
-    taken: u32,
-}
-
-/// Of the 28,000 ports that an address has by default. The kernel looks for a free one by trying: with 15,000 taken, that
-/// left 5,000 connects a second of 30,000.
-const PORTS_OF_ADDRESS: u32 = 2_000;
-
-impl Sources {
-    /// Addresses for connections to that server: any, unless it is of this machine.
-    pub fn new(server: SocketAddr) -> Self {
-        let network = target::is_loopback_v4(server).then(|| {
-            let unique = u128::from(std::process::id()) * 7_919 + crate::unique();
-            (127 << 24) | ((unique % 0xfe_0000) as u32 + 0x1_0000)
+impl Eye {
+    /// Notes what a piece of a body has.
+    fn see(&mut self, body: &[u8], subscriber: usize, now: u64, ledger: &mut Ledger, keeps_cursors: bool) {
+        let Self { lines, cursor } = self;
+        lines.feed(body, |line| match line {
+            Line::Data(data) => {
+                if let Some(stamp) = Stamp::parse(data) {
+                    ledger.record(subscriber, stamp, now);
+                }
+            }
+            Line::Id(id) if keeps_cursors => {
+                cursor.clear();
+                cursor.extend_from_slice(id);
+            }
+            Line::Id(_) => {}
         });
-        Self { network, taken: 0 }
-    }
-
-    /// Where the next connection comes from; `None`: the system chooses.
-    pub fn take(&mut self) -> Option<IpAddr> {
-        let network = self.network?;
-        let address = network + self.taken / PORTS_OF_ADDRESS;
-        self.taken += 1;
-        Some(Ipv4Addr::from(address).into())
-    }
-}
-
-fn explain(error: io::Error) -> Failure {
-    match error.raw_os_error() {
-        // EMFILE
-        Some(24) => "no more file descriptors: raise the limit (ulimit -n)".into(),
-        _ => error.into(),
     }
 }

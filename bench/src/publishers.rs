@@ -1,4 +1,4 @@
-//! Publishers: each a connection that is kept, with one request on its way at most.
+//! Publishers: each has one request on its way at most, on a connection that is kept. With HTTP/2, several share one.
 
 use std::{
     collections::VecDeque,
@@ -7,40 +7,57 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mio::{Events, Interest, Poll, Token, net::TcpStream};
+use bytes::Bytes;
+use mio::{Events, Poll, Token, event::Event};
 
 use crate::{
     Failure,
-    crowd::{Sources, connect},
+    http2::{Connection, Heard, Window},
     latency::Latencies,
     response::Response,
     stamp::{Clock, Stamp},
-    target::Target,
+    target::{Protocol, Target},
+    wire::{Dialer, Wire},
 };
 
 /// Connected publishers. Each counts its updates over all that it is asked to publish.
-pub struct Publishers<'a> {
-    target: &'a Target,
+pub struct Publishers {
     clock: Clock,
     patience: Duration,
     poll: Poll,
     events: Events,
     buffer: Vec<u8>,
+    dialer: Dialer,
     publishers: Vec<Publisher>,
-    sources: Sources,
+    /// Those of HTTP/2, which the event queue knows by their numbers.
+    connections: Vec<Connection>,
+    /// Those of them that have something to send, of which the event queue does not know.
+    due: Vec<usize>,
 }
 
 struct Publisher {
-    stream: TcpStream,
-    request: Vec<u8>,
-    /// Where in the request the stamp belongs.
-    stamp_at: usize,
-    /// Bytes of the request that are sent.
-    sent: usize,
-    response: Response,
+    link: Link,
+    /// Bytes of data, at the end of a request. They begin with the stamp.
+    bytes: usize,
     began: u64,
     accepted: usize,
     busy: bool,
+}
+
+enum Link {
+    /// A connection of its own, which the event queue knows by the publisher's number.
+    Http1(Http1),
+    /// A request on the connection of that number.
+    Http2 { connection: usize, head: http::Request<()>, content: Vec<u8> },
+}
+
+struct Http1 {
+    wire: Wire,
+    is_open: bool,
+    request: Vec<u8>,
+    /// Bytes of the request that are sent.
+    sent: usize,
+    response: Response,
 }
 
 /// What to publish.
@@ -96,13 +113,13 @@ const BUFFER_BYTES: usize = 16 * 1_024;
 /// The event queue counts in milliseconds and rounds up: what is due earlier is slept for.
 const QUEUE_RESOLUTION: Duration = Duration::from_millis(2);
 
-impl<'a> Publishers<'a> {
+impl Publishers {
     /// Connects one publisher for each topic, with so many bytes of data.
     ///
     /// # Errors
     /// If the server cannot be reached.
     pub fn connect(
-        target: &'a Target,
+        target: &Target,
         clock: Clock,
         patience: Duration,
         topics: &[String],
@@ -112,28 +129,30 @@ impl<'a> Publishers<'a> {
             return Err(format!("at most {} publishers can be told apart", Stamp::PUBLISHERS_MAX).into());
         }
         let mut this = Self {
-            target,
             clock,
             patience,
             poll: Poll::new()?,
             events: Events::with_capacity(topics.len().max(1)),
             buffer: vec![0; BUFFER_BYTES],
+            dialer: Dialer::new(&target.publish),
             publishers: Vec::new(),
-            sources: Sources::new(target.publish.address),
+            connections: Vec::new(),
+            due: Vec::new(),
         };
         for (number, topic) in topics.iter().enumerate() {
-            let stream = this.open(number)?;
-            let (request, stamp_at) = target.publication(number, topic, bytes)?;
-            this.publishers.push(Publisher {
-                stream,
-                sent: request.len(),
-                request,
-                stamp_at,
-                response: Response::default(),
-                began: 0,
-                accepted: 0,
-                busy: false,
-            });
+            let request = target.publication(number, topic, bytes)?;
+            let link = match target.protocol {
+                Protocol::Http1 => Link::Http1(Http1::new(this.dial(number)?, request.to_http1())),
+                Protocol::Http2 { streams_per_connection } => {
+                    let connection = number / streams_per_connection;
+                    if connection == this.connections.len() {
+                        let wire = this.dial(connection)?;
+                        this.connections.push(Connection::new(wire, Window::Wide));
+                    }
+                    Link::Http2 { connection, head: request.to_http2()?, content: request.content }
+                }
+            };
+            this.publishers.push(Publisher { link, bytes, began: 0, accepted: 0, busy: false });
         }
         Ok(this)
     }
@@ -163,7 +182,7 @@ impl<'a> Publishers<'a> {
             {
                 idle.pop_front();
                 published.late.record(self.clock.nanoseconds().saturating_sub(due));
-                self.publishers[number].begin(number, due)?;
+                self.begin(number, due)?;
             }
             let everyone = idle.len() == self.publishers.len();
             let wait = match schedule.next(self.clock.nanoseconds()) {
@@ -192,110 +211,201 @@ impl<'a> Publishers<'a> {
         Ok(published)
     }
 
+    fn begin(&mut self, number: usize, began: u64) -> Result<(), Failure> {
+        let publisher = &mut self.publishers[number];
+        (publisher.began, publisher.busy) = (began, true);
+        let stamp = Stamp { publisher: number, sequence: publisher.accepted, nanoseconds: began };
+        let write = |request: &mut Vec<u8>| {
+            let at = request.len() - publisher.bytes;
+            stamp.write(&mut request[at..]);
+        };
+        match &mut publisher.link {
+            Link::Http1(link) => {
+                write(&mut link.request);
+                link.begin()
+            }
+            Link::Http2 { connection, head, content } => {
+                write(content);
+                let content = Bytes::copy_from_slice(content);
+                self.connections[*connection].ask(number, head.clone(), content);
+                self.due.push(*connection);
+                Ok(())
+            }
+        }
+    }
+
     /// Sees to what the sockets have; who was answered.
     fn turn(&mut self, timeout: Duration, published: &mut Published) -> Result<Vec<usize>, Failure> {
         let mut answered = Vec::new();
+        for connection in std::mem::take(&mut self.due) {
+            self.see_to_connection(connection, false, published, &mut answered)?;
+        }
+        let timeout = if answered.is_empty() { timeout } else { Duration::ZERO };
         match self.poll.poll(&mut self.events, Some(timeout)) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(answered),
             outcome => outcome?,
         }
-        let mut again = Vec::new();
-        for event in &self.events {
-            let number = event.token().0;
-            let publisher = &mut self.publishers[number];
-            if publisher.busy && event.is_writable() {
-                publisher.send()?;
-            }
-            let broken = match event.is_readable() {
-                true => publisher.read(&mut self.buffer)?,
-                false => false,
-            };
-            if publisher.busy && publisher.response.is_done() {
-                publisher.busy = false;
-                published.answers.record(self.clock.nanoseconds().saturating_sub(publisher.began));
-                match publisher.response.status() {
-                    Some(200..=299) => {
-                        publisher.accepted += 1;
-                        published.updates += 1;
-                    }
-                    status => {
-                        published.refused += 1;
-                        published.refusal = status;
-                    }
-                }
-                answered.push(number);
-            }
-            if broken && publisher.busy {
-                return Err(format!("publisher {number}: closed by the server before its answer").into());
-            }
-            if broken || publisher.response.closes() {
-                again.push(number);
+        // Put back below: seeing to events needs the rest.
+        let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
+        for event in &events {
+            if self.connections.is_empty() {
+                self.see_to(event, published, &mut answered)?;
+            } else {
+                self.see_to_connection(event.token().0, event.is_writable(), published, &mut answered)?;
             }
         }
-        for number in again {
-            self.publishers[number].stream = self.open(number)?;
-            self.publishers[number].response = Response::default();
-        }
+        self.events = events;
         Ok(answered)
     }
 
-    /// Connections are kept, so it does not matter that opening one takes its time.
-    fn open(&mut self, number: usize) -> Result<TcpStream, Failure> {
-        let mut stream = connect(self.target.publish.address, self.sources.take(), None)?;
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        self.poll.registry().register(&mut stream, Token(number), interest)?;
-        Ok(stream)
-    }
-}
-
-impl Publisher {
-    fn begin(&mut self, number: usize, began: u64) -> Result<(), Failure> {
-        let stamp = Stamp { publisher: number, sequence: self.accepted, nanoseconds: began };
-        stamp.write(&mut self.request[self.stamp_at..]);
-        (self.sent, self.began, self.busy) = (0, began, true);
-        self.response = Response::default();
-        self.send()
-    }
-
-    fn send(&mut self) -> Result<(), Failure> {
-        while self.sent < self.request.len() {
-            match self.stream.write(&self.request[self.sent..]) {
-                Ok(length) => self.sent += length,
-                // A connection on its way takes nothing yet.
-                Err(error)
-                    if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::NotConnected) =>
-                {
-                    break;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(format!("publishing: {error}").into()),
+    /// What has happened on a publisher's own connection.
+    fn see_to(
+        &mut self,
+        event: &Event,
+        published: &mut Published,
+        answered: &mut Vec<usize>,
+    ) -> Result<(), Failure> {
+        let number = event.token().0;
+        let publisher = &mut self.publishers[number];
+        let Link::Http1(link) = &mut publisher.link else { return Ok(()) };
+        let is_broken = link.see_to(event, &mut self.buffer)?;
+        let closes = link.response.closes();
+        if publisher.busy && link.response.is_done() {
+            let status = link.response.status();
+            publisher.answered(status, self.clock, published);
+            answered.push(number);
+        }
+        if is_broken && publisher.busy {
+            return Err(format!("publisher {number}: closed by the server before its answer").into());
+        }
+        if is_broken || closes {
+            let wire = self.dial(number)?;
+            if let Link::Http1(link) = &mut self.publishers[number].link {
+                *link = Http1::new(wire, std::mem::take(&mut link.request));
             }
         }
         Ok(())
     }
 
+    /// What has happened on a connection of HTTP/2, for all who are on it.
+    fn see_to_connection(
+        &mut self,
+        number: usize,
+        is_writable: bool,
+        published: &mut Published,
+        answered: &mut Vec<usize>,
+    ) -> Result<(), Failure> {
+        let Self { clock, publishers, connections, .. } = self;
+        let mut failure: Option<Failure> = None;
+        // Status by status: the body of an answer says nothing more.
+        let outcome = connections[number].turn(is_writable, &mut |owner, heard| {
+            match heard {
+                Heard::Status(status) => {
+                    publishers[owner].answered(Some(status), *clock, published);
+                    answered.push(owner);
+                }
+                Heard::Failed(error) if publishers[owner].busy => {
+                    failure = Some(format!("publisher {owner}: {error} before its answer").into());
+                }
+                _ => {}
+            }
+            true
+        });
+        if let Some(failure) = failure {
+            return Err(failure);
+        }
+        if let Err(failure) = outcome {
+            if let Some(owner) = connections[number].owners().find(|owner| publishers[*owner].busy) {
+                return Err(format!("publisher {owner}: {failure} before its answer").into());
+            }
+            self.connections[number] = Connection::new(self.dial(number)?, Window::Wide);
+        }
+        Ok(())
+    }
+
+    /// Connections are kept, so it does not matter that opening one takes its time.
+    fn dial(&mut self, number: usize) -> Result<Wire, Failure> {
+        Ok(self.dialer.dial(self.poll.registry(), Token(number), None)?)
+    }
+}
+
+impl Publisher {
+    fn answered(&mut self, status: Option<u16>, clock: Clock, published: &mut Published) {
+        self.busy = false;
+        published.answers.record(clock.nanoseconds().saturating_sub(self.began));
+        match status {
+            Some(200..=299) => {
+                self.accepted += 1;
+                published.updates += 1;
+            }
+            status => {
+                published.refused += 1;
+                published.refusal = status;
+            }
+        }
+    }
+}
+
+impl Http1 {
+    fn new(wire: Wire, request: Vec<u8>) -> Self {
+        let sent = request.len();
+        Self { wire, is_open: false, request, sent, response: Response::default() }
+    }
+
+    fn begin(&mut self) -> Result<(), Failure> {
+        self.sent = 0;
+        self.response = Response::default();
+        self.send()
+    }
+
+    /// Whether the connection has ended.
+    fn see_to(&mut self, event: &Event, buffer: &mut [u8]) -> Result<bool, Failure> {
+        self.is_open =
+            self.is_open || self.wire.advance(event.is_writable()).map_err(|error| explain(&error))?;
+        if event.is_writable() || self.wire.is_secure() {
+            self.send()?;
+        }
+        if !self.is_open || !event.is_readable() && !self.wire.is_secure() {
+            return Ok(false);
+        }
+        self.wire.rouse(event.is_read_closed());
+        self.read(buffer)
+    }
+
+    fn send(&mut self) -> Result<(), Failure> {
+        // What is not sent yet is sent at the next event.
+        while self.is_open && self.sent < self.request.len() {
+            match self.wire.write(&self.request[self.sent..]) {
+                Ok(length) => self.sent += length,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(explain(&error)),
+            }
+        }
+        match self.wire.flush() {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(explain(&error)),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether the connection has ended.
     fn read(&mut self, buffer: &mut [u8]) -> Result<bool, Failure> {
         loop {
-            let length = match self.stream.read(buffer) {
+            let length = match self.wire.read(buffer) {
                 Ok(0) => return Ok(true),
                 Ok(length) => length,
-                Err(error)
-                    if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::NotConnected) =>
-                {
-                    return Ok(false);
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(format!("publishing: {error}").into()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(true),
+                Err(error) => return Err(explain(&error)),
             };
             self.response
                 .feed(&buffer[..length], |_| {})
                 .map_err(|_| "an answer to a publisher is no HTTP/1.1")?;
-            if length < buffer.len() {
-                return Ok(false);
-            }
         }
     }
+}
+
+fn explain(error: &io::Error) -> Failure {
+    format!("publishing: {error}").into()
 }
 
 /// Which update is due when.

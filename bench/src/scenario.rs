@@ -12,8 +12,9 @@ use crate::{
     process::Server,
     publishers::{Plan, Published, Publishers},
     report::Report,
+    request::Request,
     stamp::Clock,
-    target::{Selection, Target},
+    target::{Protocol, Selection, Target},
 };
 
 mod churn;
@@ -46,19 +47,27 @@ pub struct Setup {
 impl Setup {
     /// Nobody yet.
     fn crowd(&self, clock: Clock, ledger: Ledger) -> Result<Crowd, Failure> {
-        Crowd::new(self.target.subscribe.address, clock, self.manner, ledger)
+        Crowd::new(&self.target, clock, self.manner, ledger)
     }
 
     /// So many publishers on this run's topic.
-    fn publishers(&self, clock: Clock, publishers: usize, bytes: usize) -> Result<Publishers<'_>, Failure> {
+    fn publishers(&self, clock: Clock, publishers: usize, bytes: usize) -> Result<Publishers, Failure> {
         let topics = vec![self.target.topic.clone(); publishers];
         Publishers::connect(&self.target, clock, self.manner.patience, &topics, bytes)
     }
 
     /// A subscriber's request for this run's topic.
-    fn request(&self, subscriber: usize, cursor: &[u8]) -> Result<Vec<u8>, Failure> {
+    fn request(&self, subscriber: usize, cursor: &[u8]) -> Result<Request, Failure> {
         let topics = std::slice::from_ref(&self.target.topic);
         self.target.subscription(subscriber, topics, Selection::Exact, cursor)
+    }
+
+    /// Connections that so many subscribers have.
+    fn connections(&self, subscribers: usize) -> usize {
+        match self.target.protocol {
+            Protocol::Http1 => subscribers,
+            Protocol::Http2 { streams_per_connection } => subscribers.div_ceil(streams_per_connection),
+        }
     }
 
     /// Publishes while the crowd receives, until each update has reached `audience` subscribers or nothing comes any
@@ -66,7 +75,7 @@ impl Setup {
     fn exchange(
         &self,
         crowd: &mut Crowd,
-        publishers: &mut Publishers<'_>,
+        publishers: &mut Publishers,
         plan: Plan,
         audience: usize,
     ) -> Result<Published, Failure> {

@@ -3,15 +3,17 @@
 use std::{
     fmt::Write as _,
     net::{IpAddr, SocketAddr, ToSocketAddrs},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use petasos_auth::Signer;
 use petasos_protocol::token::details::DETAIL_TYPE;
+use rustls::{ClientConfig, pki_types::ServerName};
 use serde_json::json;
 
-use crate::{Failure, stamp::Stamp};
+use crate::{Failure, request::Request, stamp::Stamp, tls::Trust};
 
 /// A server and the way to talk to it.
 #[derive(Debug, Clone)]
@@ -30,6 +32,20 @@ pub struct Target {
     pub subscriber: Credentials,
     /// The topic of this run: new, so that no history of another run is met.
     pub topic: String,
+    /// How requests travel.
+    pub protocol: Protocol,
+}
+
+/// The version of HTTP, and how connections are shared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// A connection for each subscriber and each publisher.
+    Http1,
+    /// A connection for so many of them, each with a stream.
+    Http2 {
+        /// One at least.
+        streams_per_connection: usize,
+    },
 }
 
 /// The version of the Mercure protocol.
@@ -61,11 +77,13 @@ pub enum Selection {
     Template,
 }
 
-/// An `http://` URL, taken apart.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// An `http://` or `https://` URL, taken apart.
+#[derive(Debug, Clone)]
 pub struct Place {
     /// The first address of the host.
     pub address: SocketAddr,
+    /// For `https`: whose certificates are trusted and what is offered, and the name that a certificate must have.
+    pub tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
     host: String,
     /// The path and the query; `{topic}` stands for the topic.
     path: String,
@@ -98,24 +116,48 @@ pub enum Role {
     Subscriber,
 }
 
+impl Protocol {
+    /// As TLS names it (ALPN).
+    fn name(self) -> &'static [u8] {
+        match self {
+            Self::Http1 => b"http/1.1",
+            Self::Http2 { .. } => b"h2",
+        }
+    }
+}
+
 impl Place {
     /// Takes a URL apart and looks up its host.
     ///
     /// # Errors
     /// What is wrong with the URL, or that its host is unknown.
-    pub fn parse(url: &str) -> Result<Self, Failure> {
-        let rest =
-            url.strip_prefix("http://").ok_or_else(|| format!("{url}: write http://HOST:PORT/PATH"))?;
+    pub fn parse(url: &str, protocol: Protocol, trust: Trust<'_>) -> Result<Self, Failure> {
+        let (rest, port) = match (url.strip_prefix("http://"), url.strip_prefix("https://")) {
+            (Some(rest), _) => (rest, 80),
+            (None, Some(rest)) => (rest, 443),
+            (None, None) => return Err(format!("{url}: write http://HOST:PORT/PATH, or https").into()),
+        };
         let (host, path) = rest.find(['/', '?']).map_or((rest, ""), |at| rest.split_at(at));
         let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-        let named = if host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
-            host.to_owned()
-        } else {
-            format!("{host}:80")
+        let (name, port) = match host.rsplit_once(':') {
+            Some((name, digits)) if let Ok(port) = digits.parse::<u16>() => (name, port),
+            _ => (host, port),
         };
+        let named = format!("{name}:{port}");
         let mut addresses = named.to_socket_addrs().map_err(|error| format!("{url}: {error}"))?;
         let address = addresses.next().ok_or_else(|| format!("{url}: the host has no address"))?;
-        Ok(Self { address, host: host.to_owned(), path })
+        let tls = match url.starts_with("https://") {
+            true => {
+                let name = name.trim_matches(['[', ']']).to_owned();
+                Some((Arc::new(trust.client(protocol.name())?), ServerName::try_from(name)?))
+            }
+            false => None,
+        };
+        Ok(Self { address, tls, host: host.to_owned(), path })
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
     }
 
     /// The path for these topics: in place of `{topic}`, or as parameters of that name.
@@ -145,36 +187,32 @@ impl Target {
         topics: &[String],
         selection: Selection,
         cursor: &[u8],
-    ) -> Result<Vec<u8>, Failure> {
+    ) -> Result<Request, Failure> {
         let name = match (self.dialect, selection) {
             (Dialect::Legacy, _) => "topic",
             (Dialect::V1, Selection::UrlPattern) => "match_urlpattern",
             (Dialect::V1, _) => "match",
         };
-        let path = self.subscribe.path(name, topics);
-        let host = &self.subscribe.host;
-        let mut head = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: text/event-stream\r\n");
-        self.authorize(&mut head, &self.subscriber, Role::Subscriber, subscriber)?;
-        let mut request = head.into_bytes();
+        let mut fields = vec![("Accept", b"text/event-stream".to_vec())];
+        fields.extend(self.subscriber.field(self.dialect, Role::Subscriber, subscriber)?);
         if !cursor.is_empty() {
-            request.extend_from_slice(b"Last-Event-ID: ");
-            request.extend_from_slice(cursor);
-            request.extend_from_slice(b"\r\n");
+            fields.push(("Last-Event-ID", cursor.to_vec()));
         }
-        request.extend_from_slice(b"\r\n");
-        Ok(request)
+        Ok(Request {
+            method: "GET",
+            scheme: self.subscribe.scheme(),
+            authority: self.subscribe.host.clone(),
+            path: self.subscribe.path(name, topics),
+            fields,
+            content: Vec::new(),
+        })
     }
 
-    /// A publisher's request with that many bytes of data, and where in it the [`Stamp`] belongs.
+    /// A publisher's request with that many bytes of data at its end. They begin with the place of the [`Stamp`].
     ///
     /// # Errors
     /// If the key cannot sign, or the data has no room for a stamp.
-    pub fn publication(
-        &self,
-        publisher: usize,
-        topic: &str,
-        bytes: usize,
-    ) -> Result<(Vec<u8>, usize), Failure> {
+    pub fn publication(&self, publisher: usize, topic: &str, bytes: usize) -> Result<Request, Failure> {
         if bytes < Stamp::LENGTH {
             return Err(format!("--bytes {bytes}: an update needs {} bytes at least", Stamp::LENGTH).into());
         }
@@ -186,35 +224,36 @@ impl Target {
             Body::Form => (self.publish.path.clone(), format!("topic={}&data=", encode(topic)), FORM),
             Body::Raw => (self.publish.path("topic", &topics), String::new(), "text/plain"),
         };
-        let host = &self.publish.host;
-        let length = start.len() + bytes;
-        let mut head = format!(
-            "POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n"
-        );
-        self.authorize(&mut head, &self.publisher, Role::Publisher, publisher)?;
-        head.push_str("\r\n");
-        head.push_str(&start);
-        let at = head.len();
-        let mut request = head.into_bytes();
-        request.resize(at + bytes, b'x');
-        Ok((request, at))
-    }
-
-    fn authorize(
-        &self,
-        head: &mut String,
-        credentials: &Credentials,
-        role: Role,
-        number: usize,
-    ) -> Result<(), Failure> {
-        if let Some(token) = credentials.token(self.dialect, role, number)? {
-            let _ = write!(head, "Authorization: Bearer {token}\r\n");
-        }
-        Ok(())
+        let mut content = start.into_bytes();
+        content.resize(content.len() + bytes, b'x');
+        let mut fields = vec![
+            ("Content-Type", kind.as_bytes().to_vec()),
+            ("Content-Length", content.len().to_string().into_bytes()),
+        ];
+        fields.extend(self.publisher.field(self.dialect, Role::Publisher, publisher)?);
+        Ok(Request {
+            method: "POST",
+            scheme: self.publish.scheme(),
+            authority: self.publish.host.clone(),
+            path,
+            fields,
+            content,
+        })
     }
 }
 
 impl Credentials {
+    /// The field with the token of one subscriber or publisher.
+    fn field(
+        &self,
+        dialect: Dialect,
+        role: Role,
+        number: usize,
+    ) -> Result<Option<(&'static str, Vec<u8>)>, Failure> {
+        let token = self.token(dialect, role, number)?;
+        Ok(token.map(|token| ("Authorization", format!("Bearer {token}").into_bytes())))
+    }
+
     /// The token of one subscriber or publisher.
     fn token(&self, dialect: Dialect, role: Role, number: usize) -> Result<Option<String>, Failure> {
         let (key, issuer, audience) = match self {
@@ -284,18 +323,23 @@ mod tests {
 
     fn target(url: &str, publish: &str, body: Body) -> Target {
         Target {
-            subscribe: Place::parse(url).expect("a URL"),
-            publish: Place::parse(publish).expect("a URL"),
+            subscribe: place(url).expect("a URL"),
+            publish: place(publish).expect("a URL"),
             dialect: Dialect::Legacy,
             body,
             publisher: Credentials::Token("t".to_owned()),
             subscriber: Credentials::None,
             topic: "a/b".to_owned(),
+            protocol: Protocol::Http1,
         }
     }
 
-    fn text(bytes: Vec<u8>) -> String {
-        String::from_utf8(bytes).expect("text")
+    fn place(url: &str) -> Result<Place, Failure> {
+        Place::parse(url, Protocol::Http1, Trust::Anything)
+    }
+
+    fn text(request: &Request) -> String {
+        String::from_utf8(request.to_http1()).expect("text")
     }
 
     #[test]
@@ -305,13 +349,12 @@ mod tests {
         let topics = ["a/b".to_owned(), "c".to_owned()];
         let get = target.subscription(0, &topics, Selection::Exact, b"urn:1").expect("a request");
         assert_eq!(
-            text(get),
+            text(&get),
             "GET /.well-known/mercure?topic=a%2Fb&topic=c HTTP/1.1\r\nHost: 127.0.0.1:5500\r\n\
             Accept: text/event-stream\r\nLast-Event-ID: urn:1\r\n\r\n"
         );
-        let (post, at) = target.publication(0, "a/b", 40).expect("a request");
-        assert_eq!(post.len(), at + 40);
-        let post = text(post);
+        let post = text(&target.publication(0, "a/b", 40).expect("a request"));
+        assert!(post.ends_with(&"x".repeat(40)), "{post}");
         assert!(post.starts_with("POST /.well-known/mercure HTTP/1.1\r\n"), "{post}");
         assert!(post.contains("\r\nAuthorization: Bearer t\r\n\r\ntopic=a%2Fb&data=xxxx"), "{post}");
         assert!(post.contains("\r\nContent-Length: 57\r\n"), "{post}");
@@ -322,18 +365,23 @@ mod tests {
         let target =
             target("http://127.0.0.1:80/sub?id={topic}", "http://127.0.0.1:81/pub/{topic}", Body::Raw);
         let get = target.subscription(0, &["a/b".to_owned()], Selection::Exact, b"").expect("a request");
-        assert!(text(get).starts_with("GET /sub?id=a%2Fb HTTP/1.1\r\n"));
-        let (post, _) = target.publication(0, "a/b", 40).expect("a request");
-        assert!(text(post).starts_with("POST /pub/a%2Fb HTTP/1.1\r\n"));
+        assert!(text(&get).starts_with("GET /sub?id=a%2Fb HTTP/1.1\r\n"));
+        let post = target.publication(0, "a/b", 40).expect("a request");
+        assert!(text(&post).starts_with("POST /pub/a%2Fb HTTP/1.1\r\n"));
         assert_eq!(target.publish.address.port(), 81);
         assert!(target.publication(0, "a/b", Stamp::LENGTH - 1).is_err());
     }
 
     #[test]
     fn urls_are_taken_apart() {
-        assert_eq!(Place::parse("http://127.0.0.1").expect("a URL").path, "/");
-        assert_eq!(Place::parse("http://127.0.0.1?x").expect("a URL").path, "/?x");
-        assert!(Place::parse("https://127.0.0.1/").is_err());
+        assert_eq!(place("http://127.0.0.1").expect("a URL").path, "/");
+        assert_eq!(place("http://127.0.0.1?x").expect("a URL").path, "/?x");
+        assert_eq!(place("http://127.0.0.1").expect("a URL").address.port(), 80);
+        let secure = place("https://127.0.0.1/").expect("a URL");
+        assert_eq!((secure.address.port(), secure.scheme()), (443, "https"));
+        let (config, name) = place("https://[::1]:5/").expect("a URL").tls.expect("TLS");
+        assert_eq!((config.alpn_protocols.as_slice(), &*name.to_str()), (&[b"http/1.1".to_vec()][..], "::1"));
+        assert!(place("ftp://127.0.0.1/").is_err());
         assert_eq!(origin("http://a:1/b"), "http://a:1");
         assert_eq!(origin("http://a"), "http://a");
     }

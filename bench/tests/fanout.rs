@@ -8,7 +8,8 @@ use petasos_bench::{
     publishers::{Extent, Pace, Plan},
     report::Report,
     scenario::{Churn, Fanout, Routing, Setup, Slow},
-    target::{Body, Credentials, Dialect, Place, Selection, Target},
+    target::{Body, Credentials, Dialect, Place, Protocol, Selection, Target},
+    tls::Trust,
 };
 
 /// A server that ends with this value.
@@ -26,7 +27,7 @@ impl Server {
     }
 
     fn setup(&self, body: Body) -> Setup {
-        let place = Place::parse(&format!("http://{}/", self.address)).expect("a URL");
+        let place = place(&format!("http://{}/", self.address));
         Setup {
             target: Target {
                 subscribe: place.clone(),
@@ -36,6 +37,7 @@ impl Server {
                 publisher: Credentials::None,
                 subscriber: Credentials::None,
                 topic: "https://bench.example/test".to_owned(),
+                protocol: Protocol::Http1,
             },
             server: None,
             manner: Manner { connecting_max: 8, patience: Duration::from_secs(20), keeps_cursors: false },
@@ -49,6 +51,10 @@ impl Drop for Server {
         self.stopper.stop().expect("woken");
         let _ = self.thread.take().map(thread::JoinHandle::join);
     }
+}
+
+fn place(url: &str) -> Place {
+    Place::parse(url, Protocol::Http1, Trust::System).expect("a URL")
 }
 
 fn value(report: &Report, name: &str) -> f64 {
@@ -82,8 +88,7 @@ fn updates_larger_than_sockets_arrive_whole() {
 fn an_update_that_nobody_gets_is_lost() {
     let server = Server::start();
     let mut setup = server.setup(Body::Form);
-    setup.target.publish =
-        Place::parse(&format!("http://{}/?topic={{topic}}", server.address)).expect("a URL");
+    setup.target.publish = place(&format!("http://{}/?topic={{topic}}", server.address));
     // The time after which nothing more is expected.
     setup.manner.patience = Duration::from_secs(3);
     let plan = Plan { pace: Pace::Closed, extent: Extent::Updates(3) };

@@ -54,7 +54,7 @@ impl Churn {
                 {
                     begun += 1;
                     crowd.ledger.sequences.join(subscriber);
-                    crowd.connect(subscriber, Reading::Always, setup.request(subscriber, b"")?)?;
+                    crowd.connect(subscriber, Reading::Always, &setup.request(subscriber, b"")?)?;
                 }
                 let until_next = self.until_next(begun, began.elapsed());
                 crowd.turn(self.rate.map_or(LOOK, |_| until_next.clamp(TURN, LOOK)))?;

@@ -41,7 +41,10 @@ impl Storm {
         if cursors.iter().any(Vec::is_empty) {
             return Err("the server gives its events no ids, so nobody can come back".into());
         }
-        let files = setup.server.map_or(0, |server| server.files()).saturating_sub(self.subscribers);
+        let files = setup
+            .server
+            .map_or(0, |server| server.files())
+            .saturating_sub(setup.connections(self.subscribers));
         crowd.close_all();
         setup.await_files(files);
         let missed = publishers.publish(plan(self.missed))?;
