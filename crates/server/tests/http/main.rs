@@ -12,6 +12,7 @@ mod event_source;
 mod frames;
 mod http2;
 mod http2_bounds;
+mod joining;
 mod legacy;
 mod listing;
 mod log;
