@@ -1,5 +1,6 @@
 """httpx-sse leaves it to its user to connect again."""
 
+import os
 import time
 
 import httpx
@@ -7,7 +8,8 @@ from httpx_sse import connect_sse
 from tell import PAUSE, URL, tell
 
 last = ""
-with httpx.Client(timeout=None) as client:
+is_http2 = os.environ["SPEAKS"] in ("h2", "h2c")
+with httpx.Client(timeout=None, http1=not is_http2, http2=is_http2) as client:
     while True:
         headers = {"Last-Event-ID": last} if last else {}
         try:

@@ -3,8 +3,23 @@ package tell
 
 import (
 	"encoding/json"
+	"net/http"
 	"os"
 )
+
+// The libraries use the transport that all have by default.
+func init() {
+	protocols := new(http.Protocols)
+	switch os.Getenv("SPEAKS") {
+	case "h2":
+		protocols.SetHTTP2(true)
+	case "h2c":
+		protocols.SetUnencryptedHTTP2(true)
+	default:
+		protocols.SetHTTP1(true)
+	}
+	http.DefaultTransport.(*http.Transport).Protocols = protocols
+}
 
 // URL is where the stream is.
 var URL = os.Args[1]
