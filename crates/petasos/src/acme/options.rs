@@ -41,11 +41,13 @@ pub(crate) enum Proof {
 
 /// The settings.
 pub(crate) const ACME_DOMAINS: &str = "acme_domains";
-const ACME_EMAIL: &str = "acme_email";
+pub(super) const ACME_EMAIL: &str = "acme_email";
 const ACME_DIRECTORY: &str = "acme_directory";
 const ACME_CA: &str = "acme_ca";
 const ACME_EAB_KEY: &str = "acme_eab_key";
 const ACME_EAB_KEY_ID: &str = "acme_eab_key_id";
+const ACME_CACHE: &str = "acme_cache";
+const ACME_CHALLENGE: &str = "acme_challenge";
 
 /// Let's Encrypt.
 pub(crate) const DEFAULT_DIRECTORY: &str = "https://acme-v02.api.letsencrypt.org/directory";
@@ -107,7 +109,13 @@ impl AcmeOptions {
     pub(crate) fn check(&self, from_files: &[&Certificate], redirects: bool) -> Result<(), ConfigError> {
         let problem = |setting, problem: String| Err(ConfigError { setting, problem });
         if !self.is_given() {
-            return Ok(());
+            return match self.without_names() {
+                Some(setting) => problem(
+                    setting,
+                    format!("{ACME_DOMAINS} is not given, so there is no ACME: give it, or leave this out"),
+                ),
+                None => Ok(()),
+            };
         }
         if self.domains.len() > DOMAINS_MAX {
             return problem(
@@ -144,7 +152,7 @@ impl AcmeOptions {
         }
         if self.proof == Proof::Http && !redirects {
             return problem(
-                "acme_challenge",
+                ACME_CHALLENGE,
                 "http-01 needs port 80, and redirect_listen is not given: give it, such as 0.0.0.0:80, or leave out \
                  acme_challenge"
                     .to_owned(),
@@ -159,6 +167,21 @@ impl AcmeOptions {
             }
             _ => self.external_key().and_then(|_| self.roots()).map(drop),
         }
+    }
+
+    /// A setting that does nothing without names, if one is given.
+    fn without_names(&self) -> Option<&'static str> {
+        let default = Self::default();
+        let given = [
+            (ACME_EMAIL, self.email.is_some()),
+            (ACME_DIRECTORY, self.directory != default.directory),
+            (ACME_CA, self.ca.is_some()),
+            (ACME_CHALLENGE, self.proof != default.proof),
+            (ACME_CACHE, self.cache.is_some()),
+            (ACME_EAB_KEY_ID, self.eab_key_id.is_some()),
+            (ACME_EAB_KEY, self.eab_key.is_some()),
+        ];
+        given.into_iter().find_map(|(setting, is_given)| is_given.then_some(setting))
     }
 
     /// What works and is probably not meant. `public_url`: `None` if it is not given.
@@ -201,7 +224,7 @@ impl AcmeOptions {
         match state_directory(variable) {
             Some(path) => Ok(DocumentDirectory::new(path.join("acme"))),
             None => Err(ConfigError {
-                setting: "acme_cache",
+                setting: ACME_CACHE,
                 problem: "there is no place for the certificate and its key: give a directory, such as /var/lib/petasos/acme"
                     .to_owned(),
             }),
@@ -310,6 +333,7 @@ mod tests {
             domains: names.iter().map(|name| (*name).to_owned()).collect(),
             ..AcmeOptions::default()
         };
+        let nothing = AcmeOptions::default;
         let many = vec!["a.example"; DOMAINS_MAX + 1];
         let directory = tempfile::tempdir().expect("a directory");
         let empty = directory.path().join("empty");
@@ -330,7 +354,18 @@ mod tests {
                 ACME_DIRECTORY,
                 "https",
             ),
-            (AcmeOptions { proof: Proof::Http, ..good.clone() }, "acme_challenge", "redirect_listen"),
+            (AcmeOptions { proof: Proof::Http, ..good.clone() }, ACME_CHALLENGE, "redirect_listen"),
+            (AcmeOptions { email: Some("ops@example.com".to_owned()), ..nothing() }, ACME_EMAIL, "no ACME"),
+            (
+                AcmeOptions { directory: "https://ca.example/".to_owned(), ..nothing() },
+                ACME_DIRECTORY,
+                "no ACME",
+            ),
+            (AcmeOptions { ca: Some(empty.clone()), ..nothing() }, ACME_CA, "no ACME"),
+            (AcmeOptions { proof: Proof::Http, ..nothing() }, ACME_CHALLENGE, "no ACME"),
+            (AcmeOptions { cache: Some(empty.clone()), ..nothing() }, ACME_CACHE, "no ACME"),
+            (AcmeOptions { eab_key_id: Some("a".to_owned()), ..nothing() }, ACME_EAB_KEY_ID, "no ACME"),
+            (AcmeOptions { eab_key: Some(Secret::new("a")), ..nothing() }, ACME_EAB_KEY, "no ACME"),
             (AcmeOptions { eab_key_id: Some("a".to_owned()), ..good.clone() }, ACME_EAB_KEY_ID, "give both"),
             (AcmeOptions { eab_key: Some(Secret::new("a")), ..good.clone() }, ACME_EAB_KEY, "give both"),
             (
