@@ -7,10 +7,14 @@ use std::{
     io,
     net::{self, SocketAddr},
     sync::Arc,
+    time::Duration,
 };
 
 use http::{HeaderValue, Method, StatusCode, header, request::Parts, uri::Authority};
-use tokio::net::{TcpListener, TcpSocket, lookup_host};
+use tokio::{
+    net::{TcpListener, TcpSocket, lookup_host},
+    time::timeout,
+};
 
 use crate::admin::{
     answer::{AdminAnswer, text},
@@ -37,6 +41,10 @@ pub trait Redirection: Send + Sync + 'static {
 
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 1_024;
+
+/// How long an answer to a challenge may take: a store that hangs must not hold the few connections that others need. The authority
+/// waits for ten seconds or so.
+const AUTHORIZATION_MAX: Duration = Duration::from_secs(5);
 
 /// Where the answers to challenges are.
 const CHALLENGES: &str = "/.well-known/acme-challenge/";
@@ -95,12 +103,13 @@ fn bind(address: SocketAddr, shares: bool) -> io::Result<TcpListener> {
 async fn answer(head: &Parts, redirection: &impl Redirection) -> AdminAnswer {
     if let Some(token) = head.uri.path().strip_prefix(CHALLENGES) {
         let authorization = match head.method == Method::GET {
-            true => redirection.authorization(token).await,
-            false => None,
+            true => timeout(AUTHORIZATION_MAX, redirection.authorization(token)).await,
+            false => Ok(None),
         };
         return match authorization {
-            Some(authorization) => text(StatusCode::OK, authorization),
-            None => text(StatusCode::NOT_FOUND, "there is no such challenge\n"),
+            Ok(Some(authorization)) => text(StatusCode::OK, authorization),
+            Err(_) => text(StatusCode::SERVICE_UNAVAILABLE, "the store does not answer\n"),
+            Ok(None) => text(StatusCode::NOT_FOUND, "there is no such challenge\n"),
         };
     }
     let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok()?.parse::<Authority>().ok());
@@ -147,6 +156,9 @@ mod tests {
         }
 
         async fn authorization(&self, token: &str) -> Option<String> {
+            if token == "hangs" {
+                std::future::pending::<()>().await;
+            }
             (token == "token").then(|| "token.thumbprint".to_owned())
         }
     }
@@ -183,6 +195,13 @@ mod tests {
             let other = RedirectPort::bind("127.0.0.1", one.address().port(), second).await;
             assert_eq!(other.is_ok(), is_shared, "{first} {second}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_challenge_is_answered_in_time_by_a_store_that_hangs() {
+        let began = tokio::time::Instant::now();
+        let (status, _) = ask(Method::GET, &format!("{CHALLENGES}hangs"), "x", Own(None)).await;
+        assert_eq!((status, began.elapsed().as_secs()), (503, 5));
     }
 
     #[tokio::test]

@@ -11,7 +11,7 @@ use std::{
 use aws_lc_rs::digest::{SHA256, digest};
 use petasos_server::{Certificate, ChallengeAnswer};
 use rcgen::{CertificateParams, CustomExtension, DistinguishedName, KeyPair};
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, time::timeout};
 
 use super::shelf::{Challenge, Shelf};
 
@@ -32,6 +32,9 @@ struct Found {
 
 /// For so long, what was found is not looked for again.
 pub(super) const FRESH: Duration = Duration::from_secs(1);
+
+/// How long a look may take. A store that hangs has no challenge for anybody, and those who ask must not wait for it.
+const LOOK_MAX: Duration = Duration::from_secs(3);
 
 /// Far longer than a token is.
 const TOKEN_BYTES_MAX: usize = 256;
@@ -61,13 +64,18 @@ impl Challenges {
         let mut found = self.found.lock().await;
         if found.looked_at.is_none_or(|at| at.elapsed() >= FRESH) {
             let began = Instant::now();
-            match self.shelf.course().await {
+            let error = match timeout(LOOK_MAX, self.shelf.course()).await {
                 // What is written while the answer is on its way is not in it.
-                Ok((course, _)) => *found = Found { looked_at: Some(began), challenges: course.challenges },
-                Err(error) => {
-                    tracing::debug!(%error, "a challenge of ACME cannot be looked for");
-                    found.looked_at = Some(Instant::now());
+                Ok(Ok((course, _))) => {
+                    *found = Found { looked_at: Some(began), challenges: course.challenges };
+                    None
                 }
+                Ok(Err(error)) => Some(error.to_string()),
+                Err(_) => Some("the store does not answer".to_owned()),
+            };
+            if let Some(error) = error {
+                tracing::debug!(error, "a challenge of ACME cannot be looked for");
+                found.looked_at = Some(Instant::now());
             }
         }
         found.challenges.iter().find(|challenge| is_wanted(challenge)).cloned()
@@ -135,6 +143,40 @@ mod tests {
         ) -> Result<Option<Version>, TransportError> {
             Ok(None)
         }
+    }
+
+    /// Never answers.
+    struct Hung(AtomicUsize);
+
+    #[async_trait]
+    impl Documents for Hung {
+        async fn load(&self, _: &str) -> Result<Option<Document>, TransportError> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            std::future::pending().await
+        }
+
+        async fn store(
+            &self,
+            _: &str,
+            _: &[u8],
+            _: Option<Version>,
+        ) -> Result<Option<Version>, TransportError> {
+            std::future::pending().await
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_long_for_a_store_that_hangs() {
+        let (store, options) = (Arc::new(Hung(AtomicUsize::new(0))), AcmeOptions::default());
+        let challenges = Challenges::new(Shelf::new(store.clone(), &options), &options.domains);
+        let (mut asked, began) = (tokio::task::JoinSet::new(), Instant::now());
+        for _ in 0..100 {
+            let challenges = challenges.clone();
+            asked.spawn(async move { challenges.authorization("token").await });
+        }
+        let answers = timeout(10 * LOOK_MAX, asked.join_all()).await.expect("all are answered");
+        assert!(answers.iter().all(Option::is_none) && began.elapsed() >= LOOK_MAX);
+        assert!(store.0.load(Ordering::Relaxed) <= 5, "they wait for one look together");
     }
 
     #[tokio::test]
