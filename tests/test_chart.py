@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import ssl
 import subprocess
 import urllib.error
 import urllib.request
@@ -34,6 +35,8 @@ SECRETS = {
     "petasos-keys": {"publisher": hubs.PUBLISHER, "subscriber": hubs.SUBSCRIBER},
     "petasos-metrics": {"token": "t" * 32},
 }
+# A certificate of petasos' own tests, and its key.
+OF_TLS = hubs.ROOT / "crates" / "petasos" / "tests" / "tls"
 
 pytestmark = pytest.mark.skipif(not Path(chart.HELM).exists(), reason="helm is not there: make deploy-tools, with Go")
 
@@ -104,6 +107,9 @@ REFUSED = {
     "config.keep_alive=soon": "'/config/keep_alive': 'soon' does not match pattern",
     "config.max_topics=many": "'/config/max_topics': got string, want integer",
     "config.publisher_key=secret": "'/config': additional properties 'publisher_key' not allowed",
+    "tls.existingSecret=A": "'/tls/existingSecret': 'A' does not match pattern",
+    "tls.certEntry=": "'/tls/certEntry': '' does not match pattern",
+    "config.tls_cert=a": "'/config': additional properties 'tls_cert' not allowed",
     "image.digest=sha256:12": "'/image/digest': 'sha256:12' does not match pattern",
     "drain.seconds=30s": "'/drain/seconds': got string, want null or integer",
     "runAsUser=0": "'/runAsUser': minimum: got 0, want 1",
@@ -176,7 +182,7 @@ def test_the_schema_knows_the_settings_of_the_hub():
     assert known - settings == set()
     keys = {f"{role}_{form}" for role in ("publisher", "subscriber") for form in ("key", "key_file", "jwks")}
     own = {"listen", "admin_listen", "admin_token", "transport", "drain", "drain_delay", "stop_timeout", "takeover"}
-    # The way into a cluster has TLS: Ingress or HTTPRoute.
+    # A certificate is in a Secret: cert-manager orders and renews it, for Ingress, HTTPRoute or the hub.
     acme = {
         f"acme_{part}"
         for part in ("domains", "email", "directory", "ca", "challenge", "cache", "eab_key_id", "eab_key")
@@ -338,9 +344,9 @@ def test_the_notes_say_where_the_hub_is(values, tmp_path):
     shown = 'kind: Notes\ntext: {{ include (print $.Template.BasePath "/NOTES.txt") . | toJson }}\n'
     (copy / "templates" / "shown.yaml").write_text(shown)
     notes = rendered(values, folder=copy)["Notes"]["text"]
-    port = ":8080" if values == "postgres" else ""
+    port, scheme = ":8080" if values == "postgres" else "", "https" if values == "tls" else "http"
     path = "/live/hub" if values == "nats" else "/.well-known/mercure"
-    assert f"http://petasos.live{port}{path}\n" in notes
+    assert f"  {scheme}://petasos.live{port}{path}\n" in notes
     assert ("https://hub.example.com" in notes) == (values != "memory")
     assert ("seriesQuery" in notes) == (values == "redis")
 
@@ -388,18 +394,25 @@ class Pod:
     def probe(self, name: str) -> int:
         """The status that the kubelet gets for that probe. 0: nothing answers."""
         asked = self.container[f"{name}Probe"]["httpGet"]
+        assert asked.get("scheme", "HTTP").lower() == self.scheme(asked["port"])
         return self.get(asked["port"], asked["path"])[0]
 
     def get(self, port: str, path: str, **headers: str) -> tuple[int, str]:
-        request = urllib.request.Request(f"http://{self.held[port]}{path}", headers=headers)
+        request = urllib.request.Request(f"{self.scheme(port)}://{self.held[port]}{path}", headers=headers)
+        # The kubelet verifies no certificate.
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         try:
-            with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+            with urllib.request.urlopen(request, timeout=PATIENCE, context=context) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, error.read().decode()
         except OSError:
             return 0, ""
+
+    def scheme(self, port: str) -> str:
+        return "https" if port == "https" else "http"
 
     def is_started(self) -> bool:
         assert self.process.poll() is None, self.log.read_text()
@@ -451,6 +464,43 @@ def test_a_hub_of_one_pod_runs_as_the_manifests_say(values, start, stack):
     pod.process.terminate()
     assert pod.process.wait(pod.grace) == 0
     assert not re.search("WARN|ERROR", pod.log.read_text()), pod.log.read_text()
+
+
+def test_a_hub_with_tls_of_its_own_runs_as_the_manifests_say(start, stack, tmp_path, tmp_path_factory):
+    engine = Redis(tmp_path_factory.mktemp("redis"))
+    stack.callback(engine.close)
+    secret = {"tls.crt": (OF_TLS / "server.pem").read_text(), "tls.key": (OF_TLS / "server.key").read_text()}
+    options = ("--set", f"log.url={engine.url},drain.delaySeconds=0,drain.seconds=1")
+    pod = start("tls", *options, petasos_tls=secret)
+    assert set(pod.held) == {"https"}
+    assert [pod.probe(name) for name in ("startup", "liveness", "readiness")] == [200] * 3
+    manifests = rendered("tls")
+    (port,) = manifests["Service"]["spec"]["ports"]
+    assert (port["name"], port["port"], port["targetPort"]) == ("https", 443, "https")
+    assert manifests["NetworkPolicy"]["spec"]["ingress"][0]["ports"] == [{"port": "https"}]
+    (tested,) = manifests["Pod"]["spec"]["containers"]
+    assert tested["args"] == ["health", "https://petasos/readyz"]
+    # As helm test does it.
+    url = tested["args"][1].replace("//petasos", f"//{pod.held['https']}")
+    assert subprocess.run([*hubs.petasos()[:1], "health", url], check=False, timeout=PATIENCE).returncode == 0
+    pod.process.terminate()
+    assert pod.process.wait(pod.grace) == 0
+
+
+@pytest.mark.parametrize(
+    ("values", "annotation", "value"),
+    [
+        ("durable", "nginx.ingress.kubernetes.io/backend-protocol", "HTTPS"),
+        ("postgres", "nginx.org/ssl-services", "petasos"),
+        ("nats", "haproxy.org/server-ssl", "true"),
+    ],
+)
+def test_an_ingress_speaks_tls_to_a_hub_that_does(values, annotation, value):
+    assert annotation not in rendered(values)["Ingress"]["metadata"]["annotations"]
+    manifests = rendered(values, "--set", "tls.existingSecret=petasos-tls")
+    assert manifests["Ingress"]["metadata"]["annotations"][annotation] == value
+    backend = manifests["Ingress"]["spec"]["rules"][0]["http"]["paths"][0]["backend"]["service"]["port"]
+    assert backend == {"name": "https"}
 
 
 def test_a_hub_of_several_pods_runs_as_the_manifests_say(start, stack, tmp_path_factory):

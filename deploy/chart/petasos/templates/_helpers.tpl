@@ -22,6 +22,21 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- end }}
 
+{{/* http or https: what the hub speaks, and the name of its port. */}}
+{{- define "petasos.scheme" -}}
+{{ empty .Values.tls.existingSecret | ternary "http" "https" }}
+{{- end }}
+
+{{- define "petasos.servicePort" -}}
+{{ .Values.service.port | default (empty .Values.tls.existingSecret | ternary 80 443) | int }}
+{{- end }}
+
+{{/* Its URL for applications in the cluster, without a path; the host is given. */}}
+{{- define "petasos.serviceUrl" -}}
+{{- $scheme := include "petasos.scheme" .root }}{{ $port := include "petasos.servicePort" .root | int }}
+{{- $scheme }}://{{ .host }}{{ if ne $port (eq $scheme "https" | ternary 443 80) }}:{{ $port }}{{ end }}
+{{- end }}
+
 {{- define "petasos.serviceAccount" -}}
 {{ .Values.serviceAccount.name | default (include "petasos.fullname" .) }}
 {{- end }}

@@ -66,7 +66,7 @@ spec:
         {{- toYaml . | nindent 8 }}
         {{- end }}
       ports:
-        - name: http
+        - name: {{ include "petasos.scheme" . }}
           containerPort: 5500
         {{- if .Values.metrics.enabled }}
         - name: metrics
@@ -76,7 +76,10 @@ spec:
       startupProbe:
         httpGet:
           path: /healthz
-          port: http
+          port: {{ include "petasos.scheme" . }}
+          {{- if .Values.tls.existingSecret }}
+          scheme: HTTPS
+          {{- end }}
         periodSeconds: 2
         timeoutSeconds: 3
         failureThreshold: 150
@@ -84,7 +87,10 @@ spec:
       livenessProbe:
         httpGet:
           path: /healthz
-          port: http
+          port: {{ include "petasos.scheme" . }}
+          {{- if .Values.tls.existingSecret }}
+          scheme: HTTPS
+          {{- end }}
         periodSeconds: 10
         timeoutSeconds: 5
         failureThreshold: 3
@@ -94,7 +100,10 @@ spec:
       readinessProbe:
         httpGet:
           path: /healthz
-          port: http
+          port: {{ include "petasos.scheme" . }}
+          {{- if .Values.tls.existingSecret }}
+          scheme: HTTPS
+          {{- end }}
         periodSeconds: 5
         timeoutSeconds: 3
         failureThreshold: 2
@@ -109,6 +118,11 @@ spec:
         {{- if .Values.keys.existingSecret }}
         - name: keys
           mountPath: /run/secrets/petasos
+          readOnly: true
+        {{- end }}
+        {{- if .Values.tls.existingSecret }}
+        - name: tls
+          mountPath: /run/secrets/tls
           readOnly: true
         {{- end }}
         {{- if eq (include "petasos.log" .) "durable" }}
@@ -127,6 +141,12 @@ spec:
       secret:
         secretName: {{ .Values.keys.existingSecret }}
         # The group of the pod reads them, nobody else.
+        defaultMode: 0440
+    {{- end }}
+    {{- if .Values.tls.existingSecret }}
+    - name: tls
+      secret:
+        secretName: {{ .Values.tls.existingSecret }}
         defaultMode: 0440
     {{- end }}
     {{- with .Values.extraVolumes }}
