@@ -290,6 +290,69 @@ def test_an_authority_that_answers_oddly_costs_one_attempt(path, answer, problem
     assert not list((hub.directory / "acme").glob("acme-certificate-*"))
 
 
+def test_a_certificate_that_cannot_be_saved_is_offered_and_saved_later(start, held, stack, tmp_path):
+    kept, elsewhere = tmp_path / "hub" / "acme", tmp_path / "hub" / "elsewhere"
+
+    def issue(authority):
+        # The store breaks when the order is nearly over.
+        kept.rename(elsewhere)
+        kept.write_text("no directory")
+        return authority.issue()
+
+    odd = OddAuthority(tmp_path, {"/certificate": issue})
+    stack.callback(odd.close)
+    hub = start(odd, held())
+    wait_until(lambda: "could not be saved yet" in str(hub.check()["found"]), f"it is said: {hub.log.read_text()}")
+    assert hub.check()["ok"]
+    serial = own_serial(hub)
+    metrics = hub.metrics()
+    assert metrics['petasos_acme_orders_total{outcome="issued"}'] == 1
+    assert metrics["petasos_acme_last_order_successful"] == 0
+    kept.unlink()
+    elsewhere.rename(kept)
+    wait_until(lambda: list(kept.glob("acme-certificate-*")), f"it is saved: {hub.log.read_text()}")
+    wait_until(lambda: hub.check() == {"ok": True, "found": "it is there"}, "it is said")
+    assert hub.metrics()["petasos_acme_last_order_successful"] == 1
+    assert [hub.log.read_text().count(text) for text in ("cannot be saved yet", "is saved\n")] == [1, 1]
+    hub.stop()
+    hub.start()
+    wait_until(lambda: hub.check()["ok"], "it is taken up")
+    assert own_serial(hub) == serial
+    assert odd.asked.count("/order") == 1
+
+
+def own_serial(hub: Hub) -> bytes:
+    """The certificate that clients get, whoever has signed it."""
+    trust = ssl.create_default_context()
+    trust.check_hostname, trust.verify_mode = False, ssl.CERT_NONE
+    with (
+        socket.create_connection((hub.listen.host, hub.listen.number), timeout=PATIENCE) as plain,
+        trust.wrap_socket(plain, server_hostname=NAME) as connection,
+    ):
+        certificate = connection.getpeercert(binary_form=True)
+    assert certificate is not None
+    return certificate
+
+
+def test_the_authority_gets_another_address_once(start, held, stack, tmp_path):
+    odd = OddAuthority(tmp_path, {"/certificate": OddAuthority.issue})
+    stack.callback(odd.close)
+    hub = start(odd, held(), acme_email="one@example.com")
+    wait_until(lambda: hub.check()["ok"], "a certificate")
+    assert [each["contact"] for each in odd.told["/account"]] == [["mailto:one@example.com"]]
+    assert "/account/1" not in odd.told
+    hub.options = [option.replace("one@", "another@") for option in hub.options]
+    for _ in range(2):
+        hub.stop()
+        before = odd.asked.count("/directory")
+        hub.start()
+        # It asks for advice when it starts.
+        wait_until(lambda before=before: odd.asked.count("/directory") > before, "it asks the authority")
+    wait_until(lambda: "/account/1" in odd.told, f"another address: {hub.log.read_text()}")
+    assert odd.told["/account/1"] == [{"contact": ["mailto:another@example.com"]}]
+    assert len(odd.told["/account"]) == 1
+
+
 def test_an_account_that_the_operator_has_is_used(authority, start, held):
     port, key = held(), "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"
     ca = authority(port, external={"kid": key})

@@ -6,8 +6,8 @@ use std::{
 };
 
 use instant_acme::{
-    Account, AuthorizationStatus, CertificateIdentifier, ChallengeType, Error, ExternalAccountKey,
-    Identifier, NewAccount, NewOrder, Order, OrderStatus, Problem, RetryPolicy,
+    Account, AccountBuilder, AuthorizationStatus, CertificateIdentifier, ChallengeType, Error,
+    ExternalAccountKey, Identifier, NewAccount, NewOrder, Order, OrderStatus, Problem, RetryPolicy,
 };
 use petasos_server::Certificate;
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
@@ -16,9 +16,9 @@ use zeroize::Zeroizing;
 
 use super::{
     client::Client,
-    options::{AcmeOptions, Proof},
+    options::{ACME_EMAIL, AcmeOptions, Proof},
     schedule::Window,
-    shelf::{Challenge, Issued, Shelf, ShelfError},
+    shelf::{Challenge, Issued, KeptAccount, Shelf, ShelfError},
 };
 
 /// The authority of the settings.
@@ -225,14 +225,12 @@ impl Authority {
 
     /// The account that is kept, or a new one. `is_forgotten`: the authority does not know the one that is kept.
     async fn make_account(&mut self, is_forgotten: bool) -> Result<Account, Failure> {
-        let builder = || Account::builder_with_http(Box::new(self.client.clone()));
         let kept = self.shelf.account().await?;
         let version = kept.as_ref().map(|(_, version)| *version);
         let account = match kept {
-            Some((credentials, _)) if !is_forgotten => builder().from_credentials(credentials).await?,
+            Some((kept, _)) if !is_forgotten => self.take_account(kept).await?,
             _ => {
-                let contact: Vec<_> =
-                    self.options.email.iter().map(|email| format!("mailto:{email}")).collect();
+                let contact = self.contact();
                 let contact: Vec<_> = contact.iter().map(String::as_str).collect();
                 let wanted = NewAccount {
                     contact: &contact,
@@ -243,14 +241,51 @@ impl Authority {
                     self.options.external_key().map_err(|error| Failure::Said(error.to_string()))?;
                 let external = external.map(|(id, key)| ExternalAccountKey::new(id.to_owned(), &key));
                 let directory = self.options.directory.clone();
-                let (account, credentials) = builder().create(&wanted, directory, external.as_ref()).await?;
-                self.shelf.keep_account(&credentials, version).await?;
+                let (account, credentials) =
+                    self.builder().create(&wanted, directory, external.as_ref()).await?;
+                let kept = KeptAccount { credentials, email: self.options.email.clone() };
+                self.shelf.keep_account(&kept, version).await?;
                 tracing::info!(directory = self.options.directory, "an account was made at the authority");
                 account
             }
         };
         self.account = Some(account.clone());
         Ok(account)
+    }
+
+    /// The account that is kept. The authority gets another address if the settings have one.
+    async fn take_account(&self, kept: KeptAccount) -> Result<Account, Failure> {
+        let account = self.builder().from_credentials(kept.credentials).await?;
+        if kept.email == self.options.email {
+            return Ok(account);
+        }
+        let contact = self.contact();
+        let contact: Vec<_> = contact.iter().map(String::as_str).collect();
+        match account.update_contacts(&contact).await {
+            Ok(()) => {
+                tracing::info!(setting = ACME_EMAIL, "the authority has the address of the settings");
+                if let Some((kept, version)) = self.shelf.account().await? {
+                    let kept = KeptAccount { email: self.options.email.clone(), ..kept };
+                    self.shelf.keep_account(&kept, Some(version)).await?;
+                }
+            }
+            Err(Error::Api(problem)) if is(&problem, NO_ACCOUNT) => return Err(Error::Api(problem).into()),
+            // A wrong address is no reason to have no certificate.
+            Err(error) => {
+                let problem = self.refused(&error.into());
+                tracing::warn!(setting = ACME_EMAIL, %problem, "the authority does not take the address of the settings");
+            }
+        }
+        Ok(account)
+    }
+
+    /// The addresses of the settings, as authorities read them.
+    fn contact(&self) -> Vec<String> {
+        self.options.email.iter().map(|email| format!("mailto:{email}")).collect()
+    }
+
+    fn builder(&self) -> AccountBuilder {
+        Account::builder_with_http(Box::new(self.client.clone()))
     }
 
     fn refused(&self, failure: &Failure) -> Refused {

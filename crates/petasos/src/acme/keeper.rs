@@ -22,7 +22,7 @@ use super::{
     options::AcmeOptions,
     report::Report,
     schedule::{Lifetime, Window, next_attempt},
-    shelf::{Course, Lease, Shelf, ShelfError, millis},
+    shelf::{Course, Issued, Lease, Shelf, ShelfError, millis},
 };
 
 /// Keeps the certificate of a hub.
@@ -35,6 +35,7 @@ pub(crate) struct Keeper {
     /// A random text.
     node: String,
     current: Option<Current>,
+    unsaved: Option<Unsaved>,
     /// Why what is kept could not be had the last time.
     unkept: Option<String>,
 }
@@ -42,7 +43,8 @@ pub(crate) struct Keeper {
 /// The certificate that is offered.
 struct Current {
     certificate: Certificate,
-    version: Version,
+    /// `None`: it is not kept yet.
+    version: Option<Version>,
     lifetime: Option<Lifetime>,
     taken_up_at: SystemTime,
     advice: Option<Window>,
@@ -51,6 +53,18 @@ struct Current {
     /// Where in a window of renewals this node stands, from 0 to 1.
     random: f64,
 }
+
+/// A certificate that is offered, and that the store has not taken yet. It is gone with this process.
+struct Unsaved {
+    issued: Issued,
+    /// What is written down with it.
+    course: Course,
+    /// How often the store has not taken it.
+    failures: u32,
+}
+
+/// The first pause until the store is asked again to take a certificate. It doubles each time, up to [`LOOK`].
+const SAVE_PAUSE: Duration = Duration::from_secs(1);
 
 /// How often a node looks whether another one has renewed the certificate: between this and twice as long.
 const LOOK: Duration = Duration::from_secs(30);
@@ -113,6 +127,7 @@ impl Keeper {
             report,
             node: Uuid::new_v4().to_string(),
             current: None,
+            unsaved: None,
             unkept: None,
         })
     }
@@ -137,7 +152,11 @@ impl Keeper {
             }
         }
         // It may have ordered just now.
-        let _ = timeout(RELEASE_MAX, self.release()).await;
+        let _ = timeout(RELEASE_MAX, async {
+            self.save().await?;
+            self.release().await
+        })
+        .await;
     }
 
     /// Does what is due, and answers how long nothing is.
@@ -148,6 +167,11 @@ impl Keeper {
                 pause
             }
             Err(error) => {
+                if let Some(unsaved) = &self.unsaved {
+                    let pause =
+                        SAVE_PAUSE.saturating_mul(2_u32.saturating_pow(unsaved.failures.saturating_sub(1)));
+                    return pause.min(LOOK).mul_f64(1.0 + random());
+                }
                 // Once for each outage: the log says the same of its store.
                 let text = error.to_string();
                 if self.unkept.as_ref() != Some(&text) {
@@ -163,6 +187,14 @@ impl Keeper {
     }
 
     async fn try_turn(&mut self) -> Result<Duration, ShelfError> {
+        match self.save().await {
+            // What is not kept when the next one is due is given up.
+            Err(_) if self.due() <= SystemTime::now() => {
+                self.unsaved = None;
+                self.report.set_unsaved(None);
+            }
+            saved => saved?,
+        }
         self.take_up().await?;
         self.ask_advice().await;
         let now = SystemTime::now();
@@ -210,17 +242,20 @@ impl Keeper {
         });
         let ordered = ordered.await;
         let (problem, again_at) = match ordered {
-            Ok(Ok(())) => {
+            Ok(Ok(issued)) => {
                 self.challenges.set(Vec::new()).await;
-                self.take_up().await?;
+                self.offer_issued(issued)?;
                 let now = SystemTime::now();
                 if self.due() > now {
                     self.report.issued();
                     // An authority that advises to renew each certificate at once is asked once an hour.
                     let pause = if is_renewal { self.pause_after_renewal() } else { Duration::ZERO };
-                    let not_before = millis(now + pause);
-                    return self.settle(Course { not_before, ..Course::default() }).await;
+                    if let Some(unsaved) = &mut self.unsaved {
+                        unsaved.course.not_before = millis(now + pause);
+                    }
+                    return self.save().await;
                 }
+                self.save().await?;
                 // Else it would order again and again.
                 let problem =
                     "the new certificate would have to be renewed already: set the clock of this machine";
@@ -252,7 +287,7 @@ impl Keeper {
         self.settle(Course { failures, not_before, problem: Some(problem), ..Course::default() }).await
     }
 
-    async fn try_order(&mut self, taken: &Course, version: &mut Version) -> Result<(), NotOrdered> {
+    async fn try_order(&mut self, taken: &Course, version: &mut Version) -> Result<Issued, NotOrdered> {
         let replaced = self.current.as_ref().map(|current| &current.certificate);
         let begun: Begun = self.authority.begin(replaced).await?;
         let challenges = begun.challenges.clone();
@@ -265,9 +300,42 @@ impl Keeper {
         self.challenges.set(challenges).await;
         // A node that has looked just now finds them by then.
         sleep(FRESH).await;
-        let issued = self.authority.finish(begun).await?;
-        self.shelf.keep_certificate(&issued).await?;
+        Ok(self.authority.finish(begun).await?)
+    }
+
+    /// Offers a certificate that has just been issued. It is saved by [`Keeper::save`].
+    fn offer_issued(&mut self, issued: Issued) -> Result<(), ShelfError> {
+        let certificate = Certificate::parse(issued.chain.as_bytes(), issued.key.as_bytes())?;
+        self.offer_one(certificate, None);
+        self.unsaved = Some(Unsaved { issued, course: Course::default(), failures: 0 });
         Ok(())
+    }
+
+    /// Saves the certificate that is not kept yet, if there is one: an authority gives few for a name. Until the store takes it, it is
+    /// offered all the same.
+    async fn save(&mut self) -> Result<(), ShelfError> {
+        let Some(unsaved) = &mut self.unsaved else { return Ok(()) };
+        let expires = self.current.as_ref().and_then(|current| current.certificate.expires());
+        let kept = self.shelf.keep_certificate(&unsaved.issued, expires).await;
+        if let Err(error) = kept {
+            unsaved.failures = unsaved.failures.saturating_add(1);
+            if unsaved.failures == 1 {
+                tracing::warn!(%error, "the new certificate is offered and cannot be saved yet, so this is tried again: if the hub ends before, it orders another one");
+            }
+            self.report.set_unsaved(Some(error.to_string()));
+            return Err(error);
+        }
+        if unsaved.failures > 0 {
+            tracing::info!("the certificate is saved");
+        }
+        if let (Some(current), Ok(version)) = (&mut self.current, kept) {
+            current.version = version;
+        }
+        let course = std::mem::take(&mut unsaved.course);
+        self.unsaved = None;
+        self.report.set_unsaved(None);
+        self.take_up().await?;
+        self.settle(course).await
     }
 
     /// Writes a course down, unless another node has the lease.
@@ -299,24 +367,27 @@ impl Keeper {
             }
             kept => kept?,
         };
-        let Some(kept) = kept else { return Ok(()) };
-        if self.current.as_ref().is_some_and(|current| current.version == kept.version) {
-            return Ok(());
+        // The one that is kept is older than one that is not kept yet.
+        let Some(kept) = kept.filter(|_| self.unsaved.is_none()) else { return Ok(()) };
+        if self.current.as_ref().is_none_or(|current| current.version != Some(kept.version)) {
+            self.offer_one(kept.certificate, Some(kept.version));
         }
-        let lifetime = Lifetime::new(&kept.certificate);
-        let expires = kept.certificate.expires().map(crate::certificates::day).unwrap_or_default();
-        tracing::info!(name = kept.certificate.name(), expires, "the certificate of ACME is offered");
-        self.offer.set_acme(kept.certificate.clone());
+        Ok(())
+    }
+
+    fn offer_one(&mut self, certificate: Certificate, version: Option<Version>) {
+        let expires = certificate.expires().map(crate::certificates::day).unwrap_or_default();
+        tracing::info!(name = certificate.name(), expires, "the certificate of ACME is offered");
+        self.offer.set_acme(certificate.clone());
         self.current = Some(Current {
-            certificate: kept.certificate,
-            version: kept.version,
-            lifetime,
+            lifetime: Lifetime::new(&certificate),
+            certificate,
+            version,
             taken_up_at: SystemTime::now(),
             advice: None,
             ask_at: SystemTime::now(),
             random: random(),
         });
-        Ok(())
     }
 
     async fn ask_advice(&mut self) {
@@ -382,7 +453,107 @@ fn random() -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        collections::HashMap,
+        sync::{
+            Mutex,
+            atomic::{AtomicBool, Ordering},
+        },
+    };
+
+    use async_trait::async_trait;
+    use petasos_hub::{
+        TransportError,
+        documents::{Document, Documents},
+    };
+    use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+    use zeroize::Zeroizing;
+
     use super::*;
+
+    /// Takes documents, unless it refuses them.
+    #[derive(Default)]
+    struct Store {
+        documents: Mutex<HashMap<String, Document>>,
+        refuses: AtomicBool,
+    }
+
+    #[async_trait]
+    impl Documents for Store {
+        async fn load(&self, name: &str) -> Result<Option<Document>, TransportError> {
+            Ok(self.documents.lock().expect("no panic").get(name).cloned())
+        }
+
+        async fn store(
+            &self,
+            name: &str,
+            bytes: &[u8],
+            expected: Option<Version>,
+        ) -> Result<Option<Version>, TransportError> {
+            if self.refuses.load(Ordering::Relaxed) {
+                return Err(TransportError::unavailable("it refuses"));
+            }
+            let mut documents = self.documents.lock().expect("no panic");
+            let found = documents.get(name).map(|document| document.version);
+            if found != expected {
+                return Ok(None);
+            }
+            let version = Version(found.map_or(1, |found| found.0 + 1));
+            documents.insert(name.to_owned(), Document { bytes: bytes.to_vec(), version });
+            Ok(Some(version))
+        }
+    }
+
+    /// A certificate that expires at the end of that year.
+    fn issued(year: i32) -> Issued {
+        let mut params = CertificateParams::new(["a.example".to_owned()]).expect("a name");
+        params.not_after = date_time_ymd(year, 12, 31);
+        let key = KeyPair::generate().expect("a key");
+        let chain = params.self_signed(&key).expect("a certificate").pem();
+        Issued { chain, key: Zeroizing::new(key.serialize_pem()) }
+    }
+
+    #[tokio::test]
+    async fn a_certificate_that_the_store_does_not_take_is_offered_and_saved_later() {
+        let store = Arc::new(Store::default());
+        let options = AcmeOptions { domains: vec!["a.example".to_owned()], ..AcmeOptions::default() };
+        let shelf = Shelf::new(store.clone(), &options);
+        let (offer, report) =
+            (Certificates::new(Vec::new()).expect("random bytes"), Arc::<Report>::default());
+        let challenges = Challenges::new(shelf.clone(), &options.domains);
+        let mut keeper = Keeper::new(options, shelf.clone(), challenges, offer.clone(), Arc::clone(&report))
+            .expect("a keeper");
+        let expires = async |shelf: &Shelf| {
+            shelf.certificate().await.expect("it answers").map(|kept| kept.certificate.expires())
+        };
+        shelf.keep_certificate(&issued(2_100), None).await.expect("it takes the first one");
+        keeper.take_up().await.expect("it is there");
+        let first = expires(&shelf).await;
+
+        store.refuses.store(true, Ordering::Relaxed);
+        keeper.offer_issued(issued(2_200)).expect("it can be used");
+        for _ in 0..2 {
+            assert!(keeper.turn().await <= 2 * LOOK, "it is tried again");
+            let offered = keeper.current.as_ref().expect("one").certificate.expires();
+            assert!(Some(offered) > first, "the new one is offered, whatever is kept");
+            assert!(report.unsaved().is_some_and(|problem| problem.contains("it refuses")));
+        }
+        store.refuses.store(false, Ordering::Relaxed);
+        keeper.save().await.expect("it is saved");
+        assert_eq!((report.unsaved(), keeper.unsaved.is_none()), (None, true));
+        let second = expires(&shelf).await;
+        assert!(second > first);
+        let version = keeper.current.as_ref().expect("one").version;
+        keeper.take_up().await.expect("it is there");
+        assert_eq!(keeper.current.as_ref().expect("one").version, version, "it is the same");
+
+        // Another node orders meanwhile.
+        keeper.offer_issued(issued(2_300)).expect("it can be used");
+        shelf.keep_certificate(&issued(2_400), None).await.expect("it is kept");
+        keeper.save().await.expect("one is saved");
+        let offered = keeper.current.as_ref().expect("one").certificate.expires();
+        assert_eq!(Some(offered), expires(&shelf).await, "the later one is kept and offered");
+    }
 
     #[test]
     fn a_defect_that_ends_the_renewal_is_reported() {

@@ -41,11 +41,12 @@ pub(crate) fn check(offer: &Certificates, report: &Arc<Report>) -> impl Fn() -> 
     let (offer, report) = (offer.clone(), Arc::clone(report));
     move || {
         let is_ok = offer.is_ready();
-        let found = match report.problem() {
-            Some(problem) if is_ok => format!("it is there and was not renewed: {problem}"),
-            Some(problem) => format!("there is none yet: {problem}"),
-            None if is_ok => "it is there".to_owned(),
-            None => "it waits for the certification authority".to_owned(),
+        let found = match (report.unsaved(), report.problem()) {
+            (Some(problem), _) => format!("it is there and could not be saved yet: {problem}"),
+            (None, Some(problem)) if is_ok => format!("it is there and was not renewed: {problem}"),
+            (None, Some(problem)) => format!("there is none yet: {problem}"),
+            (None, None) if is_ok => "it is there".to_owned(),
+            (None, None) => "it waits for the certification authority".to_owned(),
         };
         Check { name: "certificate", is_ok, found }
     }

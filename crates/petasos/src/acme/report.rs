@@ -16,6 +16,7 @@ pub(crate) struct Report {
     issued: AtomicU64,
     failed: AtomicU64,
     problem: Mutex<Option<String>>,
+    unsaved: Mutex<Option<String>>,
 }
 
 impl Report {
@@ -39,10 +40,21 @@ impl Report {
         self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Why the certificate that is offered is not kept. `None`: it is, or there is none.
+    pub(super) fn set_unsaved(&self, problem: Option<String>) {
+        *self.unsaved.lock().unwrap_or_else(PoisonError::into_inner) = problem;
+    }
+
+    /// Why the certificate that is offered is not kept.
+    pub(crate) fn unsaved(&self) -> Option<String> {
+        self.unsaved.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Adds the values.
     pub(crate) fn add(&self, samples: &mut Samples) {
         samples.push(&ACME_ORDERS_TOTAL, &["issued"], self.issued.load(Ordering::Relaxed));
         samples.push(&ACME_ORDERS_TOTAL, &["failed"], self.failed.load(Ordering::Relaxed));
-        samples.push(&ACME_LAST_ORDER_SUCCESSFUL, &[], self.problem().is_none());
+        let is_successful = self.problem().is_none() && self.unsaved().is_none();
+        samples.push(&ACME_LAST_ORDER_SUCCESSFUL, &[], is_successful);
     }
 }

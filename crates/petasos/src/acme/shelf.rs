@@ -50,6 +50,16 @@ pub(crate) struct Issued {
     pub(crate) key: Zeroizing<String>,
 }
 
+/// An account at the authority. It has no `Debug`.
+#[derive(Serialize, Deserialize)]
+pub(super) struct KeptAccount {
+    #[serde(flatten)]
+    pub(super) credentials: AccountCredentials,
+    /// The address that the authority was given. `None`: none, or it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) email: Option<String>,
+}
+
 /// A certificate that is kept.
 pub(crate) struct Kept {
     pub(crate) certificate: Certificate,
@@ -104,7 +114,7 @@ impl Shelf {
     }
 
     /// The account at the authority, and its version.
-    pub(super) async fn account(&self) -> Result<Option<(AccountCredentials, Version)>, ShelfError> {
+    pub(super) async fn account(&self) -> Result<Option<(KeptAccount, Version)>, ShelfError> {
         let Some(document) = self.documents.load(&self.account).await? else { return Ok(None) };
         Ok(Some((parse(&self.account, &document)?, document.version)))
     }
@@ -112,7 +122,7 @@ impl Shelf {
     /// Keeps an account. Nothing happens if another node has kept one meanwhile.
     pub(super) async fn keep_account(
         &self,
-        account: &AccountCredentials,
+        account: &KeptAccount,
         expected: Option<Version>,
     ) -> Result<(), ShelfError> {
         self.store(&self.account, account, expected).await.map(drop)
@@ -121,20 +131,33 @@ impl Shelf {
     /// The certificate, if there is one that can be used.
     pub(crate) async fn certificate(&self) -> Result<Option<Kept>, ShelfError> {
         let Some(document) = self.documents.load(&self.certificate).await? else { return Ok(None) };
-        let Issued { chain, key } = parse(&self.certificate, &document)?;
-        let certificate = Certificate::parse(chain.as_bytes(), key.as_bytes())?;
+        let certificate = self.parse_certificate(&document)?;
         Ok(Some(Kept { certificate, version: document.version }))
     }
 
-    /// Keeps a certificate in the place of every other.
-    pub(super) async fn keep_certificate(&self, issued: &Issued) -> Result<(), ShelfError> {
+    /// Keeps a certificate in the place of every other, and answers its version. `None`: one is kept that expires later, so another
+    /// node has ordered since.
+    pub(super) async fn keep_certificate(
+        &self,
+        issued: &Issued,
+        expires: Option<SystemTime>,
+    ) -> Result<Option<Version>, ShelfError> {
         loop {
             let found = self.documents.load(&self.certificate).await?;
-            let expected = found.map(|document| document.version);
-            if self.store(&self.certificate, issued, expected).await?.is_some() {
-                return Ok(());
+            let expected = found.as_ref().map(|document| document.version);
+            let kept = found.and_then(|document| self.parse_certificate(&document).ok());
+            if kept.is_some_and(|kept| expires.is_some() && kept.expires() > expires) {
+                return Ok(None);
+            }
+            if let Some(version) = self.store(&self.certificate, issued, expected).await? {
+                return Ok(Some(version));
             }
         }
+    }
+
+    fn parse_certificate(&self, document: &Document) -> Result<Certificate, ShelfError> {
+        let Issued { chain, key } = parse(&self.certificate, document)?;
+        Ok(Certificate::parse(chain.as_bytes(), key.as_bytes())?)
     }
 
     /// The course of orders, and its version.

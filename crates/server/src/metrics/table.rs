@@ -128,7 +128,7 @@ families! {
     ACME_ORDERS_TOTAL: Counter "petasos_acme_orders_total" ["outcome" = "`issued`, `failed`"]
         "Certificates that this node has ordered from the certification authority";
     ACME_LAST_ORDER_SUCCESSFUL: Gauge "petasos_acme_last_order_successful" []
-        "1 if the last order of a certificate succeeded, of whichever node, or if there was none; else 0";
+        "1 if the last order of a certificate succeeded, of whichever node, and this node could save it, or if there was none; else 0";
     REPLAYS_TOTAL: Counter "petasos_replays_total" ["outcome" = "`complete`, `gap` (a part of what followed the cursor was trimmed), `unknown_id` (the log does not hold the cursor: it was trimmed with what followed it, or never published)"]
         "Streams that began with a cursor";
     REPLAYED_UPDATES_TOTAL: Counter "petasos_replayed_updates_total" []
