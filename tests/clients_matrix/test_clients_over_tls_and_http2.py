@@ -1,5 +1,5 @@
-"""The same client libraries over TLS, and those of them that speak HTTP/2 over that, with TLS and without: each is cut off,
-and comes back where it was. Browsers are in ``browser/test_tls.py``, curl is in ``test_http2.py``."""
+"""The same client libraries over TLS, and those of them that speak HTTP/2 over that, with TLS and without: each is cut
+off, and comes back where it was. Browsers are in ``browser/test_tls.py``, curl is in ``test_http2.py``."""
 
 from __future__ import annotations
 
