@@ -22,7 +22,7 @@ from tls import TOGETHER, Hub, certificate, parser, publish
 # Streams of a page that has many.
 MANY = 30
 
-DATA, HEADERS, SETTINGS, PING, WINDOW_UPDATE = 0, 1, 4, 6, 8
+DATA, HEADERS, RST_STREAM, SETTINGS, GOAWAY, WINDOW_UPDATE = 0, 1, 3, 4, 7, 8
 END_STREAM, END_HEADERS, ACK = 1, 4, 1
 ROOM = 2**31 - 1
 
@@ -51,9 +51,12 @@ class Connection:
 
     def __init__(self) -> None:
         self.deliveries = 0
+        self.speaks = ""
+        self.rests: dict[int, bytes] = {}
         self.task: asyncio.Task[None] | None = None
 
     async def open(self, hub: Hub, speaks: str, streams: int) -> None:
+        self.speaks = speaks
         if hub.context is not None:
             hub.context.set_alpn_protocols([speaks])
         self.reader, self.writer = await hub.connect()
@@ -72,23 +75,36 @@ class Connection:
 
     async def begun(self, streams: int) -> None:
         """Waits until all streams have begun."""
-        while streams > 0:
-            kind, payload = await self.next()
-            streams -= kind == DATA
+        begun: set[int] = set()
+        while len(begun) < streams:
+            kind, stream, payload = await self.next()
+            assert kind not in (RST_STREAM, GOAWAY), payload
+            if kind == DATA and payload:
+                begun.add(stream)
             if kind == SETTINGS and payload:
                 self.writer.write(frame(SETTINGS, ACK, 0))
 
-    async def next(self) -> tuple[int, bytes]:
+    async def next(self) -> tuple[int, int, bytes]:
+        """The kind of a frame, its stream and its payload."""
         begin = await self.reader.readexactly(9)
-        return begin[3], await self.reader.readexactly(int.from_bytes(begin[:3]))
+        payload = await self.reader.readexactly(int.from_bytes(begin[:3]))
+        return begin[3], int.from_bytes(begin[5:]), payload
 
     async def read(self) -> None:
-        rest = b""
-        with contextlib.suppress(ConnectionResetError):
-            while part := await self.reader.read(65_536):
-                self.deliveries += (rest + part).count(b"data: ")
-                # As much as may be the beginning of a further one.
-                rest = (rest + part)[-5:]
+        with contextlib.suppress(ConnectionResetError, asyncio.IncompleteReadError):
+            if self.speaks == "http/1.1":
+                while part := await self.reader.read(65_536):
+                    self.count(0, part)
+            while True:
+                kind, stream, payload = await self.next()
+                if kind == DATA:
+                    self.count(stream, payload)
+
+    def count(self, stream: int, part: bytes) -> None:
+        text = self.rests.get(stream, b"") + part
+        self.deliveries += text.count(b"data: ")
+        # As much as may be the beginning of a further one: a proxy may have cut an event in two.
+        self.rests[stream] = text[-5:]
 
 
 async def subscribe(hub: Hub, speaks: str, connections: int, streams: int) -> list[Connection]:
@@ -158,7 +174,7 @@ async def requests(hub: Hub, speaks: str, count: int) -> tuple[float, float]:
                     frame(HEADERS, END_HEADERS, stream, block) + frame(DATA, END_STREAM, stream, body)
                 )
                 sent += 1
-            kind, payload = await connection.next()
+            kind, _, payload = await connection.next()
             answered += kind == DATA and b"urn:uuid:" in payload
     return count / (time.monotonic() - began), (hub.seconds - seconds) / count * 1e6
 

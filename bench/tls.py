@@ -82,6 +82,10 @@ class Streams:
         while line := await reader.readline():
             self.deliveries += line.startswith(b"data: ")
 
+    def close(self) -> None:
+        for task in self.tasks:
+            task.cancel()
+
 
 async def publish(hub: Hub, rate: float, seconds: float) -> int:
     """The number of updates that were published."""
@@ -102,7 +106,9 @@ async def idle(hub: Hub, count: int) -> str:
     """The cost of streams on which nothing happens."""
     memory, seconds, streams = hub.kib, hub.seconds, Streams(hub)
     await streams.open(count)
-    return f"{(hub.kib - memory) / count:.2f} KiB a stream, {(hub.seconds - seconds) / count * 1e6:.0f} us a connection"
+    used, took = (hub.kib - memory) / count, (hub.seconds - seconds) / count
+    streams.close()
+    return f"{used:.2f} KiB a stream, {took * 1e6:.0f} us a connection"
 
 
 async def busy(hub: Hub, arguments: argparse.Namespace) -> float:
@@ -113,7 +119,9 @@ async def busy(hub: Hub, arguments: argparse.Namespace) -> float:
     updates = await publish(hub, arguments.rate, arguments.seconds)
     while streams.deliveries < updates * arguments.streams:
         await asyncio.sleep(0.01)
-    return (hub.seconds - seconds) / streams.deliveries * 1e6
+    used = hub.seconds - seconds
+    streams.close()
+    return used / streams.deliveries * 1e6
 
 
 def certificate(directory: Path, *key: str) -> None:

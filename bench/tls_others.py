@@ -47,7 +47,8 @@ http {{
     scgi_temp_path {directory}/scgi;
     upstream hub {{ server 127.0.0.1:{hub}; keepalive 16; }}
     server {{
-        listen 127.0.0.1:{port} ssl backlog=4096;
+        listen 127.0.0.1:{port} ssl{http2} backlog=4096;
+        keepalive_requests 1000000000;
         ssl_certificate {directory}/cert.pem;
         ssl_certificate_key {directory}/key.pem;
         ssl_protocols TLSv1.2 TLSv1.3;
@@ -67,7 +68,7 @@ CADDYFILE = """
     admin off
     auto_https off
     servers {{
-        protocols h1
+        protocols {protocols}
     }}
 }}
 https://localhost:{port} {{
@@ -122,9 +123,10 @@ def free_port() -> int:
         return port
 
 
-def proxy(hub: Hub, directory: Path, name: str, text: str, command: list[str]) -> Front:
+def proxy(hub: Hub, directory: Path, name: str, text: str, command: list[str], http2: bool) -> Front:
     port = free_port()
-    (directory / name).write_text(text.format(directory=directory, hub=hub.port, port=port))
+    speaks = {"http2": " http2", "protocols": "h1 h2"} if http2 else {"http2": "", "protocols": "h1"}
+    (directory / name).write_text(text.format(directory=directory, hub=hub.port, port=port, **speaks))
     environment = {**os.environ, "XDG_DATA_HOME": str(directory), "XDG_CONFIG_HOME": str(directory)}
     front = subprocess.Popen(command, text=True, env=environment, stderr=subprocess.DEVNULL)
     wait_for(port)
@@ -147,13 +149,13 @@ def reference(binary: str, directory: Path) -> Front:
     return Front(int(process.stdout.readline().rpartition(":")[2]), directory, [process])
 
 
-def fronts(arguments: argparse.Namespace, directory: Path) -> dict[str, Callable[[], Hub]]:
+def fronts(arguments: argparse.Namespace, directory: Path, *, http2: bool) -> dict[str, Callable[[], Hub]]:
     def own(certificate: Path | None) -> Front:
         hub = Hub(arguments.binary, certificate)
         return Front(hub.port, certificate, [hub.process])
 
     def behind(name: str, text: str, *command: str) -> Front:
-        return proxy(Hub(arguments.binary, None), directory, name, text, list(command))
+        return proxy(Hub(arguments.binary, None), directory, name, text, list(command), http2)
 
     nginx, caddyfile = str(directory / "nginx.conf"), str(directory / "Caddyfile")
     found: dict[str, Callable[[], Hub]] = {
@@ -175,7 +177,7 @@ async def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         certificate(directory)
-        for kind, times in (await compare(fronts(arguments, directory), arguments)).items():
+        for kind, times in (await compare(fronts(arguments, directory, http2=False), arguments)).items():
             print(f"{kind:9} {median(times):.2f} us a delivery in the median")
 
 
