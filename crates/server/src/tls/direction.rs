@@ -20,6 +20,14 @@ pub(crate) struct Direction {
 /// A record before its content: its type, a version, a length.
 pub(crate) const HEAD_BYTES: usize = 5;
 
+/// What the head of a record says. Nothing is checked.
+#[derive(Clone, Copy)]
+pub(crate) struct Head {
+    pub(crate) kind: u8,
+    /// The bytes that follow the head.
+    pub(crate) content_bytes: usize,
+}
+
 /// The content of one record.
 pub(crate) const PLAIN_BYTES_MAX: usize = 16 * 1024;
 
@@ -43,6 +51,19 @@ pub(crate) const KINDS: RangeInclusive<u8> = 20..=DATA;
 
 /// The version that all records name (RFC 8446, section 5.1).
 const VERSION: [u8; 2] = [3, 3];
+
+impl Head {
+    /// The head that these bytes begin with, if it is whole.
+    pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
+        let [kind, _, _, high, low, ..] = *bytes else { return None };
+        Some(Self { kind, content_bytes: usize::from(u16::from_be_bytes([high, low])) })
+    }
+
+    /// The bytes of the whole record.
+    pub(crate) fn record_bytes(self) -> usize {
+        HEAD_BYTES + self.content_bytes
+    }
+}
 
 impl Direction {
     pub(crate) fn new((sequence, secrets): (u64, ConnectionTrafficSecrets)) -> Self {

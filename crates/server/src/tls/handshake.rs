@@ -16,7 +16,7 @@ use tokio::{
 use crate::metrics::handshakes::Version;
 
 use super::{
-    direction::{ALERT, DATA, EXPANSION_MAX, HEAD_BYTES, KINDS, PLAIN_BYTES_MAX},
+    direction::{ALERT, DATA, EXPANSION_MAX, Head, KINDS, PLAIN_BYTES_MAX},
     offer::{HTTP_2, Tls},
     records::Records,
     shown::ShownCertificate,
@@ -160,11 +160,11 @@ fn encode(message: &mut EncodeTlsData<'_, ServerConnectionData>, sent: &mut Vec<
 
 /// The length of the first record, if it is whole. What is no record is given to rustls, which says so to the client.
 fn whole_record(received: &[u8]) -> Option<usize> {
-    let [kind, _, _, high, low, ..] = *received else { return None };
-    let length = HEAD_BYTES + usize::from(u16::from_be_bytes([high, low]));
-    if !KINDS.contains(&kind) || length > HEAD_BYTES + PLAIN_BYTES_MAX + EXPANSION_MAX {
+    let head = Head::parse(received)?;
+    if !KINDS.contains(&head.kind) || head.content_bytes > PLAIN_BYTES_MAX + EXPANSION_MAX {
         return Some(received.len());
     }
+    let length = head.record_bytes();
     (length <= received.len()).then_some(length)
 }
 

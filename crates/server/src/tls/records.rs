@@ -13,7 +13,7 @@ use super::{
         Broken, CLOSE_NOTIFY, FATAL, ILLEGAL_PARAMETER, INTERNAL_ERROR, NO_RENEGOTIATION, RECORD_OVERFLOW,
         UNEXPECTED_MESSAGE, USER_CANCELED, WARNING,
     },
-    direction::{ALERT, DATA, Direction, EXPANSION_MAX, HANDSHAKE, HEAD_BYTES, PLAIN_BYTES_MAX},
+    direction::{ALERT, DATA, Direction, EXPANSION_MAX, HANDSHAKE, Head, PLAIN_BYTES_MAX},
 };
 
 /// The records of one connection, in both directions.
@@ -118,17 +118,16 @@ impl Records {
         data: &mut impl FnMut(&[u8]),
         sealed: &mut Vec<u8>,
     ) -> Result<Option<usize>, Broken> {
-        let [kind, _, _, high, low, ..] = *received else { return Ok(None) };
-        let length = usize::from(u16::from_be_bytes([high, low]));
+        let Some(head) = Head::parse(received) else { return Ok(None) };
         let expansion = if self.is_13 { EXPANSION_13 } else { EXPANSION_MAX };
-        if length > PLAIN_BYTES_MAX + expansion {
+        if head.content_bytes > PLAIN_BYTES_MAX + expansion {
             return Err(Broken(RECORD_OVERFLOW));
         }
         // What is not encrypted comes from somebody else, or too late.
-        if self.is_13 && kind != DATA {
+        if self.is_13 && head.kind != DATA {
             return Err(Broken(UNEXPECTED_MESSAGE));
         }
-        let Some(record) = received.get_mut(..HEAD_BYTES + length) else { return Ok(None) };
+        let Some(record) = received.get_mut(..head.record_bytes()) else { return Ok(None) };
         if self.read.is_used_up() && !self.is_13 {
             return Err(Broken(INTERNAL_ERROR));
         }
@@ -154,7 +153,7 @@ impl Records {
             _ => return Err(Broken(UNEXPECTED_MESSAGE)),
         }
         match self.idle <= IDLE_MAX {
-            true => Ok(Some(HEAD_BYTES + length)),
+            true => Ok(Some(head.record_bytes())),
             false => Err(Broken(UNEXPECTED_MESSAGE)),
         }
     }
@@ -257,7 +256,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::tls::{
         alert::{BAD_RECORD_MAC, DECODE_ERROR},
-        direction::{RECORDS_MAX, TAG_BYTES},
+        direction::{HEAD_BYTES, RECORDS_MAX, TAG_BYTES},
     };
 
     /// A client whose records are made here, so that it can break every rule.
@@ -278,8 +277,8 @@ pub(crate) mod tests {
         fn open(&mut self, mut sealed: &mut [u8]) -> Vec<(u8, Vec<u8>)> {
             let mut all = Vec::new();
             while !sealed.is_empty() {
-                let length = usize::from(u16::from_be_bytes([sealed[3], sealed[4]]));
-                let (record, rest) = sealed.split_at_mut(HEAD_BYTES + length);
+                let head = Head::parse(sealed).expect("a whole head");
+                let (record, rest) = sealed.split_at_mut(head.record_bytes());
                 let (kind, plain) = self.read.open(self.is_13, record).expect("whole");
                 all.push((kind, plain.to_vec()));
                 sealed = rest;
