@@ -1,152 +1,30 @@
 //! A hub whose settings change while it runs, as a black box: by SIGHUP, and because a key file has changed.
 
+mod hub;
+
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    sync::{
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-        mpsc,
-    },
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
+use hub::{HUB, Hub, PATIENCE, SETTINGS_FILE};
 use petasos_auth::Signer;
 
-/// How long a test waits for what happens in milliseconds.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Lines of the log that wait for the test.
-const LINES_MAX: usize = 65_536;
-
-const HUB: &str = "/.well-known/mercure";
-
-/// A hub with a file of settings, which is killed on drop.
-struct Hub {
-    child: Child,
-    address: String,
-    /// The address of the port for operators.
-    operators: String,
-    /// Lines of its log.
-    log: mpsc::Receiver<String>,
-    /// All that it has printed.
-    printed: Vec<String>,
-    directory: tempfile::TempDir,
+/// Writes the settings and reloads them. Returns the line of the log that says what came of it.
+fn reload(hub: &mut Hub, settings: &str) -> String {
+    hub.reload(settings, "settings ")
 }
 
-impl Drop for Hub {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn publish(hub: &Hub, key: &str, data: &str) -> u16 {
+    Client::connect(&hub.address).publish(&token(key, "publish"), data)
 }
 
-impl Hub {
-    /// Starts with these settings. `prepare` writes further files.
-    fn start(settings: &str, prepare: impl FnOnce(&Path)) -> Self {
-        let directory = tempfile::tempdir().expect("a directory");
-        prepare(directory.path());
-        let file = directory.path().join("petasos.toml");
-        fs::write(&file, settings).expect("written");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_petasos"))
-            .args([
-                "--listen",
-                "127.0.0.1:0",
-                "--admin-listen",
-                "127.0.0.1:0",
-                "--compat",
-                "--drain-delay",
-                "0",
-                "--drain",
-                "0",
-                "--config",
-            ])
-            .arg(&file)
-            .current_dir(directory.path())
-            .env_clear()
-            .env("NO_COLOR", "1")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary starts");
-        let (tell, log) = mpsc::sync_channel(LINES_MAX);
-        let error = BufReader::new(child.stderr.take().expect("piped"));
-        thread::spawn(move || {
-            for line in error.lines().map_while(Result::ok) {
-                if tell.send(line).is_err() {
-                    break;
-                }
-            }
-        });
-        let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
-        let mut next = |name: &str| {
-            let line = lines.next().expect("a line").expect("UTF-8");
-            line.strip_prefix(name).unwrap_or_else(|| panic!("{line:?}")).to_owned()
-        };
-        let url = next("Serving on http://");
-        let operators = next("Metrics, health and status on http://");
-        let address = url.strip_suffix(HUB).expect("the hub's path").to_owned();
-        Self { child, address, operators, log, printed: Vec::new(), directory }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        // In one step, as a tool that deploys does it.
-        let new = self.path(&format!("{name}.new"));
-        fs::write(&new, text).expect("written");
-        // The file of settings holds secrets.
-        fs::set_permissions(&new, fs::Permissions::from_mode(0o600)).expect("set");
-        fs::rename(new, self.path(name)).expect("renamed");
-    }
-
-    fn signal(&self, name: &str) {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-s", name, &id]).status().expect("kill").success());
-    }
-
-    /// The next line of the log with that text.
-    fn logged(&mut self, text: &str) -> String {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let rest = deadline.saturating_duration_since(Instant::now());
-            let line = self.log.recv_timeout(rest).unwrap_or_else(|_| panic!("{text:?}: {:?}", self.printed));
-            self.printed.push(line.clone());
-            if line.contains(text) {
-                return line;
-            }
-        }
-    }
-
-    /// Writes the settings and reloads them. Returns the line of the log that says what came of it.
-    fn reload(&mut self, settings: &str) -> String {
-        self.write("petasos.toml", settings);
-        self.signal("HUP");
-        self.logged("settings ")
-    }
-
-    fn publish(&self, key: &str, data: &str) -> u16 {
-        Client::connect(&self.address).publish(&token(key, "publish"), data)
-    }
-
-    fn subscribe(&self, key: Option<&str>) -> Stream {
-        Stream::open(&self.address, key).expect("a stream")
-    }
-
-    /// Everything that it has printed, after it has been stopped.
-    fn output(mut self) -> String {
-        self.signal("TERM");
-        assert!(self.child.wait().expect("it ends").success());
-        self.printed.extend(self.log.iter());
-        self.printed.join("\n")
-    }
+fn subscribe(hub: &Hub, key: Option<&str>) -> Stream {
+    Stream::open(&hub.address, key).expect("a stream")
 }
 
 fn token(key: &str, action: &str) -> String {
@@ -259,26 +137,26 @@ fn settings(publisher: &str, subscriber: &str, more: &str) -> String {
 #[test]
 fn a_signal_puts_new_settings_into_force_and_ends_no_stream_of_a_good_token() {
     let mut hub = Hub::start(&settings(OLD, READER, "anonymous = true"), |_| ());
-    let (mut anonymous, mut reader) = (hub.subscribe(None), hub.subscribe(Some(READER)));
-    let line = hub.reload(&settings(NEW, READER, "anonymous = true\nmax_topics = 5"));
+    let (mut anonymous, mut reader) = (subscribe(&hub, None), subscribe(&hub, Some(READER)));
+    let line = reload(&mut hub, &settings(NEW, READER, "anonymous = true\nmax_topics = 5"));
     assert!(line.contains("settings reloaded") && line.contains("\"publisher_key, max_topics\""), "{line}");
-    assert_eq!((hub.publish(OLD, "x"), hub.publish(NEW, "first")), (401, 200));
+    assert_eq!((publish(&hub, OLD, "x"), publish(&hub, NEW, "first")), (401, 200));
     anonymous.receives("first");
     reader.receives("first");
     // The key of subscribers goes, and its streams go with it.
-    let line = hub.reload(&settings(NEW, OTHER, "anonymous = true\nmax_topics = 5"));
+    let line = reload(&mut hub, &settings(NEW, OTHER, "anonymous = true\nmax_topics = 5"));
     assert!(line.contains("changed=\"subscriber_key\""), "{line}");
     reader.ends();
     assert_eq!(Stream::open(&hub.address, Some(READER)).err(), Some(401));
-    let mut other = hub.subscribe(Some(OTHER));
-    assert_eq!(hub.publish(NEW, "second"), 200);
+    let mut other = subscribe(&hub, Some(OTHER));
+    assert_eq!(publish(&hub, NEW, "second"), 200);
     anonymous.receives("second");
     other.receives("second");
     // Anonymous subscribers go, too.
-    hub.reload(&settings(NEW, OTHER, ""));
+    reload(&mut hub, &settings(NEW, OTHER, ""));
     anonymous.ends();
     assert_eq!(Stream::open(&hub.address, None).err(), Some(401));
-    assert!(hub.reload(&settings(NEW, OTHER, "")).contains("none has changed"));
+    assert!(reload(&mut hub, &settings(NEW, OTHER, "")).contains("none has changed"));
     let output = hub.output();
     for secret in [OLD, NEW, READER, OTHER] {
         assert!(!output.contains(secret), "{output}");
@@ -288,7 +166,7 @@ fn a_signal_puts_new_settings_into_force_and_ends_no_stream_of_a_good_token() {
 #[test]
 fn a_wrong_value_leaves_everything_as_it_was() {
     let mut hub = Hub::start(&settings(OLD, READER, ""), |_| ());
-    let mut reader = hub.subscribe(Some(READER));
+    let mut reader = subscribe(&hub, Some(READER));
     for (wrong, named) in [
         (settings(NEW, OTHER, "keep_alive = \"soon\""), "keep_alive: write seconds"),
         (settings(NEW, OTHER, "max_topicz = 1"), "is \"max_topics\" meant?"),
@@ -297,11 +175,11 @@ fn a_wrong_value_leaves_everything_as_it_was() {
         ("publisher_key = \"".to_owned() + NEW, "line 1"),
         (String::new(), "nobody could subscribe"),
     ] {
-        let line = hub.reload(&wrong);
+        let line = reload(&mut hub, &wrong);
         assert!(line.contains("all stay as they were: ") && line.contains(named), "{named}: {line}");
-        assert_eq!((hub.publish(NEW, "x"), hub.publish(OLD, named.trim())), (401, 200), "{named}");
+        assert_eq!((publish(&hub, NEW, "x"), publish(&hub, OLD, named.trim())), (401, 200), "{named}");
     }
-    assert_eq!(hub.publish(OLD, "last"), 200);
+    assert_eq!(publish(&hub, OLD, "last"), 200);
     reader.receives("last");
     let output = hub.output();
     assert!(!output.contains(NEW) && !output.contains(OTHER), "{output}");
@@ -310,14 +188,14 @@ fn a_wrong_value_leaves_everything_as_it_was() {
 #[test]
 fn an_operator_who_asks_for_a_reload_gets_what_came_of_it() {
     let mut hub = Hub::start(&settings(OLD, READER, "anonymous = true"), |_| ());
-    let reload = || ask(&hub.operators, "POST", "/reload");
+    let asked = || ask(&hub.operators, "POST", "/reload");
     let metric = || {
         let (_, text) = ask(&hub.operators, "GET", "/metrics");
         let line = text.lines().find(|line| line.starts_with("petasos_config_last_reload_successful "));
         line.map(ToOwned::to_owned).expect("a metric")
     };
-    hub.write("petasos.toml", &settings(NEW, READER, "anonymous = true\nhistory = 7\ncookie_name = \"a\""));
-    let (status, body) = reload();
+    hub.write(SETTINGS_FILE, &settings(NEW, READER, "anonymous = true\nhistory = 7\ncookie_name = \"a\""));
+    let (status, body) = asked();
     let report: serde_json::Value = serde_json::from_str(&body).expect("JSON");
     let expected = serde_json::json!({
         "changed": ["publisher_key", "cookie_name"],
@@ -325,13 +203,13 @@ fn an_operator_who_asks_for_a_reload_gets_what_came_of_it() {
         "warnings": [],
     });
     assert_eq!((status, report), (200, expected));
-    assert_eq!((hub.publish(OLD, "x"), hub.publish(NEW, "x")), (401, 200));
+    assert_eq!((publish(&hub, OLD, "x"), publish(&hub, NEW, "x")), (401, 200));
     assert!(metric().ends_with(" 1"), "{}", metric());
-    hub.write("petasos.toml", &settings(OLD, READER, "keep_alive = \"soon\""));
-    let (status, body) = reload();
+    hub.write(SETTINGS_FILE, &settings(OLD, READER, "keep_alive = \"soon\""));
+    let (status, body) = asked();
     assert!(status == 422 && body.contains("keep_alive: write seconds") && !body.contains(OLD), "{body}");
     assert!(metric().ends_with(" 0"), "{}", metric());
-    assert_eq!(hub.publish(NEW, "x"), 200);
+    assert_eq!(publish(&hub, NEW, "x"), 200);
     assert_eq!(ask(&hub.operators, "GET", "/reload").0, 405);
     // The times of a stop are those in force when it begins: the tests' own are flags, so they stay.
     hub.logged("not reloaded");
@@ -341,15 +219,15 @@ fn an_operator_who_asks_for_a_reload_gets_what_came_of_it() {
 #[test]
 fn a_setting_that_needs_a_restart_is_named_and_the_others_count() {
     let mut hub = Hub::start(&settings(OLD, READER, "anonymous = true"), |_| ());
-    let mut stream = hub.subscribe(None);
+    let mut stream = subscribe(&hub, None);
     let more = "anonymous = true\nhistory = 3\nsubscriptions = false\nlog = \"debug\"";
-    hub.write("petasos.toml", &settings(NEW, READER, more));
+    hub.write(SETTINGS_FILE, &settings(NEW, READER, more));
     hub.signal("HUP");
     let lines = [hub.logged("needs a restart"), hub.logged("needs a restart")].join("\n");
     assert!(lines.contains("setting=\"history\"") && lines.contains("setting=\"subscriptions\""), "{lines}");
     let line = hub.logged("settings reloaded");
     assert!(line.contains("changed=\"log, publisher_key\""), "{line}");
-    assert_eq!(hub.publish(NEW, "x"), 200);
+    assert_eq!(publish(&hub, NEW, "x"), 200);
     stream.receives("x");
     // They are named as long as they differ.
     hub.signal("HUP");
@@ -372,11 +250,11 @@ fn a_key_file_that_changes_is_read_again_and_a_wrong_one_is_said_once() {
         fs::write(directory.join("set.json"), set(first)).expect("written");
     });
     let (a, b) = ("A".repeat(32), "B".repeat(32));
-    let mut reader = hub.subscribe(Some(&a));
+    let mut reader = subscribe(&hub, Some(&a));
     hub.write("publisher", &format!("{NEW}\n"));
     let line = hub.logged("keys reloaded");
     assert!(line.contains("changed=\"publisher_key_file\""), "{line}");
-    assert_eq!((hub.publish(OLD, "x"), hub.publish(NEW, "first")), (401, 200));
+    assert_eq!((publish(&hub, OLD, "x"), publish(&hub, NEW, "first")), (401, 200));
     reader.receives("first");
     // A part of a set, and no file at all: the former keys stay.
     hub.write("set.json", &set(second)[..20]);
@@ -384,15 +262,15 @@ fn a_key_file_that_changes_is_read_again_and_a_wrong_one_is_said_once() {
     assert!(line.contains("WARN") && line.contains("subscriber_jwks"), "{line}");
     fs::remove_file(hub.path("publisher")).expect("removed");
     assert!(hub.logged("cannot be used").contains("publisher"));
-    assert_eq!(hub.publish(NEW, "second"), 200);
+    assert_eq!(publish(&hub, NEW, "second"), 200);
     reader.receives("second");
     hub.write("publisher", NEW);
     hub.logged("cannot be used");
     hub.write("set.json", &set(second));
     hub.logged("keys reloaded");
     reader.ends();
-    let mut reader = hub.subscribe(Some(&b));
-    assert_eq!(hub.publish(NEW, "third"), 200);
+    let mut reader = subscribe(&hub, Some(&b));
+    assert_eq!(publish(&hub, NEW, "third"), 200);
     reader.receives("third");
     let output = hub.output();
     assert_eq!(output.matches("cannot be used").count(), 3, "{output}");
@@ -429,14 +307,14 @@ fn the_metric_says_whether_all_that_was_read_last_is_in_force() {
     hub.logged("again as they were");
     holds(true);
     // A key file that is right does not mend a settings file.
-    assert!(hub.reload(&with("keep_alive = \"soon\"")).contains("not reloaded"));
+    assert!(reload(&mut hub, &with("keep_alive = \"soon\"")).contains("not reloaded"));
     holds(false);
     hub.write("publisher", NEW);
     hub.logged("keys reloaded");
     hub.write("publisher", OLD);
     hub.logged("keys reloaded");
     holds(false);
-    assert!(hub.reload(&with("")).contains("settings reloaded"));
+    assert!(reload(&mut hub, &with("")).contains("settings reloaded"));
     holds(true);
 }
 
@@ -463,7 +341,7 @@ fn a_hundred_rotations_under_load_cut_no_stream_and_refuse_no_publisher_of_a_goo
     let mut hub = Hub::start(files, |directory| {
         fs::write(directory.join("set.json"), two_keys(0)).expect("written");
     });
-    let mut anonymous = hub.subscribe(None);
+    let mut anonymous = subscribe(&hub, None);
     // The key that is in the set before and after the next rotation.
     let good = AtomicUsize::new(1);
     let is_over = AtomicBool::new(false);
@@ -496,7 +374,7 @@ fn a_hundred_rotations_under_load_cut_no_stream_and_refuse_no_publisher_of_a_goo
             })
             .collect();
         for number in 1..=ROTATIONS {
-            let mut streams = [(); 3].map(|()| hub.subscribe(Some(&key_of(number))));
+            let mut streams = [(); 3].map(|()| subscribe(&hub, Some(&key_of(number))));
             hub.write("set.json", &two_keys(number));
             hub.signal("HUP");
             hub.logged("settings reloaded");
@@ -509,11 +387,11 @@ fn a_hundred_rotations_under_load_cut_no_stream_and_refuse_no_publisher_of_a_goo
                 }
             }
             let marker = format!("after-rotation-{number}");
-            assert_eq!(hub.publish(&key_of(number), &marker), 200);
+            assert_eq!(publish(&hub, &key_of(number), &marker), 200);
             for stream in &mut streams {
                 stream.receives(&marker);
             }
-            assert_eq!(hub.publish(&key_of(number - 1), "x"), 401);
+            assert_eq!(publish(&hub, &key_of(number - 1), "x"), 401);
             assert_eq!(Stream::open(&hub.address, Some(&key_of(number - 1))).err(), Some(401));
             anonymous.receives(&marker);
         }

@@ -1,31 +1,23 @@
 //! A hub that speaks TLS with certificates from files, as a black box: its clients, its start, its reload, and the commands.
 
+mod hub;
+
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
-    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
-    sync::{Arc, mpsc},
-    thread,
-    time::{Duration, Instant},
+    process::{Command, Output},
+    sync::Arc,
 };
 
+use hub::{HUB, Hub, PATIENCE, SETTINGS_FILE, command, write};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned,
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, ServerName},
 };
-
-/// How long a test waits for what happens in milliseconds.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Lines of the log that wait for the test.
-const LINES_MAX: usize = 1_024;
-
-const HUB: &str = "/.well-known/mercure";
 
 /// A certificate that nobody has signed, and its key.
 struct Own {
@@ -42,20 +34,6 @@ impl Own {
     }
 }
 
-/// Writes a file in one step, as a tool that deploys does it.
-fn write(directory: &Path, name: &str, text: &str) {
-    let new = directory.join(format!("{name}.new"));
-    fs::write(&new, text).expect("written");
-    fs::set_permissions(&new, fs::Permissions::from_mode(0o600)).expect("set");
-    fs::rename(new, directory.join(name)).expect("renamed");
-}
-
-fn command(directory: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_petasos"));
-    command.args(arguments).current_dir(directory).env_clear().env("NO_COLOR", "1").stdin(Stdio::null());
-    command
-}
-
 /// The exit code of a command, and all that it prints.
 fn run(directory: &Path, arguments: &[&str]) -> (Option<i32>, String) {
     let Output { status, stdout, stderr } = command(directory, arguments).output().expect("the binary runs");
@@ -63,84 +41,23 @@ fn run(directory: &Path, arguments: &[&str]) -> (Option<i32>, String) {
     (status.code(), text)
 }
 
-/// A hub with a file of settings, which is killed on drop.
-struct Hub {
-    child: Child,
-    address: String,
-    log: mpsc::Receiver<String>,
-    directory: tempfile::TempDir,
-}
-
-impl Drop for Hub {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 const SETTINGS: &str = "anonymous = true\npublisher_key = \"a key of this test, of at least 32 bytes\"\n";
 const OF_TLS: &str = "tls_cert = [\"a.crt\", \"b.crt\"]\ntls_key = [\"a.key\", \"b.key\"]\n";
 
-impl Hub {
-    /// With these certificates in files, and more settings.
-    fn start(certificates: &[(&str, &Own)], more: &str) -> Self {
-        let directory = tempfile::tempdir().expect("a directory");
+/// A hub with these certificates in files, and more settings.
+fn start(certificates: &[(&str, &Own)], more: &str) -> Hub {
+    Hub::start(&format!("{SETTINGS}{OF_TLS}{more}"), |directory| {
         for (name, own) in certificates {
-            write(directory.path(), &format!("{name}.crt"), &own.chain);
-            write(directory.path(), &format!("{name}.key"), &own.key);
+            write(directory, &format!("{name}.crt"), &own.chain);
+            write(directory, &format!("{name}.key"), &own.key);
         }
-        write(directory.path(), "petasos.toml", &format!("{SETTINGS}{OF_TLS}{more}"));
-        let arguments = [
-            "--listen",
-            "127.0.0.1:0",
-            "--admin-listen",
-            "off",
-            "--drain-delay",
-            "0",
-            "--config",
-            "petasos.toml",
-        ];
-        let mut child = command(directory.path(), &arguments)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary starts");
-        let (tell, log) = mpsc::sync_channel(LINES_MAX);
-        let error = BufReader::new(child.stderr.take().expect("piped"));
-        thread::spawn(move || error.lines().map_while(Result::ok).try_for_each(|line| tell.send(line)));
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
-        let url = line.trim().strip_prefix("Serving on https://").unwrap_or_else(|| panic!("{line:?}"));
-        let address = url.strip_suffix(HUB).expect("the hub's path").to_owned();
-        Self { child, address, log, directory }
-    }
+    })
+}
 
-    fn write(&self, name: &str, text: &str) {
-        write(self.directory.path(), name, text);
-    }
-
-    fn reload(&self) {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-s", "HUP", &id]).status().expect("kill").success());
-    }
-
-    /// The next line of the log with that text.
-    fn logged(&self, text: &str) -> String {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let rest = deadline.saturating_duration_since(Instant::now());
-            let line = self.log.recv_timeout(rest).unwrap_or_else(|_| panic!("{text:?} is not logged"));
-            if line.contains(text) {
-                return line;
-            }
-        }
-    }
-
-    /// Whether a client that trusts this certificate alone, and asks for that name, gets an answer.
-    fn answers(&self, trusted: &Own, name: &str) -> bool {
-        let mut client = Client::connect(&self.address, trusted, name);
-        client.ask("GET /healthz HTTP/1.1").is_ok_and(|head| head.starts_with("HTTP/1.1 200 "))
-    }
+/// Whether a client that trusts this certificate alone, and asks for that name, gets an answer.
+fn answers(hub: &Hub, trusted: &Own, name: &str) -> bool {
+    let mut client = Client::connect(&hub.address, trusted, name);
+    client.ask("GET /healthz HTTP/1.1").is_ok_and(|head| head.starts_with("HTTP/1.1 200 "))
 }
 
 /// A client that trusts one certificate.
@@ -194,9 +111,9 @@ impl Client {
 #[test]
 fn each_name_gets_its_certificate_and_another_name_the_first() {
     let (a, b) = (Own::new("a.example"), Own::new("b.example"));
-    let hub = Hub::start(&[("a", &a), ("b", &b)], "");
-    assert!(hub.answers(&a, "a.example") && hub.answers(&b, "b.example"));
-    assert!(!hub.answers(&b, "a.example") && !hub.answers(&b, "c.example"));
+    let hub = start(&[("a", &a), ("b", &b)], "");
+    assert!(answers(&hub, &a, "a.example") && answers(&hub, &b, "b.example"));
+    assert!(!answers(&hub, &b, "a.example") && !answers(&hub, &b, "c.example"));
     #[expect(clippy::disallowed_methods, reason = "a test without a runtime")]
     let mut plain = TcpStream::connect(&hub.address).expect("connect");
     plain.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").expect("sent");
@@ -208,8 +125,7 @@ fn each_name_gets_its_certificate_and_another_name_the_first() {
 #[test]
 fn a_renewed_certificate_counts_at_once_a_wrong_one_changes_nothing_and_streams_stay() {
     let (old, new, b) = (Own::new("a.example"), Own::new("a.example"), Own::new("b.example"));
-    let hub =
-        Hub::start(&[("a", &old), ("b", &b)], "key_files_interval = \"20ms\"\nkeep_alive = \"100ms\"\n");
+    let mut hub = start(&[("a", &old), ("b", &b)], "key_files_interval = \"20ms\"\nkeep_alive = \"100ms\"\n");
     let mut stream = Client::subscribe(&hub, &old, "a.example");
     // A tool that renews writes two files.
     hub.write("a.crt", &new.chain);
@@ -219,58 +135,54 @@ fn a_renewed_certificate_counts_at_once_a_wrong_one_changes_nothing_and_streams_
         line.contains("petasos.toml: tls_key: a.key does not fit a.crt: ") && line.contains("give the key"),
         "{line}"
     );
-    assert!(hub.answers(&old, "a.example") && !hub.answers(&new, "a.example"));
+    assert!(answers(&hub, &old, "a.example") && !answers(&hub, &new, "a.example"));
     hub.write("a.key", &new.key);
     let line = hub.logged("keys reloaded");
     assert!(line.contains("changed=\"tls_cert, tls_key\""), "{line}");
     assert!(
-        hub.answers(&new, "a.example") && !hub.answers(&old, "a.example") && hub.answers(&b, "b.example")
+        answers(&hub, &new, "a.example")
+            && !answers(&hub, &old, "a.example")
+            && answers(&hub, &b, "b.example")
     );
     stream.lives();
-    fs::remove_file(hub.directory.path().join("b.crt")).expect("removed");
+    fs::remove_file(hub.directory().join("b.crt")).expect("removed");
     assert!(hub.logged("cannot be used").contains("tls_cert: b.crt cannot be read: No such file"));
-    assert!(hub.answers(&b, "b.example"));
+    assert!(answers(&hub, &b, "b.example"));
     stream.lives();
 }
 
 #[test]
 fn a_reload_takes_all_or_nothing_and_whether_there_is_tls_needs_a_restart() {
     let (a, b, c) = (Own::new("a.example"), Own::new("b.example"), Own::new("c.example"));
-    let hub = Hub::start(&[("a", &a), ("b", &b)], "key_files_interval = 0\nkeep_alive = \"100ms\"\n");
+    let mut hub = start(&[("a", &a), ("b", &b)], "key_files_interval = 0\nkeep_alive = \"100ms\"\n");
     let mut stream = Client::subscribe(&hub, &a, "a.example");
     // Another setting is wrong.
     hub.write("c.crt", &c.chain);
     hub.write("c.key", &c.key);
     let of_c = "tls_cert = [\"c.crt\"]\ntls_key = [\"c.key\"]\n";
-    hub.write("petasos.toml", &format!("{SETTINGS}{of_c}max_topics = 0\n"));
-    hub.reload();
-    assert!(hub.logged("not reloaded").contains("max_topics"));
+    assert!(hub.reload(&format!("{SETTINGS}{of_c}max_topics = 0\n"), "not reloaded").contains("max_topics"));
     // The key is missing.
-    hub.write("petasos.toml", &format!("{SETTINGS}tls_cert = [\"c.crt\"]\nmax_topics = 5\n"));
-    hub.reload();
-    let line = hub.logged("not reloaded");
+    let line = hub.reload(&format!("{SETTINGS}tls_cert = [\"c.crt\"]\nmax_topics = 5\n"), "not reloaded");
     assert!(line.contains("tls_cert: tls_key is not given"), "{line}");
-    assert!(hub.answers(&a, "a.example") && !hub.answers(&c, "c.example"));
-    hub.write("petasos.toml", &format!("{SETTINGS}{of_c}max_topics = 5\n"));
-    hub.reload();
-    let line = hub.logged("settings reloaded");
+    assert!(answers(&hub, &a, "a.example") && !answers(&hub, &c, "c.example"));
+    let line = hub.reload(&format!("{SETTINGS}{of_c}max_topics = 5\n"), "settings reloaded");
     assert!(line.contains("tls_cert, tls_key") && line.contains("max_topics"), "{line}");
-    assert!(hub.answers(&c, "c.example") && !hub.answers(&a, "a.example"));
-    hub.write("petasos.toml", &format!("{SETTINGS}max_topics = 6\n"));
-    hub.reload();
+    assert!(answers(&hub, &c, "c.example") && !answers(&hub, &a, "a.example"));
+    hub.write(SETTINGS_FILE, &format!("{SETTINGS}max_topics = 6\n"));
+    hub.signal("HUP");
     for setting in ["tls_cert", "tls_key"] {
         assert!(hub.logged("needs a restart").contains(&format!("setting=\"{setting}\"")));
     }
     assert!(hub.logged("settings reloaded").contains("changed=\"max_topics\""));
-    assert!(hub.answers(&c, "c.example"));
+    assert!(answers(&hub, &c, "c.example"));
     stream.lives();
 }
 
 #[test]
 fn a_hub_is_asked_for_its_health_over_tls_by_its_address() {
     let (a, b) = (Own::new("a.example"), Own::new("b.example"));
-    let hub = Hub::start(&[("a", &a), ("b", &b)], "");
-    let directory = hub.directory.path();
+    let hub = start(&[("a", &a), ("b", &b)], "");
+    let directory = hub.directory();
     let health = |arguments: &[&str]| run(directory, &[&["health"], arguments].concat());
     let well = (Some(0), "200: ok\n".to_owned());
     assert_eq!(health(&["--listen", &hub.address, "--config", "petasos.toml"]), well);
