@@ -66,7 +66,7 @@ pub use log::{
 };
 pub use settings::Settings;
 pub use stream::{
-    polled::session::Session,
+    polled::{outbox::Writer, session::Session},
     socket::{
         connection::Socket,
         framing::{Framing, Wire},

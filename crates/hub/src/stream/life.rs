@@ -3,7 +3,10 @@
 //! This is the one state machine of a stream. Its carriers add how bytes reach the peer, and how a live stream gets its
 //! frames; they decide neither order nor time.
 
-use std::task::{Context, Poll, ready};
+use std::{
+    task::{Context, Poll, ready},
+    time::Instant,
+};
 
 use petasos_protocol::sse::Frame;
 
@@ -28,11 +31,12 @@ pub(crate) struct Life {
     /// The shard has ended: what the log still holds is the last.
     is_last: bool,
     /// What a drained stream says last.
-    farewell: Option<Frame>,
+    farewell: Option<Box<Frame>>,
 }
 
 enum State {
-    History(History),
+    /// Boxed: most streams are live most of the time, and there may be many.
+    History(Box<History>),
     /// It has caught up. Its carrier attaches it to its shard, and says when it lags.
     Live,
     Ended(Closed),
@@ -55,7 +59,7 @@ impl Life {
     pub(crate) fn new(subscriber: Subscriber, history: History) -> Self {
         Self {
             subscriber,
-            state: State::History(history),
+            state: State::History(Box::new(history)),
             clock: None,
             has_passed: false,
             is_last: false,
@@ -116,7 +120,7 @@ impl Life {
     /// A live stream lags: it reads the log on after the position.
     pub(crate) fn read_on(&mut self, after: Position) {
         if self.ended().is_none() {
-            self.state = State::History(History::after(&self.subscriber.node, after));
+            self.state = State::History(Box::new(History::after(&self.subscriber.node, after)));
             self.has_passed = false;
         }
     }
@@ -131,7 +135,7 @@ impl Life {
     pub(crate) fn end(&mut self, reason: Closed) {
         if self.ended().is_none() {
             if reason == Closed::Drained {
-                self.farewell = self.subscriber.node.farewell();
+                self.farewell = self.subscriber.node.farewell().map(Box::new);
             }
             self.subscriber.ends(reason);
             self.state = State::Ended(reason);
@@ -140,7 +144,7 @@ impl Life {
 
     /// What the carrier of a stream that has ended sends after everything else. Comes once.
     pub(crate) fn take_farewell(&mut self) -> Option<Frame> {
-        self.farewell.take()
+        self.farewell.take().map(|farewell| *farewell)
     }
 
     /// Where a stream that reads its history is, if it says so and knows it: it has sent everything up to there.
@@ -154,9 +158,14 @@ impl Life {
         self.clock().sent();
     }
 
+    /// As [`sent`](Self::sent), at that time.
+    pub(crate) fn sent_at(&mut self, time: Instant) {
+        self.clock().sent_at(time);
+    }
+
     /// Ends the stream if its lifetime is over. It gets nothing more then, even if something is ready.
     pub(crate) fn end_if_over(&mut self) {
-        if self.clock().is_over() {
+        if self.subscriber.pulse().is_over() {
             self.end(Closed::Lifetime);
         }
     }
@@ -185,7 +194,8 @@ impl Life {
                 }
             }
         }
-        match ready!(self.clock().poll(cx)) {
+        let pulse = self.subscriber.pulse();
+        match ready!(self.clock().poll(pulse, cx)) {
             Beat::Over => {
                 self.end(Closed::Lifetime);
                 Poll::Ready(Step::Ended(Closed::Lifetime))

@@ -29,6 +29,11 @@ pub(crate) enum Beat {
 }
 
 impl Pulse {
+    /// Whether the lifetime of the stream is over.
+    pub(crate) fn is_over(self) -> bool {
+        self.close_at.is_some_and(|close_at| now() >= close_at)
+    }
+
     /// When something is due for a stream that begins. Streams that begin together, as after a restart, are due at
     /// different times between half a keep-alive interval and a whole one.
     pub(crate) fn first_due(self, began: Instant) -> Option<Instant> {
@@ -58,7 +63,6 @@ impl Pulse {
 
 /// A pulse with a timer, for a stream that is polled. The timer moves when it fires, and not for each frame.
 pub(crate) struct Clock {
-    pulse: Pulse,
     silent_since: Instant,
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -68,7 +72,7 @@ impl Clock {
     pub(crate) fn start(pulse: Pulse) -> Self {
         let now = now();
         let timer = pulse.first_due(now).map(|due| Box::pin(sleep_until(due.into())));
-        Self { pulse, silent_since: now, timer }
+        Self { silent_since: now, timer }
     }
 
     /// Something was sent.
@@ -76,21 +80,22 @@ impl Clock {
         self.silent_since = now();
     }
 
-    pub(crate) fn is_over(&self) -> bool {
-        self.pulse.close_at.is_some_and(|close_at| now() >= close_at)
+    /// Something was sent at that time.
+    pub(crate) fn sent_at(&mut self, time: Instant) {
+        self.silent_since = self.silent_since.max(time);
     }
 
     /// Ready when something is due, never with [`Beat::None`].
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Beat> {
+    pub(crate) fn poll(&mut self, pulse: Pulse, cx: &mut Context<'_>) -> Poll<Beat> {
         let Some(timer) = &mut self.timer else { return Poll::Pending };
         loop {
             ready!(timer.as_mut().poll(cx));
             let now = now();
-            let beat = self.pulse.beat(self.silent_since, now);
+            let beat = pulse.beat(self.silent_since, now);
             if beat == Beat::Comment {
                 self.silent_since = now;
             }
-            if let Some(due) = self.pulse.next_due(self.silent_since) {
+            if let Some(due) = pulse.next_due(self.silent_since) {
                 timer.as_mut().reset(due.into());
             }
             if beat != Beat::None {
@@ -146,14 +151,14 @@ mod tests {
         let mut clock = Clock::start(pulse);
         let began = now();
         for _ in 0..3 {
-            let beat = std::future::poll_fn(|cx| clock.poll(cx)).await;
+            let beat = std::future::poll_fn(|cx| clock.poll(pulse, cx)).await;
             assert_eq!(beat, Beat::Comment);
         }
         assert!((25 * SECOND..=31 * SECOND).contains(&(now() - began)));
         for _ in 0..10 {
             tokio::time::advance(4 * SECOND).await;
             clock.sent();
-            let beat = std::future::poll_fn(|cx| Poll::Ready(clock.poll(cx))).await;
+            let beat = std::future::poll_fn(|cx| Poll::Ready(clock.poll(pulse, cx))).await;
             assert!(beat.is_pending());
         }
     }

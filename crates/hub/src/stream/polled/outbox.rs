@@ -6,6 +6,7 @@ use std::{
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -40,6 +41,22 @@ struct Queue {
     key: Option<MemberKey>,
     /// Whether the reader is gone.
     is_abandoned: bool,
+    /// Sends frames before they wait.
+    through: Option<Box<Through>>,
+}
+
+/// See [`Session::write_through`](super::session::Session::write_through).
+struct Through {
+    writer: Box<dyn Writer>,
+    /// When it took something last, unless the reader knows.
+    written_at: Option<Instant>,
+}
+
+/// Sends frames of a live stream on the thread of its shard, so that its reader is not woken for them.
+pub trait Writer: Send {
+    /// Takes whole frames from the front, and returns how many bytes that are. It must not wait for anything. What it leaves
+    /// goes to the reader of the stream.
+    fn write(&mut self, frames: &mut VecDeque<Bytes>) -> usize;
 }
 
 /// Why nothing follows.
@@ -80,8 +97,24 @@ impl Outbox {
             queue.frames.push_back(frame);
         }
         let is_open = queue.end.is_none();
-        wake(queue);
+        if is_open {
+            queue.write_through();
+        }
+        if !queue.frames.is_empty() || !is_open {
+            wake(queue);
+        }
         is_open
+    }
+
+    /// From now on frames go through a writer first, if they do not already.
+    pub(crate) fn write_through(&self, writer: impl FnOnce() -> Box<dyn Writer>) {
+        let mut queue = self.lock();
+        queue.through.get_or_insert_with(|| Box::new(Through { writer: writer(), written_at: None }));
+    }
+
+    /// When frames went through a writer last, once.
+    pub(crate) fn take_written_at(&self) -> Option<Instant> {
+        self.lock().through.as_mut()?.written_at.take()
     }
 
     /// Ends the queue after the frames that are in it, unless it has an end already.
@@ -124,12 +157,24 @@ impl Outbox {
     pub(crate) fn abandon(&self) -> Option<MemberKey> {
         let mut queue = self.lock();
         queue.is_abandoned = true;
+        queue.through = None;
         queue.key
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
         // Nothing under the lock panics half-way through a change.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Queue {
+    fn write_through(&mut self) {
+        let Self { frames, bytes, through: Some(through), .. } = self else { return };
+        let written = through.writer.write(frames);
+        *bytes -= written;
+        if written > 0 {
+            through.written_at = Some(Instant::now());
+        }
     }
 }
 
@@ -258,6 +303,33 @@ mod tests {
             assert_eq!(next(&outbox), Poll::Ready(Next::Frame(frame.clone())));
         }
         assert_eq!(next(&outbox), Poll::Ready(Next::End(End::Behind(at(300)))));
+    }
+
+    /// Takes so many frames.
+    struct Taker(usize);
+
+    impl Writer for Taker {
+        fn write(&mut self, frames: &mut VecDeque<Bytes>) -> usize {
+            let count = self.0.min(frames.len());
+            self.0 -= count;
+            frames.drain(..count).map(|frame| frame.len()).sum()
+        }
+    }
+
+    #[test]
+    fn what_a_writer_leaves_goes_to_the_reader_and_nothing_else_wakes_it() {
+        let outbox = Outbox::default();
+        outbox.write_through(|| Box::new(Taker(2)));
+        assert_eq!(outbox.take_written_at(), None);
+        assert!(next(&outbox).is_pending());
+        assert!(outbox.push([(at(0), Bytes::from("a"))]));
+        assert!(outbox.lock().waker.is_some(), "it is not woken");
+        assert!(outbox.take_written_at().is_some() && outbox.take_written_at().is_none());
+        assert!(outbox.push([(at(1), Bytes::from("bc")), (at(2), Bytes::from("d"))]));
+        assert!(outbox.lock().waker.is_none() && outbox.lock().bytes == 1);
+        assert_eq!(next(&outbox), Poll::Ready(Next::Frame(Bytes::from("d"))));
+        outbox.abandon();
+        assert!(outbox.lock().through.is_none(), "what it holds is free");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use petasos_protocol::{
 };
 use tokio::time::Instant;
 
-use super::outbox::{End, Next, Outbox, Polled};
+use super::outbox::{End, Next, Outbox, Polled, Writer};
 use crate::{
     Admission, Closed,
     fanout::shard::Shard,
@@ -56,13 +56,16 @@ enum Feed {
     /// It is not live.
     None,
     /// Its shard's inbox is full.
-    Attaching {
-        attached: Pin<Box<dyn Future<Output = Result<(), Carrier>> + Send>>,
-        after: Position,
-        reader: Reader,
-    },
+    Attaching(Box<Attaching>),
     /// From the position on, its shard fills the queue.
     Live { reader: Reader, after: Position },
+}
+
+/// A stream on its way into its shard.
+struct Attaching {
+    attached: Pin<Box<dyn Future<Output = Result<(), Carrier>> + Send>>,
+    after: Position,
+    reader: Reader,
 }
 
 /// The reader's side of an outbox. Dropping it leaves the shard.
@@ -139,12 +142,25 @@ impl Session {
         carried::begin(wire, &opening.frame(&cursor), life, shard).await;
     }
 
+    /// Lets a writer send frames before the stream is polled for them, while the stream is live and is not behind. Called when
+    /// everything is sent that the stream has given; a stream that is live for a second time needs it again.
+    pub fn write_through(&self, writer: impl FnOnce() -> Box<dyn Writer>) {
+        if let Feed::Live { reader, .. } = &self.feed {
+            reader.outbox.write_through(writer);
+        }
+    }
+
     /// The next bytes to send, whole events or comments; `None` at the end, for ever.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         if let Some(opening) = self.opening.take() {
             return Poll::Ready(Some(opening.frame(&self.cursor).event()));
         }
         self.life.end_if_over();
+        if let Feed::Live { reader, .. } = &self.feed
+            && let Some(written_at) = reader.outbox.take_written_at()
+        {
+            self.life.sent_at(written_at);
+        }
         loop {
             if self.life.ended().is_none()
                 && let Poll::Ready(frame) = self.poll_feed(cx)
@@ -186,10 +202,12 @@ impl Session {
         loop {
             match &mut self.feed {
                 Feed::None => return Poll::Pending,
-                Feed::Attaching { attached, after, .. } => {
-                    let (result, after) = (ready!(attached.as_mut().poll(cx)), *after);
+                Feed::Attaching(attaching) => {
+                    let (result, after) = (ready!(attaching.attached.as_mut().poll(cx)), attaching.after);
                     self.feed = match (std::mem::replace(&mut self.feed, Feed::None), result) {
-                        (Feed::Attaching { reader, after, .. }, Ok(())) => Feed::Live { reader, after },
+                        (Feed::Attaching(attaching), Ok(())) => {
+                            Feed::Live { reader: attaching.reader, after }
+                        }
                         _ => {
                             self.life.finish(after);
                             Feed::None
@@ -242,7 +260,8 @@ impl Session {
         let polled = Polled::new(Arc::clone(interest), *admission, whereabouts, Arc::clone(&outbox));
         let shard = self.shard.clone();
         let attached = Box::pin(async move { shard.attach(Carrier::Polled(polled), after).await });
-        self.feed = Feed::Attaching { attached, after, reader: Reader { outbox, shard: self.shard.clone() } };
+        let reader = Reader { outbox, shard: self.shard.clone() };
+        self.feed = Feed::Attaching(Box::new(Attaching { attached, after, reader }));
     }
 }
 
