@@ -22,9 +22,9 @@ pub const FILTER_VARIABLE: &str = "PETASOS_LOG";
 pub fn init(default: &str) -> bool {
     log_panics();
     let variable = std::env::var_os(FILTER_VARIABLE);
-    let asked = variable.as_ref().and_then(|text| filter(text.to_str()?));
+    let asked = variable.as_ref().and_then(|text| EnvFilter::try_new(text.to_str()?).ok());
     let understood = asked.is_some() || variable.is_none();
-    let filter = asked.or_else(|| filter(default)).unwrap_or_default();
+    let filter = asked.or_else(|| EnvFilter::try_new(default).ok()).unwrap_or_default();
     let builder = fmt()
         .with_env_filter(filter)
         .with_writer(Log)
@@ -40,12 +40,6 @@ pub fn init(default: &str) -> bool {
         let _ = RELOAD.set(Box::new(move |filter| handle.reload(filter).is_ok()));
     }
     is_first && understood
-}
-
-/// A filter, and before it one that may be replaced by it: the library of HTTP/2 warns of what its peers do, who could fill the
-/// log. `None`: it is malformed.
-fn filter(text: &str) -> Option<EnvFilter> {
-    EnvFilter::try_new(format!("h2=error,{text}")).ok()
 }
 
 /// Replaces the filter of the log that this process writes.
@@ -68,7 +62,7 @@ pub fn check_filter(filter: &str) -> Result<(), String> {
 /// Logs what the filter asks for from now on. No effect if the filter is malformed, or [`init`] did not start the log of this
 /// process.
 pub fn set_filter(filter: &str) {
-    if let (Some(reload), Some(filter)) = (RELOAD.get(), self::filter(filter)) {
+    if let (Some(reload), Ok(filter)) = (RELOAD.get(), EnvFilter::try_new(filter)) {
         reload(filter);
     }
 }

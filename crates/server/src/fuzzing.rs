@@ -2,7 +2,7 @@
 //!
 //! Compiled by `cargo fuzz` and by this crate's tests only, which give the functions the committed corpus.
 
-use std::{net::IpAddr, time::Instant};
+use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use petasos_protocol::{
@@ -13,7 +13,7 @@ use url::Url;
 
 use crate::{
     Origins, Proxies, Settings,
-    connection::{first, http2::heads::Heads, passing},
+    connection::{first, http2, passing},
     http::credentials::Presented,
     tls::{challenge, fields},
 };
@@ -46,28 +46,12 @@ pub fn hello(input: &[u8]) {
     assert!(!name.is_empty() && !name.bytes().any(|byte| byte.is_ascii_uppercase()), "{name:?}");
 }
 
-/// What a client of HTTP/2 has begun and not ended, by a second reading that has all bytes at once; in pieces it is the same. The
-/// preface comes before the input. Content that is not whole is nothing begun.
+/// Frames come to the same in pieces as at once, whatever they are. The preface and the settings come before the input.
 pub fn frames(input: &[u8]) {
-    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-    let (mut rest, mut is_open, mut count) = (input, false, 0);
-    let is_partial = loop {
-        let [high, middle, low, kind, flags, _, _, _, _, payload @ ..] = rest else { break !rest.is_empty() };
-        if matches!(*kind, 1 | 9) {
-            is_open = flags & 4 == 0;
-        }
-        let length = u32::from_be_bytes([0, *high, *middle, *low]) as usize;
-        let Some(next) = payload.get(length..) else { break *kind != 0 };
-        (rest, count) = (next, count + 1);
-    };
-    let now = Instant::now();
-    for pieces in [1, 7, usize::MAX] {
-        let mut heads = Heads::new(now);
-        heads.take(PREFACE, now);
-        for piece in input.chunks(pieces) {
-            heads.take(piece, now);
-        }
-        assert_eq!(heads.since().is_some(), is_partial || is_open || count == 0);
+    let all = http2::fuzzed(&[input]);
+    for pieces in [1, 7] {
+        let pieces: Vec<_> = input.chunks(pieces).collect();
+        assert_eq!(http2::fuzzed(&pieces), all);
     }
 }
 

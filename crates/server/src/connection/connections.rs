@@ -3,7 +3,7 @@
 //! hyper reads requests and writes answers ([`hyper`](super::hyper)), and is there only while it has something to do: a
 //! connection that waits for its next request is a socket and a timer. A stream on a TCP socket leaves hyper as soon as its
 //! request has been answered, and the hub writes to the socket by itself from then on ([`Handover`]). A connection that
-//! begins with what subscribers send never gets to hyper ([`first`]). One that speaks HTTP/2 is another library's to its end
+//! begins with what subscribers send never gets to hyper ([`first`]). One that speaks HTTP/2 has a task of its own to its end
 //! ([`http2`](super::http2)).
 //!
 //! A peer that shuts down its sending side still gets its answers; only a stream ends with that. A connection whose
@@ -35,7 +35,7 @@ use crate::{
     connection::{
         first,
         handover::Handover,
-        http2::{self, Begin, Http2, Preface},
+        http2::{Begin, Http2, Preface},
         hyper::{self as exchange, Exchange, Exchanged},
         linger::linger,
         passing,
@@ -52,8 +52,6 @@ pub struct Connections {
     service: Arc<Service>,
     /// How hyper serves, once for all exchanges.
     http: Arc<http1::Builder>,
-    /// The same for HTTP/2.
-    http2: Arc<h2::server::Builder>,
     permits: Permits,
 }
 
@@ -63,7 +61,7 @@ impl Connections {
         let settings = service.settings();
         let permits = Permits::new(settings.connections_max, settings.idle_max, settings.stalled_max);
         let http = Arc::new(exchange::builder(settings.head_timeout));
-        Self { service: Arc::new(service), http, http2: Arc::new(http2::builder()), permits }
+        Self { service: Arc::new(service), http, permits }
     }
 
     /// The service that answers their requests.
@@ -129,7 +127,7 @@ impl Connections {
     ) {
         let peer = Peer { address: peer, ..Peer::default() };
         let served = Served { io, peer, permit: Some(permit), direct: false, begin: self.begin_undecided() };
-        self.serve_requests(served, Bytes::new(), None).await;
+        self.serve_on(served, Bytes::new(), None).await;
     }
 
     /// Serves one connection of an application in this process, over a pair of sockets. If the last answer on it is a stream,
@@ -139,8 +137,8 @@ impl Connections {
     pub async fn serve_application(&self, pair: UnixStream, permit: ConnectionPermit) {
         let (peer, begin) = (Peer::default(), Begin::Http1);
         let served = Served { io: pair, peer, permit: Some(permit), direct: true, begin };
-        if let Some((pair, permit, stream)) = self.serve_requests(served, Bytes::new(), None).await {
-            passing::carry(stream, pair, permit, self.service.settings().write_timeout).await;
+        if let Some((pair, permit, stream)) = self.serve_on(served, Bytes::new(), None).await {
+            passing::carry(*stream, pair, permit, self.service.settings().write_timeout).await;
         }
     }
 
@@ -216,16 +214,17 @@ impl Connections {
             }
             read = first;
         }
-        let connections = self.clone();
+        // An error means that the system cannot watch the socket.
+        let io = TcpStream::from_std(socket).ok()?;
+        let begin = self.begin_undecided();
+        let served = Served { io, peer: peer.into(), permit: Some(permit), direct, begin };
+        let serving = Box::pin(self.serve_on(served, read, prepared));
         Some(Box::pin(async move {
-            // An error means that the system cannot watch the socket.
-            let Ok(io) = TcpStream::from_std(socket) else { return };
-            let begin = connections.begin_undecided();
-            let served = Served { io, peer: peer.into(), permit: Some(permit), direct, begin };
-            if let Some((io, permit, stream)) = connections.serve_requests(served, read, prepared).await
+            if let Some((io, permit, stream)) = serving.await
                 && let Ok(socket) = io.into_std()
             {
-                stream.carry(socket, None, permit).await;
+                // Boxed: it seldom comes to that, and the others are smaller without it.
+                Box::pin(stream.carry(socket, None, permit)).await;
             }
         }))
     }
@@ -264,21 +263,49 @@ impl Connections {
         };
         let peer = Peer { address: Some(peer), certificate };
         let served = Served { io, peer, permit: Some(permit), direct: settings.direct, begin };
-        if let Some((io, permit, stream)) = self.serve_requests(served, Bytes::new(), None).await
+        if let Some((io, permit, stream)) = self.serve_on(served, Bytes::new(), None).await
             && let Ok(socket) = io.into_socket()
         {
-            stream.carry(socket, None, permit).await;
+            Box::pin(stream.carry(socket, None, permit)).await;
         }
     }
 
-    /// Serves request after request. `read` holds the bytes that were read before; `prepared` the first answer, if it
-    /// is known already. `Some`: the last answer is a stream; with the connection to carry it.
-    async fn serve_requests<Io>(
+    /// Serves a connection, whatever it speaks. `read` holds the bytes that were read before; `prepared` the first answer,
+    /// if it is known already. `Some`: the last answer is a stream; with the connection to carry it.
+    fn serve_on<Io>(
         &self,
+        served: Served<Io>,
+        read: Bytes,
+        prepared: Option<Response<Body>>,
+    ) -> impl Future<Output = Option<(Io, ConnectionPermit, Box<Handover>)>> + Send + use<Io>
+    where
+        Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let connections = self.clone();
+        // Each in a box, which is gone when the next one begins. A future would keep the room of all of them, and of what they
+        // are given, for as long as a connection is open.
+        let requests = Box::pin(self.clone().serve_requests(served, read, prepared));
+        async move {
+            match requests.await? {
+                Onward::Stream(io, permit, stream) => return Some((io, permit, stream)),
+                Onward::Http2(io, read, peer, permit) => {
+                    let http2 = Http2 { service: &connections.service, permits: &connections.permits, peer };
+                    if let Some((io, Some(permit))) = Box::pin(http2.run(Box::new(io), read, permit)).await {
+                        Box::pin(connections.linger(io, permit)).await;
+                    }
+                }
+            }
+            None
+        }
+    }
+
+    /// Serves request after request of HTTP/1.1. `None`: the connection is over.
+    async fn serve_requests<Io>(
+        self,
         served: Served<Io>,
         mut read: Bytes,
         mut prepared: Option<Response<Body>>,
-    ) -> Option<(Io, ConnectionPermit, Handover)>
+    ) -> Option<Onward<Io>>
     where
         Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -297,8 +324,7 @@ impl Connections {
                     read = Box::pin(self.read_on(&mut io, read)).await?;
                 }
                 if begin == Begin::Http2 || Preface::from_bytes(&read) == Preface::Http2 {
-                    Box::pin(self.serve_http2(io, read, peer, permit?)).await;
-                    return None;
+                    return Some(Onward::Http2(io, read, peer, permit?));
                 }
             }
             if direct
@@ -307,7 +333,10 @@ impl Connections {
             {
                 let version = request.version();
                 match Box::pin(self.service.answer(request, peer.clone())).await {
-                    Answer::Stream(opening) => return Some((io, permit?, Handover::new(version, opening))),
+                    Answer::Stream(opening) => {
+                        let stream = Box::new(Handover::new(version, opening));
+                        return Some(Onward::Stream(io, permit?, stream));
+                    }
                     Answer::Whole(response) => prepared = Some(response),
                 }
             }
@@ -317,7 +346,7 @@ impl Connections {
             let exchanged = Box::pin(exchange.run(&self.http, io, read, prepared.take())).await;
             match exchanged {
                 Exchanged::Idle(idle) => (io, read) = (idle.io, without_breaks(idle.read)),
-                Exchanged::Stream(io, stream) => return Some((io, permit?, stream)),
+                Exchanged::Stream(io, stream) => return Some(Onward::Stream(io, permit?, Box::new(stream))),
                 Exchanged::Ended(ended) => {
                     if let (Some(ended), Some(permit)) = (ended, permit)
                         && ended.is_unread
@@ -328,17 +357,6 @@ impl Connections {
                 }
             }
             patience = self.service.settings().idle_timeout;
-        }
-    }
-
-    /// Serves a connection that speaks HTTP/2, to its end.
-    async fn serve_http2<Io>(&self, io: Io, read: Bytes, peer: Peer, permit: ConnectionPermit)
-    where
-        Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let http2 = Http2 { service: &self.service, permits: &self.permits, peer };
-        if let Some((io, Some(permit))) = Box::pin(http2.run(&self.http2, io, read, permit)).await {
-            self.linger(io, permit).await;
         }
     }
 
@@ -455,6 +473,14 @@ struct Served<Io> {
     direct: bool,
     /// What it speaks.
     begin: Begin,
+}
+
+/// What follows the requests of a connection.
+enum Onward<Io> {
+    /// A stream, which leaves hyper.
+    Stream(Io, ConnectionPermit, Box<Handover>),
+    /// It speaks HTTP/2, as the bytes say that have been read.
+    Http2(Io, Bytes, Peer, ConnectionPermit),
 }
 
 /// Bytes of the first read of a request. Most heads fit.

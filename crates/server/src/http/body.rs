@@ -7,7 +7,8 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use petasos_hub::{Session, TransportError};
+use petasos_hub::{Session, TransportError, Writer};
+use tokio::time::Instant;
 
 use crate::http::{admission::StreamPermit, listing::Pieces};
 
@@ -36,6 +37,21 @@ impl Body {
 
     pub(crate) fn is_stream(&self) -> bool {
         matches!(self.0, Content::Stream(_))
+    }
+
+    /// See [`Session::write_through`].
+    pub(crate) fn write_through(&self, writer: impl FnOnce() -> Box<dyn Writer>) {
+        if let Content::Stream(stream) = &self.0 {
+            stream.0.write_through(writer);
+        }
+    }
+
+    /// When a stream of events ends at the latest.
+    pub(crate) fn close_at(&self) -> Option<Instant> {
+        match &self.0 {
+            Content::Stream(stream) => stream.0.close_at(),
+            Content::Full(_) | Content::Pieces(_) => None,
+        }
     }
 
     /// The peer has taken nothing for the write time-out.

@@ -105,7 +105,7 @@ families! {
     DELIVERED_BYTES_TOTAL: Counter "petasos_delivered_bytes_total" []
         "Bytes of the events that were given to live streams";
 
-    STREAMS: Gauge "petasos_streams" ["dialect" = "`0.x`, `1.0`", "carrier" = "`socket` (the hub writes to the socket by itself), `polled` (the HTTP library does)"]
+    STREAMS: Gauge "petasos_streams" ["dialect" = "`0.x`, `1.0`", "carrier" = "`socket` (the hub writes to the socket by itself), `polled` (the HTTP library does, or the task of its connection over HTTP/2)"]
         "Streams that are open";
     STREAMS_OPENED_TOTAL: Counter "petasos_streams_opened_total" []
         "Streams that have begun";

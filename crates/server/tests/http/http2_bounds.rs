@@ -63,7 +63,7 @@ async fn as_many_requests_are_open_as_the_settings_say() {
 async fn a_head_may_have_64_kilobytes_in_http_2() {
     let server = serve(false, settings()).await;
     let mut raw = Raw::open(&server, &[]).await;
-    for (stream, bytes, status) in [(1, 60_000, 0x88), (3, 70_000, 0x48)] {
+    for (stream, bytes, status) in [(1, 60_000, &b"\x88"[..]), (3, 70_000, b"\x08\x03431")] {
         let block = request("GET", "/healthz", &[("x", &"x".repeat(bytes))]);
         let mut parts = block.chunks(16_000).peekable();
         let mut kind = HEADERS;
@@ -74,7 +74,8 @@ async fn a_head_may_have_64_kilobytes_in_http_2() {
             kind = CONTINUATION;
         }
         let answer = raw.next_of(&[HEADERS]).await.expect("an answer");
-        assert_eq!((answer.stream, answer.payload[0]), (stream, status), "{}", answer.payload.escape_ascii());
+        assert_eq!(answer.stream, stream);
+        assert!(answer.payload.starts_with(status), "{}", answer.payload.escape_ascii());
     }
 }
 

@@ -1,135 +1,128 @@
-//! The content of a request: read by its handler, and what the handler leaves of it.
+//! What comes of a request behind its head.
 
-use std::{
-    pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, ready},
-    time::Duration,
-};
+use std::task::Poll;
 
-use bytes::Bytes;
-use h2::RecvStream;
-use http::{HeaderMap, header};
-use http_body::{Frame, SizeHint};
-use tokio::time::{Sleep, sleep};
+use bytes::{Bytes, BytesMut};
 
-/// The content of one request, as its handler reads it. The peer may send as much again as has been read.
+use super::{frame::ErrorCode, window::ReceiveWindow};
+
+/// The content of one request.
 pub(super) struct Content {
-    stream: Option<RecvStream>,
-    /// Bytes that have not been read, if the peer has said how many there are.
-    left: Option<u64>,
-    handled: Handled,
+    window: ReceiveWindow,
+    is_ended: bool,
+    /// `None`: nobody reads it.
+    kept: Option<Box<Kept>>,
 }
 
-/// What its handler has done with a content.
-#[derive(Clone, Default)]
-pub(super) struct Handled(Arc<Mutex<State>>);
-
+/// Content that is to be read.
 #[derive(Default)]
-struct State {
+struct Kept {
+    bytes: BytesMut,
+    /// Bytes that have not come, if the peer has said how many there are.
+    to_come: Option<u64>,
     /// Somebody has begun to read it.
-    is_asked: bool,
-    /// It, once its handler has dropped it, and the bytes that must be expected.
-    rest: Option<(RecvStream, u64)>,
+    is_wanted: bool,
 }
-
-/// Content that nobody reads, discarded for a while: most of it is on its way already, and a peer that is told to stop may take
-/// that for a failure of its request.
-pub(super) struct Discard {
-    stream: RecvStream,
-    bytes: usize,
-    timer: Pin<Box<Sleep>>,
-}
-
-/// The most bytes that are discarded, and the longest time: small forms, on any network.
-const DISCARDED_BYTES_MAX: usize = 16 * 1024;
-const DISCARD_TIME_MAX: Duration = Duration::from_secs(1);
 
 impl Content {
-    pub(super) fn new(stream: RecvStream, headers: &HeaderMap) -> Self {
-        let length =
-            headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        let left = if stream.is_end_stream() { Some(0) } else { length };
-        Self { stream: Some(stream), left, handled: Handled::default() }
+    /// `has_more`: the request does not end with its head. `length`: as the peer says.
+    pub(super) fn new(window: ReceiveWindow, has_more: bool, length: Option<u64>) -> Self {
+        let kept = has_more.then(|| Box::new(Kept { to_come: length, ..Kept::default() }));
+        Self { window, is_ended: !has_more, kept }
     }
 
-    /// Tells later what has become of it.
-    pub(super) fn handled(&self) -> Handled {
-        self.handled.clone()
-    }
-}
-
-impl Handled {
-    /// Whether somebody has begun to read it.
-    pub(super) fn is_asked(&self) -> bool {
-        self.lock().is_asked
-    }
-
-    /// The rest of the content, if it is worth waiting for.
-    pub(super) fn rest(&self) -> Option<Discard> {
-        let (stream, left) = self.lock().rest.take()?;
-        let is_short = !stream.is_end_stream() && left <= DISCARDED_BYTES_MAX as u64;
-        is_short.then(|| Discard { stream, bytes: 0, timer: Box::pin(sleep(DISCARD_TIME_MAX)) })
-    }
-
-    /// Drops the rest of the content. The library keeps what comes of it no more.
-    pub(super) fn forget(&self) {
-        let rest = self.lock().rest.take();
-        drop(rest);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Discard {
-    /// Ready when nothing follows, or too much.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while let Poll::Ready(data) = self.stream.poll_data(cx) {
-            let Some(Ok(data)) = data else { return Poll::Ready(()) };
-            self.bytes += data.len();
-            if self.bytes > DISCARDED_BYTES_MAX {
-                return Poll::Ready(());
+    /// A frame has come, in whose bytes `data` is with padding around it. Returns how many bytes of it need no room any more.
+    ///
+    /// # Errors
+    /// If it is more than may come, or not what the peer has said.
+    pub(super) fn receive(&mut self, bytes: usize, data: &[u8], is_last: bool) -> Result<usize, ErrorCode> {
+        if self.is_ended {
+            return Err(ErrorCode::StreamClosed);
+        }
+        if !self.window.spend(bytes) {
+            return Err(ErrorCode::FlowControlError);
+        }
+        // No more is asked for.
+        let Some(kept) = &mut self.kept else { return Ok(bytes) };
+        if let Some(to_come) = &mut kept.to_come {
+            *to_come = to_come.checked_sub(data.len() as u64).ok_or(ErrorCode::ProtocolError)?;
+            if is_last && *to_come > 0 {
+                return Err(ErrorCode::ProtocolError);
             }
         }
-        self.timer.as_mut().poll(cx)
-    }
-}
-
-impl http_body::Body for Content {
-    type Data = Bytes;
-    type Error = h2::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
-        self.handled.lock().is_asked = true;
-        let Some(stream) = &mut self.stream else { return Poll::Ready(None) };
-        Poll::Ready(match ready!(stream.poll_data(cx)) {
-            Some(Ok(data)) => {
-                // An error would mean that the stream is over, which the next call says.
-                let _ = stream.flow_control().release_capacity(data.len());
-                self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
-                Some(Ok(Frame::data(data)))
-            }
-            other => other.map(|data| data.map(Frame::data)),
-        })
+        kept.bytes.extend_from_slice(data);
+        Ok(bytes - data.len())
     }
 
-    fn is_end_stream(&self) -> bool {
-        self.stream.as_ref().is_none_or(RecvStream::is_end_stream)
+    /// All of it has come.
+    ///
+    /// # Errors
+    /// If the peer has said that it is more.
+    pub(super) fn end(&mut self) -> Result<(), ErrorCode> {
+        if self.kept.as_ref().is_some_and(|kept| kept.to_come.is_some_and(|to_come| to_come > 0)) {
+            return Err(ErrorCode::ProtocolError);
+        }
+        self.is_ended = true;
+        Ok(())
     }
 
-    fn size_hint(&self) -> SizeHint {
-        self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
+    /// Whether all of it has come.
+    pub(super) fn is_ended(&self) -> bool {
+        self.is_ended
     }
-}
 
-impl Drop for Content {
-    fn drop(&mut self) {
-        let left = self.left.unwrap_or_default();
-        self.handled.lock().rest = self.stream.take().map(|stream| (stream, left));
+    /// Whether it is kept until somebody reads it.
+    pub(super) fn is_kept(&self) -> bool {
+        self.kept.is_some()
+    }
+
+    /// What has come and has not been read. `None`: that was all. Pending: more must come.
+    pub(super) fn read(&mut self) -> Poll<Option<Bytes>> {
+        let Some(kept) = &mut self.kept else { return Poll::Ready(None) };
+        kept.is_wanted = true;
+        match (kept.bytes.is_empty(), self.is_ended) {
+            // The reader takes the memory as well.
+            (false, _) => Poll::Ready(Some(std::mem::take(&mut kept.bytes).freeze())),
+            (true, true) => Poll::Ready(None),
+            (true, false) => Poll::Pending,
+        }
+    }
+
+    /// Bytes need no room any more. `Some`: what the peer may send for them and is to be told.
+    pub(super) fn give_back(&mut self, bytes: usize) -> Option<u32> {
+        self.window.read(bytes).filter(|_| !self.is_ended)
+    }
+
+    /// The peer knows of another size of the window.
+    pub(super) fn change_window(&mut self, bytes: i32) {
+        self.window.change(bytes);
+    }
+
+    /// Nobody will read it. What still comes is dropped. Returns how many bytes were kept.
+    pub(super) fn forget(&mut self) -> usize {
+        self.kept.take().map_or(0, |kept| kept.bytes.len())
+    }
+
+    /// Whether somebody has begun to read it.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.kept.as_ref().is_some_and(|kept| kept.is_wanted)
+    }
+
+    /// Whether all of it has been read.
+    pub(super) fn is_read(&self) -> bool {
+        self.is_ended && self.kept.as_ref().is_none_or(|kept| kept.bytes.is_empty())
+    }
+
+    /// How much is to be read, if that is known.
+    pub(super) fn length(&self) -> Option<u64> {
+        let Some(kept) = &self.kept else { return Some(0) };
+        let to_come = if self.is_ended { Some(0) } else { kept.to_come };
+        to_come.map(|to_come| to_come + kept.bytes.len() as u64)
+    }
+
+    /// How much will be read at least, while more of it must come.
+    pub(super) fn rest(&self) -> Option<u64> {
+        let kept = self.kept.as_ref().filter(|_| !self.is_ended)?;
+        Some(kept.to_come.unwrap_or(0) + kept.bytes.len() as u64)
     }
 }

@@ -7,16 +7,18 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use bytes::Bytes;
-use h2::{Reason, RecvStream, SendStream, server::SendResponse};
-use http::{HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use http_body::Body as _;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
-use super::content::{Content, Discard, Handled};
+use super::{
+    direct::Direct, endpoint::Waits, frame::ErrorCode, open_stream::OpenStream, request_body::RequestBody,
+    response::complete, shared::Shared,
+};
 use crate::http::{
     answer::{Answer, GRACE},
     body::Body,
@@ -26,62 +28,81 @@ use crate::http::{
 
 /// A request and its answer. Dropping it resets its stream.
 pub(super) struct Exchange {
-    service: Arc<Service>,
-    write_timeout: Duration,
     state: State,
+    stream: OpenStream,
+    service: Arc<Service>,
 }
 
 enum State {
     Answering(Answering),
     Sending(Sending),
     /// It is out, and what is left of the request comes.
-    Discarding(Discard),
+    Discarding(Discarding),
 }
 
 /// The service has the request.
 struct Answering {
-    respond: SendResponse<Bytes>,
-    /// Boxed, because it is far larger than everything that follows it.
     answer: Pin<Box<dyn Future<Output = Answer> + Send>>,
-    content: Handled,
     /// The peer waits with its content for a word of ours.
-    waits: bool,
+    awaits_continue: bool,
+    /// The request is HEAD.
     is_head: bool,
 }
 
 /// The body of the answer is on its way.
 struct Sending {
-    stream: SendStream<Bytes>,
     body: Body,
     /// What the body has given and the stream has no room for.
     chunk: Bytes,
-    /// When the token expires.
-    close_at: Option<Instant>,
-    content: Handled,
-    /// Fires when the stream has had no room for too long. Exists while it has none.
-    stalled: Option<Pin<Box<Sleep>>>,
+    /// Exists while the stream has no room.
+    stalled: Option<Box<Stalled>>,
+    #[expect(dead_code, reason = "held for its Drop")]
+    counted: Option<Counted>,
 }
 
+/// Content that nobody reads, discarded for a while: most of it is on its way already, and a peer that is told to stop may take
+/// that for a failure of its request.
+struct Discarding {
+    bytes: usize,
+    timer: Pin<Box<Sleep>>,
+}
+
+/// A stream that has something to send, and no room.
+struct Stalled {
+    /// Fires when that has lasted for too long.
+    timer: Pin<Box<Sleep>>,
+    /// For what it waited when the timer was set.
+    waits: Waits,
+}
+
+/// A stream of events, in the number of those that are open.
+struct Counted(Arc<Service>);
+
+/// The most content that is discarded, and the longest time: small forms, on any network.
+const DISCARDED_BYTES_MAX: usize = 16 * 1024;
+const DISCARD_TIME_MAX: Duration = Duration::from_secs(1);
+
 impl Exchange {
-    /// For a request that has come.
+    /// For a request that has come on a stream.
     pub(super) fn new(
         service: &Arc<Service>,
         peer: Peer,
-        write_timeout: Duration,
-        request: Request<RecvStream>,
-        respond: SendResponse<Bytes>,
+        shared: &Shared,
+        id: u32,
+        request: Request<()>,
     ) -> Self {
-        let (mut head, content) = request.into_parts();
-        set_host(&mut head);
-        let content = Content::new(content, &head.headers);
-        let waits = head.headers.get(header::EXPECT).is_some_and(is_continue) && !content.is_end_stream();
-        let handled = content.handled();
-        let is_head = head.method == Method::HEAD;
+        let content = RequestBody { shared: shared.clone(), id };
+        let expects = request.headers().get(header::EXPECT);
+        let awaits_continue = expects.is_some_and(is_continue) && !content.is_end_stream();
+        let is_head = *request.method() == Method::HEAD;
         let answering = Arc::clone(service);
-        let request = Request::from_parts(head, content);
+        let request = request.map(|()| content);
         let answer = Box::pin(async move { answering.answer(request, peer).await });
-        let state = State::Answering(Answering { respond, answer, content: handled, waits, is_head });
-        Self { service: Arc::clone(service), write_timeout, state }
+        Self {
+            state: State::Answering(Answering { answer, awaits_continue, is_head }),
+            stream: OpenStream { shared: shared.clone(), id },
+            service: Arc::clone(service),
+        }
     }
 }
 
@@ -89,175 +110,168 @@ impl Future for Exchange {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let this = &mut *self;
+        let Self { state, stream, service } = &mut *self;
+        if !stream.lock().watch(stream.id, cx.waker()) {
+            // The peer has taken its request back, or left.
+            return Poll::Ready(());
+        }
         loop {
-            let next = match &mut this.state {
-                State::Answering(answering) => ready!(answering.poll(cx)),
-                State::Sending(sending) => match sending.poll(this.write_timeout, cx) {
-                    Poll::Ready(rest) => rest.map(State::Discarding),
+            let next = match state {
+                State::Answering(answering) => ready!(answering.poll(stream, service, cx)),
+                State::Sending(sending) => match sending.poll(stream, service, cx) {
+                    Poll::Ready(sent) => sent.and_then(|()| State::discarding(stream)),
                     Poll::Pending => {
-                        // Nobody will read it, and this may last.
-                        sending.content.forget();
+                        sending.wait(stream);
                         return Poll::Pending;
                     }
                 },
-                State::Discarding(rest) => return rest.poll(cx),
+                State::Discarding(discarding) => return discarding.poll(stream, cx),
             };
             let Some(next) = next else { return Poll::Ready(()) };
-            this.count(&next);
-            this.state = next;
-        }
-    }
-}
-
-impl Exchange {
-    /// Counts a stream of events that begins.
-    fn count(&self, next: &State) {
-        if next.is_stream() {
-            self.service.requests().protocols.http2_stream_opened();
-        } else if self.state.is_stream() {
-            self.service.requests().protocols.http2_stream_closed();
-        }
-    }
-}
-
-impl Drop for Exchange {
-    fn drop(&mut self) {
-        if self.state.is_stream() {
-            self.service.requests().protocols.http2_stream_closed();
+            *state = next;
         }
     }
 }
 
 impl State {
-    fn is_stream(&self) -> bool {
-        matches!(self, Self::Sending(sending) if sending.body.is_stream())
+    /// What follows the answer. `None`: nothing.
+    fn discarding(stream: &OpenStream) -> Option<Self> {
+        let rest = stream.lock().content(stream.id)?.rest()?;
+        let is_short = rest <= DISCARDED_BYTES_MAX as u64;
+        is_short.then(|| Self::Discarding(Discarding { bytes: 0, timer: Box::pin(sleep(DISCARD_TIME_MAX)) }))
     }
 }
 
 impl Answering {
-    /// What follows. `None`: nothing, or the peer has left.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<State>> {
-        let answer = match self.answer.as_mut().poll(cx) {
-            Poll::Ready(answer) => answer,
-            Poll::Pending => {
-                if self.waits && self.content.is_asked() {
-                    self.waits = false;
-                    let mut response = Response::new(());
-                    *response.status_mut() = StatusCode::CONTINUE;
-                    // An error means that the peer has left.
-                    let _ = self.respond.send_informational(response);
-                }
-                return self.respond.poll_reset(cx).map(|_| None);
+    /// What follows. `None`: nothing.
+    fn poll(
+        &mut self,
+        stream: &OpenStream,
+        service: &Arc<Service>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<State>> {
+        let Poll::Ready(answer) = self.answer.as_mut().poll(cx) else {
+            let mut endpoint = stream.lock();
+            if self.awaits_continue && endpoint.content(stream.id).is_some_and(|content| content.is_wanted())
+            {
+                self.awaits_continue = false;
+                endpoint.answer(stream.id, StatusCode::CONTINUE, &HeaderMap::new(), false);
             }
-        };
-        let close_at = match &answer {
-            Answer::Stream(opening) => opening.session.close_at(),
-            Answer::Whole(_) => None,
+            return Poll::Pending;
         };
         let mut response = answer.into_response();
         complete(&mut response, self.is_head);
         let (head, body) = response.into_parts();
         let is_whole = self.is_head || body.is_end_stream();
-        // An error means that the peer has left.
-        let stream = self.respond.send_response(Response::from_parts(head, ()), is_whole).ok();
-        let content = self.content.clone();
-        Poll::Ready(stream.and_then(|stream| match is_whole {
-            true => content.rest().map(State::Discarding),
-            false => {
-                let chunk = Bytes::new();
-                Some(State::Sending(Sending { stream, body, chunk, close_at, content, stalled: None }))
-            }
-        }))
+        stream.lock().answer(stream.id, head.status, &head.headers, is_whole);
+        if is_whole {
+            return Poll::Ready(State::discarding(stream));
+        }
+        let counted = body.is_stream().then(|| Counted::new(service));
+        let sending = Sending { body, chunk: Bytes::new(), stalled: None, counted };
+        Poll::Ready(Some(State::Sending(sending)))
     }
 }
 
 impl Sending {
-    /// What is left of the request. `None`: nothing, or the answer is not whole.
-    fn poll(&mut self, write_timeout: Duration, cx: &mut Context<'_>) -> Poll<Option<Discard>> {
+    /// Ready when the answer is over; `None`: it is not whole.
+    fn poll(&mut self, stream: &OpenStream, service: &Service, cx: &mut Context<'_>) -> Poll<Option<()>> {
         loop {
+            let is_last = self.body.is_end_stream();
             while !self.chunk.is_empty() {
-                if self.stream.capacity() == 0 {
-                    // Only now: room that a stream holds and does not use is missing to the others of its connection.
-                    self.stream.reserve_capacity(self.chunk.len());
+                if !stream.lock().send(stream.id, &mut self.chunk, is_last) {
+                    return self.poll_stalled(stream, service, cx).map(|()| None);
                 }
-                let room = self.stream.capacity().min(self.chunk.len());
-                if room > 0 {
-                    self.stalled = None;
-                    if self.stream.send_data(self.chunk.split_to(room), false).is_err() {
-                        return Poll::Ready(None);
-                    }
-                    continue;
-                }
-                match self.stream.poll_capacity(cx) {
-                    Poll::Ready(Some(Ok(_))) => {}
-                    // The peer has reset the stream, or left.
-                    Poll::Ready(_) => return Poll::Ready(None),
-                    Poll::Pending => return self.poll_stalled(write_timeout, cx).map(|()| None),
+                self.stalled = None;
+                if is_last && self.chunk.is_empty() {
+                    return Poll::Ready(Some(()));
                 }
             }
             // An empty slice would keep its event.
             self.chunk = Bytes::new();
-            match Pin::new(&mut self.body).poll_frame(cx) {
-                Poll::Ready(Some(Ok(frame))) => self.chunk = frame.into_data().unwrap_or_default(),
-                Poll::Ready(Some(Err(_))) => {
-                    self.stream.send_reset(Reason::INTERNAL_ERROR);
+            match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                Some(Ok(frame)) => self.chunk = frame.into_data().unwrap_or_default(),
+                Some(Err(_)) => {
+                    stream.lock().reset(stream.id, ErrorCode::InternalError);
                     return Poll::Ready(None);
                 }
-                Poll::Ready(None) => {
-                    // An error means that the peer has left.
-                    let is_sent = self.stream.send_data(Bytes::new(), true).is_ok();
-                    return Poll::Ready(if is_sent { self.content.rest() } else { None });
+                None => {
+                    stream.lock().finish(stream.id);
+                    return Poll::Ready(Some(()));
                 }
-                Poll::Pending => return self.stream.poll_reset(cx).map(|_| None),
             }
         }
     }
 
-    /// Ready when the peer has taken nothing for too long.
-    fn poll_stalled(&mut self, write_timeout: Duration, cx: &mut Context<'_>) -> Poll<()> {
-        let close_at = self.close_at;
+    /// This may last.
+    fn wait(&self, stream: &OpenStream) {
+        let mut endpoint = stream.lock();
+        // Nobody will read it.
+        endpoint.drop_content(stream.id);
+        if self.chunk.is_empty() && endpoint.allow_direct(stream.id) {
+            drop(endpoint);
+            let (shared, id, close_at) = (&stream.shared, stream.id, self.body.close_at());
+            self.body.write_through(|| Box::new(Direct { shared: shared.clone(), id, close_at }));
+        }
+    }
+
+    /// Ready when the peer has given this stream no room for too long.
+    fn poll_stalled(&mut self, stream: &OpenStream, service: &Service, cx: &mut Context<'_>) -> Poll<()> {
+        let expiry = self.body.close_at().map(|close_at| close_at + GRACE);
+        let waits = || stream.lock().waits_for(stream.id);
+        let last = || {
+            let last = Instant::now() + service.settings().write_timeout;
+            expiry.map_or(last, |expiry| last.min(expiry))
+        };
         let stalled = self.stalled.get_or_insert_with(|| {
-            let last = Instant::now() + write_timeout;
-            Box::pin(sleep_until(close_at.map_or(last, |close_at| last.min(close_at + GRACE))))
+            Box::new(Stalled { timer: Box::pin(sleep_until(last())), waits: waits() })
         });
-        ready!(stalled.as_mut().poll(cx));
-        self.body.time_out();
-        self.stream.send_reset(Reason::CANCEL);
-        Poll::Ready(())
+        loop {
+            ready!(stalled.timer.as_mut().poll(cx));
+            let has_expired = expiry.is_some_and(|expiry| expiry <= Instant::now());
+            let waits = waits();
+            // The connection has a time for its socket. As long as others send, this stream has a turn to come.
+            let goes_on =
+                waits == Waits::Socket || matches!(waits, Waits::Others(_)) && waits != stalled.waits;
+            if has_expired || !goes_on {
+                self.body.time_out();
+                stream.lock().reset(stream.id, ErrorCode::Cancel);
+                return Poll::Ready(());
+            }
+            stalled.waits = waits;
+            stalled.timer.as_mut().reset(last());
+        }
+    }
+}
+
+impl Discarding {
+    /// Ready when nothing follows, or too much, or for too long.
+    fn poll(&mut self, stream: &OpenStream, cx: &mut Context<'_>) -> Poll<()> {
+        while let Poll::Ready(content) = stream.lock().poll_content(stream.id, cx) {
+            let Some(Ok(bytes)) = content else { return Poll::Ready(()) };
+            self.bytes += bytes.len();
+            if self.bytes > DISCARDED_BYTES_MAX {
+                return Poll::Ready(());
+            }
+        }
+        self.timer.as_mut().poll(cx)
+    }
+}
+
+impl Counted {
+    fn new(service: &Arc<Service>) -> Self {
+        service.requests().protocols.http2_stream_opened();
+        Self(Arc::clone(service))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.requests().protocols.http2_stream_closed();
     }
 }
 
 /// Whether a peer waits with its content for a word of ours (RFC 9110, section 10.1.1).
 fn is_continue(expected: &HeaderValue) -> bool {
     expected.as_bytes().eq_ignore_ascii_case(b"100-continue")
-}
-
-/// Writes the host down where HTTP/1.1 has it. A request that names two, by `:authority` and `Host` (RFC 9113, section 8.3.1),
-/// gets two, which is refused.
-fn set_host(head: &mut Parts) {
-    let Some(authority) = head.uri.authority() else { return };
-    let is_there = head
-        .headers
-        .get(header::HOST)
-        .is_some_and(|host| authority.as_str().as_bytes().eq_ignore_ascii_case(host.as_bytes()));
-    if !is_there && let Ok(host) = HeaderValue::from_str(authority.as_str()) {
-        head.headers.append(header::HOST, host);
-    }
-}
-
-/// Adds what every answer has, and removes what only HTTP/1.1 has (RFC 9113, section 8.2.2).
-fn complete(response: &mut Response<Body>, is_head: bool) {
-    let length = response.body().size_hint().exact();
-    let has_length = !matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    let headers = response.headers_mut();
-    headers.remove(header::CONNECTION);
-    headers.entry(header::DATE).or_insert_with(|| {
-        let date = httpdate::HttpDate::from(SystemTime::now()).to_string();
-        HeaderValue::try_from(date).unwrap_or_else(|_| HeaderValue::from_static(""))
-    });
-    // The answer to HEAD has no body, which says nothing about the answer to GET.
-    if let Some(length) = length.filter(|length| has_length && (*length > 0 || !is_head)) {
-        headers.entry(header::CONTENT_LENGTH).or_insert_with(|| length.into());
-    }
 }
