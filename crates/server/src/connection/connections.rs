@@ -6,7 +6,7 @@
 //! begins with what subscribers send never gets to hyper ([`first`]). One that speaks HTTP/2 has a task of its own to its end
 //! ([`http2`](super::http2)).
 //!
-//! A peer that shuts down its sending side still gets its answers; only a stream ends with that. A connection whose
+//! Over HTTP/1.1, a peer that shuts down its sending side still gets its answers; only a stream ends with that. A connection whose
 //! peer may still be sending is closed late ([`linger`]).
 
 use std::{
@@ -127,7 +127,7 @@ impl Connections {
     ) {
         let peer = Peer { address: peer, ..Peer::default() };
         let served = Served { io, peer, permit: Some(permit), direct: false, begin: self.begin_undecided() };
-        self.serve_on(served, Bytes::new(), None).await;
+        self.serve_connection(served, Bytes::new(), None).await;
     }
 
     /// Serves one connection of an application in this process, over a pair of sockets. If the last answer on it is a stream,
@@ -137,7 +137,7 @@ impl Connections {
     pub async fn serve_application(&self, pair: UnixStream, permit: ConnectionPermit) {
         let (peer, begin) = (Peer::default(), Begin::Http1);
         let served = Served { io: pair, peer, permit: Some(permit), direct: true, begin };
-        if let Some((pair, permit, stream)) = self.serve_on(served, Bytes::new(), None).await {
+        if let Some((pair, permit, stream)) = self.serve_connection(served, Bytes::new(), None).await {
             passing::carry(*stream, pair, permit, self.service.settings().write_timeout).await;
         }
     }
@@ -218,7 +218,7 @@ impl Connections {
         let io = TcpStream::from_std(socket).ok()?;
         let begin = self.begin_undecided();
         let served = Served { io, peer: peer.into(), permit: Some(permit), direct, begin };
-        let serving = Box::pin(self.serve_on(served, read, prepared));
+        let serving = Box::pin(self.serve_connection(served, read, prepared));
         Some(Box::pin(async move {
             if let Some((io, permit, stream)) = serving.await
                 && let Ok(socket) = io.into_std()
@@ -263,7 +263,7 @@ impl Connections {
         };
         let peer = Peer { address: Some(peer), certificate };
         let served = Served { io, peer, permit: Some(permit), direct: settings.direct, begin };
-        if let Some((io, permit, stream)) = self.serve_on(served, Bytes::new(), None).await
+        if let Some((io, permit, stream)) = self.serve_connection(served, Bytes::new(), None).await
             && let Ok(socket) = io.into_socket()
         {
             Box::pin(stream.carry(socket, None, permit)).await;
@@ -272,7 +272,7 @@ impl Connections {
 
     /// Serves a connection, whatever it speaks. `read` holds the bytes that were read before; `prepared` the first answer,
     /// if it is known already. `Some`: the last answer is a stream; with the connection to carry it.
-    fn serve_on<Io>(
+    fn serve_connection<Io>(
         &self,
         served: Served<Io>,
         read: Bytes,
@@ -282,8 +282,8 @@ impl Connections {
         Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let connections = self.clone();
-        // Each in a box, which is gone when the next one begins. A future would keep the room of all of them, and of what they
-        // are given, for as long as a connection is open.
+        // Each part is in a box, which is gone when the next one begins. One future would keep room for all of them for as long
+        // as the connection is open.
         let requests = Box::pin(self.clone().serve_requests(served, read, prepared));
         async move {
             match requests.await? {
