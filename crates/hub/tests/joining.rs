@@ -5,6 +5,7 @@ use std::{
     collections::HashSet,
     io::{self, IoSlice},
     sync::{Arc, Mutex},
+    task::{Context, Waker},
     time::Duration,
 };
 
@@ -26,6 +27,7 @@ use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpSocket, TcpStream},
     sync::{Barrier, watch},
+    task::yield_now,
 };
 
 const UPDATES: usize = 30_000;
@@ -144,9 +146,8 @@ async fn subscribe(hub: Hub, transport: Arc<dyn Transport>, seed: u64, published
     let lags = random.below(3);
     loop {
         if lags > 0 && random.below(2_000) == 0 {
-            // Let so many updates go by that they fit into no queue, and for a socket into no ring.
-            let waiting = if matches!(reader, Reader::Socket(_)) { 6_000 } else { 1_000 };
-            let until = (*progress.borrow() + waiting * lags + random.below(3_000)).min(UPDATES);
+            // Let so many updates go by that they fit into no ring.
+            let until = (*progress.borrow() + 6_000 * lags + random.below(3_000)).min(UPDATES);
             progress.wait_for(|count| *count >= until).await.expect("publishing");
         }
         match tokio::time::timeout(PATIENCE, reader.next_id()).await.expect("something comes") {
@@ -375,7 +376,7 @@ async fn everyone_sees_every_matching_update_exactly_once_in_order() {
     assert_eq!(hub.stats().lagged, 0);
     // A shard notices in its own time that a socket is closed.
     while hub.stats().subscribers > 0 {
-        tokio::task::yield_now().await;
+        yield_now().await;
     }
 }
 
@@ -413,8 +414,24 @@ async fn whoever_falls_behind_a_short_history_is_closed_and_never_skips() {
     }
 }
 
+/// How a crowd reads.
+#[derive(Clone, Copy)]
+enum Crowd {
+    OnSockets,
+    Polled,
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn publishers_wait_for_a_crowd_that_is_slow_as_a_whole() {
+async fn publishers_wait_for_a_crowd_on_sockets_that_is_slow_as_a_whole() {
+    publishers_wait_for(Crowd::OnSockets).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn publishers_wait_for_a_polled_crowd_that_is_slow_as_a_whole() {
+    publishers_wait_for(Crowd::Polled).await;
+}
+
+async fn publishers_wait_for(readers: Crowd) {
     const BEFORE_READING: usize = 6_000;
     const MANY: usize = 24_000;
     let settings = Settings { shards: 1, subscriptions: false, ..Settings::default() };
@@ -427,8 +444,16 @@ async fn publishers_wait_for_a_crowd_that_is_slow_as_a_whole() {
             cursor: None,
             multiplex: false,
         };
-        let session = hub.subscribe(request, Arc::default(), None).await.expect("subscribe");
-        crowd.push(Reader::Socket(carry(session, Framing::Chunked, number % 2 == 1).await));
+        let mut session = hub.subscribe(request, Arc::default(), None).await.expect("subscribe");
+        crowd.push(match readers {
+            Crowd::OnSockets => Reader::Socket(carry(session, Framing::Chunked, number % 2 == 1).await),
+            Crowd::Polled => {
+                // It goes to its shard when it is asked for more than its opening.
+                let mut cx = Context::from_waker(Waker::noop());
+                while session.poll_next(&mut cx).is_ready() {}
+                Reader::Session(Box::new(session))
+            }
+        });
     }
     let (count, mut published) = watch::channel(0);
     let begun = Arc::new(Barrier::new(crowd.len() + 1));
@@ -443,7 +468,7 @@ async fn publishers_wait_for_a_crowd_that_is_slow_as_a_whole() {
             publisher.publish(draft(&publisher, &number.to_string(), &["a"], false)).await.expect("publish");
         }
     });
-    // Far more than their sockets hold, and much of what the ring does: the history has let go of it long since.
+    // Far more than their sockets or queues hold, and much of what the ring does: the history has let go of it long since.
     published.wait_for(|count| *count == BEFORE_READING).await.expect("publishing");
     let reading = crowd.into_iter().map(|mut reader| {
         let begun = Arc::clone(&begun);
@@ -453,6 +478,12 @@ async fn publishers_wait_for_a_crowd_that_is_slow_as_a_whole() {
                 assert_eq!(id, Ok(number.to_string()));
                 if number == 0 {
                     begun.wait().await;
+                }
+                if matches!(readers, Crowd::Polled) {
+                    // A session is read faster than an update is published, unless the publisher has some turns for each.
+                    for _ in 0..8 {
+                        yield_now().await;
+                    }
                 }
             }
         })

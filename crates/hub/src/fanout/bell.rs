@@ -1,8 +1,8 @@
-//! Wakes the thread of a shard, and names the members that have left it.
+//! Wakes the thread of a shard, and names the members that have left it, or ask for more.
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -38,8 +38,16 @@ pub(crate) struct Bell {
     rings_soon: AtomicBool,
     /// Whether the last handle is dropped, so that nothing can be handed in any more.
     is_abandoned: AtomicBool,
-    /// Members that have left and that the shard has not removed yet: each key once, so bounded by the members.
-    departed: Mutex<Vec<MemberKey>>,
+    notes: Mutex<Notes>,
+}
+
+/// What readers have said of members. Each key is there at most once in each list, so both are bounded by the members.
+#[derive(Default)]
+pub(crate) struct Notes {
+    /// Members that have left and that the shard has not removed yet.
+    pub(crate) departed: Vec<MemberKey>,
+    /// Members for which more waits in the shard, and that have room for it.
+    pub(crate) asking: Vec<MemberKey>,
 }
 
 impl Bell {
@@ -50,7 +58,7 @@ impl Bell {
             is_awaited: AtomicBool::new(false),
             rings_soon: AtomicBool::new(false),
             is_abandoned: AtomicBool::new(false),
-            departed: Mutex::default(),
+            notes: Mutex::default(),
         }
     }
 
@@ -101,15 +109,27 @@ impl Bell {
 
     /// A member has left.
     pub(crate) fn depart(&self, key: MemberKey) {
-        self.departed.lock().unwrap_or_else(PoisonError::into_inner).push(key);
+        self.notes().departed.push(key);
         self.ring();
     }
 
-    pub(crate) fn take_departed(&self) -> Vec<MemberKey> {
-        std::mem::take(&mut *self.departed.lock().unwrap_or_else(PoisonError::into_inner))
+    /// A member has room for more of what waits in the shard.
+    pub(crate) fn ask(&self, key: MemberKey) {
+        self.notes().asking.push(key);
+        self.ring();
     }
 
-    pub(crate) fn has_departed(&self) -> bool {
-        !self.departed.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    pub(crate) fn take_notes(&self) -> Notes {
+        std::mem::take(&mut *self.notes())
+    }
+
+    pub(crate) fn has_notes(&self) -> bool {
+        let Notes { departed, asking } = &*self.notes();
+        !departed.is_empty() || !asking.is_empty()
+    }
+
+    fn notes(&self) -> MutexGuard<'_, Notes> {
+        // Nothing under the lock panics half-way through a change.
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

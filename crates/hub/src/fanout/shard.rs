@@ -205,6 +205,11 @@ impl<S: Sink> Shard<S> {
         self.0.bell.depart(key);
     }
 
+    /// A member for which more waits has room for it.
+    pub(crate) fn ask(&self, key: MemberKey) {
+        self.0.bell.ask(key);
+    }
+
     /// Closes members one after the other, evenly until `order.ends`, also those that attach meanwhile. Later orders replace
     /// earlier ones.
     pub(crate) async fn drain(&self, order: DrainOrder) {

@@ -66,7 +66,7 @@ pub(crate) trait Sink: Sized + Send + 'static {
     /// Whether the shard writes to a socket of the member.
     fn is_on_socket(&self) -> bool;
 
-    /// Whether it has unsent bytes.
+    /// Whether it has unsent bytes that its shard has to send.
     fn is_behind(&self) -> bool;
 
     /// How many unsent bytes it has.
@@ -93,7 +93,7 @@ pub(crate) trait Sink: Sized + Send + 'static {
     fn evict(self, ring: &Ring, eviction: Eviction) -> Option<Self::Evicted>;
 }
 
-/// The stream takes nothing more: its peer has left, or its queue is full.
+/// The stream takes nothing more: its peer has left.
 #[derive(Debug)]
 pub(crate) struct Gone;
 

@@ -18,7 +18,7 @@ use mio::{Events, Poll};
 use tokio::sync::{mpsc, watch};
 
 use super::{
-    bell::{BELL, Bell},
+    bell::{BELL, Bell, Notes},
     delivery::Delivery,
     inbox::{Batch, Command, INBOX_BATCHES, INBOX_COMMANDS, Progress},
     sink::Sink,
@@ -98,8 +98,12 @@ impl<S: Sink> Worker<S> {
             self.delivery.ready(event, now);
         }
         self.delivery.tick(now);
-        for key in self.bell.take_departed() {
+        let Notes { departed, asking } = self.bell.take_notes();
+        for key in departed {
             self.delivery.remove(key);
+        }
+        for key in asking {
+            self.delivery.refill(key, now);
         }
         self.delivery.show_waiting();
         Ok(())
@@ -147,7 +151,7 @@ impl<S: Sink> Worker<S> {
         let is_waiting = !self.batches.is_empty()
             || !self.commands.is_empty()
             || self.bell.is_abandoned()
-            || self.bell.has_departed();
+            || self.bell.has_notes();
         match is_waiting {
             true => Some(Duration::ZERO),
             false => self.delivery.due().map(|due| due.saturating_duration_since((self.now)())),

@@ -13,7 +13,7 @@ pub(crate) struct ShardMetrics {
     bytes: AtomicU64,
     /// From the acceptance of an entry to the end of the round that gave it to the last stream of this shard.
     pub(crate) delays: Histogram,
-    /// Streams with bytes that their sockets have not taken.
+    /// Streams with bytes that their sockets have not taken, or that their queues have no room for.
     waiting_streams: AtomicUsize,
     /// Those bytes.
     waiting_bytes: AtomicUsize,
@@ -44,7 +44,7 @@ impl ShardMetrics {
         add_alone(&self.groups[group], streams as u64);
     }
 
-    /// What waits for the sockets of this shard now.
+    /// What waits for the streams of this shard now.
     pub(crate) fn set_waiting(&self, streams: usize, bytes: usize) {
         self.waiting_streams.store(streams, Ordering::Relaxed);
         self.waiting_bytes.store(bytes, Ordering::Relaxed);

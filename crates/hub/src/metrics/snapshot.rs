@@ -39,7 +39,7 @@ pub struct Snapshot {
     /// How long entries took, from their acceptance until the last stream of a shard had got them: one value for each entry
     /// and shard that has a stream for it.
     pub delays: Distribution,
-    /// Streams whose sockets do not take all of their bytes at once.
+    /// Streams that do not take all of their bytes at once.
     pub waiting_streams: usize,
     /// Those bytes.
     pub waiting_bytes: usize,

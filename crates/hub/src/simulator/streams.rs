@@ -9,6 +9,7 @@
 //!   the subscribers, in the stream.
 //! - A stream that carries several subscriptions names the topics of each event. When it says that it is live, everything up to
 //!   the id that it names has come, and nothing up to there follows.
+//! - What has no room in the queue of a stream comes later, also if the stream falls behind the ring meanwhile.
 //! - In the end every subscriber has come to the end of the log, and no node has failed.
 
 use std::{
@@ -48,6 +49,7 @@ pub(super) struct Counts {
     pub(super) lost: u64,
     pub(super) named: u64,
     pub(super) live: u64,
+    pub(super) waited: u64,
 }
 
 impl Counts {
@@ -60,12 +62,13 @@ impl Counts {
         self.lost += other.lost;
         self.named += other.named;
         self.live += other.live;
+        self.waited += other.waited;
     }
 
     /// The number of what happened most rarely.
     pub(super) fn rarest(self) -> u64 {
-        let Self { delivered, reconnected, continued, earliest, lagged, lost, named, live } = self;
-        [delivered, reconnected, continued, earliest, lagged, lost, named, live]
+        let Self { delivered, reconnected, continued, earliest, lagged, lost, named, live, waited } = self;
+        [delivered, reconnected, continued, earliest, lagged, lost, named, live, waited]
             .into_iter()
             .min()
             .unwrap_or_default()
@@ -195,6 +198,8 @@ impl Simulation {
                 // An error leaves open whether the update was committed: streams show what the log has.
                 self.publish_one(random.below(8), &body).await;
             }
+            let waiting: usize = self.nodes.iter().map(|node| node.counted().waiting_streams).sum();
+            self.count(|counts| counts.waited += waiting as u64);
             sleep(random.duration(Duration::from_millis(500))).await;
         }
     }

@@ -15,7 +15,7 @@ use crate::{
     interest::Interest,
     log::transport::Position,
     stream::{
-        polled::outbox::Polled,
+        polled::member::Polled,
         socket::parked::{Evicted, Parked, Scratch},
     },
 };
@@ -65,21 +65,30 @@ impl Sink for Carrier {
         now: Instant,
     ) -> Result<(), Gone> {
         match self {
-            Self::Polled(polled) => polled.push(entries, ring),
+            Self::Polled(polled) => {
+                polled.push(entries, ring, now);
+                Ok(())
+            }
             Self::Socket(parked) => parked.push(entries, ring, scratch, now),
         }
     }
 
     fn caught_up(&mut self, ring: &Ring, after: Position, now: Instant) -> Result<(), Gone> {
         match self {
-            Self::Polled(polled) => polled.caught_up(ring, after),
+            Self::Polled(polled) => {
+                polled.caught_up(ring, after, now);
+                Ok(())
+            }
             Self::Socket(parked) => parked.caught_up(ring, after, now),
         }
     }
 
     fn flush(&mut self, ring: &Ring, now: Instant) -> Result<(), Gone> {
         match self {
-            Self::Polled(_) => Ok(()),
+            Self::Polled(polled) => {
+                polled.flush(ring, now);
+                Ok(())
+            }
             Self::Socket(parked) => parked.flush(ring, now),
         }
     }
@@ -95,31 +104,31 @@ impl Sink for Carrier {
         matches!(self, Self::Socket(_))
     }
 
-    /// A polled stream never is: its queue has its own bound.
+    /// What is in the queue of a polled stream does not count: it has its own bound.
     fn is_behind(&self) -> bool {
         match self {
-            Self::Polled(_) => false,
+            Self::Polled(polled) => polled.is_behind(),
             Self::Socket(parked) => parked.is_behind(),
         }
     }
 
     fn unsent_bytes(&self) -> usize {
         match self {
-            Self::Polled(_) => 0,
+            Self::Polled(polled) => polled.unsent_bytes(),
             Self::Socket(parked) => parked.unsent_bytes(),
         }
     }
 
     fn oldest(&self) -> Option<EntryNumber> {
         match self {
-            Self::Polled(_) => None,
+            Self::Polled(polled) => polled.oldest(),
             Self::Socket(parked) => parked.oldest(),
         }
     }
 
     fn last_sent(&self) -> Option<Instant> {
         match self {
-            Self::Polled(_) => None,
+            Self::Polled(polled) => polled.last_sent(),
             Self::Socket(parked) => Some(parked.last_sent()),
         }
     }
@@ -142,7 +151,7 @@ impl Sink for Carrier {
     fn evict(self, ring: &Ring, eviction: Eviction) -> Option<Self::Evicted> {
         match self {
             Self::Polled(polled) => {
-                polled.evict(eviction);
+                polled.evict(ring, eviction);
                 None
             }
             Self::Socket(parked) => Some(parked.evict(ring, eviction)),

@@ -134,9 +134,9 @@ families! {
     REPLAYED_UPDATES_TOTAL: Counter "petasos_replayed_updates_total" []
         "Updates and subscription events that were read from the history for streams";
     WAITING_STREAMS: Gauge "petasos_waiting_streams" []
-        "Live streams whose sockets have not taken everything yet";
+        "Live streams that have not taken everything yet";
     WAITING_BYTES: Gauge "petasos_waiting_bytes" []
-        "Bytes that the sockets of live streams have not taken; the memory that they occupy is shared and far smaller";
+        "Bytes that live streams have not taken; the memory that they occupy is shared and far smaller";
 
     LOG_UP: Gauge "petasos_log_up" []
         "1 while the log answers, else 0";

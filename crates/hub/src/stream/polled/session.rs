@@ -16,7 +16,10 @@ use petasos_protocol::{
 };
 use tokio::time::Instant;
 
-use super::outbox::{End, Next, Outbox, Polled, Writer};
+use super::{
+    member::Polled,
+    outbox::{End, Next, Outbox, Writer},
+};
 use crate::{
     Admission, Closed,
     fanout::shard::Shard,
@@ -33,8 +36,8 @@ use crate::{
 /// The stream of one subscriber. Dropping it unsubscribes.
 ///
 /// It begins in the history if the request has a cursor, goes on live, and goes back to the history when its subscriber
-/// reads too slowly. It ends when its lifetime is over, when the hub stops, or when the subscriber lags behind what the log
-/// holds; the peer may then come back with its last event ID.
+/// reads too slowly for the others. It ends when its lifetime is over, when the hub stops, or when the subscriber lags behind
+/// what the log holds; the peer may then come back with its last event ID.
 pub struct Session {
     life: Life,
     shard: Shard<Carrier>,
@@ -72,6 +75,17 @@ struct Attaching {
 struct Reader {
     outbox: Arc<Outbox>,
     shard: Shard<Carrier>,
+}
+
+impl Reader {
+    /// See [`Outbox::poll_next`].
+    fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Next> {
+        let (next, asks) = self.outbox.poll_next(cx);
+        if let Some(key) = asks {
+            self.shard.ask(key);
+        }
+        next
+    }
 }
 
 impl Drop for Reader {
@@ -215,7 +229,7 @@ impl Session {
                     };
                 }
                 Feed::Live { reader, .. } => {
-                    match ready!(reader.outbox.poll_next(cx)) {
+                    match ready!(reader.poll_next(cx)) {
                         Next::Frame(frame) => return Poll::Ready(frame),
                         Next::End(End::Closed(reason)) => self.life.end(reason),
                         Next::End(End::Behind(position)) => self.life.read_on(position),
@@ -238,9 +252,9 @@ impl Session {
         };
         let delivered = node.delivered();
         let reached = delivered.head.position;
-        // Before its shard has taken the stream, entries may be missing from the queue. A stream that began ahead of this node
-        // has more than the node has delivered.
-        if !reader.outbox.is_admitted() || *after > reached || self.shard.through() != reached {
+        // Before its shard has taken the stream, and while more waits there, entries may be missing from the queue. A stream that
+        // began ahead of this node has more than the node has delivered.
+        if *after > reached || self.shard.through() != reached || !reader.outbox.has_everything() {
             return Poll::Pending;
         }
         // What the shard has handed out up to there is in the queue, and goes first.
