@@ -23,14 +23,23 @@ NO_PREFACE = "http2/3.5/2"
 
 
 @pytest.fixture(params=["http", "https"])
-def hub(request, stack, tmp_path):
+def start(request, stack, tmp_path):
     options: list[str] = []
     if request.param == "https":
         public, private = certificate(tmp_path)
         options = ["--tls-cert", str(public), "--tls-key", str(private)]
-    hub = hubs.HubProcess([*hubs.petasos(), "--compat", *options])
-    stack.callback(hub.close)
-    return hub
+
+    def start(*more: str):
+        hub = hubs.HubProcess([*hubs.petasos(), "--compat", *options, *more])
+        stack.callback(hub.close)
+        return hub
+
+    return start
+
+
+@pytest.fixture
+def hub(start):
+    return start()
 
 
 def ask(tool: str, hub, report: Path, *cases: str) -> tuple[list[str], list[str], str]:
@@ -71,29 +80,53 @@ def curl(hub, tmp_path: Path, *options: str) -> list[str]:
     return [needs("curl"), "--silent", "--show-error", "--max-time", str(PATIENCE), *speaks, *options, *name]
 
 
-def test_curl_publishes_and_listens_by_http_2(hub, tmp_path, stack):
+@pytest.fixture
+def listen(tmp_path, stack):
+    """Begins a stream by curl."""
     features = subprocess.run([needs("curl"), "--version"], capture_output=True, text=True, check=True).stdout
     if "HTTP2" not in features.split():
         pytest.skip("this curl does not speak HTTP/2")
-    listen = curl(hub, tmp_path, "--no-buffer", "--include")
-    listening = stack.enter_context(subprocess.Popen(listen, stdout=subprocess.PIPE, text=True))
-    stack.callback(listening.kill)
-    assert listening.stdout is not None
-    assert listening.stdout.readline().split() == ["HTTP/2", "200"]
-    publish = [
-        "--data",
-        "topic=a&data=1",
-        "--header",
-        f"Authorization: {PUBLISH['Authorization']}",
-        "--write-out",
-        " %{http_version} %{http_code}",
-    ]
-    published = subprocess.run(curl(hub, tmp_path, *publish), capture_output=True, text=True, check=True)
+
+    def listen(hub):
+        command = curl(hub, tmp_path, "--no-buffer", "--include")
+        listening = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        stack.callback(listening.kill)
+        assert listening.stdout.readline().split() == ["HTTP/2", "200"]
+        return listening
+
+    return listen
+
+
+def publish(hub, tmp_path: Path, data: str) -> None:
+    token = f"Authorization: {PUBLISH['Authorization']}"
+    options = ["--data", f"topic=a&data={data}", "--header", token, "--write-out", " %{http_version} %{http_code}"]
+    published = subprocess.run(curl(hub, tmp_path, *options), capture_output=True, text=True, check=True)
     assert published.stdout.split()[1:] == ["2", "200"]
+
+
+def test_curl_publishes_and_listens_by_http_2(hub, listen, tmp_path):
+    listening = listen(hub)
+    publish(hub, tmp_path, "1")
     assert "data: 1\n" in iter(listening.stdout.readline, "")
 
 
-@pytest.mark.parametrize("hub", ["http"], indirect=True)
+def test_a_hub_that_takes_over_gets_the_streams_of_http_2(start, listen, tmp_path):
+    takeover = ["--takeover", str(tmp_path / "takeover"), "--transport", f"host://{tmp_path}/log"]
+    old = start(*takeover)
+    listening = listen(old)
+    publish(old, tmp_path, "1")
+    assert "data: 1\n" in iter(listening.stdout.readline, "")
+    new = start(*takeover)
+    assert new.url == old.url
+    # The end of a stream that is not whole is an error of curl.
+    assert listening.wait(PATIENCE) == 0
+    assert old.process.wait(PATIENCE) == 0
+    listening = listen(new)
+    publish(new, tmp_path, "2")
+    assert "data: 2\n" in iter(listening.stdout.readline, "")
+
+
+@pytest.mark.parametrize("start", ["http"], indirect=True)
 def test_a_request_to_switch_to_http_2_is_answered_by_http_1(hub, tmp_path):
     """`Upgrade: h2c` is history (RFC 9113, section 3.1), and a server may ignore it (RFC 9110, section 7.8)."""
     url = hub.url.removesuffix(HUB_PATH) + "/healthz"
