@@ -43,7 +43,7 @@ use crate::{
     },
     http::{answer::Answer, body::Body, peer::Peer, service::Service},
     metrics::{protocols::NAMES, samples::Samples, table::HTTP_CONNECTIONS},
-    tls::{Shaken, Tls, shake},
+    tls::{Shaken, Tls, TlsStream, shake},
 };
 
 /// All connections of one service. Clones share them.
@@ -196,8 +196,16 @@ impl Connections {
         let Accepted { socket, peer, permit, tls } = accepted;
         let direct = self.service.settings().direct;
         if let Some(tls) = tls {
-            let connections = self.clone();
-            return Some(Box::pin(async move { connections.serve_tls(socket, &tls, peer, permit).await }));
+            // A box for the handshake and one for what follows, as in `serve_connection`.
+            let shaking = Box::pin(self.clone().shake_hands(socket, tls, peer, permit));
+            return Some(Box::pin(async move {
+                let Some(serving) = shaking.await else { return };
+                if let Some((io, permit, stream)) = serving.await
+                    && let Ok(socket) = io.into_socket()
+                {
+                    Box::pin(stream.carry(socket, None, permit)).await;
+                }
+            }));
         }
         let (mut read, mut prepared) = (Bytes::new(), None);
         // An error means that the peer has left.
@@ -229,16 +237,22 @@ impl Connections {
         }))
     }
 
-    /// Shakes hands, which may take as long as the head of a request, and serves the connection.
-    async fn serve_tls(&self, socket: net::TcpStream, tls: &Tls, peer: IpAddr, permit: ConnectionPermit) {
+    /// Shakes hands, which may take as long as the head of a request. Returns what serves the connection then; `None`: it is over.
+    async fn shake_hands(
+        self,
+        socket: net::TcpStream,
+        tls: Tls,
+        peer: IpAddr,
+        permit: ConnectionPermit,
+    ) -> Option<Serving<TlsStream>> {
         let settings = self.service.settings();
         // An error means that the system cannot watch the socket.
-        let Ok(socket) = TcpStream::from_std(socket) else { return };
+        let socket = TcpStream::from_std(socket).ok()?;
         let mut stalled = self.permits.stalled.enter(());
         let shaken = tokio::select! {
-            shaken = Box::pin(shake(socket, tls, settings.http2)) => shaken,
+            shaken = Box::pin(shake(socket, &tls, settings.http2)) => shaken,
             () = stalled.evicted() => Err(io::Error::other("others shake hands since, too")),
-            () = self.permits.stopping() => return,
+            () = self.permits.stopping() => return None,
             () = sleep(settings.head_timeout) => Err(io::ErrorKind::TimedOut.into()),
         };
         drop(stalled);
@@ -254,20 +268,16 @@ impl Connections {
                 };
                 (stream, certificate.map(Arc::new), begin)
             }
-            Ok(None) => return,
+            Ok(None) => return None,
             Err(error) => {
                 tracing::debug!(%peer, %error, "a connection ended before its handshake of TLS");
                 handshakes.failed();
-                return;
+                return None;
             }
         };
         let peer = Peer { address: Some(peer), certificate };
         let served = Served { io, peer, permit: Some(permit), direct: settings.direct, begin };
-        if let Some((io, permit, stream)) = self.serve_connection(served, Bytes::new(), None).await
-            && let Ok(socket) = io.into_socket()
-        {
-            Box::pin(stream.carry(socket, None, permit)).await;
-        }
+        Some(Box::pin(self.serve_connection(served, Bytes::new(), None)))
     }
 
     /// Serves a connection, whatever it speaks. `read` holds the bytes that were read before; `prepared` the first answer,
@@ -277,7 +287,7 @@ impl Connections {
         served: Served<Io>,
         read: Bytes,
         prepared: Option<Response<Body>>,
-    ) -> impl Future<Output = Option<(Io, ConnectionPermit, Box<Handover>)>> + Send + use<Io>
+    ) -> impl Future<Output = Option<Carried<Io>>> + Send + use<Io>
     where
         Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -462,6 +472,12 @@ pub(crate) struct Accepted {
 
 /// The rest of the work for a connection.
 type Rest = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Serves a connection, up to a stream that is the last on it.
+type Serving<Io> = Pin<Box<dyn Future<Output = Option<Carried<Io>>> + Send>>;
+
+/// A stream, and the connection to carry it.
+type Carried<Io> = (Io, ConnectionPermit, Box<Handover>);
 
 /// A connection that is served.
 struct Served<Io> {

@@ -26,4 +26,5 @@ pub use self::{
 pub(crate) use self::{
     handshake::{Shaken, shake},
     shown::ShownCertificate,
+    stream::TlsStream,
 };
