@@ -65,11 +65,13 @@ def test_the_chart_takes_the_values_of_the_page_and_finds_its_secrets(tmp_path):
     options = []
     for at, text in enumerate(values):
         (tmp_path / f"{at}.yaml").write_text(text)
-        options += ["--values", str(tmp_path / f"{at}.yaml")]
-    assert len(values) == 2
-    manifests = {each["kind"]: each for each in yaml.safe_load_all(chart.render(*options)) if each}
+        options.append(["--values", str(tmp_path / f"{at}.yaml")])
+    # The second one is for a hub with TLS of its own.
+    hub, tls, metrics = options
+    manifests = {each["kind"]: each for each in yaml.safe_load_all(chart.render(*hub, *metrics)) if each}
     made: dict[str, set[str]] = {}
-    for line in "".join(blocks("kubernetes", "sh")).replace("\\\n", "").splitlines():
+    lines = "".join(blocks("kubernetes", "sh")).replace("\\\n", "").splitlines()
+    for line in lines:
         if found := re.match(r"kubectl create secret generic (\S+)", line):
             made[found[1]] = set(re.findall(r"--from-literal=(\w+)=", line))
     pod = manifests["Deployment"]["spec"]["template"]["spec"]
@@ -80,6 +82,12 @@ def test_the_chart_takes_the_values_of_the_page_and_finds_its_secrets(tmp_path):
     assert set(files) == made[keys]
     assert set(made) == {each["name"] for each in references} | {keys}
     assert manifests["HorizontalPodAutoscaler"]["spec"]["minReplicas"] == 2
+    (certificate,) = [found[1] for line in lines if (found := re.match(r"kubectl create secret tls (\S+)", line))]
+    (deployment,) = [
+        each for each in yaml.safe_load_all(chart.render(*hub, *tls)) if each and each["kind"] == "Deployment"
+    ]
+    volumes = deployment["spec"]["template"]["spec"]["volumes"]
+    assert {each["secret"]["secretName"] for each in volumes if "secret" in each} == {keys, certificate}
 
 
 def test_the_settings_and_keys_of_the_page_on_systemd_start_a_hub(tmp_path):

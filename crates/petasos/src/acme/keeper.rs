@@ -89,8 +89,9 @@ const PAUSE_MAX: Duration = Duration::from_secs(3600);
 /// When a certificate is renewed that does not say in a known form how long it counts.
 const UNKNOWN_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// How long it may take to say that nothing is ordered any more, when the hub stops.
-const RELEASE_MAX: Duration = Duration::from_secs(1);
+/// How long it may take to save a certificate and to say that nothing is ordered any more, when the hub stops. Without that, the
+/// next one waits until the lease is over.
+const RELEASE_MAX: Duration = Duration::from_secs(3);
 
 /// How long a hub that starts waits for the certificate that is kept.
 const PREPARE_MAX: Duration = Duration::from_secs(5);
