@@ -197,9 +197,9 @@ fn every_scenario_runs_over_every_protocol() {
 
 #[test]
 fn subscribers_share_connections_and_publishers_do() {
-    // Three of subscribers, two of publishers.
-    let server = Server::start(None, Settings { connections_max: 5, ..settings() });
     let fanout = |subscribers| {
+        // Three of subscribers, two of publishers; none of a run before.
+        let server = Server::start(None, Settings { connections_max: 5, ..settings() });
         let setup = setup(&server, false, SHARED, Trust::System);
         let plan = Plan { pace: Pace::Closed, extent: Extent::Updates(10) };
         Fanout { subscribers, publishers: 8, plan, bytes: 200 }.run(&setup)
