@@ -104,7 +104,9 @@ class Caddy(Proxy):
         site, plain = "hub.example.com {", text.replace("hub.example.com", f"http://{self.port}")
         # Its own certificate would come from outside.
         secure = text.replace(site, f"https://{HOST}:{self.secure_port.number} {{\n\ttls {public} {private}")
-        file.write_text(f"{{\n\tadmin off\n\tauto_https off\n}}\n{plain}\n{secure}")
+        # At other addresses, the ports may be somebody else's.
+        options = f"admin off\n\tauto_https off\n\tdefault_bind {self.port.host}"
+        file.write_text(f"{{\n\t{options}\n}}\n{plain}\n{secure}")
         folders = [f"XDG_CONFIG_HOME={directory}", f"XDG_DATA_HOME={directory}"]
         return ["env", *folders, "caddy", "run", "--adapter", "caddyfile", "--config", str(file)]
 
