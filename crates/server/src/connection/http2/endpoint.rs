@@ -39,8 +39,6 @@ pub(super) struct Endpoint {
     head_bytes: usize,
     /// What the peer takes on all streams together.
     send_window: SendWindow,
-    /// What it takes on a stream that it opens.
-    stream_send_bytes: i32,
     /// What it may send on all streams together.
     receive_window: ReceiveWindow,
     turns: Turns,
@@ -96,7 +94,6 @@ impl Endpoint {
             requests: VecDeque::new(),
             head_bytes: 0,
             send_window: SendWindow::new(INITIAL_BYTES),
-            stream_send_bytes: INITIAL_BYTES,
             receive_window,
             turns: Turns::default(),
             frames_sent: 0,
@@ -309,7 +306,7 @@ impl Endpoint {
         if !rest.is_empty() {
             return Err(ErrorCode::FrameSizeError);
         }
-        let mut send_bytes = self.stream_send_bytes;
+        let mut send_bytes = None;
         for [high, low, value @ ..] in settings {
             let value = u32::from_be_bytes(*value);
             match u16::from_be_bytes([*high, *low]) {
@@ -318,7 +315,7 @@ impl Endpoint {
                 }
                 setting::ENABLE_PUSH if value > 1 => return Err(ErrorCode::ProtocolError),
                 setting::INITIAL_WINDOW_SIZE => {
-                    send_bytes = i32::try_from(value).map_err(|_| ErrorCode::FlowControlError)?;
+                    send_bytes = Some(i32::try_from(value).map_err(|_| ErrorCode::FlowControlError)?);
                 }
                 setting::MAX_FRAME_SIZE if !(PAYLOAD_BYTES_MAX as u32..1 << 24).contains(&value) => {
                     return Err(ErrorCode::ProtocolError);
@@ -327,9 +324,8 @@ impl Endpoint {
             }
         }
         // Once, however often the frame says it: it concerns all streams.
-        if send_bytes != self.stream_send_bytes {
-            self.streams.set_send_window(self.stream_send_bytes, send_bytes)?;
-            self.stream_send_bytes = send_bytes;
+        if let Some(bytes) = send_bytes {
+            self.streams.set_send_bytes(bytes)?;
         }
         frame::append(self.outbound.bytes(), kind::SETTINGS, flag::ACK, 0, &[]);
         Ok(())
@@ -646,7 +642,8 @@ impl Endpoint {
 
     /// Drops the content: nobody will read it. What still comes of it is dropped, too.
     pub(super) fn drop_content(&mut self, id: u32) {
-        let Some(stream) = self.streams.get_mut(id) else { return };
+        // A stream of events asks after each of them.
+        let Some(stream) = self.streams.get_mut(id).filter(|stream| stream.content.is_kept()) else { return };
         let unread = stream.content.forget();
         self.give_back_to_connection(unread);
         self.close_if_over(id);

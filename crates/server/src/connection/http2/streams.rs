@@ -16,7 +16,7 @@ pub(super) struct Streams {
     /// Streams that ended here while the peer was sending: what is on its way is ignored.
     ended_early: VecDeque<u32>,
     /// What the peer takes on a stream that it opens.
-    send_window: SendWindow,
+    send_bytes: i32,
     /// What it may send on one.
     receive_window: ReceiveWindow,
     /// It has been told of another window, and has not said that it knows.
@@ -49,7 +49,7 @@ impl Streams {
             open: Vec::new(),
             last: 0,
             ended_early: VecDeque::new(),
-            send_window: SendWindow::new(INITIAL_BYTES),
+            send_bytes: INITIAL_BYTES,
             receive_window: ReceiveWindow::new(INITIAL_BYTES),
             is_told: true,
         }
@@ -88,7 +88,7 @@ impl Streams {
         let content = Content::new(self.receive_window, has_content, length);
         self.open.push(Stream {
             id,
-            window: self.send_window,
+            window: SendWindow::new(self.send_bytes),
             content,
             head_bytes: head_bytes as u32,
             has_head: false,
@@ -102,9 +102,11 @@ impl Streams {
     ///
     /// # Errors
     /// If that is more than the protocol can say.
-    pub(super) fn set_send_window(&mut self, former: i32, bytes: i32) -> Result<(), ErrorCode> {
-        let change = i64::from(bytes) - i64::from(former);
-        self.send_window = SendWindow::new(bytes);
+    pub(super) fn set_send_bytes(&mut self, bytes: i32) -> Result<(), ErrorCode> {
+        let change = i64::from(bytes) - i64::from(std::mem::replace(&mut self.send_bytes, bytes));
+        if change == 0 {
+            return Ok(());
+        }
         for stream in &mut self.open {
             stream.window.change(change).ok_or(ErrorCode::FlowControlError)?;
             stream.wake();

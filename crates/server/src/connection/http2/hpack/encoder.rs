@@ -10,14 +10,9 @@ pub(crate) fn empty_dynamic_table(head: &mut Vec<u8>) {
 
 /// Appends a field. Its name is in lower case.
 pub(crate) fn field(head: &mut Vec<u8>, name: &str, value: &[u8]) {
-    if let Ok(text) = str::from_utf8(value)
-        && let Some(number) = static_table::index_of(name, text)
-    {
-        integer(head, 0x80, 7, number);
-        return;
-    }
-    match static_table::index(name) {
-        Some(number) => integer(head, 0, 4, number),
+    match static_table::find(name, value) {
+        Some((index, true)) => return integer(head, 0x80, 7, index),
+        Some((index, false)) => integer(head, 0, 4, index),
         None => {
             head.push(0);
             string(head, name.as_bytes());
@@ -56,6 +51,7 @@ mod tests {
         let long = "x".repeat(40_000);
         let fields = [
             (":status", "200"),
+            (":status", "500"),
             (":status", "431"),
             ("content-type", "text/event-stream"),
             ("last-event-id", "urn:uuid:1"),
@@ -68,7 +64,7 @@ mod tests {
         for (name, value) in fields {
             field(&mut head, name, value.as_bytes());
         }
-        assert_eq!(head[..3], [0x20, 0x88, 0x08], "one byte for what has a number");
+        assert_eq!(head[..4], [0x20, 0x88, 0x8e, 0x08], "one byte for what has an index");
         let mut read = Vec::new();
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
         Decoder::new().decode(&head, |name, value| read.push((text(name), text(value)))).expect("a head");

@@ -65,12 +65,11 @@ pub(super) const FIELDS: [(&str, &str); 61] = [
     ("www-authenticate", ""),
 ];
 
-/// The index of a name, if it has one.
-pub(super) fn index(name: &str) -> Option<usize> {
-    FIELDS.iter().position(|(fixed, _)| *fixed == name).map(|index| index + 1)
-}
-
-/// The index of a field, if it has one.
-pub(super) fn index_of(name: &str, value: &str) -> Option<usize> {
-    FIELDS.iter().position(|fixed| *fixed == (name, value)).map(|index| index + 1)
+/// The index of a field, and whether it stands for its value, too. `None`: not even its name has one.
+pub(super) fn find(name: &str, value: &[u8]) -> Option<(usize, bool)> {
+    // All fields of a name stand together.
+    let first = FIELDS.iter().position(|(fixed, _)| *fixed == name)?;
+    let named = FIELDS[first..].iter().take_while(|(fixed, _)| *fixed == name);
+    let whole = named.zip(first..).find(|((_, fixed), _)| fixed.as_bytes() == value);
+    Some(whole.map_or((first + 1, false), |(_, at)| (at + 1, true)))
 }
