@@ -10,8 +10,6 @@ import threading
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-import pytest
-
 import hubs
 from clients import HUB_PATH, PATIENCE, Request, Stream, Token
 from servers import needs
@@ -65,9 +63,16 @@ class Broken:
         self.ends()
 
 
-def ends(stream: Stream) -> None:
-    with pytest.raises(EOFError):
-        stream.event()
+def rest_of(stream: Stream) -> list[dict[str, str]]:
+    """What still comes until the stream ends. A shard that was still at work when the file came finds one more update
+    before it waits again."""
+    events: list[dict[str, str]] = []
+    try:
+        while len(events) < 2:
+            events.append(stream.event())
+    except EOFError:
+        return events
+    raise AssertionError(f"the stream goes on: {events}")
 
 
 def test_the_binary_ends_with_an_error_and_its_next_run_goes_on(tmp_path: Path, stack: ExitStack) -> None:
@@ -84,7 +89,8 @@ def test_the_binary_ends_with_an_error_and_its_next_run_goes_on(tmp_path: Path, 
     acknowledged = False
     with suppress(OSError, http.client.HTTPException):
         acknowledged = Request("POST", hub.url, PUBLISH, [("topic", "a"), ("id", "after")]).status == 200
-    ends(stream)
+    heard = [event["id"] for event in rest_of(stream)]
+    assert heard in ([], ["after"])
     code, text = hub.ends()
     assert code == 1
     assert "the hub has failed: it refuses updates and subscribers" in text
@@ -95,7 +101,7 @@ def test_the_binary_ends_with_an_error_and_its_next_run_goes_on(tmp_path: Path, 
     stack.callback(rest.close)
     assert Request("POST", again.url, PUBLISH, [("topic", "a"), ("id", "last")]).status == 200
     ids = list(iter(lambda: rest.event()["id"], "last"))
-    assert ids == ["after"] or (ids == [] and not acknowledged)
+    assert ids == ["after"] or (ids == [] and not acknowledged and not heard)
 
 
 APPLICATION = """
@@ -129,7 +135,7 @@ def test_the_embedded_hub_starts_again_with_its_next_use(tmp_path: Path, stack: 
     assert stream.event()["data"] == "before"
     hub.file.touch()
     hub.ask("lost")
-    ends(stream)
+    assert [event["data"] for event in rest_of(stream)] in ([], ["lost"])
     wait_until(lambda: any("the hub has failed" in line for line in hub.log), "the log says so")
     hub.file.unlink()
     again = Stream(hub.url + "?topic=a")

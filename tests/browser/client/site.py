@@ -31,7 +31,8 @@ class CountingHub(Hub):
         self.admin = Port()
         place = self.command.index("--admin-listen") + 1
         self.command[place] = str(self.admin)
-        self.command += options
+        # An announcement has an id of its own, which a page may get for its cursor: the traffic knows only its own ids.
+        self.command += ["--subscriptions=false", *options]
 
     def streams(self) -> int:
         """How many are open, by its own numbers."""
