@@ -39,17 +39,6 @@ impl Delivered {
         }
     }
 
-    /// The cursor of a stream that has everything that is delivered. `None`: this node knows only that of a subscription event,
-    /// and the stream receives none.
-    pub(crate) fn newest(&self, receives_events: bool) -> Option<&str> {
-        let id = match (receives_events, &self.newest) {
-            (true, _) => self.head.id.as_ref(),
-            (false, Newest::Update(id)) => Some(id),
-            (false, Newest::Unknown | Newest::None) => None,
-        };
-        id.map(EventId::as_str)
-    }
-
     /// The cursor of a stream that begins at `head`, at or after what is delivered.
     ///
     /// Subscription events are trimmed apart from updates, so a newer event may be gone while an older update is kept. A
@@ -107,17 +96,9 @@ mod tests {
         let first = event(1);
         delivered.advance(std::slice::from_ref(&first));
         assert_eq!(cursors(&delivered), [first.update.id().as_str(), "earliest"]);
-        assert_eq!(
-            (delivered.newest(true), delivered.newest(false)),
-            (Some(first.update.id().as_str()), None)
-        );
         let last = event(4);
         delivered.advance(&[entry(2, "topic=a"), entry(3, "topic=a"), last.clone()]);
         assert_eq!(cursors(&delivered), [last.update.id().as_str(), "3"]);
-        assert_eq!(
-            (delivered.newest(true), delivered.newest(false)),
-            (Some(last.update.id().as_str()), Some("3"))
-        );
     }
 
     #[test]

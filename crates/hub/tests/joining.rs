@@ -134,7 +134,7 @@ async fn subscribe(hub: Hub, transport: Arc<dyn Transport>, seed: u64, published
     let session = hub.subscribe(request, Arc::new(grants.clone()), None).await.expect("subscribe");
     let head = transport.head().await.expect("head").position;
     published.joined.send_modify(|joined| *joined += 1);
-    let answer = Some(session.cursor().to_owned());
+    let answer = Some(session.cursor().expect("nothing is polled").to_owned());
     let mut seen = Seen { seed, matchers, grants, head, cursor, answer, ids: Vec::new(), closed: None };
     let mut reader = match random.below(5) {
         0 => Reader::Session(Box::new(session)),

@@ -34,6 +34,16 @@ fn granted(selectors: &[&str]) -> Arc<Grants> {
 }
 
 async fn subscribe(hub: &Hub, selectors: &[&str], cursor: Option<&str>, grants: Arc<Grants>) -> Session {
+    answered(hub, selectors, cursor, grants).await.0
+}
+
+/// The stream, and the answer to its cursor.
+async fn answered(
+    hub: &Hub,
+    selectors: &[&str],
+    cursor: Option<&str>,
+    grants: Arc<Grants>,
+) -> (Session, String) {
     let cursor = cursor.map(Cursor::parse);
     let request = SubscribeRequest {
         dialect: Dialect::Legacy,
@@ -42,8 +52,10 @@ async fn subscribe(hub: &Hub, selectors: &[&str], cursor: Option<&str>, grants: 
         multiplex: false,
     };
     let mut session = hub.subscribe(request, grants, None).await.expect("subscribe");
+    let answer = session.cursor().expect("nothing is polled").to_owned();
     assert_eq!(next(&mut session).await.as_deref(), Some(":\n"), "the first bytes are a comment");
-    session
+    assert_eq!(session.cursor(), None);
+    (session, answer)
 }
 
 async fn next(session: &mut Session) -> Option<String> {
@@ -59,14 +71,6 @@ async fn ids(session: &mut Session, count: usize) -> Vec<String> {
         ids.push(line.to_owned());
     }
     ids
-}
-
-/// Delivery takes real time, in which a paused clock must not run ahead. It does not while a blocking task runs, which ends
-/// when this is dropped.
-fn hold_clock() -> std::sync::mpsc::SyncSender<()> {
-    let (held, until_dropped) = std::sync::mpsc::sync_channel(1);
-    tokio::task::spawn_blocking(move || until_dropped.recv());
-    held
 }
 
 #[tokio::test]
@@ -106,8 +110,7 @@ async fn replay_skips_a_private_update_after_the_grant_has_shrunk() {
 #[tokio::test]
 async fn the_answer_to_a_cursor_is_the_id_before_the_first_event() {
     let hub = start(3, quiet()).await;
-    let empty = subscribe(&hub, &["a"], Some("earliest"), Arc::default()).await;
-    assert_eq!(empty.cursor(), "earliest");
+    assert_eq!(answered(&hub, &["a"], Some("earliest"), Arc::default()).await.1, "earliest");
     let mut live = subscribe(&hub, &["a"], None, Arc::default()).await;
     for id in ["1", "2", "3", "4", "5"] {
         publish(&hub, &format!("topic=a&id={id}")).await;
@@ -121,15 +124,12 @@ async fn the_answer_to_a_cursor_is_the_id_before_the_first_event() {
         ("unknown", "earliest", vec!["3", "4", "5"]),
         ("earliest", "earliest", vec!["3", "4", "5"]),
     ] {
-        let mut session = subscribe(&hub, &["a"], Some(cursor), Arc::default()).await;
-        assert_eq!(session.cursor(), answer, "{cursor}");
+        let (mut session, answered) = answered(&hub, &["a"], Some(cursor), Arc::default()).await;
+        assert_eq!(answered, answer, "{cursor}");
         assert_eq!(ids(&mut session, expected.len()).await, expected, "{cursor}");
     }
-    assert_eq!(
-        subscribe(&hub, &["a"], None, Arc::default()).await.cursor(),
-        "5",
-        "of a stream without a cursor, too"
-    );
+    let (_, answer) = answered(&hub, &["a"], None, Arc::default()).await;
+    assert_eq!(answer, "5", "of a stream without a cursor, too");
 }
 
 #[tokio::test]
@@ -161,7 +161,7 @@ async fn of_several_cursors_the_newest_that_is_kept_counts() {
             multiplex: false,
         };
         let mut session = hub.subscribe(request, Arc::default(), None).await.expect("subscribe");
-        assert_eq!(session.cursor(), answer, "{cursors:?}");
+        assert_eq!(session.cursor(), Some(answer), "{cursors:?}");
         assert_eq!(next(&mut session).await.as_deref(), Some(":\n"));
         assert_eq!(ids(&mut session, expected.len()).await, expected, "{cursors:?}");
     }
@@ -177,38 +177,17 @@ async fn of_several_cursors_the_newest_that_is_kept_counts() {
 #[tokio::test]
 async fn a_blank_cursor_replays_nothing_and_the_answer_names_the_end_of_the_log() {
     let hub = start(3, quiet()).await;
-    let mut first = subscribe(&hub, &["a"], Some(""), Arc::default()).await;
-    assert_eq!(first.cursor(), "earliest", "nothing precedes");
+    let (mut first, answer) = answered(&hub, &["a"], Some(""), Arc::default()).await;
+    assert_eq!(answer, "earliest", "nothing precedes");
     publish(&hub, "topic=a&id=1").await;
     assert_eq!(ids(&mut first, 1).await, ["1"]);
     // Also if the last event is one that this subscriber may not see.
     publish(&hub, "topic=b&id=2&private").await;
-    let mut second = subscribe(&hub, &["a"], Some(""), Arc::default()).await;
-    assert_eq!(second.cursor(), "2");
+    let (mut second, answer) = answered(&hub, &["a"], Some(""), Arc::default()).await;
+    assert_eq!(answer, "2");
     assert_eq!(&*hub.resolve(&Cursor::Blank).await.expect("resolved"), "2");
     publish(&hub, "topic=a&id=3").await;
     assert_eq!(ids(&mut second, 1).await, ["3"]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_idle_stream_sends_comments_and_a_busy_one_none() {
-    let interval = Duration::from_secs(15);
-    let hub = start(10, Settings { keep_alive: Some(interval), ..quiet() }).await;
-    let mut session = subscribe(&hub, &["a"], None, Arc::default()).await;
-    let mut last = Instant::now();
-    for _ in 0..5 {
-        assert_eq!(next(&mut session).await.as_deref(), Some(":\n"));
-        assert!(last.elapsed() <= interval + Duration::from_millis(5), "{:?}", last.elapsed());
-        assert!(last.elapsed() >= interval / 2, "{:?}", last.elapsed());
-        last = Instant::now();
-    }
-    let held = hold_clock();
-    for number in 0..20 {
-        tokio::time::advance(Duration::from_secs(5)).await;
-        publish(&hub, &format!("topic=a&id={number}")).await;
-        assert_eq!(ids(&mut session, 1).await, [number.to_string()], "an event, not a comment");
-    }
-    drop(held);
 }
 
 #[tokio::test]
@@ -256,32 +235,6 @@ fn cursor_event(id: &str) -> String {
     format!("event: petasos-cursor\nid: {id}\ndata: \n\n")
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_browser_is_told_its_cursor_at_the_beginning_and_in_silence() {
-    let hub = start(3, Settings { keep_alive: Some(Duration::from_secs(15)), ..quiet() }).await;
-    let held = hold_clock();
-    let (mut session, first) = browser(&hub, &["a"], None, Arc::default()).await;
-    assert_eq!(first, cursor_event("earliest"), "the log is empty");
-    let mut other = subscribe(&hub, &["b"], None, Arc::default()).await;
-    for id in 1..=5 {
-        publish(&hub, &format!("topic=b&id={id}")).await;
-    }
-    assert_eq!(ids(&mut other, 5).await.len(), 5, "the hub has delivered them");
-    drop(held);
-    let mut sign = next(&mut session).await;
-    // The shard of this stream may still be on its way; then it is a comment.
-    while sign.as_deref() == Some(":\n") {
-        sign = next(&mut session).await;
-    }
-    assert_eq!(sign, Some(cursor_event("5")), "though it wants none of them");
-    let (_, first) = browser(&hub, &["a"], Some("4"), Arc::default()).await;
-    assert_eq!(first, cursor_event("4"), "the answer to its cursor");
-    let (_, first) = browser(&hub, &["a"], Some("1"), Arc::default()).await;
-    assert_eq!(first, cursor_event("earliest"), "it is trimmed");
-    let (_, first) = browser(&hub, &["a"], None, Arc::default()).await;
-    assert_eq!(first, cursor_event("5"));
-}
-
 /// The next id that stands in an event of the log.
 async fn heard(session: &mut Session) -> String {
     loop {
@@ -317,24 +270,6 @@ async fn a_cursor_is_an_update_for_whoever_receives_no_subscription_events() {
     assert_eq!(next(&mut anonymous).await, Some(cursor_event("1")));
     assert_eq!(next(&mut user).await, Some(cursor_event("1")));
     assert_eq!(next(&mut all).await, Some(cursor_event(&arrival)));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_stream_ends_at_the_end_of_its_lifetime() {
-    let hub = start(10, quiet()).await;
-    let close_at = Instant::now() + Duration::from_secs(60);
-    let request = SubscribeRequest {
-        dialect: Dialect::Legacy,
-        matchers: matchers(&["a"]),
-        cursor: None,
-        multiplex: false,
-    };
-    let mut session = hub.subscribe(request, Arc::default(), Some(close_at)).await.expect("subscribe");
-    assert!(session.next().await.is_some());
-    assert_eq!(session.next().await, None);
-    assert!(Instant::now() >= close_at && close_at.elapsed() < Duration::from_millis(10));
-    assert_eq!(session.closed(), Some(Closed::Lifetime));
-    assert_eq!(session.next().await, None, "the end is for ever");
 }
 
 #[tokio::test]
@@ -415,26 +350,6 @@ async fn streams_that_would_not_be_let_in_any_more_end_and_others_stay() {
     assert_eq!(ids(&mut again, 1).await, ["2"]);
 }
 
-#[tokio::test(start_paused = true)]
-async fn streams_that_begin_later_have_the_times_that_were_set_meanwhile() {
-    let hub = start(10, Settings { lifetime_max: Some(Duration::from_secs(3600)), ..quiet() }).await;
-    let began = Instant::now();
-    let mut former = subscribe(&hub, &["a"], None, Arc::default()).await;
-    hub.tune(&Settings {
-        keep_alive: Some(Duration::from_secs(10)),
-        lifetime_max: Some(Duration::from_secs(60)),
-        ..quiet()
-    });
-    let mut session = subscribe(&hub, &["a"], None, Arc::default()).await;
-    assert_eq!(next(&mut session).await.as_deref(), Some(":\n"), "a sign of life");
-    assert!(Instant::now() - began <= Duration::from_secs(10));
-    while next(&mut session).await.is_some() {}
-    assert_eq!(session.closed(), Some(Closed::Lifetime));
-    assert!(Instant::now() - began <= Duration::from_secs(61));
-    while next(&mut former).await.is_some() {}
-    assert!(Instant::now() - began >= Duration::from_secs(3200));
-}
-
 #[tokio::test]
 async fn subscriptions_are_listed_and_their_events_follow_the_facts() {
     let hub = start(10, Settings { subscriptions: true, ..quiet() }).await;
@@ -495,8 +410,8 @@ async fn visitors_who_come_and_go_evict_no_message() {
     for _ in 0..50 {
         drop(subscribe(&hub, &["other"], None, Arc::default()).await);
     }
-    let mut session = subscribe(&hub, &["a"], Some("0"), Arc::default()).await;
-    assert_eq!(session.cursor(), "0");
+    let (mut session, answer) = answered(&hub, &["a"], Some("0"), Arc::default()).await;
+    assert_eq!(answer, "0");
     assert_eq!(ids(&mut session, 1).await, ["1"]);
 }
 
@@ -520,8 +435,8 @@ async fn old_subscription_events_do_not_end_a_replay() {
     delivered(&hub).await;
     let mut sessions = Vec::new();
     for cursor in ["earliest", "unknown", "3"] {
-        let session = subscribe(&hub, &["a"], Some(cursor), granted(&["*"])).await;
-        assert_eq!(session.cursor(), "earliest", "{cursor}");
+        let (session, answer) = answered(&hub, &["a"], Some(cursor), granted(&["*"])).await;
+        assert_eq!(answer, "earliest", "{cursor}");
         sessions.push(session);
     }
     // Ten updates are kept, and the last of them is the marker.
@@ -551,8 +466,8 @@ async fn a_cursor_whose_successors_were_trimmed_is_answered_with_earliest() {
     }
     delivered(&hub).await;
     // The event itself is still kept, updates after it are not.
-    let session = subscribe(&hub, &["a"], Some(event.as_str()), Arc::default()).await;
-    assert_eq!(session.cursor(), "earliest");
+    let (_session, answer) = answered(&hub, &["a"], Some(event.as_str()), Arc::default()).await;
+    assert_eq!(answer, "earliest");
     drop(visitor);
 }
 

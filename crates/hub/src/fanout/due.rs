@@ -67,7 +67,9 @@ impl Due {
     /// Whole ticks until a time.
     fn tick(&self, time: Instant) -> Tick {
         let since = time.saturating_duration_since(self.began);
-        let ticks = since.as_millis() * u128::from(TICKS) / 1000;
+        // Exact: a visit is due at the very time that `first` says, or a shard would not wait for it.
+        let ticks =
+            since.as_secs() * u64::from(TICKS) + u64::from(since.subsec_nanos() / (1_000_000_000 / TICKS));
         Tick::try_from(ticks).unwrap_or(NEVER).min(NEVER - 2)
     }
 }
@@ -91,5 +93,14 @@ mod tests {
         assert!(due.first().is_some_and(|first| first > early && first < late));
         assert_eq!([due.pop(after), due.pop(after), due.pop(after)], [Some(3), Some(7), None]);
         assert_eq!(due.first(), None);
+        for millis in 0..200 {
+            due.insert(1, Some(due.began + Duration::from_millis(millis)));
+            let first = due.first().expect("one");
+            assert_eq!(
+                (due.pop(first - Duration::from_nanos(1)), due.pop(first)),
+                (None, Some(1)),
+                "{millis}"
+            );
+        }
     }
 }

@@ -259,7 +259,7 @@ impl Subscriber {
             if self.is_browser {
                 session.name_cursors();
             }
-            let answer = session.cursor().to_owned();
+            let answer = session.cursor().expect("nothing is polled").to_owned();
             let first = match &self.last {
                 Some(last) if *last == answer && last != Cursor::EARLIEST => {
                     simulation.count(|counts| counts.continued += 1);

@@ -133,17 +133,16 @@ impl Sink for Carrier {
         }
     }
 
-    /// A polled stream has a timer of its own.
     fn first_due(&self) -> Option<Instant> {
         match self {
-            Self::Polled(_) => None,
+            Self::Polled(polled) => polled.first_due(),
             Self::Socket(parked) => parked.first_due(),
         }
     }
 
     fn tick(&mut self, newest: Newest<'_>, now: Instant) -> Result<Tick, Gone> {
         match self {
-            Self::Polled(_) => Ok(Tick::Next(None)),
+            Self::Polled(polled) => Ok(polled.tick(newest, now)),
             Self::Socket(parked) => parked.tick(newest, now),
         }
     }

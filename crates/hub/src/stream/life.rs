@@ -3,10 +3,7 @@
 //! This is the one state machine of a stream. Its carriers add how bytes reach the peer, and how a live stream gets its
 //! frames; they decide neither order nor time.
 
-use std::{
-    task::{Context, Poll, ready},
-    time::Instant,
-};
+use std::task::{Context, Poll, ready};
 
 use petasos_protocol::sse::Frame;
 
@@ -24,8 +21,8 @@ use crate::{
 pub(crate) struct Life {
     subscriber: Subscriber,
     state: State,
-    /// Begins with the first poll: a stream that goes to its shard at once has none.
-    clock: Option<Clock>,
+    /// Begins with the first poll, and ends when its shard feeds the stream. Boxed: most streams have none.
+    clock: Option<Box<Clock>>,
     /// A stream that says where it is has come to a cursor in its history since that began.
     has_passed: bool,
     /// The shard has ended: what the log still holds is the last.
@@ -37,7 +34,9 @@ pub(crate) struct Life {
 enum State {
     /// Boxed: most streams are live most of the time, and there may be many.
     History(Box<History>),
-    /// It has caught up. Its carrier attaches it to its shard, and says when it lags.
+    /// It has caught up. Its carrier attaches it to its shard.
+    CaughtUp,
+    /// Its shard feeds it until it lags, and sees to its pulse.
     Live,
     Ended(Closed),
 }
@@ -105,7 +104,7 @@ impl Life {
     pub(crate) fn caught_up(&self) -> Option<Position> {
         match &self.state {
             State::History(history) => history.end(),
-            State::Live | State::Ended(_) => None,
+            State::CaughtUp | State::Live | State::Ended(_) => None,
         }
     }
 
@@ -113,7 +112,15 @@ impl Life {
     pub(crate) fn ended(&self) -> Option<Closed> {
         match self.state {
             State::Ended(reason) => Some(reason),
-            State::History(_) | State::Live => None,
+            State::History(_) | State::CaughtUp | State::Live => None,
+        }
+    }
+
+    /// Its shard feeds the stream from now on.
+    pub(crate) fn is_attached(&mut self) {
+        if self.ended().is_none() {
+            self.state = State::Live;
+            self.clock = None;
         }
     }
 
@@ -153,16 +160,6 @@ impl Life {
         self.subscriber.passed.as_deref().filter(|_| is_reading)
     }
 
-    /// Its carrier has sent something of a live stream.
-    pub(crate) fn sent(&mut self) {
-        self.clock().sent();
-    }
-
-    /// As [`sent`](Self::sent), at that time.
-    pub(crate) fn sent_at(&mut self, time: Instant) {
-        self.clock().sent_at(time);
-    }
-
     /// Ends the stream if its lifetime is over. It gets nothing more then, even if something is ready.
     pub(crate) fn end_if_over(&mut self) {
         if self.subscriber.pulse().is_over() {
@@ -170,13 +167,14 @@ impl Life {
         }
     }
 
-    /// The next step. A live stream has only silence and its end here.
+    /// The next step. A live stream has none, unless its lifetime is over.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
         self.end_if_over();
         loop {
             match &mut self.state {
                 State::Ended(reason) => return Poll::Ready(Step::Ended(*reason)),
-                State::Live => break,
+                State::CaughtUp => break,
+                State::Live => return Poll::Pending,
                 State::History(history) => {
                     if self.subscriber.node.is_drained() {
                         self.end(Closed::Drained);
@@ -208,7 +206,7 @@ impl Life {
     fn step(&mut self, step: history::Step) -> Option<Step> {
         match step {
             history::Step::Frame(frame) => {
-                self.sent();
+                self.clock().sent();
                 return Some(Step::Frame(frame));
             }
             history::Step::Passed(cursor) => {
@@ -217,7 +215,7 @@ impl Life {
                 return None;
             }
             history::Step::CaughtUp(position) if !self.is_last => {
-                self.state = State::Live;
+                self.state = State::CaughtUp;
                 return Some(Step::CaughtUp(position));
             }
             history::Step::CaughtUp(_) => {
@@ -231,6 +229,6 @@ impl Life {
     }
 
     fn clock(&mut self) -> &mut Clock {
-        self.clock.get_or_insert_with(|| Clock::start(self.subscriber.pulse()))
+        self.clock.get_or_insert_with(|| Box::new(Clock::start(self.subscriber.pulse())))
     }
 }

@@ -2,13 +2,14 @@
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
 use tokio::time::{Sleep, sleep_until};
 
-use crate::ids;
+use crate::{ids, node::Node};
 
 /// The two bounds of a stream in time.
 #[derive(Debug, Clone, Copy)]
@@ -17,6 +18,21 @@ pub(crate) struct Pulse {
     pub(crate) keep_alive: Option<Duration>,
     /// When the stream ends at the latest.
     pub(crate) close_at: Option<Instant>,
+}
+
+/// What the pulse of a live stream comes from: the keep-alive may change while the hub runs.
+pub(crate) struct Rhythm {
+    /// `None`: a stream of the program that runs the hub, which needs no sign of life.
+    pub(crate) node: Option<Arc<Node>>,
+    /// When the stream ends at the latest.
+    pub(crate) close_at: Option<Instant>,
+}
+
+impl Rhythm {
+    pub(crate) fn pulse(&self) -> Pulse {
+        let keep_alive = self.node.as_ref().and_then(|node| node.timing.keep_alive());
+        Pulse { keep_alive, close_at: self.close_at }
+    }
 }
 
 /// What is due.
@@ -61,7 +77,7 @@ impl Pulse {
     }
 }
 
-/// A pulse with a timer, for a stream that is polled. The timer moves when it fires, and not for each frame.
+/// A pulse with a timer, for a stream that no shard feeds. The timer moves when it fires, and not for each frame.
 pub(crate) struct Clock {
     silent_since: Instant,
     timer: Option<Pin<Box<Sleep>>>,
@@ -78,11 +94,6 @@ impl Clock {
     /// Something was sent.
     pub(crate) fn sent(&mut self) {
         self.silent_since = now();
-    }
-
-    /// Something was sent at that time.
-    pub(crate) fn sent_at(&mut self, time: Instant) {
-        self.silent_since = self.silent_since.max(time);
     }
 
     /// Ready when something is due, never with [`Beat::None`].

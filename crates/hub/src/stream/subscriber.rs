@@ -23,7 +23,10 @@ use crate::{
     metrics::outcome::{EndReason, StreamCarrier},
     node::Node,
     presence,
-    stream::{pulse::Pulse, topics::topic_lines},
+    stream::{
+        pulse::{Pulse, Rhythm},
+        topics::topic_lines,
+    },
 };
 
 /// A subscriber. Dropping it unsubscribes.
@@ -127,6 +130,12 @@ impl Subscriber {
     pub(crate) fn pulse(&self) -> Pulse {
         let keep_alive = self.counted.and_then(|_| self.node.timing.keep_alive());
         Pulse { keep_alive, close_at: self.close_at.map(Instant::into_std) }
+    }
+
+    /// The same, for as long as its stream is live.
+    pub(crate) fn rhythm(&self) -> Rhythm {
+        let node = self.counted.map(|_| Arc::clone(&self.node));
+        Rhythm { node, close_at: self.close_at.map(Instant::into_std) }
     }
 
     /// Logs the end of its stream, and remembers the reason.

@@ -8,7 +8,6 @@ use petasos_hub::Session;
 use crate::http::{admission::StreamPermit, body::Body};
 
 /// The answer to a request.
-#[expect(clippy::large_enum_variant, reason = "there is one for each request, and it is moved at most twice")]
 pub(crate) enum Answer {
     /// A response with its body.
     Whole(Response<Body>),

@@ -74,7 +74,8 @@ pub(crate) async fn handle(
     if head.method == Method::GET && event_source::is_browser(&head.headers) {
         session.name_cursors();
     }
-    Ok(Answer::Stream(Opening { headers: headers(dialect, session.cursor(), was_asked), session, permit }))
+    let headers = headers(dialect, session.cursor().unwrap_or_default(), was_asked);
+    Ok(Answer::Stream(Opening { headers, session, permit }))
 }
 
 /// The header fields of a stream that begins after `cursor`. `was_asked`: the request has a cursor.

@@ -2,6 +2,7 @@
 
 use std::{io, sync::Arc, time::Instant};
 
+use bytes::Bytes;
 use petasos_protocol::{
     event::EventId,
     sse::{self, Remark},
@@ -15,12 +16,13 @@ use crate::{
     Admission, Closed,
     fanout::{
         key::MemberKey,
-        ring::{EntryNumber, Ring},
-        sink::Eviction,
+        ring::{EntryNumber, Newest, Ring},
+        sink::{Eviction, Tick},
     },
     interest::Interest,
     log::transport::Position,
     stream::{
+        pulse::Beat,
         socket::framing::{Framing, Rendering},
         subscriber::Naming,
     },
@@ -30,21 +32,31 @@ use crate::{
 pub(crate) struct Polled {
     interest: Arc<Interest>,
     admission: Option<Admission>,
-    /// Of a stream that says where it is: see [`Subscriber::passed`](crate::stream::subscriber::Subscriber::passed).
-    whereabouts: Option<(Naming, Box<str>)>,
+    /// Of a stream that names cursors.
+    whereabouts: Option<Box<Whereabouts>>,
     outbox: Arc<Outbox>,
     /// What has no room in the outbox; `None` while everything has.
     waiting: Option<Box<Waiting>>,
+    /// When something was pushed last.
+    pushed_at: Instant,
+}
+
+/// What a stream says of where it is.
+pub(crate) struct Whereabouts {
+    pub(crate) naming: Naming,
+    /// See [`Subscriber::passed`](crate::stream::subscriber::Subscriber::passed).
+    pub(crate) passed: Option<Box<str>>,
 }
 
 impl Polled {
     pub(crate) fn new(
         interest: Arc<Interest>,
         admission: Option<Admission>,
-        whereabouts: Option<(Naming, Box<str>)>,
+        whereabouts: Option<Whereabouts>,
         outbox: Arc<Outbox>,
     ) -> Self {
-        Self { interest, admission, whereabouts, outbox, waiting: None }
+        let whereabouts = whereabouts.map(Box::new);
+        Self { interest, admission, whereabouts, outbox, waiting: None, pushed_at: Instant::now() }
     }
 
     pub(crate) fn interest(&self) -> &Arc<Interest> {
@@ -65,6 +77,7 @@ impl Polled {
 
     /// Puts entries of the ring into the queue, and keeps those for which it has no room.
     pub(crate) fn push(&mut self, mut entries: impl Iterator<Item = EntryNumber>, ring: &Ring, now: Instant) {
+        self.pushed_at = now;
         let mut kept = self.waiting.take();
         if kept.is_none() {
             let rendering = self.rendering();
@@ -80,7 +93,7 @@ impl Polled {
 
     /// Says that the stream has everything, if it says so: in the queue, or behind what waits.
     pub(crate) fn caught_up(&mut self, ring: &Ring, after: Position, now: Instant) {
-        let Some((naming, passed)) = &self.whereabouts else { return };
+        let Some(Whereabouts { naming, passed: Some(passed) }) = self.whereabouts.as_deref() else { return };
         let newest = naming.choose(ring.newest_after(after));
         let live = sse::cursor(newest.map_or(passed, EventId::as_str), Remark::Live).event();
         let has_room =
@@ -118,8 +131,40 @@ impl Polled {
         self.waiting.as_ref().and_then(|_| self.outbox.taken_at())
     }
 
+    pub(crate) fn first_due(&self) -> Option<Instant> {
+        self.outbox.pulse().first_due(self.pushed_at)
+    }
+
+    /// Pushes the cursor, or a comment, if the stream has been silent. `newest`: see [`Sink::tick`](crate::fanout::sink::Sink::tick).
+    pub(crate) fn tick(&mut self, newest: Newest<'_>, now: Instant) -> Tick {
+        let pulse = self.outbox.pulse();
+        match pulse.beat(self.pushed_at, now) {
+            Beat::Over => return Tick::Over,
+            Beat::Comment => {
+                if !self.is_behind() {
+                    self.outbox.push_sign(self.sign(newest), now);
+                }
+                self.pushed_at = now;
+            }
+            Beat::None => {}
+        }
+        Tick::Next(pulse.next_due(self.pushed_at))
+    }
+
+    fn sign(&self, newest: Newest<'_>) -> Bytes {
+        let cursor = self.whereabouts.as_deref().and_then(|Whereabouts { naming, passed }| {
+            // Without an id in the ring, nothing has come since the stream was attached.
+            naming.choose(newest).map(EventId::as_str).or(passed.as_deref())
+        });
+        match cursor {
+            None => Bytes::from_static(sse::COMMENT),
+            Some(id) => sse::cursor(id, Remark::None).event(),
+        }
+    }
+
     fn rendering(&self) -> Rendering<'_> {
-        let topics_known = self.whereabouts.as_ref().map(|_| &*self.interest);
+        let names_topics = self.whereabouts.as_ref().is_some_and(|whereabouts| whereabouts.passed.is_some());
+        let topics_known = names_topics.then_some(&*self.interest);
         Rendering { framing: Framing::UntilClose, topics_known }
     }
 
@@ -151,14 +196,16 @@ mod tests {
         task::{Context, Poll, Wake, Waker},
     };
 
-    use bytes::Bytes;
     use petasos_protocol::{Limits, matcher::Matcher, token::Grants};
     use proptest::prelude::*;
 
     use super::*;
     use crate::{
         fanout::fake::{at, entry},
-        stream::polled::outbox::{BYTES_MAX, Next, Writer},
+        stream::{
+            polled::outbox::{BYTES_MAX, Next, Writer},
+            pulse::Rhythm,
+        },
     };
 
     const KEY: MemberKey = MemberKey { slot: 3, number: 7 };
@@ -173,11 +220,15 @@ mod tests {
         }
     }
 
-    fn polled(whereabouts: Option<(Naming, Box<str>)>) -> (Polled, Arc<Outbox>) {
+    fn polled(whereabouts: Option<Whereabouts>) -> (Polled, Arc<Outbox>) {
         let matcher = Matcher::selector("a", &Limits::default()).expect("valid");
         let interest = Arc::new(Interest::new(vec![matcher], Arc::new(Grants::default())));
-        let outbox = Arc::<Outbox>::default();
+        let outbox = Arc::new(Outbox::new(Rhythm { node: None, close_at: None }));
         (Polled::new(interest, None, whereabouts, Arc::clone(&outbox)), outbox)
+    }
+
+    fn multiplex() -> Whereabouts {
+        Whereabouts { naming: Naming::Updates, passed: Some("first".into()) }
     }
 
     /// With so many entries, from number 0 and id 1 on.
@@ -232,11 +283,11 @@ mod tests {
         let (mut polled, outbox) = polled(None);
         assert!(polled.admit(KEY).is_ok());
         polled.push(0..8, &ring, now);
-        assert!(!polled.is_behind() && outbox.has_everything() && polled.last_sent().is_none());
+        assert!(!polled.is_behind() && polled.last_sent().is_none());
         polled.push(8..15, &ring, now);
         let length = |entry| ring.update(entry).frame().event_bytes().len();
         assert_eq!((polled.oldest(), polled.unsent_bytes()), (Some(8), (8..15).map(length).sum()));
-        assert!(polled.is_behind() && !outbox.has_everything() && polled.last_sent() == Some(now));
+        assert!(polled.is_behind() && polled.last_sent() == Some(now));
         assert_eq!(take(&outbox, 3), (ids(1..=3), vec![]));
         assert!(polled.last_sent() >= Some(now), "it reads");
         assert_eq!(take(&outbox, 2), (ids(4..=5), vec![KEY]));
@@ -247,7 +298,7 @@ mod tests {
         assert_eq!((polled.oldest(), take(&outbox, 9)), (Some(16), (ids(9..=16), vec![KEY])));
         polled.flush(&ring, now);
         assert_eq!((polled.is_behind(), polled.unsent_bytes()), (false, 0));
-        assert_eq!((outbox.has_everything(), take(&outbox, 9)), (true, (ids(17..=20), vec![])));
+        assert_eq!(take(&outbox, 9), (ids(17..=20), vec![]));
     }
 
     #[test]
@@ -271,7 +322,7 @@ mod tests {
     fn a_stream_that_is_live_says_so_behind_what_waits() {
         for entries in [3, 8, 12] {
             let (now, ring) = (Instant::now(), ring(20));
-            let (mut polled, outbox) = polled(Some((Naming::Updates, "first".into())));
+            let (mut polled, outbox) = polled(Some(multiplex()));
             polled.push(0..entries, &ring, now);
             polled.caught_up(&ring, at(entries.into()), now);
             assert_eq!(polled.is_behind(), entries >= 8);
@@ -324,13 +375,11 @@ mod tests {
         let (mut polled, outbox) = polled(None);
         let room = Arc::new(AtomicUsize::new(2));
         outbox.write_through(|| Box::new(Taker(Arc::clone(&room))));
-        assert_eq!(outbox.take_written_at(), None);
         let woken = Arc::<Woken>::default();
         let waker = Waker::from(Arc::clone(&woken));
         assert!(outbox.poll_next(&mut Context::from_waker(&waker)).0.is_pending());
         polled.push(0..1, &ring, now);
         assert_eq!(woken.0.load(Ordering::Relaxed), 0);
-        assert!(outbox.take_written_at().is_some() && outbox.take_written_at().is_none());
         polled.push(1..3, &ring, now);
         assert_eq!(woken.0.load(Ordering::Relaxed), 1);
         assert_eq!(take(&outbox, 9), (ids(3..=3), vec![]));
@@ -373,7 +422,7 @@ mod tests {
             room in prop::option::of(0..50_usize),
         ) {
             let (now, ring) = (Instant::now(), ring(2_000));
-            let (mut polled, outbox) = polled(live.then(|| (Naming::Updates, "first".into())));
+            let (mut polled, outbox) = polled(live.then(multiplex));
             let woken = Arc::new(Woken(AtomicUsize::new(1)));
             let waker = Waker::from(Arc::clone(&woken));
             let written = Arc::<AtomicUsize>::default();

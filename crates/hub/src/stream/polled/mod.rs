@@ -5,3 +5,6 @@ pub(crate) mod member;
 pub(crate) mod outbox;
 pub(crate) mod session;
 mod waiting;
+
+#[cfg(test)]
+mod tests;

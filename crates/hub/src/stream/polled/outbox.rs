@@ -10,24 +10,32 @@ use std::{
 
 use bytes::Bytes;
 
-use crate::{Closed, fanout::key::MemberKey, log::transport::Position};
+use crate::{
+    Closed,
+    fanout::key::MemberKey,
+    log::transport::Position,
+    stream::pulse::{Pulse, Rhythm},
+};
 
 /// A bounded queue with one writer, the shard, and one reader, the session.
-#[derive(Default)]
-pub(crate) struct Outbox(Mutex<Queue>);
+pub(crate) struct Outbox {
+    queue: Mutex<Queue>,
+    rhythm: Rhythm,
+}
 
 #[derive(Default)]
 struct Queue {
     frames: VecDeque<Bytes>,
     bytes: usize,
-    end: Option<End>,
+    /// Boxed: it comes once.
+    end: Option<Box<End>>,
     waker: Option<Waker>,
     /// The member whose outbox it is, once its shard has admitted it.
     key: Option<MemberKey>,
     /// Whether the reader is gone.
     is_abandoned: bool,
     /// Sends frames before they wait.
-    through: Option<Box<Through>>,
+    through: Option<Box<dyn Writer>>,
     /// While the shard has more for the stream than there is room for. The queue is not empty when that begins.
     late: Option<Box<Late>>,
 }
@@ -38,13 +46,6 @@ struct Late {
     taken_at: Instant,
     /// Whether it has said that there is room again.
     has_asked: bool,
-}
-
-/// See [`Session::write_through`](super::session::Session::write_through).
-struct Through {
-    writer: Box<dyn Writer>,
-    /// When it took something last, unless the reader knows.
-    written_at: Option<Instant>,
 }
 
 /// Sends frames of a live stream on the thread of its shard, so that its reader is not woken for them.
@@ -76,6 +77,16 @@ const FRAMES_MAX: usize = if cfg!(test) { 8 } else { 256 };
 pub(crate) const BYTES_MAX: usize = 1024 * 1024;
 
 impl Outbox {
+    /// Empty. `rhythm`: of its stream.
+    pub(crate) fn new(rhythm: Rhythm) -> Self {
+        Self { queue: Mutex::default(), rhythm }
+    }
+
+    /// The pulse of its stream.
+    pub(crate) fn pulse(&self) -> Pulse {
+        self.rhythm.pulse()
+    }
+
     /// Adds frames. `Some`: the first one that has no room, and its length; the others are not taken, either. The reader says
     /// when there is room: see [`Outbox::poll_next`]. Not called after the end.
     pub(crate) fn push<T>(
@@ -111,12 +122,19 @@ impl Outbox {
     /// From now on frames go through a writer first, if they do not already.
     pub(crate) fn write_through(&self, writer: impl FnOnce() -> Box<dyn Writer>) {
         let mut queue = self.lock();
-        queue.through.get_or_insert_with(|| Box::new(Through { writer: writer(), written_at: None }));
+        queue.through.get_or_insert_with(writer);
     }
 
-    /// When frames went through a writer last, once.
-    pub(crate) fn take_written_at(&self) -> Option<Instant> {
-        self.lock().through.as_mut()?.written_at.take()
+    /// Adds a sign of life, unless the reader has something to read.
+    pub(crate) fn push_sign(&self, sign: Bytes, now: Instant) {
+        let mut queue = self.lock();
+        if queue.frames.is_empty() {
+            queue.add(sign);
+            queue.write_through(now);
+            if !queue.frames.is_empty() {
+                wake(queue);
+            }
+        }
     }
 
     /// Ends the queue after the frames that are in it and those, for which there need be no room, unless it has an end already.
@@ -125,7 +143,7 @@ impl Outbox {
         if queue.end.is_none() {
             frames.for_each(|frame| queue.add(frame));
             queue.late = None;
-            queue.end = Some(end);
+            queue.end = Some(Box::new(end));
             wake(queue);
         }
     }
@@ -144,8 +162,8 @@ impl Outbox {
         if let Some(frame) = next {
             return (Poll::Ready(Next::Frame(frame)), asks);
         }
-        if let Some(end) = queue.end {
-            return (Poll::Ready(Next::End(end)), asks);
+        if let Some(end) = &queue.end {
+            return (Poll::Ready(Next::End(**end)), asks);
         }
         match &mut queue.waker {
             Some(waker) => waker.clone_from(cx.waker()),
@@ -166,12 +184,6 @@ impl Outbox {
         is_there
     }
 
-    /// Whether the shard has admitted the member, and all that it has handed out is in the queue or has been taken.
-    pub(crate) fn has_everything(&self) -> bool {
-        let queue = self.lock();
-        queue.key.is_some() && queue.late.is_none()
-    }
-
     /// When a reader for which more waits in the shard took something last.
     pub(crate) fn taken_at(&self) -> Option<Instant> {
         self.lock().late.as_ref().map(|late| late.taken_at)
@@ -187,7 +199,7 @@ impl Outbox {
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
         // Nothing under the lock panics half-way through a change.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -214,13 +226,12 @@ impl Queue {
 
     fn write_through(&mut self, now: Instant) {
         let Self { frames, bytes, through: Some(through), late, .. } = self else { return };
-        let written = through.writer.write(frames);
+        let written = through.write(frames);
         *bytes -= written;
-        if written > 0 {
-            through.written_at = Some(Instant::now());
-            if let Some(late) = late {
-                late.taken_at = now;
-            }
+        if written > 0
+            && let Some(late) = late
+        {
+            late.taken_at = now;
         }
     }
 }

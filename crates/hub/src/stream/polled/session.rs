@@ -17,7 +17,7 @@ use petasos_protocol::{
 use tokio::time::Instant;
 
 use super::{
-    member::Polled,
+    member::{Polled, Whereabouts},
     outbox::{End, Next, Outbox, Writer},
 };
 use crate::{
@@ -42,11 +42,17 @@ pub struct Session {
     life: Life,
     shard: Shard<Carrier>,
     feed: Feed,
+    /// `None`: something has been polled.
+    beginning: Option<Box<Beginning>>,
+}
+
+/// How a stream begins.
+struct Beginning {
     cursor: Box<str>,
+    /// What it sends first; `None`: events alone.
     opening: Option<Opening>,
 }
 
-/// What a stream sends first.
 #[derive(Clone, Copy)]
 struct Opening {
     retry: Option<Retry>,
@@ -60,8 +66,8 @@ enum Feed {
     None,
     /// Its shard's inbox is full.
     Attaching(Box<Attaching>),
-    /// From the position on, its shard fills the queue.
-    Live { reader: Reader, after: Position },
+    /// Its shard fills the queue.
+    Live(Reader),
 }
 
 /// A stream on its way into its shard.
@@ -106,24 +112,26 @@ impl Session {
         remark: Option<Remark>,
     ) -> Self {
         let opening = Some(Opening { retry, remark });
-        Self { life, shard, feed: Feed::None, cursor, opening }
+        Self { life, shard, feed: Feed::None, beginning: Some(Box::new(Beginning { cursor, opening })) }
     }
 
     /// A stream of events alone.
     pub(crate) fn bare(life: Life, shard: Shard<Carrier>, cursor: Box<str>) -> Self {
-        Self { life, shard, feed: Feed::None, cursor, opening: None }
+        let beginning = Some(Box::new(Beginning { cursor, opening: None }));
+        Self { life, shard, feed: Feed::None, beginning }
     }
 
     /// The id before the first event that is sent, or `earliest` (section "Reconciliation"). A client that has received
-    /// nothing yet comes back with it and has lost nothing.
-    pub fn cursor(&self) -> &str {
-        &self.cursor
+    /// nothing yet comes back with it and has lost nothing. `None`: something has been polled, and the session keeps it no more.
+    pub fn cursor(&self) -> Option<&str> {
+        self.beginning.as_ref().map(|beginning| &*beginning.cursor)
     }
 
     /// Writes the cursor into the stream as well, at its beginning and whenever it has been silent: see [`sse::cursor`]. It is
     /// for browsers, whose `EventSource` reads no header fields.
     pub fn name_cursors(&mut self) {
-        if let Some(opening) = &mut self.opening {
+        let beginning = self.beginning.as_mut();
+        if let Some(opening) = beginning.and_then(|beginning| beginning.opening.as_mut()) {
             opening.remark.get_or_insert(Remark::None);
             self.life.name_cursors();
         }
@@ -151,7 +159,8 @@ impl Session {
     ///
     /// A stream of which something has been polled already ends instead.
     pub async fn carry(self, wire: Wire) {
-        let Self { mut life, shard, feed: Feed::None, opening: Some(opening), cursor } = self else { return };
+        let Self { mut life, shard, beginning: Some(beginning), .. } = self else { return };
+        let Beginning { cursor, opening: Some(opening) } = *beginning else { return };
         life.subscriber_mut().moves_to(StreamCarrier::Socket);
         carried::begin(wire, &opening.frame(&cursor), life, shard).await;
     }
@@ -159,36 +168,31 @@ impl Session {
     /// Lets a writer send frames before the stream is polled for them, while the stream is live and is not behind. Called when
     /// everything is sent that the stream has given; a stream that is live for a second time needs it again.
     pub fn write_through(&self, writer: impl FnOnce() -> Box<dyn Writer>) {
-        if let Feed::Live { reader, .. } = &self.feed {
+        if let Feed::Live(reader) = &self.feed {
             reader.outbox.write_through(writer);
         }
     }
 
     /// The next bytes to send, whole events or comments; `None` at the end, for ever.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        if let Some(opening) = self.opening.take() {
-            return Poll::Ready(Some(opening.frame(&self.cursor).event()));
+        if let Some(beginning) = self.beginning.take()
+            && let Some(opening) = beginning.opening
+        {
+            return Poll::Ready(Some(opening.frame(&beginning.cursor).event()));
         }
         self.life.end_if_over();
-        if let Feed::Live { reader, .. } = &self.feed
-            && let Some(written_at) = reader.outbox.take_written_at()
-        {
-            self.life.sent_at(written_at);
-        }
         loop {
             if self.life.ended().is_none()
                 && let Poll::Ready(frame) = self.poll_feed(cx)
             {
-                self.life.sent();
                 return Poll::Ready(Some(frame));
             }
             return Poll::Ready(match ready!(self.life.poll(cx)) {
                 Step::Frame(frame) => Some(frame.event()),
-                Step::Silence => match (self.name_cursor(cx), self.life.cursor()) {
-                    (Poll::Ready(frame), _) => Some(frame),
-                    (Poll::Pending, Some(id)) => Some(sse::cursor(id, Remark::None).event()),
-                    (Poll::Pending, None) => Some(Bytes::from_static(sse::COMMENT)),
-                },
+                Step::Silence => Some(match self.life.cursor() {
+                    Some(id) => sse::cursor(id, Remark::None).event(),
+                    None => Bytes::from_static(sse::COMMENT),
+                }),
                 Step::CaughtUp(after) => {
                     self.attach(after);
                     continue;
@@ -220,7 +224,8 @@ impl Session {
                     let (result, after) = (ready!(attaching.attached.as_mut().poll(cx)), attaching.after);
                     self.feed = match (std::mem::replace(&mut self.feed, Feed::None), result) {
                         (Feed::Attaching(attaching), Ok(())) => {
-                            Feed::Live { reader: attaching.reader, after }
+                            self.life.is_attached();
+                            Feed::Live(attaching.reader)
                         }
                         _ => {
                             self.life.finish(after);
@@ -228,7 +233,7 @@ impl Session {
                         }
                     };
                 }
-                Feed::Live { reader, .. } => {
+                Feed::Live(reader) => {
                     match ready!(reader.poll_next(cx)) {
                         Next::Frame(frame) => return Poll::Ready(frame),
                         Next::End(End::Closed(reason)) => self.life.end(reason),
@@ -240,37 +245,12 @@ impl Session {
         }
     }
 
-    /// What a silent stream sends, if it names cursors and is live: the cursor after what its node has delivered. Pending: its
-    /// shard is not just there.
-    fn name_cursor(&mut self, cx: &mut Context<'_>) -> Poll<Bytes> {
-        let Subscriber { node, naming, .. } = self.life.subscriber();
-        let Feed::Live { reader, after } = &self.feed else { return Poll::Pending };
-        let receives_events = match naming {
-            Naming::None => return Poll::Pending,
-            Naming::Updates => false,
-            Naming::Entries => true,
-        };
-        let delivered = node.delivered();
-        let reached = delivered.head.position;
-        // Before its shard has taken the stream, and while more waits there, entries may be missing from the queue. A stream that
-        // began ahead of this node has more than the node has delivered.
-        if *after > reached || self.shard.through() != reached || !reader.outbox.has_everything() {
-            return Poll::Pending;
-        }
-        // What the shard has handed out up to there is in the queue, and goes first.
-        if let Poll::Ready(frame) = self.poll_feed(cx) {
-            return Poll::Ready(frame);
-        }
-        match (&self.feed, delivered.newest(receives_events)) {
-            (Feed::Live { .. }, Some(id)) => Poll::Ready(sse::cursor(id, Remark::None).event()),
-            _ => Poll::Pending,
-        }
-    }
-
     fn attach(&mut self, after: Position) {
-        let outbox = Arc::<Outbox>::default();
-        let Subscriber { interest, admission, naming, passed, .. } = self.life.subscriber();
-        let whereabouts = passed.clone().map(|passed| (*naming, passed));
+        let subscriber = self.life.subscriber();
+        let Subscriber { interest, admission, naming, passed, .. } = subscriber;
+        let outbox = Arc::new(Outbox::new(subscriber.rhythm()));
+        let whereabouts = (*naming != Naming::None || passed.is_some())
+            .then(|| Whereabouts { naming: *naming, passed: passed.clone() });
         let polled = Polled::new(Arc::clone(interest), *admission, whereabouts, Arc::clone(&outbox));
         let shard = self.shard.clone();
         let attached = Box::pin(async move { shard.attach(Carrier::Polled(polled), after).await });
@@ -287,9 +267,6 @@ impl Opening {
 
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Session")
-            .field("cursor", &self.cursor)
-            .field("closed", &self.closed())
-            .finish_non_exhaustive()
+        f.debug_struct("Session").field("closed", &self.closed()).finish_non_exhaustive()
     }
 }
