@@ -56,7 +56,8 @@ pub struct Settings {
     /// The time in which a body must arrive. Default 30 s.
     pub body_timeout: Duration,
     /// How long a peer may leave what it was sent unacknowledged, or its window closed, before its connection is closed. The
-    /// kernel's own patience is a quarter of an hour. Default 60 s. Used where the system has `TCP_USER_TIMEOUT`.
+    /// kernel's own patience is a quarter of an hour. Default 60 s. Used where the system has `TCP_USER_TIMEOUT`; elsewhere, over
+    /// HTTP/2 and for clients that an application passes, a peer counts as taking something when its socket takes more.
     pub write_timeout: Duration,
     /// Whether HTTP/2 is spoken: over TLS where the client offers it, else where a connection begins with its preface. Default
     /// true.

@@ -23,6 +23,7 @@ use std::{
 use bytes::Bytes;
 use http::Response;
 use hyper::server::conn::http1;
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpStream, UnixStream},
@@ -38,7 +39,7 @@ use crate::{
         http2::{Begin, Http2, Preface},
         hyper::{self as exchange, Exchange, Exchanged},
         linger::linger,
-        passing,
+        options, passing,
         permits::{ConnectionPermit, Permits},
     },
     http::{answer::Answer, body::Body, peer::Peer, service::Service},
@@ -126,7 +127,9 @@ impl Connections {
         permit: ConnectionPermit,
     ) {
         let peer = Peer { address: peer, ..Peer::default() };
-        let served = Served { io, peer, permit: Some(permit), direct: false, begin: self.begin_undecided() };
+        let begin = self.begin_undecided();
+        let served =
+            Served { io, peer, permit: Some(permit), direct: false, begin, watch: |_, max| Some(max) };
         self.serve_connection(served, Bytes::new(), None).await;
     }
 
@@ -136,7 +139,8 @@ impl Connections {
     /// that is read until it ends; or it sends a byte without descriptors, and the stream follows on the pair.
     pub async fn serve_application(&self, pair: UnixStream, permit: ConnectionPermit) {
         let (peer, begin) = (Peer::default(), Begin::Http1);
-        let served = Served { io: pair, peer, permit: Some(permit), direct: true, begin };
+        let watch = |_: &UnixStream, max| Some(max);
+        let served = Served { io: pair, peer, permit: Some(permit), direct: true, begin, watch };
         if let Some((pair, permit, stream)) = self.serve_connection(served, Bytes::new(), None).await {
             passing::carry(*stream, pair, permit, self.service.settings().write_timeout).await;
         }
@@ -225,7 +229,8 @@ impl Connections {
         // An error means that the system cannot watch the socket.
         let io = TcpStream::from_std(socket).ok()?;
         let begin = self.begin_undecided();
-        let served = Served { io, peer: peer.into(), permit: Some(permit), direct, begin };
+        let watch = |io: &TcpStream, max| options::set_tcp(&SockRef::from(io), max);
+        let served = Served { io, peer: peer.into(), permit: Some(permit), direct, begin, watch };
         let serving = Box::pin(self.serve_connection(served, read, prepared));
         Some(Box::pin(async move {
             if let Some((io, permit, stream)) = serving.await
@@ -276,7 +281,8 @@ impl Connections {
             }
         };
         let peer = Peer { address: Some(peer), certificate };
-        let served = Served { io, peer, permit: Some(permit), direct: settings.direct, begin };
+        let watch = |io: &TlsStream, max| options::set_tcp(&SockRef::from(io.socket()?), max);
+        let served = Served { io, peer, permit: Some(permit), direct: settings.direct, begin, watch };
         Some(Box::pin(self.serve_connection(served, Bytes::new(), None)))
     }
 
@@ -298,8 +304,9 @@ impl Connections {
         async move {
             match requests.await? {
                 Onward::Stream(io, permit, stream) => return Some((io, permit, stream)),
-                Onward::Http2(io, read, peer, permit) => {
-                    let http2 = Http2 { service: &connections.service, permits: &connections.permits, peer };
+                Onward::Http2(io, read, peer, permit, stall_max) => {
+                    let Connections { service, permits, .. } = &connections;
+                    let http2 = Http2 { service, permits, peer, stall_max };
                     if let Some((io, Some(permit))) = Box::pin(http2.run(Box::new(io), read, permit)).await {
                         Box::pin(connections.linger(io, permit)).await;
                     }
@@ -319,7 +326,7 @@ impl Connections {
     where
         Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Served { mut io, peer, mut permit, direct, mut begin } = served;
+        let Served { mut io, peer, mut permit, direct, mut begin, watch } = served;
         // A connection that has sent nothing yet has no client that keeps it for a next request.
         let mut patience = self.service.settings().head_timeout;
         let mut is_first = read.is_empty();
@@ -334,7 +341,9 @@ impl Connections {
                     read = Box::pin(self.read_on(&mut io, read)).await?;
                 }
                 if begin == Begin::Http2 || Preface::from_bytes(&read) == Preface::Http2 {
-                    return Some(Onward::Http2(io, read, peer, permit?));
+                    // What it has inherited may be older than the settings.
+                    let stall_max = watch(&io, self.service.settings().write_timeout);
+                    return Some(Onward::Http2(io, read, peer, permit?, stall_max));
                 }
             }
             if direct
@@ -489,14 +498,16 @@ struct Served<Io> {
     direct: bool,
     /// What it speaks.
     begin: Begin,
+    /// Has the system close it once its peer takes nothing for that long. `Some`: the system does not.
+    watch: fn(&Io, Duration) -> Option<Duration>,
 }
 
 /// What follows the requests of a connection.
 enum Onward<Io> {
     /// A stream, which leaves hyper.
     Stream(Io, ConnectionPermit, Box<Handover>),
-    /// It speaks HTTP/2, as the bytes say that have been read.
-    Http2(Io, Bytes, Peer, ConnectionPermit),
+    /// It speaks HTTP/2, as the bytes say that have been read. Last: see [`Http2::stall_max`].
+    Http2(Io, Bytes, Peer, ConnectionPermit, Option<Duration>),
 }
 
 /// Bytes of the first read of a request. Most heads fit.

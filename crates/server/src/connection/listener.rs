@@ -210,7 +210,7 @@ fn watch(socket: TcpListener) -> io::Result<AsyncFd<TcpListener>> {
 
 /// Sets options that accepted sockets inherit, so that no call of the system is needed for each of them.
 fn inherit(listener: &TcpListener, write_timeout: Duration) {
-    options::set_tcp(&SockRef::from(listener), write_timeout);
+    let _ = options::set_tcp(&SockRef::from(listener), write_timeout);
 }
 
 /// The connections that wait, as many as the queue has room for: clients that come back at once would go on for ever. One whose

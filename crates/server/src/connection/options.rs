@@ -8,18 +8,19 @@ use socket2::SockRef;
 /// enough for megabytes a second over any distance.
 pub(crate) const SEND_BUFFER_BYTES: u32 = 128 * 1024;
 
-/// Sets what a TCP socket needs, or a listener whose sockets inherit it.
-pub(crate) fn set_tcp(socket: &SockRef<'_>, write_timeout: Duration) {
+/// Sets what a TCP socket needs, or a listener whose sockets inherit it. `Some`: the system does not close the connection of a
+/// peer that takes nothing, so the owner of the socket has to, after this time.
+pub(crate) fn set_tcp(socket: &SockRef<'_>, write_timeout: Duration) -> Option<Duration> {
     // Events are small, and one must not wait for the next.
     let _ = socket.set_tcp_nodelay(true);
     #[cfg(target_os = "linux")]
-    let _ = socket.set_tcp_user_timeout(Some(write_timeout));
-    #[cfg(not(target_os = "linux"))]
-    let _ = write_timeout;
+    if socket.set_tcp_user_timeout(Some(write_timeout)).is_ok() {
+        return None;
+    }
+    Some(write_timeout)
 }
 
-/// Sets what a connected stream socket of another server needs, TCP or Unix. `Some`: the system does not close the connection
-/// of a peer that takes nothing, so its owner has to, after this time.
+/// Sets what a connected stream socket of another server needs, TCP or Unix. `Some`: as in [`set_tcp`].
 ///
 /// # Errors
 /// It is no socket.
@@ -28,9 +29,5 @@ pub(crate) fn set_any(descriptor: &OwnedFd, write_timeout: Duration) -> io::Resu
     let is_unix = socket.local_addr()?.is_unix();
     socket.set_nonblocking(true)?;
     let _ = socket.set_send_buffer_size(SEND_BUFFER_BYTES as usize);
-    if !is_unix {
-        set_tcp(&socket, write_timeout);
-    }
-    let is_watched = !is_unix && cfg!(target_os = "linux");
-    Ok((!is_watched).then_some(write_timeout))
+    Ok(if is_unix { Some(write_timeout) } else { set_tcp(&socket, write_timeout) })
 }

@@ -72,6 +72,11 @@ impl TlsStream {
         Ok(Socket::sealed(socket.into_std()?, Box::new(records), unsent))
     }
 
+    /// Its socket; `None`: the hub has it.
+    pub(crate) fn socket(&self) -> Option<&TcpStream> {
+        self.0.as_ref().map(|open| &open.socket)
+    }
+
     fn open(&mut self) -> io::Result<&mut Open> {
         self.0.as_mut().ok_or_else(gone)
     }

@@ -1,7 +1,7 @@
 //! A client of HTTP/2 that sends whatever it is told to, frame by frame (RFC 9113).
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
     time::timeout,
 };
@@ -106,12 +106,19 @@ pub(crate) fn request(method: &str, target: &str, more: &[(&str, &str)]) -> Vec<
 }
 
 /// A connection.
-pub(crate) struct Raw(pub(crate) TcpStream);
+pub(crate) struct Raw<S = TcpStream>(pub(crate) S);
 
 impl Raw {
     /// Has said that it speaks HTTP/2, with these settings.
     pub(crate) async fn open(server: &Server, values: &[(u16, u32)]) -> Self {
-        let mut raw = Self(TcpStream::connect(server.address).await.expect("connect"));
+        Self::on(TcpStream::connect(server.address).await.expect("connect"), values).await
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
+    /// The same on any stream of bytes.
+    pub(crate) async fn on(stream: S, values: &[(u16, u32)]) -> Self {
+        let mut raw = Self(stream);
         raw.send(&[PREFACE, &settings(values)].concat()).await;
         raw
     }

@@ -9,7 +9,7 @@ use std::{
 
 use petasos_server::Settings;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf, duplex},
     net::TcpStream,
     task::{coop, yield_now},
     time::timeout,
@@ -213,14 +213,43 @@ async fn a_stream_without_room_ends_by_the_write_timeout_and_stalls_no_other() {
 }
 
 #[tokio::test]
+async fn streams_whose_connection_has_no_room_end_by_the_write_timeout_and_it_goes_on() {
+    let server = serve(false, Settings { write_timeout: Duration::from_millis(300), ..settings() }).await;
+    // SETTINGS_INITIAL_WINDOW_SIZE: each stream has room for everything, and all together have little.
+    let mut raw = Raw::open(&server, &[(4, 0x7fff_ffff)]).await;
+    for stream in [1, 3] {
+        raw.send(&frame(HEADERS, ASKED, stream, &stream_of("a"))).await;
+        while raw.next_of(&[DATA]).await.expect("a stream").stream != stream {}
+    }
+    let publisher = &mut Client::open(&server, false).await;
+    publisher.publish(format!("topic=a&data={}", "x".repeat(100_000))).await;
+    let mut reset = Vec::new();
+    while reset.len() < 2 {
+        let frame = raw.next_of(&[DATA, RST_STREAM]).await.expect("the connection goes on");
+        if frame.kind == RST_STREAM {
+            reset.push((frame.stream, frame.code()));
+        }
+    }
+    reset.sort_unstable();
+    assert_eq!(reset, [(1, CANCEL), (3, CANCEL)]);
+    server.metrics_with(r#"petasos_streams_closed_total{reason="write_timeout"}"#, 2.0).await;
+    raw.send(&frame(HEADERS, ASKED, 5, &get("/healthz"))).await;
+    assert_eq!(raw.next_of(&[HEADERS]).await.expect("an answer").stream, 5);
+}
+
+#[tokio::test]
 async fn a_connection_that_reads_nothing_ends_by_the_write_timeout_and_stalls_no_other() {
-    for is_tls in [false, true] {
+    for (is_tls, streams) in [(false, 1), (false, 2), (true, 1), (true, 2)] {
         let write_timeout = Duration::from_millis(500);
         let server = serve(is_tls, Settings { write_timeout, ..settings() }).await;
         let mut deaf = Client::open(&server, is_tls).await;
         // Its windows take everything, and its socket nothing: the library that reads it is not polled any more.
-        let mut stream = deaf.subscribe("topic=a", &[]).await;
-        stream.until("\n").await;
+        let mut open = Vec::new();
+        for topic in ["a", "other"].iter().take(streams) {
+            let mut stream = deaf.subscribe(&format!("topic={topic}"), &[]).await;
+            stream.until("\n").await;
+            open.push(stream);
+        }
         deaf.stop_reading();
         let client = &mut Client::open(&server, is_tls).await;
         let mut other = client.subscribe("topic=a", &[]).await;
@@ -234,7 +263,25 @@ async fn a_connection_that_reads_nothing_ends_by_the_write_timeout_and_stalls_no
             }
         };
         timeout(PATIENCE, gone).await.expect("it ends");
+        let ended = r#"petasos_streams_closed_total{reason="write_timeout"}"#;
+        server.metrics_with(ended, streams as f64).await;
     }
+}
+
+/// Without a socket of TCP, no system says what the peer acknowledges.
+#[tokio::test]
+async fn a_peer_without_a_socket_that_reads_nothing_ends_by_the_write_timeout() {
+    let server = serve(false, Settings { write_timeout: Duration::from_millis(300), ..settings() }).await;
+    let (client, io) = duplex(16 * 1024);
+    let (connections, permit) = (server.connections.clone(), server.connections.admit().expect("room"));
+    let serving = tokio::spawn(async move { connections.serve(io, None, permit).await });
+    let mut raw = Raw::on(client, &[]).await;
+    raw.send(&frame(HEADERS, ASKED, 1, &stream_of("a"))).await;
+    raw.next_of(&[DATA]).await.expect("a stream");
+    let publisher = &mut Client::open(&server, false).await;
+    publisher.publish(format!("topic=a&data={}", "x".repeat(50_000))).await;
+    timeout(PATIENCE, serving).await.expect("it ends").expect("no panic");
+    server.metrics_with(r#"petasos_streams_closed_total{reason="write_timeout"}"#, 1.0).await;
 }
 
 #[tokio::test]

@@ -21,14 +21,19 @@ use petasos_protocol::{
     subscription::{SubscriberId, Subscription},
     update::Update,
 };
+use petasos_server::Settings;
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::TcpSocket,
+    task::yield_now,
     time::timeout,
 };
 
-use crate::client::{HUB, PATIENCE, Server, Stream, Wire, header, settings, shake};
+use crate::{
+    client::{HUB, PATIENCE, Server, Stream, Wire, header, settings, shake},
+    frames::{DATA, END_HEADERS, END_STREAM, HEADERS, Raw, frame, request, window},
+};
 
 fn authorization() -> String {
     let claims = r#"{"mercure":{"subscribe":["*"]}}"#;
@@ -45,11 +50,16 @@ async fn subscriber(server: &Server, number: usize) -> Stream {
     server.subscribe(&format!("topic={number}-{long}&topic=other-{number}-{long}"), &[]).await
 }
 
-/// Asks for a list, on a connection that takes little unread. The head of the answer has been read.
-async fn ask(server: &Server, version: &str) -> (String, BufReader<Wire>) {
+/// A connection that takes little unread.
+async fn narrow(server: &Server) -> Wire {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_recv_buffer_size(4_096).expect("an option");
-    let mut reader = BufReader::new(shake(socket.connect(server.address).await.expect("connect")).await);
+    shake(socket.connect(server.address).await.expect("connect")).await
+}
+
+/// Asks for a list, on a connection that takes little unread. The head of the answer has been read.
+async fn ask(server: &Server, version: &str) -> (String, BufReader<Wire>) {
+    let mut reader = BufReader::new(narrow(server).await);
     let request = format!("GET {} {version}\r\nHost: x\r\n{}\r\n\r\n", target(), authorization());
     reader.get_mut().write_all(request.as_bytes()).await.expect("write");
     let mut head = String::new();
@@ -147,6 +157,32 @@ async fn readers_are_bounded_and_slow_ones_hold_up_nobody() {
     assert!(count(&document) <= 120);
     let again = server.request("GET", &target(), &[&authorization()], b"").await;
     assert_eq!(again.status, 200);
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_reader_that_takes_nothing_is_let_go_of() {
+    let server = Server::start(Settings { write_timeout: Duration::from_millis(500), ..settings() }).await;
+    // A connection that comes before the server accepts has the default time-out.
+    assert_eq!(server.request("GET", "/healthz", &[], b"").await.status, 200);
+    let mut subscribers = Vec::new();
+    for number in 0..60 {
+        subscribers.push(subscriber(&server, number).await);
+    }
+    let alone = || async {
+        while server.connections.open() > subscribers.len() {
+            yield_now().await;
+        }
+    };
+    timeout(PATIENCE, alone()).await.expect("the first one leaves");
+    let _reader = ask(&server, "HTTP/1.1").await;
+    let mut raw = Raw::on(narrow(&server).await, &[(4, 0x7fff_ffff)]).await;
+    raw.send(&window(0, 0x7000_0000)).await;
+    let authorization = authorization();
+    let more = [("authorization", authorization.split_once(": ").expect("a field").1)];
+    raw.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &request("GET", &target(), &more))).await;
+    raw.next_of(&[DATA]).await.expect("it begins");
+    timeout(PATIENCE, alone()).await.expect("they end");
 }
 
 /// A log with a list of subscribers that breaks off after the first page.

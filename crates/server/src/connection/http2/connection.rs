@@ -2,6 +2,7 @@
 
 use std::{
     future::poll_fn,
+    io,
     mem::MaybeUninit,
     pin::pin,
     sync::Arc,
@@ -36,6 +37,9 @@ pub(crate) struct Http2<'a> {
     pub(crate) service: &'a Arc<Service>,
     pub(crate) permits: &'a Permits,
     pub(crate) peer: Peer,
+    /// How long the peer may take nothing of what is to be sent. `None`: the system watches over that. It sees what the peer
+    /// acknowledges. Here it shows only when the socket takes more, and Linux waits with that until a third of its buffer is free.
+    pub(crate) stall_max: Option<Duration>,
 }
 
 /// How a connection ended.
@@ -106,6 +110,8 @@ struct Serving {
     permits: Permits,
     peer: Peer,
     settings: Arc<Settings>,
+    /// See [`Http2::stall_max`].
+    stall_max: Option<Duration>,
     #[expect(dead_code, reason = "held for its Drop")]
     counted: Counted,
     /// `None`: it is lent, or gone.
@@ -130,6 +136,7 @@ impl Serving {
             permits: http2.permits.clone(),
             peer: http2.peer,
             settings: http2.service.settings(),
+            stall_max: http2.stall_max,
             counted: Counted::new(http2.service),
             permit: Some(permit),
             idle: None,
@@ -179,6 +186,10 @@ impl Serving {
             match self.shared.with_socket(|socket| socket.poll_read(cx, &mut buffer)) {
                 Some(Poll::Pending) => break,
                 Some(Poll::Ready(Ok(()))) if !buffer.filled().is_empty() => self.receive(buffer.filled()),
+                Some(Poll::Ready(Err(error))) => {
+                    self.shared.lock().lose(&error);
+                    return Poll::Ready(End::Over);
+                }
                 _ => return Poll::Ready(End::Over),
             }
         }
@@ -275,14 +286,22 @@ impl Serving {
 
     /// When the peer must have ended what it has begun, or taken something of what waits.
     fn peer_deadline(&self) -> Option<Instant> {
-        let endpoint = self.shared.lock();
-        let incomplete = endpoint.incomplete_since().map(|since| since + self.settings.head_timeout);
-        let behind = endpoint.outbound.behind_since().map(|since| since + self.settings.write_timeout);
-        incomplete.into_iter().chain(behind).min()
+        let incomplete = self.shared.lock().incomplete_since();
+        let incomplete = incomplete.map(|since| since + self.settings.head_timeout);
+        incomplete.into_iter().chain(self.behind_deadline()).min()
+    }
+
+    /// When the peer must have taken something of what waits, unless the system watches over that.
+    fn behind_deadline(&self) -> Option<Instant> {
+        Some(self.shared.lock().outbound.behind_since()? + self.stall_max?)
     }
 
     /// The deadline has come. `None`: the connection goes on.
     fn expire(&mut self) -> Option<End> {
+        if self.behind_deadline().is_some_and(|deadline| deadline <= now()) {
+            self.shared.lock().lose(&io::ErrorKind::TimedOut.into());
+            return Some(End::Over);
+        }
         if self.is_leaving || self.peer_deadline().is_some_and(|deadline| deadline <= now()) {
             return Some(End::Over);
         }

@@ -5,6 +5,7 @@
 
 use std::{
     collections::VecDeque,
+    io,
     task::{Context, Poll, Waker},
     time::Instant,
 };
@@ -50,6 +51,8 @@ pub(super) struct Endpoint {
     /// The peer opens no more streams.
     peer_leaves: bool,
     has_failed: bool,
+    /// The peer has taken nothing for the write time-out.
+    has_timed_out: bool,
     faults: Faults,
 }
 
@@ -101,6 +104,7 @@ impl Endpoint {
             leaving: Leaving::No,
             peer_leaves: false,
             has_failed: false,
+            has_timed_out: false,
             faults: Faults::default(),
         }
     }
@@ -480,6 +484,11 @@ impl Endpoint {
         self.streams.clear();
     }
 
+    /// The socket has failed, or is given up.
+    pub(super) fn lose(&mut self, error: &io::Error) {
+        self.has_timed_out |= error.kind() == io::ErrorKind::TimedOut;
+    }
+
     /// Whether an error of the peer has ended the connection.
     pub(super) fn has_failed(&self) -> bool {
         self.has_failed
@@ -580,6 +589,11 @@ impl Endpoint {
         };
         let room = stream.window.bytes().min(self.send_window.bytes()).min(PAYLOAD_BYTES_MAX);
         event.len() <= room && self.send(id, &mut event.clone(), false)
+    }
+
+    /// Whether the connection has ended because its peer took nothing for the write time-out.
+    pub(super) fn has_timed_out(&self) -> bool {
+        self.has_timed_out
     }
 
     /// Ends an answer that is sent.

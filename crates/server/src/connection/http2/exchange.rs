@@ -133,6 +133,16 @@ impl Future for Exchange {
     }
 }
 
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if let State::Sending(sending) = &mut self.state
+            && self.stream.lock().has_timed_out()
+        {
+            sending.body.time_out();
+        }
+    }
+}
+
 impl State {
     /// What follows the answer. `None`: nothing.
     fn discarding(stream: &OpenStream) -> Option<Self> {

@@ -56,7 +56,8 @@ impl Shared {
         now: impl Fn() -> Instant,
     ) -> Poll<bool> {
         let written = self.with_socket(|socket| endpoint.outbound.poll_write(socket, cx, now));
-        written.map_or(Poll::Ready(false), |written| written.map(|result| result.is_ok()))
+        let Some(written) = written else { return Poll::Ready(false) };
+        written.map(|result| result.map_err(|error| endpoint.lose(&error)).is_ok())
     }
 
     /// Writes what an endpoint has to send, at once. False: something is left, or wrong, and the task has to see to that.
