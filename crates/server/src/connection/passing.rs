@@ -25,6 +25,7 @@ use rustix::{
     io::fcntl_dupfd_cloexec,
     net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg},
 };
+use socket2::SockRef;
 use tokio::{
     io::{AsyncWriteExt, Interest},
     net::UnixStream,
@@ -101,6 +102,7 @@ pub(crate) async fn carry(
             drain(server).await;
         }
         Ok(Ok(Decision::Keep)) => {
+            options::set_unix(&SockRef::from(&pair));
             if let Ok(pair) = pair.into_std() {
                 stream.without_head().carry(pair, Some(write_timeout), permit).await;
             }

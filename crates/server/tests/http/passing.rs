@@ -227,3 +227,55 @@ async fn a_client_on_a_unix_socket_that_does_not_read_is_closed_whether_live_or_
         nobody_is_subscribed(&server).await;
     }
 }
+
+/// A Unix socket takes more when three quarters of its buffer are free.
+#[tokio::test]
+async fn a_client_on_a_unix_socket_that_reads_slowly_keeps_its_stream_whether_live_or_not() {
+    const LAST: &[u8] = b"data: last\n\n";
+    let write_timeout = Duration::from_secs(2);
+    let server = &Server::start(Settings { write_timeout, ..settings() }).await;
+    let publish = async |data: &str| {
+        let form = format!("topic=a&data={data}");
+        assert_eq!(server.publish_with(&publisher(), form.as_bytes()).await.status, 200);
+    };
+    let client = async |cursor: &str, is_kept: bool| {
+        let request = format!("GET {HUB}?topic=a{cursor} HTTP/1.0\r\n\r\n");
+        let mut application = Application::request(server, &request).await;
+        if is_kept {
+            application.pair.write_all(b"\n").await.expect("it reads");
+            return application.pair;
+        }
+        let ((mut client, at_server), (_servers, hubs)) = (sockets("Unix"), sockets("Unix"));
+        application.send(b"HTTP/1.0 200 OK\r\n\r\n", &[&at_server, &hubs]);
+        until(&mut client, "\r\n\r\n").await;
+        client
+    };
+    let live = [client("", false).await, client("", true).await];
+    for _ in 0..10 {
+        publish(&"x".repeat(100_000)).await;
+    }
+    publish("last").await;
+    let earliest = "&lastEventID=earliest";
+    let late = [client(earliest, false).await, client(earliest, true).await];
+    let reading = live.into_iter().chain(late).map(|mut client| {
+        tokio::spawn(async move {
+            // 64 KB/s: the buffer that a socket has by itself would take more only after three seconds. There is no event to wait
+            // for: a slow client is one that lets time pass.
+            let (mut all, mut part) = (Vec::new(), [0; 3_200]);
+            let mut steps = time::interval(Duration::from_millis(50));
+            for _ in 0..70 {
+                steps.tick().await;
+                client.read_exact(&mut part).await.expect("it goes on");
+                all.extend(part);
+            }
+            while !all.ends_with(LAST) {
+                let read = timeout(PATIENCE, client.read_buf(&mut all)).await.expect("it comes");
+                assert_ne!(read.expect("it goes on"), 0, "it goes on");
+            }
+            all.len()
+        })
+    });
+    for reading in reading.collect::<Vec<_>>() {
+        assert!(reading.await.expect("no panic") > 1_000_000);
+    }
+}
