@@ -7,8 +7,8 @@ use petasos_hub::{Hub, MemoryTransport, transport::Transport};
 use petasos_server::{Connections, Listener, Service, Settings, metrics::Format};
 use tokio::{
     io::{
-        AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, Empty, Join, Sink,
-        empty, join, sink,
+        AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, DuplexStream, Empty,
+        Join, Sink, empty, join, sink,
     },
     net::TcpStream,
     task::JoinHandle,
@@ -17,7 +17,7 @@ use tokio::{
 
 use tokio_rustls::client::TlsStream;
 
-use crate::tls;
+use crate::{exchange::exchange, tls};
 
 pub(crate) const HUB: &str = "/.well-known/mercure";
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -37,6 +37,12 @@ impl Duplex for TcpStream {
 impl Duplex for Join<Empty, Sink> {
     fn socket(&self) -> &TcpStream {
         panic!("it is closed")
+    }
+}
+
+impl Duplex for DuplexStream {
+    fn socket(&self) -> &TcpStream {
+        panic!("it is behind another connection")
     }
 }
 
@@ -183,6 +189,15 @@ impl Server {
         timeout(PATIENCE, changed).await.unwrap_or_else(|_| panic!("{name} does not become {value}"))
     }
 
+    /// Sends a request, whole.
+    async fn ask(&self, head: &str, body: &[u8]) -> BufReader<Wire> {
+        match crate::is_http2() {
+            true => BufReader::new(exchange(connect(self.address).await, head, body).await),
+            false => self.open(head, body).await,
+        }
+    }
+
+    /// Sends bytes of HTTP/1.1 on a connection of their own.
     pub(crate) async fn open(&self, head: &str, body: &[u8]) -> BufReader<Wire> {
         let mut stream = connect(self.address).await;
         stream.write_all(head.as_bytes()).await.expect("write");
@@ -200,7 +215,7 @@ impl Server {
         if (method == "POST" || method == "QUERY") && !is_chunked {
             head.push_str(&format!("Content-Length: {}\r\n", body.len()));
         }
-        let mut stream = self.open(&format!("{head}\r\n"), body).await;
+        let mut stream = self.ask(&format!("{head}\r\n"), body).await;
         let mut text = String::new();
         let read = timeout(PATIENCE, stream.read_to_string(&mut text)).await;
         read.expect("an answer").expect("UTF-8");
@@ -223,7 +238,7 @@ impl Server {
         for header in headers {
             head.push_str(&format!("{header}\r\n"));
         }
-        let mut reader = self.open(&format!("{head}\r\n"), body).await;
+        let mut reader = self.ask(&format!("{head}\r\n"), body).await;
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
             let read = timeout(PATIENCE, reader.read_line(&mut head)).await;

@@ -1,5 +1,5 @@
 //! The hub over real sockets: both dialects of the protocol, request by request. The hub writes its streams by itself.
-//! Two tests run all others again: with streams that stay in the HTTP library, and over TLS.
+//! Three tests run all others again: with streams that stay in the HTTP library, over TLS, and over HTTP/2.
 
 use std::{env, process::Command};
 
@@ -9,6 +9,7 @@ mod client;
 mod client_certificates;
 mod connections;
 mod event_source;
+mod exchange;
 mod frames;
 mod http2;
 mod http2_bounds;
@@ -31,12 +32,19 @@ const POLLED: &str = "PETASOS_TESTS_POLLED";
 /// The environment variable with which clients speak TLS.
 const TLS: &str = "PETASOS_TESTS_TLS";
 
+/// The environment variable with which whole requests go over HTTP/2.
+const HTTP2: &str = "PETASOS_TESTS_HTTP2";
+
 fn is_direct() -> bool {
     env::var_os(POLLED).is_none()
 }
 
 fn is_tls() -> bool {
     env::var_os(TLS).is_some()
+}
+
+fn is_http2() -> bool {
+    env::var_os(HTTP2).is_some()
 }
 
 #[test]
@@ -49,8 +57,13 @@ fn all_others_pass_over_tls() {
     run_others(TLS);
 }
 
+#[test]
+fn all_others_pass_over_http2() {
+    run_others(HTTP2);
+}
+
 fn run_others(variable: &str) {
-    if !is_direct() || is_tls() {
+    if !is_direct() || is_tls() || is_http2() {
         return;
     }
     let mut others = Command::new(env::current_exe().expect("this program"));

@@ -9,7 +9,7 @@ use tokio::{io::AsyncReadExt, task::JoinSet, time::timeout};
 
 use crate::{
     client::{HUB, Metrics, PATIENCE, Server, publisher, settings, subscriber},
-    is_direct,
+    is_direct, is_http2,
     log::start_faulty,
 };
 
@@ -29,7 +29,7 @@ async fn publish(server: &Server, body: &str) {
 
 /// What carries the streams of these tests.
 fn carrier() -> &'static str {
-    if is_direct() { "socket" } else { "polled" }
+    if is_direct() && !is_http2() { "socket" } else { "polled" }
 }
 
 #[tokio::test]

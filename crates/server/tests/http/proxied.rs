@@ -40,6 +40,10 @@ async fn a_body_with_a_coding_is_refused_and_the_header_is_named() {
 
 #[tokio::test]
 async fn a_body_with_a_transfer_coding_beside_chunked_is_refused() {
+    if crate::is_http2() {
+        // It knows no such field.
+        return;
+    }
     let server = Server::start(settings()).await;
     let mut stream = server.subscribe("topic=*", &[]).await;
     let form = b"e\r\ntopic=a&id=two\r\n0\r\n\r\n";

@@ -76,6 +76,8 @@ async fn leaving_is_noticed_while_history_is_read() {
         let mut leaves = open(&server).await;
         match round % 3 {
             0 => drop(leaves),
+            // There is one way to leave.
+            _ if crate::is_http2() => drop(leaves),
             // It would still read what comes.
             1 => {
                 leaves.get_mut().shutdown().await.expect("half-closed");
