@@ -538,6 +538,75 @@ async fn what_was_being_written_when_a_file_was_taken_away_may_be_there_after_a_
     assert!(kept == ["1"] || kept == ["1", "2"], "{kept:?}");
 }
 
+/// SQLite makes a write-ahead log that is not there when a connection is opened, in the middle of the log's life, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_makes_a_write_ahead_log_again_that_is_taken_away() {
+    let directory = TempDir::new().expect("a directory");
+    let wal = directory.path().join("mercure.sqlite3-wal");
+    let log = open_in(directory.path(), entries(10)).await;
+    append(&*log, "1", 10).await;
+    fs::remove_file(&wal).expect("removed");
+    // More at once than there are connections, each of which needs the database.
+    let found = locate_at_once(&log, "1", 8).await;
+    assert!(found.iter().all(|found| matches!(found, Ok(Some(_)))), "{found:?}");
+    assert!(!wal.exists());
+    let refused = log.append(sized("2", 10)).await;
+    assert!(matches!(refused, Err(TransportError::Failed(_))), "{refused:?}");
+    assert!(log.needs_restart() && !wal.exists());
+}
+
+/// A program that reads the database keeps the index of the write-ahead log, also of one that is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_appended_behind_frames_that_are_gone() {
+    let directory = TempDir::new().expect("a directory");
+    let log = open_in(directory.path(), entries(10)).await;
+    append(&*log, "1", 10).await;
+    let program = rusqlite::Connection::open(directory.path().join("mercure.sqlite3")).expect("open");
+    program.execute_batch("BEGIN; SELECT count(*) FROM updates").expect("it reads");
+    fs::remove_file(directory.path().join("mercure.sqlite3-wal")).expect("removed");
+    until("it is noticed", || !log.is_ready()).await;
+    assert!(log.needs_restart());
+    drop(log);
+    wait_until_left(directory.path()).await;
+    let url = format!("durable://{}", directory.path().display());
+    let refused = open_url(&url, entries(10)).await.err().expect("refused").to_string();
+    assert!(refused.contains("end that program"), "{refused}");
+    drop(program);
+    let log = open_in(directory.path(), entries(10)).await;
+    append(&*log, "2", 10).await;
+    assert_eq!(kept_ids(&*log).await, ["1", "2"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_reader_keeps_from_the_database_is_not_said_to_be_there() {
+    let directory = TempDir::new().expect("a directory");
+    let log = open_in(directory.path(), entries(10)).await;
+    append(&*log, "1", 10).await;
+    let program = rusqlite::Connection::open(directory.path().join("mercure.sqlite3")).expect("open");
+    program.execute_batch("BEGIN; SELECT count(*) FROM updates").expect("it reads");
+    append(&*log, "2", 10).await;
+    fs::remove_file(directory.path().join("mercure.sqlite3-wal")).expect("removed");
+    let refused = log.append(sized("3", 10)).await;
+    let Err(TransportError::Failed(reason)) = refused else { panic!("{refused:?}") };
+    assert!(reason.to_string().contains("is not whole"), "{reason}");
+    assert!(!log.needs_restart(), "only this process has the rest");
+}
+
+/// Programs that read the database make a write-ahead log that is not there.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_write_ahead_log_in_the_place_of_another_needs_no_operator() {
+    let directory = TempDir::new().expect("a directory");
+    let log = open_in(directory.path(), entries(10)).await;
+    append(&*log, "1", 10).await;
+    fs::remove_file(directory.path().join("mercure.sqlite3-wal")).expect("removed");
+    fs::write(directory.path().join("mercure.sqlite3-wal"), "").expect("written");
+    until("it is noticed", || !log.is_ready()).await;
+    assert!(log.needs_restart());
+    drop(log);
+    wait_until_left(directory.path()).await;
+    assert_eq!(kept_ids(&*open_in(directory.path(), entries(10)).await).await, ["1"]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_is_taken_away_is_noticed_when_nobody_publishes() {
     let directory = TempDir::new().expect("a directory");
@@ -594,6 +663,22 @@ async fn open_in(directory: &Path, retention: Retention) -> Arc<dyn Transport> {
 async fn wait_until_left(directory: &Path) {
     let file = fs::File::options().write(true).open(directory.join("mercure.lock")).expect("there");
     until("the log is left", || file.try_lock().is_ok()).await;
+}
+
+async fn locate_at_once(
+    log: &Arc<dyn Transport>,
+    id: &'static str,
+    times: usize,
+) -> Vec<Result<Option<Position>, TransportError>> {
+    let tasks = (0..times).map(|_| {
+        let log = Arc::clone(log);
+        tokio::spawn(async move { log.locate(id).await })
+    });
+    let mut found = Vec::new();
+    for task in tasks.collect::<Vec<_>>() {
+        found.push(task.await.expect("no panic"));
+    }
+    found
 }
 
 /// With many appenders, as that is fast.

@@ -29,6 +29,7 @@ use uuid::Uuid;
 use self::kit::{
     PATIENCE,
     disk::{Disk, hangs, lose_power, order},
+    lines::Lines,
     random::Random,
     until,
     updates::{kept_ids, sized},
@@ -122,6 +123,88 @@ fn a_disk_that_hangs_keeps_the_contract() {
 fn a_log_at_its_bound_goes_on_on_a_full_disk() {
     let (disk, directory) = (Disk::build(), TempDir::new().expect("a directory"));
     assert!(run("child_at_its_bound", &directory, &disk), "see the child's output");
+}
+
+#[test]
+fn what_is_acknowledged_after_a_file_was_taken_away_is_in_the_file_with_its_name() {
+    std::thread::scope(|scope| {
+        for harm in ["remove", "replace"] {
+            for file in ["mercure.sqlite3", "mercure.sqlite3-wal"] {
+                for is_new in [true, false] {
+                    scope.spawn(move || take_away_while_it_opens(harm, file, is_new));
+                }
+            }
+        }
+    });
+}
+
+/// At each moment of the opening, one after the other.
+fn take_away_while_it_opens(harm: &str, file: &str, is_new: bool) {
+    let disk = Disk::build();
+    let taken = disk.orders().with_extension("taken");
+    let calls = (0..).find(|calls| {
+        let told = format!("{harm} {file} after {calls} calls, a new log: {is_new}");
+        let directory = TempDir::new().expect("a directory");
+        if !is_new {
+            let log = block_on(open_in(directory.path(), 100));
+            block_on(append(&*log, "0", 100)).expect("append");
+        }
+        let _ = fs::remove_file(&taken);
+        disk.order(&format!("{harm} {calls} {file}"));
+        assert!(run("child_whose_file_is_taken_away", &directory, &disk), "{told}");
+        if directory.path().join("acknowledged").exists() {
+            let kept = block_on(async { kept_ids(&*open_in(directory.path(), 100).await).await });
+            assert!(kept.contains(&"1".to_owned()), "{told}: {kept:?}");
+        }
+        directory.path().join("opened").exists()
+    });
+    assert!(calls.is_some_and(|calls| calls > 10), "{harm} {file}, a new log: {is_new}: {calls:?}");
+}
+
+#[test]
+#[ignore = "run by other tests as a process of its own"]
+fn child_whose_file_is_taken_away() {
+    let (directory, orders) = of_child();
+    let taken = orders.with_extension("taken");
+    block_on(async {
+        let url = format!("durable://{}", directory.display());
+        let opened = open(&url.parse().expect("a URL"), &Options::default()).await;
+        if !taken.exists() {
+            fs::write(directory.join("opened"), "").expect("written");
+            return;
+        }
+        let answer = match opened {
+            Ok(log) => append(&*log, "1", 100).await,
+            Err(_) => return,
+        };
+        match answer {
+            Ok(_) => fs::write(directory.join("acknowledged"), "").expect("written"),
+            Err(error) => assert!(matches!(error, TransportError::Failed(_)), "{error}"),
+        }
+        // As a crash would be: nothing is moved into its place.
+        std::process::exit(0);
+    });
+}
+
+#[test]
+fn files_that_are_taken_away_are_noticed_at_the_end_too() {
+    let (disk, directory) = (Disk::build(), TempDir::new().expect("a directory"));
+    assert!(run("child_that_ends_without_its_database", &directory, &disk), "see the child's output");
+}
+
+#[test]
+#[ignore = "run by other tests as a process of its own"]
+fn child_that_ends_without_its_database() {
+    let (directory, _) = of_child();
+    let lines = Lines::default();
+    tracing::subscriber::set_global_default(lines.clone()).expect("the first");
+    block_on(async {
+        let log = open_in(&directory, 100).await;
+        append(&*log, "0", 100).await.expect("append");
+        fs::remove_file(directory.join("mercure.sqlite3")).expect("removed");
+        drop(log);
+        until("it is said", || lines.count("the database was removed, moved or replaced") == 1).await;
+    });
 }
 
 #[test]

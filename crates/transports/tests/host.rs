@@ -179,6 +179,25 @@ async fn a_directory_that_is_taken_away_begins_a_new_log() {
     assert_eq!(kept_ids(&*leader).await, ["after"]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_ahead_log_that_is_taken_away_takes_nothing_with_it() {
+    let directory = TempDir::new().expect("a directory");
+    let url = format!("host://{}", directory.path().display());
+    let (leader, member) = (open_log(&url, 10).await, open_log(&url, 10).await);
+    let mut follower = follow(&*member).await;
+    let before = append(&*member, "before").await;
+    std::fs::remove_file(directory.path().join("mercure.sqlite3-wal")).expect("removed");
+    let after = append_again(&*member, "after").await;
+    assert_eq!(after.epoch, before.epoch);
+    let followed = take_to(&mut *follower, "after").await;
+    assert_eq!(followed.first().map(|entry| entry.position), Some(before));
+    let kept = kept_ids(&*leader).await;
+    assert_eq!(
+        (kept.first().map(String::as_str), kept.last().map(String::as_str)),
+        (Some("before"), Some("after"))
+    );
+}
+
 /// A process of the host that publishes and follows, until its standard input ends. It prints what it was answered and
 /// what it has followed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -66,11 +66,12 @@ const STAMP_AGE_MIN: Duration = Duration::from_secs(2);
 
 /// Suffix and name of each: the database, its write-ahead log, and the lock that excludes other processes. If one of
 /// them is missing, a restart may lose acknowledged updates, or another process may write to the log, too.
-const FILES: [(&str, &str); 3] =
-    [(DATABASE, "database"), ("sqlite3-wal", "write-ahead log"), ("lock", "lock file")];
+const FILES: [(&str, &str); 3] = [(DATABASE, "database"), (WAL, "write-ahead log"), (LOCK, "lock file")];
 
-/// The suffix of the database.
+/// The suffixes of these.
 const DATABASE: &str = "sqlite3";
+const WAL: &str = "sqlite3-wal";
+const LOCK: &str = "lock";
 
 /// A complete copy of the database that is to replace it.
 const NEXT: &str = "sqlite3-next";
@@ -242,7 +243,7 @@ impl Directory {
         if !next.try_exists()? {
             return Ok(());
         }
-        for suffix in ["sqlite3-wal", "sqlite3-shm"] {
+        for suffix in [WAL, "sqlite3-shm"] {
             remove(&self.file(suffix))?;
         }
         fs::rename(next, self.database())
@@ -262,15 +263,23 @@ impl Directory {
     }
 
     pub(super) fn database(&self) -> PathBuf {
-        self.file("sqlite3")
+        self.file(DATABASE)
     }
 
     fn file(&self, suffix: &str) -> PathBuf {
         self.path.join(format!("{}.{suffix}", self.name))
     }
 
-    /// The files that have the names of the log's files now. Opens none of them: closing a descriptor of the database
-    /// would end the locks that SQLite holds on it.
+    /// Whether SQLite makes none of the files when the database is opened.
+    pub(super) fn is_complete(&self) -> bool {
+        let length = |suffix| fs::metadata(self.file(suffix)).ok().map(|file| file.len());
+        length(DATABASE).is_some_and(|length| length > 0) && length(WAL).is_some()
+    }
+
+    /// The files that have the names of the log's files now. To be asked before the database is opened: a connection has
+    /// opened these files, and no others, if they have their names still when it is open.
+    ///
+    /// Opens none of them: closing a descriptor of the database would end the locks that SQLite holds on it.
     pub(super) fn files(&self) -> io::Result<Files> {
         let mut known = [(0, 0); FILES.len()];
         for ((suffix, _), file) in FILES.iter().zip(&mut known) {
@@ -306,22 +315,33 @@ impl Directory {
     /// Whether a restart finds the database, and no file beside it that is not this log's. Files that are gone are made again.
     pub(super) fn has_database_alone(&self, files: &Files) -> bool {
         FILES.iter().zip(files.known).all(|((suffix, _), known)| match fs::metadata(self.file(suffix)) {
-            Ok(found) => number(&found) == known,
+            // A program that reads the database makes a write-ahead log that is not there, and writes nothing to it.
+            Ok(found) => number(&found) == known || *suffix == WAL && found.len() == 0,
             Err(error) => *suffix != DATABASE && error.kind() == io::ErrorKind::NotFound,
         })
+    }
+
+    /// Whether another process has put its lock in the place of this one.
+    pub(super) fn is_taken_over(&self, files: &Files) -> bool {
+        let found = fs::metadata(self.file(LOCK));
+        found.is_ok_and(|found| number(&found) != files.known[FILES.len() - 1])
     }
 
     /// Makes the write-ahead log as long as it will be: to overwrite takes a disk a fraction of what it takes to grow a
     /// file, and needs no room on a full one. Zeros in it are no frames.
     ///
     /// A host's log takes no more of the memory than it has to: there it only looks for room.
-    pub(super) fn extend_log(&self) -> io::Result<()> {
+    pub(super) fn extend_log(&self, files: &Files) -> io::Result<()> {
         if self.users == Users::Host {
             return self.probe_room();
         }
-        let path = self.file("sqlite3-wal");
-        let mut file = OpenOptions::new().create(true).append(true).mode(FILE_MODE).open(path)?;
-        let length = file.metadata()?.len();
+        // Not made if it is gone, and left as it is if it is another one: SQLite writes to the one that it has opened.
+        let mut file = OpenOptions::new().append(true).open(self.file(WAL))?;
+        let metadata = file.metadata()?;
+        if number(&metadata) != files.known[1] {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let length = metadata.len();
         let missing = WAL_BYTES.saturating_sub(length);
         let missing = usize::try_from(missing).expect("the whole of it is some megabytes");
         file.write_all(&vec![0; missing]).and_then(|()| file.sync_all()).inspect_err(|_| {
@@ -398,7 +418,7 @@ fn mark(mut lock: &File, word: &str) -> io::Result<()> {
 fn has_room_for_copy(path: &Path, name: &str) -> io::Result<()> {
     let length =
         |suffix: &str| fs::metadata(path.join(format!("{name}.{suffix}"))).map_or(0, |file| file.len());
-    let needed = length("sqlite3") + length("sqlite3-wal") + PROBE_BYTES as u64;
+    let needed = length(DATABASE) + length(WAL) + PROBE_BYTES as u64;
     let system = rustix::fs::statvfs(path)?;
     match system.f_bavail.saturating_mul(system.f_frsize) >= needed {
         true => Ok(()),
@@ -453,7 +473,7 @@ mod tests {
         for number in 0..harms.len() {
             let directory = Directory::lock(&outside.path().join(number.to_string()), "log").await;
             let (directory, _) = directory.expect("locked");
-            directory.extend_log().expect("written");
+            fs::write(directory.file(WAL), b"").expect("written");
             let files = directory.files().expect("they are there");
             logs.push((directory, files));
         }

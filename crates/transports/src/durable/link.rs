@@ -1,9 +1,9 @@
 //! The database file: how it is opened, and what is in it.
 
-use std::{path::Path, time::Duration};
+use std::{fs::File, io::Read, path::Path, time::Duration};
 
 use petasos_protocol::update::Origin;
-use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig};
+use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig, wal::CheckpointMode};
 
 use super::settings::Users;
 use crate::OpenError;
@@ -48,6 +48,9 @@ const BUSY_MAX: Duration = Duration::from_secs(5);
 /// What remains of the write-ahead log on disk after a burst. On a full disk this is the room that appending goes on in.
 const WAL_BYTES_KEPT: i32 = 16 * 1024 * 1024;
 
+/// The first bytes of a write-ahead log, but for the byte that says how its checksums are made ("The WAL File Format").
+const WAL_MAGIC: [u8; 3] = [0x37, 0x7f, 0x06];
+
 /// The table of an origin.
 pub(super) fn table(origin: Origin) -> &'static str {
     match origin {
@@ -74,6 +77,12 @@ pub(super) fn open(path: &Path, users: Users) -> Result<Connection, OpenError> {
     };
     let connection =
         connect(path, OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(refused)?;
+    if !has_its_log(&connection, path).map_err(refused)? {
+        return Err(OpenError::Refused(format!(
+            "the write-ahead log of \"{shown}\" was removed, moved or replaced, and another program still has the former one \
+             open: end that program"
+        )));
+    }
     let number =
         |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0)).map_err(refused);
     let (application, version) = (number("application_id")?, number("user_version")?);
@@ -113,6 +122,23 @@ pub(super) fn open(path: &Path, users: Users) -> Result<Connection, OpenError> {
         )));
     }
     Ok(connection)
+}
+
+/// Whether the write-ahead log is the one of which other connections have the index. If another program has one open that is
+/// gone, frames would be written behind those of that one: into a file without a beginning, of which nothing is found after
+/// a crash. And that program would move what its own file has in their place.
+fn has_its_log(connection: &Connection, path: &Path) -> rusqlite::Result<bool> {
+    // To read anything opens the write-ahead log. What is wrong with the file is said later.
+    let _: rusqlite::Result<i32> = connection.pragma_query_value(None, "schema_version", |row| row.get(0));
+    let (frames, _) = connection.wal_checkpoint_v2(Some(rusqlite::MAIN_DB), CheckpointMode::NOOP)?;
+    if frames <= 0 {
+        return Ok(true);
+    }
+    let mut wal = path.as_os_str().to_owned();
+    wal.push("-wal");
+    let mut start = [0; WAL_MAGIC.len()];
+    let has_beginning = File::open(wal).and_then(|mut file| file.read_exact(&mut start)).is_ok();
+    Ok(has_beginning && start == WAL_MAGIC)
 }
 
 /// Copies everything that is committed to a new database. Another process may write meanwhile, or may have stopped while it

@@ -24,7 +24,7 @@ pub(crate) mod settings;
 mod subscribers;
 mod writer;
 
-use std::{sync::Arc, thread, time::Duration};
+use std::{fmt::Display, path::Path, sync::Arc, thread, time::Duration};
 
 use async_trait::async_trait;
 use petasos_hub::{
@@ -119,6 +119,11 @@ fn prepare(
 ) -> Result<Writer, OpenError> {
     let path = directory.database();
     let shown = path.display();
+    if !directory.is_complete() {
+        // Makes what is not there, so that what is opened below is there before.
+        drop(link::open(&path, users)?);
+    }
+    let files = directory.files().map_err(|error| gone(&path, &error))?;
     let connection = link::open(&path, users)?;
     let refused = |fault: Failure| match &fault {
         Failure::Full(_) | Failure::Passing(_) => TransportError::from(&fault).into(),
@@ -138,8 +143,7 @@ fn prepare(
         Err(fault) => return Err(refused(fault)),
     }
     // Without room for either the log works for now.
-    let _ = directory.extend_log().and_then(|()| directory.load_ballast());
-    let files = directory.files().map_err(|error| refused(Failure::Fatal(error.to_string().into())))?;
+    let _ = directory.extend_log(&files).and_then(|()| directory.load_ballast());
     let records =
         Arc::new(Records { epoch: book.epoch, key: book.key, hub, damage: damage::Damage::default() });
     let mut oldest = Oldest::both(&retention, &book);
@@ -158,9 +162,14 @@ fn prepare(
     let deleted =
         [0, 1].map(|origin| first[origin].map_or(stored[origin], |first| stored[origin].min(first - 1)));
     let published = Published::new(&book, (stored, deleted), head_id, (expires, oldest_at));
-    let shown = format!("the log \"{}\"", path.display());
-    let log = Arc::new(Log::new(&shown, Readers::new(path.clone()), records, published, users));
+    let readers = Readers::open(&path).map_err(|error| refused(error.into()))?;
     let checkpoints = open_for_checkpoints(&path, users).map_err(|error| refused(error.into()))?;
+    // From here on nothing is opened by its name.
+    if let Some(what) = directory.missing_now(&files) {
+        return Err(gone(&path, &format!("the {what} is not the one that was opened")));
+    }
+    let shown = format!("the log \"{}\"", path.display());
+    let log = Arc::new(Log::new(&shown, readers, records, published, users));
     let checkpointer = Checkpointer::start(checkpoints).map_err(OpenError::Resources)?;
     if users == Users::Host {
         // Damage is reported when the list is read.
@@ -182,6 +191,14 @@ fn prepare(
         chores,
         is_starved: false,
     })
+}
+
+/// The error for a log whose files were taken away while it was opened.
+fn gone(path: &Path, reason: &dyn Display) -> OpenError {
+    OpenError::Refused(format!(
+        "files of the log \"{}\" were removed, moved or replaced while it was opened: {reason}: start the hub again",
+        path.display()
+    ))
 }
 
 /// The book of a new log.

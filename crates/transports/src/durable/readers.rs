@@ -1,7 +1,10 @@
 //! Connections that read, each used by one blocking task at a time.
+//!
+//! All are opened with the log and stay open, whatever reads end with. Opened later, a connection would take whatever files
+//! have the names by then, and SQLite would make a write-ahead log that was removed again.
 
 use std::{
-    path::PathBuf,
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -18,21 +21,27 @@ use crate::{blocking::blocking, forks};
 pub(super) struct Readers(Arc<Pool>);
 
 struct Pool {
-    path: PathBuf,
     idle: Mutex<Vec<Connection>>,
     turns: Arc<Semaphore>,
 }
 
-/// Reading is bound by the cores and the disk; more connections would only take memory, 1 MiB each.
-const CONNECTIONS_MAX: usize = 4;
+/// A connection that goes back to the pool, also if the read panics.
+struct Lent<'a> {
+    pool: &'a Pool,
+    connection: Option<Connection>,
+}
+
+/// Reading is bound by the cores and the disk; more connections would only take memory, up to 1 MiB each.
+const CONNECTIONS: usize = 4;
 
 /// Far above what a page takes on a disk that answers.
 const READ_MAX: Duration = Duration::from_secs(10);
 
 impl Readers {
-    pub(super) fn new(path: PathBuf) -> Self {
-        let turns = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        Self(Arc::new(Pool { path, idle: Mutex::default(), turns }))
+    pub(super) fn open(path: &Path) -> rusqlite::Result<Self> {
+        let idle = (0..CONNECTIONS).map(|_| open_for_reading(path)).collect::<rusqlite::Result<_>>()?;
+        let turns = Arc::new(Semaphore::new(CONNECTIONS));
+        Ok(Self(Arc::new(Pool { idle: Mutex::new(idle), turns })))
     }
 
     /// Runs a read where it may block.
@@ -50,20 +59,24 @@ impl Readers {
                 // Held until it is done, even if nobody waits for it any more.
                 let _turn = turn;
                 let _work = forks::work();
-                let idle = pool.idle().pop();
-                let connection = idle.map_or_else(|| open_for_reading(&pool.path), Ok)?;
-                let result = read(&connection)?;
-                pool.idle().push(connection);
-                Ok(result)
+                let lent = Lent { pool: &pool, connection: pool.idle().pop() };
+                lent.connection.as_ref().map(read)
             });
             match task.await {
-                Ok(result) => result.map_err(|error: rusqlite::Error| TransportError::unavailable(error)),
+                Ok(Some(result)) => result.map_err(TransportError::unavailable),
+                Ok(None) => unreachable!("there are as many connections as turns"),
                 Err(error) => Err(TransportError::unavailable(error)),
             }
         });
         result.await.unwrap_or_else(|_| {
             Err(TransportError::unavailable(format!("the disk did not answer within {READ_MAX:?}")))
         })
+    }
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        self.pool.idle().extend(self.connection.take());
     }
 }
 

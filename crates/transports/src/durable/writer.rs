@@ -180,14 +180,18 @@ impl Writer {
     /// database, so that a restart finds as much as there is.
     fn fail_if_missing(&mut self, what: Option<&str>) -> Result<(), Failure> {
         let Some(what) = what else { return Ok(()) };
-        if self.log.users == Users::Host {
-            // The process that has put another in its place has copied what is committed.
+        if self.log.users == Users::Host && self.directory.is_taken_over(&self.files) {
+            // The process that has put its lock there has copied what is committed.
             let reason: Arc<str> = format!("the {what} is another one by now").into();
             self.log.fail(&reason, Remedy::Operator);
             return Err(Failure::Fatal(reason));
         }
-        let moved =
-            self.checkpointer.wait().and_then(|()| checkpoint(&self.connection, CheckpointMode::FULL));
+        // The index forgets the frames, too, so that a log that is opened beside connections that are open still starts anew.
+        let moved = self.checkpointer.wait().and_then(|()| {
+            checkpoint(&self.connection, CheckpointMode::TRUNCATE)?;
+            // The first one says nothing if a reader is in its way.
+            checkpoint(&self.connection, CheckpointMode::NOOP)
+        });
         let is_moved = matches!(moved, Ok((frames, moved)) if frames == moved);
         let reason: Arc<str> = format!(
             "the {what} was removed, moved or replaced while it was in use; what was acknowledged is {} in the \
@@ -479,7 +483,7 @@ impl Writer {
             return false;
         }
         if has_ballast {
-            if self.directory.extend_log().is_ok() {
+            if self.directory.extend_log(&self.files).is_ok() {
                 return true;
             }
             // The next tick sets room aside again, if there is some.
@@ -512,6 +516,11 @@ impl Writer {
         self.log.close();
         let result = self.checkpointer.stop();
         self.settle(result);
+        if self.can_write() {
+            // The last tick may have been long ago.
+            let missing = self.directory.missing_now(&self.files);
+            let _ = self.fail_if_missing(missing);
+        }
         if self.can_write() {
             // What is not moved now is moved when the log is opened again.
             let stored = self.book.store(&self.connection).map_err(Failure::from);

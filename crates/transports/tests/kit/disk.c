@@ -5,7 +5,9 @@
  *    (files that are removed or cut give theirs back); "write" and "sync" fail with EIO, "sync <suffix>" those of files
  *    with that suffix. A failed synchronization has not happened. "hang <number>" lets so many synchronizations pass, and
  *    the next one waits until there is another order, and with it every change. While it waits there is a file with
- *    the name of DISK_ORDERS and ".hangs".
+ *    the name of DISK_ORDERS and ".hangs". "remove <number> <name>" lets so many calls pass that open or change files, and
+ *    removes the file with that name in the directory then; "replace <number> <name>" puts a copy in its place. After
+ *    that there is a file with the name of DISK_ORDERS and ".taken".
  *  - DISK_JOURNAL names a file to which every change is written with what was there before, and every synchronization
  *    after it has succeeded: from it, what a disk may hold after a loss of power can be computed.
  */
@@ -14,6 +16,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,6 +25,7 @@
 #include <sys/types.h>
 #include <unistd.h>
 
+static int (*real_open)(const char *, int, ...);
 static ssize_t (*real_write)(int, const void *, size_t);
 static ssize_t (*real_pwrite)(int, const void *, size_t, off_t);
 static int (*real_ftruncate)(int, off_t);
@@ -43,6 +47,7 @@ static const char *copy_of(const char *name) {
 }
 
 __attribute__((constructor)) static void start(void) {
+    real_open = dlsym(RTLD_NEXT, "open64");
     real_write = dlsym(RTLD_NEXT, "write");
     real_pwrite = dlsym(RTLD_NEXT, "pwrite64");
     real_ftruncate = dlsym(RTLD_NEXT, "ftruncate64");
@@ -52,7 +57,7 @@ __attribute__((constructor)) static void start(void) {
     directory = copy_of("DISK_DIRECTORY");
     orders_path = copy_of("DISK_ORDERS");
     const char *path = getenv("DISK_JOURNAL");
-    if (path) journal = open(path, O_WRONLY | O_CREAT | O_APPEND, 0600);
+    if (path) journal = real_open(path, O_WRONLY | O_CREAT | O_APPEND, 0600);
 }
 
 static int has_suffix(const char *text, const char *suffix) {
@@ -80,7 +85,7 @@ static int path_of(int fd, char *path, size_t size) {
 static void read_orders(void) {
     char now[sizeof orders] = "";
     if (!orders_path) return;
-    int fd = open(orders_path, O_RDONLY);
+    int fd = real_open(orders_path, O_RDONLY);
     if (fd >= 0) {
         ssize_t length = read(fd, now, sizeof now - 1);
         now[length > 0 ? length : 0] = 0;
@@ -90,7 +95,38 @@ static void read_orders(void) {
         strcpy(orders, now);
         if (!strncmp(orders, "full", 4)) room = atoll(orders + 4);
         if (!strncmp(orders, "hang", 4)) passing = atol(orders + 4);
+        if (!strncmp(orders, "remove", 6)) passing = atol(orders + 6);
+        if (!strncmp(orders, "replace", 7)) passing = atol(orders + 7);
     }
+}
+
+/* After each call, with the lock: a file may be taken away now. */
+static void take(void) {
+    char path[512], copy[520], mark[512], buffer[65536];
+    int replaces = !strncmp(orders, "replace", 7);
+    if (!replaces && strncmp(orders, "remove", 6)) return;
+    if (passing-- != 0) return;
+    snprintf(path, sizeof path, "%s/%s", directory, strrchr(orders, ' ') + 1);
+    snprintf(copy, sizeof copy, "%s.copy", path);
+    int taken;
+    if (replaces) {
+        int from = real_open(path, O_RDONLY), to = real_open(copy, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+        ssize_t length;
+        while ((length = read(from, buffer, sizeof buffer)) > 0)
+            if (real_write(to, buffer, length) != length) abort();
+        /* The first descriptor stays open: to close one of a database ends the locks on it. */
+        close(to);
+        taken = from >= 0 && !rename(copy, path);
+    } else {
+        taken = !real_unlink(path);
+    }
+    if (!taken) {
+        /* It is not there yet. */
+        passing = 0;
+        return;
+    }
+    snprintf(mark, sizeof mark, "%s.taken", orders_path);
+    close(real_open(mark, O_WRONLY | O_CREAT, 0600));
 }
 
 /* 0, or why a change that makes a file this much larger fails. */
@@ -120,7 +156,7 @@ static void note(char kind, int fd, const char *path, uint64_t offset, const voi
     char link[64];
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
     if (old) {
-        int reader = open(link, O_RDONLY);
+        int reader = real_open(link, O_RDONLY);
         if (pread(reader, end, old, offset) != (ssize_t)old) abort();
         close(reader), end += old;
     }
@@ -145,6 +181,7 @@ ssize_t write(int fd, const void *data, size_t length) {
         note('w', fd, path, offset, data, length);
         result = real_write(fd, data, length);
     }
+    take();
     pthread_mutex_unlock(&lock);
     return result;
 }
@@ -160,6 +197,7 @@ ssize_t pwrite64(int fd, const void *data, size_t length, off_t offset) {
         note('w', fd, path, offset, data, length);
         result = real_pwrite(fd, data, length, offset);
     }
+    take();
     pthread_mutex_unlock(&lock);
     return result;
 }
@@ -179,6 +217,7 @@ int ftruncate64(int fd, off_t length) {
         note('t', fd, path, length, NULL, 0);
         result = real_ftruncate(fd, length);
     }
+    take();
     pthread_mutex_unlock(&lock);
     return result;
 }
@@ -193,7 +232,7 @@ static int synchronize(int fd, int (*real)(int)) {
     if (!strncmp(orders, "hang", 4) && passing <= 0) {
         char mark[512];
         snprintf(mark, sizeof mark, "%s.hangs", orders_path);
-        close(open(mark, O_WRONLY | O_CREAT, 0600));
+        close(real_open(mark, O_WRONLY | O_CREAT, 0600));
         while (!strncmp(orders, "hang", 4) && passing <= 0) {
             usleep(2000);
             read_orders();
@@ -206,12 +245,41 @@ static int synchronize(int fd, int (*real)(int)) {
     int result = fails ? -1 : real(fd);
     if (fails) errno = EIO;
     else if (!result) note('s', fd, path, 0, NULL, 0);
+    take();
     pthread_mutex_unlock(&lock);
     return result;
 }
 
 int fsync(int fd) { return synchronize(fd, real_fsync); }
 int fdatasync(int fd) { return synchronize(fd, real_fdatasync); }
+
+int open64(const char *path, int flags, ...) {
+    mode_t mode = 0;
+    if (flags & O_CREAT) {
+        va_list rest;
+        va_start(rest, flags);
+        mode = va_arg(rest, mode_t);
+        va_end(rest);
+    }
+    int result = real_open(path, flags, mode);
+    if (is_ours(path)) {
+        pthread_mutex_lock(&lock);
+        int error = errno;
+        read_orders();
+        take();
+        errno = error;
+        pthread_mutex_unlock(&lock);
+    }
+    return result;
+}
+
+int open(const char *path, int flags, ...) {
+    va_list rest;
+    va_start(rest, flags);
+    mode_t mode = flags & O_CREAT ? va_arg(rest, mode_t) : 0;
+    va_end(rest);
+    return open64(path, flags, mode);
+}
 
 int unlink(const char *path) {
     struct stat status;
