@@ -47,7 +47,7 @@ pub(crate) struct Node {
     pub(crate) transport: Arc<dyn Transport>,
     /// As the hub has started with them. What may change is in `timing` and `budget`.
     pub(crate) settings: Settings,
-    pub(crate) timing: Timing,
+    pub(crate) timing: Arc<Timing>,
     pub(crate) admissions: Admissions,
     pub(crate) replays: Replays,
     pub(crate) budget: Arc<Budget>,
@@ -97,7 +97,7 @@ impl Node {
         let budget = Budget::new(settings.subscribers_bytes_max);
         Arc::new(Self {
             transport,
-            timing: Timing::new(&settings),
+            timing: Arc::new(Timing::new(&settings)),
             admissions: Admissions::default(),
             settings,
             replays: Replays::start(),

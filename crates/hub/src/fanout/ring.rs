@@ -27,6 +27,8 @@ pub(crate) struct Ring {
     end: Position,
     /// The id of the newest update of a publisher that has been in it.
     newest_update: Option<EventId>,
+    /// The id of the newest entry that has been in it: a large one may be trimmed before it is named.
+    newest_entry: Option<EventId>,
 }
 
 /// The ids that the log ends with, as far as a shard has come; absent ones are not known.
@@ -73,6 +75,7 @@ impl Ring {
             start: head,
             end: head,
             newest_update: None,
+            newest_entry: None,
         }
     }
 
@@ -93,6 +96,7 @@ impl Ring {
         if entry.update.origin() == Origin::Publisher {
             self.newest_update = Some(entry.update.id().clone());
         }
+        self.newest_entry = Some(entry.update.id().clone());
         self.entries.push_back(entry);
         self.named.push_back(OnceCell::new());
         self.first.wrapping_add(self.entries.len() as u32 - 1)
@@ -100,10 +104,7 @@ impl Ring {
 
     /// The ids that it ends with.
     pub(crate) fn newest(&self) -> Newest<'_> {
-        Newest {
-            update: self.newest_update.as_ref(),
-            entry: self.entries.back().map(|entry| entry.update.id()),
-        }
+        Newest { update: self.newest_update.as_ref(), entry: self.newest_entry.as_ref() }
     }
 
     /// The ids of the newest entries behind a position that the ring has reached.

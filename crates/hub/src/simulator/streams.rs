@@ -272,13 +272,14 @@ impl Subscriber {
                 None => First::NotLaterThan(simulation.log.committed().len()),
             };
             let mut cursor = answer.clone();
-            let (ids, lives) = self.read(session, &mut cursor, &simulation).await;
+            let (ids, named) = self.read(session, &mut cursor, &simulation).await;
             let committed = simulation.log.committed();
             // Without a cursor, a stream may begin where its node is while the log is unavailable.
             let known = if matches!(first, First::NotLaterThan(_)) { 0 } else { known };
             let checked = self
                 .check(&committed, &first, &ids)
-                .and_then(|()| self.check_lives(&committed, known, &ids, &lives));
+                .and_then(|()| self.check_lives(&committed, known, &ids, &named))
+                .and_then(|()| self.check_named(&committed, &answer, &ids, &named));
             if let Err(problem) = checked {
                 simulation.report(format!(
                     "subscriber {number}, cursor {:?}, answer {answer:?}: {problem}",
@@ -294,24 +295,24 @@ impl Subscriber {
     }
 
     /// Reads until the stream ends, until the subscriber has enough, or until the last update. Moves its cursor on. Returns the
-    /// ids, and where the stream was live.
+    /// ids, and the cursors that the stream has named.
     async fn read(
         &mut self,
         mut session: Session,
         cursor: &mut String,
         simulation: &Simulation,
-    ) -> (Vec<String>, Vec<Live>) {
+    ) -> (Vec<String>, Vec<Named>) {
         let pause = match self.random.below(3) {
             0 => Duration::ZERO,
             1 => Duration::from_millis(5),
             _ => Duration::from_millis(60),
         };
         let enough = Instant::now() + self.random.duration(Duration::from_secs(5));
-        let (mut ids, mut lives) = (Vec::new(), Vec::new());
+        let (mut ids, mut named) = (Vec::new(), Vec::new());
         loop {
             let has_enough = enough < Instant::now() && Instant::now() < simulation.until;
             let next = match timeout(Duration::from_secs(1), session.next()).await {
-                _ if has_enough => return (ids, lives),
+                _ if has_enough => return (ids, named),
                 Err(_) => continue,
                 Ok(next) => next,
             };
@@ -321,16 +322,17 @@ impl Subscriber {
                     Some(Closed::LogLost) => counts.lost += 1,
                     _ => {}
                 });
-                return (ids, lives);
+                return (ids, named);
             };
             let text = std::str::from_utf8(&frame).expect("UTF-8");
             if let Some(id) = text.lines().find_map(|line| line.strip_prefix("id: ")) {
                 id.clone_into(cursor);
                 if text.contains(sse::CURSOR_TYPE) {
                     simulation.count(|counts| counts.named += 1);
-                    if text.contains("data: live") {
+                    let is_live = text.contains("data: live");
+                    named.push(Named { behind: ids.len(), id: id.to_owned(), is_live });
+                    if is_live {
                         simulation.count(|counts| counts.live += 1);
-                        lives.push(Live { behind: ids.len(), id: id.to_owned() });
                     }
                     continue;
                 }
@@ -340,7 +342,7 @@ impl Subscriber {
                 }
                 ids.push(id.to_owned());
                 if id == "last" {
-                    return (ids, lives);
+                    return (ids, named);
                 }
             }
             if Instant::now() < simulation.until {
@@ -395,6 +397,43 @@ impl Subscriber {
         }
     }
 
+    /// Whether everything up to the cursors that the stream has named came before, and nothing after, and none goes back.
+    /// `answer`: that of the hub to the cursor of the request.
+    fn check_named(
+        &self,
+        committed: &[Entry],
+        answer: &str,
+        ids: &[String],
+        named: &[Named],
+    ) -> Result<(), String> {
+        let interest = Interest::new(self.matchers.clone(), Arc::clone(&self.grants));
+        let index = |id: &str| committed.iter().position(|entry| entry.update.id().as_str() == id);
+        let behind_answer = index(answer).map(|at| at + 1);
+        let mut former = behind_answer.unwrap_or(0);
+        for Named { behind, id, .. } in named {
+            let at = match (index(id), id.as_str()) {
+                (Some(at), _) => at + 1,
+                (None, Cursor::EARLIEST) => 0,
+                (None, _) => return Err(format!("it named {id}, which was never committed")),
+            };
+            let (before, after) = ids.split_at(*behind);
+            let last = before.last().and_then(|id| index(id)).map(|last| last + 1);
+            if at < former || last.is_some_and(|last| at < last) {
+                return Err(format!("it named {id}, and had come further, behind {:?}", before.last()));
+            }
+            former = at;
+            if after.first().and_then(|id| index(id)).is_some_and(|next| next < at) {
+                return Err(format!("it named {id}, and then {:?} came", after.first()));
+            }
+            let passed = last.or(behind_answer).map(|from| &committed[from.min(at)..at]);
+            let missing = passed.and_then(|passed| passed.iter().find(|entry| interest.wants(&entry.update)));
+            if let Some(missing) = missing {
+                return Err(format!("it named {id}, and {:?} had not come", missing.update.id()));
+            }
+        }
+        Ok(())
+    }
+
     /// Whether everything up to the ids at which the stream was live came before, and nothing after. `known`: how many entries
     /// the log held when the stream was asked for.
     fn check_lives(
@@ -402,11 +441,11 @@ impl Subscriber {
         committed: &[Entry],
         known: usize,
         ids: &[String],
-        lives: &[Live],
+        named: &[Named],
     ) -> Result<(), String> {
         let interest = Interest::new(self.matchers.clone(), Arc::clone(&self.grants));
         let index = |id: &str| committed.iter().position(|entry| entry.update.id().as_str() == id);
-        for Live { behind, id } in lives {
+        for Named { behind, id, .. } in named.iter().filter(|named| named.is_live) {
             let at = match (index(id), id.as_str()) {
                 (Some(at), _) => at + 1,
                 (None, Cursor::EARLIEST) => 0,
@@ -433,10 +472,12 @@ impl Subscriber {
     }
 }
 
-/// A stream has said that it is live: behind so many ids, at this one.
-struct Live {
+/// A stream has named a cursor: behind so many ids, this one.
+struct Named {
     behind: usize,
     id: String,
+    /// It has said that it is live.
+    is_live: bool,
 }
 
 /// Where a stream has to begin.

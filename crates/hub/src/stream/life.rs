@@ -3,7 +3,10 @@
 //! This is the one state machine of a stream. Its carriers add how bytes reach the peer, and how a live stream gets its
 //! frames; they decide neither order nor time.
 
-use std::task::{Context, Poll, ready};
+use std::{
+    task::{Context, Poll, ready},
+    time::Instant,
+};
 
 use petasos_protocol::sse::Frame;
 
@@ -114,6 +117,11 @@ impl Life {
             State::Ended(reason) => Some(reason),
             State::History(_) | State::CaughtUp | State::Live => None,
         }
+    }
+
+    /// Since when it has sent nothing. `None`: it has not waited since it began.
+    pub(crate) fn silent_since(&self) -> Option<Instant> {
+        self.clock.as_ref().map(|clock| clock.silent_since())
     }
 
     /// Its shard feeds the stream from now on.

@@ -9,7 +9,7 @@ use std::{
 
 use tokio::time::{Sleep, sleep_until};
 
-use crate::{ids, node::Node};
+use crate::{ids, timing::Timing};
 
 /// The two bounds of a stream in time.
 #[derive(Debug, Clone, Copy)]
@@ -23,14 +23,14 @@ pub(crate) struct Pulse {
 /// What the pulse of a live stream comes from: the keep-alive may change while the hub runs.
 pub(crate) struct Rhythm {
     /// `None`: a stream of the program that runs the hub, which needs no sign of life.
-    pub(crate) node: Option<Arc<Node>>,
+    pub(crate) timing: Option<Arc<Timing>>,
     /// When the stream ends at the latest.
     pub(crate) close_at: Option<Instant>,
 }
 
 impl Rhythm {
     pub(crate) fn pulse(&self) -> Pulse {
-        let keep_alive = self.node.as_ref().and_then(|node| node.timing.keep_alive());
+        let keep_alive = self.timing.as_ref().and_then(|timing| timing.keep_alive());
         Pulse { keep_alive, close_at: self.close_at }
     }
 }
@@ -57,9 +57,13 @@ impl Pulse {
         first.into_iter().chain(self.close_at).min()
     }
 
-    /// When something is due for a stream that is silent since then.
-    pub(crate) fn next_due(self, silent_since: Instant) -> Option<Instant> {
-        let next = self.keep_alive.map(|interval| silent_since + interval);
+    /// When to look again after a look that had this result. A stream that was not silent is looked at after half an interval:
+    /// after a whole one since it has sent something, all that have received the same update would be due together.
+    pub(crate) fn next_look(self, beat: Beat, now: Instant) -> Option<Instant> {
+        let next = self.keep_alive.map(|interval| match beat {
+            Beat::None => now + interval / 2,
+            Beat::Comment | Beat::Over => now + interval,
+        });
         next.into_iter().chain(self.close_at).min()
     }
 
@@ -91,6 +95,11 @@ impl Clock {
         Self { silent_since: now, timer }
     }
 
+    /// Since when nothing was sent.
+    pub(crate) fn silent_since(&self) -> Instant {
+        self.silent_since
+    }
+
     /// Something was sent.
     pub(crate) fn sent(&mut self) {
         self.silent_since = now();
@@ -98,16 +107,18 @@ impl Clock {
 
     /// Ready when something is due, never with [`Beat::None`].
     pub(crate) fn poll(&mut self, pulse: Pulse, cx: &mut Context<'_>) -> Poll<Beat> {
-        let Some(timer) = &mut self.timer else { return Poll::Pending };
         loop {
+            let Some(timer) = &mut self.timer else { return Poll::Pending };
             ready!(timer.as_mut().poll(cx));
             let now = now();
             let beat = pulse.beat(self.silent_since, now);
             if beat == Beat::Comment {
                 self.silent_since = now;
             }
-            if let Some(due) = pulse.next_due(self.silent_since) {
-                timer.as_mut().reset(due.into());
+            match pulse.next_look(beat, now) {
+                Some(next) => timer.as_mut().reset(next.into()),
+                // A timer that has fired would be ready for ever.
+                None => self.timer = None,
             }
             if beat != Beat::None {
                 return Poll::Ready(beat);
@@ -142,15 +153,16 @@ mod tests {
         }
         let quiet = Pulse { keep_alive: None, close_at: None };
         assert_eq!(quiet.beat(began, began + 1_000 * SECOND), Beat::None);
-        assert_eq!((quiet.first_due(began), quiet.next_due(began)), (None, None));
+        assert_eq!((quiet.first_due(began), quiet.next_look(Beat::None, began)), (None, None));
     }
 
     #[test]
     fn what_is_due_first_comes_first_and_first_comments_are_spread() {
         let began = Instant::now();
         let pulse = Pulse { keep_alive: Some(10 * SECOND), close_at: Some(began + 12 * SECOND) };
-        assert_eq!(pulse.next_due(began), Some(began + 10 * SECOND));
-        assert_eq!(pulse.next_due(began + 5 * SECOND), pulse.close_at);
+        assert_eq!(pulse.next_look(Beat::Comment, began), Some(began + 10 * SECOND));
+        assert_eq!(pulse.next_look(Beat::None, began), Some(began + 5 * SECOND));
+        assert_eq!(pulse.next_look(Beat::Comment, began + 5 * SECOND), pulse.close_at);
         let firsts: Vec<_> = (0..20).filter_map(|_| pulse.first_due(began)).map(|due| due - began).collect();
         assert!(firsts.iter().all(|first| (5 * SECOND..=10 * SECOND).contains(first)), "{firsts:?}");
         assert!(firsts.iter().any(|first| first != &firsts[0]), "{firsts:?}");
@@ -172,5 +184,37 @@ mod tests {
             let beat = std::future::poll_fn(|cx| Poll::Ready(clock.poll(pulse, cx))).await;
             assert!(beat.is_pending());
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_whose_keep_alive_is_taken_away_is_silent() {
+        let mut clock = Clock::start(Pulse { keep_alive: Some(SECOND), close_at: None });
+        let quiet = Pulse { keep_alive: None, close_at: None };
+        tokio::time::sleep(2 * SECOND).await;
+        let beat = std::future::poll_fn(|cx| clock.poll(quiet, cx));
+        assert!(tokio::time::timeout(3_600 * SECOND, beat).await.is_err());
+    }
+
+    #[test]
+    fn streams_that_received_an_update_together_keep_their_times() {
+        let (began, interval) = (Instant::now(), 16 * SECOND);
+        let pulse = Pulse { keep_alive: Some(interval), close_at: None };
+        // They are looked at after so many seconds for the first time, and receive an update after ten.
+        let received = began + 10 * SECOND;
+        let signs = (8..16).map(|first| {
+            let (mut sent, mut look) = (began, began + first * SECOND);
+            loop {
+                sent = if look >= received { sent.max(received) } else { sent };
+                let beat = pulse.beat(sent, look);
+                if beat == Beat::Comment && look > received {
+                    assert!(look - sent <= interval);
+                    return look;
+                }
+                sent = if beat == Beat::Comment { look } else { sent };
+                look = pulse.next_look(beat, look).expect("a time");
+            }
+        });
+        let signs: std::collections::BTreeSet<_> = signs.collect();
+        assert!(signs.len() >= 6, "{signs:?}");
     }
 }

@@ -134,8 +134,8 @@ impl Subscriber {
 
     /// The same, for as long as its stream is live.
     pub(crate) fn rhythm(&self) -> Rhythm {
-        let node = self.counted.map(|_| Arc::clone(&self.node));
-        Rhythm { node, close_at: self.close_at.map(Instant::into_std) }
+        let timing = self.counted.map(|_| Arc::clone(&self.node.timing));
+        Rhythm { timing, close_at: self.close_at.map(Instant::into_std) }
     }
 
     /// Logs the end of its stream, and remembers the reason.

@@ -54,9 +54,10 @@ impl Polled {
         admission: Option<Admission>,
         whereabouts: Option<Whereabouts>,
         outbox: Arc<Outbox>,
+        silent_since: Instant,
     ) -> Self {
         let whereabouts = whereabouts.map(Box::new);
-        Self { interest, admission, whereabouts, outbox, waiting: None, pushed_at: Instant::now() }
+        Self { interest, admission, whereabouts, outbox, waiting: None, pushed_at: silent_since }
     }
 
     pub(crate) fn interest(&self) -> &Arc<Interest> {
@@ -76,7 +77,11 @@ impl Polled {
     }
 
     /// Puts entries of the ring into the queue, and keeps those for which it has no room.
-    pub(crate) fn push(&mut self, mut entries: impl Iterator<Item = EntryNumber>, ring: &Ring, now: Instant) {
+    pub(crate) fn push(&mut self, entries: impl Iterator<Item = EntryNumber>, ring: &Ring, now: Instant) {
+        let mut entries = entries.peekable();
+        if entries.peek().is_none() {
+            return;
+        }
         self.pushed_at = now;
         let mut kept = self.waiting.take();
         if kept.is_none() {
@@ -138,7 +143,8 @@ impl Polled {
     /// Pushes the cursor, or a comment, if the stream has been silent. `newest`: see [`Sink::tick`](crate::fanout::sink::Sink::tick).
     pub(crate) fn tick(&mut self, newest: Newest<'_>, now: Instant) -> Tick {
         let pulse = self.outbox.pulse();
-        match pulse.beat(self.pushed_at, now) {
+        let beat = pulse.beat(self.pushed_at, now);
+        match beat {
             Beat::Over => return Tick::Over,
             Beat::Comment => {
                 if !self.is_behind() {
@@ -148,7 +154,7 @@ impl Polled {
             }
             Beat::None => {}
         }
-        Tick::Next(pulse.next_due(self.pushed_at))
+        Tick::Next(pulse.next_look(beat, now))
     }
 
     fn sign(&self, newest: Newest<'_>) -> Bytes {
@@ -194,6 +200,7 @@ mod tests {
         collections::VecDeque,
         sync::atomic::{AtomicUsize, Ordering},
         task::{Context, Poll, Wake, Waker},
+        time::Duration,
     };
 
     use petasos_protocol::{Limits, matcher::Matcher, token::Grants};
@@ -201,11 +208,13 @@ mod tests {
 
     use super::*;
     use crate::{
+        Settings,
         fanout::fake::{at, entry},
         stream::{
             polled::outbox::{BYTES_MAX, Next, Writer},
             pulse::Rhythm,
         },
+        timing::Timing,
     };
 
     const KEY: MemberKey = MemberKey { slot: 3, number: 7 };
@@ -221,10 +230,14 @@ mod tests {
     }
 
     fn polled(whereabouts: Option<Whereabouts>) -> (Polled, Arc<Outbox>) {
+        with_rhythm(whereabouts, Rhythm { timing: None, close_at: None })
+    }
+
+    fn with_rhythm(whereabouts: Option<Whereabouts>, rhythm: Rhythm) -> (Polled, Arc<Outbox>) {
         let matcher = Matcher::selector("a", &Limits::default()).expect("valid");
         let interest = Arc::new(Interest::new(vec![matcher], Arc::new(Grants::default())));
-        let outbox = Arc::new(Outbox::new(Rhythm { node: None, close_at: None }));
-        (Polled::new(interest, None, whereabouts, Arc::clone(&outbox)), outbox)
+        let outbox = Arc::new(Outbox::new(rhythm));
+        (Polled::new(interest, None, whereabouts, Arc::clone(&outbox), Instant::now()), outbox)
     }
 
     fn multiplex() -> Whereabouts {
@@ -337,6 +350,34 @@ mod tests {
             assert_eq!(taken, expected);
             assert_eq!(polled.unsent_bytes(), 0);
         }
+    }
+
+    #[test]
+    fn a_sign_names_the_cursor_goes_through_the_writer_and_never_before_what_waits() {
+        let settings = Settings { keep_alive: Some(Duration::from_secs(10)), ..Settings::default() };
+        let timing = Arc::new(Timing::new(&settings));
+        let silent = |whereabouts| {
+            with_rhythm(whereabouts, Rhythm { timing: Some(Arc::clone(&timing)), close_at: None })
+        };
+        let (began, ring) = (Instant::now(), ring(30));
+        let later = began + Duration::from_secs(20);
+        let (mut nothing_came, outbox) = silent(Some(multiplex()));
+        assert!(matches!(nothing_came.tick(Newest::default(), later), Tick::Next(Some(_))));
+        assert_eq!(take(&outbox, 9).0, ["first"]);
+        let (mut current, outbox) = silent(Some(multiplex()));
+        current.tick(ring.newest(), later);
+        assert_eq!(take(&outbox, 9).0, ["30"]);
+        let (mut written, outbox) = silent(None);
+        let room = Arc::new(AtomicUsize::new(1));
+        outbox.write_through(|| Box::new(Taker(Arc::clone(&room))));
+        written.tick(ring.newest(), later);
+        assert_eq!((room.load(Ordering::Relaxed), next(&outbox).0), (0, Poll::Pending));
+        // Its reader has made room, and what waits comes before any sign.
+        let (mut late, outbox) = silent(None);
+        late.push(0..20, &ring, began);
+        assert_eq!(take(&outbox, 8).0, ids(1..=8));
+        late.tick(ring.newest(), later);
+        assert_eq!(next(&outbox).0, Poll::Pending);
     }
 
     #[test]

@@ -251,7 +251,9 @@ impl Session {
         let outbox = Arc::new(Outbox::new(subscriber.rhythm()));
         let whereabouts = (*naming != Naming::None || passed.is_some())
             .then(|| Whereabouts { naming: *naming, passed: passed.clone() });
-        let polled = Polled::new(Arc::clone(interest), *admission, whereabouts, Arc::clone(&outbox));
+        let silent_since = self.life.silent_since().unwrap_or_else(|| Instant::now().into_std());
+        let polled =
+            Polled::new(Arc::clone(interest), *admission, whereabouts, Arc::clone(&outbox), silent_since);
         let shard = self.shard.clone();
         let attached = Box::pin(async move { shard.attach(Carrier::Polled(polled), after).await });
         let reader = Reader { outbox, shard: self.shard.clone() };

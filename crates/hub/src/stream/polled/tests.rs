@@ -1,16 +1,28 @@
 //! Signs of life and lifetimes, with shards whose time can be moved.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
+use async_trait::async_trait;
 use petasos_protocol::{
     Dialect, Limits,
     matcher::Matcher,
     request::{self, Cursor, SubscribeRequest},
+    token::Grants,
+    update::Update,
 };
-use tokio::time::{Instant, advance};
+use tokio::time::{Instant, advance, sleep, timeout};
 
 use super::session::Session;
-use crate::{Closed, Hub, MemoryTransport, Settings};
+use crate::{
+    Closed, Hub, MemoryTransport, Settings, TransportError,
+    log::transport::{Follower, Head, Page, Position, Transport},
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -60,7 +72,7 @@ async fn browser(hub: &Hub, cursor: Option<&str>) -> (Session, String) {
 }
 
 async fn next(session: &mut Session) -> Option<String> {
-    let bytes = session.next().await?;
+    let bytes = timeout(10_000 * SECOND, session.next()).await.expect("something comes")?;
     Some(String::from_utf8(bytes.to_vec()).expect("UTF-8"))
 }
 
@@ -98,7 +110,7 @@ async fn a_stream_that_is_not_read_collects_no_signs() {
     let mut session = subscribe(&hub, "a").await;
     publish(&hub, "topic=a&id=1").await;
     assert!(has_id(next(&mut session).await.as_deref(), 1));
-    tokio::time::sleep(100 * SECOND).await;
+    sleep(100 * SECOND).await;
     publish(&hub, "topic=a&id=2").await;
     assert_eq!(next(&mut session).await.as_deref(), Some(":\n"), "one");
     assert!(has_id(next(&mut session).await.as_deref(), 2));
@@ -121,6 +133,76 @@ async fn a_browser_is_told_its_cursor_at_the_beginning_and_in_silence() {
     assert_eq!(first, cursor_event("earliest"), "it is trimmed");
     let (_, first) = browser(&hub, None).await;
     assert_eq!(first, cursor_event("5"));
+}
+
+/// A log that gives each page but the first after a while.
+struct Slow(MemoryTransport, AtomicU32);
+
+/// Nearly the keep-alive.
+const SLOW: Duration = Duration::from_secs(14);
+
+#[async_trait]
+impl Transport for Slow {
+    async fn head(&self) -> Result<Head, TransportError> {
+        self.0.head().await
+    }
+
+    async fn append(&self, update: Update) -> Result<Position, TransportError> {
+        self.0.append(update).await
+    }
+
+    async fn locate(&self, id: &str) -> Result<Option<Position>, TransportError> {
+        self.0.locate(id).await
+    }
+
+    async fn read(&self, after: Position, limit: usize) -> Result<Page, TransportError> {
+        if self.1.fetch_add(1, Ordering::Relaxed) > 0 {
+            sleep(SLOW).await;
+        }
+        self.0.read(after, limit).await
+    }
+
+    async fn follow(&self, after: Position) -> Result<Box<dyn Follower>, TransportError> {
+        self.0.follow(after).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_is_not_silent_for_longer_because_it_goes_from_the_history_to_its_shard() {
+    let interval = 15 * SECOND;
+    let slow = Slow(MemoryTransport::new(1_000), AtomicU32::new(0));
+    let hub = Hub::simulate(Arc::new(slow), keep_alive(interval)).await.expect("start");
+    publish(&hub, "topic=a&id=0").await;
+    // More than a page, and more than the ring keeps.
+    for id in 1..400 {
+        publish(&hub, &format!("topic=b&id={id}")).await;
+    }
+    for _ in 0..20 {
+        let mut session = begin(&hub, "a", Some("earliest"), None).await;
+        let mut last = Instant::now();
+        for _ in 0..6 {
+            next(&mut session).await.expect("more");
+            assert!(last.elapsed() <= interval + 2 * TICK, "{:?}", last.elapsed());
+            last = Instant::now();
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_is_larger_than_the_ring_is_named_as_well() {
+    let hub = start(10, keep_alive(15 * SECOND)).await;
+    let all = || Matcher::selector("*", &Limits::default()).expect("valid");
+    let grants = Grants { subscribe: vec![all()], ..Grants::default() };
+    let request =
+        SubscribeRequest { dialect: Dialect::V1, matchers: vec![all()], cursor: None, multiplex: true };
+    let mut session = hub.subscribe(request, Arc::new(grants), None).await.expect("subscribe");
+    let limits = Limits { body_bytes_max: 64 << 20, ..Limits::default() };
+    let body = format!("topic=a&id=1&data={}", "x".repeat(17 << 20));
+    let draft = request::publish(body.as_bytes(), hub.url(), &limits).expect("valid");
+    hub.publish(draft).await.expect("publish");
+    while next(&mut session).await.is_some_and(|frame| frame.len() < 17 << 20) {}
+    let sign = next(&mut session).await;
+    assert!(has_id(sign.as_deref(), 1), "{sign:?}");
 }
 
 #[tokio::test(start_paused = true)]

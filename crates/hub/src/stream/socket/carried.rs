@@ -68,7 +68,7 @@ pub(crate) async fn begin(wire: Wire, first: &Frame, life: Life, shard: Shard<Ca
             let Ok(written) = line.write(&mut [IoSlice::new(&opening)]) else { return };
             let begun = Bytes::from(opening).slice(written.bytes..);
             let stream = Stream { subscriber: life.into_subscriber(), home: shard, stall_max, held };
-            let parked = Parked::new(line, framing, begun, Box::new(stream));
+            let parked = Parked::new(line, framing, begun, now(), Box::new(stream));
             if let Some(carried) = attach(parked, position).await {
                 carried.run().await;
             }
@@ -142,8 +142,9 @@ impl Carried {
     async fn park(self, position: Position) -> Option<Self> {
         let Self { line, stall_max, framing, life, shard, held, .. } = self;
         let line = line.map(|socket| Ok(mio::net::TcpStream::from_std(socket.into_std()?))).ok()?;
+        let last_sent = life.silent_since().unwrap_or_else(now);
         let stream = Stream { subscriber: life.into_subscriber(), home: shard, stall_max, held };
-        attach(Parked::new(line, framing, Bytes::new(), Box::new(stream)), position).await
+        attach(Parked::new(line, framing, Bytes::new(), last_sent, Box::new(stream)), position).await
     }
 
     /// The peer has left. What is unsent is written as far as the system takes it at once: a peer that has only shut down
@@ -264,6 +265,10 @@ async fn peer_left(line: &Line<TcpStream>) -> io::Error {
             return error;
         }
     }
+}
+
+fn now() -> std::time::Instant {
+    Instant::now().into_std()
 }
 
 async fn over(close_at: Option<Instant>) {

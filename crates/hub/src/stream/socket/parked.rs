@@ -89,11 +89,12 @@ impl<H> Parked<H> {
         line: Line<mio::net::TcpStream>,
         framing: Framing,
         begun: Bytes,
+        last_sent: Instant,
         stream: Box<Stream<H>>,
     ) -> Self {
         let waiting = (!begun.is_empty())
             .then(|| Box::new(Waiting { bytes: begun.len(), begun, ..Waiting::default() }));
-        Self { line, framing, unasked: 0, waiting, last_sent: Instant::now(), stream }
+        Self { line, framing, unasked: 0, waiting, last_sent, stream }
     }
 
     /// What the stream needs to come back to a shard.
@@ -248,11 +249,11 @@ impl<H> Parked<H> {
     /// nothing. If that has lasted too long, the stream is over.
     pub(crate) fn tick(&mut self, newest: Newest<'_>, now: Instant) -> Result<Tick, Gone> {
         let pulse = self.pulse();
-        let mut silent_since = self.last_sent;
         if self.is_behind() && self.stalled_at(self.last_sent).is_some_and(|end| now >= end) {
             return Err(self.gone(&io::ErrorKind::TimedOut.into()));
         }
-        match pulse.beat(self.last_sent, now) {
+        let beat = pulse.beat(self.last_sent, now);
+        match beat {
             Beat::Over => return Ok(Tick::Over),
             Beat::Comment if !self.is_behind() => {
                 let Subscriber { naming, passed, .. } = &self.stream.subscriber;
@@ -263,12 +264,10 @@ impl<H> Parked<H> {
                     Some(id) => self.framing.share(&sse::cursor(id, Remark::None), 0),
                 };
                 self.send(&sign, now)?;
-                silent_since = now;
             }
-            Beat::Comment => silent_since = now,
-            Beat::None => {}
+            Beat::Comment | Beat::None => {}
         }
-        let next = pulse.next_due(silent_since);
+        let next = pulse.next_look(beat, now);
         Ok(Tick::Next(next.into_iter().chain(self.stalled_at(now)).min()))
     }
 
