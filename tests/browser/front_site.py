@@ -16,6 +16,9 @@ from browser.pages import TOPIC, wait_for
 from cable import Cable
 from flask_mercure_sse import MercureSSE
 
+HTMX_4_WHOLE = "/htmx-4-with-hx-sse.js"
+"""As in the bundle of a page. A deferred htmx 4 of its own may begin before its deferred extension has come."""
+
 
 class Libraries:
     """The files of the libraries."""
@@ -25,11 +28,17 @@ class Libraries:
 
     def serve(self, app: Flask) -> None:
         app.add_url_rule("/<path:file>.js", "library", self.file)
+        app.add_url_rule(HTMX_4_WHOLE, "htmx 4", self.htmx_4)
 
     def file(self, file: str) -> Response:
         folder = self.datastar if file == "datastar" else self.packages / "node_modules"
         path = folder / f"{file}.js"
         return send_file(path) if path.exists() else abort(404)
+
+    def htmx_4(self) -> Response:
+        dist = self.packages / "node_modules" / "htmx.org" / "dist"
+        text = "\n".join((dist / file).read_text() for file in ("htmx.js", "ext/hx-sse.js"))
+        return Response(text, mimetype="text/javascript")
 
 
 def clock() -> Response:

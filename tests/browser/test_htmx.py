@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import BrowserContext, expect
 
 from browser.front_pages import BODIES, COUNT, HTMX_2, HTMX_4, PAGES
-from browser.front_site import Gate
+from browser.front_site import HTMX_4_WHOLE, Gate
 from browser.pages import TOPIC, wait_for
 from waiting import wait_until
 
@@ -130,8 +130,7 @@ ORDERS = {
     ),
     "htmx 4": PAGES["htmx 4"].replace(
         HTMX_4,
-        """{{ mercure_client("htmx") }}<script src="/htmx.org/dist/htmx.js" defer></script>
-<script src="/htmx.org/dist/ext/hx-sse.js" defer></script>""",
+        f"""{{{{ mercure_client("htmx") }}}}<script src="{HTMX_4_WHOLE}" defer></script>""",
     ),
 }
 
