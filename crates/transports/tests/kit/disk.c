@@ -261,6 +261,8 @@ int open64(const char *path, int flags, ...) {
         mode = va_arg(rest, mode_t);
         va_end(rest);
     }
+    /* Other libraries may open something before ours has started. */
+    if (!real_open) real_open = dlsym(RTLD_NEXT, "open64");
     int result = real_open(path, flags, mode);
     if (is_ours(path)) {
         pthread_mutex_lock(&lock);
