@@ -111,7 +111,8 @@ pub(super) fn open(path: &Path, users: Users) -> Result<Connection, OpenError> {
                 "BEGIN; {SCHEMA}; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; COMMIT"
             ))?;
         }
-        Ok(())
+        // The first read opens the write-ahead log, and makes that of a copy, which has had none.
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))
     };
     prepare().map_err(refused)?;
     let mode: String =
