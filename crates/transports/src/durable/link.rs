@@ -176,3 +176,22 @@ fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     Ok(connection)
 }
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    #[test]
+    fn whatever_is_opened_has_its_write_ahead_log_by_then() {
+        let directory = TempDir::new().expect("a directory");
+        let [new, copied] = ["new", "copied"].map(|name| directory.path().join(format!("{name}.sqlite3")));
+        drop(open(&new, Users::Host).expect("opened"));
+        copy(&new, &copied).expect("copied");
+        drop(open(&copied, Users::Host).expect("opened"));
+        for name in ["new", "copied"] {
+            assert!(directory.path().join(format!("{name}.sqlite3-wal")).exists(), "{name}");
+        }
+    }
+}
