@@ -521,8 +521,8 @@ async fn a_connection_that_is_to_go_elsewhere_is_told_so_and_its_streams_go_on()
         retry: None,
     };
     hub.publish(draft).await.expect("published");
-    let event = raw.next_of(&[frames::DATA]).await.expect("an event");
-    assert_eq!(event.stream, 1);
+    // The content of the answer may come behind the last word.
+    while raw.next_of(&[frames::DATA]).await.expect("an event").stream != 1 {}
     raw.send(&frames::frame(RST_STREAM, 0, 1, &frames::CANCEL.to_be_bytes())).await;
     assert_eq!(raw.end().await, None, "nothing is left");
 }
