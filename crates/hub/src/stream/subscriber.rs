@@ -75,6 +75,11 @@ pub(crate) enum Naming {
 }
 
 impl Naming {
+    /// The cursor of a silent stream that is live. `passed`: where it was attached. Without an id in the ring, nothing has come since.
+    pub(crate) fn cursor<'a>(self, newest: Newest<'a>, passed: Option<&'a str>) -> Option<&'a str> {
+        self.choose(newest).map(EventId::as_str).or(passed)
+    }
+
     /// The id that a stream names, of those with which the log ends.
     pub(crate) fn choose(self, newest: Newest<'_>) -> Option<&EventId> {
         match self {

@@ -2,7 +2,6 @@
 
 use std::{io, sync::Arc, time::Instant};
 
-use bytes::Bytes;
 use petasos_protocol::{
     event::EventId,
     sse::{self, Remark},
@@ -148,24 +147,16 @@ impl Polled {
             Beat::Over => return Tick::Over,
             Beat::Comment => {
                 if !self.is_behind() {
-                    self.outbox.push_sign(self.sign(newest), now);
+                    let cursor = self.whereabouts.as_deref();
+                    let cursor = cursor
+                        .and_then(|Whereabouts { naming, passed }| naming.cursor(newest, passed.as_deref()));
+                    self.outbox.push_sign(Framing::UntilClose.sign(cursor), now);
                 }
                 self.pushed_at = now;
             }
             Beat::None => {}
         }
         Tick::Next(pulse.next_look(beat, now))
-    }
-
-    fn sign(&self, newest: Newest<'_>) -> Bytes {
-        let cursor = self.whereabouts.as_deref().and_then(|Whereabouts { naming, passed }| {
-            // Without an id in the ring, nothing has come since the stream was attached.
-            naming.choose(newest).map(EventId::as_str).or(passed.as_deref())
-        });
-        match cursor {
-            None => Bytes::from_static(sse::COMMENT),
-            Some(id) => sse::cursor(id, Remark::None).event(),
-        }
     }
 
     fn rendering(&self) -> Rendering<'_> {
@@ -203,6 +194,7 @@ mod tests {
         time::Duration,
     };
 
+    use bytes::Bytes;
     use petasos_protocol::{Limits, matcher::Matcher, token::Grants};
     use proptest::prelude::*;
 

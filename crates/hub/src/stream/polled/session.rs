@@ -28,7 +28,10 @@ use crate::{
     stream::{
         carrier::Carrier,
         life::{Life, Step},
-        socket::{carried, framing::Wire},
+        socket::{
+            carried,
+            framing::{Framing, Wire},
+        },
         subscriber::{Naming, Subscriber},
     },
 };
@@ -189,10 +192,7 @@ impl Session {
             }
             return Poll::Ready(match ready!(self.life.poll(cx)) {
                 Step::Frame(frame) => Some(frame.event()),
-                Step::Silence => Some(match self.life.cursor() {
-                    Some(id) => sse::cursor(id, Remark::None).event(),
-                    None => Bytes::from_static(sse::COMMENT),
-                }),
+                Step::Silence => Some(Framing::UntilClose.sign(self.life.cursor())),
                 Step::CaughtUp(after) => {
                     self.attach(after);
                     continue;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use petasos_protocol::sse::{self, Frame, Remark};
+use petasos_protocol::sse::Frame;
 use tokio::{
     io::AsyncWriteExt as _,
     net::TcpStream,
@@ -229,10 +229,7 @@ async fn gather(life: &mut Life, framing: Framing, unsent: &mut Unsent) -> Optio
             }
             match life.poll(cx) {
                 Poll::Ready(Step::Frame(frame)) => unsent.push(framing.share(&frame, 0)),
-                Poll::Ready(Step::Silence) => unsent.push(match life.cursor() {
-                    Some(id) => framing.share(&sse::cursor(id, Remark::None), 0),
-                    None => Bytes::from_static(framing.comment()),
-                }),
+                Poll::Ready(Step::Silence) => unsent.push(framing.sign(life.cursor())),
                 Poll::Ready(step) => return Poll::Ready(Some(step)),
                 Poll::Pending if unsent.is_empty() => return Poll::Pending,
                 Poll::Pending => return Poll::Ready(None),

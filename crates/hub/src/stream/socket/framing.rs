@@ -3,7 +3,7 @@
 use std::{any::Any, time::Duration};
 
 use bytes::Bytes;
-use petasos_protocol::sse::{self, Frame};
+use petasos_protocol::sse::{self, Frame, Remark};
 
 use super::connection::Socket;
 use crate::{
@@ -85,10 +85,12 @@ impl Framing {
         }
     }
 
-    pub(crate) fn comment(self) -> &'static [u8] {
-        match self {
-            Self::Chunked => sse::COMMENT_CHUNK,
-            Self::UntilClose => sse::COMMENT,
+    /// A sign of life: the cursor, or a comment.
+    pub(crate) fn sign(self, cursor: Option<&str>) -> Bytes {
+        match (cursor, self) {
+            (Some(id), _) => self.share(&sse::cursor(id, Remark::None), 0),
+            (None, Self::Chunked) => Bytes::from_static(sse::COMMENT_CHUNK),
+            (None, Self::UntilClose) => Bytes::from_static(sse::COMMENT),
         }
     }
 

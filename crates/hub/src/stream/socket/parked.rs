@@ -12,10 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use mio::{Interest as Readiness, Registry, Token, event::Event};
-use petasos_protocol::{
-    event::EventId,
-    sse::{self, Remark},
-};
+use petasos_protocol::sse::{self, Remark};
 
 use super::{
     framing::{Framing, Rendering},
@@ -257,12 +254,7 @@ impl<H> Parked<H> {
             Beat::Over => return Ok(Tick::Over),
             Beat::Comment if !self.is_behind() => {
                 let Subscriber { naming, passed, .. } = &self.stream.subscriber;
-                // Without an id in the ring, nothing has come since the stream was attached.
-                let cursor = naming.choose(newest).map(EventId::as_str).or(passed.as_deref());
-                let sign = match cursor {
-                    None => Bytes::from_static(self.framing.comment()),
-                    Some(id) => self.framing.share(&sse::cursor(id, Remark::None), 0),
-                };
+                let sign = self.framing.sign(naming.cursor(newest, passed.as_deref()));
                 self.send(&sign, now)?;
             }
             Beat::Comment | Beat::None => {}
